@@ -1,0 +1,36 @@
+# make demo    train three experts, merge them, measure and film the student (results/demo)
+# make test    lint, types and the test suite
+# make bench   the throughput benchmarks
+PYTHON ?= python3
+VENV   ?= .venv
+OUT    ?= results/demo
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.policykd-installed
+
+.PHONY: demo test lint bench clean
+
+demo: $(READY)
+	$(BIN)/policykd demo --out $(OUT)
+
+test: lint
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	rm -rf build/typed && $(BIN)/pip install -q --no-deps --no-build-isolation --target build/typed .
+	$(BIN)/mypy build/typed/policykd
+
+bench: $(READY)
+	$(BIN)/python benchmarks/simulation.py
+	$(BIN)/python benchmarks/training.py
+
+# The stamp is written last, so that an interrupted installation is done again.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q -c constraints.txt setuptools wheel
+	$(BIN)/pip install -q -c constraints.txt -e '.[dev,video]'
+	touch $@
+
+clean:
+	rm -rf build results *.egg-info
