@@ -1,0 +1,70 @@
+"""Our policy inside stable-baselines3: what its on-policy algorithms call, answered by :class:`Policy`."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.type_aliases import Schedule
+
+from policykd.agents.policy import Policy
+
+
+class Sb3Policy(ActorCriticPolicy):
+    """An actor-critic policy of stable-baselines3 that is one of ours.
+
+    Args:
+        observation_space: flat observations.
+        action_space: actions in [-1, 1].
+        lr_schedule: learning rate by remaining progress.
+        network: the policy; it is trained in place.
+        kwargs: what stable-baselines3 adds.
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Box,
+        lr_schedule: Schedule,
+        network: Policy,
+        **kwargs: Any,
+    ) -> None:
+        self._given = (network,)  # in a tuple: torch refuses modules before its own __init__ has run
+        super().__init__(observation_space, action_space, lr_schedule, **kwargs)
+
+    def _build(self, lr_schedule: Schedule) -> None:
+        (self.network,) = self._given
+        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=lr_schedule(1), eps=1e-5)
+
+    def forward(
+        self, obs: torch.Tensor, deterministic: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Actions (n, actions), values (n, 1) and log probabilities (n,)."""
+        features = self.network.normaliser(obs)
+        mean, std = self.network.actor(features), self.network.log_std.exp()
+        actions = mean if deterministic else mean + std * torch.randn_like(mean)
+        return actions, self.network.critic(features), self._log_prob(actions, mean)
+
+    def evaluate_actions(
+        self, obs: torch.Tensor, actions: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Values (n, 1), log probabilities (n,) and entropy (n,) of given actions."""
+        features = self.network.normaliser(obs)
+        log_prob = self._log_prob(actions, self.network.actor(features))
+        entropy = (self.network.log_std + 0.5 + 0.5 * math.log(2 * math.pi)).sum()
+        return self.network.critic(features), log_prob, entropy.expand(len(obs))
+
+    def predict_values(self, obs: torch.Tensor) -> torch.Tensor:
+        """(n, 1) values."""
+        return self.network.critic(self.network.normaliser(obs))
+
+    def _predict(self, observation: torch.Tensor, deterministic: bool = False) -> torch.Tensor:
+        return self(observation, deterministic)[0]
+
+    def _log_prob(self, actions: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
+        log_std = self.network.log_std
+        scaled = (actions - mean) * torch.exp(-log_std)
+        return -(0.5 * scaled**2 + log_std + 0.5 * math.log(2 * math.pi)).sum(dim=1)

@@ -1,0 +1,97 @@
+"""The CPU engine: MuJoCo's native batch on a pool of threads, with ground boxes per simulation."""
+
+from __future__ import annotations
+
+import os
+import warnings
+
+import mujoco
+import numpy as np
+import torch
+from mujoco.batch import Batch, SimulationError
+
+from policykd.envs.engines.ground import GROUND_FIELDS, ground_fields
+from policykd.envs.engines.protocol import FIELDS
+from policykd.errors import check_range
+
+_BAD = [int(w) for w in (mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL,
+                         mujoco.mjtWarning.mjWARN_BADQACC)]  # fmt: skip
+_VELOCITY = int(mujoco.mjtStage.mjSTAGE_VEL)
+_NONE = int(mujoco.mjtStage.mjSTAGE_NONE)
+
+
+class BatchEngine:
+    """See :class:`~policykd.envs.engines.protocol.Engine`.
+
+    Results are the same, bit for bit, at any number of threads.
+
+    Args:
+        model: the compiled model; its first ``boxes`` geoms are the ground boxes.
+        num_sims: number of simulations.
+        boxes: number of ground boxes.
+        decimation: physics steps per policy step.
+        threads: worker threads; None for one per core that this process may use.
+    """
+
+    def __init__(
+        self, model: mujoco.MjModel, num_sims: int, boxes: int, decimation: int, threads: int | None = None
+    ) -> None:
+        check_range("threads", 1 if threads is None else threads, 1, 1024)
+        self._boxes, self._decimation = boxes, decimation
+        # One MjData per simulation, so that a step continues from the stages that the last observation needed.
+        self._batch = Batch(model, num_sims, threads or len(os.sched_getaffinity(0)), persistent=True)
+        self._ground = {name: self._batch.expand(name) for name in GROUND_FIELDS}
+        self._ctrl, self._qpos, self._qvel = (self._batch.bind(n) for n in ("ctrl", "qpos", "qvel"))
+        self._fields = {name: _view(self._batch.bind(name)) for name in FIELDS}
+        self._warned = self._count_warnings()
+
+    @property
+    def num_sims(self) -> int:
+        """Number of simulations."""
+        return self._batch.nsim
+
+    @property
+    def device(self) -> torch.device:
+        """Always the CPU."""
+        return torch.device("cpu")
+
+    def field(self, name: str) -> torch.Tensor:
+        """See :meth:`Engine.field`."""
+        return self._fields[name]
+
+    def step(self, targets: torch.Tensor) -> torch.Tensor:
+        """See :meth:`Engine.step`."""
+        self._ctrl[:] = targets.numpy()
+        failed = np.zeros(self.num_sims, dtype=bool)
+        try:
+            self._batch.step(nstep=self._decimation, stage=_VELOCITY)
+        except SimulationError as error:
+            failed[error.ids] = True
+        warned = self._count_warnings()
+        failed |= warned > self._warned
+        self._warned = warned
+        return torch.from_numpy(failed)
+
+    def reset(self, ids: torch.Tensor, qpos: torch.Tensor, qvel: torch.Tensor) -> None:
+        """See :meth:`Engine.reset`."""
+        rows = ids.numpy()
+        self._batch.reset(rows, stage=_NONE)
+        self._qpos[rows], self._qvel[rows] = qpos.numpy(), qvel.numpy()
+        self._batch.forward(rows, stage=_VELOCITY)
+        self._warned = self._count_warnings()
+
+    def set_ground(self, ids: torch.Tensor, pose: torch.Tensor, half: torch.Tensor) -> None:
+        """See :meth:`Engine.set_ground`."""
+        rows = ids.numpy()
+        for name, value in ground_fields(pose.numpy(), half.numpy()).items():
+            self._ground[name][rows, : self._boxes] = value
+
+    def _count_warnings(self) -> np.ndarray:
+        return self._batch.warning[:, _BAD, 1].sum(axis=1)  # (lastinfo, number) pairs
+
+
+def _view(array: np.ndarray) -> torch.Tensor:
+    """Zero-copy tensor over an array that the engine rewrites after every call."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # torch cannot express that the array is read-only
+        return torch.from_numpy(array)

@@ -1,0 +1,78 @@
+"""The oracle: one MjModel and one MjData per simulation, stepped one after the other. Slow and obvious."""
+
+from __future__ import annotations
+
+import copy
+
+import mujoco
+import numpy as np
+import torch
+
+from policykd.envs.engines.ground import ground_fields
+from policykd.envs.engines.protocol import FIELDS
+
+
+class LoopEngine:
+    """See :class:`~policykd.envs.engines.protocol.Engine`. For tests; use the batch engine for work.
+
+    Args:
+        model: the compiled model; its first ``boxes`` geoms are the ground boxes.
+        num_sims: number of simulations.
+        boxes: number of ground boxes.
+        decimation: physics steps per policy step.
+    """
+
+    def __init__(self, model: mujoco.MjModel, num_sims: int, boxes: int, decimation: int) -> None:
+        self._models = [copy.copy(model) for _ in range(num_sims)]
+        self._data = [mujoco.MjData(m) for m in self._models]
+        self._boxes, self._decimation = boxes, decimation
+        self._fields = {name: np.stack([np.array(getattr(d, name)) for d in self._data]) for name in FIELDS}
+
+    @property
+    def num_sims(self) -> int:
+        """Number of simulations."""
+        return len(self._data)
+
+    @property
+    def device(self) -> torch.device:
+        """Always the CPU."""
+        return torch.device("cpu")
+
+    def field(self, name: str) -> torch.Tensor:
+        """See :meth:`Engine.field`."""
+        return torch.from_numpy(self._fields[name])
+
+    def step(self, targets: torch.Tensor) -> torch.Tensor:
+        """See :meth:`Engine.step`."""
+        failed = [self._step_one(i, target) for i, target in enumerate(targets.numpy())]
+        return torch.tensor(failed)
+
+    def reset(self, ids: torch.Tensor, qpos: torch.Tensor, qvel: torch.Tensor) -> None:
+        """See :meth:`Engine.reset`."""
+        for i, q, v in zip(ids.tolist(), qpos.numpy(), qvel.numpy(), strict=True):
+            model, data = self._models[i], self._data[i]
+            mujoco.mj_resetData(model, data)
+            data.qpos[:], data.qvel[:] = q, v
+            mujoco.mj_step1(model, data)
+            self._copy_out(i)
+
+    def set_ground(self, ids: torch.Tensor, pose: torch.Tensor, half: torch.Tensor) -> None:
+        """See :meth:`Engine.set_ground`."""
+        fields = ground_fields(pose.numpy(), half.numpy())
+        for row, i in enumerate(ids.tolist()):
+            for name, value in fields.items():
+                getattr(self._models[i], name)[: self._boxes] = value[row]
+
+    def _step_one(self, i: int, target: np.ndarray) -> bool:
+        model, data = self._models[i], self._data[i]
+        data.ctrl[:] = target
+        before = data.warning.number.sum()
+        for _ in range(self._decimation):  # mj_step1 has run at the current state already
+            mujoco.mj_step2(model, data)
+            mujoco.mj_step1(model, data)
+        self._copy_out(i)
+        return bool(data.warning.number.sum() > before)
+
+    def _copy_out(self, i: int) -> None:
+        for name, values in self._fields.items():
+            values[i] = getattr(self._data[i], name)

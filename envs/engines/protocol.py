@@ -1,0 +1,68 @@
+"""The engine protocol: everything that an environment needs from a physics engine, on any device.
+
+The environment holds an engine's tensors as live views: ``engine.field("qpos")`` is fetched once and read after every
+``step``. An engine on another device returns tensors of that device and nothing else changes.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+
+FIELDS = ("qpos", "qvel", "xpos", "xipos", "cvel", "subtree_com", "actuator_force")
+"""Fields that every engine offers, named and shaped as in MjData with a leading axis of simulations.
+
+``qpos`` to ``subtree_com`` describe the state after the last step or reset; ``actuator_force`` what the motors did in
+the last physics step.
+"""
+
+
+class Engine(Protocol):
+    """Many simulations of one robot, each over ground boxes of its own."""
+
+    @property
+    def num_sims(self) -> int:
+        """Number of simulations."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Device of all tensors."""
+        ...
+
+    def field(self, name: str) -> torch.Tensor:
+        """Live (num_sims, ...) tensor of one of ``FIELDS``; read-only by contract."""
+        ...
+
+    def step(self, targets: torch.Tensor) -> torch.Tensor:
+        """Advance every simulation by one policy step.
+
+        Args:
+            targets: (num_sims, joints) target angles of the position controllers, rad.
+
+        Returns:
+            (num_sims,) bool: simulations in which MuJoCo raised an error or met a NaN. Their state is valid but
+            meaningless; reset them. The other simulations are not affected.
+        """
+        ...
+
+    def reset(self, ids: torch.Tensor, qpos: torch.Tensor, qvel: torch.Tensor) -> None:
+        """Put simulations into given states, and bring their fields up to date.
+
+        Args:
+            ids: (m,) ascending simulation numbers.
+            qpos: (m, nq) generalised positions.
+            qvel: (m, nv) generalised velocities.
+        """
+        ...
+
+    def set_ground(self, ids: torch.Tensor, pose: torch.Tensor, half: torch.Tensor) -> None:
+        """Move and resize the ground boxes of simulations; takes effect at their next step or reset.
+
+        Args:
+            ids: (m,) simulation numbers.
+            pose: (m, boxes, 3) centres x, z in m and slope angles in rad.
+            half: (m, boxes, 2) half extents along and below the surface, m.
+        """
+        ...

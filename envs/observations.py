@@ -1,0 +1,104 @@
+"""Observation groups: named blocks of features. Policies declare the groups that they read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from policykd.envs.kinematics import PlanarState
+from policykd.envs.robots import Robot
+from policykd.errors import UnknownNameError
+
+SCAN_BEHIND, SCAN_AHEAD, SCAN_POINTS = -0.5, 3.0, 50
+"""The terrain scanner: places of its samples relative to the root, m (PLAID)."""
+
+PHASE_BINS = 4
+
+
+@dataclass
+class Surroundings:
+    """What an observation may read besides the robot's state.
+
+    Attributes:
+        ground: (n,) height of the ground under the root, m.
+        scan: (n, SCAN_POINTS) heights of the ground at the scanner's samples, m.
+        phase: (n,) phase of the gait clock in [0, 1).
+    """
+
+    ground: torch.Tensor
+    scan: torch.Tensor
+    phase: torch.Tensor
+
+
+@dataclass(frozen=True)
+class ObservationGroup:
+    """A named block of features.
+
+    Attributes:
+        name: name of the group, as policies declare it.
+        size: number of features for a robot.
+        units: units of the features, in order.
+        compute: the features, (n, size), from the robot's state and its surroundings.
+    """
+
+    name: str
+    size: Callable[[Robot], int]
+    units: str
+    compute: Callable[[PlanarState, Surroundings], torch.Tensor]
+
+
+def _proprio(state: PlanarState, around: Surroundings) -> torch.Tensor:
+    """PLAID's character features: height of the root, then places and velocities of all bodies."""
+    place = (state.com - state.root[:, None]).flatten(1)
+    height = (state.root[:, 1] - around.ground)[:, None]
+    return torch.cat([height, place, state.com_velocity.flatten(1)], dim=1)
+
+
+def _terrain(state: PlanarState, around: Surroundings) -> torch.Tensor:
+    return around.scan - around.ground[:, None]
+
+
+def _phase(state: PlanarState, around: Surroundings) -> torch.Tensor:
+    bins = (around.phase * PHASE_BINS).long().clamp_max(PHASE_BINS - 1)
+    one_hot = torch.nn.functional.one_hot(bins, PHASE_BINS)
+    return torch.cat([around.phase[:, None], one_hot], dim=1)
+
+
+_GROUPS = {
+    group.name: group
+    for group in (
+        ObservationGroup(
+            "proprio", lambda robot: 1 + 4 * len(robot.links),
+            "root height above the ground (m); x, z of every body from the root (m); their velocities (m/s)", _proprio,
+        ),
+        ObservationGroup("phase", lambda robot: 1 + PHASE_BINS, "gait clock in [0, 1); its quarter, one-hot", _phase),
+        ObservationGroup(
+            "terrain", lambda robot: SCAN_POINTS,
+            f"{SCAN_POINTS} ground heights from {SCAN_BEHIND} m to {SCAN_AHEAD} m ahead, from the ground below (m)",
+            _terrain,
+        ),
+    )
+}  # fmt: skip
+
+
+def group_names() -> list[str]:
+    """Names of the observation groups."""
+    return list(_GROUPS)
+
+
+def get_group(name: str) -> ObservationGroup:
+    """The observation group of that name.
+
+    Raises:
+        UnknownNameError: with the close matches.
+    """
+    if name not in _GROUPS:
+        raise UnknownNameError("observation group", name, _GROUPS)
+    return _GROUPS[name]
+
+
+def group_sizes(names: Sequence[str], robot: Robot) -> dict[str, int]:
+    """Number of features of each named group, in the given order."""
+    return {name: get_group(name).size(robot) for name in names}

@@ -1,0 +1,97 @@
+"""From a robot's table to a compiled MuJoCo model: the robot, and a pool of boxes that become the ground."""
+
+from __future__ import annotations
+
+import mujoco
+
+from policykd.envs.robots.table import Link, Robot
+
+GROUND = "ground"
+"""Prefix of the ground boxes' names: ``ground0``, ``ground1``, ..."""
+
+_PLANE_AXES = {"x": (1.0, 0.0, 0.0), "z": (0.0, 0.0, 1.0)}
+_HINGE = (0.0, -1.0, 0.0)  # counter-clockwise in the x-z plane is positive
+_SHAPE_DEPTH = 0.1  # extent of a link across the plane, m: only its inertia out of the plane depends on it
+
+
+def build_model(robot: Robot, boxes: int) -> mujoco.MjModel:
+    """Compile a robot over ``boxes`` ground boxes, whose places and sizes the engine sets.
+
+    Euler's method treats the joints' damping implicitly, which keeps kd stable at this time step; torque limits
+    bind the position term alone.
+
+    Args:
+        robot: the robot's table.
+        boxes: number of ground boxes, >= 1.
+
+    Returns:
+        The model; generalised positions are x, z, pitch of the root, then one angle per joint.
+    """
+    spec = mujoco.MjSpec()
+    spec.compiler.degree = False
+    spec.option.timestep = robot.timestep
+    spec.option.integrator = mujoco.mjtIntegrator.mjINT_EULER
+    spec.option.gravity = [0.0, 0.0, -9.81]
+    spec.option.iterations = 20
+    spec.option.ls_iterations = 20
+    # The boxes move, so the bounding volumes that the mid-phase computed at compile time would be wrong.
+    spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_MIDPHASE
+    for i in range(boxes):
+        spec.worldbody.add_geom(
+            name=f"{GROUND}{i}",
+            type=mujoco.mjtGeom.mjGEOM_BOX,
+            size=[0.5, 1.0, 0.5],
+            pos=[0.0, 0.0, -1000.0],
+            contype=1,
+            conaffinity=0,
+            friction=[robot.friction, 0.005, 0.0001],
+            rgba=[0.42, 0.45, 0.48, 1.0],
+        )
+    bodies: dict[str, mujoco.MjsBody] = {}
+    for link in robot.links:
+        parent = spec.worldbody if link.parent is None else bodies[link.parent]
+        bodies[link.name] = _add_link(spec, parent, link, robot.friction)
+    return spec.compile()
+
+
+def _add_link(spec: mujoco.MjSpec, parent: mujoco.MjsBody, link: Link, friction: float) -> mujoco.MjsBody:
+    body = parent.add_body(name=link.name, pos=[link.anchor[0], 0.0, link.anchor[1]])
+    body.explicitinertial = True
+    body.mass = link.mass
+    body.ipos = [link.center[0], 0.0, link.center[1]]
+    (w, h), d = link.size, _SHAPE_DEPTH
+    body.inertia = [link.mass * (a * a + b * b) / 12 for a, b in ((h, d), (w, h), (w, d))]
+    (x0, z0), (x1, z1) = link.ends
+    body.add_geom(
+        name=link.name,
+        type=mujoco.mjtGeom.mjGEOM_CAPSULE,
+        fromto=[x0, 0.0, z0, x1, 0.0, z1],
+        size=[link.radius, 0.0, 0.0],
+        contype=0,
+        conaffinity=1 if link.touches else 0,
+        friction=[friction, 0.005, 0.0001],
+        rgba=_color(link.name),
+    )
+    if link.parent is None:
+        for name, axis in _PLANE_AXES.items():
+            body.add_joint(name=f"root_{name}", type=mujoco.mjtJoint.mjJNT_SLIDE, axis=axis)
+        body.add_joint(name="root_pitch", type=mujoco.mjtJoint.mjJNT_HINGE, axis=_HINGE)
+    else:
+        _add_motor(spec, body, link)
+    return body
+
+
+def _add_motor(spec: mujoco.MjSpec, body: mujoco.MjsBody, link: Link) -> None:
+    joint = body.add_joint(name=link.name, type=mujoco.mjtJoint.mjJNT_HINGE, axis=_HINGE)
+    joint.limited, joint.range = True, link.limits
+    joint.damping[0] = link.damping
+    motor = spec.add_actuator(name=link.name, target=link.name, trntype=mujoco.mjtTrn.mjTRN_JOINT)
+    motor.gaintype, motor.biastype = mujoco.mjtGain.mjGAIN_FIXED, mujoco.mjtBias.mjBIAS_AFFINE
+    motor.gainprm[0], motor.biasprm[1] = link.stiffness, -link.stiffness
+    motor.forcelimited, motor.forcerange = True, [-link.torque, link.torque]
+
+
+def _color(name: str) -> list[float]:
+    if name.startswith("right"):
+        return [0.85, 0.47, 0.25, 1.0]
+    return [0.25, 0.47, 0.75, 1.0] if name.startswith("left") else [0.88, 0.84, 0.76, 1.0]

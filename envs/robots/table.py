@@ -1,0 +1,117 @@
+"""What a planar robot is: a tree of links with one position-controlled hinge each, and a free planar root.
+
+Conventions: x forward, z up, the plane of motion is y = 0; angles are positive counter-clockwise seen with x to the
+right and z up, so a positive hip angle swings the leg forward and a negative knee angle bends the knee.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Link:
+    """One rigid body, and the hinge that ties it to its parent.
+
+    Its collision shape is the capsule of the same length and thickness as the box of ``size`` (its inertia is the
+    box's): a capsule rests on two contact points and rolls over edges without catching on them.
+
+    Attributes:
+        name: name of the body, of its joint and of its actuator.
+        parent: name of the parent link; None for the root.
+        mass: mass, kg.
+        size: extent along x and z in the zero pose, m.
+        center: position of the centre of mass from the joint, (x, z) in m.
+        anchor: position of the joint in the parent's frame, whose origin is the parent's joint, (x, z) in m.
+        limits: joint limits, rad.
+        torque: limit of the position controller's torque, Nm.
+        stiffness: position gain kp, Nm/rad.
+        damping: damping of the joint kd, Nm s/rad.
+        stand: joint angle of the standing pose, rad; an action of 0 asks for it.
+        action_scale: change of the target angle per unit of action, rad.
+        touches: whether the link collides with the ground.
+        falls: whether touching the ground ends the episode.
+    """
+
+    name: str
+    parent: str | None
+    mass: float
+    size: Point
+    center: Point
+    anchor: Point = (0.0, 0.0)
+    limits: Point = (0.0, 0.0)
+    torque: float = 0.0
+    stiffness: float = 0.0
+    damping: float = 0.0
+    stand: float = 0.0
+    action_scale: float = 0.0
+    touches: bool = False
+    falls: bool = False
+
+    @property
+    def radius(self) -> float:
+        """Radius of the capsule, m."""
+        return min(self.size) / 2
+
+    @property
+    def ends(self) -> tuple[Point, Point]:
+        """Centres of the capsule's two caps in the link's frame, m."""
+        half = max(self.size) / 2 - self.radius
+        dx, dz = (half, 0.0) if self.size[0] > self.size[1] else (0.0, half)
+        (x, z) = self.center
+        return (x - dx, z - dz), (x + dx, z + dz)
+
+
+@dataclass(frozen=True)
+class Robot:
+    """A planar robot.
+
+    Attributes:
+        name: name in the registry and first part of every skill id.
+        links: the root first, then every link behind its parent.
+        friction: sliding friction of the links against the ground.
+        reach: farthest that a touching link gets from the root's joint along x, m.
+        timestep: physics time step, s.
+        decimation: physics steps per policy step.
+    """
+
+    name: str
+    links: tuple[Link, ...]
+    friction: float
+    reach: float
+    timestep: float
+    decimation: int
+
+    @property
+    def joints(self) -> tuple[Link, ...]:
+        """The links that have an actuated hinge, in the order of the actions."""
+        return self.links[1:]
+
+    @property
+    def control_dt(self) -> float:
+        """Time between two actions, s."""
+        return self.timestep * self.decimation
+
+    @cached_property
+    def stand_pose(self) -> np.ndarray:
+        """(3 + joints,) generalised positions of the standing pose over ground of height 0: x, z, pitch, joints."""
+        angles = {self.links[0].name: 0.0}
+        origin = {self.links[0].name: np.zeros(2)}
+        lowest = np.inf
+        for link in self.links:
+            if link.parent is not None:
+                angles[link.name] = angles[link.parent] + link.stand
+                origin[link.name] = origin[link.parent] + _rotated(link.anchor, angles[link.parent])
+            for end in link.ends:
+                lowest = min(lowest, origin[link.name][1] + _rotated(end, angles[link.name])[1] - link.radius)
+        return np.array([0.0, -lowest, 0.0, *(link.stand for link in self.joints)])
+
+
+def _rotated(point: Point, angle: float) -> np.ndarray:
+    c, s = np.cos(angle), np.sin(angle)
+    return np.array([c * point[0] - s * point[1], s * point[0] + c * point[1]])

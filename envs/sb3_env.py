@@ -1,0 +1,108 @@
+"""The stable-baselines3 face: a thin VecEnv over a batched environment, with one flat observation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.vec_env import VecEnv
+
+from policykd.envs.batched_env import BatchedEnv, Step
+
+
+class Sb3VecEnv(VecEnv):
+    """A batched environment as stable-baselines3 wants it.
+
+    Observations are the skill's groups side by side, in the skill's order. Ended episodes report ``episode``
+    (``r``, ``l``, ``distance``), ``is_success``, ``terminal_observation`` and ``TimeLimit.truncated``. The infos of
+    running episodes are one shared, empty dictionary: building one per simulation would cost more than the physics.
+
+    Args:
+        env: the batched environment.
+        reward_scale: factor on the rewards that the learner sees; ``1 - gamma`` keeps returns in [0, 1]. Episode
+            statistics stay unscaled.
+        stagger: see :meth:`BatchedEnv.reset`.
+    """
+
+    def __init__(self, env: BatchedEnv, *, reward_scale: float = 1.0, stagger: bool = False) -> None:
+        self.env, self._reward_scale, self._stagger = env, reward_scale, stagger
+        size = sum(env.skill.group_sizes.values())
+        observation = spaces.Box(-np.inf, np.inf, (size,), np.float32)
+        action = spaces.Box(-1.0, 1.0, (env.num_actions,), np.float32)
+        self.render_mode = None
+        super().__init__(env.num_envs, observation, action)
+        self._nothing: dict[str, Any] = {}
+        self._result: Step | None = None
+
+    def reset(self) -> np.ndarray:
+        """(num_envs, size) first observations."""
+        if self._seeds[0] is not None:
+            self.env.seed(self._seeds[0])
+            self._reset_seeds()
+        return self._flat(self.env.reset(stagger=self._stagger)).numpy()
+
+    def step_async(self, actions: np.ndarray) -> None:
+        """Take the actions (num_envs, actions)."""
+        self._result = self.env.step(torch.from_numpy(actions))
+
+    def step_wait(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]:
+        """Observations, scaled rewards, dones and infos of the last actions."""
+        assert self._result is not None, "step_wait without step_async"
+        step, self._result = self._result, None
+        dones = (step.terminated | step.truncated).numpy()
+        rewards = (step.reward * self._reward_scale).numpy()
+        return self._flat(step.observations).numpy(), rewards, dones, self._infos(step)
+
+    def _infos(self, step: Step) -> list[dict[str, Any]]:
+        infos = [self._nothing] * self.num_envs
+        ids = step.episodes.ids.tolist()
+        if not ids:
+            return infos
+        last = self._flat(step.final_observations).numpy()
+        truncated, failed = step.truncated.tolist(), step.failed.tolist()
+        e = step.episodes
+        rows = zip(ids, last, e.total_reward.tolist(), e.length.tolist(), e.distance.tolist(), e.success.tolist(),
+                   strict=True)  # fmt: skip
+        for i, observation, total, length, distance, success in rows:
+            infos[i] = {
+                "terminal_observation": observation,
+                "TimeLimit.truncated": truncated[i],
+                "episode": {"r": total, "l": length, "distance": distance},
+                "is_success": success,
+                "simulation_failed": failed[i],
+            }
+        return infos
+
+    @staticmethod
+    def _flat(groups: dict[str, torch.Tensor]) -> torch.Tensor:
+        return torch.cat(list(groups.values()), dim=1)
+
+    def close(self) -> None:
+        """Nothing to release: the threads go with the engine."""
+
+    def get_attr(self, attr_name: str, indices: int | Iterable[int] | None = None) -> list[Any]:
+        """The attribute of this environment, once per requested simulation."""
+        value = getattr(self, attr_name) if hasattr(self, attr_name) else getattr(self.env, attr_name)
+        return [value] * len(list(self._get_indices(indices)))
+
+    def set_attr(self, attr_name: str, value: Any, indices: int | Iterable[int] | None = None) -> None:
+        """Not offered: the simulations share their attributes."""
+        raise AttributeError(f"simulations of a batch share their attributes; cannot set '{attr_name}' on some of them")
+
+    def env_method(
+        self, method_name: str, *args: Any, indices: int | Iterable[int] | None = None, **kwargs: Any
+    ) -> list[Any]:
+        """Call a method of the batched environment once; its result is repeated for every requested simulation."""
+        result = getattr(self.env, method_name)(*args, **kwargs)
+        return [result] * len(list(self._get_indices(indices)))
+
+    def env_is_wrapped(self, wrapper_class: type, indices: int | Iterable[int] | None = None) -> list[bool]:
+        """No simulation is wrapped."""
+        return [False] * len(list(self._get_indices(indices)))
+
+    def seed(self, seed: int | None = None) -> Sequence[int | None]:
+        """Seed the random resets from the next reset on."""
+        return super().seed(seed)

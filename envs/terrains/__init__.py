@@ -1,0 +1,31 @@
+"""Terrains: seeded generators of 2.5-D tracks, and the height function that observations and geometry share.
+
+A track is a row of segments along x. Each segment is a straight piece of ground (flat or sloped); where two
+neighbours meet at different heights stands an exactly vertical edge. The same segments become the boxes that the
+feet touch and the heights that policies see, so the two cannot disagree.
+
+``profiles`` describes pieces of ground, ``generators`` holds one dataclass per terrain, ``presets`` their published
+parameters, ``tracks`` the tensors that the environment reads.
+"""
+
+from policykd.envs.terrains.generators import Flat, Gaps, Generator, Incline, Mixed, Slopes, Steps, Walls
+from policykd.envs.terrains.presets import PRESETS, Terrain, terrain_names
+from policykd.envs.terrains.profiles import Profile
+from policykd.envs.terrains.tracks import TrackBank, Tracks
+
+__all__ = [
+    "PRESETS",
+    "Flat",
+    "Gaps",
+    "Generator",
+    "Incline",
+    "Mixed",
+    "Profile",
+    "Slopes",
+    "Steps",
+    "Terrain",
+    "TrackBank",
+    "Tracks",
+    "Walls",
+    "terrain_names",
+]

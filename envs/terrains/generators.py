@@ -1,0 +1,205 @@
+"""One dataclass per terrain: its published parameters, and ``profile`` that draws tracks from them.
+
+``difficulty`` in [0, 1] scales the size of a terrain's features (step height, gap width, slope, wall height): 0 is
+flat ground, 1 is the parameters as given. Runs between features are not scaled.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from policykd.envs.terrains.profiles import Profile
+
+Range = tuple[float, float]
+
+
+class Generator(Protocol):
+    """What every terrain is: parameters with a method that draws tracks."""
+
+    def profile(self, rng: np.random.Generator, count: int, length: float, difficulty: float) -> Profile:
+        """Draw ``count`` profiles of at least ``length`` m.
+
+        Args:
+            rng: source of randomness.
+            count: number of tracks.
+            length: shortest length, m.
+            difficulty: size of the features in [0, 1].
+
+        Returns:
+            The pieces of ground.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Flat:
+    """Level ground."""
+
+    def profile(self, rng: np.random.Generator, count: int, length: float, difficulty: float) -> Profile:
+        """See :meth:`Generator.profile`."""
+        return Profile.level(np.full((count, 1), length))
+
+
+@dataclass(frozen=True)
+class Incline:
+    """One upward slope per track.
+
+    Attributes:
+        angle: inclination, drawn once per track, degrees.
+    """
+
+    angle: Range = (20.0, 25.0)
+
+    def profile(self, rng: np.random.Generator, count: int, length: float, difficulty: float) -> Profile:
+        """See :meth:`Generator.profile`."""
+        angle = np.radians(difficulty * rng.uniform(*self.angle, (count, 1)))
+        width = np.full((count, 1), length)
+        return Profile(width, width * np.tan(angle), np.zeros_like(width))
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Flat runs with a step behind each.
+
+    Attributes:
+        run: length of a flat run, m.
+        height: height of a step, m; positive steps go up.
+        high: a second range of heights that replaces ``height`` on the toss of a coin, m; None for none.
+    """
+
+    run: Range = (1.0, 1.5)
+    height: Range = (0.05, 0.15)
+    high: Range | None = None
+
+    def profile(self, rng: np.random.Generator, count: int, length: float, difficulty: float) -> Profile:
+        """See :meth:`Generator.profile`."""
+        shape = (count, math.ceil(length / self.run[0]))
+        height = rng.uniform(*self.height, shape)
+        if self.high is not None:
+            height = np.where(rng.random(shape) < 0.5, rng.uniform(*self.high, shape), height)
+        height[:, 0] = 0.0  # the first run joins the start of the track
+        return Profile(rng.uniform(*self.run, shape), np.zeros(shape), difficulty * height)
+
+
+@dataclass(frozen=True)
+class Gaps:
+    """Flat runs with a gap behind each.
+
+    Attributes:
+        run: length of a flat run, m.
+        width: width of a gap, m.
+        depth: depth of a gap, m; not scaled by difficulty.
+    """
+
+    run: Range = (2.0, 2.5)
+    width: Range = (0.25, 0.30)
+    depth: Range = (0.85, 0.90)
+
+    def profile(self, rng: np.random.Generator, count: int, length: float, difficulty: float) -> Profile:
+        """See :meth:`Generator.profile`."""
+        n = math.ceil(length / self.run[0])
+        depth = rng.uniform(*self.depth, (count, n))
+        width = difficulty * rng.uniform(*self.width, (count, n))
+        return _between(rng.uniform(*self.run, (count, n + 1)), width, -depth)
+
+
+@dataclass(frozen=True)
+class Walls:
+    """Flat runs with a wall to step over behind each.
+
+    Attributes:
+        run: length of a flat run, m.
+        height: height of a wall, m.
+        thickness: extent of a wall along x, m; not scaled by difficulty.
+    """
+
+    run: Range = (2.0, 4.0)
+    height: Range = (0.05, 0.25)
+    thickness: Range = (0.2, 0.2)
+
+    def profile(self, rng: np.random.Generator, count: int, length: float, difficulty: float) -> Profile:
+        """See :meth:`Generator.profile`."""
+        n = math.ceil(length / self.run[0])
+        height = difficulty * rng.uniform(*self.height, (count, n))
+        thickness = rng.uniform(*self.thickness, (count, n))
+        return _between(rng.uniform(*self.run, (count, n + 1)), thickness, height)
+
+
+@dataclass(frozen=True)
+class Slopes:
+    """Short pieces, each with a slope of its own.
+
+    Attributes:
+        spacing: length of a piece, m.
+        angle: slope of a piece drawn independently, degrees; used when ``walk`` is None.
+        walk: largest change of the grade (rise over run) from piece to piece. Then the grade is TerrainRL's random
+            walk: a step of U(0, walk), downwards with probability (1 + (grade - middle) / half_width) / 2, so that
+            it is drawn back to the middle of ``band``.
+        band: range that the random walk is drawn back into, grade.
+    """
+
+    spacing: float = 0.10
+    angle: Range = (-20.0, 20.0)
+    walk: float | None = None
+    band: Range = (-0.75, 0.75)
+
+    def profile(self, rng: np.random.Generator, count: int, length: float, difficulty: float) -> Profile:
+        """See :meth:`Generator.profile`."""
+        shape = (count, math.ceil(length / self.spacing))
+        grade = np.tan(np.radians(rng.uniform(*self.angle, shape))) if self.walk is None else self._walk(rng, shape)
+        width = np.full(shape, self.spacing)
+        return Profile(width, difficulty * grade * width, np.zeros(shape))
+
+    def _walk(self, rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+        assert self.walk is not None
+        middle, half_width = sum(self.band) / 2, (self.band[1] - self.band[0]) / 2
+        grade, now = np.empty(shape), np.full(shape[0], 0.0)
+        step, coin = rng.uniform(0.0, self.walk, shape), rng.random(shape)
+        for i in range(shape[1]):  # sequential by definition; vectorised over the tracks
+            down = coin[:, i] < (1.0 + (now - middle) / half_width) / 2.0
+            now = now + np.where(down, -step[:, i], step[:, i])
+            grade[:, i] = now
+        return grade
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """Portions of the other terrains in random order, each between level lips.
+
+    Attributes:
+        portions: the terrains drawn from, with equal probability.
+        portion: shortest length of a portion, m.
+        lip: level ground before and behind a portion, m. Vertical edges stay exact only next to level ground.
+    """
+
+    portions: tuple[Generator, ...] = field(default_factory=lambda: (Incline(), Steps(), Slopes(), Gaps()))
+    portion: float = 3.0
+    lip: float = 0.5
+
+    def profile(self, rng: np.random.Generator, count: int, length: float, difficulty: float) -> Profile:
+        """See :meth:`Generator.profile`."""
+        parts: list[Profile] = []
+        lip = Profile.level(np.full((count, 1), self.lip))
+        for _ in range(math.ceil(length / (self.portion + 2 * self.lip))):
+            drawn = [g.profile(rng, count, self.portion, difficulty) for g in self.portions]
+            choice = rng.integers(len(drawn), size=count)
+            parts += [lip, Profile.where(choice, drawn), lip]
+        return Profile.joined(parts)
+
+
+def _between(run: np.ndarray, feature: np.ndarray, jump: np.ndarray) -> Profile:
+    """Run, feature, run, feature, ..., run: each feature is entered by ``jump`` and left by ``-jump``.
+
+    Args:
+        run: (count, n + 1) lengths of the runs, m.
+        feature: (count, n) extents of the features, m.
+        jump: (count, n) height of a feature against the runs, m.
+    """
+    nothing = np.zeros_like(jump)
+    back = np.concatenate([np.zeros_like(jump[:, :1]), -jump[:, :-1]], axis=1)
+    woven = Profile.interleaved([Profile(run[:, :-1], nothing, back), Profile(feature, nothing, jump)])
+    return Profile.joined([woven, Profile(run[:, -1:], nothing[:, :1], -jump[:, -1:])])

@@ -1,0 +1,79 @@
+"""Published terrain parameters, and the frozen record by which a skill names its terrain.
+
+``paper`` holds the parameters of the PLAID paper's text (Berseth et al., ICLR 2018, recalled, not re-read);
+``terrainrlsim`` those of the released simulator (TerrainRLSim, ``data/terrain/*.txt``). They agree on gaps and step
+heights and differ in the steepness of inclines, the spacing of steps and the roughness of slopes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from policykd.envs.terrains.generators import Flat, Gaps, Generator, Incline, Mixed, Slopes, Steps, Walls
+from policykd.errors import UnknownNameError, check_range
+
+_PAPER: dict[str, Generator] = {
+    "flat": Flat(),
+    "incline": Incline(angle=(20.0, 25.0)),
+    "steps": Steps(run=(1.0, 1.5), height=(0.05, 0.15)),
+    "slopes": Slopes(spacing=0.10, angle=(-20.0, 20.0)),
+    "gaps": Gaps(run=(2.0, 2.5), width=(0.25, 0.30), depth=(0.85, 0.90)),
+    "walls": Walls(run=(2.0, 4.0), height=(0.05, 0.25), thickness=(0.2, 0.2)),
+    "mixed": Mixed(portions=(Incline(), Steps(), Slopes(), Gaps()), portion=3.0),
+}
+
+_TERRAINRLSIM: dict[str, Generator] = {
+    "flat": Flat(),
+    "incline": Slopes(spacing=0.025, walk=0.1, band=(0.15, 0.20)),
+    "steps": Steps(run=(1.5, 2.0), height=(0.05, 0.15), high=(0.10, 0.15)),
+    "slopes": Slopes(spacing=0.025, walk=0.5, band=(-0.75, 0.75)),
+    "gaps": Gaps(run=(2.0, 2.5), width=(0.25, 0.30), depth=(0.85, 0.90)),
+    "walls": Walls(run=(2.0, 4.0), height=(0.05, 0.25), thickness=(0.2, 0.2)),
+    "mixed": Mixed(
+        portions=(
+            Gaps(run=(3.0, 4.0), width=(0.3, 0.5), depth=(2.0, 2.0)),
+            Steps(run=(3.0, 4.0), height=(-0.3, -0.1), high=(0.1, 0.3)),
+            Walls(run=(3.0, 4.0), height=(0.25, 0.4)),
+            Slopes(spacing=0.025, walk=0.05, band=(-0.5, 0.5)),
+        ),
+        portion=4.0,
+    ),
+}
+
+PRESETS: dict[str, dict[str, Generator]] = {"paper": _PAPER, "terrainrlsim": _TERRAINRLSIM}
+
+
+def terrain_names() -> list[str]:
+    """Names of the terrains, in the order in which PLAID visits them."""
+    return list(_PAPER)
+
+
+@dataclass(frozen=True)
+class Terrain:
+    """Which ground a skill walks on.
+
+    Attributes:
+        name: one of :func:`terrain_names`.
+        preset: parameter set, one of ``PRESETS``.
+        difficulty: size of the features in [0, 1]; 0 is flat, 1 the preset's own parameters.
+
+    Raises:
+        UnknownNameError: for an unknown name or preset, with the close matches.
+        ConfigError: for a difficulty outside [0, 1].
+    """
+
+    name: str
+    preset: str = "paper"
+    difficulty: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.preset not in PRESETS:
+            raise UnknownNameError("terrain preset", self.preset, PRESETS)
+        if self.name not in PRESETS[self.preset]:
+            raise UnknownNameError("terrain", self.name, PRESETS[self.preset])
+        check_range("difficulty", self.difficulty, 0.0, 1.0)
+
+    @property
+    def generator(self) -> Generator:
+        """The generator that draws this terrain's tracks."""
+        return PRESETS[self.preset][self.name]

@@ -1,0 +1,63 @@
+"""Profile: ground as a list of pieces, each with a width, a rise along it and a jump at its left edge."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Profile:
+    """``count`` tracks of ``pieces`` pieces of ground each, from left to right.
+
+    Attributes:
+        width: (count, pieces) length of each piece along x, m, >= 0. A piece of width 0 does not exist.
+        rise: (count, pieces) height gained along the piece, m.
+        jump: (count, pieces) height gained at the piece's left edge, a vertical edge, m.
+    """
+
+    width: np.ndarray
+    rise: np.ndarray
+    jump: np.ndarray
+
+    @property
+    def length(self) -> np.ndarray:
+        """(count,) length of each track, m."""
+        return self.width.sum(axis=1)
+
+    @classmethod
+    def level(cls, width: np.ndarray) -> Profile:
+        """Flat pieces of the given widths, (count, pieces) in m."""
+        return cls(width, np.zeros_like(width), np.zeros_like(width))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Profile]) -> Profile:
+        """The parts one behind the other."""
+        return cls(
+            np.concatenate([p.width for p in parts], axis=1),
+            np.concatenate([p.rise for p in parts], axis=1),
+            np.concatenate([p.jump for p in parts], axis=1),
+        )
+
+    @classmethod
+    def interleaved(cls, columns: Sequence[Profile]) -> Profile:
+        """Piece 0 of every column, then piece 1 of every column, and so on; equal shapes required."""
+
+        def weave(name: str) -> np.ndarray:
+            stacked = np.stack([getattr(c, name) for c in columns], axis=2)
+            return stacked.reshape(stacked.shape[0], -1)
+
+        return cls(weave("width"), weave("rise"), weave("jump"))
+
+    @classmethod
+    def where(cls, choice: np.ndarray, options: Sequence[Profile]) -> Profile:
+        """Per row, the option that ``choice`` (count,) names; shorter options are padded with pieces of width 0."""
+        pieces = max(o.width.shape[1] for o in options)
+
+        def pick(name: str) -> np.ndarray:
+            padded = [np.pad(getattr(o, name), ((0, 0), (0, pieces - o.width.shape[1]))) for o in options]
+            return np.stack(padded)[choice, np.arange(len(choice))]
+
+        return cls(pick("width"), pick("rise"), pick("jump"))

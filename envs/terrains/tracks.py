@@ -1,0 +1,188 @@
+"""Tracks: the ground under every simulation as tensors, with the height function and the boxes made from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from policykd.envs.terrains.presets import Terrain
+from policykd.envs.terrains.profiles import Profile
+from policykd.seeding import generator
+
+BEHIND = 6.0
+"""Level ground behind the start, m."""
+START = 1.0
+"""Level ground ahead of the start before the terrain begins, m (TerrainRL)."""
+LENGTH = 45.0
+"""Length of the terrain ahead, m: 256 steps at 30 Hz would need 5.2 m/s to reach its end."""
+
+BASE_THICKNESS = 3.0
+"""Thickness of the boxes under level ground, m; thicker than any gap is deep, so that gaps have solid walls."""
+SLOPE_THICKNESS = 0.3
+"""Thickness of the boxes under sloped ground, m; thin, since a tilted box's end leans over its neighbour."""
+HALF_DEPTH = 1.0
+"""Half of the boxes' extent across the track, m."""
+
+
+@dataclass
+class Tracks:
+    """One track per row. Segment ``i`` spans ``edges[:, i]`` to ``edges[:, i + 1]``; heights in m above the start.
+
+    Beyond the last edge, and in front of the first one, the ground goes on level.
+
+    Attributes:
+        edges: (n, S + 1) ascending positions of the segments' ends, m.
+        left: (n, S) height at a segment's left end, m.
+        grade: (n, S) rise over run of a segment.
+    """
+
+    edges: torch.Tensor
+    left: torch.Tensor
+    grade: torch.Tensor
+
+    @property
+    def segments(self) -> int:
+        """Number of segments in a row."""
+        return self.left.shape[1]
+
+    def segment_at(self, x: torch.Tensor) -> torch.Tensor:
+        """(n, q) index of the segment under each x (n, q); on a vertical edge the right-hand one."""
+        return (torch.searchsorted(self.edges, x.contiguous(), right=True) - 1).clamp_(0, self.segments - 1)
+
+    def height(self, x: torch.Tensor) -> torch.Tensor:
+        """Height of the ground.
+
+        Args:
+            x: (n, q) positions along the tracks, m.
+
+        Returns:
+            (n, q) heights, m.
+        """
+        i = self.segment_at(x)
+        return self.left.gather(1, i) + (x - self.edges.gather(1, i)) * self.grade.gather(1, i)
+
+    def rows(self, index: torch.Tensor) -> Tracks:
+        """The tracks of the given rows, (m,) integers."""
+        return Tracks(self.edges[index], self.left[index], self.grade[index])
+
+    def assign(self, index: torch.Tensor, source: Tracks, rows: torch.Tensor) -> None:
+        """Overwrite the rows ``index`` (m,) with the rows ``rows`` (m,) of ``source``."""
+        self.edges[index] = source.edges[rows]
+        self.left[index] = source.left[rows]
+        self.grade[index] = source.grade[rows]
+
+    def boxes(self, rows: torch.Tensor, first: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Boxes whose top faces are ``count`` consecutive segments.
+
+        Args:
+            rows: (m,) tracks.
+            first: (m,) first segment of each.
+            count: segments per track; those beyond the last, and those without width, are parked far below.
+
+        Returns:
+            ``pose`` (m, count, 3) as (x, z, slope angle in rad, positive uphill) of the box centres, and ``half``
+            (m, count, 2), half extents along and below the surface, m.
+        """
+        i = first[:, None] + torch.arange(count, device=first.device)
+        real = i < self.segments
+        i = i.clamp_max(self.segments - 1)
+        row = rows[:, None]
+        start, grade = self.edges[row, i], self.grade[row, i]
+        width = self.edges[row, i + 1] - start
+        real &= width > 0
+        angle = torch.atan(grade)
+        half_length = width / (2 * torch.cos(angle))
+        thickness = torch.where(grade == 0, BASE_THICKNESS, SLOPE_THICKNESS).to(width)
+        x = start + width / 2 + torch.sin(angle) * thickness / 2
+        z = self.left[row, i] + grade * width / 2 - torch.cos(angle) * thickness / 2
+        pose = torch.stack([x, torch.where(real, z, PARKED), angle], dim=2)
+        half = torch.stack([torch.where(real, half_length, 0.01), thickness / 2], dim=2)
+        return pose, half
+
+
+PARKED = -1000.0
+"""Height at which unused boxes wait, m."""
+
+
+def _tracks_from(profile: Profile) -> Tracks:
+    """Tracks with level ground in front of, before and behind the profile."""
+    column = np.zeros((len(profile.width), 1))
+    width = np.concatenate([column + BEHIND + START, profile.width, column + 5.0], axis=1)
+    rise = np.concatenate([column, profile.rise, column], axis=1)
+    jump = np.concatenate([column, profile.jump, column], axis=1)
+    edges = -BEHIND + np.concatenate([column, np.cumsum(width, axis=1)], axis=1)
+    left = np.cumsum(rise + jump, axis=1) - rise
+    grade = np.divide(rise, width, out=np.zeros_like(rise), where=width > 0)
+    return _without_empty(width > 0, edges, left, grade)
+
+
+def _without_empty(real: np.ndarray, edges: np.ndarray, left: np.ndarray, grade: np.ndarray) -> Tracks:
+    """Tracks of the real segments; rows with fewer of them end in segments of no width."""
+    order = np.argsort(~real, axis=1, kind="stable")[:, : real.sum(axis=1).max()]
+    kept, end, top = np.take_along_axis(real, order, axis=1), edges[:, -1:], left[:, -1:]
+    starts = np.where(kept, np.take_along_axis(edges[:, :-1], order, axis=1), end)
+    left = np.where(kept, np.take_along_axis(left, order, axis=1), top)
+    grade = np.where(kept, np.take_along_axis(grade, order, axis=1), 0.0)
+    return Tracks(*(torch.from_numpy(a) for a in (np.concatenate([starts, end], axis=1), left, grade)))
+
+
+def _padded(tracks: Tracks, segments: int) -> Tracks:
+    """The tracks with segments of no width behind the last, up to ``segments``."""
+    extra = segments - tracks.segments
+    if extra == 0:
+        return tracks
+    last = tracks.left[:, -1:].expand(-1, extra)
+    end = tracks.edges[:, -1:].expand(-1, extra)
+    return Tracks(
+        torch.cat([tracks.edges, end], dim=1),
+        torch.cat([tracks.left, last], dim=1),
+        torch.cat([tracks.grade, torch.zeros_like(last)], dim=1),
+    )
+
+
+class TrackBank:
+    """Tracks drawn ahead, ``per_terrain`` of each terrain, from which resets pick.
+
+    Drawing in bulk keeps generation out of the step loop; a reset copies one row.
+
+    Args:
+        terrains: the terrains; equal ones share their tracks.
+        per_terrain: tracks of each terrain.
+        seed: seed of the bank; banks of different seeds hold different tracks.
+        device: where the tensors live.
+
+    Attributes:
+        tracks: all tracks; terrain ``t`` owns rows ``t * per_terrain`` to ``(t + 1) * per_terrain``.
+        terrains: the terrains in that order.
+    """
+
+    def __init__(
+        self, terrains: Sequence[Terrain], per_terrain: int, seed: int, device: torch.device | str = "cpu"
+    ) -> None:
+        self.terrains, self.per_terrain = tuple(terrains), per_terrain
+        drawn = [self._draw(terrain, per_terrain, seed) for terrain in self.terrains]
+        most = max(t.segments for t in drawn)
+        padded = [_padded(t, most) for t in drawn]
+        self.tracks = Tracks(
+            torch.cat([t.edges for t in padded]).to(device),
+            torch.cat([t.left for t in padded]).to(device),
+            torch.cat([t.grade for t in padded]).to(device),
+        )
+
+    @staticmethod
+    def _draw(terrain: Terrain, count: int, seed: int) -> Tracks:
+        rng = generator(seed, "tracks", terrain.preset, terrain.name)
+        profile = terrain.generator.profile(rng, count, LENGTH, terrain.difficulty)
+        return _tracks_from(profile)
+
+    def most_segments_within(self, width: float) -> int:
+        """Largest number of segments that a window of ``width`` m can touch, over all tracks of the bank."""
+        edges = self.tracks.edges
+        real = (edges[:, 1:] > edges[:, :-1]).long()
+        before = torch.nn.functional.pad(real.cumsum(1), (1, 0))
+        last = self.tracks.segment_at(edges[:, :-1] + width)
+        from_an_edge = int((before.gather(1, last + 1) - before[:, :-1]).max())
+        return min(from_an_edge + 1, self.tracks.segments)  # one more where the window begins inside a segment
