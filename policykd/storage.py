@@ -1,0 +1,84 @@
+"""Files: written whole or not at all, and refused before the work starts where they could not be written."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from policykd.errors import OutputError
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file atomically: a reader sees the old content or the new one, never a part, also after kill -9."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, content: str) -> None:
+    """Write a text file atomically, in UTF-8."""
+    write_bytes(path, content.encode())
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file atomically, indented for people; NaN and infinity are refused.
+
+    Raises:
+        ValueError: for content that JSON cannot hold.
+    """
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Content of a JSON file.
+
+    Raises:
+        OutputError: if the file is not JSON, naming it.
+    """
+    try:
+        content = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise OutputError(f"{path} is not valid JSON ({error}); delete it to start anew") from None
+    if not isinstance(content, dict):
+        raise OutputError(f"{path} does not hold a JSON object; delete it to start anew")
+    return content
+
+
+def prepare_folder(path: Path, megabytes: float = 50.0) -> Path:
+    """Create an output folder and make sure that it can be written, before any work is done for it.
+
+    Args:
+        path: the folder; parents are created.
+        megabytes: free space that must be there, MB.
+
+    Returns:
+        The folder.
+
+    Raises:
+        OutputError: if it is a file, cannot be created or written, or the disk is nearly full.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        write_bytes(path / f".probe-{uuid.uuid4().hex[:8]}", b"")
+    except OSError as error:
+        raise OutputError(f"cannot write to {path}: {error.strerror or error}; choose another --out") from None
+    finally:
+        for probe in path.glob(".probe-*") if path.is_dir() else ():
+            probe.unlink(missing_ok=True)
+    free = shutil.disk_usage(path).free / 1e6
+    if free < megabytes:
+        raise OutputError(
+            f"only {free:.0f} MB are free under {path}, {megabytes:.0f} MB are needed; free some or choose another --out"
+        )
+    return path
