@@ -29,11 +29,13 @@ def term_value(
         ValueError: Labels, indices or a fitting feature are missing, or the loss gave no scalar.
     """
     _check_given(name, term, call, targets, index)
-    mine = _read(f"term {name!r}, student", term.student_taps, term.student_projs, student)
+    levels = getattr(term.loss, "signal", None) == "levels"
+    mine = _read(f"term {name!r}, student", term.student_taps, term.student_projs, student, levels)
     if not call.pair:
         return _scalar(name, call(term.loss, mine, None, targets, index))
     heard = teachers if term.teacher is None else {term.teacher: teachers[term.teacher]}
-    theirs = [_read(f"term {name!r}, teacher", term.teacher_taps, term.teacher_projs, item) for item in heard.values()]
+    who = f"term {name!r}, teacher"
+    theirs = [_read(who, term.teacher_taps, term.teacher_projs, item, levels) for item in heard.values()]
     values = [
         _scalar(name, _call_checked(name, term, call, mine, value, targets, index))
         for value in _combine(name, term, theirs)
@@ -49,7 +51,7 @@ def _check_given(name: str, term: Term, call: LossCall, targets: Tensor | None, 
         raise ValueError(f"{who} needs sample indices: call objective(..., index=indices)")
 
 
-def _read(who: str, taps: tuple[str, ...], projectors: tuple[Projector, ...], signals: Signals) -> Any:
+def _read(who: str, taps: tuple[str, ...], projectors: tuple[Projector, ...], signals: Signals, levels: bool) -> Any:
     if not taps:
         return signals.logits
     features = [signals.features[tap] for tap in taps]
@@ -58,7 +60,7 @@ def _read(who: str, taps: tuple[str, ...], projectors: tuple[Projector, ...], si
             features = [projector(feature) for projector, feature in zip(projectors, features, strict=True)]
     except ProjectorError as error:
         raise ProjectorError(f"{who}: {error}") from None
-    return features[0] if len(features) == 1 else features
+    return features[0] if len(features) == 1 and not levels else features
 
 
 def _combine(name: str, term: Term, theirs: list[Any]) -> list[Any]:
@@ -77,7 +79,9 @@ def _call_checked(
 ) -> Tensor:
     """Call the loss; where the two sides differ in shape, say both shapes and the fix instead of a torch message."""
     clash = None if term.combine == "stack" else _clash(term, mine, theirs)
-    if clash is not None and _would_broadcast(*clash[:2]) and not getattr(term.loss, "relational", False):
+    # the library's own losses (they have a signal) check shapes; torch's only warn, others may broadcast silently
+    torchs = type(term.loss).__module__ == "torch.nn.modules.loss"
+    if clash and not hasattr(term.loss, "signal") and (torchs or _would_broadcast(*clash[:2])):
         raise ValueError(_mismatch(name, term, *clash))
     try:
         return call(term.loss, mine, theirs, targets, index)

@@ -40,7 +40,7 @@ class TeacherCache:
     ) -> None:
         if logits.ndim != 2:
             raise TeacherError(f"{name}: logits must be (N, C), got {logits.shape}")
-        self.logits, self.features, self.name = logits, dict(features), name
+        self.logits, self.features, self.name = logits, dict(features or {}), name
         for tap, rows in self.features.items():
             if len(rows) != len(logits):
                 raise TeacherError(f"{name}: feature {tap!r} has {len(rows)} rows, logits have {len(logits)}")

@@ -19,6 +19,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 
 from policykd.kd.binding import term_value
 from policykd.kd.calling import LossCall
@@ -73,7 +74,7 @@ class Objective(nn.Module):
             {name: nn.ModuleList(term.teacher_projs) for name, term in self.terms.items() if term.teacher_projs}
         )
         self._calls = {name: LossCall.of(term.loss) for name, term in self.terms.items()}
-        self._student_taps = Taps(dict.fromkeys(_union(term.student_taps for term in self.terms.values())))
+        self._student_taps = Taps(_union(term.student_taps for term in self.terms.values()))
 
     def forward(
         self,
@@ -141,7 +142,7 @@ class Objective(nn.Module):
                 values[name] = term_value(name, term, self._calls[name], student, teachers, targets, index)
         loss = cast(Tensor, sum(weights[name] * value for name, value in values.items()))
         if self.validate and not bool(torch.isfinite(loss)):
-            listed = ", ".join(f"{name} = {float(value):.4g}" for name, value in values.items())
+            listed = ", ".join(f"{name} = {float(value.detach()):.4g}" for name, value in values.items())
             raise FloatingPointError(f"the loss is not finite: {listed}; lower the learning rate or that weight")
         return ObjectiveOutput(
             loss, {name: value.detach() for name, value in values.items()}, weights, student.logits, student, teachers
@@ -149,9 +150,9 @@ class Objective(nn.Module):
 
     @torch.no_grad()
     def build(self, student: nn.Module, teacher: Any, x: Tensor, index: Tensor | None = None) -> Objective:
-        """Infer the missing projector widths from one small batch, before the optimiser is made.
+        """Infer missing widths of projectors and losses from one small batch, before the optimiser is made.
 
-        The student's buffers and mode are left as they were.
+        The student's mode and buffers and the losses' buffers are left as they were.
 
         Raises:
             ProjectorError: A projector does not fit the features.
@@ -170,7 +171,20 @@ class Objective(nn.Module):
                 ):
                     if projectors:
                         self._build_one(name, projectors[place], shape, target)
-        return self.to(x.device)
+        self.to(x.device)
+        if any(isinstance(parameter, UninitializedParameter) for parameter in self.parameters()):
+            self._initialise_lazy(own, taught, index)
+        return self
+
+    def _initialise_lazy(self, own: Signals, taught: Mapping[str, Signals], index: Tensor | None) -> None:
+        """Lazy layers inside losses find their widths in a call, which must not count as one for the losses' memory."""
+        targets = own.logits.new_zeros(len(own.logits), dtype=torch.long)
+        index = torch.arange(len(targets), device=targets.device) if index is None else index
+        kept = {name: buffer.clone() for name, buffer in self.named_buffers()}
+        with _in_eval(self):
+            self.combine(own, taught, targets, index=index, step=0.0, total=1.0)
+        for name, buffer in self.named_buffers():
+            buffer.copy_(kept[name])
 
     @staticmethod
     def _build_one(name: str, projector: Projector, shape: tuple[int, ...], target: tuple[int, ...]) -> None:

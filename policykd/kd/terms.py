@@ -17,7 +17,7 @@ from torch import nn
 
 from policykd.kd.calling import LossCall
 from policykd.kd.projectors import Projector
-from policykd.kd.taps import TapPoint
+from policykd.kd.taps import TapError, TapPoint
 from policykd.schedules import Schedule
 
 Combine = Literal["mean", "ensemble", "stack"]
@@ -112,6 +112,19 @@ class Term:
         """A copy that treats several teachers this way (see ``combine``)."""
         return replace(self, combine=combine)
 
+    def check(self, name: str) -> None:
+        """Check that a loss on features has taps.
+
+        Raises:
+            TapError: It has none.
+        """
+        signal = getattr(self.loss, "signal", "logits")
+        if signal != "logits" and not self.student_taps:
+            example = '.on(["layer2", "layer3"])' if signal == "levels" else '.on("layer3")'
+            raise TapError(
+                f"term {name!r}: {type(self.loss).__name__} compares {signal}, say where: Term(...){example}"
+            )
+
     def weight_at(self, step: float | None, total: float | None) -> float:
         """The weight at a position of the run.
 
@@ -134,11 +147,15 @@ def as_terms(positional: Mapping[str, Any]) -> dict[str, Term]:
     """Named terms from named terms or losses.
 
     Raises:
-        ValueError: There is none, or two terms share one projector that has widths to infer.
+        ValueError: There is none.
+        TapError: A term on features has no taps.
     """
     if not positional:
         raise ValueError("an objective needs at least one term, e.g. Objective(ce=CE(), kd=0.9 * Term(KD()))")
-    return {name: as_term(item) for name, item in positional.items()}
+    terms = {name: as_term(item) for name, item in positional.items()}
+    for name, term in terms.items():
+        term.check(name)
+    return terms
 
 
 def _names(taps: TapNames) -> tuple[str, ...]:

@@ -42,7 +42,7 @@ class UnitV1(nn.Module):
         self.shuffle = ChannelShuffle(first_groups)
         self.depthwise = _conv(inner, inner, 3, stride, groups=inner)
         self.expand = _conv(inner, out, 1, groups=groups)
-        self.shortcut = nn.AvgPool2d(3, 2, 1) if stride == 2 else None
+        self.shortcut: nn.Module | None = nn.AvgPool2d(3, 2, 1) if stride == 2 else None
         self.act = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -80,7 +80,9 @@ class ShuffleNetV1(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images ``(B, C, H, W)`` to logits ``(B, classes)``."""
-        return self.fc(self.pool(self.layer3(self.layer2(self.layer1(self.stem(x))))))
+        for layer in (self.stem, *(self.get_submodule(f"layer{number}") for number in (1, 2, 3)), self.pool):
+            x = layer(x)
+        return self.fc(x)
 
 
 class UnitV2(nn.Module):
@@ -135,7 +137,9 @@ class ShuffleNetV2(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images ``(B, C, H, W)`` to logits ``(B, classes)``."""
-        return self.fc(self.pool(self.head(self.layer3(self.layer2(self.layer1(self.stem(x)))))))
+        for layer in (self.stem, *(self.get_submodule(f"layer{number}") for number in (1, 2, 3)), self.head, self.pool):
+            x = layer(x)
+        return self.fc(x)
 
 
 def _conv(in_width: int, width: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
