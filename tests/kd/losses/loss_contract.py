@@ -218,7 +218,7 @@ class LossContract:
         first, second = self.build(**case), self.build(**case)
         second.load_state_dict(first.state_dict(), strict=True)
         for key, value in first.state_dict().items():
-            assert torch.equal(value, second.state_dict()[key])
+            torch.testing.assert_close(second.state_dict()[key], value, rtol=0, atol=0, equal_nan=True)
         assert repr(first) == repr(second)
 
     def test_13_default_constructor(self):
