@@ -67,14 +67,17 @@ def crd(
         reduction: How the values of shape ``(B,)`` are reduced.
 
     Raises:
-        TypeError: an input is no floating-point tensor, or candidates are no integers.
-        ValueError: shapes do not fit, no negative, a value is not finite, or an option is out of range.
-        IndexError: a candidate is no row of the banks.
+        TypeError: an input is no floating-point tensor.
+        ValueError: shapes do not fit, candidates are no rows of the banks, a value is not finite, or a bad option.
     """
     check_temperature(temperature)
     if candidates.is_floating_point() or candidates.dim() != 2 or candidates.shape[1] < 2:
         given = f"{candidates.dtype} {tuple(candidates.shape)}"
         raise ValueError(f"candidates must be integers (B, 1 + K) with K >= 1, got {given}")
+    low, high = (int(x) for x in torch.aminmax(candidates))
+    if low < 0 or high >= len(student_bank) or student_bank.shape != teacher_bank.shape:
+        rows = f"banks of shapes {tuple(student_bank.shape)} and {tuple(teacher_bank.shape)}"
+        raise ValueError(f"candidates must be rows of both banks, got {low} to {high} for {rows}")
     sides = []
     for name, anchor, bank, log_z in (
         ("student", student, teacher_bank, log_z_student),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from policykd.divergences import Reduction, categorical_jsd
+from policykd.kd.functional.shapes import check_logits
 
 
 def jsd(
@@ -39,6 +40,7 @@ def jsd(
         TypeError: an input is no floating-point tensor.
         ValueError: shapes differ, a value is not finite, or an option is out of range.
     """
+    check_logits(student)
     return categorical_jsd(
         student,
         teacher,

@@ -7,7 +7,7 @@ from typing import Literal
 from torch import Tensor
 
 from policykd.divergences import Reduction, categorical_kl, reduce_loss
-from policykd.kd.functional.shapes import check_choice
+from policykd.kd.functional.shapes import check_choice, check_logits
 
 
 def kd(
@@ -40,5 +40,6 @@ def kd(
         ValueError: shapes differ, a value is not finite, or an option is out of range.
     """
     check_choice("variant", variant, ("paper", "element_mean"))
+    check_logits(student)
     values = categorical_kl(student, teacher, temperature=temperature, scale_t2=scale_t2, reduction="none")
     return reduce_loss(values / student.shape[-1] if variant == "element_mean" else values, reduction)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -49,8 +49,8 @@ def sdd(
         cells: Grid sizes; the first must be 1 (the whole image).
         base: Loss per cell.
         temperature: T > 0 of the base.
-        tckd_weight: See `dkd`; only for that base.
-        nckd_weight: See `dkd`; only for that base.
+        tckd_weight: See `dkd`; only for that base, like the next.
+        nckd_weight: See `dkd`.
         complementary_weight: Weight of cells that disagree with the whole image.
         cell_reduction: How the cells of one sample are put together.
         reduction: How the values of shape ``(B,)`` are reduced.
@@ -66,21 +66,15 @@ def sdd(
     student, teacher = prepare_maps(student, teacher, same_channels=True)
     target = check_labels(student, target)
     local_s, local_t = (cell_logits(maps, cells).transpose(1, 2) for maps in (student, teacher))
-    batch, regions, classes = local_s.shape
-    rows_s, rows_t = local_s.reshape(-1, classes), local_t.reshape(-1, classes)
+    regions = local_s.shape[1]
+    rows_s, rows_t = local_s.flatten(0, 1), local_t.flatten(0, 1)
+    options: dict[str, Any] = {"temperature": temperature, "reduction": "none"}
     if base == "kd":
-        values = kd(rows_s, rows_t, temperature=temperature, reduction="none")
+        values = kd(rows_s, rows_t, **options)
     else:
-        values = dkd(
-            rows_s,
-            rows_t,
-            target.repeat_interleave(regions),
-            tckd_weight=tckd_weight,
-            nckd_weight=nckd_weight,
-            temperature=temperature,
-            reduction="none",
-        )
+        options |= {"tckd_weight": tckd_weight, "nckd_weight": nckd_weight}
+        values = dkd(rows_s, rows_t, target.repeat_interleave(regions), **options)
     right = local_t.argmax(2) == target[:, None]
     weight = torch.where(right == right[:, :1], 1.0, complementary_weight).to(values.dtype)
-    weighted = weight * values.reshape(batch, regions)
+    weighted = weight * values.unflatten(0, (-1, regions))
     return reduce_loss(weighted.mean(1) if cell_reduction == "mean" else weighted.sum(1), reduction)

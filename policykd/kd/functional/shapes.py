@@ -28,6 +28,12 @@ def check_positive(**values: float) -> None:
             raise ValueError(f"{name} must be above 0, got {value!r}")
 
 
+def check_logits(logits: Tensor) -> None:
+    """Raise `ValueError` unless logits have a batch dimension."""
+    if logits.dim() < 2:
+        raise ValueError(f"logits must be (B, C), at least 2 dimensions, got {tuple(logits.shape)}")
+
+
 def check_labels(logits: Tensor, target: Tensor) -> Tensor:
     """Check class indices ``(B,)`` against logits ``(B, C, ...)`` and return them as int64.
 
