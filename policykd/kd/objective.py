@@ -58,13 +58,21 @@ class Objective(nn.Module):
     ``state_dict`` holds them and the losses' buffers, and nothing of student or teacher.
 
     Args:
+        terms: Name -> term, or a bare loss of weight one.
         validate: Check every batch (finite values, label range, shapes). Costs a synchronisation on an accelerator.
-        **terms: Name -> term, or a bare loss of weight one.
+        **named: More terms, by keyword.
     """
 
-    def __init__(self, *, validate: bool = True, **terms: Term | nn.Module) -> None:
+    def __init__(
+        self,
+        terms: Mapping[str, Term | nn.Module] | None = None,
+        /,
+        *,
+        validate: bool = True,
+        **named: Term | nn.Module,
+    ) -> None:
         super().__init__()
-        self.terms: dict[str, Term] = as_terms(terms)
+        self.terms: dict[str, Term] = as_terms({**(terms or {}), **named})
         self.validate = validate
         self.losses = nn.ModuleDict({name: term.loss for name, term in self.terms.items()})
         self.student_projectors = nn.ModuleDict(

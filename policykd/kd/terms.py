@@ -143,16 +143,16 @@ def as_term(item: Any) -> Term:
     return item if isinstance(item, Term) else Term(item)
 
 
-def as_terms(positional: Mapping[str, Any]) -> dict[str, Term]:
+def as_terms(named: Mapping[str, Any]) -> dict[str, Term]:
     """Named terms from named terms or losses.
 
     Raises:
         ValueError: There is none.
         TapError: A term on features has no taps.
     """
-    if not positional:
+    if not named:
         raise ValueError("an objective needs at least one term, e.g. Objective(ce=CE(), kd=0.9 * Term(KD()))")
-    terms = {name: as_term(item) for name, item in positional.items()}
+    terms = {name: as_term(item) for name, item in named.items()}
     for name, term in terms.items():
         term.check(name)
     return terms
