@@ -97,8 +97,10 @@ def _split_step(
         out = objective.combine(whole, taught, targets, index=index, **place)
     out.loss.backward()
     start = sum(batch.sizes[: rank()])
-    slices = [_grad(t)[start : start + batch.sizes[rank()]] * len(batch.sizes) for t in whole.tensors()]
-    parts.second_pass(graph, slices)
+    # the data-parallel wrapper averages over processes, and waits for every parameter: no gradient is a zero one there
+    world = len(batch.sizes)
+    grads = [torch.zeros_like(t) if t.grad is None and world > 1 else t.grad for t in whole.tensors()]
+    parts.second_pass(graph, [None if g is None else g[start : start + batch.sizes[rank()]] * world for g in grads])
     return out
 
 
@@ -135,24 +137,32 @@ class _Parts:
             for name, signals in whole.items()
         }
 
-    def second_pass(self, graph: Signals, slices: list[Tensor]) -> None:
+    def second_pass(self, graph: Signals, grads: list[Tensor | None]) -> None:
         """Push the derivative of each part through the student, the last part first since its graph is there."""
         after = _random_state(self.batch.x.device)
         buffers = [(buffer, buffer.clone()) for buffer in self.student.buffers()] if len(self.inputs) > 1 else []
-        columns = list(zip(*(column.split(self.sizes) for column in slices), strict=True))
-        with self._synchronised(len(self.inputs) == 1):
-            torch.autograd.backward(graph.tensors(), columns[-1])
-        for place, x in enumerate(self.inputs[:-1]):
+        last = len(self.inputs) - 1
+        with self._synchronised(last == 0):
+            self._push(graph, grads, last)
+        for place, x in enumerate(self.inputs[:last]):
             _set_random_state(x.device, self.random[place])
-            with self._synchronised(place == len(self.inputs) - 2):
+            with self._synchronised(place == last - 1):
                 with _autocast(x, self.amp):
                     again = self.objective.student_signals(self.student, x)
-                torch.autograd.backward(again.tensors(), columns[place])
+                self._push(again, grads, place)
         # the first pass has already counted every part in the running statistics
         with torch.no_grad():
             for buffer, value in buffers:
                 buffer.copy_(value)
         _set_random_state(self.batch.x.device, after)
+
+    def _push(self, signals: Signals, grads: list[Tensor | None], place: int) -> None:
+        start = sum(self.sizes[:place])
+        rows = slice(start, start + self.sizes[place])
+        reached = [
+            (t, g[rows]) for t, g in zip(signals.tensors(), grads, strict=True) if g is not None and t.requires_grad
+        ]
+        torch.autograd.backward([tensor for tensor, _ in reached], [grad for _, grad in reached])
 
     @contextmanager
     def _synchronised(self, final: bool) -> Iterator[None]:
@@ -160,10 +170,6 @@ class _Parts:
         wrapped = isinstance(self.student, nn.parallel.DistributedDataParallel)
         with self.student.no_sync() if wrapped and not final else contextlib.nullcontext():  # type: ignore[operator]
             yield
-
-
-def _grad(leaf: Tensor) -> Tensor:
-    return torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
 
 
 def _autocast(x: Tensor, enabled: bool) -> torch.autocast:

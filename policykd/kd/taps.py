@@ -6,9 +6,10 @@ Taps know modules and nothing of losses. A tap is written as a string::
     "fc:input"            what goes into ``model.fc``
     "lstm[0]"             the first item of a tuple output, "head[logits]" an entry of a dict output
     "act@0"               the first of several calls of one layer in a forward pass ("act" is the last)
+    "layer3>fc"           the output of ``layer3`` sent place by place through ``fc``: maps of class logits
 
-The grammar is ``path[:input|:output][[item]...][@call]``. Hooks live only inside ``with taps.attach(model)``; the
-model's ``state_dict`` and class are never touched, and nothing stays behind after the block, exception or not.
+The grammar is ``path[:input|:output][[item]...][@call][>layer]``. Hooks live only inside ``with taps.attach(model)``;
+the model's ``state_dict`` and class are never touched, and nothing stays behind after the block, exception or not.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 _POINT = re.compile(
-    r"(?P<path>[^:\[\]@]*)(?::(?P<side>\w+))?(?P<items>(?:\[[^\[\]]+\])*)(?:@(?P<call>-?\d+))?", re.ASCII
+    r"(?P<path>[^:\[\]@>]*)(?::(?P<side>\w+))?(?P<items>(?:\[[^\[\]]+\])*)(?:@(?P<call>-?\d+))?(?:>(?P<through>[^>]+))?",
+    re.ASCII,
 )
 
 
@@ -42,24 +44,26 @@ class TapPoint:
         side: ``"output"`` or ``"input"``.
         items: Keys or positions that are followed into tuple and dict values, outermost first.
         call: Which call of the layer counts when it runs several times in one forward pass.
+        through: Path of a layer of vectors that is applied to every place of the value, or None.
     """
 
     path: str
     side: str = "output"
     items: tuple[str | int, ...] = ()
     call: int = -1
+    through: str | None = None
 
     @classmethod
     def parse(cls, text: str) -> TapPoint:
         """Read the string form, for example ``"fc:input"`` or ``"lstm[0]@1"``.
 
         Raises:
-            TapError: The text does not follow ``path[:input|:output][[item]...][@call]``.
+            TapError: The text does not follow ``path[:input|:output][[item]...][@call][>layer]``.
         """
         match = _POINT.fullmatch(text)
         if match is None or match["side"] not in (None, "input", "output"):
             raise TapError(
-                f"cannot read the tap {text!r}: write 'path[:input|:output][[item]...][@call]', e.g. 'fc:input'"
+                f"cannot read the tap {text!r}: write 'path[:input|:output][[item]...][@call][>layer]', e.g. 'fc:input'"
             )
         items = re.findall(r"\[([^\[\]]+)\]", match["items"])
         return cls(
@@ -67,6 +71,7 @@ class TapPoint:
             side=match["side"] or "output",
             items=tuple(int(item) if re.fullmatch(r"-?\d+", item) else item for item in items),
             call=int(match["call"]) if match["call"] else -1,
+            through=match["through"],
         )
 
 
@@ -219,16 +224,23 @@ class Taps:
             if not accumulate:
                 handles.append(model.register_forward_pre_hook(lambda *_: captured.clear()))
             for name, layer in layers.items():
-                handles.append(_hook(layer, name, self.points[name], captured, detach))
+                point = self.points[name]
+                through = None if point.through is None else find_layer(model, point.through)
+                handles.append(_hook(layer, name, point, through, captured, detach))
             yield captured
         finally:
             for handle in handles:
                 handle.remove()
 
 
-def _hook(layer: nn.Module, name: str, point: TapPoint, captured: Captured, detach: bool) -> RemovableHandle:
+def _hook(
+    layer: nn.Module, name: str, point: TapPoint, through: nn.Module | None, captured: Captured, detach: bool
+) -> RemovableHandle:
     def record(value: Any) -> None:
         value = _follow(value, point, name)
+        if through is not None:
+            # forward() and not a call, because a call would set off taps on that layer once more
+            value = through.forward(value.movedim(1, -1)).movedim(-1, 1)
         captured._record(name, _map_tensors(torch.Tensor.detach, value) if detach else value)
 
     if point.side == "output":

@@ -61,7 +61,7 @@ class Distiller:
         teacher: What the objective takes as teacher (a module must be in eval mode), or None.
         objective: The objective; its losses and projectors are trained too.
         config: The run.
-        folder: Where checkpoints go; none are written without it.
+        folder: Where checkpoints go, seen by all processes; none are written without it.
         logs: What listens, for example ``JSONLines(folder)``, ``TensorBoard(folder)``, ``ProgressBar()``.
 
     Example:

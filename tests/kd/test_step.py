@@ -66,9 +66,9 @@ def test_averaging_the_losses_of_the_parts_would_not_do():
     student, teacher = networks()
     terms = Objective(sp=Term(SP()).on("hidden1"))
     batch = batch_of(12)
-    whole = terms(student, teacher, batch.x).loss
-    halves = [terms(student, teacher, part).loss for part in batch.x.split(6)]
-    assert abs(float(sum(halves) / 2 - whole)) > 0.01 * float(whole)
+    whole = terms(student, teacher, batch.x).loss.item()
+    halves = [terms(student, teacher, part).loss.item() for part in batch.x.split(6)]
+    assert abs(sum(halves) / 2 - whole) > 0.01 * whole
 
 
 def test_dropout_masks_agree_between_the_two_passes():
@@ -90,6 +90,16 @@ def test_dropout_masks_agree_between_the_two_passes():
         torch.testing.assert_close(got, expected.grad, rtol=1e-10, atol=1e-12)
     gradients(3, dropout=0.5)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_frozen_and_unreached_layers_are_left_alone():
+    student, teacher = networks()
+    student.hidden1.requires_grad_(False)
+    terms = Objective(first=Term(SP()).on("hidden1"), second=Term(SP()).on("hidden2"))
+    backward_step(student, teacher, terms, batch_of(12), StepSetting(micro_batches=3), number=0, step=0, total=1)
+    assert student.hidden1[0].weight.grad is None
+    assert student.hidden2[0].weight.grad is not None
+    assert student.fc.weight.grad is None
 
 
 def test_running_statistics_count_every_part_once():

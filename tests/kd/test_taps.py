@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from policykd.kd.networks import resnet
 from policykd.kd.taps import TapError, TapPoint, Taps
 
 
@@ -97,6 +98,18 @@ def test_a_whole_tuple_is_no_tensor_and_the_error_says_what_to_write(model):
         seen.tensor("parts")
 
 
+def test_a_map_goes_place_by_place_through_the_classifier():
+    torch.manual_seed(0)
+    network, x = resnet(8).eval(), torch.randn(2, 3, 16, 16)
+    with Taps({"cam": "layer3>fc", "fc": "fc@0"}).attach(network) as seen:
+        logits = network(x)
+    assert seen["cam"].shape == (2, 10, 4, 4)
+    torch.testing.assert_close(seen["cam"].mean((2, 3)), logits)  # pooling and a linear layer commute
+    assert len(seen.calls("fc")) == 1
+    with pytest.raises(TapError, match="no layer 'fv'; close matches: fc"), Taps(["layer3>fv"]).attach(network):
+        pass
+
+
 def test_several_taps_on_one_layer(model):
     with Taps({"a": "fc", "b": "fc", "c": "fc:input"}).attach(model) as seen:
         logits = model(torch.randn(2, 4))
@@ -121,7 +134,7 @@ def test_missing_path_names_close_matches(model):
     assert hooks_of(model) == 0
 
 
-@pytest.mark.parametrize("text", ["fc:weight", "fc[", "fc@x", "fc:input:output"])
+@pytest.mark.parametrize("text", ["fc:weight", "fc[", "fc@x", "fc:input:output", "fc>"])
 def test_unreadable_taps_are_refused(text):
     with pytest.raises(TapError, match="cannot read the tap"):
         TapPoint.parse(text)
