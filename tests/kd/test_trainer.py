@@ -3,12 +3,14 @@
 import copy
 import json
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from policykd.kd.cache import TeacherCache
 from policykd.kd.checkpoint import CheckpointError, load, save
 from policykd.kd.config import OptimiserConfig, SchedulerConfig, TrainConfig
 from policykd.kd.evaluate import accuracy
@@ -18,6 +20,7 @@ from policykd.kd.losses import CE, CRD, KD, SP
 from policykd.kd.networks import MLP
 from policykd.kd.objective import Objective
 from policykd.kd.projectors import Linear
+from policykd.kd.teachers import TeacherError
 from policykd.kd.terms import Term
 from policykd.kd.trainer import Distiller
 from policykd.schedules import Ramp
@@ -264,3 +267,56 @@ def test_weights_are_saved_with_facts_and_checked_on_loading(tmp_path):
         load_weights(nn.Linear(4, 2), tmp_path / "w.safetensors")
     with pytest.raises(ValueError, match="cannot be read as weights"):
         load_weights(first, tmp_path / "none")
+
+
+def trained(teacher, config, train=TRAIN):
+    torch.manual_seed(0)
+    student = MLP((4,), (6, 6), classes=3)
+    objective = Objective(ce=CE(), kd=Term(KD()), sp=Term(SP()).on("hidden1"))
+    run = Distiller(student.double(), teacher, objective, config).fit(train)
+    return torch.cat([p.detach().flatten() for p in run.student.parameters()])
+
+
+def test_a_cached_teacher_trains_the_same_student_as_the_live_one(tmp_path):
+    teacher = parts()[1].double()
+    x, y = TRAIN[0].double(), TRAIN[1]
+    index = torch.arange(len(x))
+    cache = TeacherCache.write(tmp_path / "t", teacher, [(x, index)], samples=len(x), taps=["hidden1"])
+    config = TrainConfig(epochs=3, batch_size=16, seed=2)
+    live = trained(teacher, config, (x, y))
+    torch.testing.assert_close(trained(cache, config, (x, y)), live, rtol=1e-12, atol=0)
+    shifted = TeacherCache(cache.logits[::-1], {"hidden1": cache.features["hidden1"][::-1]})
+    assert not torch.allclose(trained(shifted, config, (x, y)), live)  # so the sample indices do matter
+
+
+def test_micro_batches_and_map_style_data_train_the_same_student():
+    teacher = parts()[1].double()
+    x, y = TRAIN[0].double(), TRAIN[1]
+    config = TrainConfig(epochs=3, batch_size=16)
+    whole = trained(teacher, config, (x, y))
+    split = trained(teacher, replace(config, micro_batches=4), (x, y))
+    torch.testing.assert_close(split, whole, rtol=1e-9, atol=1e-12)
+    mapped = trained(teacher, config, [(x[i], int(y[i])) for i in range(len(x))])
+    assert torch.equal(mapped, whole)
+
+
+def test_mixed_precision_training_learns_and_keeps_float32_weights():
+    student, teacher, _ = parts()
+    config = TrainConfig(epochs=20, batch_size=16, amp=True, optimiser=OptimiserConfig(lr=0.1))
+    run = Distiller(student, teacher, Objective(ce=CE()), config).fit(TRAIN, VAL)
+    assert {p.dtype for p in run.student.parameters()} == {torch.float32}
+    assert run.history[-1]["loss"] < run.history[0]["loss"]
+    assert run.history[-1]["val_accuracy"] > 0.6
+
+
+def test_gradients_are_clipped_and_bad_teachers_stop_the_run_before_it_starts():
+    student, teacher, objective = parts()
+    before = [p.detach().clone() for p in student.parameters()]
+    plain = OptimiserConfig(lr=1.0, momentum=0.0, weight_decay=0.0)
+    Distiller(student, teacher, objective, TrainConfig(epochs=1, batch_size=60, clip_norm=1e-3, optimiser=plain)).fit(
+        TRAIN
+    )
+    moved = torch.cat([(p.detach() - b).flatten() for p, b in zip(student.parameters(), before, strict=True)])
+    assert 0 < float(moved.norm()) <= 1e-3 * 1.001
+    with pytest.raises(TeacherError, match="train mode"):
+        Distiller(student, teacher.train(), objective, TrainConfig(epochs=1)).fit(TRAIN)
