@@ -1,0 +1,163 @@
+"""What the objective costs: KD training steps through objective and taps against steps written by hand.
+
+Two ratios, each the median over paired runs in alternating order, so that a busy machine hurts both sides alike:
+
+- ``objective``: CE + KD + SP, ResNet32x4 -> ResNet8x4 with a running teacher, against the same mathematics by hand with
+  the networks' stages called one by one (no taps, no checks). Aim: at most 1.05.
+- ``cached``: CE + KD with the teacher's logits from a memory map, against a step with CE alone. Aim: at most 1.10.
+
+Run it with ``python benchmarks/kd_step.py --pairs 15``; the last line is JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import torch
+import torch.nn.functional as F
+import tyro
+from torch import Tensor
+
+from policykd.kd.cache import TeacherCache
+from policykd.kd.losses import CE, KD, SP
+from policykd.kd.networks import ResNet, resnet
+from policykd.kd.objective import Objective
+from policykd.kd.terms import Term
+
+Step = Callable[[], Tensor]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Size of the measurement."""
+
+    pairs: int = 9
+    """Paired runs per ratio, after one step of each to warm up."""
+    batch: int = 64
+    """Samples per step."""
+    steps: int = 1
+    """Steps per timed run."""
+    threads: int = 0
+    """Torch threads; 0 leaves torch's choice."""
+
+
+def optimiser_of(student: ResNet) -> torch.optim.Optimizer:
+    """The usual SGD."""
+    return torch.optim.SGD(student.parameters(), 0.05, 0.9, weight_decay=5e-4)
+
+
+def stepper(student: ResNet, loss: Callable[[], Tensor]) -> Step:
+    """A training step of a student under a loss."""
+    optimiser = optimiser_of(student)
+
+    def step() -> Tensor:
+        optimiser.zero_grad(set_to_none=True)
+        value = loss()
+        value.backward()
+        optimiser.step()
+        return value.detach()
+
+    return step
+
+
+def by_hand(student: ResNet, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The last stage and the logits without taps."""
+    maps = student.layer3(student.layer2(student.layer1(student.stem(x))))
+    return maps, student.fc(student.pool(maps))
+
+
+def similarity(maps: Tensor) -> Tensor:
+    """Row-normalised Gram matrix of a batch."""
+    flat = maps.flatten(1)
+    return F.normalize(flat @ flat.T, dim=1)
+
+
+def objective_pair(x: Tensor, y: Tensor, teacher: ResNet) -> tuple[Step, Step]:
+    """The step through the objective and the same step by hand."""
+    ours, theirs = resnet(8, wide=True, classes=100), resnet(8, wide=True, classes=100)
+    theirs.load_state_dict(ours.state_dict())
+    terms = {"ce": 0.1 * Term(CE()), "kd": 0.9 * Term(KD(temperature=4.0)), "sp": 3000.0 * Term(SP()).on("layer3")}
+    objective = Objective(terms)
+
+    def hand() -> Tensor:
+        with torch.no_grad():
+            teacher_maps, soft = by_hand(teacher, x)
+        maps, logits = by_hand(theirs, x)
+        log_student, log_teacher = F.log_softmax(logits / 4.0, 1), F.log_softmax(soft / 4.0, 1)
+        kd = F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True) * 16.0
+        sp = (similarity(maps) - similarity(teacher_maps)).square().sum() / len(x) ** 2
+        return 0.1 * F.cross_entropy(logits, y) + 0.9 * kd + 3000.0 * sp
+
+    return stepper(ours, lambda: objective(ours, teacher, x, y).loss), stepper(theirs, hand)
+
+
+def cached_pair(x: Tensor, y: Tensor, teacher: ResNet, folder: str) -> tuple[Step, Step]:
+    """The step with cached teacher outputs and the step with labels alone."""
+    ours, theirs = resnet(8, wide=True, classes=100), resnet(8, wide=True, classes=100)
+    theirs.load_state_dict(ours.state_dict())
+    index = torch.arange(len(x))
+    cache = TeacherCache.write(f"{folder}/cache", teacher, [(x, index)], samples=len(x))
+    objective = Objective(ce=0.1 * Term(CE()), kd=0.9 * Term(KD(temperature=4.0)))
+    with_cache = stepper(ours, lambda: objective(ours, cache, x, y, index=index).loss)
+    return with_cache, stepper(theirs, lambda: F.cross_entropy(theirs(x), y))
+
+
+def seconds(step: Step, steps: int) -> float:
+    """Wall time of some steps."""
+    began = time.perf_counter()
+    for _ in range(steps):
+        step()
+    return time.perf_counter() - began
+
+
+def compare(first: Step, second: Step, settings: Settings) -> dict[str, float]:
+    """Median ratio of paired runs, first over second, in alternating order."""
+    seconds(first, 1), seconds(second, 1)
+    pairs = []
+    for number in range(settings.pairs):
+        order = (first, second) if number % 2 == 0 else (second, first)
+        times = {id(step): seconds(step, settings.steps) for step in order}
+        pairs.append((times[id(first)], times[id(second)]))
+    ratios = sorted(a / b for a, b in pairs)
+    return {
+        "ratio": statistics.median(ratios),
+        "least": ratios[0],
+        "most": ratios[-1],
+        "seconds": statistics.median(a for a, _ in pairs),
+        "seconds_reference": statistics.median(b for _, b in pairs),
+    }
+
+
+def main(settings: Settings) -> None:
+    """Measure and print."""
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    torch.manual_seed(0)
+    x, y = torch.randn(settings.batch, 3, 32, 32), torch.randint(0, 100, (settings.batch,))
+    teacher = resnet(32, wide=True, classes=100).eval()
+    with tempfile.TemporaryDirectory() as folder:
+        ours, hand = objective_pair(x, y, teacher)
+        first = [float(step()) for step in (ours, hand)]
+        if abs(first[0] - first[1]) > 1e-4 * abs(first[1]):
+            raise SystemExit(f"the two steps do not compute the same loss: {first}")
+        results = {
+            "objective": compare(ours, hand, settings),
+            "cached": compare(*cached_pair(x, y, teacher, folder), settings),
+        }
+    for name, aim in (("objective", 1.05), ("cached", 1.10)):
+        found = results[name]
+        spread = f"{found['least']:.3f} to {found['most']:.3f}"
+        times = f"{found['seconds']:.3f} s against {found['seconds_reference']:.3f} s"
+        print(f"{name:<10} ratio {found['ratio']:.3f} ({spread}), {times}; aim at most {aim}")
+    facts = {"torch": torch.__version__, "threads": torch.get_num_threads(), "cores": os.cpu_count()}
+    print(json.dumps({**facts, "settings": asdict(settings), **results}))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Settings))

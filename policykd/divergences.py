@@ -1,0 +1,368 @@
+"""One numeric core for distillation: how far a student's prediction lies from its teacher's.
+
+Supervised KD (class logits) and policy distillation (Gaussian actions) use the same functions, so a direction, a
+temperature or a reduction means the same on both sides. The rules of the house:
+
+* Student first, teacher second, options by keyword; the teacher is detached here, whatever the caller did.
+* The last dimension is the event (classes, action components), all others are batch. Every function first makes one
+  value per sample, of shape ``(...)``, and `reduction` then acts on those values only.
+* The arithmetic runs in float32 at least, with autocast off; float64 inputs stay float64.
+* ``T**2`` is a visible switch (`scale_t2`), because a hidden one changes the weight of the term with the temperature.
+* Wrong input raises `ValueError` or `TypeError`, which say what was given and what is needed.
+
+Only torch is needed here: no environment, no policy, no loss registry.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Literal, ParamSpec, TypeAlias, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Reduction = Literal["none", "mean", "sum", "batchmean"]
+Direction = Literal["forward", "reverse"]
+Gaussian: TypeAlias = tuple[Tensor, Tensor]
+P = ParamSpec("P")
+
+__all__ = [
+    "Direction",
+    "Gaussian",
+    "Reduction",
+    "categorical_jsd",
+    "categorical_kl",
+    "check_temperature",
+    "full_precision",
+    "gaussian_jsd",
+    "gaussian_kl",
+    "huber",
+    "mse",
+    "prepare_pair",
+    "prepare_tensor",
+    "reduce_loss",
+]
+
+
+def full_precision(function: Callable[P, Tensor]) -> Callable[P, Tensor]:
+    """Run a loss with autocast off, so that matrix products on promoted inputs are not cast down again."""
+
+    @functools.wraps(function)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> Tensor:
+        first = _first_tensor((*args, *kwargs.values()))
+        if first is None or not torch.is_autocast_enabled(first.device.type):
+            return function(*args, **kwargs)
+        with torch.autocast(first.device.type, enabled=False):
+            return function(*args, **kwargs)
+
+    return wrapped
+
+
+def _first_tensor(values: tuple[object, ...]) -> Tensor | None:
+    for value in values:
+        if isinstance(value, Tensor):
+            return value
+        if isinstance(value, list | tuple) and (inner := _first_tensor(tuple(value))) is not None:
+            return inner
+    return None
+
+
+def check_temperature(temperature: float) -> float:
+    """Return the temperature, or raise `ValueError` unless it is finite and above zero."""
+    if not (temperature > 0 and math.isfinite(temperature)):
+        raise ValueError(f"temperature must be finite and above 0, got {temperature!r}")
+    return temperature
+
+
+def prepare_tensor(name: str, value: Tensor, *, min_dim: int = 1) -> Tensor:
+    """Check one floating-point input and promote it to float32 or better.
+
+    Args:
+        name: How the error message calls the input.
+        value: Any floating-point tensor with at least `min_dim` dimensions and one element.
+        min_dim: Smallest number of dimensions accepted.
+
+    Raises:
+        TypeError: `value` is no floating-point tensor.
+        ValueError: too few dimensions, no element, or a value that is not finite.
+    """
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        given = f"a {value.dtype} tensor" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+        raise TypeError(f"{name} must be a floating-point tensor, got {given}")
+    if value.dim() < min_dim or value.numel() == 0:
+        raise ValueError(f"{name} must have at least {min_dim} dimensions and one element, got {tuple(value.shape)}")
+    value = value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
+    _check_finite(name, value.detach())
+    return value
+
+
+def _check_finite(name: str, value: Tensor) -> None:
+    # One pass over the data: a sum is finite unless an element is not (or it overflows, which the second look tells).
+    if torch.compiler.is_compiling() or math.isfinite(value.sum().item()):
+        return
+    bad = ~torch.isfinite(value)
+    if (count := int(bad.sum().item())) > 0:
+        place = tuple(bad.nonzero()[0].tolist())
+        raise ValueError(f"{name} must be finite, got {count} non-finite of {value.numel()} values, first at {place}")
+
+
+def prepare_pair(
+    student: Tensor, teacher: Tensor, *, what: str = "logits", min_dim: int = 1, same_shape: bool = True
+) -> tuple[Tensor, Tensor]:
+    """Check a student and a teacher tensor, promote both to one dtype and detach the teacher.
+
+    Args:
+        student: Student tensor, batch first.
+        teacher: Teacher tensor of the same batch.
+        what: Noun for the error message, such as ``"logits"``.
+        min_dim: Smallest number of dimensions accepted.
+        same_shape: Demand equal shapes; otherwise only an equal first dimension.
+
+    Raises:
+        TypeError: an input is no floating-point tensor.
+        ValueError: shapes or devices disagree, an input is empty, or holds a value that is not finite.
+    """
+    student = prepare_tensor(f"student {what}", student, min_dim=min_dim)
+    teacher = prepare_tensor(f"teacher {what}", teacher.detach(), min_dim=min_dim)
+    given = f"got student {tuple(student.shape)} and teacher {tuple(teacher.shape)}"
+    if same_shape and student.shape != teacher.shape:
+        raise ValueError(f"student and teacher {what} need the same shape, {given}; a projector can match widths")
+    if student.dim() and student.shape[0] != teacher.shape[0]:
+        raise ValueError(f"student and teacher {what} need the same batch size, {given}")
+    if student.device != teacher.device:
+        raise ValueError(f"student {what} are on {student.device}, teacher {what} on {teacher.device}; move one")
+    common = torch.promote_types(student.dtype, teacher.dtype)
+    return student.to(common), teacher.to(common)
+
+
+def reduce_loss(values: Tensor, reduction: Reduction) -> Tensor:
+    """Reduce per-sample values: `none`, `mean`, `sum`, or `batchmean` (their sum over the size of the first dimension).
+
+    Raises:
+        ValueError: unknown reduction.
+    """
+    if reduction == "none":
+        return values
+    if reduction == "mean":
+        return values.mean()
+    if reduction == "sum":
+        return values.sum()
+    if reduction == "batchmean":
+        return values.sum() / values.shape[0] if values.dim() else values
+    raise ValueError(f"reduction must be one of {', '.join(get_args(Reduction))}, got {reduction!r}")
+
+
+def _check_direction(direction: str) -> None:
+    if direction not in get_args(Direction):
+        raise ValueError(f"direction must be forward (teacher first) or reverse (student first), got {direction!r}")
+
+
+def _check_beta(beta: float) -> None:
+    if not 0.0 <= beta <= 1.0:
+        raise ValueError(f"beta must lie in [0, 1] (0 forward KL, 1 reverse KL), got {beta!r}")
+
+
+def _kl_from_logs(first: Tensor, second: Tensor) -> Tensor:
+    """KL(first || second) per sample from log-probabilities of shape ``(..., C)``."""
+    return F.kl_div(second, first, reduction="none", log_target=True).sum(-1)
+
+
+@full_precision
+def categorical_kl(
+    student: Tensor,
+    teacher: Tensor,
+    *,
+    direction: Direction = "forward",
+    temperature: float = 1.0,
+    scale_t2: bool = True,
+    reduction: Reduction = "batchmean",
+) -> Tensor:
+    """KL divergence between two categorical distributions given by logits of shape ``(..., C)``.
+
+    ``forward`` is ``KL(teacher || student)``, which covers every class of the teacher; ``reverse`` is
+    ``KL(student || teacher)``, which seeks one. Both at ``softmax(z / T)``, times ``T**2`` if `scale_t2`.
+
+    Args:
+        student: Student logits.
+        teacher: Teacher logits.
+        direction: ``forward`` or ``reverse``.
+        temperature: T > 0, the same for both.
+        scale_t2: Multiply by ``T**2``, which keeps the gradient's scale when T changes.
+        reduction: How the values of shape ``(...)`` are reduced.
+
+    Raises:
+        TypeError: an input is no floating-point tensor.
+        ValueError: shapes differ, a value is not finite, or an option is out of range.
+    """
+    _check_direction(direction)
+    check_temperature(temperature)
+    student, teacher = prepare_pair(student, teacher)
+    log_s, log_t = F.log_softmax(student / temperature, -1), F.log_softmax(teacher / temperature, -1)
+    values = _kl_from_logs(log_t, log_s) if direction == "forward" else _kl_from_logs(log_s, log_t)
+    return reduce_loss(values * temperature**2 if scale_t2 else values, reduction)
+
+
+@full_precision
+def categorical_jsd(
+    student: Tensor,
+    teacher: Tensor,
+    *,
+    beta: float = 0.5,
+    temperature: float = 1.0,
+    scale_t2: bool = True,
+    normalise: bool = False,
+    reduction: Reduction = "batchmean",
+) -> Tensor:
+    """Generalised Jensen-Shannon divergence of two categorical distributions, logits of shape ``(..., C)``.
+
+    ``beta KL(p_t || m) + (1 - beta) KL(p_s || m)`` with ``m = beta p_t + (1 - beta) p_s`` (Agarwal et al. 2024, GKD).
+    The ends are *defined* as the forward (``beta = 0``) and the reverse KL (``beta = 1``). That jumps: the expression
+    itself vanishes like ``beta`` there. With `normalise` it is divided by ``beta (1 - beta)`` and is continuous in beta
+    over the closed interval.
+
+    Args:
+        student: Student logits.
+        teacher: Teacher logits.
+        beta: Weight of the teacher in the mixture, in [0, 1].
+        temperature: T > 0.
+        scale_t2: Multiply by ``T**2``.
+        normalise: Divide by ``beta (1 - beta)`` inside the interval.
+        reduction: How the values of shape ``(...)`` are reduced.
+
+    Raises:
+        TypeError: an input is no floating-point tensor.
+        ValueError: shapes differ, a value is not finite, or an option is out of range.
+    """
+    _check_beta(beta)
+    if beta in (0.0, 1.0):
+        end: Direction = "forward" if beta == 0.0 else "reverse"
+        return categorical_kl(
+            student, teacher, direction=end, temperature=temperature, scale_t2=scale_t2, reduction=reduction
+        )
+    check_temperature(temperature)
+    student, teacher = prepare_pair(student, teacher)
+    log_s, log_t = F.log_softmax(student / temperature, -1), F.log_softmax(teacher / temperature, -1)
+    log_m = torch.logaddexp(log_t + math.log(beta), log_s + math.log1p(-beta))
+    values = beta * _kl_from_logs(log_t, log_m) + (1.0 - beta) * _kl_from_logs(log_s, log_m)
+    factor = (temperature**2 if scale_t2 else 1.0) / (beta * (1.0 - beta) if normalise else 1.0)
+    return reduce_loss(values * factor, reduction)
+
+
+def _prepare_gaussians(student: Gaussian, teacher: Gaussian) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Check two (mean, log_std) pairs; log_std is expanded to the shape of its mean."""
+    for name, pair in (("student", student), ("teacher", teacher)):
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise TypeError(f"{name} must be a pair (mean, log_std), got a {type(pair).__name__}")
+    mean_s, mean_t = prepare_pair(student[0], teacher[0], what="mean")
+    logs = []
+    for name, log_std in (("student log_std", student[1]), ("teacher log_std", teacher[1].detach())):
+        promoted = prepare_tensor(name, log_std, min_dim=0).to(mean_s.dtype)
+        try:
+            logs.append(promoted.expand_as(mean_s))
+        except RuntimeError as error:
+            shapes = f"got {tuple(log_std.shape)} for a mean of {tuple(mean_s.shape)}"
+            raise ValueError(f"{name} must broadcast to its mean, {shapes}") from error
+    return mean_s, logs[0], mean_t, logs[1]
+
+
+def _gaussian_kl(mean_p: Tensor, log_p: Tensor, mean_q: Tensor, log_q: Tensor) -> Tensor:
+    """KL(P || Q) of diagonal Gaussians, summed over the last dimension."""
+    ratio = torch.exp(2.0 * (log_p - log_q))
+    distance = (mean_p - mean_q).square() * torch.exp(-2.0 * log_q)
+    return (log_q - log_p + 0.5 * (ratio + distance - 1.0)).sum(-1)
+
+
+@full_precision
+def gaussian_kl(
+    student: Gaussian, teacher: Gaussian, *, direction: Direction = "forward", reduction: Reduction = "batchmean"
+) -> Tensor:
+    """KL divergence between diagonal Gaussians given as ``(mean, log_std)``, summed over the last dimension.
+
+    ``KL(P || Q) = sum_a log(s_Q / s_P) + (s_P**2 + (m_P - m_Q)**2) / (2 s_Q**2) - 1/2``; ``forward`` has P = teacher,
+    Q = student (mean-seeking, the teacher's spread enters), ``reverse`` the opposite (mode-seeking).
+
+    Args:
+        student: Mean ``(..., A)`` and log standard deviation, broadcastable to it.
+        teacher: The same for the teacher.
+        direction: ``forward`` or ``reverse``.
+        reduction: How the values of shape ``(...)`` are reduced.
+
+    Raises:
+        TypeError: an argument is no pair of floating-point tensors.
+        ValueError: shapes differ, a value is not finite, or an option is unknown.
+    """
+    _check_direction(direction)
+    mean_s, log_s, mean_t, log_t = _prepare_gaussians(student, teacher)
+    forward = direction == "forward"
+    values = _gaussian_kl(mean_t, log_t, mean_s, log_s) if forward else _gaussian_kl(mean_s, log_s, mean_t, log_t)
+    return reduce_loss(values, reduction)
+
+
+@full_precision
+def gaussian_jsd(
+    student: Gaussian,
+    teacher: Gaussian,
+    *,
+    beta: float = 0.5,
+    normalise: bool = False,
+    reduction: Reduction = "batchmean",
+) -> Tensor:
+    """Geometric Jensen-Shannon divergence of diagonal Gaussians, summed over the last dimension.
+
+    A mixture of two Gaussians is no Gaussian and the ordinary divergence has no closed form. This is the *geometric*
+    one (Nielsen 2019): the middle distribution is ``G ~ T**beta S**(1 - beta)``, again a Gaussian, of precision
+    ``beta / s_T**2 + (1 - beta) / s_S**2``, and the value is ``beta KL(T || G) + (1 - beta) KL(S || G)``. Unlike the
+    arithmetic one it is not bounded. Ends and `normalise` as in `categorical_jsd`.
+
+    Args:
+        student: Mean ``(..., A)`` and log standard deviation, broadcastable to it.
+        teacher: The same for the teacher.
+        beta: Weight of the teacher in the middle, in [0, 1]; 0 is the forward KL, 1 the reverse KL.
+        normalise: Divide by ``beta (1 - beta)`` inside the interval.
+        reduction: How the values of shape ``(...)`` are reduced.
+
+    Raises:
+        TypeError: an argument is no pair of floating-point tensors.
+        ValueError: shapes differ, a value is not finite, or an option is out of range.
+    """
+    _check_beta(beta)
+    if beta in (0.0, 1.0):
+        return gaussian_kl(student, teacher, direction="forward" if beta == 0.0 else "reverse", reduction=reduction)
+    mean_s, log_s, mean_t, log_t = _prepare_gaussians(student, teacher)
+    # Log-space: log precision of the middle, and the share of the teacher in it.
+    log_wt, log_ws = math.log(beta) - 2.0 * log_t, math.log1p(-beta) - 2.0 * log_s
+    log_g = -0.5 * torch.logaddexp(log_wt, log_ws)
+    mean_g = mean_s + torch.sigmoid(log_wt - log_ws) * (mean_t - mean_s)
+    values = beta * _gaussian_kl(mean_t, log_t, mean_g, log_g) + (1.0 - beta) * _gaussian_kl(
+        mean_s, log_s, mean_g, log_g
+    )
+    return reduce_loss(values / (beta * (1.0 - beta)) if normalise else values, reduction)
+
+
+@full_precision
+def mse(student: Tensor, teacher: Tensor, *, reduction: Reduction = "mean") -> Tensor:
+    """Squared error, averaged over the last dimension: ``mean_a (s_a - t_a)**2`` for tensors of shape ``(..., A)``.
+
+    Raises:
+        TypeError: an input is no floating-point tensor.
+        ValueError: shapes differ, a value is not finite, or the reduction is unknown.
+    """
+    student, teacher = prepare_pair(student, teacher, what="values")
+    return reduce_loss((student - teacher).square().mean(-1), reduction)
+
+
+@full_precision
+def huber(student: Tensor, teacher: Tensor, *, delta: float = 1.0, reduction: Reduction = "mean") -> Tensor:
+    """Huber error, averaged over the last dimension: ``e**2 / 2`` up to `delta`, ``delta (|e| - delta / 2)`` beyond.
+
+    Raises:
+        TypeError: an input is no floating-point tensor.
+        ValueError: shapes differ, a value is not finite, `delta` is not above 0, or the reduction is unknown.
+    """
+    if not (delta > 0 and math.isfinite(delta)):
+        raise ValueError(f"delta must be finite and above 0, got {delta!r}")
+    student, teacher = prepare_pair(student, teacher, what="values")
+    return reduce_loss(F.huber_loss(student, teacher, delta=delta, reduction="none").mean(-1), reduction)

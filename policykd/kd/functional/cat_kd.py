@@ -1,0 +1,38 @@
+"""CAT-KD: class activation maps (Guo et al. 2023)."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from policykd.divergences import Reduction, full_precision, reduce_loss
+from policykd.kd.functional.shapes import prepare_maps
+
+
+@full_precision
+def cat_kd(student: Tensor, teacher: Tensor, *, pool_size: int | None = 2, reduction: Reduction = "mean") -> Tensor:
+    """Show the student where the teacher sees each class.
+
+    ``mean_{c,r} (a_s - a_t)**2`` with ``a`` the class activation map of class c, pooled to ``pool_size`` squared
+    cells and divided by its l2 norm. Guo et al., CVPR 2023, eq. 5 [numbering recalled].
+
+    A class activation map is the classifier applied at every place before pooling (a 1 x 1 convolution); its spatial
+    mean is the logit. Maps of norm 0 stay 0.
+
+    Args:
+        student: Maps ``(B, C, H, W)``, C classes.
+        teacher: Maps ``(B, C, H', W')``, detached here; the larger is pooled to the smaller size.
+        pool_size: Cells per side; `None` keeps the maps.
+        reduction: How the values of shape ``(B,)`` are reduced.
+
+    Raises:
+        TypeError: an input is no floating-point tensor.
+        ValueError: shapes do not fit, a value is not finite, or an option is out of range.
+    """
+    if pool_size is not None and pool_size < 1:
+        raise ValueError(f"pool_size must be at least 1, or None to keep the maps, got {pool_size!r}")
+    student, teacher = prepare_maps(student, teacher, same_channels=True)
+    if pool_size is not None:
+        student, teacher = F.adaptive_avg_pool2d(student, pool_size), F.adaptive_avg_pool2d(teacher, pool_size)
+    gap = F.normalize(student.flatten(2), dim=2) - F.normalize(teacher.flatten(2), dim=2)
+    return reduce_loss(gap.square().mean((1, 2)), reduction)

@@ -1,0 +1,45 @@
+"""Knowledge distillation on softened logits (Hinton et al. 2015)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor
+
+from policykd.divergences import Reduction, categorical_kl, reduce_loss
+from policykd.kd.functional.shapes import check_choice, check_logits
+
+
+def kd(
+    student: Tensor,
+    teacher: Tensor,
+    *,
+    temperature: float = 4.0,
+    scale_t2: bool = True,
+    variant: Literal["paper", "element_mean"] = "paper",
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """Match the teacher's softened class distribution.
+
+    ``T**2 KL(softmax(z_t / T) || softmax(z_s / T))``, summed over classes. Hinton, Vinyals, Dean 2015, section 2 (there
+    as a cross-entropy, which differs by the teacher's entropy and has the same gradient).
+
+    Variants: ``paper``; ``element_mean`` also divides by the number of classes, as code does that leaves the reduction
+    of the KL at its default: C times weaker.
+
+    Args:
+        student: Logits ``(B, C)``.
+        teacher: Logits ``(B, C)``, detached here.
+        temperature: T > 0.
+        scale_t2: Multiply by ``T**2``, so that the gradient keeps its scale when T changes.
+        variant: See above.
+        reduction: How the values of shape ``(B,)`` are reduced.
+
+    Raises:
+        TypeError: an input is no floating-point tensor.
+        ValueError: shapes differ, a value is not finite, or an option is out of range.
+    """
+    check_choice("variant", variant, ("paper", "element_mean"))
+    check_logits(student)
+    values = categorical_kl(student, teacher, temperature=temperature, scale_t2=scale_t2, reduction="none")
+    return reduce_loss(values / student.shape[-1] if variant == "element_mean" else values, reduction)

@@ -1,0 +1,58 @@
+"""Logit standardisation before distillation (Sun et al. 2024)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor
+
+from policykd.divergences import Reduction, categorical_kl, full_precision, prepare_pair
+from policykd.kd.functional.shapes import check_choice
+
+
+def standardise(logits: Tensor, *, variant: Literal["paper", "code"] = "paper", eps: float = 1e-7) -> Tensor:
+    """Give every sample's logits ``(B, C)`` mean 0 and standard deviation 1 (population: paper; sample: code)."""
+    centred = logits - logits.mean(-1, keepdim=True)
+    # Written out instead of Tensor.std, whose gradient is not finite where all logits are equal.
+    count = logits.shape[-1] - (1 if variant == "code" else 0)
+    variance = centred.square().sum(-1, keepdim=True) / count
+    std = variance.where(variance > 0, variance.new_ones(())).sqrt()
+    return centred / (std + eps)
+
+
+@full_precision
+def lskd(
+    student: Tensor,
+    teacher: Tensor,
+    *,
+    temperature: float = 2.0,
+    scale_t2: bool = True,
+    variant: Literal["paper", "code"] = "paper",
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """Distil the shape of the logits and leave their location and scale free.
+
+    KD on ``z' = (z - mean(z)) / (std(z) + 1e-7)``, mean and deviation over the classes of one sample, at a base
+    temperature T. Sun et al., CVPR 2024, eq. 10 and algorithm 1 [numbering recalled].
+
+    Variants: ``paper`` divides the variance by C, ``code`` (the authors' repository) by C - 1.
+    Departure from both: a sample whose logits are all equal gives 0 with a finite gradient.
+
+    Args:
+        student: Logits ``(B, C)``, at least two classes.
+        teacher: Logits ``(B, C)``, detached here.
+        temperature: Base temperature T > 0.
+        scale_t2: Multiply by ``T**2``.
+        variant: See above.
+        reduction: How the values of shape ``(B,)`` are reduced.
+
+    Raises:
+        TypeError: an input is no floating-point tensor.
+        ValueError: shapes differ, fewer than two classes, a value is not finite, or an option is out of range.
+    """
+    check_choice("variant", variant, ("paper", "code"))
+    student, teacher = prepare_pair(student, teacher, min_dim=2)
+    if student.shape[-1] < 2:
+        raise ValueError(f"standardising logits needs at least two classes, got {tuple(student.shape)}")
+    student, teacher = standardise(student, variant=variant), standardise(teacher, variant=variant)
+    return categorical_kl(student, teacher, temperature=temperature, scale_t2=scale_t2, reduction=reduction)

@@ -1,0 +1,44 @@
+"""Squared error on the raw logits (Ba and Caruana 2014)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor
+
+from policykd.divergences import Reduction, full_precision, prepare_pair, reduce_loss
+from policykd.kd.functional.shapes import check_choice
+
+
+@full_precision
+def mse_logits(
+    student: Tensor,
+    teacher: Tensor,
+    *,
+    variant: Literal["code", "paper", "centred"] = "code",
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """Regress the teacher's logits.
+
+    Variants: ``paper`` ``1/2 sum_c (z_s - z_t)**2`` (Ba and Caruana 2014, eq. 1 [recalled]); ``code`` the mean over
+    classes, as most libraries have it; ``centred`` ``sum_c (d_c - mean(d))**2 / (2 C)`` with ``d = z_s - z_t``, the
+    high-temperature limit of KD, which ignores a constant added to all logits of a sample.
+
+    Args:
+        student: Logits ``(B, C)``.
+        teacher: Logits ``(B, C)``, detached here.
+        variant: See above.
+        reduction: How the values of shape ``(B,)`` are reduced.
+
+    Raises:
+        TypeError: an input is no floating-point tensor.
+        ValueError: shapes differ, a value is not finite, or an option is unknown.
+    """
+    check_choice("variant", variant, ("code", "paper", "centred"))
+    student, teacher = prepare_pair(student, teacher, min_dim=2)
+    gap = student - teacher
+    if variant == "paper":
+        return reduce_loss(0.5 * gap.square().sum(1), reduction)
+    if variant == "centred":
+        return reduce_loss(0.5 * (gap - gap.mean(1, keepdim=True)).square().mean(1), reduction)
+    return reduce_loss(gap.square().mean(1), reduction)

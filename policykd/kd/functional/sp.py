@@ -1,0 +1,37 @@
+"""Similarity-preserving distillation (Tung and Mori 2019)."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from policykd.divergences import Reduction, full_precision, reduce_loss
+from policykd.kd.functional.shapes import prepare_embeddings
+
+
+def similarity_matrix(features: Tensor) -> Tensor:
+    """Return the row-normalised Gram matrix ``(B, B)`` of flattened features ``(B, D)``."""
+    return F.normalize(features @ features.T, dim=1)
+
+
+@full_precision
+def sp(student: Tensor, teacher: Tensor, *, reduction: Reduction = "mean") -> Tensor:
+    """Keep the teacher's pattern of which samples of a batch look alike.
+
+    ``1 / B**2 || G_s - G_t ||_F**2``, ``G[i, :] = (Q Q')[i, :] / || (Q Q')[i, :] ||_2``. Tung and Mori, ICCV 2019,
+    eq. 1 to 4. No departure; widths may differ. The value depends on the batch by definition (report B with a
+    weight); under ``none`` sample i gets ``1 / B sum_j (G_s - G_t)[i, j]**2``. A sample of zero features has a zero
+    row.
+
+    Args:
+        student: Features ``(B, ...)``, flattened here.
+        teacher: Features ``(B, ...)``, detached here.
+        reduction: How the values of shape ``(B,)`` are reduced.
+
+    Raises:
+        TypeError: an input is no floating-point tensor.
+        ValueError: batches differ, a value is not finite, or the reduction is unknown.
+    """
+    student, teacher = prepare_embeddings(student, teacher)
+    gap = similarity_matrix(student) - similarity_matrix(teacher)
+    return reduce_loss(gap.square().mean(1), reduction)

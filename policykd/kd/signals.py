@@ -1,0 +1,102 @@
+"""Signals: what one network says about a batch, and the checks that every batch passes before a loss sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Signals:
+    """What a student or a teacher gives for a batch.
+
+    Attributes:
+        logits: ``(B, C)``; a teacher of probabilities gives their logarithm.
+        features: Tap name -> feature, batch first.
+    """
+
+    logits: Tensor
+    features: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def tensors(self) -> list[Tensor]:
+        """The logits and then the features, in the order of the taps."""
+        return [self.logits, *self.features.values()]
+
+    def replaced(self, tensors: Sequence[Tensor]) -> Signals:
+        """The same names over other tensors, given in the order of ``tensors()``."""
+        return Signals(tensors[0], dict(zip(self.features, tensors[1:], strict=True)))
+
+    def full_precision(self) -> Signals:
+        """Half-precision tensors raised to float32, which losses need; other types are left alone."""
+        half = (torch.float16, torch.bfloat16)
+        return self.replaced([t.float() if t.dtype in half else t for t in self.tensors()])
+
+    @staticmethod
+    def concatenated(parts: Sequence[Signals]) -> Signals:
+        """The signals of one big batch from those of its parts."""
+        columns = zip(*(part.tensors() for part in parts), strict=True)
+        return parts[0].replaced([torch.cat(column) for column in columns])
+
+
+def shape_text(tensor: Tensor) -> str:
+    """A shape as it is written in messages, ``(64, 10)``."""
+    return str(tuple(tensor.shape))
+
+
+def check_finite(tensor: Tensor, what: str) -> None:
+    """Refuse NaN and infinity.
+
+    Raises:
+        ValueError: Names the tensor, how many entries are bad and the first bad sample.
+    """
+    if not tensor.is_floating_point():
+        return
+    finite = torch.isfinite(tensor)
+    if not bool(finite.all()):
+        bad = int((~finite).sum())
+        first = int((~finite).flatten(1).any(1).nonzero()[0]) if tensor.dim() > 1 else int((~finite).nonzero()[0])
+        raise ValueError(
+            f"{what} {shape_text(tensor)} has {bad} non-finite value(s), the first in sample {first}: "
+            "clean the data or lower the learning rate"
+        )
+
+
+def check_logits(logits: object, batch: int, what: str) -> Tensor:
+    """Check that a network gave logits of shape ``(B, C)``.
+
+    Raises:
+        TypeError: It gave something else than a tensor.
+        ValueError: It gave another shape.
+    """
+    if not isinstance(logits, Tensor):
+        raise TypeError(f"{what} must return logits (B, C), it returned a {type(logits).__name__}")
+    if logits.dim() != 2 or logits.shape[0] != batch:
+        raise ValueError(
+            f"{what} must return logits ({batch}, C) for a batch of {batch}, it returned {shape_text(logits)}"
+        )
+    return logits
+
+
+def check_targets(targets: Tensor, batch: int, classes: int) -> None:
+    """Check class labels ``(B,)`` of integers in ``[0, C)``, or label distributions ``(B, C)``.
+
+    Raises:
+        TypeError: Labels are not integers.
+        ValueError: The shape is wrong or a label lies outside the range.
+    """
+    if targets.is_floating_point() and targets.dim() == 2:
+        if tuple(targets.shape) != (batch, classes):
+            raise ValueError(f"soft targets must be ({batch}, {classes}), got {shape_text(targets)}")
+        return
+    if targets.dtype in (torch.bool,) or targets.is_floating_point() or targets.is_complex():
+        raise TypeError(f"targets must be integer class labels (B,), got {targets.dtype} {shape_text(targets)}")
+    if tuple(targets.shape) != (batch,):
+        raise ValueError(f"targets must be ({batch},) for a batch of {batch}, got {shape_text(targets)}")
+    if batch and not (int(targets.min()) >= 0 and int(targets.max()) < classes):
+        raise ValueError(
+            f"labels must lie in [0, {classes - 1}] for logits with {classes} classes, "
+            f"got {int(targets.min())} to {int(targets.max())}"
+        )

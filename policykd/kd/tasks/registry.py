@@ -1,0 +1,49 @@
+"""The tasks by name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from policykd.kd.tasks.base import Task
+
+_TASKS: dict[str, Callable[..., Task]] = {}
+F = TypeVar("F", bound=Callable[..., Task])
+
+
+def register(name: str) -> Callable[[F], F]:
+    """Decorator: make a function that returns a task known under a name.
+
+    Raises:
+        ValueError: The name is taken.
+    """
+
+    def enter(factory: F) -> F:
+        if name in _TASKS:
+            raise ValueError(f"there is a task {name!r} already")
+        _TASKS[name] = factory
+        return factory
+
+    return enter
+
+
+def available() -> tuple[str, ...]:
+    """Names of all tasks."""
+    return tuple(sorted(_TASKS))
+
+
+def load(name: str, **options: Any) -> Task:
+    """Make a task.
+
+    Args:
+        name: One of ``available()``.
+        **options: Passed to the task's function, such as ``root`` for data on disk or ``seed``.
+
+    Raises:
+        KeyError: There is no such task; the message names close matches.
+    """
+    if name not in _TASKS:
+        close = difflib.get_close_matches(name, _TASKS, n=3, cutoff=0.4)
+        raise KeyError(f"no task {name!r}; {'close matches' if close else 'known'}: {', '.join(close or available())}")
+    return _TASKS[name](**options)

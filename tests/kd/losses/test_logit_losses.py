@@ -1,0 +1,328 @@
+"""Losses on logits, each under the contract and against literal loops."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from loss_contract import LossContract
+
+from policykd.kd import functional as kf
+from policykd.kd import losses
+
+INDEPENDENT = {"weights": "has no weight inside", "temperature": "has no temperature"}
+
+
+def softmax(row, temperature=1.0):
+    e = [math.exp(x / temperature) for x in row]
+    return [x / sum(e) for x in e]
+
+
+def kl(p, q):
+    return sum(a * math.log(a / b) for a, b in zip(p, q, strict=True) if a > 0)
+
+
+def dkd_row(s, t, y, temperature=4.0, tckd_weight=1.0, nckd_weight=8.0, scale_t2=True):
+    p_s, p_t = softmax(s, temperature), softmax(t, temperature)
+    rest = [c for c in range(len(s)) if c != y]
+    binary = kl([p_t[y], 1 - p_t[y]], [p_s[y], 1 - p_s[y]])
+    others = kl([p_t[c] / (1 - p_t[y]) for c in rest], [p_s[c] / (1 - p_s[y]) for c in rest])
+    return (tckd_weight * binary + nckd_weight * others) * (temperature**2 if scale_t2 else 1)
+
+
+def centred_limit(student, teacher):
+    gap = student - teacher
+    gap = gap - gap.mean(1, keepdims=True)
+    return (gap**2).sum(1) / (2 * gap.shape[1])
+
+
+class LogitContract(LossContract):
+    class_axis = 1
+    scale = 2.0
+
+    def arrays(self, seed=0):
+        return {"student": self.normal(seed, 6, 5), "teacher": self.normal(seed + 50, 6, 5)}
+
+
+class WithLabels(LogitContract):
+    def arrays(self, seed=0):
+        return super().arrays(seed) | {"target": np.random.default_rng(seed + 9).integers(0, 5, 6)}
+
+
+class TestCE(WithLabels):
+    function = staticmethod(kf.ce)
+    module = losses.CE
+    cases = {"hard": {}, "smoothed": {"label_smoothing": 0.1}}
+    weights = {"label_smoothing": 0.0}
+    exempt = {
+        "zero": "has no teacher: it is zero only at a certain and right student",
+        "monotone": "has no teacher",
+        "temperature": "has no temperature",
+    }
+
+    def arrays(self, seed=0):
+        arrays = super().arrays(seed)
+        del arrays["teacher"]
+        return arrays
+
+    def oracle(self, arrays, label_smoothing=0.0):
+        values = []
+        for row, label in zip(arrays["student"], arrays["target"], strict=True):
+            p = softmax(row)
+            q = [(1 - label_smoothing) * (c == label) + label_smoothing / 5 for c in range(5)]
+            values.append(-sum(b * math.log(a) for a, b in zip(p, q, strict=True)))
+        return values
+
+    def test_soft_targets(self):
+        arrays = self.arrays()
+        q = torch.tensor(np.random.default_rng(0).dirichlet(np.ones(5), 6))
+        value = kf.ce(torch.tensor(arrays["student"]), q, reduction="none")
+        for i, row in enumerate(arrays["student"]):
+            assert float(value[i]) == pytest.approx(-sum(q[i, c] * math.log(softmax(row)[c]) for c in range(5)))
+
+
+class TestKD(LogitContract):
+    function = staticmethod(kf.kd)
+    module = losses.KD
+    cases = {
+        "paper": {},
+        "temperature 1": {"temperature": 1.0},
+        "no T2": {"scale_t2": False},
+        "element_mean": {"variant": "element_mean"},
+    }
+    exempt = {"weights": "has no weight inside"}
+
+    def oracle(self, arrays, temperature=4.0, scale_t2=True, variant="paper"):
+        factor = (temperature**2 if scale_t2 else 1.0) / (5 if variant == "element_mean" else 1)
+        rows = zip(arrays["student"], arrays["teacher"], strict=True)
+        return [factor * kl(softmax(t, temperature), softmax(s, temperature)) for s, t in rows]
+
+    def temperature_limit(self, arrays, variant="paper", **_):
+        return centred_limit(arrays["student"], arrays["teacher"]) / (5 if variant == "element_mean" else 1)
+
+
+class TestLSKD(LogitContract):
+    function = staticmethod(kf.lskd)
+    module = losses.LSKD
+    cases = {"paper": {}, "code": {"variant": "code", "temperature": 3.0}}
+    invariances = {"scale": lambda x: 2.5 * x}
+    exempt = {"weights": "has no weight inside"}
+
+    def standardised(self, row, variant):
+        mean = sum(row) / len(row)
+        variance = sum((x - mean) ** 2 for x in row) / (len(row) - (variant == "code"))
+        return [(x - mean) / (math.sqrt(variance) + 1e-7) for x in row]
+
+    def oracle(self, arrays, temperature=2.0, variant="paper"):
+        values = []
+        for s, t in zip(arrays["student"], arrays["teacher"], strict=True):
+            s, t = self.standardised(s, variant), self.standardised(t, variant)
+            values.append(temperature**2 * kl(softmax(t, temperature), softmax(s, temperature)))
+        return values
+
+    def temperature_limit(self, arrays, variant="paper", **_):
+        rows = {n: np.array([self.standardised(r, variant) for r in arrays[n]]) for n in arrays}
+        return centred_limit(rows["student"], rows["teacher"])
+
+    def test_equal_logits_are_finite(self):
+        student = torch.zeros(2, 4, requires_grad=True)
+        kf.lskd(student, torch.randn(2, 4)).backward()
+        assert torch.isfinite(student.grad).all()
+
+
+class TestDKD(WithLabels):
+    function = staticmethod(kf.dkd)
+    module = losses.DKD
+    cases = {"default": {}, "temperature 1": {"temperature": 1.0, "nckd_weight": 2.0}, "no T2": {"scale_t2": False}}
+    weights = {"tckd_weight": 0.0, "nckd_weight": 0.0}
+
+    def oracle(self, arrays, **options):
+        return [dkd_row(s, t, y, **options) for s, t, y in zip(*arrays.values(), strict=True)]
+
+    def temperature_limit(self, arrays, tckd_weight=1.0, nckd_weight=8.0, **_):
+        gap = arrays["student"] - arrays["teacher"]
+        values = []
+        for row, y in zip(gap, arrays["target"], strict=True):
+            rest = np.delete(row, y)
+            log_odds = row[y] - rest.mean()
+            values.append(tckd_weight * 0.5 * (1 / 5) * (4 / 5) * log_odds**2 + nckd_weight * rest.var() / 2)
+        return values
+
+    def test_is_kd_with_the_teachers_weight(self):
+        s, t, y = (torch.from_numpy(x) for x in self.arrays().values())
+        for temperature in (1.0, 4.0):
+            p = (t / temperature).softmax(1).gather(1, y[:, None])[:, 0]
+            options = {"temperature": temperature, "reduction": "none"}
+            tckd = kf.dkd(s, t, y, nckd_weight=0.0, **options)
+            nckd = kf.dkd(s, t, y, tckd_weight=0.0, nckd_weight=1.0, **options)
+            torch.testing.assert_close(tckd + (1 - p) * nckd, kf.kd(s, t, **options))
+
+    def test_two_classes_have_no_others(self):
+        s, t = torch.randn(4, 2), torch.randn(4, 2)
+        assert float(kf.dkd(s, t, torch.tensor([0, 1, 0, 1]), tckd_weight=0.0)) == pytest.approx(0.0, abs=1e-6)
+
+
+class TestDIST(LogitContract):
+    function = staticmethod(kf.dist)
+    module = losses.DIST
+    cases = {"paper": {}, "code": {"variant": "code"}, "temperature 4": {"temperature": 4.0, "inter_weight": 2.0}}
+    weights = {"inter_weight": 0.0, "intra_weight": 0.0}
+    exempt = {
+        "split": "depends on the batch by definition (columns of the batch are correlated)",
+        "temperature": "grows like T**2: the correlation tends to that of the centred logits",
+    }
+
+    def floor(self, arrays, variant="paper", **options):
+        return self.oracle(arrays, variant=variant, **options) if variant == "code" else 0.0
+
+    def test_01_zero_at_the_teacher(self, case):
+        if case.get("variant") == "code":
+            pytest.skip("the code's 1e-8 in the denominator moves the minimum off zero")
+        super().test_01_zero_at_the_teacher(case)
+
+    def test_03_duplicated_batch(self, case):
+        if case.get("variant") == "code":
+            pytest.skip("the code's 1e-8 is not scaled with the norm of a column, which grows with the batch")
+        super().test_03_duplicated_batch(case)
+
+    def rho(self, a, b, variant):
+        a, b = [x - sum(a) / len(a) for x in a], [x - sum(b) / len(b) for x in b]
+        norms = math.sqrt(sum(x * x for x in a)) * math.sqrt(sum(x * x for x in b))
+        return sum(x * y for x, y in zip(a, b, strict=True)) / (norms + (1e-8 if variant == "code" else 0.0))
+
+    def oracle(self, arrays, temperature=1.0, inter_weight=1.0, intra_weight=1.0, variant="paper"):
+        p_s, p_t = ([softmax(row, temperature) for row in arrays[n]] for n in ("student", "teacher"))
+        columns = zip(zip(*p_s, strict=True), zip(*p_t, strict=True), strict=True)
+        intra = [1 - self.rho(a, b, variant) for a, b in columns]
+        shared = intra_weight * sum(intra) / len(intra)
+        rows = zip(p_s, p_t, strict=True)
+        return [temperature**2 * (inter_weight * (1 - self.rho(a, b, variant)) + shared) for a, b in rows]
+
+
+class TestMSELogits(LogitContract):
+    function = staticmethod(kf.mse_logits)
+    module = losses.MSELogits
+    cases = {"code": {}, "paper": {"variant": "paper"}, "centred": {"variant": "centred"}}
+    exempt = INDEPENDENT
+
+    def oracle(self, arrays, variant="code"):
+        gap = arrays["student"] - arrays["teacher"]
+        if variant == "centred":
+            return centred_limit(arrays["student"], arrays["teacher"])
+        return [sum(x * x for x in row) * (0.5 if variant == "paper" else 1 / 5) for row in gap]
+
+    def test_02_documented_invariances(self, case):
+        if case.get("variant") != "centred":
+            pytest.skip("sees the level of the logits on purpose")
+        super().test_02_documented_invariances(case)
+
+
+class TestJSD(LogitContract):
+    function = staticmethod(kf.jsd)
+    module = losses.JSD
+    cases = {
+        "half": {},
+        "beta 0.1": {"beta": 0.1, "temperature": 2.0},
+        "forward": {"beta": 0.0},
+        "reverse": {"beta": 1.0},
+        "normalised": {"beta": 0.3, "normalise": True},
+        "no T2": {"temperature": 2.0, "scale_t2": False},
+    }
+    weights = {"beta": 0.0}
+
+    def oracle(self, arrays, beta=0.5, temperature=1.0, normalise=False, scale_t2=True):
+        values = []
+        for s, t in zip(arrays["student"], arrays["teacher"], strict=True):
+            p_s, p_t = softmax(s, temperature), softmax(t, temperature)
+            m = [beta * b + (1 - beta) * a for a, b in zip(p_s, p_t, strict=True)]
+            value = beta * kl(p_t, m) + (1 - beta) * kl(p_s, m)
+            value = kl(p_t, p_s) if beta == 0 else kl(p_s, p_t) if beta == 1 else value
+            factor = beta * (1 - beta) if normalise else 1.0
+            values.append(value / factor * (temperature**2 if scale_t2 else 1.0))
+        return values
+
+    def temperature_limit(self, arrays, beta=0.5, normalise=False, **_):
+        factor = 1.0 if normalise or beta in (0.0, 1.0) else beta * (1 - beta)
+        return factor * centred_limit(arrays["student"], arrays["teacher"])
+
+    def test_11_weights_are_continuous(self, case):
+        if not case.get("normalise"):
+            pytest.skip("without normalise the ends are defined as the KLs and beta jumps there, as documented")
+        for end in (0.0, 1.0):
+            arrays = self.arrays()
+            near, at_end = (float(self.value(arrays, **(case | {"beta": b}))) for b in (abs(end - 1e-7), end))
+            assert near == pytest.approx(at_end, rel=1e-5)
+
+
+class TestCATKD(LossContract):
+    function = staticmethod(kf.cat_kd)
+    module = losses.CATKD
+    cases = {"default": {}, "maps kept": {"pool_size": None}}
+    invariances = {"positive scale": lambda x: 3.0 * x}
+    exempt = INDEPENDENT
+
+    def arrays(self, seed=0):
+        return {"student": self.normal(seed, 6, 3, 4, 4), "teacher": self.normal(seed + 50, 6, 3, 4, 4)}
+
+    def unit_maps(self, maps, pool_size):
+        rows = []
+        for image in maps:
+            for channel in image:
+                n = pool_size or 4
+                step = 4 // n
+                cells = [channel[i * step : (i + 1) * step, j * step : (j + 1) * step].mean()
+                         for i in range(n) for j in range(n)]  # fmt: skip
+                norm = math.sqrt(sum(c * c for c in cells))
+                rows.append([c / norm for c in cells])
+        return rows
+
+    def oracle(self, arrays, pool_size=2):
+        a, b = self.unit_maps(arrays["student"], pool_size), self.unit_maps(arrays["teacher"], pool_size)
+        squares = [sum((x - y) ** 2 for x, y in zip(p, q, strict=True)) / len(p) for p, q in zip(a, b, strict=True)]
+        return np.array(squares).reshape(6, 3).mean(1)
+
+
+class TestSDD(LossContract):
+    function = staticmethod(kf.sdd)
+    module = losses.SDD
+    class_axis = 1
+    scale = 2.0
+    cases = {
+        "kd": {},
+        "dkd summed": {"base": "dkd", "cell_reduction": "sum"},
+        "three scales": {"cells": (1, 2, 4), "complementary_weight": 3.0},
+    }
+    weights = {"complementary_weight": 1.0, "tckd_weight": 0.0}
+    exempt = {"temperature": "its limit is that of the base loss, which is tested there"}
+
+    def arrays(self, seed=0):
+        labels = np.random.default_rng(seed + 9).integers(0, 3, 6)
+        maps = {"student": self.normal(seed, 6, 3, 4, 4), "teacher": self.normal(seed + 50, 6, 3, 4, 4)}
+        return maps | {"target": labels}
+
+    def oracle(self, arrays, cells=(1, 2), base="kd", cell_reduction="mean", complementary_weight=2.0):
+        values = []
+        for s, t, y in zip(*arrays.values(), strict=True):
+            terms, whole_right = [], None
+            for n in cells:
+                step = 4 // n
+                for i in range(n):
+                    for j in range(n):
+                        window = (slice(None), slice(i * step, (i + 1) * step), slice(j * step, (j + 1) * step))
+                        z_s, z_t = s[window].mean((1, 2)), t[window].mean((1, 2))
+                        right = int(np.argmax(z_t)) == y
+                        whole_right = right if whole_right is None else whole_right
+                        as_kd = 16 * kl(softmax(z_t, 4), softmax(z_s, 4))
+                        loss = as_kd if base == "kd" else dkd_row(z_s, z_t, y)
+                        terms.append(loss * (1.0 if right == whole_right else complementary_weight))
+            values.append(sum(terms) / (len(terms) if cell_reduction == "mean" else 1))
+        return values
+
+    def test_cells_and_base_loss(self):
+        arrays = self.arrays()
+        s, t, y = (torch.from_numpy(x) for x in arrays.values())
+        torch.testing.assert_close(kf.sdd(s, t, y, cells=(1,)), kf.kd(s.mean((2, 3)), t.mean((2, 3))))
+        from policykd.kd.functional.sdd import cell_logits
+
+        assert cell_logits(s, (1, 2)).shape == (6, 3, 5)
+        assert cell_logits(s, (1, 2, 4)).shape == (6, 3, 21)

@@ -1,0 +1,66 @@
+"""Projectors infer or check widths and say what does not fit."""
+
+import pytest
+import torch
+from torch import nn
+
+from policykd.kd.projectors import MLP, Chain, Conv1x1, Identity, Linear, Pool, Projector, ProjectorError
+
+CASES = [
+    (Identity(), (5,), (9,), (5,)),
+    (Linear(), (5,), (9,), (9,)),
+    (Linear(5, 7), (5,), (9,), (7,)),
+    (MLP(11), (5,), (9,), (9,)),
+    (Conv1x1(), (5, 8, 8), (9, 4, 4), (9, 8, 8)),
+    (Conv1x1(norm=True), (5, 12), (9, 6), (9, 12)),
+    (Pool(), (5, 8, 8), (9, 4, 4), (5, 4, 4)),
+    (Pool(), (5, 12), (9, 3), (5, 3)),
+    (Pool(), (5, 8, 8), (9,), (5,)),
+    (Pool(2), (5, 8, 8), (9, 4, 4), (5, 2, 2)),
+    (Chain(Pool(), Conv1x1()), (5, 8, 8), (9, 4, 4), (9, 4, 4)),
+    (Chain(Pool(1), Linear()), (5, 8, 8), (9,), (9,)),
+]
+
+
+@pytest.mark.parametrize(
+    ("projector", "own", "target", "expected"), CASES, ids=lambda c: getattr(c, "__class__", c).__name__
+)
+def test_built_shape_is_the_shape_that_comes_out(projector, own, target, expected):
+    assert projector.build(own, target) == expected
+    assert projector(torch.randn(3, *own)).shape == (3, *expected)
+
+
+def test_pooling_to_one_is_the_mean_over_space():
+    x = torch.randn(2, 3, 4, 4)
+    torch.testing.assert_close(Pool(1)(x), x.mean((2, 3)))
+
+
+def test_trainable_parameters_exist_after_building_and_are_not_rebuilt():
+    projector = Linear()
+    assert list(projector.parameters()) == []
+    projector.build((4,), (6,))
+    weight = projector.map.weight
+    projector.build((4,), (6,))
+    assert projector.map.weight is weight
+    assert weight.shape == (6, 4)
+
+
+@pytest.mark.parametrize(
+    ("projector", "own", "message"),
+    [
+        (Linear(in_width=8), (5,), "made for width 8, but the feature has width 5"),
+        (Linear(), (5, 4, 4), r"takes features \(B, C\), but got \(B, 5, 4, 4\): put Pool\(1\)"),
+        (Conv1x1(), (5,), r"Conv1x1 takes features .* use Linear or MLP"),
+        (Pool(), (5,), "Pool takes features"),
+    ],
+)
+def test_features_that_do_not_fit_are_refused(projector: Projector, own, message):
+    with pytest.raises(ProjectorError, match=message):
+        projector.build(own, (9,) * len(own))
+
+
+def test_an_unbuilt_projector_says_how_to_build_it():
+    with pytest.raises(
+        ProjectorError, match=r"call objective.build\(student, teacher, x\) before you make the optimiser"
+    ):
+        nn.Sequential(Linear())(torch.zeros(2, 3))
