@@ -15,7 +15,7 @@ from policykd.envs.kinematics import PlanarState, StateReader
 from policykd.envs.observations import SCAN_AHEAD, SCAN_BEHIND, SCAN_POINTS, Surroundings, get_group
 from policykd.envs.robots import Robot, build_model
 from policykd.envs.skills import Skill, common_contract
-from policykd.envs.terrains import TrackBank
+from policykd.envs.terrains import TrackBank, Tracks
 from policykd.errors import check_range
 from policykd.seeding import integer_seed
 
@@ -220,6 +220,10 @@ class BatchedEnv:
     def ground_height(self, x: torch.Tensor) -> torch.Tensor:
         """Height of the ground in every simulation at places x (num_envs, q), m."""
         return self._tracks.height(x)
+
+    def track(self, i: int) -> Tracks:
+        """The track under simulation ``i``, as one row; a copy."""
+        return self._tracks.rows(torch.tensor([i], device=self.device))
 
     def _finish(self, ids: torch.Tensor, state: PlanarState, truncated: torch.Tensor) -> Episodes:
         distance = state.root[ids, 0] - self._begin[ids]

@@ -17,15 +17,21 @@ _SHAPE_DEPTH = 0.1  # extent of a link across the plane, m: only its inertia out
 def build_model(robot: Robot, boxes: int) -> mujoco.MjModel:
     """Compile a robot over ``boxes`` ground boxes, whose places and sizes the engine sets.
 
-    Euler's method treats the joints' damping implicitly, which keeps kd stable at this time step; torque limits
-    bind the position term alone.
-
     Args:
         robot: the robot's table.
         boxes: number of ground boxes, >= 1.
 
     Returns:
         The model; generalised positions are x, z, pitch of the root, then one angle per joint.
+    """
+    return build_spec(robot, boxes).compile()
+
+
+def build_spec(robot: Robot, boxes: int) -> mujoco.MjSpec:
+    """The model of :func:`build_model` before compilation, for additions such as a visible scene.
+
+    Euler's method treats the joints' damping implicitly, which keeps kd stable at this time step; torque limits
+    bind the position term alone.
     """
     spec = mujoco.MjSpec()
     spec.compiler.degree = False
@@ -51,7 +57,7 @@ def build_model(robot: Robot, boxes: int) -> mujoco.MjModel:
     for link in robot.links:
         parent = spec.worldbody if link.parent is None else bodies[link.parent]
         bodies[link.name] = _add_link(spec, parent, link, robot.friction)
-    return spec.compile()
+    return spec
 
 
 def _add_link(spec: mujoco.MjSpec, parent: mujoco.MjsBody, link: Link, friction: float) -> mujoco.MjsBody:

@@ -1,0 +1,210 @@
+"""The visible world of one simulation: the robot on its whole track, lit, textured, with a camera that follows.
+
+Physics never reads these models; a state is shown by copying its generalised positions.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from types import TracebackType
+
+import mujoco
+import numpy as np
+
+from policykd.envs.robots import Robot, build_spec
+from policykd.envs.terrains import Tracks
+from policykd.envs.terrains.tracks import BASE_THICKNESS, HALF_DEPTH
+from policykd.errors import ContractError, MissingDependencyError, check_range
+
+CAMERA = "follow"
+"""Name of the camera that follows the robot."""
+GROUND_MESH = "track"
+"""Name of the ground's geom."""
+MAX_PIXELS = 3840
+"""Largest width and height of a picture."""
+
+_TILE = 1.0  # edge of a square of the ground's pattern, m: makes motion visible
+_LEFT_RIGHT = 0.1  # legs and arms stand this far beside the plane, so that a picture shows both, m
+_EYE = (0.6, -4.6, 0.9)  # camera from the robot's centre of mass, m
+_LOOK = np.array([0.0, 1.0, -0.19])  # direction of view
+
+
+def build_scene(robot: Robot, tracks_row: Tracks) -> mujoco.MjModel:
+    """A model to look at.
+
+    The ground is one mesh of all segments, cut open towards the camera, so that gaps, steps and slopes show in
+    profile; a box per segment, as physics has them, would leave the thin boxes of slopes hanging in the air.
+
+    Args:
+        robot: the robot's table.
+        tracks_row: one track, as :meth:`BatchedEnv.track` gives it.
+
+    Returns:
+        A model with the generalised positions of the simulated one. It has a camera named ``follow``, and nothing
+        in it collides.
+
+    Raises:
+        ContractError: for more or less than one track.
+    """
+    if len(tracks_row.left) != 1:
+        raise ContractError(f"a scene shows one track; got {len(tracks_row.left)}")
+    spec = build_spec(robot, boxes=0)
+    spec.stat.extent = 4.0  # scale of clipping planes and shadows, m; the track's own length would blur them
+    vis = spec.visual
+    vis.global_.offwidth = vis.global_.offheight = MAX_PIXELS
+    vis.quality.shadowsize = 4096
+    vis.headlight.ambient, vis.headlight.diffuse = [0.35, 0.35, 0.35], [0.25, 0.25, 0.25]
+    vis.headlight.specular = [0.0, 0.0, 0.0]
+    _add_textures(spec)
+    _add_ground(spec, tracks_row)
+    _add_camera_and_light(spec.body(robot.links[0].name))
+    for link in robot.links:
+        side = {"right": -1.0, "left": 1.0}.get(link.name.split("_")[0], 0.0)
+        geom = spec.geom(link.name)
+        geom.fromto[1], geom.fromto[4] = side * _LEFT_RIGHT, side * _LEFT_RIGHT
+        geom.contype = geom.conaffinity = 0
+    return spec.compile()
+
+
+def _add_textures(spec: mujoco.MjSpec) -> None:
+    spec.add_texture(
+        name="sky", type=mujoco.mjtTexture.mjTEXTURE_SKYBOX, builtin=mujoco.mjtBuiltin.mjBUILTIN_GRADIENT,
+        rgb1=[0.55, 0.71, 0.88], rgb2=[0.95, 0.96, 0.98], width=256, height=256 * 6,
+    )  # fmt: skip
+    spec.add_texture(
+        name="tiles", type=mujoco.mjtTexture.mjTEXTURE_2D, builtin=mujoco.mjtBuiltin.mjBUILTIN_CHECKER,
+        mark=mujoco.mjtMark.mjMARK_EDGE, rgb1=[0.44, 0.49, 0.44], rgb2=[0.52, 0.57, 0.51],
+        markrgb=[0.34, 0.38, 0.34], width=512, height=512,
+    )  # fmt: skip
+    material = spec.add_material(name="tiles", specular=0.0, shininess=0.0)
+    material.textures[int(mujoco.mjtTextureRole.mjTEXROLE_RGB)] = "tiles"
+
+
+def _add_camera_and_light(root: mujoco.MjsBody) -> None:
+    forward = _LOOK / np.linalg.norm(_LOOK)
+    right = np.array([1.0, 0.0, 0.0])
+    frame = np.stack([right, np.cross(-forward, right), -forward], axis=1)
+    quat = np.zeros(4)
+    mujoco.mju_mat2Quat(quat, frame.ravel())
+    root.add_camera(name=CAMERA, mode=mujoco.mjtCamLight.mjCAMLIGHT_TRACKCOM, pos=_EYE, quat=quat, fovy=34.0)
+    root.add_light(
+        mode=mujoco.mjtCamLight.mjCAMLIGHT_TRACKCOM, type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL,
+        pos=[-1.0, -1.5, 4.0], dir=[0.25, 0.35, -1.0], diffuse=[0.65, 0.63, 0.6], specular=[0.1, 0.1, 0.1],
+    )  # fmt: skip
+
+
+def _add_ground(spec: mujoco.MjSpec, track: Tracks) -> None:
+    quads, normals = _surface(track)
+    corners = quads.reshape(-1, 3)
+    across = np.where(np.abs(normals[:, 1]) > 0.5, 2, 1)  # front faces carry the pattern along z, the others along y
+    depth = np.take_along_axis(quads, across[:, None, None].repeat(4, axis=1), axis=2).ravel()
+    index = np.arange(len(corners)).reshape(-1, 4)
+    spec.add_mesh(
+        name=GROUND_MESH,
+        inertia=mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL,  # the mesh is open, so it has no volume
+        uservert=corners.ravel(),
+        usernormal=normals.repeat(4, axis=0).ravel(),
+        usertexcoord=np.stack([corners[:, 0], depth], axis=1).ravel() / (2 * _TILE),  # a texture holds 2 x 2 tiles
+        userface=np.concatenate([index[:, [0, 1, 2]], index[:, [0, 2, 3]]]).ravel(),
+    )
+    spec.worldbody.add_geom(
+        name=GROUND_MESH, type=mujoco.mjtGeom.mjGEOM_MESH, meshname=GROUND_MESH, material="tiles",
+        contype=0, conaffinity=0,
+    )  # fmt: skip
+
+
+def _surface(track: Tracks) -> tuple[np.ndarray, np.ndarray]:
+    """Corners (q, 4, 3), counter-clockwise from outside, and normals (q, 3) of the ground's visible faces."""
+    edges, left, grade = (t[0].cpu().numpy() for t in (track.edges, track.left, track.grade))
+    real = np.diff(edges) > 0
+    x0, x1, z0 = edges[:-1][real], edges[1:][real], left[real]
+    z1 = z0 + grade[real] * (x1 - x0)
+    base = np.full_like(x0, min(z0.min(), z1.min()) - BASE_THICKNESS)
+    near, far, nothing = np.full_like(x0, -HALF_DEPTH), np.full_like(x0, HALF_DEPTH), np.zeros_like(x0)
+    top = _quads((x0, near, z0), (x1, near, z1), (x1, far, z1), (x0, far, z0))
+    top_normal = np.stack([-grade[real], nothing, nothing + 1], axis=1)
+    front = _quads((x0, near, base), (x1, near, base), (x1, near, z1), (x0, near, z0))
+    front_normal = np.stack([nothing, nothing - 1, nothing], axis=1)
+    x, below, above = x1[:-1], z1[:-1], z0[1:]
+    up = above > below  # a step up shows its face to those who come, a step down to those who have passed
+    near, far = np.where(up, HALF_DEPTH, -HALF_DEPTH), np.where(up, -HALF_DEPTH, HALF_DEPTH)
+    low, high = np.minimum(below, above), np.maximum(below, above)
+    wall = _quads((x, near, low), (x, far, low), (x, far, high), (x, near, high))
+    wall_normal = np.stack([np.where(up, -1.0, 1.0), 0 * x, 0 * x], axis=1)
+    stands = high - low > 1e-9
+    normals = np.concatenate([top_normal, front_normal, wall_normal[stands]])
+    return (
+        np.concatenate([top, front, wall[stands]]),
+        normals / np.linalg.norm(normals, axis=1, keepdims=True),
+    )
+
+
+def _quads(*corners: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:
+    return np.stack([np.stack(corner, axis=1) for corner in corners], axis=1)
+
+
+class SceneRenderer:
+    """Pictures of one scene, without a display. Use it as a context manager, or call :meth:`close`.
+
+    Args:
+        model: from :func:`build_scene`.
+        width: width of a picture, pixels.
+        height: height of a picture, pixels.
+
+    Raises:
+        ConfigError: for a size outside [1, MAX_PIXELS].
+        MissingDependencyError: if no OpenGL library can be used; names the Debian packages.
+    """
+
+    def __init__(self, model: mujoco.MjModel, width: int = 640, height: int = 360) -> None:
+        check_range("width", width, 1, MAX_PIXELS, "pixels")
+        check_range("height", height, 1, MAX_PIXELS, "pixels")
+        self._model, self._data = model, mujoco.MjData(model)
+        try:
+            _prefer_egl()
+            self._renderer = mujoco.Renderer(model, height, width)
+        except (ImportError, AttributeError, OSError, RuntimeError, mujoco.FatalError) as error:
+            # PyOpenGL raises AttributeError where libEGL is missing, MuJoCo RuntimeError where it has no driver.
+            raise MissingDependencyError(
+                f"no OpenGL library for drawing without a display ({error}); "
+                "on Debian: apt-get install libegl1 libgl1-mesa-dri, then set MUJOCO_GL=egl"
+            ) from error
+
+    def frame(self, qpos: np.ndarray) -> np.ndarray:
+        """(height, width, 3) uint8 picture of the state with generalised positions ``qpos`` (nq,)."""
+        self._data.qpos[:] = qpos
+        mujoco.mj_kinematics(self._model, self._data)
+        mujoco.mj_comPos(self._model, self._data)
+        mujoco.mj_camlight(self._model, self._data)
+        self._renderer.update_scene(self._data, camera=CAMERA)
+        return self._renderer.render()
+
+    def close(self) -> None:
+        """Release the OpenGL context."""
+        self._renderer.close()
+
+    def __enter__(self) -> SceneRenderer:
+        """The renderer itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Release the OpenGL context."""
+        self.close()
+
+
+def _prefer_egl() -> None:
+    """Draw through EGL where nobody chose otherwise and there is no display.
+
+    MuJoCo reads MUJOCO_GL when it is first imported, which has happened by now, so its choice is changed in place.
+    """
+    if not sys.platform.startswith("linux") or os.environ.get("MUJOCO_GL") or os.environ.get("DISPLAY"):
+        return
+    os.environ["MUJOCO_GL"] = "egl"  # for child processes
+    os.environ.setdefault("PYOPENGL_PLATFORM", "egl")
+    from mujoco import egl
+    from mujoco.rendering.classic import gl_context
+
+    gl_context.GLContext = egl.GLContext
