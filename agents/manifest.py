@@ -1,0 +1,326 @@
+"""Manifest: what a policy file says about its policy, as a strict, hashed JSON record.
+
+The hashes show damage and careless edits. They are no signature: whoever rewrites a file can rewrite its hashes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import torch
+
+from policykd import __version__
+from policykd.agents.policy import Architecture, Policy, check_groups
+from policykd.envs.robots import Robot
+from policykd.envs.skills import Skill
+from policykd.errors import ContractError, PolicyFileError, PolicykdError
+
+FORMAT_VERSION = 1
+MAX_PARAMETERS = 64_000_000
+"""Largest network that a policy file may ask for; far above any locomotion policy, far below a machine's memory."""
+
+
+@dataclass(frozen=True)
+class Action:
+    """How one action becomes a torque: the target angle is ``stand + scale * action``, clamped to the limits.
+
+    Attributes:
+        joint: name of the joint.
+        stand: target angle at action 0, rad.
+        scale: change of the target angle per unit of action, rad.
+        limits: joint limits, rad.
+        stiffness: position gain, Nm/rad.
+        damping: joint damping, Nm s/rad.
+        torque: torque limit, Nm.
+    """
+
+    joint: str
+    stand: float
+    scale: float
+    limits: tuple[float, float]
+    stiffness: float
+    damping: float
+    torque: float
+
+
+@dataclass(frozen=True)
+class Parent:
+    """A policy that another one was made from.
+
+    Attributes:
+        name: what it was called, for people.
+        weights_sha256: hash of its weights, which identifies it.
+    """
+
+    name: str
+    weights_sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything about a policy except its weights.
+
+    Attributes:
+        policykd_version: version that wrote the file.
+        robot: name of the robot.
+        control_dt: time between two actions, s.
+        groups: observation groups that the policy reads, name to number of features, in the order of its input.
+        actions: mapping of each action, in order.
+        architecture: shape of the networks.
+        min_std: smallest standard deviation of the normaliser.
+        clip: largest magnitude of a normalised feature.
+        skills: ids of the skills that it was made for.
+        operation: what made it: ``train``, ``merge``, ``inject``, ...
+        parents: policies that it was made from.
+        seed: seed of the run that made it.
+        metrics: numbers measured when it was made, free JSON.
+        config: configuration of the run that made it, free JSON.
+        weights_sha256: hash of ``weights.safetensors``, hexadecimal.
+        format_version: version of the file format.
+    """
+
+    policykd_version: str
+    robot: str
+    control_dt: float
+    groups: dict[str, int]
+    actions: tuple[Action, ...]
+    architecture: Architecture
+    min_std: float
+    clip: float
+    skills: tuple[str, ...]
+    operation: str
+    parents: tuple[Parent, ...]
+    seed: int
+    metrics: dict[str, Any]
+    config: dict[str, Any]
+    weights_sha256: str
+    format_version: int = FORMAT_VERSION
+
+    @property
+    def parameters(self) -> int:
+        """Number of values in the weights file: networks, exploration noise and normaliser."""
+        size, actions = sum(self.groups.values()), len(self.actions)
+        total = actions + 2 * size + 1
+        for hidden, outputs in ((self.architecture.hidden, actions), (self.architecture.critic_hidden, 1)):
+            widths = [size, *hidden, outputs]
+            total += sum((a + 1) * b for a, b in itertools.pairwise(widths))
+        return total
+
+    @property
+    def content_sha256(self) -> str:
+        """Hash of all fields."""
+        canonical = json.dumps(self._fields(), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+    def as_parent(self, name: str) -> Parent:
+        """This policy as the parent of another one."""
+        return Parent(name, self.weights_sha256)
+
+    def build(self) -> Policy:
+        """A policy of this shape without memory behind its weights (on torch's ``meta`` device)."""
+        with torch.device("meta"):
+            policy = Policy(self.groups, len(self.actions), self.architecture, generator_seed=0)
+        policy.normaliser.min_std, policy.normaliser.clip = self.min_std, self.clip
+        return policy
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as it is written, with its own hash.
+
+        Raises:
+            ValueError: for metrics or a configuration that JSON cannot hold.
+        """
+        return {**self._fields(), "content_sha256": self.content_sha256}
+
+    def _fields(self) -> dict[str, Any]:
+        # Groups as pairs: their order is the order of the network's input, and JSON objects promise none.
+        content = {**asdict(self), "groups": [[name, size] for name, size in self.groups.items()]}
+        return json.loads(json.dumps(content, allow_nan=False))
+
+    @classmethod
+    def from_json(cls, content: Any) -> Manifest:
+        """Read a record that may come from a stranger.
+
+        Args:
+            content: parsed JSON.
+
+        Raises:
+            PolicyFileError: naming the field that is missing, unknown, of the wrong type or out of range; for a newer
+                format; for a hash that does not fit the content.
+        """
+        if not isinstance(content, dict) or not isinstance(content.get("format_version"), int):
+            raise PolicyFileError("the manifest is no policykd manifest: it has no format_version")
+        version = content["format_version"]
+        if version > FORMAT_VERSION:
+            raise PolicyFileError(
+                f"the file has format {version}; this policykd reads up to {FORMAT_VERSION}: update policykd"
+            )
+        given = dict(content)
+        content_sha256 = given.pop("content_sha256", None)
+        known = {field.name for field in fields(cls)}
+        if given.keys() != known:
+            odd = ", ".join(sorted(given.keys() ^ known))
+            raise PolicyFileError(f"the manifest has missing or unknown fields: {odd}")
+        manifest = cls(**_parsed(given))
+        if manifest.content_sha256 != content_sha256:
+            raise PolicyFileError("the manifest was altered: its content hash does not fit its content")
+        if manifest.parameters > MAX_PARAMETERS:
+            raise PolicyFileError(
+                f"the manifest asks for {manifest.parameters:,} parameters; at most {MAX_PARAMETERS:,} are allowed"
+            )
+        return manifest
+
+
+def describe_actions(robot: Robot) -> tuple[Action, ...]:
+    """The action mapping of a robot, one entry per joint in the order of the actions."""
+    return tuple(
+        Action(
+            joint=link.name,
+            stand=float(link.stand),
+            scale=float(link.action_scale),
+            limits=(float(link.limits[0]), float(link.limits[1])),
+            stiffness=float(link.stiffness),
+            damping=float(link.damping),
+            torque=float(link.torque),
+        )
+        for link in robot.joints
+    )
+
+
+def describe(policy: Policy, robot: Robot, **provenance: Any) -> Manifest:
+    """Manifest of a policy that moves a robot.
+
+    Args:
+        policy: the policy.
+        robot: the robot.
+        provenance: the fields that neither of them knows: skills, operation, parents, seed, ...
+
+    Raises:
+        ContractError: if the policy's actions are not the robot's joints.
+    """
+    actions = describe_actions(robot)
+    if policy.actions != len(actions):
+        raise ContractError(f"the policy has {policy.actions} actions; {robot.name} has {len(actions)} joints")
+    return Manifest(
+        policykd_version=__version__,
+        robot=robot.name,
+        control_dt=float(robot.control_dt),
+        groups=dict(policy.groups),
+        actions=actions,
+        architecture=policy.architecture,
+        min_std=float(policy.normaliser.min_std),
+        clip=float(policy.normaliser.clip),
+        **provenance,
+    )
+
+
+def check_fits(manifest: Manifest, skill: Skill) -> None:
+    """Raise unless a policy can act in a skill with the meaning that its inputs and outputs were made with.
+
+    Args:
+        manifest: the policy's manifest.
+        skill: the skill; it may offer more observation groups than the policy reads.
+
+    Raises:
+        ContractError: naming the robot, the observation group with both sizes, or the joint and property that differ.
+    """
+    robot = skill.character
+    if manifest.robot != robot.name:
+        raise ContractError(f"the policy was made for robot '{manifest.robot}'; skill {skill.id} has '{robot.name}'")
+    check_groups(manifest.groups, skill.group_sizes, f"skill {skill.id}")
+    if not math.isclose(manifest.control_dt, robot.control_dt):
+        raise ContractError(
+            f"the policy acts every {manifest.control_dt:g} s; {robot.name} in skill {skill.id} every "
+            f"{robot.control_dt:g} s"
+        )
+    offered = describe_actions(robot)
+    if len(offered) != len(manifest.actions):
+        raise ContractError(f"the policy has {len(manifest.actions)} actions; {robot.name} has {len(offered)} joints")
+    for i, (mine, theirs) in enumerate(zip(manifest.actions, offered, strict=True)):
+        for name, value in asdict(mine).items():
+            other = getattr(theirs, name)
+            if value != other:
+                raise ContractError(
+                    f"action {i} ({mine.joint}): the policy was made with {name} {value}; {robot.name} now has {other}"
+                )
+
+
+def _parsed(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of a Manifest from JSON values, every one checked."""
+    try:
+        return {
+            **{name: _text(given, name) for name in ("policykd_version", "robot", "operation", "weights_sha256")},
+            **{name: _number(given, name) for name in ("control_dt", "min_std", "clip")},
+            "groups": _groups(given["groups"]),
+            "actions": tuple(_action(entry) for entry in _list(given, "actions", most=1000)),
+            "architecture": _architecture(given["architecture"]),
+            "skills": tuple(_text({"skills": entry}, "skills") for entry in _list(given, "skills", most=1000)),
+            "parents": tuple(
+                Parent(_text(entry, "name"), _text(entry, "weights_sha256"))
+                for entry in _list(given, "parents", 10_000)
+            ),
+            "seed": _integer(given, "seed", 0, 2**64),
+            "metrics": dict(given["metrics"]),
+            "config": dict(given["config"]),
+            "format_version": _integer(given, "format_version", 1, FORMAT_VERSION),
+        }
+    except PolicykdError as error:
+        raise PolicyFileError(f"the manifest is not valid: {error}") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise PolicyFileError(f"the manifest is not valid: {type(error).__name__}: {error}") from None
+
+
+def _groups(pairs: Any) -> dict[str, int]:
+    named = [{"name": name, "size": size} for name, size in _list({"groups": pairs}, "groups", most=1000)]
+    groups = {_text(pair, "name"): _integer(pair, "size", 1, 1_000_000) for pair in named}
+    if not groups or len(groups) != len(named):
+        raise PolicyFileError("groups must be given, each once")
+    return groups
+
+
+def _action(entry: Mapping[str, Any]) -> Action:
+    low, high = entry["limits"]
+    numbers = {name: _number(entry, name) for name in ("stand", "scale", "stiffness", "damping", "torque")}
+    limits = (_number({"limits": low}, "limits"), _number({"limits": high}, "limits"))
+    return Action(joint=_text(entry, "joint"), limits=limits, **numbers)
+
+
+def _architecture(entry: Mapping[str, Any]) -> Architecture:
+    def widths(name: str) -> tuple[int, ...]:
+        return tuple(_integer({name: width}, name, 1, 1_000_000) for width in _list(entry, name, most=64))
+
+    return Architecture(
+        widths("hidden"), widths("critic_hidden"), _text(entry, "activation"), _number(entry, "initial_std")
+    )
+
+
+def _text(entry: Mapping[str, Any], name: str) -> str:
+    if not isinstance(entry[name], str):
+        raise PolicyFileError(f"{name} is {entry[name]!r}; it must be text")
+    return entry[name]
+
+
+def _number(entry: Mapping[str, Any], name: str) -> float:
+    value = entry[name]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise PolicyFileError(f"{name} is {value!r}; it must be a finite number")
+    return float(value)
+
+
+def _integer(entry: Mapping[str, Any], name: str, low: int, high: int) -> int:
+    value = entry[name]
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise PolicyFileError(f"{name} is {value!r}; it must be a whole number in [{low}, {high}]")
+    return value
+
+
+def _list(entry: Mapping[str, Any], name: str, most: int) -> list[Any]:
+    value = entry[name]
+    if not isinstance(value, list) or len(value) > most:
+        raise PolicyFileError(f"{name} must be a list of at most {most} entries")
+    return value
