@@ -294,8 +294,16 @@ def _architecture(entry: Mapping[str, Any]) -> Architecture:
     def widths(name: str) -> tuple[int, ...]:
         return tuple(_integer({name: width}, name, 1, 1_000_000) for width in _list(entry, name, most=64))
 
+    if entry.keys() != {field.name for field in fields(Architecture)}:
+        raise PolicyFileError(f"architecture has the fields {sorted(entry)}")
+    if not isinstance(entry["squash"], bool):
+        raise PolicyFileError(f"squash is {entry['squash']!r}; it must be true or false")
     return Architecture(
-        widths("hidden"), widths("critic_hidden"), _text(entry, "activation"), _number(entry, "initial_std")
+        hidden=widths("hidden"),
+        critic_hidden=widths("critic_hidden"),
+        activation=_text(entry, "activation"),
+        initial_std=_number(entry, "initial_std"),
+        squash=entry["squash"],
     )
 
 
