@@ -315,8 +315,8 @@ def _text(entry: Mapping[str, Any], name: str) -> str:
 
 def _number(entry: Mapping[str, Any], name: str) -> float:
     value = entry[name]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise PolicyFileError(f"{name} is {value!r}; it must be a finite number")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e300:
+        raise PolicyFileError(f"{name} is {str(value)[:40]!r}; it must be a finite number")
     return float(value)
 
 

@@ -137,10 +137,9 @@ def _manifest_from(record: bytes) -> Manifest:
         raise ValueError(f"{constant} is not JSON")
 
     try:
-        content = json.loads(record.decode(), parse_constant=refuse)
+        return Manifest.from_json(json.loads(record.decode(), parse_constant=refuse))
     except (ValueError, RecursionError) as error:
         raise PolicyFileError(f"its {MANIFEST} is not valid JSON ({error})") from None
-    return Manifest.from_json(content)
 
 
 def _from_bytes(record: bytes, weights: bytes) -> LoadedPolicy:
