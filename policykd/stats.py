@@ -1,0 +1,284 @@
+"""Statistics of few, noisy scores: interquartile means, bootstrap intervals, paired comparisons.
+
+Every function takes plain arrays and a seed, so that a table computed twice shows the same digits. References: Efron
+and Tibshirani, An Introduction to the Bootstrap (1993), chapters 13 and 14; Agarwal et al., Deep Reinforcement
+Learning at the Edge of the Statistical Precipice (2021), for the interquartile mean and the stratified bootstrap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import special, stats
+
+from policykd.errors import ConfigError, UnknownNameError, check_range
+
+Statistic = Literal["mean", "iqm"]
+Method = Literal["percentile", "bca"]
+
+_CHUNK = 4_000_000  # values resampled at once, which bounds the memory
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate and its confidence interval.
+
+    Attributes:
+        estimate: the statistic of the values themselves.
+        low: lower end.
+        high: upper end.
+        confidence: nominal coverage, for example 0.95.
+    """
+
+    estimate: float
+    low: float
+    high: float
+    confidence: float = 0.95
+
+
+def iqm(values: ArrayLike, axis: int = -1) -> np.ndarray:
+    """Interquartile mean: the mean without the lowest and the highest quarter.
+
+    Args:
+        values: any shape; below four values along the axis nothing is cut.
+        axis: axis that is averaged.
+
+    Returns:
+        The values' shape without the axis.
+    """
+    ordered = np.sort(np.asarray(values, dtype=float), axis=axis)
+    n = ordered.shape[axis]
+    return np.take(ordered, np.arange(n // 4, n - n // 4), axis=axis).mean(axis=axis)
+
+
+def _mean(values: np.ndarray, axis: int = -1) -> np.ndarray:
+    return values.mean(axis=axis)
+
+
+_STATISTICS: dict[str, Callable[..., np.ndarray]] = {"mean": _mean, "iqm": iqm}
+
+
+def bootstrap(
+    values: ArrayLike,
+    *,
+    statistic: Statistic = "mean",
+    method: Method = "bca",
+    confidence: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """Bootstrap interval of the mean or the interquartile mean of independent values.
+
+    Args:
+        values: (n,) finite values.
+        statistic: ``mean`` or ``iqm``.
+        method: ``percentile``, or ``bca``, which corrects it for bias and skew.
+        confidence: nominal coverage in (0, 1).
+        resamples: number of bootstrap samples, >= 100.
+        seed: seed of the resampling.
+
+    Returns:
+        The interval; a single point where all values are equal, since resampling cannot show any spread there.
+
+    Raises:
+        ConfigError: for no value, values that are not finite, or options out of range.
+        UnknownNameError: for an unknown statistic or method.
+    """
+    sample = _checked(values, confidence, resamples)
+    measure = _statistic(statistic)
+    if method not in ("percentile", "bca"):
+        raise UnknownNameError("bootstrap method", method, ("percentile", "bca"))
+    estimate = float(measure(sample))
+    distribution = _resampled(sample[:, None], resamples, seed, lambda rows: measure(rows[:, :, 0]))
+    tails = _tails(confidence)
+    if method == "bca":
+        tails = _corrected_tails(tails, sample, measure, estimate, distribution)
+    return _interval(estimate, distribution, tails, confidence)
+
+
+def stratified_bootstrap(
+    scores: ArrayLike,
+    *,
+    statistic: Statistic = "iqm",
+    confidence: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """Percentile interval of a statistic over all seeds and tasks; seeds are resampled within each task.
+
+    Args:
+        scores: (seeds, tasks) one score each, normalised so that tasks can be averaged.
+        statistic: ``mean`` or ``iqm``, over all scores at once.
+        confidence: nominal coverage in (0, 1).
+        resamples: number of bootstrap samples, >= 100.
+        seed: seed of the resampling.
+
+    Raises:
+        ConfigError: for scores that are not a finite matrix, or options out of range.
+        UnknownNameError: for an unknown statistic.
+    """
+    matrix = _checked(scores, confidence, resamples, dimensions=2)
+    measure = _statistic(statistic)
+    rng = np.random.default_rng(seed)
+    distribution = np.array([float(measure(_strata(matrix, rng).ravel())) for _ in range(resamples)])
+    return _interval(float(measure(matrix.ravel())), distribution, _tails(confidence), confidence)
+
+
+def paired_difference(
+    first: ArrayLike, second: ArrayLike, *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> Interval:
+    """Bootstrap interval of ``mean(first - second)`` where both were measured on the same cases.
+
+    Args:
+        first: (n,) values.
+        second: (n,) values of the same cases in the same order.
+        confidence: nominal coverage in (0, 1).
+        resamples: number of bootstrap samples, >= 100.
+        seed: seed of the resampling.
+
+    Raises:
+        ConfigError: for values that are not finite pairs, or options out of range.
+    """
+    pairs = _checked_pairs(first, second, confidence, resamples)
+    differences = pairs[:, 0] - pairs[:, 1]
+    return bootstrap(differences, confidence=confidence, resamples=resamples, seed=seed)
+
+
+def paired_ratio(
+    first: ArrayLike, second: ArrayLike, *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> Interval:
+    """Percentile interval of ``mean(first) / mean(second)`` where both were measured on the same cases.
+
+    Args:
+        first: (n,) values.
+        second: (n,) values of the same cases in the same order, >= 0 with a positive mean.
+        confidence: nominal coverage in (0, 1).
+        resamples: number of bootstrap samples, >= 100.
+        seed: seed of the resampling.
+
+    Raises:
+        ConfigError: for values that are not finite pairs, a denominator that is negative or can become 0, or options
+            out of range.
+    """
+    pairs = _checked_pairs(first, second, confidence, resamples)
+    if (pairs[:, 1] < 0).any() or pairs[:, 1].mean() <= 0:
+        raise ConfigError("the denominator of a ratio must be >= 0 with a positive mean")
+    means = _resampled(pairs, resamples, seed, lambda rows: rows.mean(axis=1))
+    if (means[:, 1] <= 0).any():
+        raise ConfigError("the denominator of the ratio is 0 in nearly every case; its interval is unbounded")
+    ratio = float(pairs[:, 0].mean() / pairs[:, 1].mean())
+    return _interval(ratio, means[:, 0] / means[:, 1], _tails(confidence), confidence)
+
+
+def probability_of_improvement(
+    first: ArrayLike, second: ArrayLike, *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> Interval:
+    """Probability that a random run of the first method beats one of the second, averaged over tasks; ties count half.
+
+    Args:
+        first: (seeds, tasks) scores of the first method.
+        second: (other seeds, tasks) scores of the second one.
+        confidence: nominal coverage in (0, 1).
+        resamples: number of stratified bootstrap samples, >= 100.
+        seed: seed of the resampling.
+
+    Raises:
+        ConfigError: for scores that are not finite matrices with equal numbers of tasks, or options out of range.
+    """
+    x, y = (_checked(scores, confidence, resamples, dimensions=2) for scores in (first, second))
+    if x.shape[1] != y.shape[1]:
+        raise ConfigError(f"the methods have {x.shape[1]} and {y.shape[1]} tasks; they must share them")
+
+    def wins(a: np.ndarray, b: np.ndarray) -> float:
+        return float((np.sign(a[:, None] - b[None]).mean() + 1) / 2)
+
+    rng = np.random.default_rng(seed)
+    distribution = np.array([wins(_strata(x, rng), _strata(y, rng)) for _ in range(resamples)])
+    return _interval(wins(x, y), distribution, _tails(confidence), confidence)
+
+
+def proportion(outcomes: ArrayLike, *, confidence: float = 0.95) -> Interval:
+    """Wilson interval of a success rate.
+
+    A bootstrap of 64 successes out of 64 would claim [1, 1]; this one says [0.94, 1].
+
+    Args:
+        outcomes: (n,) booleans.
+        confidence: nominal coverage in (0, 1).
+
+    Raises:
+        ConfigError: for no outcome, or a confidence out of range.
+    """
+    sample = _checked(np.asarray(outcomes, dtype=bool), confidence)
+    k, n = int(sample.sum()), len(sample)
+    ends = stats.binomtest(k, n).proportion_ci(confidence, method="wilson")
+    return Interval(k / n, float(ends.low), float(ends.high), confidence)
+
+
+def _statistic(name: str) -> Callable[..., np.ndarray]:
+    if name not in _STATISTICS:
+        raise UnknownNameError("statistic", name, _STATISTICS)
+    return _STATISTICS[name]
+
+
+def _checked(values: ArrayLike, confidence: float, resamples: int = 100, dimensions: int = 1) -> np.ndarray:
+    check_range("confidence", confidence, 0.01, 0.9999)
+    check_range("resamples", resamples, 100, 10_000_000)
+    array = np.asarray(values, dtype=float)
+    if array.ndim != dimensions or array.size == 0 or not np.isfinite(array).all():
+        raise ConfigError(f"values must be finite, at least one, with {dimensions} axes; got shape {array.shape}")
+    return array
+
+
+def _checked_pairs(first: ArrayLike, second: ArrayLike, confidence: float, resamples: int) -> np.ndarray:
+    a, b = (_checked(values, confidence, resamples) for values in (first, second))
+    if len(a) != len(b):
+        raise ConfigError(f"paired values must have equal lengths; got {len(a)} and {len(b)}")
+    return np.stack([a, b], axis=1)
+
+
+def _resampled(rows: np.ndarray, resamples: int, seed: int, measure: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """The measure of samples drawn from (n, k) rows with replacement; it maps (chunk, n, k) to (chunk, ...)."""
+    rng, n = np.random.default_rng(seed), len(rows)
+    chunk = max(1, _CHUNK // rows.size)
+    sizes = [min(chunk, resamples - start) for start in range(0, resamples, chunk)]
+    return np.concatenate([measure(rows[rng.integers(0, n, (size, n))]) for size in sizes])
+
+
+def _strata(matrix: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Resample the rows of every column on its own."""
+    return np.take_along_axis(matrix, rng.integers(0, len(matrix), matrix.shape), axis=0)
+
+
+def _tails(confidence: float) -> np.ndarray:
+    return np.array([0.5 - confidence / 2, 0.5 + confidence / 2])
+
+
+def _interval(estimate: float, distribution: np.ndarray, tails: np.ndarray, confidence: float) -> Interval:
+    low, high = np.quantile(distribution, tails)
+    return Interval(estimate, float(low), float(high), confidence)
+
+
+def _corrected_tails(
+    tails: np.ndarray,
+    sample: np.ndarray,
+    measure: Callable[..., np.ndarray],
+    estimate: float,
+    distribution: np.ndarray,
+) -> np.ndarray:
+    """Quantiles of the BCa interval (Efron and Tibshirani, equation 14.10)."""
+    below = ((distribution < estimate).mean() + (distribution <= estimate).mean()) / 2
+    n = len(sample)
+    if n < 2 or np.ptp(sample) == 0 or not 0 < below < 1:
+        return tails
+    left_out = measure(np.broadcast_to(sample, (n, n))[~np.eye(n, dtype=bool)].reshape(n, n - 1))
+    spread = left_out.mean() - left_out
+    scale = (spread**2).sum() ** 1.5
+    acceleration = (spread**3).sum() / (6 * scale) if scale > 0 else 0.0
+    bias = special.ndtri(below)
+    shifted = bias + special.ndtri(tails)
+    return special.ndtr(bias + shifted / (1 - acceleration * shifted))

@@ -1,0 +1,166 @@
+import numpy as np
+import pytest
+from scipy import stats as scipy_stats
+
+from policykd.errors import ConfigError, UnknownNameError
+from policykd.stats import (
+    bootstrap,
+    iqm,
+    paired_difference,
+    paired_ratio,
+    probability_of_improvement,
+    proportion,
+    stratified_bootstrap,
+)
+
+RNG = np.random.default_rng(1)
+SKEWED = RNG.lognormal(0.0, 0.8, 40)
+SCIPY_STATISTIC = {"mean": np.mean, "iqm": lambda x, axis=-1: scipy_stats.trim_mean(x, 0.25, axis=axis)}
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 7, 8, 64, 65])
+def test_iqm_is_scipys_trimmed_mean(n):
+    values = np.random.default_rng(n).normal(size=(3, n, 2))
+    for axis in (0, 1, -1):
+        assert iqm(values, axis) == pytest.approx(scipy_stats.trim_mean(values, 0.25, axis=axis), rel=1e-12)
+
+
+@pytest.mark.parametrize("statistic", ["mean", "iqm"])
+@pytest.mark.parametrize("method", ["percentile", "bca"])
+def test_interval_is_scipys(statistic, method):
+    """Both draw the same indices from the same seed, so the ends agree far below the resampling noise."""
+    ours = bootstrap(SKEWED, statistic=statistic, method=method, resamples=4000, seed=3)
+    theirs = scipy_stats.bootstrap(
+        (SKEWED,), SCIPY_STATISTIC[statistic], method=method, n_resamples=4000, rng=np.random.default_rng(3)
+    ).confidence_interval
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), rel=1e-3)
+    assert ours.estimate == pytest.approx(SCIPY_STATISTIC[statistic](SKEWED))
+
+
+def test_bca_follows_skew():
+    plain, corrected = (bootstrap(SKEWED, method=method, resamples=4000) for method in ("percentile", "bca"))
+    assert corrected.low > plain.low
+    assert corrected.high > plain.high
+
+
+def test_chunks_do_not_change_the_result(monkeypatch):
+    whole = bootstrap(SKEWED, seed=5)
+    monkeypatch.setattr("policykd.stats._CHUNK", 1000)
+    assert bootstrap(SKEWED, seed=5) == whole
+
+
+def coverage(interval, truth, draw, repeats=600):
+    rng = np.random.default_rng(0)
+    found = [interval(draw(rng), seed) for seed in range(repeats)]
+    return np.mean([i.low <= truth <= i.high for i in found])
+
+
+@pytest.mark.parametrize("statistic", ["mean", "iqm"])
+@pytest.mark.parametrize("method", ["percentile", "bca"])
+def test_coverage_of_nominal_95_percent(statistic, method):
+    observed = coverage(
+        lambda x, seed: bootstrap(x, statistic=statistic, method=method, resamples=400, seed=seed),
+        truth=2.0,
+        draw=lambda rng: rng.normal(2.0, 1.0, 40),
+    )
+    assert 0.91 <= observed <= 0.98
+
+
+def test_coverage_of_the_stratified_bootstrap():
+    observed = coverage(
+        lambda x, seed: stratified_bootstrap(x, resamples=300, seed=seed),
+        truth=0.0,
+        draw=lambda rng: rng.normal(size=(20, 4)),
+        repeats=300,
+    )
+    assert 0.90 <= observed <= 0.985
+
+
+def _pair(rng):
+    case = rng.gamma(4.0, 1.0, 48)  # what both share
+    return 0.9 * case + rng.normal(0, 0.2, 48), case
+
+
+def test_coverage_of_paired_ratio_and_difference():
+    ratio = coverage(lambda x, seed: paired_ratio(*x, resamples=400, seed=seed), 0.9, _pair)
+    difference = coverage(lambda x, seed: paired_difference(*x, resamples=400, seed=seed), -0.4, _pair)
+    assert 0.91 <= ratio <= 0.98
+    assert 0.91 <= difference <= 0.98
+
+
+def test_pairing_narrows_the_interval():
+    first, second = _pair(np.random.default_rng(2))
+    paired = paired_ratio(first, second)
+    broken = paired_ratio(np.random.default_rng(3).permutation(first), second)
+    assert paired.estimate == pytest.approx(broken.estimate)
+    assert paired.high - paired.low < 0.3 * (broken.high - broken.low)
+
+
+def test_ratio_of_a_policy_to_itself_is_exactly_one():
+    interval = paired_ratio(SKEWED, SKEWED)
+    assert (interval.low, interval.estimate, interval.high) == pytest.approx((1.0, 1.0, 1.0))
+
+
+def test_strata_stay_apart():
+    """Tasks of very different level: without strata the interval would be as wide as the levels are apart."""
+    scores = np.stack([RNG.normal(0, 0.01, 10), RNG.normal(100, 0.01, 10)], axis=1)
+    interval = stratified_bootstrap(scores, statistic="mean")
+    assert interval.high - interval.low < 0.05
+    assert interval.low < scores.mean() < interval.high
+
+
+def test_probability_of_improvement():
+    low, high = np.zeros((5, 2)), np.ones((7, 2))
+    assert probability_of_improvement(high, low).estimate == 1.0
+    assert probability_of_improvement(low, high).estimate == 0.0
+    assert probability_of_improvement(low, low).estimate == 0.5
+    x, y = RNG.normal(0.5, 1, (9, 3)), RNG.normal(0, 1, (8, 3))
+    expected = np.mean(
+        [scipy_stats.mannwhitneyu(x[:, t], y[:, t]).statistic / (x.shape[0] * y.shape[0]) for t in range(3)]
+    )
+    interval = probability_of_improvement(x, y)
+    assert interval.estimate == pytest.approx(expected)
+    assert interval.low < interval.estimate < interval.high
+
+
+def test_proportion_never_claims_certainty():
+    interval = proportion([True] * 64)
+    assert interval.estimate == 1.0
+    assert interval.low == pytest.approx(0.9434, abs=1e-4)
+    assert interval.high == pytest.approx(1.0)
+    assert proportion([True, False] * 50).low == pytest.approx(0.4038, abs=1e-4)
+
+
+def test_equal_values_and_single_values_give_a_point():
+    for values in ([3.0], [3.0] * 10):
+        interval = bootstrap(values)
+        assert (interval.low, interval.high) == (3.0, 3.0)
+
+
+def test_seed_decides():
+    assert bootstrap(SKEWED, seed=1) == bootstrap(SKEWED, seed=1) != bootstrap(SKEWED, seed=2)
+
+
+@pytest.mark.parametrize("values", [[], [[1.0]], [1.0, float("nan")], [float("inf")]])
+def test_bad_values(values):
+    with pytest.raises(ConfigError, match="finite"):
+        bootstrap(values)
+
+
+def test_bad_options():
+    with pytest.raises(ConfigError, match="confidence"):
+        bootstrap([1.0, 2.0], confidence=95)
+    with pytest.raises(ConfigError, match="resamples"):
+        bootstrap([1.0, 2.0], resamples=1)
+    with pytest.raises(UnknownNameError, match=r"median.*mean"):
+        bootstrap([1.0, 2.0], statistic="median")
+    with pytest.raises(UnknownNameError, match="bca"):
+        bootstrap([1.0, 2.0], method="basic")
+    with pytest.raises(ConfigError, match="equal lengths"):
+        paired_difference([1.0], [1.0, 2.0])
+    with pytest.raises(ConfigError, match="positive mean"):
+        paired_ratio([1.0, 1.0], [0.0, 0.0])
+    with pytest.raises(ConfigError, match="unbounded"):
+        paired_ratio([1.0, 1.0], [0.0, 1.0])
+    with pytest.raises(ConfigError, match="3 and 2 tasks"):
+        probability_of_improvement(np.ones((2, 3)), np.ones((2, 2)))
