@@ -1,1 +1,7 @@
-"""policykd.evaluation."""
+"""Evaluation: policies on fixed tracks that training never saw, compared pairwise, with intervals."""
+
+from policykd.evaluation.evaluate import evaluate
+from policykd.evaluation.results import Episodes, Evaluation, Summary
+from policykd.evaluation.table import evaluation_table
+
+__all__ = ["Episodes", "Evaluation", "Summary", "evaluate", "evaluation_table"]

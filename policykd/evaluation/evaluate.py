@@ -1,0 +1,107 @@
+"""Run policies on skills: every policy meets the same tracks and the same initial states."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from policykd.agents.policy import Policy, check_groups
+from policykd.agents.rollout import EpisodeOutcomes, run_episodes
+from policykd.envs.batched_env import BatchedEnv, EnvConfig
+from policykd.envs.skills import Skill
+from policykd.errors import ConfigError, ContractError, check_range
+from policykd.evaluation.results import Episodes, Evaluation
+from policykd.progress import Progress, Silent
+from policykd.seeding import integer_seed
+
+
+def evaluate(
+    policies: Mapping[str, Policy],
+    skills: Sequence[Skill],
+    *,
+    episodes: int = 64,
+    seed: int = 0,
+    threads: int | None = None,
+    noise: bool = False,
+    experts: Mapping[str, str] | None = None,
+    progress: Progress = Silent(),
+) -> Evaluation:
+    """Evaluate policies on skills.
+
+    Tracks and initial states are drawn from a stream of their own, so that training with the same seed never saw
+    them, and are shared by all policies, so that differences between policies are paired.
+
+    Args:
+        policies: name to policy. A policy may read fewer observation groups than a skill offers.
+        skills: the skills.
+        episodes: episodes per policy and skill, each on a track of its own.
+        seed: seed of tracks, initial states and noise.
+        threads: simulation threads; None for one per usable core. The results do not depend on it.
+        noise: sample the actions from the policies' Gaussians in place of taking their means.
+        experts: skill id to the name of the policy that retention on it is measured against.
+        progress: who watches.
+
+    Returns:
+        Every episode's outcome.
+
+    Raises:
+        ContractError: before anything is run, if a policy does not fit a skill, naming both.
+        ConfigError: for no policy, no skill, a skill given twice, or options out of range.
+        UnknownNameError: for an expert or a skill of ``experts`` that is not evaluated.
+    """
+    check_range("episodes", episodes, 1, 100_000)
+    ids = [skill.id for skill in skills]
+    if not policies or not skills or len(set(ids)) != len(ids):
+        raise ConfigError(f"evaluate at least one policy on skills that differ; got {list(policies)} on {ids}")
+    _check_fits(policies, skills)
+    result = Evaluation(
+        policies=tuple(policies),
+        skills=tuple(ids),
+        episodes=episodes,
+        seed=seed,
+        noise=noise,
+        episode_steps={skill.id: skill.episode_steps for skill in skills},
+    ).with_experts(experts or {})
+    progress.begin("evaluate", len(policies) * len(skills), "cells")
+    for skill in skills:
+        config = EnvConfig(tracks=episodes, ordered=True)
+        env = BatchedEnv([skill], episodes, seed=integer_seed(seed, "evaluation"), config=config, threads=threads)
+        for name, policy in policies.items():
+            outcomes = _run(policy, env, seed, noise)
+            result.cells[name, skill.id] = _episodes(outcomes)
+            progress.update("evaluate", len(result.cells), success=float(outcomes.success.double().mean()))
+    progress.end("evaluate")
+    return result
+
+
+def _check_fits(policies: Mapping[str, Policy], skills: Sequence[Skill]) -> None:
+    for name, policy in policies.items():
+        for skill in skills:
+            try:
+                check_groups(policy.groups, skill.group_sizes, f"skill {skill.id}")
+            except ContractError as error:
+                raise ContractError(f"policy '{name}': {error}") from None
+            joints = len(skill.character.joints)
+            if policy.actions != joints:
+                raise ContractError(
+                    f"policy '{name}' has {policy.actions} actions; the robot of skill {skill.id} has {joints} joints"
+                )
+
+
+def _run(policy: Policy, env: BatchedEnv, seed: int, noise: bool) -> EpisodeOutcomes:
+    """One episode per simulation, the same for equal arguments whatever ran before."""
+    env.seed(integer_seed(seed, "evaluation"))
+    with torch.random.fork_rng():
+        torch.manual_seed(integer_seed(seed, "evaluation noise"))
+        return run_episodes(policy, env, noise=noise)
+
+
+def _episodes(outcomes: EpisodeOutcomes) -> Episodes:
+    return Episodes(
+        total_reward=tuple(outcomes.total_reward.tolist()),
+        reward_per_step=tuple(outcomes.reward_per_step.tolist()),
+        length=tuple(outcomes.length.tolist()),
+        distance=tuple(outcomes.distance.tolist()),
+        success=tuple(outcomes.success.tolist()),
+    )

@@ -1,0 +1,51 @@
+"""An evaluation as a table for the terminal."""
+
+from __future__ import annotations
+
+from rich.table import Table
+from rich.text import Text
+
+from policykd.evaluation.results import Evaluation
+from policykd.stats import Interval
+
+
+def evaluation_table(evaluation: Evaluation) -> Table:
+    """Policies by skills with success, reward, retention and distance, each with its 95 % interval.
+
+    Args:
+        evaluation: the results.
+
+    Returns:
+        A table for rich's console; an expert on its own skill is marked with a star.
+    """
+    acting = "sampled" if evaluation.noise else "mean"
+    table = Table(
+        title=f"{evaluation.episodes} episodes per cell on shared tracks, {acting} actions, 95 % intervals",
+        title_justify="left",
+    )
+    for name in ("skill", "policy"):
+        table.add_column(name, no_wrap=True)
+    for name in ("success", "reward per step", "retention", "distance, m"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for skill in evaluation.skills:
+        for policy in evaluation.policies:
+            summary = evaluation.summaries[policy, skill]
+            star = " *" if evaluation.experts.get(skill) == policy else ""
+            table.add_row(
+                Text(skill),
+                Text(policy + star),
+                format_interval(summary.success, 2),
+                format_interval(summary.reward_per_step, 3),
+                format_interval(summary.retention, 3),
+                format_interval(summary.distance, 1),
+            )
+        table.add_section()
+    return table
+
+
+def format_interval(interval: Interval | None, digits: int) -> str:
+    """``0.93 (0.85-0.97)``, or a dash for None."""
+    if interval is None:
+        return "-"
+    estimate, low, high = (f"{x:.{digits}f}" for x in (interval.estimate, interval.low, interval.high))
+    return f"{estimate} ({low}\N{EN DASH}{high})"
