@@ -1,5 +1,70 @@
 """Simulation: robots, terrains, skills, and batched environments with gymnasium and stable-baselines3 faces.
 
-Built up from ``robots``, ``terrains`` and ``engines`` through ``kinematics``, ``observations``, ``tasks`` and ``skills``
-to ``batched_env``; ``vector_env``, ``single_env`` and ``sb3_env`` are its faces. Nothing here knows of policies.
+Built up from ``robots``, ``terrains`` and ``engines`` through ``kinematics``, ``observations``, ``tasks`` and
+``skills`` to ``batched_env``; ``vector_env``, ``single_env`` and ``sb3_env`` are its faces, ``scene`` draws. Nothing
+here knows of policies.
+
+Importing this package registers ``policykd/Biped-v0`` with gymnasium. The names below load what they need when they
+are first used.
 """
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from policykd.envs.registration import register_environments
+
+if TYPE_CHECKING:
+    from policykd.envs.batched_env import BatchedEnv, EnvConfig, Step
+    from policykd.envs.sb3_env import Sb3VecEnv
+    from policykd.envs.scene import SceneRenderer, build_scene
+    from policykd.envs.single_env import SkillEnv
+    from policykd.envs.skills import Skill, get_skill, skill_ids
+    from policykd.envs.tasks import Walk
+    from policykd.envs.terrains import Terrain, terrain_names
+    from policykd.envs.vector_env import SkillVectorEnv
+
+_HOME = {
+    "BatchedEnv": "batched_env",
+    "EnvConfig": "batched_env",
+    "Sb3VecEnv": "sb3_env",
+    "SceneRenderer": "scene",
+    "Skill": "skills",
+    "SkillEnv": "single_env",
+    "SkillVectorEnv": "vector_env",
+    "Step": "batched_env",
+    "Terrain": "terrains",
+    "Walk": "tasks",
+    "build_scene": "scene",
+    "get_skill": "skills",
+    "skill_ids": "skills",
+    "terrain_names": "terrains",
+}
+
+__all__ = [
+    "BatchedEnv",
+    "EnvConfig",
+    "Sb3VecEnv",
+    "SceneRenderer",
+    "Skill",
+    "SkillEnv",
+    "SkillVectorEnv",
+    "Step",
+    "Terrain",
+    "Walk",
+    "build_scene",
+    "get_skill",
+    "register_environments",
+    "skill_ids",
+    "terrain_names",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+register_environments()

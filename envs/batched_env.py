@@ -183,11 +183,12 @@ class BatchedEnv:
             self._elapsed = torch.randint(limit, (self.num_envs,), generator=self._generator, device=self.device)
         return self._observe(self._reader.read(), self._all)[0]
 
-    def step(self, actions: torch.Tensor) -> Step:
+    def step(self, actions: torch.Tensor, *, restart: bool = True) -> Step:
         """Advance every simulation by one action; ended episodes begin anew.
 
         Args:
             actions: (num_envs, num_actions); values beyond [-1, 1] are clamped.
+            restart: False leaves ended episodes in their last state; call :meth:`reset` before the next step.
 
         Returns:
             The results; its tensors are the caller's to keep.
@@ -205,6 +206,7 @@ class BatchedEnv:
         episodes = self._finish(ids, state, truncated)
         if len(ids):
             self.failures += int(failed.sum())
+        if len(ids) and restart:
             self._restart(ids)
             fresh, _ = self._observe(self._reader.read(ids), ids)
             for name, value in observations.items():

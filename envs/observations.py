@@ -51,9 +51,8 @@ class ObservationGroup:
 
 def _proprio(state: PlanarState, around: Surroundings) -> torch.Tensor:
     """PLAID's character features: height of the root, then places and velocities of all bodies."""
-    place = (state.com - state.root[:, None]).flatten(1)
     height = (state.root[:, 1] - around.ground)[:, None]
-    return torch.cat([height, place, state.com_velocity.flatten(1)], dim=1)
+    return torch.cat([height, state.com.flatten(1), state.com_velocity.flatten(1)], dim=1)
 
 
 def _terrain(state: PlanarState, around: Surroundings) -> torch.Tensor:

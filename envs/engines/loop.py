@@ -53,7 +53,6 @@ class LoopEngine:
             model, data = self._models[i], self._data[i]
             mujoco.mj_resetData(model, data)
             data.qpos[:], data.qvel[:] = q, v
-            mujoco.mj_step1(model, data)
             self._copy_out(i)
 
     def set_ground(self, ids: torch.Tensor, pose: torch.Tensor, half: torch.Tensor) -> None:
@@ -67,9 +66,8 @@ class LoopEngine:
         model, data = self._models[i], self._data[i]
         data.ctrl[:] = target
         before = data.warning.number.sum()
-        for _ in range(self._decimation):  # mj_step1 has run at the current state already
-            mujoco.mj_step2(model, data)
-            mujoco.mj_step1(model, data)
+        for _ in range(self._decimation):
+            mujoco.mj_step(model, data)
         self._copy_out(i)
         return bool(data.warning.number.sum() > before)
 

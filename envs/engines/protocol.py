@@ -10,11 +10,11 @@ from typing import Protocol
 
 import torch
 
-FIELDS = ("qpos", "qvel", "xpos", "xipos", "cvel", "subtree_com", "actuator_force")
+FIELDS = ("qpos", "qvel", "actuator_force")
 """Fields that every engine offers, named and shaped as in MjData with a leading axis of simulations.
 
-``qpos`` to ``subtree_com`` describe the state after the last step or reset; ``actuator_force`` what the motors did in
-the last physics step.
+``qpos`` and ``qvel`` describe the state after the last step or reset; ``actuator_force`` what the motors did in the
+last physics step (after a reset it is meaningless until the next step).
 """
 
 
@@ -48,7 +48,7 @@ class Engine(Protocol):
         ...
 
     def reset(self, ids: torch.Tensor, qpos: torch.Tensor, qvel: torch.Tensor) -> None:
-        """Put simulations into given states, and bring their fields up to date.
+        """Put simulations into given states.
 
         Args:
             ids: (m,) ascending simulation numbers.

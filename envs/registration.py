@@ -1,0 +1,99 @@
+"""gymnasium ids: ``policykd/Biped-v0`` for ``gymnasium.make`` and ``gymnasium.make_vec``.
+
+``import policykd.envs`` registers them, and so does the module prefix in
+``gymnasium.make("policykd.envs:policykd/Biped-v0")``. Nothing heavy is imported before an environment is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import gymnasium
+
+if TYPE_CHECKING:
+    from policykd.envs.single_env import SkillEnv
+    from policykd.envs.skills import Skill
+    from policykd.envs.vector_env import SkillVectorEnv
+
+_IDS = {"policykd/Biped-v0": "biped"}
+
+
+def register_environments() -> None:
+    """Register the robots with gymnasium; does nothing for those that are registered."""
+    for name, robot in _IDS.items():
+        if name not in gymnasium.registry:
+            gymnasium.register(
+                name,
+                entry_point="policykd.envs.registration:make_env",
+                vector_entry_point="policykd.envs.registration:make_vector_env",
+                kwargs={"robot": robot},
+            )
+
+
+def make_env(
+    *, robot: str, render_mode: str | None = None, width: int = 640, height: int = 360, **options: Any
+) -> SkillEnv:
+    """One simulation; what ``gymnasium.make("policykd/Biped-v0", terrain="steps")`` calls.
+
+    Args:
+        robot: the robot.
+        render_mode: ``rgb_array`` or None.
+        width: width of a picture, pixels.
+        height: height of a picture, pixels.
+        options: ``terrain``, ``preset``, ``difficulty``, ``groups``, ``episode_steps``, ``seed`` (of the tracks) and
+            the fields of :class:`~policykd.envs.batched_env.EnvConfig`.
+
+    Raises:
+        UnknownNameError: for an unknown option, terrain, preset or group, with the close matches.
+    """
+    from policykd.envs.single_env import SkillEnv
+
+    skill, seed, config = _skill_and_config(robot, options)
+    return SkillEnv(skill, seed=seed, config=config, render_mode=render_mode, width=width, height=height)
+
+
+def make_vector_env(
+    *, robot: str, num_envs: int = 1, threads: int | None = None, render_mode: None = None, **options: Any
+) -> SkillVectorEnv:
+    """Many simulations; what ``gymnasium.make_vec("policykd/Biped-v0", num_envs=256)`` calls.
+
+    Args:
+        robot: the robot.
+        num_envs: number of simulations.
+        threads: worker threads; None for one per usable core.
+        render_mode: None; a batch draws no pictures.
+        options: as for :func:`make_env`.
+
+    Raises:
+        UnknownNameError: for an unknown option, terrain, preset, group or render mode, with the close matches.
+    """
+    from policykd.envs.batched_env import BatchedEnv
+    from policykd.envs.vector_env import SkillVectorEnv
+    from policykd.errors import ConfigError
+
+    if render_mode is not None:
+        raise ConfigError(f"render_mode is '{render_mode}'; a batch draws no pictures, use gymnasium.make for one")
+    skill, seed, config = _skill_and_config(robot, options)
+    return SkillVectorEnv(BatchedEnv([skill], num_envs, seed=seed, config=config, threads=threads))
+
+
+def _skill_and_config(robot: str, options: dict[str, Any]) -> tuple[Skill, int, Any]:
+    import dataclasses
+
+    from policykd.envs.batched_env import EnvConfig
+    from policykd.envs.skills import DEFAULT_GROUPS, Skill
+    from policykd.envs.terrains import Terrain
+    from policykd.errors import UnknownNameError
+
+    given = dict(options)
+    terrain = Terrain(given.pop("terrain", "flat"), given.pop("preset", "paper"), given.pop("difficulty", 1.0))
+    groups: Sequence[str] = given.pop("groups", DEFAULT_GROUPS)
+    steps = given.pop("episode_steps", 256)
+    seed = given.pop("seed", 0)
+    fields = {field.name for field in dataclasses.fields(EnvConfig)}
+    for name in given:
+        if name not in fields:
+            known = {"terrain", "preset", "difficulty", "groups", "episode_steps", "seed"}
+            raise UnknownNameError("environment option", name, known | fields)
+    return Skill(robot, terrain, groups=tuple(groups), episode_steps=steps), seed, EnvConfig(**given)

@@ -1,0 +1,128 @@
+"""The gymnasium face of one simulation, with pictures."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium.error import ResetNeeded
+
+from policykd.envs.batched_env import BatchedEnv, EnvConfig, Observations
+from policykd.envs.scene import SceneRenderer, build_scene
+from policykd.envs.skills import Skill
+from policykd.envs.vector_env import Arrays, skill_spaces
+from policykd.errors import UnknownNameError
+
+
+class SkillEnv(gymnasium.Env[Arrays, np.ndarray]):
+    """One simulation of a skill.
+
+    Equal seeds give equal episodes, tracks included. The info of an episode's last step holds ``distance`` (m),
+    ``success`` and ``simulation_failed``. For many simulations use :class:`~policykd.envs.vector_env.SkillVectorEnv`,
+    which is far faster than many of these.
+
+    Args:
+        skill: the skill.
+        seed: seed of the tracks that episodes pick from.
+        config: how episodes begin.
+        render_mode: ``rgb_array``, or None for no pictures.
+        width: width of a picture, pixels.
+        height: height of a picture, pixels.
+
+    Raises:
+        UnknownNameError: for an unknown render mode.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"]}
+
+    def __init__(
+        self,
+        skill: Skill,
+        *,
+        seed: int = 0,
+        config: EnvConfig = EnvConfig(),
+        render_mode: str | None = None,
+        width: int = 640,
+        height: int = 360,
+    ) -> None:
+        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
+            raise UnknownNameError("render mode", render_mode, self.metadata["render_modes"])
+        self.render_mode, self._size = render_mode, (width, height)
+        self.env = BatchedEnv([skill], 1, seed=seed, config=config, threads=1)
+        self.metadata = {**self.metadata, "render_fps": round(1 / self.env.robot.control_dt)}
+        self.observation_space, self.action_space = skill_spaces(skill)
+        self._running = False
+        self._renderer: SceneRenderer | None = None
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Arrays, dict[str, Any]]:
+        """Begin a new episode.
+
+        Args:
+            seed: seed of this episode and of those after it; None to go on with the stream of random episodes, which
+                begins with entropy of the operating system.
+            options: none are known.
+
+        Returns:
+            Observation groups, each (size,) float32, and an empty info.
+        """
+        fresh = self._np_random is None
+        super().reset(seed=seed)
+        if seed is not None or fresh:
+            self.env.seed(int(self.np_random.integers(2**31)))
+        self._running = True
+        self._forget_scene()
+        return _row(self.env.reset()), {}
+
+    def step(self, action: np.ndarray) -> tuple[Arrays, float, bool, bool, dict[str, Any]]:
+        """Advance by one action.
+
+        Args:
+            action: (joints,) in [-1, 1]; values beyond are clamped.
+
+        Returns:
+            Observation groups, each (size,) float32; reward in [0, 1]; whether the robot fell or its simulation
+            failed; whether the episode ran out of steps; info.
+
+        Raises:
+            ResetNeeded: before the first reset, and after an episode's end.
+        """
+        if not self._running:
+            raise ResetNeeded("no episode is running; call reset() before step()")
+        step = self.env.step(torch.from_numpy(np.asarray(action))[None], restart=False)
+        terminated, truncated = bool(step.terminated[0]), bool(step.truncated[0])
+        if not terminated and not truncated:
+            return _row(step.observations), float(step.reward[0]), False, False, {}
+        self._running = False
+        info = {
+            "distance": float(step.episodes.distance[0]),
+            "success": bool(step.episodes.success[0]),
+            "simulation_failed": bool(step.failed[0]),
+        }
+        return _row(step.final_observations), float(step.reward[0]), terminated, truncated, info
+
+    def render(self) -> np.ndarray | None:  # type: ignore[override]
+        """(height, width, 3) uint8 picture of the current state, or None without a render mode.
+
+        Raises:
+            MissingDependencyError: if no OpenGL library can be used; names the Debian packages.
+        """
+        if self.render_mode is None:
+            return None
+        if self._renderer is None:
+            self._renderer = SceneRenderer(build_scene(self.env.robot, self.env.track(0)), *self._size)
+        return self._renderer.frame(self.env.engine.field("qpos")[0].numpy(force=True))
+
+    def close(self) -> None:
+        """Release the OpenGL context, if pictures were drawn."""
+        self._forget_scene()
+
+    def _forget_scene(self) -> None:
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None
+
+
+def _row(observations: Observations) -> Arrays:
+    return {name: value[0].numpy(force=True) for name, value in observations.items()}

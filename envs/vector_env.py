@@ -1,0 +1,129 @@
+"""The gymnasium face of a batched environment: a native VectorEnv, with no Python loop over the simulations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+
+from policykd.envs.batched_env import BatchedEnv, Observations, Step
+from policykd.envs.skills import Skill
+
+Arrays = dict[str, np.ndarray]
+
+
+def skill_spaces(skill: Skill) -> tuple[spaces.Dict, spaces.Box]:
+    """Observation and action space of one simulation of a skill.
+
+    Returns:
+        A Dict of the skill's observation groups, float32 and unbounded, and a Box of one number in [-1, 1] per joint.
+    """
+    groups = {name: spaces.Box(-np.inf, np.inf, (size,), np.float32) for name, size in skill.group_sizes.items()}
+    return spaces.Dict(groups), spaces.Box(-1.0, 1.0, (len(skill.character.joints),), np.float32)
+
+
+class SkillVectorEnv(VectorEnv[Arrays, np.ndarray, np.ndarray]):
+    """Many simulations of one or several skills, as gymnasium wants them.
+
+    An episode that ends begins anew in the same step (``AutoresetMode.SAME_STEP``). Its last observation and its
+    statistics are in the step's infos, laid out as gymnasium's ``SyncVectorEnv`` does: ``final_obs`` is an object
+    array of dictionaries, ``final_info`` holds arrays over all simulations, and a key with a leading underscore masks
+    those to which an entry applies. ``final_info`` has ``distance`` (m), ``success``, ``simulation_failed`` and
+    ``episode`` with ``r`` (sum of rewards), ``l`` (steps), ``distance`` and ``success``. In steps in which no episode
+    ended, infos are empty. gymnasium's own ``RecordEpisodeStatistics`` may be wrapped around it.
+
+    Args:
+        env: the batched environment.
+    """
+
+    def __init__(self, env: BatchedEnv) -> None:
+        super().__init__()
+        self.env, self.num_envs = env, env.num_envs
+        self.metadata = {
+            "autoreset_mode": AutoresetMode.SAME_STEP,
+            "render_modes": [],
+            "render_fps": round(1 / env.robot.control_dt),
+        }
+        self.single_observation_space, self.single_action_space = skill_spaces(env.skill)
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Arrays, dict[str, Any]]:
+        """Begin new episodes everywhere.
+
+        Args:
+            seed: seed of this reset and of all later ones; None to go on with the stream of random resets, which
+                begins with entropy of the operating system.
+            options: ``{"stagger": True}`` pretends that the episodes began at random times, so that they do not all
+                end together.
+
+        Returns:
+            Observation groups, each (num_envs, size) float32, and empty infos.
+        """
+        fresh = self._np_random is None
+        super().reset(seed=seed)
+        if seed is not None or fresh:
+            self.env.seed(int(self.np_random.integers(2**31)))
+        return _arrays(self.env.reset(stagger=bool((options or {}).get("stagger", False)))), {}
+
+    def step(self, actions: np.ndarray) -> tuple[Arrays, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """Advance every simulation by one action.
+
+        Args:
+            actions: (num_envs, joints) in [-1, 1]; values beyond are clamped.
+
+        Returns:
+            Observation groups, each (num_envs, size) float32; (num_envs,) rewards in [0, 1], float32; (num_envs,)
+            terminated; (num_envs,) truncated; infos. The arrays are the caller's to keep.
+        """
+        step = self.env.step(torch.from_numpy(np.asarray(actions)))
+        infos = self._infos(step) if len(step.episodes.ids) else {}
+        return (
+            _arrays(step.observations),
+            step.reward.numpy(force=True),
+            step.terminated.numpy(force=True),
+            step.truncated.numpy(force=True),
+            infos,
+        )
+
+    def _infos(self, step: Step) -> dict[str, Any]:
+        ended = step.episodes
+        ids = ended.ids.numpy(force=True)
+        mask = np.zeros(self.num_envs, dtype=np.bool_)
+        mask[ids] = True
+        last = _arrays(step.final_observations)
+        final = np.full(self.num_envs, None, dtype=object)
+        for row, i in enumerate(ids):
+            final[i] = {name: value[row] for name, value in last.items()}
+
+        def spread(value: torch.Tensor) -> np.ndarray:
+            values = value.numpy(force=True)
+            whole = np.zeros(self.num_envs, dtype=values.dtype)
+            whole[ids] = values
+            return whole
+
+        distance, success = spread(ended.distance), spread(ended.success)
+        episode = {"r": spread(ended.total_reward), "l": spread(ended.length), "distance": distance, "success": success}
+        info = {
+            "distance": distance,
+            "success": success,
+            "simulation_failed": step.failed.numpy(force=True),
+            "episode": _masked(episode, mask),
+        }
+        return _masked({"final_obs": final, "final_info": _masked(info, mask)}, mask)
+
+
+def _masked(entries: dict[str, Any], mask: np.ndarray) -> dict[str, Any]:
+    """The entries, each followed by a mask of the simulations that it applies to."""
+    masked: dict[str, Any] = {}
+    for name, value in entries.items():
+        masked[name], masked[f"_{name}"] = value, mask.copy()
+    return masked
+
+
+def _arrays(observations: Observations) -> Arrays:
+    return {name: value.numpy(force=True) for name, value in observations.items()}
