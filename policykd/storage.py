@@ -79,6 +79,6 @@ def prepare_folder(path: Path, megabytes: float = 50.0) -> Path:
     free = shutil.disk_usage(path).free / 1e6
     if free < megabytes:
         raise OutputError(
-            f"only {free:.0f} MB are free under {path}, {megabytes:.0f} MB are needed; free some or choose another --out"
+            f"only {free:.0f} MB are free under {path}, {megabytes:.0f} MB are needed; choose another --out"
         )
     return path

@@ -15,19 +15,21 @@ import numpy as np
 from policykd.envs.terrains.profiles import Profile
 
 Range = tuple[float, float]
+Difficulty = float | np.ndarray
+"""One difficulty for all tracks, or one per track as a column (count, 1)."""
 
 
 class Generator(Protocol):
     """What every terrain is: parameters with a method that draws tracks."""
 
-    def profile(self, rng: np.random.Generator, count: int, length: float, difficulty: float) -> Profile:
+    def profile(self, rng: np.random.Generator, count: int, length: float, difficulty: Difficulty) -> Profile:
         """Draw ``count`` profiles of at least ``length`` m.
 
         Args:
             rng: source of randomness.
             count: number of tracks.
             length: shortest length, m.
-            difficulty: size of the features in [0, 1].
+            difficulty: size of the features in [0, 1], for all tracks or per track.
 
         Returns:
             The pieces of ground.
@@ -39,7 +41,7 @@ class Generator(Protocol):
 class Flat:
     """Level ground."""
 
-    def profile(self, rng: np.random.Generator, count: int, length: float, difficulty: float) -> Profile:
+    def profile(self, rng: np.random.Generator, count: int, length: float, difficulty: Difficulty) -> Profile:
         """See :meth:`Generator.profile`."""
         return Profile.level(np.full((count, 1), length))
 
@@ -54,7 +56,7 @@ class Incline:
 
     angle: Range = (20.0, 25.0)
 
-    def profile(self, rng: np.random.Generator, count: int, length: float, difficulty: float) -> Profile:
+    def profile(self, rng: np.random.Generator, count: int, length: float, difficulty: Difficulty) -> Profile:
         """See :meth:`Generator.profile`."""
         angle = np.radians(difficulty * rng.uniform(*self.angle, (count, 1)))
         width = np.full((count, 1), length)
@@ -75,7 +77,7 @@ class Steps:
     height: Range = (0.05, 0.15)
     high: Range | None = None
 
-    def profile(self, rng: np.random.Generator, count: int, length: float, difficulty: float) -> Profile:
+    def profile(self, rng: np.random.Generator, count: int, length: float, difficulty: Difficulty) -> Profile:
         """See :meth:`Generator.profile`."""
         shape = (count, math.ceil(length / self.run[0]))
         height = rng.uniform(*self.height, shape)
@@ -99,7 +101,7 @@ class Gaps:
     width: Range = (0.25, 0.30)
     depth: Range = (0.85, 0.90)
 
-    def profile(self, rng: np.random.Generator, count: int, length: float, difficulty: float) -> Profile:
+    def profile(self, rng: np.random.Generator, count: int, length: float, difficulty: Difficulty) -> Profile:
         """See :meth:`Generator.profile`."""
         n = math.ceil(length / self.run[0])
         depth = rng.uniform(*self.depth, (count, n))
@@ -121,7 +123,7 @@ class Walls:
     height: Range = (0.05, 0.25)
     thickness: Range = (0.2, 0.2)
 
-    def profile(self, rng: np.random.Generator, count: int, length: float, difficulty: float) -> Profile:
+    def profile(self, rng: np.random.Generator, count: int, length: float, difficulty: Difficulty) -> Profile:
         """See :meth:`Generator.profile`."""
         n = math.ceil(length / self.run[0])
         height = difficulty * rng.uniform(*self.height, (count, n))
@@ -147,7 +149,7 @@ class Slopes:
     walk: float | None = None
     band: Range = (-0.75, 0.75)
 
-    def profile(self, rng: np.random.Generator, count: int, length: float, difficulty: float) -> Profile:
+    def profile(self, rng: np.random.Generator, count: int, length: float, difficulty: Difficulty) -> Profile:
         """See :meth:`Generator.profile`."""
         shape = (count, math.ceil(length / self.spacing))
         grade = np.tan(np.radians(rng.uniform(*self.angle, shape))) if self.walk is None else self._walk(rng, shape)
@@ -180,7 +182,7 @@ class Mixed:
     portion: float = 3.0
     lip: float = 0.5
 
-    def profile(self, rng: np.random.Generator, count: int, length: float, difficulty: float) -> Profile:
+    def profile(self, rng: np.random.Generator, count: int, length: float, difficulty: Difficulty) -> Profile:
         """See :meth:`Generator.profile`."""
         parts: list[Profile] = []
         lip = Profile.level(np.full((count, 1), self.lip))

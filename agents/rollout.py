@@ -1,0 +1,68 @@
+"""Whole episodes of a deterministic policy, one per simulation: what validation and evaluation measure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from policykd.agents.policy import Policy
+from policykd.envs.batched_env import BatchedEnv
+
+
+@dataclass(frozen=True)
+class EpisodeOutcomes:
+    """One episode per simulation, n of them, in the order of the simulations.
+
+    Attributes:
+        total_reward: (n,) sum of the rewards.
+        length: (n,) steps until the fall or the end of the episode.
+        distance: (n,) distance covered, m.
+        success: (n,) whether the episode went by without a fall and covered the task's least distance.
+        episode_steps: steps of a whole episode.
+    """
+
+    total_reward: torch.Tensor
+    length: torch.Tensor
+    distance: torch.Tensor
+    success: torch.Tensor
+    episode_steps: int
+
+    @property
+    def reward_per_step(self) -> torch.Tensor:
+        """(n,) total reward over the steps of a whole episode, in [0, 1]: steps after a fall count as 0."""
+        return self.total_reward / self.episode_steps
+
+
+@torch.no_grad()
+def run_episodes(policy: Policy, env: BatchedEnv, *, noise: bool = False) -> EpisodeOutcomes:
+    """Run one episode in every simulation.
+
+    Args:
+        policy: the policy; its mean acts, or with ``noise`` a sample from its Gaussian.
+        env: the environment; it is reset first. Seed it for repeatable episodes.
+        noise: whether to act stochastically.
+
+    Returns:
+        The outcomes.
+
+    Raises:
+        ContractError: if the environment lacks an observation group that the policy reads.
+    """
+    observations = env.reset()
+    n = env.num_envs
+    open_ = torch.ones(n, dtype=torch.bool, device=env.device)
+    total, distance = torch.zeros(n, dtype=torch.float64), torch.zeros(n, dtype=torch.float64)
+    length, success = torch.zeros(n, dtype=torch.long), torch.zeros(n, dtype=torch.bool)
+    for _ in range(env.skill.episode_steps):
+        flat = policy.flatten(observations)
+        step = env.step(policy.distribution(flat).sample() if noise else policy(flat))
+        observations, e = step.observations, step.episodes
+        first = open_[e.ids]
+        ids = e.ids[first]
+        total[ids], distance[ids] = e.total_reward[first], e.distance[first]
+        length[ids], success[ids] = e.length[first], e.success[first]
+        open_[ids] = False
+        if not open_.any():
+            break
+    return EpisodeOutcomes(total, length, distance, success, env.skill.episode_steps)

@@ -1,0 +1,58 @@
+"""What happens inside stable-baselines3's loop: the normaliser follows, and whoever watches hears of it."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+
+from policykd.agents.policy import Policy
+from policykd.agents.training.learners import LinearRate
+from policykd.progress import Progress
+
+
+class TrainingCallback(BaseCallback):
+    """Updates the normaliser between rollouts, the step size, and the progress.
+
+    The normaliser changes only between an update and the next rollout: within them, the old and the new
+    log-probability of an action must see the same features.
+
+    Args:
+        policy: the policy in training.
+        rate: the step size schedule.
+        progress: who watches.
+        name: name of the work.
+    """
+
+    def __init__(self, policy: Policy, rate: LinearRate, progress: Progress, name: str) -> None:
+        super().__init__()
+        self._policy, self._rate, self._progress, self._name = policy, rate, progress, name
+        self._filled = False
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_start(self) -> None:
+        self._rate.steps = self.num_timesteps
+        buffer = getattr(self.model, "rollout_buffer", None)
+        if self._filled and isinstance(buffer, RolloutBuffer):
+            features = torch.from_numpy(buffer.observations.reshape(-1, self._policy.observation_size))
+            self._policy.normaliser.update(features)
+        self._filled = True
+
+    def _on_rollout_end(self) -> None:
+        self._progress.update(self._name, self.num_timesteps, **self.figures())
+
+    def figures(self) -> dict[str, float]:
+        """Means over the last 100 training episodes, which act with exploration noise."""
+        episodes = list(self.model.ep_info_buffer or [])
+        if not episodes:
+            return {}
+        length = float(np.mean([e["l"] for e in episodes]))
+        return {
+            "train_return": float(np.mean([e["r"] for e in episodes])),
+            "train_length": length,
+            "train_distance": float(np.mean([e["distance"] for e in episodes])),
+            "train_success": float(np.mean(list(self.model.ep_success_buffer or [0.0]))),
+        }

@@ -1,0 +1,156 @@
+"""Configuration of expert training. Defaults were chosen by measurement on the planar biped; see docs/training.md."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from policykd.agents.policy import Architecture
+from policykd.errors import ConfigError, UnknownNameError, check_range
+
+
+@dataclass(frozen=True)
+class PpoConfig:
+    """Proximal policy optimisation (Schulman et al., 2017), as in stable-baselines3.
+
+    Attributes:
+        envs: simulations stepped together.
+        rollout_steps: steps of each simulation between two updates.
+        epochs: passes over a rollout per update.
+        minibatch: transitions per gradient step; must divide ``envs * rollout_steps``.
+        learning_rate: Adam's step size at the start.
+        final_learning_rate: step size at the end of the budget; linear in between.
+        gamma: discount factor.
+        gae_lambda: lambda of generalised advantage estimation.
+        clip_range: clip of the probability ratio.
+        entropy_weight: weight of the entropy bonus.
+        max_grad_norm: clip of the gradient's norm.
+
+    Raises:
+        ConfigError: naming the field and its range.
+    """
+
+    envs: int = 128
+    rollout_steps: int = 32
+    epochs: int = 10
+    minibatch: int = 1024
+    learning_rate: float = 5e-4
+    final_learning_rate: float = 1e-4
+    gamma: float = 0.98
+    gae_lambda: float = 0.95
+    clip_range: float = 0.2
+    entropy_weight: float = 0.0
+    max_grad_norm: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("envs", "rollout_steps", "epochs", "minibatch"):
+            check_range(f"ppo.{name}", getattr(self, name), 1, 1_000_000)
+        check_range("ppo.gamma", self.gamma, 0.0, 0.99999)
+        check_range("ppo.gae_lambda", self.gae_lambda, 0.0, 1.0)
+        check_range("ppo.learning_rate", self.learning_rate, 1e-8, 1.0)
+        check_range("ppo.final_learning_rate", self.final_learning_rate, 0.0, 1.0)
+        if (self.envs * self.rollout_steps) % self.minibatch:
+            raise ConfigError(
+                f"ppo.minibatch is {self.minibatch}; it must divide envs * rollout_steps = "
+                f"{self.envs * self.rollout_steps}"
+            )
+
+
+@dataclass(frozen=True)
+class SacConfig:
+    """Soft actor-critic (Haarnoja et al., 2018), as in stable-baselines3.
+
+    Needs fewer environment steps than PPO and many more gradient steps; on a CPU PPO is faster by the clock.
+
+    Attributes:
+        envs: simulations stepped together.
+        buffer_size: transitions kept for replay.
+        warmup_steps: environment steps with random actions before learning starts.
+        minibatch: transitions per gradient step.
+        gradient_steps: gradient steps after every step of all simulations.
+        learning_rate: Adam's step size.
+        gamma: discount factor.
+        tau: share of the online critics that enters their targets at each gradient step.
+
+    Raises:
+        ConfigError: naming the field and its range.
+    """
+
+    envs: int = 32
+    buffer_size: int = 500_000
+    warmup_steps: int = 5_000
+    minibatch: int = 512
+    gradient_steps: int = 8
+    learning_rate: float = 5e-4
+    gamma: float = 0.98
+    tau: float = 0.01
+
+    def __post_init__(self) -> None:
+        for name in ("envs", "buffer_size", "minibatch", "gradient_steps"):
+            check_range(f"sac.{name}", getattr(self, name), 1, 100_000_000)
+        check_range("sac.gamma", self.gamma, 0.0, 0.99999)
+        check_range("sac.tau", self.tau, 1e-6, 1.0)
+        check_range("sac.learning_rate", self.learning_rate, 1e-8, 1.0)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A training run.
+
+    Attributes:
+        algorithm: ``ppo`` or ``sac``.
+        steps: budget, environment steps over all simulations.
+        seed: seed of weights, tracks, resets and exploration.
+        target_success: stop early once the validation success of the deterministic policy reaches this in
+            ``patience`` validations in a row; above 1 never.
+        target_reward: reward per step that those validations must reach, too.
+        patience: validations in a row that must reach the targets.
+        easiest: training tracks have difficulties between this fraction of the skill's and all of it, uniformly;
+            validation is always at the skill's own.
+        segment_steps: environment steps between two validations and checkpoints. Every segment begins with fresh
+            episodes and its own random stream, so that a resumed run equals an uninterrupted one.
+        validation_episodes: episodes of a validation, on tracks that training never sees.
+        threads: threads of simulation and learning; None for one per usable core.
+        architecture: networks of a new policy.
+        ppo: settings of PPO.
+        sac: settings of SAC.
+
+    Raises:
+        ConfigError: naming the field and its range.
+        UnknownNameError: for an unknown algorithm.
+    """
+
+    algorithm: Literal["ppo", "sac"] = "ppo"
+    steps: int = 3_000_000
+    seed: int = 0
+    target_success: float = 0.98
+    target_reward: float = 0.0
+    patience: int = 2
+    easiest: float = 0.0
+    segment_steps: int = 98_304
+    validation_episodes: int = 64
+    threads: int | None = None
+    architecture: Architecture = field(default_factory=Architecture)
+    ppo: PpoConfig = field(default_factory=PpoConfig)
+    sac: SacConfig = field(default_factory=SacConfig)
+
+    def __post_init__(self) -> None:
+        if self.algorithm not in ("ppo", "sac"):
+            raise UnknownNameError("algorithm", self.algorithm, ("ppo", "sac"))
+        check_range("steps", self.steps, 1, 10**12)
+        check_range("seed", self.seed, 0, 2**63 - 1)
+        check_range("target_success", self.target_success, 0.0, 2.0)
+        check_range("easiest", self.easiest, 0.0, 1.0)
+        check_range("patience", self.patience, 1, 1000)
+        check_range("segment_steps", self.segment_steps, 1, 10**9)
+        check_range("validation_episodes", self.validation_episodes, 1, 100_000)
+
+    @property
+    def envs(self) -> int:
+        """Simulations of the chosen algorithm."""
+        return self.ppo.envs if self.algorithm == "ppo" else self.sac.envs
+
+    @property
+    def gamma(self) -> float:
+        """Discount factor of the chosen algorithm."""
+        return self.ppo.gamma if self.algorithm == "ppo" else self.sac.gamma

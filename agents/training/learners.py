@@ -1,0 +1,132 @@
+"""stable-baselines3's algorithms around one of our policies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from gymnasium import spaces
+from stable_baselines3 import PPO, SAC
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.sac.policies import Actor, SACPolicy
+
+from policykd.agents.policy import Normaliser, Policy
+from policykd.agents.sb3_policy import Sb3Policy
+from policykd.agents.training.config import TrainConfig
+from policykd.envs.sb3_env import Sb3VecEnv
+from policykd.errors import ConfigError
+
+
+class LinearRate:
+    """PPO's step size: linear over the whole budget, constant behind it.
+
+    stable-baselines3 restarts its own progress at every call of ``learn``; this schedule counts environment steps.
+
+    Args:
+        config: the run.
+
+    Attributes:
+        steps: environment steps so far; set by the trainer.
+    """
+
+    def __init__(self, config: TrainConfig) -> None:
+        self._start, self._end, self._budget = config.ppo.learning_rate, config.ppo.final_learning_rate, config.steps
+        self.steps = 0
+
+    def __call__(self, _: float) -> float:
+        """Step size now."""
+        return self._start + min(1.0, self.steps / self._budget) * (self._end - self._start)
+
+
+def make_learner(policy: Policy, env: Sb3VecEnv, config: TrainConfig, rate: LinearRate) -> BaseAlgorithm:
+    """The configured algorithm, training ``policy`` in place.
+
+    Args:
+        policy: the policy.
+        env: what it trains on, with rewards scaled by ``1 - gamma``.
+        config: the run.
+        rate: PPO's step size.
+
+    Returns:
+        A stable-baselines3 algorithm.
+
+    Raises:
+        ConfigError: if SAC is given a policy without tanh on its actions.
+    """
+    return _make_ppo(policy, env, config, rate) if config.algorithm == "ppo" else _make_sac(policy, env, config)
+
+
+def _make_ppo(policy: Policy, env: Sb3VecEnv, config: TrainConfig, rate: LinearRate) -> PPO:
+    ppo = config.ppo
+    return PPO(
+        Sb3Policy,
+        env,
+        policy_kwargs={"network": policy},
+        learning_rate=rate,
+        n_steps=ppo.rollout_steps,
+        batch_size=ppo.minibatch,
+        n_epochs=ppo.epochs,
+        gamma=ppo.gamma,
+        gae_lambda=ppo.gae_lambda,
+        clip_range=ppo.clip_range,
+        ent_coef=ppo.entropy_weight,
+        max_grad_norm=ppo.max_grad_norm,
+        device="cpu",
+    )
+
+
+def _make_sac(policy: Policy, env: Sb3VecEnv, config: TrainConfig) -> SAC:
+    if not policy.architecture.squash:
+        raise ConfigError("SAC needs a policy whose mean actions are bounded; set architecture.squash")
+    sac = config.sac
+    return SAC(
+        _SacPolicy,
+        env,
+        policy_kwargs={
+            "network": policy,
+            "net_arch": {"pi": list(policy.architecture.hidden), "qf": list(policy.architecture.critic_hidden)},
+            "features_extractor_class": _Normalised,
+            "features_extractor_kwargs": {"normaliser": policy.normaliser},
+            "share_features_extractor": False,
+        },
+        learning_rate=sac.learning_rate,
+        buffer_size=sac.buffer_size,
+        learning_starts=sac.warmup_steps,
+        batch_size=sac.minibatch,
+        gradient_steps=sac.gradient_steps,
+        gamma=sac.gamma,
+        tau=sac.tau,
+        device="cpu",
+    )
+
+
+class _Normalised(BaseFeaturesExtractor):
+    """The policy's own normaliser in front of stable-baselines3's networks."""
+
+    def __init__(self, observation_space: spaces.Box, normaliser: Normaliser) -> None:
+        super().__init__(observation_space, features_dim=observation_space.shape[0])
+        self.normaliser = normaliser
+
+    def forward(self, observations: torch.Tensor) -> torch.Tensor:
+        return self.normaliser(observations)
+
+
+class _SacActor(Actor):
+    """SAC's actor whose mean is our policy's actor; its spread depends on the state and stays here."""
+
+    def __init__(self, *args: Any, network: Policy, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.latent_pi, self.mu = network.actor[:-1], network.actor[-1]
+
+
+class _SacPolicy(SACPolicy):
+    """SAC's networks with our actor inside."""
+
+    def __init__(self, *args: Any, network: Policy, **kwargs: Any) -> None:
+        self._given = (network,)  # in a tuple: torch refuses modules before its own __init__ has run
+        super().__init__(*args, **kwargs)
+
+    def make_actor(self, features_extractor: BaseFeaturesExtractor | None = None) -> Actor:
+        arguments = self._update_features_extractor(self.actor_kwargs, features_extractor)
+        return _SacActor(**arguments, network=self._given[0]).to(self.device)

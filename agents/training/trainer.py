@@ -1,0 +1,254 @@
+"""Train an expert: segments of learning, each followed by a validation and a checkpoint."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
+
+from policykd.agents.policy import Policy, check_groups
+from policykd.agents.policy_file import LoadedPolicy, save_policy
+from policykd.agents.rollout import run_episodes
+from policykd.agents.training.callback import TrainingCallback
+from policykd.agents.training.config import TrainConfig
+from policykd.agents.training.learners import LinearRate, make_learner
+from policykd.envs.batched_env import BatchedEnv, EnvConfig
+from policykd.envs.sb3_env import Sb3VecEnv
+from policykd.envs.skills import Skill, common_contract
+from policykd.errors import ContractError
+from policykd.progress import Progress, Silent
+from policykd.runs import RunFolder, as_plain
+from policykd.seeding import integer_seed
+from policykd.threads import torch_threads
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How a training run ended.
+
+    Attributes:
+        policy_path: the policy file, with the weights of the best validation.
+        steps: environment steps used.
+        seconds: wall time of learning and validation, over all sessions, s.
+        success: validation success of the saved policy.
+        reward_per_step: validation reward per step of the saved policy.
+        reached_target: whether the run stopped because it reached its targets.
+        failures: simulations that were reset because MuJoCo failed.
+    """
+
+    policy_path: Path
+    steps: int
+    seconds: float
+    success: float
+    reward_per_step: float
+    reached_target: bool
+    failures: int
+
+
+def train_expert(
+    skills: Sequence[Skill],
+    out: Path,
+    config: TrainConfig = TrainConfig(),
+    *,
+    init: LoadedPolicy | None = None,
+    resume: bool = False,
+    progress: Progress = Silent(),
+) -> TrainResult:
+    """Train a policy on one skill, or on several at once.
+
+    Args:
+        skills: what to train on; simulation i has skill ``i % len(skills)``.
+        out: folder of the run; the policy file is ``out / "policy"``.
+        config: the run.
+        init: policy to start from; None for new weights.
+        resume: continue the run in ``out``; a finished run is returned as it is.
+        progress: who watches.
+
+    Returns:
+        The result; equal, timings apart, whether or not the run was interrupted.
+
+    Raises:
+        ConfigError: for a run of another configuration in ``out``.
+        ContractError: if ``init`` does not fit the skills.
+        OutputError: if ``out`` cannot be written or holds a run and ``resume`` is off.
+    """
+    skill = common_contract(skills)
+    if init is not None:
+        check_groups(init.policy.groups, skill.group_sizes, f"skill {skill.id}")
+        if list(init.policy.groups) != list(skill.groups):
+            raise ContractError(f"the initial policy reads {list(init.policy.groups)}, the skill has {skill.groups}")
+    parent = init.manifest.weights_sha256 if init is not None else None
+    folder = RunFolder(out, {"skills": skills, "train": config, "init": parent}, resume)
+    if folder.result is None:
+        with torch_threads(config.threads):
+            _Run(skills, folder, config, init, progress).go()
+    assert folder.result is not None
+    return TrainResult(policy_path=out / "policy", **folder.result)
+
+
+class _Run:
+    """The state of one training run."""
+
+    def __init__(
+        self,
+        skills: Sequence[Skill],
+        folder: RunFolder,
+        config: TrainConfig,
+        init: LoadedPolicy | None,
+        progress: Progress,
+    ) -> None:
+        self._skills, self._folder, self._config, self._init = skills, folder, config, init
+        self._progress, self._name = progress, f"train {' '.join(s.id for s in skills)}"
+        self._env = BatchedEnv(
+            skills,
+            config.envs,
+            seed=integer_seed(config.seed, "training"),
+            config=EnvConfig(easiest=config.easiest),
+            threads=config.threads,
+        )
+        self._validation = BatchedEnv(
+            skills,
+            config.validation_episodes,
+            seed=integer_seed(config.seed, "validation"),
+            config=EnvConfig(tracks=config.validation_episodes, ordered=True),
+            threads=config.threads,
+        )
+        self._policy = self._first_policy()
+        self._rate = LinearRate(config)
+        self._vec = Sb3VecEnv(self._env, reward_scale=1 - config.gamma, stagger=True)
+        self._learner = make_learner(self._policy, self._vec, config, self._rate)
+        self._learner.set_logger(Logger(None, [TensorBoardOutputFormat(str(folder.path / "tensorboard"))]))
+        self._steps, self._segment, self._streak, self._seconds = 0, 0, 0, 0.0
+        self._best: dict[str, Any] | None = None
+
+    def go(self) -> None:
+        """Learn until the budget is spent or the targets are reached, then write the policy file."""
+        self._restore()
+        self._progress.begin(self._name, self._config.steps, "steps")
+        while not self._over:
+            began = time.perf_counter()
+            training = self._learn_segment()
+            row = {"steps": self._steps, **training, **self._validate()}
+            self._seconds += time.perf_counter() - began
+            self._folder.append({**row, "seconds": self._seconds})
+            self._save()
+        self._finish()
+
+    @property
+    def _over(self) -> bool:
+        return self._steps >= self._config.steps or self._streak >= self._config.patience
+
+    def _first_policy(self) -> Policy:
+        if self._init is not None:
+            return self._init.policy
+        seed = integer_seed(self._config.seed, "weights", *(s.id for s in self._skills))
+        return Policy(self._env.skill.group_sizes, self._env.num_actions, self._config.architecture, seed)
+
+    def _learn_segment(self) -> dict[str, float]:
+        """Learn for one segment from fresh episodes and its own random stream."""
+        seed = integer_seed(self._config.seed, "segment", self._segment)
+        torch.manual_seed(seed)
+        np.random.seed(seed)  # noqa: NPY002 - stable-baselines3 shuffles with NumPy's global stream
+        self._env.seed(seed)
+        if self._policy.normaliser.count == 0:
+            self._warm_up_normaliser()
+        self._learner._last_obs = None  # learn() then begins with fresh episodes
+        self._rate.steps = self._steps
+        steps = min(self._config.segment_steps, self._config.steps - self._steps)
+        callback = TrainingCallback(self._policy, self._rate, self._progress, self._name)
+        self._learner.learn(steps, callback, reset_num_timesteps=False)
+        self._steps, self._segment = self._learner.num_timesteps, self._segment + 1
+        return callback.figures()
+
+    def _warm_up_normaliser(self, steps: int = 32) -> None:
+        """First statistics of the observations, from random actions."""
+        observations = self._env.reset()
+        std = self._policy.log_std.detach().exp()
+        for _ in range(steps):
+            self._policy.normaliser.update(self._policy.flatten(observations))
+            actions = torch.randn(self._env.num_envs, self._env.num_actions) * std
+            observations = self._env.step(actions).observations
+
+    def _validate(self) -> dict[str, float]:
+        self._validation.seed(integer_seed(self._config.seed, "validation"))
+        outcomes = run_episodes(self._policy, self._validation)
+        success, reward = float(outcomes.success.double().mean()), float(outcomes.reward_per_step.mean())
+        if self._best is None or (success, reward) > (self._best["success"], self._best["reward_per_step"]):
+            weights = {k: v.clone() for k, v in self._policy.state_dict().items()}
+            self._best = {"success": success, "reward_per_step": reward, "weights": weights}
+        reached = success >= self._config.target_success and reward >= self._config.target_reward
+        self._streak = self._streak + 1 if reached else 0
+        return {"success": success, "reward_per_step": reward, "distance": float(outcomes.distance.mean())}
+
+    def _save(self) -> None:
+        self._folder.save_checkpoint(
+            {
+                "learner": _plain_parameters(self._learner),
+                "normaliser": self._policy.normaliser.state_dict(),
+                "best": self._best,
+                "steps": self._steps,
+                "segment": self._segment,
+                "streak": self._streak,
+                "seconds": self._seconds,
+                "failures": self._env.failures,
+            }
+        )
+
+    def _restore(self) -> None:
+        state = self._folder.load_checkpoint()
+        if state is None:
+            return
+        _set_parameters(self._learner, state["learner"])
+        self._policy.normaliser.load_state_dict(state["normaliser"])
+        self._best, self._steps, self._segment = state["best"], state["steps"], state["segment"]
+        self._streak, self._seconds = state["streak"], state["seconds"]
+        self._learner.num_timesteps, self._env.failures = self._steps, state["failures"]
+
+    def _finish(self) -> None:
+        assert self._best is not None
+        self._policy.load_state_dict(self._best.pop("weights"))
+        parents = [] if self._init is None else [self._init.manifest.as_parent(" ".join(self._init.manifest.skills))]
+        save_policy(
+            self._folder.path / "policy",
+            self._policy,
+            robot=self._env.robot,
+            skills=[s.id for s in self._skills],
+            operation="train",
+            parents=parents,
+            seed=self._config.seed,
+            metrics={**self._best, "steps": self._steps, "seconds": self._seconds},
+            config=as_plain(self._config),
+        )
+        reached = self._streak >= self._config.patience
+        self._folder.finish(
+            {
+                **self._best,
+                "steps": self._steps,
+                "seconds": self._seconds,
+                "reached_target": reached,
+                "failures": self._env.failures,
+            }
+        )
+        ending = f"success {self._best['success']:.2f} after {self._steps / 1e6:.2f} M steps, {self._seconds:.0f} s"
+        self._progress.end(self._name, ending)
+
+
+def _plain_parameters(learner: BaseAlgorithm) -> dict[str, Any]:
+    """Weights and optimiser states of a learner."""
+    state = dict(learner.get_parameters())
+    entropy = getattr(learner, "log_ent_coef", None)
+    return state if entropy is None else {**state, "log_ent_coef": entropy.detach().clone()}
+
+
+def _set_parameters(learner: BaseAlgorithm, state: dict[str, Any]) -> None:
+    entropy = state.pop("log_ent_coef", None)
+    learner.set_parameters(state)
+    if entropy is not None:
+        getattr(learner, "log_ent_coef").data.copy_(entropy)  # noqa: B009 - only SAC has it

@@ -1,0 +1,121 @@
+"""Run folders: the resolved configuration, a JSON-lines log, a checkpoint, and the marker of a finished run.
+
+Training and merging share this layout, so that both resume in the same way::
+
+    config.json       what was asked for, resolved; a resumed run must ask for the same
+    progress.jsonl    one JSON object per measurement; on resume cut back to the checkpoint
+    checkpoint.pt     tensors and numbers, loadable without executing code
+    result.json       written last; a run that has it is finished and never run again
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from policykd.errors import ConfigError, OutputError
+from policykd.storage import prepare_folder, read_json, write_bytes, write_json, write_text
+
+
+def as_plain(value: Any) -> Any:
+    """Dataclasses, mappings and sequences as the JSON types that they are written as."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: as_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(k): as_plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [as_plain(v) for v in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+class RunFolder:
+    """One run's folder.
+
+    Args:
+        path: the folder.
+        config: what the run is to do; written to ``config.json``.
+        resume: continue what is there; otherwise the folder must not hold a run.
+
+    Raises:
+        OutputError: if the folder cannot be written, or holds a run and ``resume`` is off.
+        ConfigError: if it holds a run of another configuration, naming the fields that differ.
+    """
+
+    def __init__(self, path: Path, config: Mapping[str, Any], resume: bool) -> None:
+        self.path = prepare_folder(path)
+        self._config_file, self._log_file = path / "config.json", path / "progress.jsonl"
+        self._checkpoint_file, self._result_file = path / "checkpoint.pt", path / "result.json"
+        wanted = json.loads(json.dumps(as_plain(config)))
+        if self._config_file.exists():
+            if not resume:
+                raise OutputError(f"{path} already holds a run; continue it with --resume or choose another --out")
+            _check_same(read_json(self._config_file), wanted, path)
+        else:
+            write_json(self._config_file, wanted)
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        """The result of a finished run, or None."""
+        return read_json(self._result_file) if self._result_file.exists() else None
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Mark the run as finished."""
+        write_json(self._result_file, as_plain(result))
+        self._checkpoint_file.unlink(missing_ok=True)
+
+    def load_checkpoint(self) -> dict[str, Any] | None:
+        """The last checkpoint, or None; the log is cut back to it.
+
+        Raises:
+            OutputError: if the checkpoint cannot be read.
+        """
+        if not self._checkpoint_file.exists():
+            self._log_file.unlink(missing_ok=True)
+            return None
+        try:
+            state = torch.load(self._checkpoint_file, weights_only=True)
+        except Exception as error:
+            raise OutputError(f"{self._checkpoint_file} cannot be read ({error}); delete it to start anew") from error
+        rows = self.log()[: state["log_rows"]]
+        write_text(self._log_file, "".join(json.dumps(row) + "\n" for row in rows))
+        return state
+
+    def save_checkpoint(self, state: Mapping[str, Any]) -> None:
+        """Replace the checkpoint by ``state``, tensors and plain values."""
+        buffer = io.BytesIO()
+        torch.save({**state, "log_rows": len(self.log())}, buffer)
+        write_bytes(self._checkpoint_file, buffer.getvalue())
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Add one measurement to the log."""
+        with self._log_file.open("a") as file:
+            file.write(json.dumps(as_plain(row), allow_nan=False) + "\n")
+
+    def log(self) -> list[dict[str, Any]]:
+        """All measurements; a last line cut short by a kill is left out."""
+        if not self._log_file.exists():
+            return []
+        whole = self._log_file.read_text().rpartition("\n")[0]
+        return [json.loads(line) for line in whole.splitlines()]
+
+
+def _check_same(stored: Mapping[str, Any], wanted: Mapping[str, Any], path: Path) -> None:
+    differing = sorted(_differences(stored, wanted))
+    if differing:
+        shown = "; ".join(differing[:5])
+        raise ConfigError(f"the run in {path} was started with another configuration ({shown}); choose another --out")
+
+
+def _differences(stored: Any, wanted: Any, name: str = "") -> list[str]:
+    if isinstance(stored, Mapping) and isinstance(wanted, Mapping):
+        found = []
+        for key in {*stored, *wanted}:
+            found += _differences(stored.get(key), wanted.get(key), f"{name}.{key}" if name else str(key))
+        return found
+    return [] if stored == wanted else [f"{name}: {stored} there, {wanted} now"]
