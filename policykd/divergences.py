@@ -126,7 +126,7 @@ def prepare_pair(
         ValueError: shapes or devices disagree, an input is empty, or holds a value that is not finite.
     """
     student = prepare_tensor(f"student {what}", student, min_dim=min_dim)
-    teacher = prepare_tensor(f"teacher {what}", teacher.detach(), min_dim=min_dim)
+    teacher = prepare_tensor(f"teacher {what}", teacher, min_dim=min_dim).detach()
     given = f"got student {tuple(student.shape)} and teacher {tuple(teacher.shape)}"
     if same_shape and student.shape != teacher.shape:
         raise ValueError(f"student and teacher {what} need the same shape, {given}; a projector can match widths")
