@@ -142,7 +142,7 @@ def test_rotation():
 
 
 def test_the_codes_offset_is_five_orders_above_the_papers():
-    """On CIFAR-100's scale the frozen Z is about 1.108e5, so the critic's offset is K Z / N = 36 300, not K / N = 0.33."""
+    """On CIFAR-100 the frozen Z is about 1.108e5, so the offset is K Z / N = 36 300 instead of K / N = 0.33."""
     torch.manual_seed(0)
     loss = losses.CRD(50_000, 8, 8, negatives=1024)
     loss(torch.randn(64, 8), torch.randn(64, 8), torch.arange(64))
