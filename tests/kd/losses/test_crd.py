@@ -258,6 +258,16 @@ def test_negatives():
     assert not torch.equal(NegativeDraw(200, seed=1)(index, visits, 2000), free)
 
 
+def test_momentum_is_the_share_of_the_old_entry():
+    loss = make(momentum=0.9)
+    s, t, index = next(batches(30, 1))
+    loss(s, t, index)
+    old = loss.teacher_bank[index].clone()
+    fresh = loss.embed(s, t)[1].detach()
+    loss.commit()
+    torch.testing.assert_close(loss.teacher_bank[index], torch.nn.functional.normalize(0.9 * old + 0.1 * fresh, dim=1))
+
+
 def test_loading_forgets_what_was_noted():
     loss, other = make(), make(seed=2)
     s, t, index = next(batches(30, 1))
