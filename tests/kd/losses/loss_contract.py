@@ -5,8 +5,8 @@ value per sample as literal NumPy loops (`oracle`). A property that does not hol
 with the reason, and shows up as a skipped test that says it.
 
 All properties run in float64. Property 8 runs in float32, bfloat16 and float16: the value is that of float64 arithmetic
-on the rounded inputs to 2e-4, it comes back in float32, autocast does not change a bit of it, and value and gradient are
-finite at inputs of +-50. (For `quartic` losses the gradient at +-50 exceeds what float16 can hold; there the value alone.)
+on the rounded inputs to 2e-4, it comes back in float32, autocast does not change a bit of it, and value and gradient
+are finite at inputs of +-50. (`quartic` losses have a gradient there that float16 cannot hold: the value alone.)
 """
 
 from __future__ import annotations
