@@ -89,24 +89,35 @@ def prepare_tensor(name: str, value: Tensor, *, min_dim: int = 1) -> Tensor:
         TypeError: `value` is no floating-point tensor.
         ValueError: too few dimensions, no element, or a value that is not finite.
     """
+    value = _promote(name, value, min_dim)
+    _check_finite((name,), (value,))
+    return value
+
+
+def _promote(name: str, value: Tensor, min_dim: int) -> Tensor:
     if not isinstance(value, Tensor) or not value.is_floating_point():
         given = f"a {value.dtype} tensor" if isinstance(value, Tensor) else f"a {type(value).__name__}"
         raise TypeError(f"{name} must be a floating-point tensor, got {given}")
     if value.dim() < min_dim or value.numel() == 0:
         raise ValueError(f"{name} must have at least {min_dim} dimensions and one element, got {tuple(value.shape)}")
-    value = value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
-    _check_finite(name, value.detach())
-    return value
+    return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
 
 
-def _check_finite(name: str, value: Tensor) -> None:
-    # One pass over the data: a sum is finite unless an element is not (or it overflows, which the second look tells).
-    if torch.compiler.is_compiling() or math.isfinite(value.sum().item()):
+def _check_finite(names: tuple[str, ...], values: tuple[Tensor, ...]) -> None:
+    # One pass over the data and one number read back: the sum of sums is finite unless an element is not (or it
+    # overflows, which the second look tells).
+    if torch.compiler.is_compiling():
         return
-    bad = ~torch.isfinite(value)
-    if (count := int(bad.sum().item())) > 0:
-        place = tuple(bad.nonzero()[0].tolist())
-        raise ValueError(f"{name} must be finite, got {count} non-finite of {value.numel()} values, first at {place}")
+    sums = [value.detach().sum() for value in values]
+    if math.isfinite((sums[0] if len(sums) == 1 else sums[0] + sums[1]).item()):
+        return
+    for name, value in zip(names, values, strict=True):
+        bad = ~torch.isfinite(value)
+        if (count := int(bad.sum().item())) > 0:
+            place = tuple(bad.nonzero()[0].tolist())
+            raise ValueError(
+                f"{name} must be finite, got {count} non-finite of {value.numel()} values, first at {place}"
+            )
 
 
 def prepare_pair(
@@ -125,8 +136,8 @@ def prepare_pair(
         TypeError: an input is no floating-point tensor.
         ValueError: shapes or devices disagree, an input is empty, or holds a value that is not finite.
     """
-    student = prepare_tensor(f"student {what}", student, min_dim=min_dim)
-    teacher = prepare_tensor(f"teacher {what}", teacher.detach(), min_dim=min_dim)
+    names = (f"student {what}", f"teacher {what}")
+    student, teacher = _promote(names[0], student, min_dim), _promote(names[1], teacher, min_dim).detach()
     given = f"got student {tuple(student.shape)} and teacher {tuple(teacher.shape)}"
     if same_shape and student.shape != teacher.shape:
         raise ValueError(f"student and teacher {what} need the same shape, {given}; a projector can match widths")
@@ -134,6 +145,7 @@ def prepare_pair(
         raise ValueError(f"student and teacher {what} need the same batch size, {given}")
     if student.device != teacher.device:
         raise ValueError(f"student {what} are on {student.device}, teacher {what} on {teacher.device}; move one")
+    _check_finite(names, (student, teacher))
     common = torch.promote_types(student.dtype, teacher.dtype)
     return student.to(common), teacher.to(common)
 

@@ -11,30 +11,19 @@ Importing this package loads no torch; names below are found when they are first
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import Any
 
-_SUBMODULES = (
-    "functional",
-    "losses",
-    "objective",
-    "projectors",
-    "registry",
-    "tasks",
-    "taps",
-    "teachers",
-    "terms",
-    "trainer",
-)
-_NAMES = {"Objective": "objective", "Taps": "taps", "Term": "terms", "methods": "registry"}
+_NAMES = {"Distiller": "trainer", "Objective": "objective", "Taps": "taps", "Term": "terms", "methods": "registry"}
 
-__all__ = ["Objective", "Taps", "Term", "functional", "losses", "methods", "registry"]
+__all__ = ["Distiller", "Objective", "Taps", "Term", "functional", "losses", "methods", "registry"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _SUBMODULES:
-        return importlib.import_module(f"{__name__}.{name}")
     if name in _NAMES:
         return getattr(importlib.import_module(f"{__name__}.{_NAMES[name]}"), name)
+    if not name.startswith("_") and importlib.util.find_spec(f"{__name__}.{name}") is not None:
+        return importlib.import_module(f"{__name__}.{name}")
     losses = importlib.import_module(f"{__name__}.losses")
     if name in losses.__all__:
         return getattr(losses, name)

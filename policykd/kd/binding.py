@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -71,7 +72,7 @@ def _combine(name: str, term: Term, theirs: list[Any]) -> list[Any]:
         return [[torch.stack(part) for part in parts]] if parts else [torch.stack(theirs)]
     if term.student_taps:
         raise ValueError(f"term {name!r}: only logits have an ensemble; use combine='mean' or 'stack' for features")
-    return [torch.stack([logits.log_softmax(1) for logits in theirs]).logsumexp(0) - torch.tensor(len(theirs)).log()]
+    return [torch.stack([logits.log_softmax(1) for logits in theirs]).logsumexp(0) - math.log(len(theirs))]
 
 
 def _call_checked(

@@ -105,6 +105,8 @@ def test_several_teachers_average_listen_or_pool(pair, batch):
     mean = (logits[0].softmax(1) + logits[1].softmax(1)).div(2).log()
     pooled = Objective(kd=term.combined("ensemble"))(student, teachers, x).loss
     torch.testing.assert_close(pooled, KD(temperature=1.0)(z, mean))
+    total = Objective(p=Term(FunctionLoss(lambda s, t: t.exp().sum(1).mean())).combined("ensemble"))
+    torch.testing.assert_close(total(student, teachers, x).loss, torch.tensor(1.0))  # log-probabilities, normalised
     stacked = Objective(k=Term(FunctionLoss(lambda s, t: (t.mean(0) - s).square().sum())).combined("stack"))
     torch.testing.assert_close(stacked(student, teachers, x).loss, (sum(logits) / 2 - z).square().sum())
     with pytest.raises(ValueError, match=r"listens to teacher 'c'; given: \['a', 'b'\]"):

@@ -165,6 +165,16 @@ def test_best_selection_uses_validation_and_keeps_the_earliest_best(tmp_path):
         Distiller(*parts(), config).fit(TRAIN)
 
 
+def test_a_tie_keeps_the_earlier_weights():
+    student, teacher, objective = parts()
+    config = TrainConfig(epochs=3, batch_size=16, select="best", optimiser=OptimiserConfig(lr=1e-7))
+    run = Distiller(student, teacher, objective, config).fit(TRAIN, VAL)
+    assert len({record["val_accuracy"] for record in run.history}) == 1
+    first = Distiller(*parts(), replace(config, epochs=1)).fit(TRAIN, VAL)
+    assert torch.equal(run.export().fc.weight, first.export().fc.weight)
+    assert not torch.equal(run.student.fc.weight, run.export().fc.weight)
+
+
 def test_the_export_is_the_bare_student():
     student, teacher, objective = parts()
     keys = list(student.state_dict())

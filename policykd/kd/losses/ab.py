@@ -11,7 +11,7 @@ from policykd.divergences import Reduction
 from policykd.kd import functional as kf
 from policykd.kd.functional.shapes import Features, as_levels, check_choice, check_positive, match_size
 from policykd.kd.losses.base import KDLoss, Signal
-from policykd.kd.losses.connectors import conv_bn
+from policykd.kd.losses.connectors import channel_pairs, conv_bn
 
 
 class AB(KDLoss):
@@ -44,7 +44,7 @@ class AB(KDLoss):
         check_positive(margin=margin)
         self.margin = margin
         self.variant: Literal["paper", "code"] = variant
-        pairs = zip(student_channels, teacher_channels, strict=True)
+        pairs = channel_pairs(student_channels, teacher_channels)
         self.connectors = nn.ModuleList(conv_bn(c_s, c_t) for c_s, c_t in pairs)
 
     def forward(self, student: Features, teacher: Features) -> Tensor:

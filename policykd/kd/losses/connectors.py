@@ -5,6 +5,8 @@ They belong to the optimiser and to a checkpoint of the run, never to the export
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 
@@ -17,6 +19,17 @@ def conv_bn(
         nn.BatchNorm2d(channels_out),
     ]
     return nn.Sequential(*layers, nn.ReLU()) if relu else nn.Sequential(*layers)
+
+
+def channel_pairs(student: Sequence[int], teacher: Sequence[int]) -> list[tuple[int, int]]:
+    """Pair the channels of student and teacher levels.
+
+    Raises:
+        ValueError: different numbers of levels.
+    """
+    if len(student) != len(teacher):
+        raise ValueError(f"need the channels of as many student as teacher levels, got {student!r} and {teacher!r}")
+    return list(zip(student, teacher, strict=True))
 
 
 class HintRegressor(nn.Module):

@@ -137,7 +137,7 @@ class CRD(KDLoss):
         """Put the embeddings noted since the last commit into the banks; call it between optimiser steps."""
         if not self._pending:
             return
-        index, v_s, v_t = (torch.cat(parts) for parts in zip(*self._pending, strict=True))
+        index, v_s, v_t = (torch.cat(parts).to(self.visits.device) for parts in zip(*self._pending, strict=True))
         self._pending.clear()
         rows, place = index.unique(return_inverse=True)
         # A sample that came twice: its last embedding counts, on every device.
@@ -167,3 +167,7 @@ class CRD(KDLoss):
     def _save_to_state_dict(self, *args: Any, **kwargs: Any) -> None:
         self.commit()
         super()._save_to_state_dict(*args, **kwargs)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self._pending.clear()  # noted before the checkpoint was loaded: not part of the restored run
+        super()._load_from_state_dict(*args, **kwargs)

@@ -7,7 +7,7 @@ micro-batches or spread over processes, and a resumed run draws what the uninter
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 _MASK = (1 << 64) - 1
 
@@ -29,7 +29,7 @@ def scramble(values: Tensor) -> Tensor:
     return values ^ _shift_right(values, 31)
 
 
-class NegativeDraw:
+class NegativeDraw(nn.Module):
     """Draws negatives uniformly, with replacement, from all other samples or from those of other classes.
 
     Args:
@@ -41,7 +41,12 @@ class NegativeDraw:
         ValueError: labels do not fit `n_data`, or all samples have one class.
     """
 
+    order: Tensor
+    size: Tensor
+    start: Tensor
+
     def __init__(self, n_data: int, labels: Tensor | None = None, *, seed: int = 0) -> None:
+        super().__init__()
         if n_data < 2:
             raise ValueError(f"negatives need a training set of at least 2 samples, got n_data={n_data}")
         labels = torch.arange(n_data) if labels is None else labels.detach().cpu()
@@ -51,16 +56,16 @@ class NegativeDraw:
         if len(sizes) < 2:
             raise ValueError("all samples have one class: there are no negatives of another class")
         self.seed = seed
-        # Sorted by class, the samples of other classes are all but one interval.
-        self.order = classes.argsort(stable=True)
-        self.size = sizes[classes]
-        self.start = (sizes.cumsum(0) - sizes)[classes]
+        # Sorted by class, the samples of other classes are all but one interval. Made from labels: not saved.
+        self.register_buffer("order", classes.argsort(stable=True), persistent=False)
+        self.register_buffer("size", sizes[classes], persistent=False)
+        self.register_buffer("start", (sizes.cumsum(0) - sizes)[classes], persistent=False)
 
-    def __call__(self, index: Tensor, visits: Tensor, count: int) -> Tensor:
+    def forward(self, index: Tensor, visits: Tensor, count: int) -> Tensor:
         """Return `count` negatives ``(B, count)`` for samples `index` ``(B,)`` seen `visits` ``(B,)`` times before."""
-        index, visits, device = index.cpu(), visits.cpu().long(), index.device
-        stream = scramble(scramble(scramble(torch.full_like(index, self.seed)) + index) + visits)
-        words = scramble(stream[:, None] + torch.arange(1, count + 1) * _signed(0x9E3779B97F4A7C15))
+        stream = scramble(scramble(scramble(torch.full_like(index, self.seed)) + index) + visits.long())
+        steps = torch.arange(1, count + 1, device=index.device) * _signed(0x9E3779B97F4A7C15)
+        words = scramble(stream[:, None] + steps)
         size, start = self.size[index][:, None], self.start[index][:, None]
         rank = _shift_right(words, 1) % (len(self.order) - size)
-        return self.order[torch.where(rank >= start, rank + size, rank)].to(device)
+        return self.order[torch.where(rank >= start, rank + size, rank)]

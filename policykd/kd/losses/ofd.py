@@ -13,7 +13,7 @@ from policykd.kd import functional as kf
 from policykd.kd.functional.shapes import Features
 from policykd.kd.losses.ab import connected
 from policykd.kd.losses.base import KDLoss, Signal
-from policykd.kd.losses.connectors import conv_bn
+from policykd.kd.losses.connectors import channel_pairs, conv_bn
 
 
 class OFD(KDLoss):
@@ -41,7 +41,7 @@ class OFD(KDLoss):
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__(reduction=reduction)
-        pairs = list(zip(student_channels, teacher_channels, strict=True))
+        pairs = channel_pairs(student_channels, teacher_channels)
         self.connectors = nn.ModuleList(conv_bn(c_s, c_t) for c_s, c_t in pairs)
         for index, (_, c_t) in enumerate(pairs):
             self.register_buffer(f"margin{index}", torch.zeros(c_t))

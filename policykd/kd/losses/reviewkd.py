@@ -13,7 +13,7 @@ from policykd.divergences import Reduction
 from policykd.kd import functional as kf
 from policykd.kd.functional.shapes import as_levels
 from policykd.kd.losses.base import KDLoss, Signal
-from policykd.kd.losses.connectors import conv_bn
+from policykd.kd.losses.connectors import channel_pairs, conv_bn
 
 
 class Fusion(nn.Module):
@@ -70,7 +70,9 @@ class ReviewKD(KDLoss):
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__(reduction=reduction)
-        pairs = list(zip(student_channels, teacher_channels, strict=True))
+        pairs = channel_pairs(student_channels, teacher_channels)
+        if not pairs:
+            raise ValueError("ReviewKD needs at least one level, got no channels")
         mid = min(512, pairs[-1][0]) if mid_channels is None else mid_channels
         self.pools = pools
         last = len(pairs) - 1

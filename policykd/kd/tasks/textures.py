@@ -58,8 +58,8 @@ def texture_images(
 def textures(
     *,
     classes: int = 10,
-    similarity: float = 0.5,
-    noise: float = 1.0,
+    similarity: float = 0.65,
+    noise: float = 1.5,
     train: int = 1000,
     val: int = 500,
     test: int = 1000,

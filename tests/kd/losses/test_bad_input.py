@@ -119,6 +119,15 @@ def test_levels():
         kf.ofd(MAPS, MAPS, [-torch.ones(3), -torch.ones(3)])
 
 
+def test_channels():
+    with pytest.raises(ValueError, match=r"as many student as teacher levels, got \[3\] and \[3, 4\]"):
+        losses.OFD([3], [3, 4])
+    with pytest.raises(ValueError, match="at least one level"):
+        losses.ReviewKD([], [])
+    with pytest.raises(TypeError, match="teacher logits must be a floating-point tensor, got a list"):
+        kf.kd(Z, Z.tolist())
+
+
 def test_options():
     for call in (
         lambda: kf.at(MAPS, MAPS, variant="papr"),

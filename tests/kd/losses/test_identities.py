@@ -90,3 +90,11 @@ def test_saturated_student_is_finite_where_sums_of_probabilities_are_not():
     value.backward()
     assert torch.isfinite(value)
     assert torch.isfinite(s.grad).all()
+
+
+def test_mixed_precision_pairs_are_promoted():
+    s, t = doubles(0, 5, 4), doubles(1, 5, 4)
+    value = kf.kd(s.half(), t.float())
+    assert value.dtype == torch.float32
+    torch.testing.assert_close(value, kf.kd(s.half().float(), t.float()))
+    assert kf.kd(s.half(), t).dtype == torch.float64
