@@ -48,6 +48,9 @@ def build_spec(robot: Robot, boxes: int) -> mujoco.MjSpec:
             type=mujoco.mjtGeom.mjGEOM_BOX,
             size=[0.5, 1.0, 0.5],
             pos=[0.0, 0.0, -1000.0],
+            # Not aligned with the world: MuJoCo would mark an aligned geom as such at compile time
+            # (geom_sameframe) and ignore the rotations that the engine sets later.
+            quat=[0.8, 0.0, 0.6, 0.0],
             contype=1,
             conaffinity=0,
             friction=[robot.friction, 0.005, 0.0001],
