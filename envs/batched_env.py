@@ -32,17 +32,21 @@ class EnvConfig:
     Attributes:
         tracks: tracks drawn per terrain; each episode walks on one of them.
         ordered: give simulation i track i in every episode (for evaluation) in place of a random one.
+        easiest: difficulties of the tracks, as fractions of their terrain's, are uniform between this and 1. Training
+            with 0 lets a policy learn on easy tracks what hard ones need.
         joint_noise: half width of the uniform noise on the standing pose's joint angles, rad.
         speed_noise: the initial forward velocity is uniform between 0 and this, m/s.
     """
 
     tracks: int = 1024
     ordered: bool = False
+    easiest: float = 1.0
     joint_noise: float = 0.05
     speed_noise: float = 1.0
 
     def __post_init__(self) -> None:
         check_range("tracks", self.tracks, 1, 1_000_000)
+        check_range("easiest", self.easiest, 0.0, 1.0)
         check_range("joint_noise", self.joint_noise, 0.0, 1.0, "rad")
         check_range("speed_noise", self.speed_noise, 0.0, 10.0, "m/s")
 
@@ -124,7 +128,7 @@ class BatchedEnv:
         check_range("num_envs", num_envs, 1, 1_000_000)
         self.skill, self.skills, self.config = common_contract(skills), tuple(skills), config
         self.num_envs, self.robot = num_envs, self.skill.character
-        self._bank = TrackBank([s.terrain for s in skills], config.tracks, seed)
+        self._bank = TrackBank([s.terrain for s in skills], config.tracks, seed, easiest=config.easiest)
         self._window = _window_width(self.robot)
         boxes = self._bank.most_segments_within(self._window)
         model = build_model(self.robot, boxes)
@@ -146,14 +150,14 @@ class BatchedEnv:
         self._tracks = self._bank.tracks.rows(torch.zeros(n, dtype=torch.long, device=device))
         self._window_center = torch.zeros(n, **like)
         self._elapsed = torch.zeros(n, dtype=torch.long, device=device)
-        self._phase_start = torch.zeros(n, **like)
+        self._clock = torch.zeros(n, **like)  # of the gait, s
         self._total_reward = torch.zeros(n, **like)
-        self._begin = torch.zeros(n, **like)
         self._scan = torch.linspace(SCAN_BEHIND, SCAN_AHEAD, SCAN_POINTS, **like)
         mass = torch.tensor([link.mass for link in self.robot.links], **like)
         self._mass = mass / mass.sum()
         joints = self.robot.joints
-        self._stand = torch.tensor([link.stand for link in joints], **like)
+        self._stand_pose = torch.as_tensor(self.robot.stand_pose, **like)
+        self._stand = self._stand_pose[3:]
         self._scale = torch.tensor([link.action_scale for link in joints], **like)
         self._low = torch.tensor([link.limits[0] for link in joints], **like)
         self._high = torch.tensor([link.limits[1] for link in joints], **like)
@@ -181,7 +185,8 @@ class BatchedEnv:
         if stagger:
             limit = self.skill.episode_steps
             self._elapsed = torch.randint(limit, (self.num_envs,), generator=self._generator, device=self.device)
-        return self._observe(self._reader.read(), self._all)[0]
+        self._follow()
+        return self._observe(self._reader.read(), self._tracks, self._clock)[0]
 
     def step(self, actions: torch.Tensor, *, restart: bool = True) -> Step:
         """Advance every simulation by one action; ended episodes begin anew.
@@ -195,10 +200,11 @@ class BatchedEnv:
         """
         failed = self.engine.step(self.targets(actions))
         self._elapsed += 1
+        self._clock += self.robot.control_dt
         state = self._reader.read()
-        observations, fallen = self._observe(state, self._all)
+        observations, fallen = self._observe(state, self._tracks, self._clock)
         terminated = fallen | failed
-        reward = torch.where(terminated, 0.0, self.skill.task.reward(state, self._mass))
+        reward = self.skill.task.reward(state, self._mass).masked_fill_(terminated, 0.0)
         truncated = (self._elapsed >= self.skill.episode_steps) & ~terminated
         self._total_reward += reward
         ids = torch.nonzero(terminated | truncated).squeeze(1)
@@ -208,7 +214,7 @@ class BatchedEnv:
             self.failures += int(failed.sum())
         if len(ids) and restart:
             self._restart(ids)
-            fresh, _ = self._observe(self._reader.read(ids), ids)
+            fresh, _ = self._observe(self._reader.read(ids), self._tracks.rows(ids), self._clock[ids])
             for name, value in observations.items():
                 value[ids] = fresh[name]
         self._follow()
@@ -217,7 +223,7 @@ class BatchedEnv:
     def targets(self, actions: torch.Tensor) -> torch.Tensor:
         """Target joint angles of actions (n, num_actions), rad: ``stand + scale * action`` within the joint limits."""
         angles = self._stand + self._scale * actions.to(self._scale).clamp(-1.0, 1.0)
-        return torch.minimum(torch.maximum(angles, self._low), self._high)
+        return torch.clamp(angles, self._low, self._high)
 
     def ground_height(self, x: torch.Tensor) -> torch.Tensor:
         """Height of the ground in every simulation at places x (num_envs, q), m."""
@@ -228,53 +234,46 @@ class BatchedEnv:
         return self._tracks.rows(torch.tensor([i], device=self.device))
 
     def _finish(self, ids: torch.Tensor, state: PlanarState, truncated: torch.Tensor) -> Episodes:
-        distance = state.root[ids, 0] - self._begin[ids]
+        distance = state.root[ids, 0]  # every episode begins at 0
         enough = distance >= self.skill.task.least_distance(self.skill.seconds)
         return Episodes(ids, self._total_reward[ids], self._elapsed[ids], distance, truncated[ids] & enough)
 
     def _restart(self, ids: torch.Tensor) -> None:
-        """Begin new episodes in the simulations ``ids`` (m,)."""
+        """Begin new episodes in the simulations ``ids`` (m,); :meth:`_follow` must put their ground in place."""
         like = {"dtype": torch.float64, "device": self.device, "generator": self._generator}
-        count = self.config.tracks
+        count, joints = self.config.tracks, self.num_actions
         pick = torch.randint(count, (len(ids),), generator=self._generator, device=self.device)
         track = (ids // len(self.skills)) % count if self.config.ordered else pick
         self._tracks.assign(ids, self._bank.tracks, self.skill_index[ids] * count + track)
-        qpos = torch.as_tensor(self.robot.stand_pose, device=self.device).repeat(len(ids), 1)
-        noise = torch.rand(len(ids), self.num_actions, **like) * 2 - 1
-        joints = qpos[:, 3:] + self.config.joint_noise * noise
-        qpos[:, 3:] = torch.minimum(torch.maximum(joints, self._low), self._high)
+        draw = torch.rand(len(ids), joints + 2, **like)
+        qpos = self._stand_pose.repeat(len(ids), 1)
+        noisy = qpos[:, 3:] + self.config.joint_noise * (2 * draw[:, :joints] - 1)
+        torch.clamp(noisy, self._low, self._high, out=qpos[:, 3:])
         qvel = torch.zeros_like(qpos)
-        qvel[:, 0] = self.config.speed_noise * torch.rand(len(ids), **like)
-        self._phase_start[ids] = torch.rand(len(ids), **like)
-        self._elapsed[ids], self._total_reward[ids], self._begin[ids] = 0, 0.0, qpos[:, 0]
-        self._center_window(ids, qpos[:, 0])
+        qvel[:, 0] = self.config.speed_noise * draw[:, joints]
+        self._clock[ids] = PHASE_SECONDS * draw[:, joints + 1]
+        self._elapsed[ids], self._total_reward[ids], self._window_center[ids] = 0, 0.0, torch.inf
         self.engine.reset(ids, qpos, qvel)
 
     def _follow(self) -> None:
-        """Move the ground boxes of the simulations whose robot nears the end of its window."""
+        """Put the ground boxes of the simulations whose robot nears the end of its window under the robot."""
         x = self.engine.field("qpos")[:, 0]
         ids = torch.nonzero((x - self._window_center).abs() > _SLACK).squeeze(1)
         if len(ids):
-            self._center_window(ids, x[ids])
+            center = x[ids]
+            self._window_center[ids] = center
+            self.engine.set_ground(ids, *self._tracks.rows(ids).boxes_from(center - self._window / 2, self._boxes))
 
-    def _center_window(self, ids: torch.Tensor, x: torch.Tensor) -> None:
-        self._window_center[ids] = x
-        first = self._tracks.segment_at((self._window_center - self._window / 2)[:, None])[ids, 0]
-        self.engine.set_ground(ids, *self._tracks.boxes(ids, first, self._boxes))
-
-    def _observe(self, state: PlanarState, ids: torch.Tensor) -> tuple[Observations, torch.Tensor]:
-        """Observations of the simulations ``ids``, and which of them touch the ground with a part that must not."""
-        tracks = self._tracks if ids is self._all else self._tracks.rows(ids)
+    def _observe(self, state: PlanarState, tracks: Tracks, clock: torch.Tensor) -> tuple[Observations, torch.Tensor]:
+        """Observations of simulations, and which of them touch the ground with a part that must not."""
         root = state.root[:, :1]
         places = torch.cat([root, root + self._scan, state.fall_points[:, :, 0]], dim=1)
         height = tracks.height(places)
         ground, scan, below = height[:, 0], height[:, 1 : 1 + SCAN_POINTS], height[:, 1 + SCAN_POINTS :]
-        clearance = state.fall_points[:, :, 1] - self._reader.fall_radius - below
-        seconds = self._elapsed[ids] * self.robot.control_dt
-        phase = (self._phase_start[ids] + seconds / PHASE_SECONDS) % 1.0
-        around = Surroundings(ground, scan, phase)
+        touching = state.fall_points[:, :, 1] - below < self._reader.fall_radius
+        around = Surroundings(ground, scan, clock / PHASE_SECONDS)
         groups = {name: get_group(name).compute(state, around).float() for name in self.skill.groups}
-        return groups, (clearance < 0).any(dim=1)
+        return groups, touching.any(dim=1)
 
 
 _SLACK = 0.5

@@ -24,12 +24,12 @@ class Surroundings:
     Attributes:
         ground: (n,) height of the ground under the root, m.
         scan: (n, SCAN_POINTS) heights of the ground at the scanner's samples, m.
-        phase: (n,) phase of the gait clock in [0, 1).
+        cycles: (n,) cycles of the gait clock.
     """
 
     ground: torch.Tensor
     scan: torch.Tensor
-    phase: torch.Tensor
+    cycles: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,9 @@ def _terrain(state: PlanarState, around: Surroundings) -> torch.Tensor:
 
 
 def _phase(state: PlanarState, around: Surroundings) -> torch.Tensor:
-    bins = (around.phase * PHASE_BINS).long().clamp_max(PHASE_BINS - 1)
-    one_hot = torch.nn.functional.one_hot(bins, PHASE_BINS)
-    return torch.cat([around.phase[:, None], one_hot], dim=1)
+    phase = around.cycles % 1.0
+    bins = (phase * PHASE_BINS).long().clamp_max(PHASE_BINS - 1)
+    return torch.cat([phase[:, None], torch.nn.functional.one_hot(bins, PHASE_BINS)], dim=1)
 
 
 _GROUPS = {

@@ -14,8 +14,8 @@ from policykd.envs.engines.ground import GROUND_FIELDS, ground_fields
 from policykd.envs.engines.protocol import FIELDS
 from policykd.errors import check_range
 
-_BAD = [int(w) for w in (mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL,
-                         mujoco.mjtWarning.mjWARN_BADQACC)]  # fmt: skip
+_BAD = slice(int(mujoco.mjtWarning.mjWARN_BADQPOS), int(mujoco.mjtWarning.mjWARN_BADCTRL) + 1)
+_NUMBER = 1  # column of the warnings' counts, beside the last information
 _NONE = int(mujoco.mjtStage.mjSTAGE_NONE)
 
 
@@ -43,7 +43,8 @@ class BatchEngine:
         self._ground = {name: self._batch.expand(name) for name in GROUND_FIELDS}
         self._ctrl, self._qpos, self._qvel = (self._batch.bind(n) for n in ("ctrl", "qpos", "qvel"))
         self._fields = {name: _view(self._batch.bind(name)) for name in FIELDS}
-        self._warned = self._count_warnings()
+        self._state, self._warning = self._batch.state, self._batch.warning
+        self._initial = self._state[0].copy()
 
     @property
     def num_sims(self) -> int:
@@ -67,26 +68,21 @@ class BatchEngine:
             self._batch.step(nstep=self._decimation, stage=_NONE)
         except SimulationError as error:
             failed[error.ids] = True
-        warned = self._count_warnings()
-        failed |= warned > self._warned
-        self._warned = warned
+        failed |= self._warning[:, _BAD, _NUMBER].any(axis=1)
         return torch.from_numpy(failed)
 
     def reset(self, ids: torch.Tensor, qpos: torch.Tensor, qvel: torch.Tensor) -> None:
         """See :meth:`Engine.reset`."""
         rows = ids.numpy()
-        self._batch.reset(rows, stage=_NONE)
+        # A simulation is its state row, so writing that is a whole reset; Batch.reset would wake the threads for it.
+        self._state[rows], self._warning[rows] = self._initial, 0
         self._qpos[rows], self._qvel[rows] = qpos.numpy(), qvel.numpy()
-        self._warned = self._count_warnings()
 
     def set_ground(self, ids: torch.Tensor, pose: torch.Tensor, half: torch.Tensor) -> None:
         """See :meth:`Engine.set_ground`."""
         rows = ids.numpy()
         for name, value in ground_fields(pose.numpy(), half.numpy()).items():
             self._ground[name][rows, : self._boxes] = value
-
-    def _count_warnings(self) -> np.ndarray:
-        return self._batch.warning[:, _BAD, 1].sum(axis=1)  # (lastinfo, number) pairs
 
 
 def _view(array: np.ndarray) -> torch.Tensor:

@@ -20,13 +20,11 @@ def ground_fields(pose: np.ndarray, half: np.ndarray) -> dict[str, np.ndarray]:
     Returns:
         ``GROUND_FIELDS`` with shapes (..., 3), (..., 4), (..., 3), (...,), (..., 6).
     """
-    x, z, angle = np.moveaxis(pose, -1, 0)
-    zero = np.zeros_like(x)
-    size = np.stack([half[..., 0], np.full_like(x, HALF_DEPTH), half[..., 1]], axis=-1)
-    return {
-        "geom_pos": np.stack([x, zero, z], axis=-1),
-        "geom_quat": np.stack([np.cos(angle / 2), zero, -np.sin(angle / 2), zero], axis=-1),
-        "geom_size": size,
-        "geom_rbound": np.linalg.norm(size, axis=-1),
-        "geom_aabb": np.concatenate([np.zeros_like(size), size], axis=-1),
-    }
+    shape = half.shape[:-1]
+    pos, quat, size, aabb = (np.zeros((*shape, k)) for k in (3, 4, 3, 6))
+    pos[..., ::2] = pose[..., :2]
+    quat[..., 0], quat[..., 2] = np.cos(pose[..., 2] / 2), -np.sin(pose[..., 2] / 2)
+    size[..., ::2], size[..., 1] = half, HALF_DEPTH
+    aabb[..., 3:] = size
+    radius = np.sqrt((half * half).sum(axis=-1) + HALF_DEPTH**2)
+    return {"geom_pos": pos, "geom_quat": quat, "geom_size": size, "geom_rbound": radius, "geom_aabb": aabb}

@@ -11,6 +11,8 @@ import torch
 from policykd.envs.engines.ground import ground_fields
 from policykd.envs.engines.protocol import FIELDS
 
+_BAD = slice(int(mujoco.mjtWarning.mjWARN_BADQPOS), int(mujoco.mjtWarning.mjWARN_BADCTRL) + 1)
+
 
 class LoopEngine:
     """See :class:`~policykd.envs.engines.protocol.Engine`. For tests; use the batch engine for work.
@@ -65,11 +67,10 @@ class LoopEngine:
     def _step_one(self, i: int, target: np.ndarray) -> bool:
         model, data = self._models[i], self._data[i]
         data.ctrl[:] = target
-        before = data.warning.number.sum()
         for _ in range(self._decimation):
             mujoco.mj_step(model, data)
         self._copy_out(i)
-        return bool(data.warning.number.sum() > before)
+        return bool(data.warning.number[_BAD].any())
 
     def _copy_out(self, i: int) -> None:
         for name, values in self._fields.items():

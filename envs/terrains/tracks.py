@@ -74,32 +74,29 @@ class Tracks:
         self.left[index] = source.left[rows]
         self.grade[index] = source.grade[rows]
 
-    def boxes(self, rows: torch.Tensor, first: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def boxes_from(self, x: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Boxes whose top faces are ``count`` consecutive segments.
 
         Args:
-            rows: (m,) tracks.
-            first: (m,) first segment of each.
+            x: (n,) places of which each is on its track's first segment, m.
             count: segments per track; those beyond the last, and those without width, are parked far below.
 
         Returns:
-            ``pose`` (m, count, 3) as (x, z, slope angle in rad, positive uphill) of the box centres, and ``half``
-            (m, count, 2), half extents along and below the surface, m.
+            ``pose`` (n, count, 3) as (x, z, slope angle in rad, positive uphill) of the box centres, and ``half``
+            (n, count, 2), half extents along and below the surface, m.
         """
-        i = first[:, None] + torch.arange(count, device=first.device)
-        real = i < self.segments
-        i = i.clamp_max(self.segments - 1)
-        row = rows[:, None]
-        start, grade = self.edges[row, i], self.grade[row, i]
-        width = self.edges[row, i + 1] - start
-        real &= width > 0
+        i = self.segment_at(x[:, None]) + torch.arange(count, device=x.device)
+        last = self.segments - 1
+        beyond, i = i > last, i.clamp_max(last)
+        start, grade = self.edges.gather(1, i), self.grade.gather(1, i)
+        half_width = (self.edges.gather(1, i + 1) - start) / 2
         angle = torch.atan(grade)
-        half_length = width / (2 * torch.cos(angle))
-        thickness = torch.where(grade == 0, BASE_THICKNESS, SLOPE_THICKNESS).to(width)
-        x = start + width / 2 + torch.sin(angle) * thickness / 2
-        z = self.left[row, i] + grade * width / 2 - torch.cos(angle) * thickness / 2
-        pose = torch.stack([x, torch.where(real, z, PARKED), angle], dim=2)
-        half = torch.stack([torch.where(real, half_length, 0.01), thickness / 2], dim=2)
+        c, s = torch.cos(angle), torch.sin(angle)
+        half_thick = torch.where(grade == 0, BASE_THICKNESS / 2, SLOPE_THICKNESS / 2).to(grade)
+        z = self.left.gather(1, i) + grade * half_width - c * half_thick
+        unused = beyond | (half_width <= 0)
+        pose = torch.stack([start + half_width + s * half_thick, z.masked_fill_(unused, PARKED), angle], dim=2)
+        half = torch.stack([(half_width / c).masked_fill_(unused, 0.01), half_thick], dim=2)
         return pose, half
 
 
@@ -152,6 +149,7 @@ class TrackBank:
         terrains: the terrains; equal ones share their tracks.
         per_terrain: tracks of each terrain.
         seed: seed of the bank; banks of different seeds hold different tracks.
+        easiest: each track's difficulty is its terrain's times a uniform draw from [easiest, 1].
         device: where the tensors live.
 
     Attributes:
@@ -160,10 +158,16 @@ class TrackBank:
     """
 
     def __init__(
-        self, terrains: Sequence[Terrain], per_terrain: int, seed: int, device: torch.device | str = "cpu"
+        self,
+        terrains: Sequence[Terrain],
+        per_terrain: int,
+        seed: int,
+        *,
+        easiest: float = 1.0,
+        device: torch.device | str = "cpu",
     ) -> None:
         self.terrains, self.per_terrain = tuple(terrains), per_terrain
-        drawn = [self._draw(terrain, per_terrain, seed) for terrain in self.terrains]
+        drawn = [self._draw(terrain, per_terrain, seed, easiest) for terrain in self.terrains]
         most = max(t.segments for t in drawn)
         padded = [_padded(t, most) for t in drawn]
         self.tracks = Tracks(
@@ -173,9 +177,10 @@ class TrackBank:
         )
 
     @staticmethod
-    def _draw(terrain: Terrain, count: int, seed: int) -> Tracks:
+    def _draw(terrain: Terrain, count: int, seed: int, easiest: float) -> Tracks:
         rng = generator(seed, "tracks", terrain.preset, terrain.name)
-        profile = terrain.generator.profile(rng, count, LENGTH, terrain.difficulty)
+        difficulty = terrain.difficulty * rng.uniform(easiest, 1.0, (count, 1))
+        profile = terrain.generator.profile(rng, count, LENGTH, difficulty)
         return _tracks_from(profile)
 
     def most_segments_within(self, width: float) -> int:
