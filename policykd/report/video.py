@@ -1,0 +1,223 @@
+"""Film a policy with MuJoCo's own renderer, without a display: mp4 clips and film strips."""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from policykd.agents.policy import Policy
+from policykd.envs.batched_env import BatchedEnv, EnvConfig
+from policykd.envs.scene import SceneRenderer, build_scene
+from policykd.envs.skills import Skill
+from policykd.envs.terrains import Tracks
+from policykd.errors import ConfigError, MissingDependencyError, OutputError, check_range
+from policykd.seeding import integer_seed
+
+STILL_SECONDS = 1.0
+"""How long a clip rests on its last picture when the robot has fallen, s."""
+_STRIP_GAP = 4  # white pixels between the pictures of a strip
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One episode to look at.
+
+    Attributes:
+        track: the ground, one row.
+        qpos: (t, nq) generalised positions, one per policy step, the start included.
+        control_dt: time between them, s.
+        fell: whether the episode ended in a fall.
+    """
+
+    track: Tracks
+    qpos: np.ndarray
+    control_dt: float
+    fell: bool
+
+
+@torch.no_grad()
+def record(policy: Policy, skill: Skill, *, seed: int = 0, seconds: float = 8.0) -> Recording:
+    """Run one episode of a policy's mean actions.
+
+    Args:
+        policy: the policy.
+        skill: the skill.
+        seed: seed of track and initial state; equal seeds show different policies on the same track.
+        seconds: length, s; a fall ends it earlier.
+
+    Raises:
+        ContractError: if the skill lacks an observation group that the policy reads.
+        ConfigError: for a length outside [0.1, 600] s.
+    """
+    check_range("seconds", seconds, 0.1, 600.0, "s")
+    steps = math.ceil(seconds / skill.character.control_dt)
+    config = EnvConfig(tracks=1, ordered=True)
+    env = BatchedEnv(
+        [replace(skill, episode_steps=steps + 1)], 1, seed=integer_seed(seed, "film"), config=config, threads=1
+    )
+    observations, positions, fell = env.reset(), [], False
+    for _ in range(steps):
+        positions.append(_qpos(env))
+        step = env.step(policy(policy.flatten(observations)))
+        observations, fell = step.observations, bool(step.terminated[0])
+        if fell:  # the simulation holds the next episode already
+            break
+    else:
+        positions.append(_qpos(env))
+    return Recording(env.track(0), np.array(positions), env.robot.control_dt, fell)
+
+
+def render_video(
+    policy: Policy,
+    skill: Skill,
+    out: Path,
+    *,
+    seed: int = 0,
+    seconds: float = 8.0,
+    size: tuple[int, int] = (640, 360),
+) -> Recording:
+    """Film one episode as an mp4 (H.264) that every browser plays, at the rate of the policy's steps.
+
+    Args:
+        policy: the policy; its mean acts.
+        skill: the skill.
+        out: the file; written atomically.
+        seed: seed of track and initial state.
+        seconds: length of the clip, s; after a fall it rests for a second and ends.
+        size: width and height, pixels, even.
+
+    Returns:
+        What was filmed.
+
+    Raises:
+        MissingDependencyError: without the extra ``video`` or without an OpenGL library, before anything is run.
+        ConfigError: for an odd size or a length out of range.
+        ContractError: if the skill lacks an observation group that the policy reads.
+        OutputError: if the file cannot be written.
+    """
+    if out.suffix != ".mp4":
+        raise ConfigError(f"the video is {out.name}; its name must end in .mp4")
+    if any(side % 2 for side in size):
+        raise ConfigError(f"the video's size is {size[0]} x {size[1]}; both must be even")
+    imageio = _imageio()
+    recording = record(policy, skill, seed=seed, seconds=seconds)
+    fps = 1 / recording.control_dt
+    with _whole_file(out) as temporary, _writer(imageio, temporary, fps) as writer:
+        for picture in _pictures(recording, skill, size, fast=True):
+            writer.append_data(picture)
+        for _ in range(round(STILL_SECONDS * fps) if recording.fell else 0):
+            writer.append_data(picture)
+    return recording
+
+
+def film_strip(
+    policy: Policy,
+    skill: Skill,
+    out: Path,
+    *,
+    seed: int = 0,
+    seconds: float = 8.0,
+    frames: int = 6,
+    size: tuple[int, int] = (320, 240),
+) -> Recording:
+    """A row of pictures of one episode, evenly spaced in time, as a PNG; for readers without video.
+
+    Args:
+        policy: the policy; its mean acts.
+        skill: the skill.
+        out: the file; written atomically.
+        seed: seed of track and initial state.
+        seconds: length of the episode, s.
+        frames: number of pictures, >= 1.
+        size: width and height of each, pixels.
+
+    Returns:
+        What was drawn.
+
+    Raises:
+        MissingDependencyError: without an OpenGL library.
+        ConfigError: for options out of range.
+        ContractError: if the skill lacks an observation group that the policy reads.
+        OutputError: if the file cannot be written.
+    """
+    check_range("frames", frames, 1, 100)
+    recording = record(policy, skill, seed=seed, seconds=seconds)
+    chosen = np.linspace(0, len(recording.qpos) - 1, frames).round().astype(int)
+    pictures = list(_pictures(replace(recording, qpos=recording.qpos[chosen]), skill, size, fast=False))
+    gap = np.full((size[1], _STRIP_GAP, 3), 255, np.uint8)
+    row = [part for picture in pictures for part in (picture, gap)][:-1]
+    from matplotlib import image  # only here: pyplot's relatives take a second to import
+
+    with _whole_file(out) as temporary:
+        image.imsave(temporary, np.concatenate(row, axis=1), format="png")
+    return recording
+
+
+def _qpos(env: BatchedEnv) -> np.ndarray:
+    return env.engine.field("qpos")[0].cpu().numpy().copy()
+
+
+def _pictures(recording: Recording, skill: Skill, size: tuple[int, int], *, fast: bool) -> Iterator[np.ndarray]:
+    scene = build_scene(skill.character, recording.track)
+    if fast:
+        # Without a GPU, smoothing the edges and the shadow map take most of the time, and compression hides both:
+        # 18 ms a picture of 640 x 360 in place of 75.
+        scene.vis.quality.offsamples, scene.vis.quality.shadowsize = 0, 1024
+    with SceneRenderer(scene, *size) as renderer:
+        for qpos in recording.qpos:
+            yield renderer.frame(qpos)
+
+
+def _imageio() -> Any:
+    try:
+        import imageio.v2
+        import imageio_ffmpeg
+    except ImportError as error:
+        raise MissingDependencyError(f"videos need the extra: pip install 'policykd[video]' ({error})") from None
+    try:
+        imageio_ffmpeg.get_ffmpeg_exe()
+    except RuntimeError as error:
+        raise MissingDependencyError(
+            f"videos need ffmpeg ({error}); pip install --force-reinstall imageio-ffmpeg, or on Debian: "
+            "apt-get install ffmpeg"
+        ) from None
+    return imageio.v2
+
+
+def _writer(imageio: Any, path: Path, fps: float) -> Any:
+    return imageio.get_writer(
+        path,
+        format="FFMPEG",
+        mode="I",
+        fps=fps,
+        codec="libx264",
+        quality=None,
+        pixelformat="yuv420p",
+        macro_block_size=2,
+        ffmpeg_log_level="error",
+        output_params=["-crf", "26", "-preset", "veryfast", "-movflags", "+faststart"],
+    )
+
+
+@contextmanager
+def _whole_file(out: Path) -> Iterator[Path]:
+    """A sibling to write to, which takes the file's place when everything went well."""
+    temporary = out.with_name(f".{uuid.uuid4().hex[:8]}-{out.name}")  # the suffix tells ffmpeg the format
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch()
+        try:
+            yield temporary
+            temporary.replace(out)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot write {out}: {error.strerror or error}") from error

@@ -1,0 +1,118 @@
+import sys
+
+import numpy as np
+import pytest
+from matplotlib import image
+
+from policykd.agents.policy import Architecture, Policy
+from policykd.envs.robots import get_robot
+from policykd.envs.scene import SceneRenderer, build_scene
+from policykd.envs.skills import get_skill
+from policykd.envs.terrains import TrackBank
+from policykd.errors import ConfigError, ContractError, MissingDependencyError, OutputError
+from policykd.report import video
+from policykd.report.video import film_strip, record, render_video
+
+SKILL = get_skill("biped/steps")
+POLICY = Policy(SKILL.group_sizes, 11, Architecture((8,), (8,)), generator_seed=0)
+SIZE = (96, 64)
+
+
+def can_draw():
+    try:
+        scene = build_scene(get_robot("biped"), TrackBank([SKILL.terrain], 1, 0).tracks)
+        SceneRenderer(scene, 8, 8).close()
+    except MissingDependencyError:
+        return False
+    return True
+
+
+needs_gl = pytest.mark.skipif(not can_draw(), reason="no OpenGL library")
+
+
+def frames_of(path):
+    imageio = pytest.importorskip("imageio.v2")
+    with imageio.get_reader(path) as reader:
+        return np.stack(list(iter(reader))), reader.get_meta_data()
+
+
+def test_recording_is_paired_by_seed_and_ends_with_a_fall():
+    first, again, other = (record(POLICY, SKILL, seed=seed, seconds=4) for seed in (0, 0, 1))
+    assert np.array_equal(first.qpos, again.qpos)
+    assert not np.array_equal(first.qpos[0], other.qpos[0])
+    assert first.fell
+    assert len(first.qpos) < 120
+    short = record(POLICY, SKILL, seconds=0.2)
+    assert not short.fell
+    assert short.qpos == pytest.approx(first.qpos[:7])
+    assert np.abs(np.diff(first.qpos[:, 0])).max() < 0.2, "the next episode's start is not part of it"
+
+
+@needs_gl
+def test_clip_has_one_picture_per_step_at_the_policys_rate(tmp_path):
+    recording = render_video(POLICY, SKILL, tmp_path / "new" / "x.mp4", seconds=0.5, size=SIZE)
+    frames, meta = frames_of(tmp_path / "new" / "x.mp4")
+    assert frames.shape == (len(recording.qpos), SIZE[1], SIZE[0], 3)
+    assert len(frames) == 16
+    assert meta["fps"] == pytest.approx(30, abs=0.01)
+    assert meta["codec"].startswith("h264")
+    assert frames[0].std() > 10, "a picture, not one colour"
+    assert np.abs(frames[0].astype(int) - frames[-1]).max() > 40, "it moves"
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["x.mp4"]
+
+
+@needs_gl
+def test_clip_rests_on_the_fall(tmp_path):
+    recording = render_video(POLICY, SKILL, tmp_path / "x.mp4", seconds=4, size=SIZE)
+    frames, _ = frames_of(tmp_path / "x.mp4")
+    assert recording.fell
+    assert len(frames) == len(recording.qpos) + 30
+
+
+@needs_gl
+def test_film_strip(tmp_path):
+    film_strip(POLICY, SKILL, tmp_path / "x.png", seconds=0.5, frames=3, size=SIZE)
+    picture = image.imread(tmp_path / "x.png")
+    assert picture.shape[:2] == (64, 3 * 96 + 2 * 4)
+    assert (picture[:, 96:100, :3] == 1).all()
+    assert picture[:, :96].std() > 0.05
+
+
+def test_without_the_extra_nothing_is_run(monkeypatch, tmp_path):
+    monkeypatch.setattr(video, "record", lambda *args, **kwargs: pytest.fail("ran"))
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'policykd\[video\]'"):
+        render_video(POLICY, SKILL, tmp_path / "x.mp4")
+
+
+def test_without_opengl_the_packages_are_named_and_nothing_is_left(monkeypatch, tmp_path):
+    import mujoco
+
+    def fail(*args, **kwargs):
+        raise RuntimeError("no driver")
+
+    pytest.importorskip("imageio_ffmpeg")
+    monkeypatch.setattr(mujoco, "Renderer", fail)
+    with pytest.raises(MissingDependencyError, match=r"libegl1.*libgl1-mesa-dri"):
+        render_video(POLICY, SKILL, tmp_path / "x.mp4", seconds=0.2)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_arguments(tmp_path):
+    with pytest.raises(ConfigError, match=r"\.mp4"):
+        render_video(POLICY, SKILL, tmp_path / "x.avi")
+    with pytest.raises(ConfigError, match="even"):
+        render_video(POLICY, SKILL, tmp_path / "x.mp4", size=(641, 360))
+    with pytest.raises(ConfigError, match="seconds"):
+        record(POLICY, SKILL, seconds=0)
+    with pytest.raises(ConfigError, match="frames"):
+        film_strip(POLICY, SKILL, tmp_path / "x.png", frames=0)
+    with pytest.raises(ContractError, match="terrain"):
+        record(POLICY, get_skill("biped/flat", ("proprio",)))
+
+
+@needs_gl
+def test_place_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot write"):
+        film_strip(POLICY, SKILL, tmp_path / "file" / "x.png", seconds=0.2)
