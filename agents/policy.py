@@ -6,43 +6,14 @@ The normaliser is part of the network, so training, merging, evaluation and expo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import nn
 
-from policykd.errors import ConfigError, ContractError, UnknownNameError, check_range
+from policykd.agents.architecture import Architecture
+from policykd.errors import ConfigError, ContractError
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"elu": nn.ELU, "relu": nn.ReLU, "tanh": nn.Tanh}
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """Shape of a policy's networks.
-
-    Attributes:
-        hidden: widths of the actor's hidden layers; may be empty for a linear policy.
-        critic_hidden: widths of the critic's hidden layers.
-        activation: ``elu``, ``relu`` or ``tanh``.
-        initial_std: standard deviation of a new policy's exploration noise, in units of the action.
-
-    Raises:
-        ConfigError: for a width below 1 or a standard deviation outside [1e-4, 10].
-        UnknownNameError: for an unknown activation.
-    """
-
-    hidden: tuple[int, ...] = (128, 128)
-    critic_hidden: tuple[int, ...] = (128, 128)
-    activation: str = "elu"
-    initial_std: float = 0.5
-
-    def __post_init__(self) -> None:
-        if self.activation not in _ACTIVATIONS:
-            raise UnknownNameError("activation", self.activation, _ACTIVATIONS)
-        for name in ("hidden", "critic_hidden"):
-            if any(width < 1 for width in getattr(self, name)):
-                raise ConfigError(f"{name} is {getattr(self, name)}; every width must be at least 1")
-        check_range("initial_std", self.initial_std, 1e-4, 10.0)
 
 
 class Normaliser(nn.Module):
@@ -135,7 +106,8 @@ class Policy(nn.Module):
 
     def forward(self, observations: torch.Tensor) -> torch.Tensor:
         """(n, actions) mean actions for flat observations (n, observation_size)."""
-        return self.actor(self.normaliser(observations))
+        mean = self.actor(self.normaliser(observations))
+        return torch.tanh(mean) if self.architecture.squash else mean
 
     def value(self, observations: torch.Tensor) -> torch.Tensor:
         """(n,) estimated returns, with rewards scaled by ``1 - gamma`` so that they lie in [0, 1]."""

@@ -4,6 +4,7 @@
 """
 
 from policykd.agents.training.config import PpoConfig, SacConfig, TrainConfig
-from policykd.agents.training.trainer import TrainResult, train_expert
+from policykd.lazy import lazy_exports
 
+__getattr__ = lazy_exports(__name__, {"TrainResult": "trainer", "train_expert": "trainer"})
 __all__ = ["PpoConfig", "SacConfig", "TrainConfig", "TrainResult", "train_expert"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from policykd.agents.policy import Architecture
+from policykd.agents.architecture import Architecture
 from policykd.errors import ConfigError, UnknownNameError, check_range
 
 

@@ -1,1 +1,5 @@
-"""policykd.cli."""
+"""The command line: thin. Each command parses its options, calls the library and prints.
+
+``main`` is the entry point, ``commands`` the options, ``work`` what the commands call (loaded only when one runs, so
+that ``--help`` answers at once), ``progress`` the bars, ``overrides`` the ``--set`` option.
+"""

@@ -5,8 +5,11 @@ and labels every state, ``dataset`` keeps the labelled states per skill, ``losse
 ``critic`` makes value targets, ``distiller`` drives the rounds.
 """
 
+from policykd.lazy import lazy_exports
 from policykd.merge.config import MergeConfig
-from policykd.merge.distiller import MergeResult, merge_experts
-from policykd.merge.teachers import Teacher
 
-__all__ = ["MergeConfig", "MergeResult", "Teacher", "merge_experts"]
+__getattr__ = lazy_exports(
+    __name__,
+    {"MergeResult": "distiller", "Teacher": "teachers", "merge_experts": "distiller", "teachers_from": "teachers"},
+)
+__all__ = ["MergeConfig", "MergeResult", "Teacher", "merge_experts", "teachers_from"]

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from policykd.agents.policy import Architecture
+from policykd.agents.architecture import Architecture
 from policykd.errors import ConfigError, UnknownNameError, check_range
-from policykd.merge.losses import LOSSES
 from policykd.schedules import parse
+
+LOSS_NAMES = ("mse", "huber", "forward_kl", "reverse_kl")
+"""Names of the distillation losses; ``policykd.merge.losses`` holds what they compute."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class MergeConfig:
         updates: gradient steps per round.
         minibatch: labelled states per gradient step, split equally over the skills.
         learning_rate: Adam's step size in the first round; falls along a cosine to a tenth in the last.
-        critic: train the critic on the returns of the student, for later reinforcement learning.
+        critic: fit the critic to the returns of the finished student, for later reinforcement learning.
         gamma: discount factor of the critic.
         gae_lambda: lambda of the critic's targets.
         target_retention: stop once the student's validation reward per step is this share of the expert's on every
@@ -70,8 +72,8 @@ class MergeConfig:
         check_range("merge.gamma", self.gamma, 0.0, 0.99999)
         check_range("merge.gae_lambda", self.gae_lambda, 0.0, 1.0)
         check_range("merge.target_retention", self.target_retention, 0.0, 2.0)
-        if self.loss not in LOSSES:
-            raise UnknownNameError("loss", self.loss, LOSSES)
+        if self.loss not in LOSS_NAMES:
+            raise UnknownNameError("loss", self.loss, LOSS_NAMES)
         if self.mixing not in ("episode", "step"):
             raise UnknownNameError("mixing", self.mixing, ("episode", "step"))
         try:

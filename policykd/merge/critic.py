@@ -1,11 +1,16 @@
-"""Value targets for the student's critic from the student's own returns."""
+"""The student's critic: fitted to the student's own returns, once its actor is final."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 
 from policykd.agents.policy import Policy
 from policykd.merge.collect import LabelledRollout
+from policykd.merge.config import MergeConfig
+
+_REFRESHES = 5
 
 
 @torch.no_grad()
@@ -40,3 +45,29 @@ def value_targets(
         targets[t], ours[t] = ahead, ahead_is_ours
     rows = torch.nonzero(ours.view(-1)).squeeze(1)
     return rows, targets.view(-1)[rows]
+
+
+def fit_critic(
+    student: Policy, rollouts: Sequence[LabelledRollout], config: MergeConfig, generator: torch.Generator
+) -> None:
+    """Fit the critic to lambda-returns of the student's rollouts; the actor does not change.
+
+    The targets bootstrap from the critic itself, so they are computed anew ``_REFRESHES`` times.
+
+    Args:
+        student: the student; its critic is trained in place.
+        rollouts: what the student did, one rollout per skill.
+        config: gamma, lambda, number of gradient steps, minibatch and step size.
+        generator: source of the minibatches.
+    """
+    optimizer = torch.optim.Adam(student.critic.parameters(), lr=config.learning_rate)
+    for _ in range(_REFRESHES):
+        parts = [value_targets(student, r, gamma=config.gamma, gae_lambda=config.gae_lambda) for r in rollouts]
+        states = torch.cat([r.observations[rows] for r, (rows, _) in zip(rollouts, parts, strict=True)])
+        targets = torch.cat([target for _, target in parts])
+        for _ in range(max(1, config.updates // _REFRESHES)):
+            rows = torch.randint(len(targets), (config.minibatch,), generator=generator)
+            loss = (student.value(states[rows]) - targets[rows]).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()

@@ -17,7 +17,7 @@ from policykd.agents.rollout import EpisodeOutcomes, run_episodes
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
 from policykd.merge.collect import LabelledRollout, collect
 from policykd.merge.config import MergeConfig
-from policykd.merge.critic import value_targets
+from policykd.merge.critic import fit_critic
 from policykd.merge.dataset import Dataset
 from policykd.merge.losses import LOSSES
 from policykd.merge.teachers import Teacher
@@ -92,8 +92,7 @@ class _Merge:
         self._teachers, self._folder, self._config, self._progress = teachers, folder, config, progress
         self._ids = [t.skill.id for t in teachers]
         self._name = f"merge {' '.join(self._ids)}"
-        skill = teachers[0].skill
-        actions = teachers[0].policy.actions
+        skill, actions = teachers[0].skill, teachers[0].policy.actions
         self._student = Policy(
             skill.group_sizes, actions, config.architecture, integer_seed(config.seed, "student", *self._ids)
         )
@@ -101,7 +100,8 @@ class _Merge:
         spread = torch.stack([t.policy.log_std.detach() for t in teachers])
         self._student.log_std.data.copy_(spread.mean(dim=0))
         self._spread = spread
-        self._optimizer = torch.optim.Adam(self._student.parameters(), lr=config.learning_rate)
+        trained = [*self._student.actor.parameters(), self._student.log_std]
+        self._optimizer = torch.optim.Adam(trained, lr=config.learning_rate)
         self._envs = [self._env(t, config.envs, "collection", EnvConfig()) for t in teachers]
         ordered = EnvConfig(tracks=config.validation_episodes, ordered=True)
         self._validation = [self._env(t, config.validation_episodes, "validation", ordered) for t in teachers]
@@ -118,17 +118,15 @@ class _Merge:
         self._experts = [self._validate(t.policy, env) for t, env in zip(self._teachers, self._validation, strict=True)]
         while self._round < self._config.rounds and self._streak < _PATIENCE:
             began = time.perf_counter()
-            rollouts = self._collect_round()
-            losses = self._fit(rollouts)
+            self._collect_round()
+            loss = self._fit()
             figures = self._measure()
             self._seconds += time.perf_counter() - began
             self._round += 1
-            row = {"round": self._round, "states": self._dataset.states, "seconds": self._seconds, **losses}
+            row = {"round": self._round, "states": self._dataset.states, "seconds": self._seconds, "loss": loss}
             self._folder.append({**row, **figures})
             self._save()
-            self._progress.update(
-                self._name, self._round, loss=losses["loss"], retention=min(figures["retention"].values())
-            )
+            self._progress.update(self._name, self._round, loss=loss, retention=min(figures["retention"].values()))
         self._finish()
 
     def _env(self, teacher: Teacher, count: int, purpose: str, how: EnvConfig) -> BatchedEnv:
@@ -138,63 +136,47 @@ class _Merge:
     def _generator(self, purpose: str) -> torch.Generator:
         return torch.Generator().manual_seed(integer_seed(self._config.seed, purpose, self._round))
 
-    def _collect_round(self) -> list[LabelledRollout]:
+    def _collect_round(self) -> None:
         beta = 1.0 if self._round == 0 else self._beta(self._round, self._config.rounds)
-        rollouts = []
-        for i, (teacher, env) in enumerate(zip(self._teachers, self._envs, strict=True)):
-            env.seed(integer_seed(self._config.seed, "collection", self._ids[i], self._round))
-            rollout = collect(
-                teacher,
-                self._student,
-                env,
-                beta=beta,
-                mixing=self._config.mixing,
-                noise=self._config.noise,
-                generator=self._generator(f"mixture {self._ids[i]}"),
-            )
+        for i in range(len(self._teachers)):
+            rollout = self._collect(i, beta, self._round)
             self._dataset.store(self._round, i, rollout)
             self._dataset.add(i, rollout)
-            rollouts.append(rollout)
-        if self._round == 0:  # statistics of the pooled experts' states, frozen from here on
-            for rollout in rollouts:
+            if self._round == 0:  # statistics of the pooled experts' states, frozen from here on
                 self._student.normaliser.update(rollout.observations)
-        return rollouts
 
-    def _fit(self, rollouts: Sequence[LabelledRollout]) -> dict[str, float]:
-        """Gradient steps on all labelled states so far, and on this round's returns for the critic."""
+    def _collect(self, i: int, beta: float, round_: int) -> LabelledRollout:
+        """Labelled states of skill i; equal arguments and students give equal states, whatever ran before."""
+        self._envs[i].seed(integer_seed(self._config.seed, "collection", self._ids[i], round_))
+        return collect(
+            self._teachers[i],
+            self._student,
+            self._envs[i],
+            beta=beta,
+            mixing=self._config.mixing,
+            noise=self._config.noise,
+            generator=self._generator(f"mixture {self._ids[i]}"),
+        )
+
+    def _fit(self) -> float:
+        """Gradient steps on all labelled states so far; returns the mean loss."""
         config, generator = self._config, self._generator("minibatches")
-        done = self._round / max(1, config.rounds - 1)
-        rate = config.learning_rate * (0.1 + 0.9 * (1 + math.cos(math.pi * min(1.0, done))) / 2)
+        done = min(1.0, self._round / max(1, config.rounds - 1))
+        rate = config.learning_rate * (0.1 + 0.9 * (1 + math.cos(math.pi * done)) / 2)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
-        states, targets = self._critic_data(rollouts)
         count = max(1, config.minibatch // len(self._teachers))
-        total, total_value = torch.zeros(()), torch.zeros(())
+        total = torch.zeros(())
         for _ in range(config.updates):
             observations, labels, skill = self._dataset.sample(count, generator)
             student = (self._student(observations), self._student.log_std)
             loss = self._loss(student, (labels, self._spread[skill]))
-            value_loss = torch.zeros(())
-            if len(targets):
-                rows = torch.randint(len(targets), (config.minibatch,), generator=generator)
-                value_loss = (self._student.value(states[rows]) - targets[rows]).square().mean()
             self._optimizer.zero_grad()
-            (loss + value_loss).backward()
+            loss.backward()
             torch.nn.utils.clip_grad_norm_(self._student.parameters(), 1.0)
             self._optimizer.step()
             total += loss.detach()
-            total_value += value_loss.detach()
-        return {"loss": float(total) / config.updates, "value_loss": float(total_value) / config.updates}
-
-    def _critic_data(self, rollouts: Sequence[LabelledRollout]) -> tuple[torch.Tensor, torch.Tensor]:
-        states, targets = [torch.empty(0, self._student.observation_size)], [torch.empty(0)]
-        for rollout in rollouts if self._config.critic else ():
-            rows, target = value_targets(
-                self._student, rollout, gamma=self._config.gamma, gae_lambda=self._config.gae_lambda
-            )
-            states.append(rollout.observations[rows])
-            targets.append(target)
-        return torch.cat(states), torch.cat(targets)
+        return float(total) / config.updates
 
     def _validate(self, policy: Policy, env: BatchedEnv) -> EpisodeOutcomes:
         env.seed(integer_seed(self._config.seed, "validation"))
@@ -243,6 +225,9 @@ class _Merge:
     def _finish(self) -> None:
         assert self._best is not None
         self._student.load_state_dict(self._best["weights"])
+        if self._config.critic:
+            rollouts = [self._collect(i, 0.0, self._config.rounds) for i in range(len(self._teachers))]
+            fit_critic(self._student, rollouts, self._config, self._generator("critic"))
         retention = self._best["retention"]
         save_policy(
             self._folder.path / "policy",

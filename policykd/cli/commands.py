@@ -1,0 +1,182 @@
+"""The options of every command. Nothing here loads torch or mujoco; ``policykd.cli.work`` does the work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from policykd.agents.training.config import TrainConfig
+from policykd.merge.config import MergeConfig
+
+_TRAIN, _MERGE = TrainConfig(), MergeConfig()
+
+Set = Annotated[tuple[str, ...], tyro.conf.arg(metavar="FIELD=VALUE")]
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train one expert per skill from scratch, or from another policy."""
+
+    skills: tyro.conf.Positional[tuple[str, ...]]
+    """Skills such as biped/steps, biped/gaps:terrainrlsim or biped/walls@0.5; `policykd skills` lists them."""
+    out: Path = Path("experts")
+    """Folder of the experts; each gets a folder named after its terrain."""
+    steps: int = _TRAIN.steps
+    """Budget, environment steps."""
+    algorithm: Literal["ppo", "sac"] = _TRAIN.algorithm
+    """Reinforcement learning algorithm of stable-baselines3."""
+    init: Path | None = None
+    """Policy to start from."""
+    groups: tuple[str, ...] = ("proprio", "terrain")
+    """Observation groups that the expert reads: proprio, phase, terrain."""
+    seed: int = _TRAIN.seed
+    """Seed of weights, tracks and exploration."""
+    target_success: float = _TRAIN.target_success
+    """Stop early at this validation success (0 to 1) in two validations in a row; 2 never stops early."""
+    threads: int | None = None
+    """Threads of simulation and learning; default one per usable core."""
+    resume: bool = False
+    """Continue interrupted runs; finished ones are not run again."""
+    set: Set = ()
+    """Any other setting, for example ppo.epochs=5 (fields of policykd.agents.training.TrainConfig)."""
+
+
+@dataclass(frozen=True)
+class Merge:
+    """Merge experts into one student."""
+
+    experts: tyro.conf.Positional[tuple[Path, ...]]
+    """Policy files, or folders of training runs."""
+    out: Path = Path("student")
+    """Folder of the run; the student is <out>/policy."""
+    hidden: tuple[int, ...] = _MERGE.architecture.hidden
+    """Widths of the student's hidden layers."""
+    rounds: int = _MERGE.rounds
+    """Rounds of collecting and fitting, at most."""
+    beta: str = _MERGE.beta
+    """Schedule of the expert's share of the acting: exponential:0.5, linear, constant:0, plaid_code, ..."""
+    mixing: Literal["episode", "step"] = _MERGE.mixing
+    """Whether who acts is drawn per episode or per step."""
+    loss: Literal["mse", "huber", "forward_kl", "reverse_kl"] = "mse"
+    """How student and expert are compared."""
+    noise: float = _MERGE.noise
+    """Standard deviation of the noise on executed actions, units of the action (-1 to 1)."""
+    seed: int = _MERGE.seed
+    """Seed of student, collection and minibatches."""
+    threads: int | None = None
+    """Threads of simulation and learning; default one per usable core."""
+    resume: bool = False
+    """Continue an interrupted merge."""
+    set: Set = ()
+    """Any other setting, for example updates=1000 (fields of policykd.merge.MergeConfig)."""
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Measure policies on skills: reward, success, distance, retention, with 95 % intervals."""
+
+    policies: tyro.conf.Positional[tuple[Path, ...]]
+    """Policy files, or folders of runs."""
+    skills: tuple[str, ...] = ()
+    """Skills to measure on; default all that the policies were made for."""
+    episodes: int = 64
+    """Episodes per policy and skill, on fixed tracks shared by all policies."""
+    seed: int = 0
+    """Seed of tracks and initial states."""
+    noise: bool = False
+    """Sample actions instead of taking the policies' means."""
+    out: Path = Path("evaluation.json")
+    """JSON file with every episode's outcome."""
+    threads: int | None = None
+    """Simulation threads; default one per usable core."""
+
+
+@dataclass(frozen=True)
+class Render:
+    """Film a policy on a skill."""
+
+    policy: tyro.conf.Positional[Path]
+    """Policy file, or folder of a run."""
+    skill: str
+    """Skill such as biped/steps."""
+    out: Path = Path("video.mp4")
+    """Video file."""
+    seconds: float = 8.0
+    """Length, s; a fall ends it earlier."""
+    seed: int = 0
+    """Seed of track and initial state."""
+
+
+@dataclass(frozen=True)
+class Skills:
+    """List the skills."""
+
+    gallery: Path | None = None
+    """Draw every terrain into this PNG file."""
+    preset: str = "paper"
+    """Terrain parameters of the gallery: paper or terrainrlsim."""
+    difficulty: float = 1.0
+    """Difficulty of the gallery's terrains, 0 to 1."""
+    seed: int = 0
+    """Seed of the gallery's tracks."""
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Train three experts, merge them, measure and film the student. Continues where it was interrupted."""
+
+    out: Path = Path("results/demo")
+    """Results folder; open its index.html."""
+    skills: tuple[str, ...] = ("biped/flat", "biped/steps", "biped/gaps")
+    """Skills of the experts."""
+    episodes: int = 64
+    """Evaluation episodes per policy and skill."""
+    seed: int = 0
+    """Seed of everything."""
+    threads: int | None = None
+    """Threads; default one per usable core."""
+    video: bool = True
+    """Film the student on every skill."""
+
+
+@dataclass(frozen=True)
+class KdList:
+    """List the losses of supervised knowledge distillation."""
+
+    family: str | None = None
+    """Only this family, for example relational."""
+
+
+@dataclass(frozen=True)
+class KdShow:
+    """Show one loss: paper, equation, variants, departures, presets."""
+
+    name: tyro.conf.Positional[str]
+    """Name of the loss, for example crd."""
+
+
+Kd = Annotated[
+    Annotated[KdList, tyro.conf.subcommand("list")] | Annotated[KdShow, tyro.conf.subcommand("show")],
+    tyro.conf.arg(name=""),
+]
+
+
+@dataclass(frozen=True)
+class KdGroup:
+    """Losses of supervised knowledge distillation."""
+
+    command: Kd
+
+
+Command = (
+    Annotated[Demo, tyro.conf.subcommand("demo")]
+    | Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Merge, tyro.conf.subcommand("merge")]
+    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Render, tyro.conf.subcommand("render")]
+    | Annotated[Skills, tyro.conf.subcommand("skills")]
+    | Annotated[KdGroup, tyro.conf.subcommand("kd")]
+)

@@ -1,0 +1,46 @@
+"""Entry point of ``policykd``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import tyro
+from rich.console import Console
+
+from policykd.cli.commands import Command
+from policykd.errors import PolicykdError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: the command line without the program's name; None for the process's own.
+
+    Returns:
+        The exit status: 0, 1 for an interruption, 2 for bad input.
+    """
+    command = tyro.cli(
+        Command,  # type: ignore[arg-type]
+        args=arguments,
+        prog="policykd",
+        description="Train an expert per skill, merge the experts into one student, measure what was kept.",
+        config=(tyro.conf.OmitArgPrefixes,),
+    )
+    console, errors = Console(), Console(stderr=True)
+    try:
+        from policykd.cli.work import run
+
+        run(command, console)
+    except PolicykdError as error:
+        errors.print(f"[bold red]error:[/bold red] {error}", highlight=False, soft_wrap=True)
+        return 2
+    except KeyboardInterrupt:
+        errors.print("interrupted; the same command with --resume continues", highlight=False)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

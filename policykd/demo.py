@@ -1,0 +1,115 @@
+"""The main job from start to end: train experts, merge them, measure, film, and write one page about it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from policykd.agents.policy import Policy
+from policykd.agents.policy_file import LoadedPolicy, load_policy
+from policykd.agents.training import TrainConfig, train_expert
+from policykd.envs.skills import Skill
+from policykd.evaluation import Evaluation, evaluate
+from policykd.merge import MergeConfig, merge_experts, teachers_from
+from policykd.progress import Progress, Silent
+from policykd.report.gallery import draw_gallery
+from policykd.report.page import write_page
+from policykd.report.video import render_video
+from policykd.runs import as_plain
+from policykd.storage import prepare_folder, write_json
+
+EXPERT_STEPS = 1_500_000
+"""Budget of each expert, environment steps; they stop earlier once they reach their target."""
+
+
+@dataclass(frozen=True)
+class DemoOutcome:
+    """What a demo made.
+
+    Attributes:
+        evaluation: experts and student on every skill.
+        page: the results page.
+        seconds: wall time of this session, s.
+    """
+
+    evaluation: Evaluation
+    page: Path
+    seconds: float
+
+
+def run_demo(
+    skills: Sequence[Skill],
+    out: Path,
+    *,
+    episodes: int = 64,
+    seed: int = 0,
+    threads: int | None = None,
+    video: bool = True,
+    progress: Progress = Silent(),
+) -> DemoOutcome:
+    """Train an expert per skill, merge them, evaluate everybody on every skill, film the student, write a page.
+
+    What an earlier, interrupted demo in the same folder finished is not done again.
+
+    Args:
+        skills: one expert is trained for each.
+        out: results folder.
+        episodes: evaluation episodes per policy and skill.
+        seed: seed of everything.
+        threads: threads; None for one per usable core.
+        video: whether to film.
+        progress: who watches.
+
+    Returns:
+        The evaluation, the page and the time that it took.
+
+    Raises:
+        PolicykdError: see the parts.
+    """
+    began = time.perf_counter()
+    prepare_folder(out, megabytes=300)
+    experts = _train_experts(skills, out, seed, threads, progress)
+    named = [(name, loaded) for name, loaded in experts.items()]
+    merge = MergeConfig(seed=seed, threads=threads)
+    merged = merge_experts(teachers_from(named), out / "student", merge, resume=True, progress=progress)
+    policies = {**{n: p.policy for n, p in experts.items()}, "student": load_policy(merged.policy_path).policy}
+    evaluation = evaluate(
+        policies,
+        skills,
+        episodes=episodes,
+        seed=seed,
+        threads=threads,
+        experts={s.id: n for s, n in zip(skills, experts, strict=True)},
+        progress=progress,
+    )
+    evaluation.save(out / "evaluation.json")
+    draw_gallery(skills, out / "terrains.png", seed=seed)
+    if video:
+        _film(policies["student"], skills, out / "videos", seed, progress)
+    seconds = time.perf_counter() - began
+    write_json(out / "demo.json", as_plain({"skills": skills, "episodes": episodes, "seed": seed, "seconds": seconds}))
+    return DemoOutcome(evaluation, write_page(out), seconds)
+
+
+def _train_experts(
+    skills: Sequence[Skill], out: Path, seed: int, threads: int | None, progress: Progress
+) -> dict[str, LoadedPolicy]:
+    """One expert per skill, by the name of its terrain."""
+    experts = {}
+    for skill in skills:
+        config = TrainConfig(steps=EXPERT_STEPS, seed=seed, threads=threads)
+        name = skill.terrain.name
+        result = train_expert([skill], out / "experts" / name, config, resume=True, progress=progress)
+        experts[name] = load_policy(result.policy_path)
+    return experts
+
+
+def _film(student: Policy, skills: Sequence[Skill], folder: Path, seed: int, progress: Progress) -> None:
+    folder.mkdir(exist_ok=True)
+    progress.begin("film the student", len(skills), "clips")
+    for i, skill in enumerate(skills):
+        render_video(student, skill, folder / f"{skill.terrain.name}.mp4", seed=seed)
+        progress.update("film the student", i + 1)
+    progress.end("film the student")

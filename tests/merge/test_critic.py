@@ -1,0 +1,67 @@
+"""Value targets against a literal loop over episodes."""
+
+import numpy as np
+import pytest
+import torch
+
+from policykd.agents.policy import Policy
+from policykd.merge.collect import LabelledRollout
+from policykd.merge.critic import value_targets
+
+STEPS, SIMS, FEATURES = 12, 5, 3
+
+
+@pytest.fixture
+def rollout():
+    g = torch.Generator().manual_seed(1)
+    terminated = torch.rand(STEPS, SIMS, generator=g) < 0.15
+    truncated = (torch.rand(STEPS, SIMS, generator=g) < 0.15) & ~terminated
+    rows = torch.nonzero(truncated.view(-1)).squeeze(1)
+    running = torch.nonzero(~(terminated | truncated)[-1]).squeeze(1) + (STEPS - 1) * SIMS
+    rows = torch.unique(torch.cat([rows, running]))
+    return LabelledRollout(
+        observations=torch.randn(STEPS * SIMS, FEATURES, generator=g),
+        labels=torch.zeros(STEPS * SIMS, 2),
+        rewards=torch.rand(STEPS, SIMS, generator=g),
+        terminated=terminated,
+        truncated=truncated,
+        student_acted=torch.rand(STEPS, SIMS, generator=g) < 0.8,
+        final_rows=rows,
+        final_observations=torch.randn(len(rows), FEATURES, generator=g),
+    )
+
+
+def oracle(policy, rollout, gamma, lam):
+    """Lambda-return by its definition: a weighted sum of n-step returns, state by state."""
+    with torch.no_grad():
+        value = policy.value(rollout.observations).view(STEPS, SIMS).double().numpy()
+        final = dict(zip(rollout.final_rows.tolist(), policy.value(rollout.final_observations).tolist(), strict=True))
+    found = {}
+    for i in range(SIMS):
+        for t in range(STEPS):
+            end = t
+            while not (rollout.terminated[end, i] or rollout.truncated[end, i] or end == STEPS - 1):
+                end += 1
+            if not all(rollout.student_acted[k, i] for k in range(t, end + 1)):
+                continue
+            returns, discounted = [], 0.0
+            for k in range(t, end + 1):
+                discounted += gamma ** (k - t) * (1 - gamma) * float(rollout.rewards[k, i])
+                bootstrap = 0.0 if rollout.terminated[k, i] else final.get(k * SIMS + i)
+                if bootstrap is None:
+                    bootstrap = value[k + 1, i]
+                returns.append(discounted + gamma ** (k - t + 1) * bootstrap)
+            n = len(returns)
+            weights = [(1 - lam) * lam**k for k in range(n - 1)] + [lam ** (n - 1)]
+            found[t * SIMS + i] = float(np.dot(weights, returns))
+    return found
+
+
+@pytest.mark.parametrize("lam", [0.0, 0.7, 1.0])
+def test_equals_the_definition(rollout, lam):
+    policy = Policy({"a": FEATURES}, 2, generator_seed=0)
+    rows, targets = value_targets(policy, rollout, gamma=0.9, gae_lambda=lam)
+    expected = oracle(policy, rollout, 0.9, lam)
+    assert rows.tolist() == sorted(expected)
+    np.testing.assert_allclose(targets.numpy(), [expected[r] for r in rows.tolist()], atol=1e-6)
+    assert 0 < len(rows) < STEPS * SIMS  # both kinds of states occur

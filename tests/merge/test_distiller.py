@@ -1,0 +1,144 @@
+"""The distiller: the student becomes its teachers, and a killed merge goes on as if nothing happened."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from teacher_samples import make_teacher
+
+from policykd.agents.architecture import Architecture
+from policykd.agents.policy import Policy
+from policykd.agents.policy_file import load_policy
+from policykd.envs.batched_env import BatchedEnv
+from policykd.errors import ConfigError, OutputError, UnknownNameError
+from policykd.merge import MergeConfig, merge_experts, teachers_from
+from policykd.merge.collect import collect
+from policykd.merge.config import LOSS_NAMES
+from policykd.merge.critic import value_targets
+from policykd.merge.distiller import _Merge
+from policykd.merge.losses import LOSSES
+
+SMALL = MergeConfig(
+    rounds=3,
+    envs=8,
+    updates=150,
+    minibatch=256,
+    validation_episodes=4,
+    target_retention=2.0,
+    threads=1,
+    architecture=Architecture(hidden=(64, 64), critic_hidden=(32,)),
+)
+
+
+def disagreement(policy, teacher):
+    """Mean squared error to the teacher's actions on states of the teacher that no merge has seen."""
+    env = BatchedEnv([teacher.skill], 16, seed=99, threads=1)
+    rollout = collect(
+        teacher, policy, env, beta=1.0, mixing="episode", noise=0.1, generator=torch.Generator().manual_seed(7)
+    )
+    with torch.no_grad():
+        return float((policy(rollout.observations) - rollout.labels).square().mean())
+
+
+@pytest.mark.parametrize("loss", sorted(LOSSES))
+def test_the_student_becomes_its_teachers(teachers, tmp_path, loss):
+    result = merge_experts(teachers, tmp_path / "student", replace(SMALL, loss=loss))
+    student = load_policy(result.policy_path).policy
+    untrained = Policy(teachers[0].skill.group_sizes, teachers[0].policy.actions, SMALL.architecture, 0)
+    for teacher in teachers:
+        assert disagreement(student, teacher) < 0.4 * disagreement(untrained, teacher)
+
+
+def test_lineage_and_size_of_the_student(teachers, tmp_path):
+    loaded = load_policy(merge_experts(teachers, tmp_path / "student", replace(SMALL, rounds=1)).policy_path)
+    assert loaded.manifest.operation == "merge"
+    assert loaded.manifest.skills == ("biped/flat", "biped/gaps")
+    assert [p.weights_sha256 for p in loaded.manifest.parents] == [t.weights_sha256 for t in teachers]
+    assert loaded.policy.architecture.hidden == (64, 64)
+
+
+def test_teachers_do_not_change(teachers, tmp_path):
+    before = [{k: v.clone() for k, v in t.policy.state_dict().items()} for t in teachers]
+    merge_experts(teachers, tmp_path / "student", replace(SMALL, rounds=1))
+    for teacher, weights in zip(teachers, before, strict=True):
+        assert all(torch.equal(v, weights[k]) for k, v in teacher.policy.state_dict().items())
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("moment", ["_fit", "_save", "_measure"])
+def test_a_killed_merge_equals_an_uninterrupted_one(teachers, tmp_path, monkeypatch, moment):
+    whole = load_policy(merge_experts(teachers, tmp_path / "whole", SMALL).policy_path).policy
+    original = getattr(_Merge, moment)
+
+    def dying(self, *args):
+        if self._round == (2 if moment == "_save" else 1):
+            raise Killed
+        return original(self, *args)
+
+    monkeypatch.setattr(_Merge, moment, dying)
+    with pytest.raises(Killed):
+        merge_experts(teachers, tmp_path / "killed", SMALL)
+    monkeypatch.undo()
+    with pytest.raises(OutputError, match="--resume"):
+        merge_experts(teachers, tmp_path / "killed", SMALL)
+    resumed = load_policy(merge_experts(teachers, tmp_path / "killed", SMALL, resume=True).policy_path).policy
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+def test_a_finished_merge_is_not_run_again(teachers, tmp_path, monkeypatch):
+    first = merge_experts(teachers, tmp_path / "student", replace(SMALL, rounds=1))
+    monkeypatch.setattr(_Merge, "go", lambda self: pytest.fail("ran again"))
+    assert merge_experts(teachers, tmp_path / "student", replace(SMALL, rounds=1), resume=True) == first
+
+
+def test_critic_knows_the_students_returns(tmp_path):
+    """Its error on fresh, whole returns of the student is far below that of the best constant; the actor stays."""
+    teachers = [make_teacher("biped/flat", 1, episode_steps=128)]  # long enough to fall: the returns are known
+    config = replace(SMALL, updates=600)
+    student = load_policy(merge_experts(teachers, tmp_path / "with", config).policy_path).policy
+    without = load_policy(merge_experts(teachers, tmp_path / "without", replace(config, critic=False)).policy_path)
+    for name, value in without.policy.actor.state_dict().items():
+        assert torch.equal(value, student.actor.state_dict()[name])
+    env = BatchedEnv([teachers[0].skill], 64, seed=5, threads=1)
+    rollout = collect(
+        teachers[0], student, env, beta=0.0, mixing="episode", noise=0.1, generator=torch.Generator().manual_seed(1)
+    )
+
+    def unexplained(policy):
+        rows, targets = value_targets(student, rollout, gamma=config.gamma, gae_lambda=1.0)
+        with torch.no_grad():
+            return float((policy.value(rollout.observations[rows]) - targets).square().mean() / targets.var())
+
+    assert unexplained(student) < 0.5 < 1 < unexplained(without.policy)
+
+
+def test_losses_are_those_that_the_configuration_names():
+    assert sorted(LOSSES) == sorted(LOSS_NAMES)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"loss": "mes"}, "did you mean mse"), ({"mixing": "episodes"}, "did you mean episode")],
+)
+def test_unknown_choices_name_the_close_ones(options, message):
+    with pytest.raises(UnknownNameError, match=message):
+        MergeConfig(**options)
+
+
+@pytest.mark.parametrize("options", [{"beta": "exponental:0.5"}, {"noise": -1.0}, {"rounds": 0}, {"gamma": 1.0}])
+def test_out_of_range_is_refused_by_name(options):
+    with pytest.raises(ConfigError, match=next(iter(options))):
+        MergeConfig(**options)
+
+
+def test_two_experts_for_one_skill_are_refused(teachers, tmp_path):
+    path = merge_experts(teachers, tmp_path / "student", replace(SMALL, rounds=1)).policy_path
+    loaded = load_policy(path)
+    with pytest.raises(ConfigError, match="both label biped/flat"):
+        teachers_from([("a", loaded), ("b", loaded)])
+    with pytest.raises(ConfigError, match="no expert"):
+        teachers_from([])

@@ -1,0 +1,70 @@
+"""The package as it is installed: every folder is listed, the root stays light, arrows point one way."""
+
+import ast
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = {"policykd": "policykd", "policykd.envs": "envs", "policykd.agents": "agents"}
+
+
+def folders_on_disk():
+    for package, folder in FOLDERS.items():
+        for path in sorted((ROOT / folder).rglob("__init__.py")):
+            relative = path.parent.relative_to(ROOT / folder)
+            yield ".".join([package, *relative.parts])
+
+
+def modules():
+    for package, folder in FOLDERS.items():
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            yield ".".join([package, *path.relative_to(ROOT / folder).with_suffix("").parts]), path
+
+
+def test_every_folder_is_packaged():
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    assert sorted(listed) == sorted(folders_on_disk())
+
+
+@pytest.mark.parametrize("module", ["policykd", "policykd.cli.main", "policykd.cli.commands", "policykd.kd"])
+def test_light_imports(module):
+    code = f"import sys, {module}; print([m for m in ('torch', 'mujoco', 'stable_baselines3') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+BASE = ("divergences", "schedules", "stats", "errors", "seeding", "storage", "progress", "runs", "threads", "lazy")
+MAY_IMPORT = {
+    "envs": {"envs"},
+    "agents": {"envs", "agents"},
+    "merge": {"envs", "agents", "merge"},
+    "kd": {"kd"},
+    "evaluation": {"envs", "agents", "evaluation"},
+    "report": {"envs", "agents", "evaluation", "report"},
+    **{name: set() for name in BASE},
+}
+
+
+def imported(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("policykd."):
+            yield node.module
+        if isinstance(node, ast.Import):
+            yield from (a.name for a in node.names if a.name.startswith("policykd."))
+
+
+def test_arrows_point_one_way():
+    wrong = []
+    for name, path in modules():
+        room = name.split(".")[1] if "." in name else ""
+        if room not in MAY_IMPORT:
+            continue
+        for other in imported(path):
+            target = other.split(".")[1]
+            if target not in MAY_IMPORT[room] and target not in BASE:
+                wrong.append(f"{name} imports {other}")
+    assert not wrong

@@ -1,0 +1,81 @@
+"""Run folders: refused, resumed, cut back and finished."""
+
+import json
+
+import pytest
+import torch
+
+from policykd.errors import ConfigError, OutputError
+from policykd.runs import RunFolder
+from policykd.storage import prepare_folder, write_bytes, write_json
+
+
+def test_a_folder_with_a_run_needs_resume(tmp_path):
+    RunFolder(tmp_path, {"steps": 1}, resume=False)
+    with pytest.raises(OutputError, match="--resume"):
+        RunFolder(tmp_path, {"steps": 1}, resume=False)
+    RunFolder(tmp_path, {"steps": 1}, resume=True)
+
+
+def test_resume_names_the_field_that_differs(tmp_path):
+    RunFolder(tmp_path, {"train": {"steps": 1, "seed": 0}}, resume=False)
+    with pytest.raises(ConfigError, match=r"train\.steps: 1 there, 2 now"):
+        RunFolder(tmp_path, {"train": {"steps": 2, "seed": 0}}, resume=True)
+
+
+def test_log_is_cut_back_to_the_checkpoint(tmp_path):
+    folder = RunFolder(tmp_path, {}, resume=False)
+    folder.append({"steps": 1})
+    folder.save_checkpoint({"weights": torch.arange(3)})
+    folder.append({"steps": 2})
+    with (tmp_path / "progress.jsonl").open("a") as file:
+        file.write('{"steps": 3')  # killed in the middle of a line
+    state = RunFolder(tmp_path, {}, resume=True).load_checkpoint()
+    assert state["weights"].tolist() == [0, 1, 2]
+    assert folder.log() == [{"steps": 1}]
+
+
+def test_log_without_checkpoint_starts_anew(tmp_path):
+    folder = RunFolder(tmp_path, {}, resume=False)
+    folder.append({"steps": 1})
+    assert folder.load_checkpoint() is None
+    assert folder.log() == []
+
+
+def test_checkpoints_do_not_execute_code(tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "executed"), "w"))
+
+    folder = RunFolder(tmp_path, {}, resume=False)
+    torch.save({"bomb": Bomb()}, tmp_path / "checkpoint.pt")
+    with pytest.raises(OutputError, match=r"checkpoint\.pt"):
+        folder.load_checkpoint()
+    assert not (tmp_path / "executed").exists()
+
+
+def test_truncated_checkpoint_is_refused(tmp_path):
+    folder = RunFolder(tmp_path, {}, resume=False)
+    folder.save_checkpoint({"weights": torch.arange(1000)})
+    file = tmp_path / "checkpoint.pt"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(OutputError, match="cannot be read"):
+        folder.load_checkpoint()
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    file = tmp_path / "a.json"
+    write_json(file, {"value": 1})
+    monkeypatch.setattr("policykd.storage.os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left")))
+    with pytest.raises(OSError, match="No space"):
+        write_json(file, {"value": 2})
+    assert json.loads(file.read_text()) == {"value": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_unwritable_output_is_said_first(tmp_path):
+    write_bytes(tmp_path / "file", b"")
+    with pytest.raises(OutputError, match="choose another --out"):
+        prepare_folder(tmp_path / "file")
+    with pytest.raises(OutputError, match="MB are free"):
+        prepare_folder(tmp_path / "folder", megabytes=1e12)
