@@ -128,7 +128,9 @@ class BatchedEnv:
         check_range("num_envs", num_envs, 1, 1_000_000)
         self.skill, self.skills, self.config = common_contract(skills), tuple(skills), config
         self.num_envs, self.robot = num_envs, self.skill.character
-        self._bank = TrackBank([s.terrain for s in skills], config.tracks, seed, easiest=config.easiest)
+        self._bank = TrackBank(
+            [s.terrain for s in skills], config.tracks, seed, easiest=config.easiest, seconds=self.skill.seconds
+        )
         self._window = _window_width(self.robot)
         boxes = self._bank.most_segments_within(self._window)
         model = build_model(self.robot, boxes)

@@ -17,7 +17,9 @@ BEHIND = 6.0
 START = 1.0
 """Level ground ahead of the start before the terrain begins, m (TerrainRL)."""
 LENGTH = 45.0
-"""Length of the terrain ahead, m: 256 steps at 30 Hz would need 5.2 m/s to reach its end."""
+"""Shortest length of the terrain ahead, m: 256 steps at 30 Hz would need 5.2 m/s to reach its end."""
+TOP_SPEED = 5.2
+"""Speed at which an episode of any length may go without reaching the terrain's end, m/s."""
 
 BASE_THICKNESS = 3.0
 """Thickness of the boxes under level ground, m; thicker than any gap is deep, so that gaps have solid walls."""
@@ -150,6 +152,7 @@ class TrackBank:
         per_terrain: tracks of each terrain.
         seed: seed of the bank; banks of different seeds hold different tracks.
         easiest: each track's difficulty is its terrain's times a uniform draw from [easiest, 1].
+        seconds: longest episode, s; tracks are as long as it may take them at ``TOP_SPEED``, and at least ``LENGTH``.
         device: where the tensors live.
 
     Attributes:
@@ -164,10 +167,12 @@ class TrackBank:
         seed: int,
         *,
         easiest: float = 1.0,
+        seconds: float = 0.0,
         device: torch.device | str = "cpu",
     ) -> None:
         self.terrains, self.per_terrain = tuple(terrains), per_terrain
-        drawn = [self._draw(terrain, per_terrain, seed, easiest) for terrain in self.terrains]
+        length = max(LENGTH, TOP_SPEED * seconds)
+        drawn = [self._draw(terrain, per_terrain, seed, easiest, length) for terrain in self.terrains]
         most = max(t.segments for t in drawn)
         padded = [_padded(t, most) for t in drawn]
         self.tracks = Tracks(
@@ -177,10 +182,10 @@ class TrackBank:
         )
 
     @staticmethod
-    def _draw(terrain: Terrain, count: int, seed: int, easiest: float) -> Tracks:
+    def _draw(terrain: Terrain, count: int, seed: int, easiest: float, length: float) -> Tracks:
         rng = generator(seed, "tracks", terrain.preset, terrain.name)
         difficulty = terrain.difficulty * rng.uniform(easiest, 1.0, (count, 1))
-        profile = terrain.generator.profile(rng, count, LENGTH, difficulty)
+        profile = terrain.generator.profile(rng, count, length, difficulty)
         return _tracks_from(profile)
 
     def most_segments_within(self, width: float) -> int:
