@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from policykd.agents.policy import Policy
@@ -20,8 +20,8 @@ from policykd.report.video import render_video
 from policykd.runs import as_plain
 from policykd.storage import prepare_folder, write_json
 
-EXPERT_STEPS = 1_500_000
-"""Budget of each expert, environment steps; they stop earlier once they reach their target."""
+DEMO_TRAIN = TrainConfig(steps=1_500_000)
+"""Experts of the demo: a budget that keeps it short; they stop earlier once they reach their target."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,8 @@ def run_demo(
     skills: Sequence[Skill],
     out: Path,
     *,
+    train: TrainConfig = DEMO_TRAIN,
+    merge: MergeConfig = MergeConfig(),
     episodes: int = 64,
     seed: int = 0,
     threads: int | None = None,
@@ -56,6 +58,8 @@ def run_demo(
     Args:
         skills: one expert is trained for each.
         out: results folder.
+        train: settings of the experts; ``seed`` and ``threads`` replace its own.
+        merge: settings of the merge, likewise.
         episodes: evaluation episodes per policy and skill.
         seed: seed of everything.
         threads: threads; None for one per usable core.
@@ -70,10 +74,10 @@ def run_demo(
     """
     began = time.perf_counter()
     prepare_folder(out, megabytes=300)
-    experts = _train_experts(skills, out, seed, threads, progress)
-    named = [(name, loaded) for name, loaded in experts.items()]
-    merge = MergeConfig(seed=seed, threads=threads)
-    merged = merge_experts(teachers_from(named), out / "student", merge, resume=True, progress=progress)
+    experts = _train_experts(skills, out, replace(train, seed=seed, threads=threads), progress)
+    merge = replace(merge, seed=seed, threads=threads)
+    teachers = teachers_from(list(experts.items()))
+    merged = merge_experts(teachers, out / "student", merge, resume=True, progress=progress)
     policies = {**{n: p.policy for n, p in experts.items()}, "student": load_policy(merged.policy_path).policy}
     evaluation = evaluate(
         policies,
@@ -94,12 +98,11 @@ def run_demo(
 
 
 def _train_experts(
-    skills: Sequence[Skill], out: Path, seed: int, threads: int | None, progress: Progress
+    skills: Sequence[Skill], out: Path, config: TrainConfig, progress: Progress
 ) -> dict[str, LoadedPolicy]:
     """One expert per skill, by the name of its terrain."""
     experts = {}
     for skill in skills:
-        config = TrainConfig(steps=EXPERT_STEPS, seed=seed, threads=threads)
         name = skill.terrain.name
         result = train_expert([skill], out / "experts" / name, config, resume=True, progress=progress)
         experts[name] = load_policy(result.policy_path)

@@ -28,7 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Train an expert per skill, merge the experts into one student, measure what was kept.",
         config=(tyro.conf.OmitArgPrefixes,),
     )
-    console, errors = Console(), Console(stderr=True)
+    # Tables that go into a file or a pipe keep their width.
+    width = None if sys.stdout.isatty() else 160
+    console, errors = Console(width=width), Console(stderr=True)
     try:
         from policykd.cli.work import run
 

@@ -24,24 +24,35 @@ def with_overrides(config: Config, overrides: Sequence[str]) -> Config:
         UnknownNameError: for a field that is not there, with the close matches.
         ConfigError: for an override without ``=``, a value of the wrong type, or one out of range.
     """
+    changes: dict[str, Any] = {}
     for override in overrides:
         path, equals, text = override.partition("=")
         if not equals:
             raise ConfigError(f"--set {override}: write it as field=value, for example ppo.epochs=5")
-        config = _replaced(config, path.strip().split("."), yaml.safe_load(text), override)
-    return config
+        _place(changes, config, path.strip().split("."), yaml.safe_load(text), override)
+    return _changed(config, changes)
 
 
-def _replaced(config: Any, path: Sequence[str], value: Any, override: str) -> Any:
+def _place(changes: dict[str, Any], config: Any, path: Sequence[str], value: Any, override: str) -> None:
+    """Note one override in the tree of changes."""
+    name, rest = path[0], path[1:]
     names = [f.name for f in dataclasses.fields(config)]
-    if path[0] not in names:
-        raise UnknownNameError(f"field in --set {override}:", path[0], names)
-    old = getattr(config, path[0])
-    if len(path) > 1:
-        if not dataclasses.is_dataclass(old):
-            raise ConfigError(f"--set {override}: '{path[0]}' has no fields of its own")
-        return dataclasses.replace(config, **{path[0]: _replaced(old, path[1:], value, override)})
-    return dataclasses.replace(config, **{path[0]: _converted(old, value, override)})
+    if name not in names:
+        raise UnknownNameError(f"field in --set {override}:", name, names)
+    old = getattr(config, name)
+    if not rest:
+        changes[name] = _converted(old, value, override)
+    elif dataclasses.is_dataclass(old):
+        _place(changes.setdefault(name, {}), old, rest, value, override)
+    else:
+        raise ConfigError(f"--set {override}: '{name}' has no fields of its own")
+
+
+def _changed(config: Any, changes: dict[str, Any]) -> Any:
+    """The configuration with all changes made at once: fields that depend on each other are checked together."""
+    return dataclasses.replace(
+        config, **{k: _changed(getattr(config, k), v) if isinstance(v, dict) else v for k, v in changes.items()}
+    )
 
 
 def _converted(old: Any, value: Any, override: str) -> Any:

@@ -12,12 +12,12 @@ from rich.table import Table
 
 from policykd.agents.policy_file import LoadedPolicy, load_policy
 from policykd.agents.training import TrainConfig, TrainResult, train_expert
-from policykd.cli.commands import Demo, Evaluate, KdGroup, KdList, KdShow, Merge, Render, Skills, Train
+from policykd.cli.commands import Demo, Evaluate, KdGroup, KdShow, Merge, Render, Skills, Train
 from policykd.cli.overrides import with_overrides
 from policykd.cli.progress import Bars
 from policykd.envs.skills import Skill, get_skill, skill_ids
 from policykd.envs.terrains import Terrain
-from policykd.errors import ConfigError, UnknownNameError
+from policykd.errors import ConfigError
 from policykd.evaluation import Evaluation, evaluate, evaluation_table
 from policykd.merge import MergeConfig, merge_experts, teachers_from
 
@@ -96,6 +96,7 @@ def print_trained(skill: Skill, result: TrainResult, config: TrainConfig, consol
         f"{skill.id}: success {result.success:.2f}, reward {result.reward_per_step:.3f} per step, "
         f"{result.steps:,} steps, {result.seconds:.0f} s -> {result.policy_path}",
         highlight=False,
+        soft_wrap=True,
     )
     if not result.reached_target and config.target_success <= 1:
         console.print(f"  the budget ended before validation success reached {config.target_success:g}")
@@ -119,7 +120,7 @@ def _(command: Merge, console: Console) -> None:
     config = with_overrides(config, command.set)
     result = merge_experts(teachers_from(experts), command.out, config, resume=command.resume, progress=Bars(console))
     kept = ", ".join(f"{skill} {value:.3f}" for skill, value in result.retention.items())
-    console.print(f"retention {kept} -> {result.policy_path}", highlight=False)
+    console.print(f"retention {kept} -> {result.policy_path}", highlight=False, soft_wrap=True)
     if not result.reached_target and config.target_retention <= 1.5:
         console.print(f"  the rounds ended before every skill kept {config.target_retention:g}")
 
@@ -143,7 +144,7 @@ def _(command: Evaluate, console: Console) -> None:
     )
     evaluation.save(command.out)
     print_evaluation(evaluation, console)
-    console.print(f"-> {command.out}", highlight=False)
+    console.print(f"-> {command.out}", highlight=False, soft_wrap=True)
 
 
 def print_evaluation(evaluation: Evaluation, console: Console) -> None:
@@ -158,7 +159,7 @@ def _(command: Render, console: Console) -> None:
     policy = load_policy(find_policy(command.policy)).policy
     skill = get_skill(command.skill, tuple(policy.groups))
     render_video(policy, skill, command.out, seed=command.seed, seconds=command.seconds)
-    console.print(f"-> {command.out}", highlight=False)
+    console.print(f"-> {command.out}", highlight=False, soft_wrap=True)
 
 
 @run.register
@@ -177,7 +178,7 @@ def _(command: Skills, console: Console) -> None:
         terrain = [Terrain(s.terrain.name, command.preset, command.difficulty) for s in shown]
         skills = [replace(s, terrain=t) for s, t in zip(shown, terrain, strict=True)]
         draw_gallery(skills, command.gallery, seed=command.seed)
-        console.print(f"-> {command.gallery}", highlight=False)
+        console.print(f"-> {command.gallery}", highlight=False, soft_wrap=True)
 
 
 @run.register
@@ -196,22 +197,19 @@ def _(command: Demo, console: Console) -> None:
         progress=Bars(console),
     )
     print_evaluation(outcome.evaluation, console)
-    console.print(f"{outcome.seconds:.0f} s in all; open {outcome.page}", highlight=False)
+    console.print(f"{outcome.seconds:.0f} s in all; open {outcome.page}", highlight=False, soft_wrap=True)
 
 
 @run.register
 def _(command: KdGroup, console: Console) -> None:
-    from policykd.kd.registry import UnknownMethodError, methods
+    from policykd.kd.registry import methods
 
     chosen = command.command
-    try:
-        if isinstance(chosen, KdList):
-            table = Table("name", "title", "family", "needs", "paper", "year")
-            for method in methods.list(family=chosen.family):  # type: ignore[arg-type]
-                needs = ", ".join(method.needs)
-                table.add_row(method.name, method.title, method.family, needs, method.paper, str(method.year))
-            console.print(table)
-        elif isinstance(chosen, KdShow):
-            console.print(methods.get(chosen.name))
-    except UnknownMethodError as error:
-        raise UnknownNameError("loss", getattr(chosen, "name", ""), list(methods)) from error
+    if isinstance(chosen, KdShow):
+        console.print(methods.get(chosen.name))
+        return
+    table = Table("name", "title", "family", "needs", "paper", "year")
+    for method in methods.list(family=chosen.family):  # type: ignore[arg-type]
+        needs = ", ".join(method.needs)
+        table.add_row(method.name, method.title, method.family, needs, method.paper, str(method.year))
+    console.print(table)

@@ -10,20 +10,13 @@ The records are plain data in ``policykd.kd.catalogue``; torch is loaded by ``bu
 from __future__ import annotations
 
 import builtins
-import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from policykd.errors import UnknownNameError
 from policykd.kd.catalogue import METHODS
 from policykd.kd.catalogue.record import Family, Method, Need, Preset
-
-
-class UnknownMethodError(KeyError):
-    """No method or preset of this name; the message names close ones."""
-
-    def __str__(self) -> str:
-        return str(self.args[0])
 
 
 class Methods(Mapping[str, Method]):
@@ -47,7 +40,7 @@ class Methods(Mapping[str, Method]):
 
     def __getitem__(self, name: str) -> Method:
         if name not in self._records:
-            raise UnknownMethodError(_unknown("method", name, self._records))
+            raise UnknownNameError("method", name, self._records)
         return self._records[name]
 
     def __contains__(self, name: object) -> bool:
@@ -63,7 +56,7 @@ class Methods(Mapping[str, Method]):
         """Return a method, with one of its presets chosen if `preset` is given.
 
         Raises:
-            UnknownMethodError: no such method or preset (unless a `default` is given for the method).
+            UnknownNameError: no such method or preset (unless a `default` is given for the method).
         """
         if default is not None and name not in self:
             fallback: Method = default
@@ -73,14 +66,14 @@ class Methods(Mapping[str, Method]):
             return method
         known = {p.name: p for p in method.presets}
         if preset not in known:
-            raise UnknownMethodError(_unknown(f"preset of {name!r}", preset, known))
+            raise UnknownNameError(f"preset of {name}:", preset, known)
         return replace(method, preset=known[preset])
 
     def list(self, *, needs: Need | None = None, family: Family | None = None) -> builtins.list[Method]:
         """Return the methods that need this signal and belong to this family, in the order of the register.
 
         Raises:
-            UnknownMethodError: no method has such a need or family.
+            UnknownNameError: no method has such a need or family.
         """
         records = builtins.list(self._records.values())
         for what, wanted, known in (
@@ -88,17 +81,10 @@ class Methods(Mapping[str, Method]):
             ("family", family, {m.family for m in records}),
         ):
             if wanted is not None and wanted not in known:
-                raise UnknownMethodError(_unknown(what, wanted, sorted(known)))
+                raise UnknownNameError(what, wanted, known)
         return [m for m in records if (needs is None or needs in m.needs) and family in (None, m.family)]
-
-
-def _unknown(what: str, name: str, known: Iterable[str]) -> str:
-    names = builtins.list(known)
-    close = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(close)}? " if close else ""
-    return f"unknown {what} {name!r}; {hint}known: {', '.join(names) or 'none'}"
 
 
 methods = Methods(METHODS)
 
-__all__ = ["Family", "Method", "Methods", "Need", "Preset", "UnknownMethodError", "methods"]
+__all__ = ["Family", "Method", "Methods", "Need", "Preset", "UnknownNameError", "methods"]

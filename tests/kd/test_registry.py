@@ -7,7 +7,7 @@ import pytest
 
 from policykd.kd import functional as kf
 from policykd.kd import losses
-from policykd.kd.registry import Method, Methods, UnknownMethodError, methods
+from policykd.kd.registry import Method, Methods, UnknownNameError, methods
 
 DIMENSIONS = {
     "crd": {"n_data": 50_000, "student_dim": 4, "teacher_dim": 5, "negatives": 8, "dim": 4},
@@ -62,13 +62,13 @@ def test_list():
 
 
 def test_unknown_names():
-    with pytest.raises(UnknownMethodError, match="unknown method 'fitnets'; did you mean fitnet"):
+    with pytest.raises(UnknownNameError, match="unknown method 'fitnets'; did you mean fitnet"):
         methods.get("fitnets")
-    with pytest.raises(UnknownMethodError, match="unknown preset of 'crd' 'repdistill'; did you mean repdistiller"):
+    with pytest.raises(UnknownNameError, match="unknown preset of crd: 'repdistill'; did you mean repdistiller"):
         methods.get("crd", preset="repdistill")
-    with pytest.raises(UnknownMethodError, match="unknown family 'relations'; did you mean relational"):
+    with pytest.raises(UnknownNameError, match="unknown family 'relations'; did you mean relational"):
         methods.list(family="relations")
-    with pytest.raises(UnknownMethodError, match="unknown need 'label'"):
+    with pytest.raises(UnknownNameError, match="unknown need 'label'"):
         methods.list(needs="label")
 
 

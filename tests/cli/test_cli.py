@@ -1,0 +1,132 @@
+"""The command line: the whole chain in small, and what it says to bad input."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from policykd.agents.training import TrainConfig
+from policykd.cli.main import main
+from policykd.cli.overrides import with_overrides
+from policykd.errors import ConfigError, UnknownNameError
+from policykd.merge import MergeConfig
+
+TINY_TRAIN = ["--steps", "1024", "--threads", "1", "--set", "ppo.envs=16", "ppo.rollout_steps=32", "ppo.minibatch=128",
+              "ppo.epochs=1", "segment_steps=512", "validation_episodes=2"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory):
+    """Two experts and their student, made on the command line with next to no training."""
+    folder = tmp_path_factory.mktemp("chain")
+    train = ["train", "biped/flat", "biped/gaps", "--out", str(folder / "experts"), *TINY_TRAIN]
+    experts = [str(folder / "experts" / name) for name in ("flat", "gaps")]
+    merge = ["merge", *experts, "--out", str(folder / "student"), "--rounds", "1", "--hidden", "16", "16", "--threads",
+             "1", "--set", "envs=2", "updates=5", "validation_episodes=2"]  # fmt: skip
+    assert main(train) == 0
+    assert main(merge) == 0
+    return folder, train, merge
+
+
+def test_chain_evaluates_with_retention(chain, capsys):
+    folder, _, _ = chain
+    paths = [str(folder / p) for p in ("student", "experts/flat", "experts/gaps")]
+    out = folder / "evaluation.json"
+    assert main(["evaluate", *paths, "--episodes", "3", "--threads", "1", "--out", str(out)]) == 0
+    stored = json.loads(out.read_text())
+    assert stored["experts"] == {"biped/flat": "flat", "biped/gaps": "gaps"}
+    printed = capsys.readouterr().out
+    assert "student" in printed
+    assert "biped/gaps" in printed
+
+
+def test_student_has_the_size_that_was_asked_for(chain):
+    manifest = json.loads((chain[0] / "student" / "policy" / "manifest.json").read_text())
+    assert manifest["architecture"]["hidden"] == [16, 16]
+
+
+def test_finished_work_needs_resume_and_is_not_done_again(chain, capsys):
+    _, train, merge = chain
+    for command in (train, merge):
+        assert main(command) == 2
+        assert "--resume" in capsys.readouterr().err
+        assert main([*command[:1], "--resume", *command[1:]]) == 0
+
+
+def test_skills_lists_every_terrain(capsys):
+    assert main(["skills"]) == 0
+    printed = capsys.readouterr().out
+    for name in ("flat", "incline", "steps", "slopes", "gaps", "walls", "mixed"):
+        assert f"biped/{name}" in printed
+
+
+def test_kd_list_and_show(capsys):
+    assert main(["kd", "list", "--family", "relational"]) == 0
+    assert "rkd" in capsys.readouterr().out
+    assert main(["kd", "show", "crd"]) == 0
+    assert "Contrastive" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "biped/stepps"], "did you mean biped/steps"),
+        (["train", "biped/steps:papr"], "did you mean paper"),
+        (["train", "biped/steps@2"], "difficulty is 2.0; it must lie in [0.0, 1.0]"),
+        (["train", "biped/flat", "--groups", "terain"], "did you mean terrain"),
+        (["train", "biped/flat", "--set", "ppo.epoch=3"], "did you mean epochs"),
+        (["train", "biped/flat", "--set", "steps"], "write it as field=value"),
+        (["train"], "name a skill"),
+        (["merge", "nowhere"], "nowhere"),
+        (["evaluate", "nowhere"], "nowhere"),
+        (["train", "biped/flat", "--out", "/proc/nowhere"], "cannot write"),
+        (["kd", "show", "cdr"], "did you mean"),
+        (["kd", "list", "--family", "relation"], "relational"),
+    ],
+)
+def test_bad_input_is_named_with_the_way_out(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    error = " ".join(capsys.readouterr().err.split())
+    assert error.startswith("error:")
+    assert message in error
+    assert "Traceback" not in error
+
+
+def test_blind_policy_cannot_be_merged_into_what_it_does_not_see(chain, capsys):
+    """A skill that lacks a group which the policy reads: the message names the group."""
+    folder = chain[0]
+    arguments = ["render", str(folder / "student"), "--skill", "bipedd/flat", "--out", str(folder / "x.mp4")]
+    assert main(arguments) == 2
+    assert "did you mean biped/flat" in " ".join(capsys.readouterr().err.split())
+
+
+def test_help_loads_no_simulation():
+    code = (
+        "import sys\nfrom policykd.cli.main import main\n"
+        "try:\n    main(['train', '--help'])\nexcept SystemExit: pass\n"
+        "print([m for m in ('torch', 'mujoco') if m in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+    assert "environment steps" in done.stdout
+
+
+def test_overrides_reach_nested_fields_in_their_types():
+    config = with_overrides(TrainConfig(), ["ppo.learning_rate=1e-4", "architecture.hidden=[8, 8]", "threads=2"])
+    assert config.ppo.learning_rate == 1e-4
+    assert config.architecture.hidden == (8, 8)
+    assert config.threads == 2
+    assert with_overrides(MergeConfig(), ["critic=false"]).critic is False
+
+
+@pytest.mark.parametrize("override", ["ppo=3", "ppo.epochs=many", "seed.x=1", "ppo.epochs=0"])
+def test_overrides_of_the_wrong_kind_are_refused(override):
+    with pytest.raises(ConfigError):
+        with_overrides(TrainConfig(), [override])
+
+
+def test_unknown_override_names_close_fields():
+    with pytest.raises(UnknownNameError, match="did you mean updates"):
+        with_overrides(MergeConfig(), ["update=3"])
