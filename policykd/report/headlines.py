@@ -1,0 +1,98 @@
+"""The few figures and the one sentence that stand at the top of a page, all derived from the run's files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from policykd.report.run_files import ResultsFolder, RunFiles
+from policykd.stats import Interval
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A figure with what it means.
+
+    Attributes:
+        value: the figure.
+        label: what it is.
+        detail: where, and how certain.
+    """
+
+    value: str
+    label: str
+    detail: str = ""
+
+
+def headlines(results: ResultsFolder) -> list[Tile]:
+    """Retention and success of the student on its worst skill, size, cost; as far as the run knows them."""
+    tiles = []
+    for name in results.students[:1]:
+        kept = _worst(results, name, "retention")
+        if kept is not None:
+            skill, interval = kept
+            tiles.append(Tile(_percent(interval.estimate), "of the expert's reward kept", _where(skill, interval)))
+        success = _worst(results, name, "success")
+        if success is not None:
+            skill, interval = success
+            tiles.append(Tile(_percent(interval.estimate), "success of the student", _where(skill, interval)))
+    student = next((run for run in results.runs if run.manifest.parents), None)
+    if student is not None:
+        tiles.append(_size(results, student))
+    steps, seconds = sum(run.steps for run in results.runs), sum(run.seconds for run in results.runs)
+    if steps:
+        tiles.append(Tile(f"{steps / 1e6:.2f} M", "environment steps", "training and merging together"))
+    if seconds:
+        tiles.append(Tile(_duration(seconds), "of wall time", "training and merging, one after the other"))
+    return tiles
+
+
+def verdict(results: ResultsFolder) -> str:
+    """What the evaluation shows, in two sentences; empty without experts or a student."""
+    evaluation = results.evaluation
+    student = results.students[0] if results.students else None
+    kept = _worst(results, student, "retention") if student else None
+    if student is None or kept is None:
+        return ""
+    sentence = (
+        f"{student[:1].upper()}{student[1:]} keeps at least {_percent(kept[1].estimate)} of the reward of each expert, "
+        f"measured on {evaluation.episodes} tracks per skill that training never saw."
+    )
+    away = [
+        min(evaluation.summaries[name, s].success.estimate for s in evaluation.skills if s != own)
+        for own, name in evaluation.experts.items()
+        if len(evaluation.skills) > 1
+    ]
+    if away:
+        sentence += f" Every expert falls to a success of {_percent(max(away))} or less on at least one other skill."
+    return sentence
+
+
+def _worst(results: ResultsFolder, policy: str, field: str) -> tuple[str, Interval] | None:
+    """Skill and interval of a policy's lowest figure."""
+    evaluation = results.evaluation
+    found = [(skill, getattr(evaluation.summaries[policy, skill], field)) for skill in evaluation.skills]
+    known = [(skill, interval) for skill, interval in found if interval is not None]
+    return min(known, key=lambda pair: pair[1].estimate) if known else None
+
+
+def _size(results: ResultsFolder, student: RunFiles) -> Tile:
+    hashes = {parent.weights_sha256 for parent in student.manifest.parents}
+    parents = [run.manifest.parameters for run in results.runs if run.manifest.weights_sha256 in hashes]
+    detail = f"{student.manifest.parameters:,} parameters"
+    if parents:
+        detail += f"; experts {sum(parents):,} together"
+    count = len(student.manifest.parents)
+    return Tile(f"{count} \N{RIGHTWARDS ARROW} 1", "experts merged into one student", detail)
+
+
+def _where(skill: str, interval: Interval) -> str:
+    low, high = (_percent(x) for x in (interval.low, interval.high))
+    return f"on the worst skill, {skill}; 95 % interval {low} to {high}"
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f}\N{NARROW NO-BREAK SPACE}%"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.1f} min" if seconds >= 90 else f"{seconds:.0f} s"

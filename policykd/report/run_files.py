@@ -1,0 +1,105 @@
+"""What a run left in its folder, read for the page: evaluation, manifests, logs, configurations, pictures, clips."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from policykd.agents.policy_file import Manifest, read_manifest
+from policykd.evaluation import Evaluation
+from policykd.report.plots import read_log
+from policykd.storage import read_json
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """One training or merging run inside a results folder.
+
+    Attributes:
+        name: path inside the results folder, for example ``experts/flat``.
+        manifest: manifest of the policy that it made.
+        log: rows of ``progress.jsonl``.
+        config: ``config.json``, empty if there is none.
+        result: ``result.json``, empty if there is none.
+    """
+
+    name: str
+    manifest: Manifest
+    log: list[dict[str, Any]]
+    config: dict[str, Any]
+    result: dict[str, Any]
+
+    @property
+    def steps(self) -> int:
+        """Environment steps that it used; 0 if nobody wrote them down."""
+        return int(self.result.get("steps") or self.result.get("states") or 0)
+
+    @property
+    def seconds(self) -> float:
+        """Wall time that it took, s; 0 if nobody wrote it down."""
+        return float(self.result.get("seconds") or 0.0)
+
+
+@dataclass(frozen=True)
+class ResultsFolder:
+    """A results folder.
+
+    Attributes:
+        path: the folder.
+        evaluation: ``evaluation.json``.
+        runs: the runs inside, experts before what was made from them.
+        demo: ``demo.json``, empty if there is none.
+    """
+
+    path: Path
+    evaluation: Evaluation
+    runs: tuple[RunFiles, ...]
+    demo: dict[str, Any]
+
+    @classmethod
+    def read(cls, path: Path) -> ResultsFolder:
+        """Read a results folder.
+
+        Raises:
+            OutputError: if it holds no evaluation, or a file in it is garbled.
+            PolicyFileError: for a policy that cannot be read.
+        """
+        manifests = sorted([*path.glob("*/policy/manifest.json"), *path.glob("*/*/policy/manifest.json")])
+        runs = [_read_run(path, manifest.parent.parent) for manifest in manifests]
+        evaluation = Evaluation.load(path / "evaluation.json")
+        place = {skill: i for i, skill in enumerate(evaluation.skills)}
+        runs.sort(key=lambda run: (len(run.manifest.parents), place.get(run.manifest.skills[0], len(place)), run.name))
+        return cls(path, evaluation, tuple(runs), _optional(path / "demo.json"))
+
+    @cached_property
+    def students(self) -> list[str]:
+        """Names of the evaluated policies that are nobody's expert; empty without experts."""
+        experts = set(self.evaluation.experts.values())
+        return [name for name in self.evaluation.policies if experts and name not in experts]
+
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """Names of the runs by the hash of their weights."""
+        return {run.manifest.weights_sha256: run.name for run in self.runs}
+
+    def files(self, suffix: str) -> list[Path]:
+        """Files with a suffix, in the folder and one level below; those named after a skill first, in that order."""
+        place = {skill.partition("/")[2]: i for i, skill in enumerate(self.evaluation.skills)}
+        found = [*self.path.glob(f"*{suffix}"), *self.path.glob(f"*/*{suffix}")]
+        return sorted(found, key=lambda file: (place.get(file.stem, len(place)), file))
+
+
+def _read_run(root: Path, folder: Path) -> RunFiles:
+    return RunFiles(
+        name=folder.relative_to(root).as_posix(),
+        manifest=read_manifest(folder / "policy"),
+        log=read_log(folder / "progress.jsonl"),
+        config=_optional(folder / "config.json"),
+        result=_optional(folder / "result.json"),
+    )
+
+
+def _optional(path: Path) -> dict[str, Any]:
+    return read_json(path) if path.exists() else {}
