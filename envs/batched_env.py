@@ -32,21 +32,20 @@ class EnvConfig:
     Attributes:
         tracks: tracks drawn per terrain; each episode walks on one of them.
         ordered: give simulation i track i in every episode (for evaluation) in place of a random one.
-        easiest: difficulties of the tracks, as fractions of their terrain's, are uniform between this and 1. Training
-            with 0 lets a policy learn on easy tracks what hard ones need.
+        graded: spread the difficulties of a terrain's tracks evenly from 0 to its own; ``BatchedEnv.level`` then says
+            which of them episodes walk on. For a curriculum in training.
         joint_noise: half width of the uniform noise on the standing pose's joint angles, rad.
         speed_noise: the initial forward velocity is uniform between 0 and this, m/s.
     """
 
     tracks: int = 1024
     ordered: bool = False
-    easiest: float = 1.0
+    graded: bool = False
     joint_noise: float = 0.05
     speed_noise: float = 1.0
 
     def __post_init__(self) -> None:
         check_range("tracks", self.tracks, 1, 1_000_000)
-        check_range("easiest", self.easiest, 0.0, 1.0)
         check_range("joint_noise", self.joint_noise, 0.0, 1.0, "rad")
         check_range("speed_noise", self.speed_noise, 0.0, 10.0, "m/s")
 
@@ -109,6 +108,8 @@ class BatchedEnv:
     Attributes:
         skill_index: (num_envs,) index into ``skills`` of each simulation.
         failures: number of simulations reset so far because MuJoCo failed.
+        level: on graded tracks, difficulty of the hardest track that new episodes get, in [0, 1] of the terrain's own;
+            the easiest is half as hard.
 
     Raises:
         ContractError: if the skills cannot share an environment.
@@ -129,7 +130,7 @@ class BatchedEnv:
         self.skill, self.skills, self.config = common_contract(skills), tuple(skills), config
         self.num_envs, self.robot = num_envs, self.skill.character
         self._bank = TrackBank(
-            [s.terrain for s in skills], config.tracks, seed, easiest=config.easiest, seconds=self.skill.seconds
+            [s.terrain for s in skills], config.tracks, seed, graded=config.graded, seconds=self.skill.seconds
         )
         self._window = _window_width(self.robot)
         boxes = self._bank.most_segments_within(self._window)
@@ -163,7 +164,7 @@ class BatchedEnv:
         self._scale = torch.tensor([link.action_scale for link in joints], **like)
         self._low = torch.tensor([link.limits[0] for link in joints], **like)
         self._high = torch.tensor([link.limits[1] for link in joints], **like)
-        self.failures = 0
+        self.failures, self.level = 0, 1.0
 
     def seed(self, seed: int) -> None:
         """Restart the stream of random resets."""
@@ -244,7 +245,9 @@ class BatchedEnv:
         """Begin new episodes in the simulations ``ids`` (m,); :meth:`_follow` must put their ground in place."""
         like = {"dtype": torch.float64, "device": self.device, "generator": self._generator}
         count, joints = self.config.tracks, self.num_actions
-        pick = torch.randint(count, (len(ids),), generator=self._generator, device=self.device)
+        hardest = max(1, round(self.level * count)) if self.config.graded else count
+        easiest = hardest // 2 if self.config.graded else 0
+        pick = torch.randint(easiest, hardest, (len(ids),), generator=self._generator, device=self.device)
         track = (ids // len(self.skills)) % count if self.config.ordered else pick
         self._tracks.assign(ids, self._bank.tracks, self.skill_index[ids] * count + track)
         draw = torch.rand(len(ids), joints + 2, **like)

@@ -37,9 +37,9 @@ class Walk:
     speed_width: float = 1.0
     upright_width: float = 0.5
     effort_width: float = 0.5
-    speed_weight: float = 0.6
-    upright_weight: float = 0.2
-    effort_weight: float = 0.2
+    speed_weight: float = 0.8
+    upright_weight: float = 0.1
+    effort_weight: float = 0.1
 
     def __post_init__(self) -> None:
         total = self.speed_weight + self.upright_weight + self.effort_weight

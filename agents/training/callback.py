@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import numpy as np
 import torch
 from stable_baselines3.common.buffers import RolloutBuffer
@@ -9,25 +11,32 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from policykd.agents.policy import Policy
 from policykd.agents.training.learners import LinearRate
+from policykd.envs.batched_env import BatchedEnv
 from policykd.progress import Progress
+
+FIRST_LEVEL = 0.1
+"""Difficulty at which a curriculum begins, as a share of the skill's own."""
+_LEVEL_STEP = 0.04
+_RAISE_ABOVE = 0.5  # share of successes among the last 100 training episodes
 
 
 class TrainingCallback(BaseCallback):
-    """Updates the normaliser between rollouts, the step size, and the progress.
+    """Updates the normaliser between rollouts, the step size, the curriculum's level, and the progress.
 
     The normaliser changes only between an update and the next rollout: within them, the old and the new
     log-probability of an action must see the same features.
 
     Args:
         policy: the policy in training.
+        env: what it trains on.
         rate: the step size schedule.
         progress: who watches.
         name: name of the work.
     """
 
-    def __init__(self, policy: Policy, rate: LinearRate, progress: Progress, name: str) -> None:
+    def __init__(self, policy: Policy, env: BatchedEnv, rate: LinearRate, progress: Progress, name: str) -> None:
         super().__init__()
-        self._policy, self._rate, self._progress, self._name = policy, rate, progress, name
+        self._policy, self._env, self._rate, self._progress, self._name = policy, env, rate, progress, name
         self._filled = False
 
     def _on_step(self) -> bool:
@@ -42,6 +51,9 @@ class TrainingCallback(BaseCallback):
         self._filled = True
 
     def _on_rollout_end(self) -> None:
+        recent = self.model.ep_success_buffer or deque(maxlen=1)
+        if self._env.config.graded and len(recent) == recent.maxlen and np.mean(list(recent)) > _RAISE_ABOVE:
+            self._env.level = min(1.0, self._env.level + _LEVEL_STEP)
         self._progress.update(self._name, self.num_timesteps, **self.figures())
 
     def figures(self) -> dict[str, float]:

@@ -105,8 +105,8 @@ class TrainConfig:
             ``patience`` validations in a row; above 1 never.
         target_reward: reward per step that those validations must reach, too.
         patience: validations in a row that must reach the targets.
-        easiest: training tracks have difficulties between this fraction of the skill's and all of it, uniformly;
-            validation is always at the skill's own.
+        curriculum: begin on easy tracks and raise their difficulty with the training success; validation is always at
+            the skill's own difficulty.
         segment_steps: environment steps between two validations and checkpoints. Every segment begins with fresh
             episodes and its own random stream, so that a resumed run equals an uninterrupted one.
         validation_episodes: episodes of a validation, on tracks that training never sees.
@@ -126,7 +126,7 @@ class TrainConfig:
     target_success: float = 0.98
     target_reward: float = 0.0
     patience: int = 2
-    easiest: float = 0.0
+    curriculum: bool = True
     segment_steps: int = 98_304
     validation_episodes: int = 64
     threads: int | None = None
@@ -140,7 +140,6 @@ class TrainConfig:
         check_range("steps", self.steps, 1, 10**12)
         check_range("seed", self.seed, 0, 2**63 - 1)
         check_range("target_success", self.target_success, 0.0, 2.0)
-        check_range("easiest", self.easiest, 0.0, 1.0)
         check_range("patience", self.patience, 1, 1000)
         check_range("segment_steps", self.segment_steps, 1, 10**9)
         check_range("validation_episodes", self.validation_episodes, 1, 100_000)

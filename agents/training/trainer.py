@@ -16,7 +16,7 @@ from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
 from policykd.agents.policy import Policy, check_groups
 from policykd.agents.policy_file import LoadedPolicy, save_policy
 from policykd.agents.rollout import run_episodes
-from policykd.agents.training.callback import TrainingCallback
+from policykd.agents.training.callback import FIRST_LEVEL, TrainingCallback
 from policykd.agents.training.config import TrainConfig
 from policykd.agents.training.learners import LinearRate, make_learner
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
@@ -110,7 +110,7 @@ class _Run:
             skills,
             config.envs,
             seed=integer_seed(config.seed, "training"),
-            config=EnvConfig(easiest=config.easiest),
+            config=EnvConfig(graded=config.curriculum),
             threads=config.threads,
         )
         self._validation = BatchedEnv(
@@ -120,6 +120,7 @@ class _Run:
             config=EnvConfig(tracks=config.validation_episodes, ordered=True),
             threads=config.threads,
         )
+        self._env.level = FIRST_LEVEL if config.curriculum else 1.0
         self._policy = self._first_policy()
         self._rate = LinearRate(config)
         self._vec = Sb3VecEnv(self._env, reward_scale=1 - config.gamma, stagger=True)
@@ -135,7 +136,7 @@ class _Run:
         while not self._over:
             began = time.perf_counter()
             training = self._learn_segment()
-            row = {"steps": self._steps, **training, **self._validate()}
+            row = {"steps": self._steps, "level": self._env.level, **training, **self._validate()}
             self._seconds += time.perf_counter() - began
             self._folder.append({**row, "seconds": self._seconds})
             self._save()
@@ -159,10 +160,11 @@ class _Run:
         self._env.seed(seed)
         if self._policy.normaliser.count == 0:
             self._warm_up_normaliser()
-        self._learner._last_obs = None  # learn() then begins with fresh episodes
+        # learn() then begins with fresh episodes and without statistics of earlier ones
+        self._learner._last_obs = self._learner.ep_info_buffer = None
         self._rate.steps = self._steps
         steps = min(self._config.segment_steps, self._config.steps - self._steps)
-        callback = TrainingCallback(self._policy, self._rate, self._progress, self._name)
+        callback = TrainingCallback(self._policy, self._env, self._rate, self._progress, self._name)
         self._learner.learn(steps, callback, reset_num_timesteps=False)
         self._steps, self._segment = self._learner.num_timesteps, self._segment + 1
         return callback.figures()
@@ -198,6 +200,7 @@ class _Run:
                 "streak": self._streak,
                 "seconds": self._seconds,
                 "failures": self._env.failures,
+                "level": self._env.level,
             }
         )
 
@@ -210,6 +213,7 @@ class _Run:
         self._best, self._steps, self._segment = state["best"], state["steps"], state["segment"]
         self._streak, self._seconds = state["streak"], state["seconds"]
         self._learner.num_timesteps, self._env.failures = self._steps, state["failures"]
+        self._env.level = state["level"]
 
     def _finish(self) -> None:
         assert self._best is not None

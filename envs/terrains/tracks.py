@@ -151,7 +151,7 @@ class TrackBank:
         terrains: the terrains; equal ones share their tracks.
         per_terrain: tracks of each terrain.
         seed: seed of the bank; banks of different seeds hold different tracks.
-        easiest: each track's difficulty is its terrain's times a uniform draw from [easiest, 1].
+        graded: let the difficulties of a terrain's tracks rise evenly from 0 to the terrain's own, in their order.
         seconds: longest episode, s; tracks are as long as it may take them at ``TOP_SPEED``, and at least ``LENGTH``.
         device: where the tensors live.
 
@@ -166,13 +166,13 @@ class TrackBank:
         per_terrain: int,
         seed: int,
         *,
-        easiest: float = 1.0,
+        graded: bool = False,
         seconds: float = 0.0,
         device: torch.device | str = "cpu",
     ) -> None:
         self.terrains, self.per_terrain = tuple(terrains), per_terrain
         length = max(LENGTH, TOP_SPEED * seconds)
-        drawn = [self._draw(terrain, per_terrain, seed, easiest, length) for terrain in self.terrains]
+        drawn = [self._draw(terrain, per_terrain, seed, graded, length) for terrain in self.terrains]
         most = max(t.segments for t in drawn)
         padded = [_padded(t, most) for t in drawn]
         self.tracks = Tracks(
@@ -182,10 +182,10 @@ class TrackBank:
         )
 
     @staticmethod
-    def _draw(terrain: Terrain, count: int, seed: int, easiest: float, length: float) -> Tracks:
+    def _draw(terrain: Terrain, count: int, seed: int, graded: bool, length: float) -> Tracks:
         rng = generator(seed, "tracks", terrain.preset, terrain.name)
-        difficulty = terrain.difficulty * rng.uniform(easiest, 1.0, (count, 1))
-        profile = terrain.generator.profile(rng, count, length, difficulty)
+        share = np.linspace(1 / count, 1.0, count)[:, None] if graded else np.ones((count, 1))
+        profile = terrain.generator.profile(rng, count, length, terrain.difficulty * share)
         return _tracks_from(profile)
 
     def most_segments_within(self, width: float) -> int:

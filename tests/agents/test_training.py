@@ -1,0 +1,139 @@
+"""Expert training: it learns, stops, resumes as if nothing had happened, and refuses what does not fit."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from policykd.agents.architecture import Architecture
+from policykd.agents.policy import Policy
+from policykd.agents.policy_file import load_policy
+from policykd.agents.rollout import run_episodes
+from policykd.agents.training import PpoConfig, SacConfig, TrainConfig, train_expert
+from policykd.agents.training.trainer import _Run
+from policykd.envs.batched_env import BatchedEnv, EnvConfig
+from policykd.envs.skills import get_skill
+from policykd.errors import ConfigError, ContractError, OutputError, UnknownNameError
+
+FLAT = get_skill("biped/flat", ("proprio",))
+SMALL = TrainConfig(
+    steps=6144,
+    segment_steps=2048,
+    validation_episodes=4,
+    threads=1,
+    architecture=Architecture(hidden=(32,), critic_hidden=(32,)),
+    ppo=PpoConfig(envs=32, rollout_steps=16, minibatch=256, epochs=2),
+)
+
+
+def reward(policy, episodes=64):
+    """Mean reward per step on tracks and starts that no training has seen, and its standard error."""
+    env = BatchedEnv([FLAT], episodes, seed=77, config=EnvConfig(tracks=episodes, ordered=True), threads=1)
+    env.seed(78)
+    rewards = run_episodes(policy, env).reward_per_step
+    return float(rewards.mean()), float(rewards.std() / episodes**0.5)
+
+
+def test_ppo_learns_to_stay_up(tmp_path):
+    """After 120 k steps an expert earns more than an untrained policy by many standard errors."""
+    config = TrainConfig(steps=122_880, segment_steps=61_440, threads=1, seed=3)
+    result = train_expert([FLAT], tmp_path, config)
+    trained, trained_error = reward(load_policy(result.policy_path).policy)
+    untrained, untrained_error = reward(Policy(FLAT.group_sizes, 11, config.architecture, 0))
+    assert trained - untrained > 0.1
+    assert trained - untrained > 8 * (trained_error**2 + untrained_error**2) ** 0.5
+
+
+def test_sac_trains_the_policy_inside(tmp_path):
+    """The actor in the policy file is the one that SAC trained: bounded, moved, and it acts in the simulation."""
+    config = TrainConfig(
+        algorithm="sac",
+        steps=1600,
+        segment_steps=800,
+        validation_episodes=4,
+        threads=1,
+        architecture=Architecture(hidden=(32, 32), critic_hidden=(32, 32), squash=True),
+        sac=SacConfig(envs=16, warmup_steps=160, minibatch=64, gradient_steps=4),
+    )
+    result = train_expert([FLAT], tmp_path, config)
+    policy = load_policy(result.policy_path).policy
+    first = Policy(FLAT.group_sizes, 11, config.architecture, 0)
+    assert policy(torch.randn(100, policy.observation_size) * 100).abs().max() <= 1
+    assert not torch.allclose(policy.actor[0].weight.std(), first.actor[0].weight.std(), rtol=1e-4)
+    assert policy.normaliser.count > 0
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("moment", ["_learn_segment", "_validate", "_save"])
+def test_a_killed_run_equals_an_uninterrupted_one(tmp_path, monkeypatch, moment):
+    whole = train_expert([FLAT], tmp_path / "whole", SMALL)
+    original = getattr(_Run, moment)
+
+    def dying(self):
+        if self._segment == 2:
+            raise Killed
+        return original(self)
+
+    monkeypatch.setattr(_Run, moment, dying)
+    with pytest.raises(Killed):
+        train_expert([FLAT], tmp_path / "killed", SMALL)
+    monkeypatch.undo()
+    resumed = train_expert([FLAT], tmp_path / "killed", SMALL, resume=True)
+    a, b = (load_policy(r.policy_path).policy.state_dict() for r in (whole, resumed))
+    for name, value in a.items():
+        assert torch.equal(value, b[name]), name
+    assert (resumed.steps, resumed.success) == (whole.steps, whole.success)
+
+
+def test_a_finished_run_is_not_run_again(tmp_path, monkeypatch):
+    first = train_expert([FLAT], tmp_path, replace(SMALL, steps=2048))
+    monkeypatch.setattr(_Run, "go", lambda self: pytest.fail("ran again"))
+    assert train_expert([FLAT], tmp_path, replace(SMALL, steps=2048), resume=True) == first
+    with pytest.raises(OutputError, match="--resume"):
+        train_expert([FLAT], tmp_path, replace(SMALL, steps=2048))
+
+
+def test_targets_stop_early(tmp_path):
+    easy = replace(SMALL, target_success=0.0, patience=2)
+    result = train_expert([FLAT], tmp_path / "easy", easy)
+    assert result.reached_target
+    assert result.steps == 2 * SMALL.segment_steps
+    assert not train_expert([FLAT], tmp_path / "hard", replace(SMALL, target_success=2.0)).reached_target
+
+
+def test_initial_policy_is_continued_and_recorded(tmp_path):
+    first = load_policy(train_expert([FLAT], tmp_path / "first", replace(SMALL, steps=2048)).policy_path)
+    still = replace(SMALL, steps=512, segment_steps=512, ppo=replace(SMALL.ppo, learning_rate=1e-8))
+    second = load_policy(train_expert([FLAT], tmp_path / "second", still, init=first).policy_path)
+    torch.testing.assert_close(second.policy.actor[0].weight, first.policy.actor[0].weight, atol=1e-5, rtol=0)
+    assert second.manifest.parents[0].weights_sha256 == first.manifest.weights_sha256
+
+
+def test_initial_policy_of_other_groups_is_refused(tmp_path):
+    first = load_policy(train_expert([FLAT], tmp_path / "first", replace(SMALL, steps=2048)).policy_path)
+    with pytest.raises(ContractError, match="proprio"):
+        train_expert([get_skill("biped/flat")], tmp_path / "second", SMALL, init=first)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: TrainConfig(steps=0), "steps"),
+        (lambda: TrainConfig(patience=0), "patience"),
+        (lambda: PpoConfig(minibatch=1000), "must divide"),
+        (lambda: PpoConfig(gamma=1.0), "gamma"),
+        (lambda: SacConfig(tau=0.0), "tau"),
+        (lambda: Architecture(hidden=(0,)), "hidden"),
+    ],
+)
+def test_out_of_range_is_refused_by_name(make, message):
+    with pytest.raises(ConfigError, match=message):
+        make()
+
+
+def test_unknown_algorithm_names_the_close_one():
+    with pytest.raises(UnknownNameError, match="did you mean ppo"):
+        TrainConfig(algorithm="pppo")
