@@ -10,7 +10,7 @@ from policykd.report.run_files import ResultsFolder, RunFiles
 
 def reproduction(results: ResultsFolder) -> list[str]:
     """Commands in the order in which they are run; settings that they do not name are the defaults."""
-    commands = [_demo(results)] if results.demo else []
+    commands = [_demo(results), "# or step by step:"] if results.demo else []
     commands += [command for run in results.runs for command in _make(results, run)]
     if results.runs:
         names = [run.name for run in results.runs]

@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
@@ -19,7 +20,7 @@ COLOURS = ("#2a78d6", "#eb6834", "#1a9e6e", "#8a63d2", "#c98500", "#d6336c", "#0
 
 INK = "#010203"
 """Colour of text and axes: nearly black, and in an SVG the text colour of the page around it."""
-_STYLE = {
+_STYLE: Any = {  # matplotlib types the names of all its settings, as literals
     "font.family": "sans-serif",
     "font.size": 10.0,
     "axes.spines.top": False,
