@@ -5,9 +5,11 @@ Tensors in, tensors out. The gymnasium and stable-baselines3 faces are thin laye
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import mujoco
 import torch
 
 from policykd.envs.engines import BatchEngine, Engine
@@ -124,7 +126,7 @@ class BatchedEnv:
         seed: int = 0,
         config: EnvConfig = EnvConfig(),
         threads: int | None = None,
-        make_engine: type[Engine] | None = None,
+        make_engine: Callable[[mujoco.MjModel, int, int, int], Engine] | None = None,
     ) -> None:
         check_range("num_envs", num_envs, 1, 1_000_000)
         self.skill, self.skills, self.config = common_contract(skills), tuple(skills), config
@@ -146,7 +148,7 @@ class BatchedEnv:
 
     def _allocate(self) -> None:
         n, device = self.num_envs, self.device
-        like = {"dtype": torch.float64, "device": device}
+        like: dict[str, Any] = {"dtype": torch.float64, "device": device}
         self.skill_index = torch.arange(n, device=device) % len(self.skills)
         self._all = torch.arange(n, device=device)
         # Per-simulation copies: a reset overwrites one row, and height look-ups need no gather over the bank.
@@ -243,7 +245,7 @@ class BatchedEnv:
 
     def _restart(self, ids: torch.Tensor) -> None:
         """Begin new episodes in the simulations ``ids`` (m,); :meth:`_follow` must put their ground in place."""
-        like = {"dtype": torch.float64, "device": self.device, "generator": self._generator}
+        like: dict[str, Any] = {"dtype": torch.float64, "device": self.device, "generator": self._generator}
         count, joints = self.config.tracks, self.num_actions
         hardest = max(1, round(self.level * count)) if self.config.graded else count
         easiest = hardest // 2 if self.config.graded else 0

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -59,7 +60,7 @@ class StateReader:
 
     def __init__(self, engine: Engine, robot: Robot) -> None:
         self._qpos, self._qvel, self._force = (engine.field(n) for n in ("qpos", "qvel", "actuator_force"))
-        like = {"dtype": self._qpos.dtype, "device": engine.device}
+        like: dict[str, Any] = {"dtype": self._qpos.dtype, "device": engine.device}
         self._ancestors = _ancestors(robot).to(**like)
         self._torque = torch.tensor([link.torque for link in robot.joints], **like)
         falling = [link for link in robot.links if link.falls for _ in range(_FALL_POINTS_PER_LINK)]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, cast
 
 import gymnasium
 import numpy as np
 import torch
+from gymnasium import spaces
 from gymnasium.error import ResetNeeded
 
 from policykd.envs.batched_env import BatchedEnv, EnvConfig, Observations
@@ -35,7 +36,7 @@ class SkillEnv(gymnasium.Env[Arrays, np.ndarray]):
         UnknownNameError: for an unknown render mode.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"]}
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 30}  # noqa: RUF012 gymnasium's own name, per instance
 
     def __init__(
         self,
@@ -52,7 +53,8 @@ class SkillEnv(gymnasium.Env[Arrays, np.ndarray]):
         self.render_mode, self._size = render_mode, (width, height)
         self.env = BatchedEnv([skill], 1, seed=seed, config=config, threads=1)
         self.metadata = {**self.metadata, "render_fps": round(1 / self.env.robot.control_dt)}
-        self.observation_space, self.action_space = skill_spaces(skill)
+        observations, actions = skill_spaces(skill)
+        self.observation_space, self.action_space = cast("spaces.Space[Arrays]", observations), actions
         self._running = False
         self._renderer: SceneRenderer | None = None
 
@@ -102,7 +104,7 @@ class SkillEnv(gymnasium.Env[Arrays, np.ndarray]):
         }
         return _row(step.final_observations), float(step.reward[0]), terminated, truncated, info
 
-    def render(self) -> np.ndarray | None:  # type: ignore[override]
+    def render(self) -> np.ndarray | None:
         """(height, width, 3) uint8 picture of the current state, or None without a render mode.
 
         Raises:

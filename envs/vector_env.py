@@ -22,7 +22,9 @@ def skill_spaces(skill: Skill) -> tuple[spaces.Dict, spaces.Box]:
     Returns:
         A Dict of the skill's observation groups, float32 and unbounded, and a Box of one number in [-1, 1] per joint.
     """
-    groups = {name: spaces.Box(-np.inf, np.inf, (size,), np.float32) for name, size in skill.group_sizes.items()}
+    groups: dict[str, spaces.Space[Any]] = {
+        name: spaces.Box(-np.inf, np.inf, (size,), np.float32) for name, size in skill.group_sizes.items()
+    }
     return spaces.Dict(groups), spaces.Box(-1.0, 1.0, (len(skill.character.joints),), np.float32)
 
 
