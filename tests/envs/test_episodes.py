@@ -8,6 +8,7 @@ import torch
 from worlds import FEW, batched, random_actions
 
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
+from policykd.envs.engines import LoopEngine
 from policykd.envs.skills import Skill, get_skill, skill_ids
 from policykd.envs.tasks import Walk
 from policykd.envs.terrains import Terrain
@@ -15,7 +16,8 @@ from policykd.errors import ConfigError, ContractError, UnknownNameError
 
 
 def test_the_reward_equals_its_formula_and_vanishes_at_a_fall():
-    env = batched("flat", 16, loop=True)
+    walk = Walk(speed=1.2, speed_weight=0.5, upright_weight=0.3, effort_weight=0.2)
+    env = BatchedEnv([replace(get_skill("biped/flat"), task=walk)], 16, config=FEW, make_engine=LoopEngine)
     env.reset()
     share = np.array([link.mass for link in env.robot.links])
     share = share / share.sum()
@@ -27,8 +29,8 @@ def test_the_reward_equals_its_formula_and_vanishes_at_a_fall():
             velocity = step.observations["proprio"][i, 25:].numpy().reshape(12, 2)[:, 0] @ share
             effort = np.mean((data.actuator_force / limits) ** 2)
             expected = (
-                0.6 * np.exp(-((velocity - 1.54) ** 2))
-                + 0.2 * np.exp(-((data.qpos[2] / 0.5) ** 2))
+                0.5 * np.exp(-((velocity - 1.2) ** 2))
+                + 0.3 * np.exp(-((data.qpos[2] / 0.5) ** 2))
                 + 0.2 * np.exp(-effort / 0.25)
             )
             if step.terminated[i]:
@@ -46,7 +48,8 @@ def test_the_reward_is_one_for_perfect_walking():
     state.pitch, state.effort = torch.zeros(1), torch.zeros(1, 11)
     assert float(Walk().reward(state, env._mass)) == pytest.approx(1.0)
     state.com_velocity[:, :, 0] = 0.54
-    assert float(Walk().reward(state, env._mass)) == pytest.approx(0.4 + 0.6 / np.e)
+    weight = Walk().speed_weight
+    assert float(Walk().reward(state, env._mass)) == pytest.approx(1 - weight + weight / np.e)
 
 
 def standing(steps, **options):

@@ -115,10 +115,6 @@ def test_the_boxes_under_a_robot_are_the_ground_wherever_it_goes(name, speed):
     assert env.engine.moves > started, "the windows never moved"
 
 
-# Where pieces change their slope, a foot that is pressed in may also meet the hidden end of the next box: rarely.
-SLOPED = ("slopes:paper", "mixed:paper", "incline:terrainrlsim", "slopes:terrainrlsim", "mixed:terrainrlsim")
-
-
 @pytest.mark.parametrize("name", TERRAINS)
 def test_feet_touch_the_ground_where_the_height_function_has_it(name):
     env = batched(name, 12, loop=True)
@@ -143,4 +139,5 @@ def test_feet_touch_the_ground_where_the_height_function_has_it(name):
                 buried += int(z < near.min() - deep)
                 touches += 1
     assert touches > 300
-    assert buried <= (0.01 * touches if name in SLOPED else 0)
+    # Where boxes meet, a foot that is pressed in may also touch the hidden side of the next box: rarely.
+    assert buried <= (0 if name.startswith("flat") else 0.01 * touches)
