@@ -10,7 +10,7 @@ from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 
 from policykd.agents.policy import Policy
-from policykd.agents.training.learners import LinearRate
+from policykd.agents.training.learners import AdaptiveRate
 from policykd.envs.batched_env import BatchedEnv
 from policykd.progress import Progress
 
@@ -34,7 +34,7 @@ class TrainingCallback(BaseCallback):
         name: name of the work.
     """
 
-    def __init__(self, policy: Policy, env: BatchedEnv, rate: LinearRate, progress: Progress, name: str) -> None:
+    def __init__(self, policy: Policy, env: BatchedEnv, rate: AdaptiveRate, progress: Progress, name: str) -> None:
         super().__init__()
         self._policy, self._env, self._rate, self._progress, self._name = policy, env, rate, progress, name
         self._filled = False
@@ -43,11 +43,13 @@ class TrainingCallback(BaseCallback):
         return True
 
     def _on_rollout_start(self) -> None:
-        self._rate.steps = self.num_timesteps
         buffer = getattr(self.model, "rollout_buffer", None)
+        # The first rollout of a segment follows no update of its own: what an earlier segment left behind must not
+        # count, or a resumed run would differ.
         if self._filled and isinstance(buffer, RolloutBuffer):
             features = torch.from_numpy(buffer.observations.reshape(-1, self._policy.observation_size))
             self._policy.normaliser.update(features)
+            self._rate.adapt(self.logger.name_to_value["train/approx_kl"])
         self._filled = True
 
     def _on_rollout_end(self) -> None:

@@ -18,8 +18,10 @@ class PpoConfig:
         rollout_steps: steps of each simulation between two updates.
         epochs: passes over a rollout per update.
         minibatch: transitions per gradient step; must divide ``envs * rollout_steps``.
-        learning_rate: Adam's step size at the start.
-        final_learning_rate: step size at the end of the budget; linear in between.
+        learning_rate: Adam's step size at the start; it is then adapted to ``target_kl``.
+        target_kl: divergence between the policies before and after an update. The step size is divided by 1.5 where
+            it was more than double, multiplied where it was less than half.
+        learning_rate_range: bounds of the adapted step size; equal bounds keep it constant.
         gamma: discount factor.
         gae_lambda: lambda of generalised advantage estimation.
         clip_range: clip of the probability ratio.
@@ -35,7 +37,8 @@ class PpoConfig:
     epochs: int = 10
     minibatch: int = 1024
     learning_rate: float = 5e-4
-    final_learning_rate: float = 1e-4
+    target_kl: float = 0.02
+    learning_rate_range: tuple[float, float] = (5e-5, 2e-3)
     gamma: float = 0.98
     gae_lambda: float = 0.95
     clip_range: float = 0.2
@@ -48,7 +51,9 @@ class PpoConfig:
         check_range("ppo.gamma", self.gamma, 0.0, 0.99999)
         check_range("ppo.gae_lambda", self.gae_lambda, 0.0, 1.0)
         check_range("ppo.learning_rate", self.learning_rate, 1e-8, 1.0)
-        check_range("ppo.final_learning_rate", self.final_learning_rate, 0.0, 1.0)
+        check_range("ppo.target_kl", self.target_kl, 1e-6, 10.0)
+        low, high = self.learning_rate_range
+        check_range("ppo.learning_rate_range", low, 0.0, high)
         if (self.envs * self.rollout_steps) % self.minibatch:
             raise ConfigError(
                 f"ppo.minibatch is {self.minibatch}; it must divide envs * rollout_steps = "

@@ -13,33 +13,40 @@ from stable_baselines3.sac.policies import Actor, SACPolicy
 
 from policykd.agents.policy import Normaliser, Policy
 from policykd.agents.sb3_policy import Sb3Policy
-from policykd.agents.training.config import TrainConfig
+from policykd.agents.training.config import PpoConfig, TrainConfig
 from policykd.envs.sb3_env import Sb3VecEnv
 from policykd.errors import ConfigError
 
 
-class LinearRate:
-    """PPO's step size: linear over the whole budget, constant behind it.
-
-    stable-baselines3 restarts its own progress at every call of ``learn``; this schedule counts environment steps.
+class AdaptiveRate:
+    """PPO's step size, adapted so that an update changes the policy by a given divergence (as in rsl_rl).
 
     Args:
-        config: the run.
+        config: the run's PPO settings.
 
     Attributes:
-        steps: environment steps so far; set by the trainer.
+        value: the step size now.
     """
 
-    def __init__(self, config: TrainConfig) -> None:
-        self._start, self._end, self._budget = config.ppo.learning_rate, config.ppo.final_learning_rate, config.steps
-        self.steps = 0
+    _FACTOR = 1.5
+
+    def __init__(self, config: PpoConfig) -> None:
+        self._config, self.value = config, config.learning_rate
 
     def __call__(self, _: float) -> float:
-        """Step size now."""
-        return self._start + min(1.0, self.steps / self._budget) * (self._end - self._start)
+        """Step size now; stable-baselines3 asks with the remaining progress."""
+        return self.value
+
+    def adapt(self, divergence: float) -> None:
+        """Follow the approximate KL divergence between the policies before and after the last update."""
+        low, high = self._config.learning_rate_range
+        if divergence > 2 * self._config.target_kl:
+            self.value = max(low, self.value / self._FACTOR)
+        elif divergence < self._config.target_kl / 2:
+            self.value = min(high, self.value * self._FACTOR)
 
 
-def make_learner(policy: Policy, env: Sb3VecEnv, config: TrainConfig, rate: LinearRate) -> BaseAlgorithm:
+def make_learner(policy: Policy, env: Sb3VecEnv, config: TrainConfig, rate: AdaptiveRate) -> BaseAlgorithm:
     """The configured algorithm, training ``policy`` in place.
 
     Args:
@@ -57,7 +64,7 @@ def make_learner(policy: Policy, env: Sb3VecEnv, config: TrainConfig, rate: Line
     return _make_ppo(policy, env, config, rate) if config.algorithm == "ppo" else _make_sac(policy, env, config)
 
 
-def _make_ppo(policy: Policy, env: Sb3VecEnv, config: TrainConfig, rate: LinearRate) -> PPO:
+def _make_ppo(policy: Policy, env: Sb3VecEnv, config: TrainConfig, rate: AdaptiveRate) -> PPO:
     ppo = config.ppo
     return PPO(
         Sb3Policy,

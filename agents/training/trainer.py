@@ -18,7 +18,7 @@ from policykd.agents.policy_file import LoadedPolicy, save_policy
 from policykd.agents.rollout import run_episodes
 from policykd.agents.training.callback import FIRST_LEVEL, TrainingCallback
 from policykd.agents.training.config import TrainConfig
-from policykd.agents.training.learners import LinearRate, make_learner
+from policykd.agents.training.learners import AdaptiveRate, make_learner
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
 from policykd.envs.sb3_env import Sb3VecEnv
 from policykd.envs.skills import Skill, common_contract
@@ -122,7 +122,7 @@ class _Run:
         )
         self._env.level = FIRST_LEVEL if config.curriculum else 1.0
         self._policy = self._first_policy()
-        self._rate = LinearRate(config)
+        self._rate = AdaptiveRate(config.ppo)
         self._vec = Sb3VecEnv(self._env, reward_scale=1 - config.gamma, stagger=True)
         self._learner = make_learner(self._policy, self._vec, config, self._rate)
         self._learner.set_logger(Logger(None, [TensorBoardOutputFormat(str(folder.path / "tensorboard"))]))
@@ -162,7 +162,6 @@ class _Run:
             self._warm_up_normaliser()
         # learn() then begins with fresh episodes and without statistics of earlier ones
         self._learner._last_obs = self._learner.ep_info_buffer = None
-        self._rate.steps = self._steps
         steps = min(self._config.segment_steps, self._config.steps - self._steps)
         callback = TrainingCallback(self._policy, self._env, self._rate, self._progress, self._name)
         self._learner.learn(steps, callback, reset_num_timesteps=False)
@@ -201,6 +200,7 @@ class _Run:
                 "seconds": self._seconds,
                 "failures": self._env.failures,
                 "level": self._env.level,
+                "learning_rate": self._rate.value,
             }
         )
 
@@ -213,7 +213,7 @@ class _Run:
         self._best, self._steps, self._segment = state["best"], state["steps"], state["segment"]
         self._streak, self._seconds = state["streak"], state["seconds"]
         self._learner.num_timesteps, self._env.failures = self._steps, state["failures"]
-        self._env.level = state["level"]
+        self._env.level, self._rate.value = state["level"], state["learning_rate"]
 
     def _finish(self) -> None:
         assert self._best is not None

@@ -54,5 +54,6 @@ def zipped(path, members):
 def refused(path, *words):
     with pytest.raises(PolicyFileError) as caught:
         load_policy(path)
+    reason = str(caught.value).removeprefix(f"cannot load {path}")  # a test's name is part of its path
     for word in words:
-        assert word in str(caught.value)
+        assert word in reason

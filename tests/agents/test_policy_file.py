@@ -86,7 +86,7 @@ def test_altered_manifest(folder):
 )
 def test_manifest_that_is_none(folder, content):
     (folder / "manifest.json").write_bytes(content)
-    refused(folder, "expert")
+    refused(folder, "manifest")
 
 
 def test_newer_format(folder):
@@ -118,11 +118,11 @@ def test_forged_fields(folder, changes, word):
     refused(folder, word)
 
 
-@pytest.mark.parametrize("width", [10**6, 0, 2.5])
-def test_absurd_architecture_is_refused_before_it_is_built(folder, width):
+@pytest.mark.parametrize(("width", "word"), [(10**6, "parameters"), (0, "hidden"), (2.5, "hidden"), (10**9, "hidden")])
+def test_absurd_architecture_is_refused_before_it_is_built(folder, width, word):
     architecture = json.loads((folder / "manifest.json").read_text())["architecture"]
     forge(folder, architecture={**architecture, "hidden": [width, 10**6]})
-    refused(folder)
+    refused(folder, word)
 
 
 def test_unknown_activation(folder):

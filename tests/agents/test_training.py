@@ -1,6 +1,8 @@
 """Expert training: it learns, stops, resumes as if nothing had happened, and refuses what does not fit."""
 
+from collections import deque
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,10 +12,13 @@ from policykd.agents.policy import Policy
 from policykd.agents.policy_file import load_policy
 from policykd.agents.rollout import run_episodes
 from policykd.agents.training import PpoConfig, SacConfig, TrainConfig, train_expert
+from policykd.agents.training.callback import TrainingCallback
+from policykd.agents.training.learners import AdaptiveRate
 from policykd.agents.training.trainer import _Run
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
 from policykd.envs.skills import get_skill
 from policykd.errors import ConfigError, ContractError, OutputError, UnknownNameError
+from policykd.progress import Silent
 
 FLAT = get_skill("biped/flat", ("proprio",))
 SMALL = TrainConfig(
@@ -106,7 +111,12 @@ def test_targets_stop_early(tmp_path):
 
 def test_initial_policy_is_continued_and_recorded(tmp_path):
     first = load_policy(train_expert([FLAT], tmp_path / "first", replace(SMALL, steps=2048)).policy_path)
-    still = replace(SMALL, steps=512, segment_steps=512, ppo=replace(SMALL.ppo, learning_rate=1e-8))
+    still = replace(
+        SMALL,
+        steps=512,
+        segment_steps=512,
+        ppo=replace(SMALL.ppo, learning_rate=1e-8, learning_rate_range=(1e-8, 1e-8)),
+    )
     second = load_policy(train_expert([FLAT], tmp_path / "second", still, init=first).policy_path)
     torch.testing.assert_close(second.policy.actor[0].weight, first.policy.actor[0].weight, atol=1e-5, rtol=0)
     assert second.manifest.parents[0].weights_sha256 == first.manifest.weights_sha256
@@ -137,3 +147,47 @@ def test_out_of_range_is_refused_by_name(make, message):
 def test_unknown_algorithm_names_the_close_one():
     with pytest.raises(UnknownNameError, match="did you mean ppo"):
         TrainConfig(algorithm="pppo")
+
+
+def test_step_size_follows_the_divergence_within_its_range():
+    rate = AdaptiveRate(PpoConfig(learning_rate=1e-3, target_kl=0.02, learning_rate_range=(5e-4, 2e-3)))
+    rate.adapt(0.02)
+    assert rate.value == 1e-3
+    rate.adapt(0.05)
+    assert rate.value == pytest.approx(1e-3 / 1.5)
+    for _ in range(9):
+        rate.adapt(0.05)
+    assert rate.value == 5e-4
+    for _ in range(9):
+        rate.adapt(0.001)
+    assert rate.value == 2e-3
+
+
+def test_curriculum_raises_the_level_with_success_and_never_beyond_the_skill():
+    """Graded tracks: the level says which are met; success of the last 100 episodes raises it."""
+    env = BatchedEnv([get_skill("biped/gaps")], 8, config=EnvConfig(tracks=100, graded=True), threads=1)
+    callback = TrainingCallback(Policy(env.skill.group_sizes, 11), env, AdaptiveRate(PpoConfig()), Silent(), "x")
+    callback.model = SimpleNamespace(ep_info_buffer=[], ep_success_buffer=deque([0.0] * 100, maxlen=100))
+    env.level = 0.5
+    callback._on_rollout_end()
+    assert env.level == 0.5
+    callback.model.ep_success_buffer = deque([1.0] * 99, maxlen=100)  # too few to judge
+    callback._on_rollout_end()
+    assert env.level == 0.5
+    callback.model.ep_success_buffer.append(1.0)
+    for _ in range(50):
+        callback._on_rollout_end()
+    assert env.level == 1.0
+
+
+def test_level_bounds_the_width_of_the_gaps():
+    env = BatchedEnv([get_skill("biped/gaps")], 64, config=EnvConfig(tracks=200, graded=True), threads=1)
+    for level in (0.2, 1.0):
+        env.level = level
+        env.reset()
+        low = torch.linspace(2.0, 30.0, 20_000, dtype=torch.float64)
+        in_gap = (env.ground_height(low.repeat(64, 1)) < -0.5).double().mean(1)
+        widest = 0.30 * level / (0.30 * level + 2.0)
+        narrowest = 0.25 * level / 2 / (0.25 * level / 2 + 2.5)
+        assert float(in_gap.max()) < 1.15 * widest
+        assert float(in_gap.min()) > 0.85 * narrowest
