@@ -109,6 +109,14 @@ def test_strata_stay_apart():
     assert interval.low < scores.mean() < interval.high
 
 
+def test_tasks_are_resampled_on_their_own():
+    """Equal columns, drawn on their own, average out; drawn row by row they would not."""
+    column = RNG.normal(size=30)
+    one = stratified_bootstrap(column[:, None], statistic="mean", resamples=4000)
+    two = stratified_bootstrap(np.stack([column, column], axis=1), statistic="mean", resamples=4000)
+    assert (two.high - two.low) / (one.high - one.low) == pytest.approx(0.5**0.5, abs=0.05)
+
+
 def test_probability_of_improvement():
     low, high = np.zeros((5, 2)), np.ones((7, 2))
     assert probability_of_improvement(high, low).estimate == 1.0

@@ -1,15 +1,18 @@
 import dataclasses
 import io
 import json
+import sys
 
 import pytest
 import torch
 from rich.console import Console
 
 from policykd.agents.policy import Architecture, Policy
+from policykd.envs.batched_env import BatchedEnv, EnvConfig
 from policykd.envs.skills import get_skill
 from policykd.errors import ConfigError, ContractError, OutputError, UnknownNameError
 from policykd.evaluation import Evaluation, evaluate, evaluation_table
+from policykd.seeding import integer_seed
 
 SKILLS = [dataclasses.replace(get_skill(name), episode_steps=24) for name in ("biped/flat", "biped/steps")]
 BLIND = ("proprio",)
@@ -64,19 +67,27 @@ def test_seed_threads_and_noise():
     assert run({"a": POLICIES["a"]}, noise=True).cells == noisy.cells
 
 
-def test_tracks_are_not_those_of_training():
-    from policykd.envs.batched_env import BatchedEnv, EnvConfig
-    from policykd.seeding import integer_seed
+def test_tracks_are_one_per_episode_and_not_those_of_training(monkeypatch):
+    environments = []
 
-    def tracks(seed):
-        env = BatchedEnv([SKILLS[1]], 3, seed=seed, config=EnvConfig(tracks=3, ordered=True), threads=1)
-        env.reset()
-        return torch.stack([env.track(i).left[0, :40] for i in range(3)])
+    class Spy(BatchedEnv):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            environments.append(self)
 
-    evaluation = tracks(integer_seed(0, "evaluation"))
-    assert torch.equal(evaluation, tracks(integer_seed(0, "evaluation")))
-    for other in (0, integer_seed(0, "training"), integer_seed(0, "validation"), integer_seed(0, "collection")):
-        assert not torch.equal(evaluation, tracks(other))
+    monkeypatch.setattr(sys.modules[evaluate.__module__], "BatchedEnv", Spy)
+    evaluate({"a": POLICIES["a"]}, [SKILLS[1]], episodes=3, threads=1)
+    (env,) = environments
+
+    def tracks(env):
+        return torch.stack([env.track(i).left[0, :30] for i in range(3)])
+
+    walked = tracks(env)
+    assert len(torch.unique(walked, dim=0)) == 3, "after every simulation began anew, track i is still under i"
+    for other in (0, *(integer_seed(0, purpose) for purpose in ("training", "validation", "collection"))):
+        trained = BatchedEnv([SKILLS[1]], 3, seed=other, config=EnvConfig(tracks=3, ordered=True), threads=1)
+        trained.reset()
+        assert not torch.equal(walked, tracks(trained))
 
 
 def test_blind_policy_ignores_the_groups_that_it_does_not_read(result):
