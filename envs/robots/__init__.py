@@ -5,7 +5,7 @@ Adding a planar robot means adding a table; nothing else in the project changes.
 """
 
 from policykd.envs.robots.model import build_model, build_spec
-from policykd.envs.robots.registry import get_robot, robot_names
+from policykd.envs.robots.registry import get_robot, register_robot, robot_names
 from policykd.envs.robots.table import Link, Robot
 
-__all__ = ["Link", "Robot", "build_model", "build_spec", "get_robot", "robot_names"]
+__all__ = ["Link", "Robot", "build_model", "build_spec", "get_robot", "register_robot", "robot_names"]

@@ -1,10 +1,22 @@
 """Robots by name."""
 
+from __future__ import annotations
+
 from policykd.envs.robots.biped import BIPED
 from policykd.envs.robots.table import Robot
-from policykd.errors import UnknownNameError
+from policykd.errors import ConfigError, UnknownNameError
 
-_ROBOTS = {robot.name: robot for robot in (BIPED,)}
+_ROBOTS = {BIPED.name: BIPED}
+
+
+def register_robot(robot: Robot) -> None:
+    """Make a robot available under its name; its skills exist from then on.
+
+    Raises:
+        ConfigError: if another robot has that name.
+    """
+    if _ROBOTS.setdefault(robot.name, robot) != robot:
+        raise ConfigError(f"another robot is already called '{robot.name}'")
 
 
 def robot_names() -> list[str]:
