@@ -1,0 +1,251 @@
+"""Environment steps per second: our VectorEnv, MuJoCo's bare batch, and usual vectorisations of a plain environment.
+
+Every repeat runs all arms one after the other, in an order that turns, so that a noisy machine hurts all alike. The
+bare batch repeats the physics of our environment exactly: same model, boxes, states, resets and controls, of which
+only ``Batch.step`` is timed.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import mujoco
+import numpy as np
+import torch
+import tyro
+from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
+from rich.console import Console
+from rich.table import Table
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
+
+from plain_env import make_plain
+from policykd.envs import BatchedEnv, EnvConfig, SkillVectorEnv, get_skill
+from policykd.envs.engines import BatchEngine
+from policykd.storage import prepare_folder, write_json
+
+TRACKS = 16
+WARM_UP = 20
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of the benchmark.
+
+    Attributes:
+        skill: the skill.
+        sims: sizes of our batch.
+        workers: sizes of the plain environment's vectorisations; the best one counts.
+        repeats: measurements of every arm.
+        seconds: length of one measurement, s.
+        scale: actions are uniform in [-scale, scale].
+        threads: threads of the batch; by default one per usable core.
+        out: where the figures go.
+        quick: small sizes and few repeats, to see that it works.
+    """
+
+    skill: str = "biped/gaps"
+    sims: tuple[int, ...] = (16, 64, 256, 1024)
+    workers: tuple[int, ...] = (2, 16)
+    repeats: int = 7
+    seconds: float = 2.0
+    scale: float = 0.2
+    threads: int | None = None
+    out: Path = field(default=Path("results/benchmarks/simulation.json"))
+    quick: bool = False
+
+
+class Arm(Protocol):
+    """Something with a throughput."""
+
+    name: str
+
+    def run(self, seconds: float) -> float:
+        """Environment steps per second over about that long."""
+        ...
+
+
+class Ours:
+    """Our VectorEnv. It writes its engine's inputs down when asked to, for the bare batch."""
+
+    def __init__(self, options: Options, sims: int) -> None:
+        self.name = f"policykd VectorEnv, {sims}"
+        batched = BatchedEnv(
+            [get_skill(options.skill)], sims, config=EnvConfig(tracks=TRACKS), threads=options.threads,
+            make_engine=partial(Recording, threads=options.threads),
+        )  # fmt: skip
+        assert isinstance(batched.engine, Recording)
+        self.engine, self.sims = batched.engine, sims
+        self._env, self._actions = SkillVectorEnv(batched), _actions(sims, options.scale)
+
+    def run(self, seconds: float) -> float:
+        """See :class:`Arm`; all runs begin alike."""
+        self._env.reset(seed=0, options={"stagger": True})
+        for action in self._actions[:WARM_UP]:
+            self._env.step(action)
+        start, steps = time.perf_counter(), 0
+        while time.perf_counter() - start < seconds:
+            self._env.step(self._actions[steps % len(self._actions)])
+            steps += 1
+        return self.sims * steps / (time.perf_counter() - start)
+
+    def record(self, seconds: float) -> list[Any]:
+        """Calls that the engine got in a run."""
+        log = self.engine.log = []
+        self.run(seconds)
+        self.engine.log = None
+        return log
+
+
+class Recording(BatchEngine):
+    """The batch engine with a list of the calls that it gets, to be repeated."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.log: list[Any] | None = None
+        self.arguments = (arguments, options)
+
+    def step(self, targets: torch.Tensor) -> torch.Tensor:
+        """See the engine protocol."""
+        if self.log is not None:
+            self.log.append(("step", targets.clone()))
+        return super().step(targets)
+
+    def reset(self, ids: torch.Tensor, qpos: torch.Tensor, qvel: torch.Tensor) -> None:
+        """See the engine protocol."""
+        if self.log is not None:
+            self.log.append(("reset", ids.clone(), qpos.clone(), qvel.clone()))
+        super().reset(ids, qpos, qvel)
+
+    def set_ground(self, ids: torch.Tensor, pose: torch.Tensor, half: torch.Tensor) -> None:
+        """See the engine protocol."""
+        if self.log is not None:
+            self.log.append(("set_ground", ids.clone(), pose.clone(), half.clone()))
+        super().set_ground(ids, pose, half)
+
+
+class Bare:
+    """MuJoCo's batch alone: the recorded physics of our environment, of which only ``Batch.step`` is timed."""
+
+    def __init__(self, ours: Ours, seconds: float) -> None:
+        self.name = f"bare Batch.step, {ours.sims}"
+        arguments, options = ours.engine.arguments
+        self._engine, self._decimation = BatchEngine(*arguments, **options), arguments[3]
+        self._log = ours.record(seconds)
+        self._last = ours.engine.field("qpos").clone()
+
+    def run(self, seconds: float) -> float:
+        """See :class:`Arm`; the recording has the right length."""
+        engine, durations = self._engine, []
+        for call, *arguments in self._log:
+            if call == "step":
+                engine._ctrl[:] = arguments[0].numpy()
+                start = time.perf_counter()
+                engine._batch.step(nstep=self._decimation, stage=int(mujoco.mjtStage.mjSTAGE_NONE))
+                durations.append(time.perf_counter() - start)
+            else:
+                getattr(engine, call)(*arguments)
+        assert torch.equal(engine.field("qpos"), self._last), "the bare batch went another way than our environment"
+        return engine.num_sims * (len(durations) - WARM_UP) / sum(durations[WARM_UP:])
+
+
+class Plain:
+    """The plain environment under one of the usual vectorisations."""
+
+    def __init__(self, options: Options, kind: str, workers: int) -> None:
+        self.name, self._workers = f"{kind}, {workers}", workers
+        makers: Sequence[Callable[[], Any]] = [partial(make_plain, options.skill, TRACKS, 0)] * workers
+        self._env: Any = {
+            "gymnasium SyncVectorEnv": SyncVectorEnv,
+            "gymnasium AsyncVectorEnv": partial(AsyncVectorEnv, context="fork"),
+            "SB3 DummyVecEnv": DummyVecEnv,
+            "SB3 SubprocVecEnv": partial(SubprocVecEnv, start_method="fork"),
+        }[kind](makers)
+        self._actions = _actions(workers, options.scale)
+        self._env.reset()
+
+    def run(self, seconds: float) -> float:
+        """See :class:`Arm`."""
+        start, steps = time.perf_counter(), 0
+        while time.perf_counter() - start < seconds:
+            self._env.step(self._actions[steps % len(self._actions)])
+            steps += 1
+        return self._workers * steps / (time.perf_counter() - start)
+
+    def close(self) -> None:
+        """End the worker processes."""
+        self._env.close()
+
+
+KINDS = ("gymnasium SyncVectorEnv", "gymnasium AsyncVectorEnv", "SB3 DummyVecEnv", "SB3 SubprocVecEnv")
+
+
+def _actions(sims: int, scale: float) -> np.ndarray:
+    return np.random.default_rng(0).uniform(-scale, scale, (64, sims, 11)).astype(np.float32)
+
+
+def measure(options: Options) -> dict[str, list[float]]:
+    """Environment steps per second of every arm, one value per repeat."""
+    plain = [Plain(options, kind, workers) for kind in KINDS for workers in options.workers]  # forks come first
+    arms: list[Arm] = list(plain)
+    for sims in options.sims:
+        ours = Ours(options, sims)
+        arms += [ours, Bare(ours, options.seconds)]
+    figures: dict[str, list[float]] = {arm.name: [] for arm in arms}
+    for repeat in range(options.repeats):
+        turn = repeat % len(arms)
+        for arm in arms[turn:] + arms[:turn]:
+            figures[arm.name].append(arm.run(options.seconds))
+    for arm in plain:
+        arm.close()
+    return figures
+
+
+def ratios(options: Options, figures: dict[str, list[float]]) -> dict[str, list[float]]:
+    """Paired ratios: ours over the bare batch, and ours over the best plain vectorisation of the same repeat."""
+    plain = [values for name, values in figures.items() if name.startswith(KINDS)]
+    best = max(plain, key=statistics.median)
+    result = {}
+    for sims in options.sims:
+        ours, bare = figures[f"policykd VectorEnv, {sims}"], figures[f"bare Batch.step, {sims}"]
+        result[f"VectorEnv / bare Batch, {sims}"] = [a / b for a, b in zip(ours, bare, strict=True)]
+        result[f"VectorEnv / best plain, {sims}"] = [a / b for a, b in zip(ours, best, strict=True)]
+    return result
+
+
+def summary(values: Sequence[float]) -> dict[str, Any]:
+    """Median, minimum, maximum and all values."""
+    return {"median": statistics.median(values), "min": min(values), "max": max(values), "values": list(values)}
+
+
+def show(title: str, rows: dict[str, list[float]], digits: int) -> None:
+    """Print a table of medians and ranges."""
+    table = Table("", "median", "min", "max", title=title)
+    for name, values in rows.items():
+        table.add_row(name, *(f"{f(values):,.{digits}f}" for f in (statistics.median, min, max)))
+    Console().print(table)
+
+
+def main(options: Options) -> None:
+    """Measure, print and save."""
+    if options.quick:
+        options = Options(options.skill, (16, 256), (2,), 3, 0.5, options.scale, options.threads, options.out, True)
+    prepare_folder(options.out.parent)
+    torch.set_num_threads(1)
+    figures = measure(options)
+    paired = ratios(options, figures)
+    show(f"{options.skill}: environment steps per second", figures, 0)
+    show("ratios of paired runs", paired, 2)
+    content = {"skill": options.skill, "repeats": options.repeats, "seconds": options.seconds, "scale": options.scale}
+    content["steps_per_second"] = {name: summary(values) for name, values in figures.items()}
+    content["ratios"] = {name: summary(values) for name, values in paired.items()}
+    write_json(options.out, content)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))
