@@ -34,37 +34,46 @@ def read_parts(path: Path) -> tuple[bytes, bytes]:
     """
     if path.is_dir() and not (path / MANIFEST).exists() and (path / "policy").is_dir():
         path = path / "policy"
-    if not path.exists():
-        path = _replaced(path)
-    if path.is_dir():
-        return _folder_contents(path)
-    return _zip_contents(path)
+    if path.is_file():
+        return _zip_contents(path)
+    return _folder_contents(path)
 
 
-def _replaced(path: Path) -> Path:
-    """The policy that was about to be replaced when its writer was killed; see :func:`_write_folder`."""
-    previous = _previous(path)
-    if previous.is_dir():
-        return previous
+def _hint(path: Path) -> str:
+    """Siblings with a similar name."""
     siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
     names = [name for name in siblings if name[0] != "."]
     close = [f"{path.name}.zip"] if f"{path.name}.zip" in names else difflib.get_close_matches(path.name, names, 3, 0.5)
-    hint = f"; did you mean {' or '.join(str(path.with_name(name)) for name in close)}?" if close else ""
-    raise PolicyFileError(f"there is no such policy file{hint}")
+    return f"; did you mean {' or '.join(str(path.with_name(name)) for name in close)}?" if close else ""
 
 
 def _folder_contents(path: Path) -> tuple[bytes, bytes]:
-    for _ in range(3):
-        before = path.stat().st_ino
+    """Both parts of one and the same policy, also while, or after, :func:`_write_folder` was replacing it."""
+    for _ in range(20):
+        place = path if path.is_dir() else _previous(path)
+        before = _identity(place)
+        if before is None:  # missing, or renamed since the line above
+            continue
         try:
-            contents = _read(path / MANIFEST, MAX_MANIFEST_BYTES), _read(path / WEIGHTS, MAX_WEIGHTS_BYTES)
-        except PolicyFileError:
-            if path.stat().st_ino == before:
+            contents = _read(place / MANIFEST, MAX_MANIFEST_BYTES), _read(place / WEIGHTS, MAX_WEIGHTS_BYTES)
+        except (PolicyFileError, FileNotFoundError):
+            if _identity(place) == before:
                 raise
         else:
-            if path.stat().st_ino == before:
+            if _identity(place) == before:
                 return contents
-    raise PolicyFileError("it is being rewritten all the time")
+    if path.exists():
+        raise PolicyFileError("it is neither a folder nor a regular file")
+    raise PolicyFileError(f"there is no such policy file{_hint(path)}")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which folder lies at a path, and in which state; None where there is none."""
+    try:
+        info = path.stat()
+    except FileNotFoundError:
+        return None
+    return info.st_ino, info.st_ctime_ns  # an inode alone may be that of an earlier folder
 
 
 def _read(path: Path, limit: int) -> bytes:
@@ -81,8 +90,6 @@ def _read(path: Path, limit: int) -> bytes:
 
 
 def _zip_contents(path: Path) -> tuple[bytes, bytes]:
-    if not path.is_file():
-        raise PolicyFileError("it is neither a folder nor a regular file")
     if path.stat().st_size > MAX_WEIGHTS_BYTES:
         raise PolicyFileError(f"it has {path.stat().st_size:,} bytes; at most {MAX_WEIGHTS_BYTES:,} are allowed")
     try:

@@ -39,6 +39,8 @@ def test_zip_of_the_folder_itself_loads(folder, tmp_path):
 def test_missing_path_names_close_siblings(folder):
     refused(folder.with_name("expret"), "no such policy file", "did you mean", "expert")
     refused(folder.with_name("zzz") / "deep", "no such policy file")
+    os.mkfifo(folder.with_name("pipe"))
+    refused(folder.with_name("pipe"), "neither")
 
 
 class Bomb:
@@ -207,6 +209,23 @@ def test_folder_replaced_while_it_is_read(folder, monkeypatch):
     monkeypatch.setattr(policy_container, "_read", read)
     assert load_policy(folder).manifest == read_manifest(folder)
     assert len(calls) >= 4
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_reader_beside_a_busy_writer(folder):
+    policies = [make_policy(seed) for seed in (0, 1)]
+    hashes = {store(folder, policy).weights_sha256 for policy in policies}
+    child = os.fork()
+    if child == 0:
+        while True:
+            for policy in policies:
+                store(folder, policy)
+    try:
+        seen = {load_policy(folder).manifest.weights_sha256 for _ in range(300)}
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert seen == hashes
 
 
 def test_zip_of_stdlib_default_compression_is_read(folder, tmp_path):
