@@ -52,10 +52,11 @@ def learning_curves(runs: Mapping[str, Rows]) -> Figure:
         for run, rows in runs.items():
             points = [(row["steps"], row[name]) for row in rows if "steps" in row and name in row]
             if points:
-                axes.plot(*zip(*points, strict=True), color=colours[run], label=run)
+                marker = "o" if len(points) < 10 else ""
+                axes.plot(*zip(*points, strict=True), color=colours[run], label=run, marker=marker, markersize=3)
         _count_axis(axes, "environment steps")
         set_title(axes, label)
-        axes.set_ylim(0, 1.02 if name != "distance" else None)
+        axes.set_ylim(0, 1.02 if name != "distance" else 1.05 * max(axes.dataLim.y1, 0.1))
     _legend(figure, panels[0])
     return figure
 
@@ -86,7 +87,7 @@ def score_plot(evaluation: Evaluation) -> Figure:
                 _point(axes, interval, y, colours[policy], own=evaluation.experts.get(skill) == policy)
         set_title(axes, label)
         axes.grid(visible=False, axis="y")
-        axes.set_xlim(left=0)
+        axes.set_xlim(0, max(1.03, axes.get_xlim()[1]))
         axes.tick_params(axis="y", length=0)
     panels[0].set_yticks(places, [policy for _, policy in rows])
     across = panels[0].get_yaxis_transform()
