@@ -12,6 +12,7 @@ from policykd.agents.policy_file import LoadedPolicy, load_policy
 from policykd.agents.training import TrainConfig, train_expert
 from policykd.envs.skills import Skill
 from policykd.evaluation import Evaluation, evaluate
+from policykd.executor import Processes
 from policykd.merge import MergeConfig, merge_experts, teachers_from
 from policykd.progress import Progress, Silent
 from policykd.report.gallery import draw_gallery
@@ -58,11 +59,11 @@ def run_demo(
     Args:
         skills: one expert is trained for each.
         out: results folder.
-        train: settings of the experts; ``seed`` and ``threads`` replace its own.
-        merge: settings of the merge, likewise.
+        train: settings of the experts; ``seed`` replaces its own, and each expert is trained on one thread.
+        merge: settings of the merge; ``seed`` and ``threads`` replace its own.
         episodes: evaluation episodes per policy and skill.
         seed: seed of everything.
-        threads: threads; None for one per usable core.
+        threads: cores to use; None for all usable ones.
         video: whether to film.
         progress: who watches.
 
@@ -74,7 +75,7 @@ def run_demo(
     """
     began = time.perf_counter()
     prepare_folder(out, megabytes=300)
-    experts = _train_experts(skills, out, replace(train, seed=seed, threads=threads), progress)
+    experts = _train_experts(skills, out, replace(train, seed=seed), threads, progress)
     merge = replace(merge, seed=seed, threads=threads)
     teachers = teachers_from(list(experts.items()))
     merged = merge_experts(teachers, out / "student", merge, resume=True, progress=progress)
@@ -98,15 +99,18 @@ def run_demo(
 
 
 def _train_experts(
-    skills: Sequence[Skill], out: Path, config: TrainConfig, progress: Progress
+    skills: Sequence[Skill], out: Path, config: TrainConfig, threads: int | None, progress: Progress
 ) -> dict[str, LoadedPolicy]:
-    """One expert per skill, by the name of its terrain."""
-    experts = {}
-    for skill in skills:
-        name = skill.terrain.name
-        result = train_expert([skill], out / "experts" / name, config, resume=True, progress=progress)
-        experts[name] = load_policy(result.policy_path)
-    return experts
+    """One expert per skill, by the name of its terrain; side by side, each on one core."""
+    # The later ones are the harder ones: begun first, they leave no core idle at the end.
+    jobs = [(skill, out / "experts" / skill.terrain.name, replace(config, threads=1)) for skill in reversed(skills)]
+    paths = Processes(threads).map(_train_one, jobs, progress)
+    return {s.terrain.name: load_policy(path) for s, path in zip(skills, reversed(paths), strict=True)}
+
+
+def _train_one(job: tuple[Skill, Path, TrainConfig], progress: Progress) -> Path:
+    skill, out, config = job
+    return train_expert([skill], out, config, resume=True, progress=progress).policy_path
 
 
 def _film(student: Policy, skills: Sequence[Skill], folder: Path, seed: int, progress: Progress) -> None:

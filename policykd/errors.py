@@ -19,6 +19,9 @@ class UnknownNameError(PolicykdError, KeyError):
         hint = f"; did you mean {' or '.join(close)}?" if close else ""
         super().__init__(f"unknown {kind} '{name}'{hint} (valid: {', '.join(self.choices)})")
 
+    def __reduce__(self) -> tuple[type[UnknownNameError], tuple[str, str, list[str]]]:
+        return type(self), (self.kind, self.name, self.choices)  # errors travel between processes
+
     def __str__(self) -> str:
         return str(self.args[0])  # KeyError would print the repr, quotes and all
 

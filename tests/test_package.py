@@ -37,7 +37,19 @@ def test_light_imports(module):
     assert done.stdout.strip() == "[]"
 
 
-BASE = ("divergences", "schedules", "stats", "errors", "seeding", "storage", "progress", "runs", "threads", "lazy")
+BASE = (
+    "divergences",
+    "schedules",
+    "stats",
+    "errors",
+    "seeding",
+    "storage",
+    "progress",
+    "runs",
+    "threads",
+    "lazy",
+    "executor",
+)
 MAY_IMPORT = {
     "envs": {"envs"},
     "agents": {"envs", "agents"},

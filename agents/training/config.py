@@ -115,7 +115,7 @@ class TrainConfig:
         segment_steps: environment steps between two validations and checkpoints. Every segment begins with fresh
             episodes and its own random stream, so that a resumed run equals an uninterrupted one.
         validation_episodes: episodes of a validation, on tracks that training never sees.
-        threads: threads of simulation and learning; None for one per usable core.
+        threads: threads of the simulation; None for one per usable core. Networks are trained on one.
         architecture: networks of a new policy.
         ppo: settings of PPO.
         sac: settings of SAC.

@@ -87,7 +87,7 @@ def train_expert(
     parent = init.manifest.weights_sha256 if init is not None else None
     folder = RunFolder(out, {"skills": skills, "train": config, "init": parent}, resume)
     if folder.result is None:
-        with torch_threads(config.threads):
+        with torch_threads(1):
             _Run(skills, folder, config, init, progress).go()
     assert folder.result is not None
     return TrainResult(policy_path=out / "policy", **folder.result)

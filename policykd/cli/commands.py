@@ -37,7 +37,7 @@ class Train:
     target_success: float = _TRAIN.target_success
     """Stop early at this validation success (0 to 1) in two validations in a row; 2 never stops early."""
     threads: int | None = None
-    """Threads of simulation and learning; default one per usable core."""
+    """Threads of the simulation; default one per usable core."""
     resume: bool = False
     """Continue interrupted runs; finished ones are not run again."""
     set: Set = ()
@@ -67,7 +67,7 @@ class Merge:
     seed: int = _MERGE.seed
     """Seed of student, collection and minibatches."""
     threads: int | None = None
-    """Threads of simulation and learning; default one per usable core."""
+    """Threads of the simulation; default one per usable core."""
     resume: bool = False
     """Continue an interrupted merge."""
     set: Set = ()
@@ -137,7 +137,7 @@ class Demo:
     seed: int = 0
     """Seed of everything."""
     threads: int | None = None
-    """Threads; default one per usable core."""
+    """Cores to use; default all usable ones."""
     video: bool = True
     """Film the student on every skill."""
 

@@ -38,7 +38,7 @@ class MergeConfig:
             skill, and its success the expert's less at most 0.02, in two rounds in a row; above 1.5 never.
         validation_episodes: episodes per skill after every round, on tracks of their own.
         seed: seed of the student, the collection and the minibatches.
-        threads: threads of simulation and learning; None for one per usable core.
+        threads: threads of the simulation; None for one per usable core. Networks are trained on one.
         architecture: the student's networks.
 
     Raises:

@@ -79,7 +79,7 @@ def merge_experts(
     wanted = {"merge": config, "teachers": {t.skill.id: t.weights_sha256 for t in teachers}}
     folder = RunFolder(out, wanted, resume)
     if folder.result is None:
-        with torch_threads(config.threads):
+        with torch_threads(1):
             _Merge(teachers, folder, config, progress).go()
     assert folder.result is not None
     return MergeResult(policy_path=out / "policy", **folder.result)

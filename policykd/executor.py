@@ -1,0 +1,108 @@
+"""Executors: independent pieces of work one after the other, or in processes side by side.
+
+A piece of work is a module-level function ``work(job, progress) -> result``; jobs and results are pickled between
+processes. Results come back in the order of the jobs.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import queue
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from typing import Any, Protocol, TypeVar
+
+from policykd.errors import check_range
+from policykd.progress import Progress
+from policykd.threads import usable_cores
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+Work = Callable[[Job, Progress], Result]
+
+
+class Executor(Protocol):
+    """Runs independent jobs."""
+
+    def map(self, work: Work[Job, Result], jobs: Sequence[Job], progress: Progress) -> list[Result]:
+        """Results of ``work`` for every job.
+
+        Args:
+            work: what to do.
+            jobs: what to do it with.
+            progress: who watches.
+
+        Raises:
+            Exception: the first one that a job raised; jobs that have not begun are dropped.
+        """
+        ...
+
+
+class Inline:
+    """One job after the other, in this process."""
+
+    def map(self, work: Work[Job, Result], jobs: Sequence[Job], progress: Progress) -> list[Result]:
+        """See :class:`Executor`."""
+        return [work(job, progress) for job in jobs]
+
+
+class Processes:
+    """Jobs side by side in fresh processes.
+
+    Args:
+        workers: number of processes; None for one per usable core.
+    """
+
+    _POLL = 0.1  # seconds between two looks at what the processes report
+
+    def __init__(self, workers: int | None = None) -> None:
+        self._workers = usable_cores() if workers is None else workers
+        check_range("workers", self._workers, 1, 4096)
+
+    def map(self, work: Work[Job, Result], jobs: Sequence[Job], progress: Progress) -> list[Result]:
+        """See :class:`Executor`."""
+        context = multiprocessing.get_context("spawn")  # torch's and MuJoCo's threads do not survive a fork
+        workers = min(self._workers, len(jobs))
+        with context.Manager() as manager, ProcessPoolExecutor(workers, mp_context=context) as pool:
+            reports = manager.Queue()
+            futures = [pool.submit(work, job, _Reporter(reports)) for job in jobs]
+            try:
+                self._watch(futures, reports, progress)
+                return [future.result() for future in futures]
+            except BaseException:
+                for process in list(pool._processes.values()):  # a job may be hours from its end
+                    process.terminate()
+                pool.shutdown(cancel_futures=True)
+                raise
+
+    def _watch(self, futures: Sequence[Future[Any]], reports: queue.Queue[Any], progress: Progress) -> None:
+        """Pass reports on until every job is done or one has failed."""
+        while True:
+            over = all(f.done() for f in futures)
+            try:
+                while True:
+                    name, arguments, figures = reports.get(timeout=0.0 if over else self._POLL)
+                    getattr(progress, name)(*arguments, **figures)
+            except queue.Empty:
+                pass
+            for future in futures:
+                if future.done() and future.exception() is not None:
+                    raise future.exception()  # type: ignore[misc]
+            if over:
+                return
+
+
+class _Reporter:
+    """Progress of a job in another process; see :class:`policykd.progress.Progress`."""
+
+    def __init__(self, reports: queue.Queue[Any]) -> None:
+        self._reports = reports
+
+    def begin(self, name: str, total: int, unit: str) -> None:
+        self._reports.put(("begin", (name, total, unit), {}))
+
+    def update(self, name: str, done: int, **figures: float) -> None:
+        self._reports.put(("update", (name, done), figures))
+
+    def end(self, name: str, message: str = "") -> None:
+        self._reports.put(("end", (name, message), {}))
