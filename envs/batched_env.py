@@ -20,6 +20,7 @@ from policykd.envs.skills import Skill, common_contract
 from policykd.envs.terrains import TrackBank, Tracks
 from policykd.errors import check_range
 from policykd.seeding import integer_seed
+from policykd.threads import torch_threads
 
 Observations = dict[str, torch.Tensor]
 
@@ -177,6 +178,7 @@ class BatchedEnv:
         """Number of joints; an action holds one number in [-1, 1] for each."""
         return len(self.robot.joints)
 
+    @torch_threads(1)
     def reset(self, *, stagger: bool = False) -> Observations:
         """Begin new episodes everywhere.
 
@@ -193,6 +195,7 @@ class BatchedEnv:
         self._follow()
         return self._observe(self._reader.read(), self._tracks, self._clock)[0]
 
+    @torch_threads(1)
     def step(self, actions: torch.Tensor, *, restart: bool = True) -> Step:
         """Advance every simulation by one action; ended episodes begin anew.
 

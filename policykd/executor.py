@@ -7,6 +7,7 @@ processes. Results come back in the order of the jobs.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import queue
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -93,15 +94,20 @@ class Processes:
 
 
 class _Reporter:
-    """Progress of a job in another process; see :class:`policykd.progress.Progress`."""
+    """Progress of a job in another process; see :class:`policykd.progress.Progress`.
+
+    A job whose parent was killed ends at its next report: nobody else could stop it from writing beside a resumed run.
+    """
 
     def __init__(self, reports: queue.Queue[Any]) -> None:
-        self._reports = reports
+        self._reports, self._parent = reports, os.getpid()
 
     def begin(self, name: str, total: int, unit: str) -> None:
         self._reports.put(("begin", (name, total, unit), {}))
 
     def update(self, name: str, done: int, **figures: float) -> None:
+        if os.getppid() != self._parent:
+            os._exit(1)
         self._reports.put(("update", (name, done), figures))
 
     def end(self, name: str, message: str = "") -> None:

@@ -1,5 +1,6 @@
 """Executors: order, progress across processes, and failure."""
 
+import multiprocessing
 import os
 import time
 
@@ -68,3 +69,34 @@ def test_the_first_failure_is_raised(executor):
 def test_no_workers_are_refused():
     with pytest.raises(ConfigError, match="workers"):
         Processes(0)
+
+
+def work_on(job, progress):
+    """Reports and writes until somebody stops it."""
+    progress.begin("work", 1000, "ticks")
+    for tick in range(1000):
+        job.write_text(str(tick))
+        progress.update("work", tick)
+        time.sleep(0.05)
+
+
+def supervise(file):
+    Processes(1).map(work_on, [file], Notes())
+
+
+def test_jobs_of_a_killed_parent_end(tmp_path):
+    """kill -9 of the parent: the job must not go on writing beside a resumed run."""
+    file = tmp_path / "ticks"
+    parent = multiprocessing.get_context("spawn").Process(target=supervise, args=(file,))
+    parent.start()
+    for _ in range(200):
+        if file.exists():
+            break
+        time.sleep(0.1)
+    parent.kill()
+    parent.join()
+    time.sleep(1.0)
+    last = file.read_text()
+    time.sleep(0.5)
+    assert file.read_text() == last
+    assert int(last) < 900
