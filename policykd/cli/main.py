@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status: 0, 1 for an interruption, 2 for bad input.
     """
     command = tyro.cli(
-        Command,  # type: ignore[arg-type]
+        Command,
         args=arguments,
         prog="policykd",
         description="Train an expert per skill, merge the experts into one student, measure what was kept.",
