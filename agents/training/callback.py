@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 
 import numpy as np
@@ -10,6 +11,7 @@ from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 
 from policykd.agents.policy import Policy
+from policykd.agents.training.config import PpoConfig
 from policykd.agents.training.learners import AdaptiveRate
 from policykd.envs.batched_env import BatchedEnv
 from policykd.progress import Progress
@@ -17,7 +19,7 @@ from policykd.progress import Progress
 FIRST_LEVEL = 0.1
 """Difficulty at which a curriculum begins, as a share of the skill's own."""
 _LEVEL_STEP = 0.04
-_RAISE_ABOVE = 0.5  # share of successes among the last 100 training episodes
+_RAISE_ABOVE = 0.4  # share of successes among the last 100 training episodes
 
 
 class TrainingCallback(BaseCallback):
@@ -29,14 +31,18 @@ class TrainingCallback(BaseCallback):
     Args:
         policy: the policy in training.
         env: what it trains on.
-        rate: the step size schedule.
+        rate: the step size.
+        config: PPO's settings, of which the bound of the exploration noise is applied here.
         progress: who watches.
         name: name of the work.
     """
 
-    def __init__(self, policy: Policy, env: BatchedEnv, rate: AdaptiveRate, progress: Progress, name: str) -> None:
+    def __init__(
+        self, policy: Policy, env: BatchedEnv, rate: AdaptiveRate, config: PpoConfig, progress: Progress, name: str
+    ) -> None:
         super().__init__()
-        self._policy, self._env, self._rate, self._progress, self._name = policy, env, rate, progress, name
+        self._policy, self._env, self._rate, self._config = policy, env, rate, config
+        self._progress, self._name = progress, name
         self._filled = False
 
     def _on_step(self) -> bool:
@@ -50,7 +56,14 @@ class TrainingCallback(BaseCallback):
             features = torch.from_numpy(buffer.observations.reshape(-1, self._policy.observation_size))
             self._policy.normaliser.update(features)
             self._rate.adapt(self.logger.name_to_value["train/approx_kl"])
+            self._bound_noise()
         self._filled = True
+
+    def _bound_noise(self) -> None:
+        start = self._policy.architecture.initial_std
+        share = min(1.0, self.num_timesteps / self._config.std_steps)
+        bound = start + share * (min(start, self._config.final_std) - start)
+        self._policy.log_std.data.clamp_(max=math.log(bound))
 
     def _on_rollout_end(self) -> None:
         recent = self.model.ep_success_buffer or deque(maxlen=1)

@@ -27,23 +27,28 @@ class PpoConfig:
         clip_range: clip of the probability ratio.
         entropy_weight: weight of the entropy bonus.
         max_grad_norm: clip of the gradient's norm.
+        final_std: upper bound of the exploration noise, in units of the action, once ``std_steps`` have passed. Wide
+            noise finds the first strides, narrow noise lets a foot clear an edge.
+        std_steps: environment steps over which the bound falls from the policy's initial noise, linearly.
 
     Raises:
         ConfigError: naming the field and its range.
     """
 
-    envs: int = 128
-    rollout_steps: int = 32
+    envs: int = 256
+    rollout_steps: int = 16
     epochs: int = 10
     minibatch: int = 1024
     learning_rate: float = 5e-4
     target_kl: float = 0.02
     learning_rate_range: tuple[float, float] = (5e-5, 2e-3)
-    gamma: float = 0.98
+    gamma: float = 0.97
     gae_lambda: float = 0.95
     clip_range: float = 0.2
     entropy_weight: float = 0.0
     max_grad_norm: float = 1.0
+    final_std: float = 0.2
+    std_steps: int = 800_000
 
     def __post_init__(self) -> None:
         for name in ("envs", "rollout_steps", "epochs", "minibatch"):
@@ -51,6 +56,8 @@ class PpoConfig:
         check_range("ppo.gamma", self.gamma, 0.0, 0.99999)
         check_range("ppo.gae_lambda", self.gae_lambda, 0.0, 1.0)
         check_range("ppo.learning_rate", self.learning_rate, 1e-8, 1.0)
+        check_range("ppo.final_std", self.final_std, 1e-4, 10.0)
+        check_range("ppo.std_steps", self.std_steps, 1, 10**12)
         check_range("ppo.target_kl", self.target_kl, 1e-6, 10.0)
         low, high = self.learning_rate_range
         check_range("ppo.learning_rate_range", low, 0.0, high)

@@ -22,9 +22,9 @@ def _leg(side: str) -> tuple[Link, ...]:
 def _arm(side: str) -> tuple[Link, ...]:
     return (
         Link(f"{side}_arm", "torso", 1.5, (0.07, 0.325), (0.0, -0.155), (0.0, 0.41), (-1.2, 3.0),
-             torque=100, stiffness=150, damping=15, stand=0.0, action_scale=0.7, falls=True),
+             torque=100, stiffness=150, damping=15, stand=0.0, action_scale=0.35, falls=True),
         Link(f"{side}_forearm", f"{side}_arm", 0.75, (0.0546, 0.30), (0.0, -0.15), (0.0, -0.31), (0.0, 2.8),
-             torque=75, stiffness=100, damping=10, stand=0.3, action_scale=0.7, falls=True),
+             torque=75, stiffness=100, damping=10, stand=0.3, action_scale=0.35, falls=True),
     )  # fmt: skip
 
 
@@ -37,7 +37,7 @@ BIPED = Robot(
         *_arm("right"),
         *_arm("left"),
         Link("head", "torso", 3.5, (0.10, 0.15), (0.0, 0.075), (0.0, 0.42), (-0.57, 0.57),
-             torque=50, stiffness=100, damping=10, stand=0.0, action_scale=0.3, falls=True),
+             torque=50, stiffness=100, damping=10, stand=0.0, action_scale=0.15, falls=True),
     ),
     friction=0.9,
     reach=0.95,

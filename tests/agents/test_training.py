@@ -163,10 +163,27 @@ def test_step_size_follows_the_divergence_within_its_range():
     assert rate.value == 2e-3
 
 
+def make_callback(policy, env, config=PpoConfig()):
+    return TrainingCallback(policy, env, AdaptiveRate(config), config, Silent(), "x")
+
+
+def test_noise_is_bounded_along_a_line_and_never_raised():
+    env = BatchedEnv([FLAT], 1, threads=1)
+    policy = Policy(FLAT.group_sizes, 11, Architecture(initial_std=0.5))
+    callback = make_callback(policy, env, PpoConfig(final_std=0.1, std_steps=1000))
+    for steps, bound in ((0, 0.5), (500, 0.3), (1000, 0.1), (9000, 0.1)):
+        callback.num_timesteps = steps
+        callback._bound_noise()
+        assert policy.log_std.exp().tolist() == pytest.approx([bound] * 11)
+    callback.num_timesteps = 0
+    callback._bound_noise()
+    assert float(policy.log_std.exp().max()) == pytest.approx(0.1)
+
+
 def test_curriculum_raises_the_level_with_success_and_never_beyond_the_skill():
     """Graded tracks: the level says which are met; success of the last 100 episodes raises it."""
     env = BatchedEnv([get_skill("biped/gaps")], 8, config=EnvConfig(tracks=100, graded=True), threads=1)
-    callback = TrainingCallback(Policy(env.skill.group_sizes, 11), env, AdaptiveRate(PpoConfig()), Silent(), "x")
+    callback = make_callback(Policy(env.skill.group_sizes, 11), env)
     callback.model = SimpleNamespace(ep_info_buffer=[], ep_success_buffer=deque([0.0] * 100, maxlen=100))
     env.level = 0.5
     callback._on_rollout_end()
