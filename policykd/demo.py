@@ -21,10 +21,6 @@ from policykd.report.video import render_video
 from policykd.runs import as_plain
 from policykd.storage import prepare_folder, write_json
 
-DEMO_TRAIN = TrainConfig(steps=1_500_000)
-"""Experts of the demo: a budget that keeps it short; they stop earlier once they reach their target."""
-
-
 @dataclass(frozen=True)
 class DemoOutcome:
     """What a demo made.
@@ -44,7 +40,7 @@ def run_demo(
     skills: Sequence[Skill],
     out: Path,
     *,
-    train: TrainConfig = DEMO_TRAIN,
+    train: TrainConfig = TrainConfig(),
     merge: MergeConfig = MergeConfig(),
     episodes: int = 64,
     seed: int = 0,

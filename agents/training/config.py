@@ -35,20 +35,20 @@ class PpoConfig:
         ConfigError: naming the field and its range.
     """
 
-    envs: int = 256
-    rollout_steps: int = 16
+    envs: int = 128
+    rollout_steps: int = 32
     epochs: int = 10
     minibatch: int = 1024
     learning_rate: float = 5e-4
     target_kl: float = 0.02
     learning_rate_range: tuple[float, float] = (5e-5, 2e-3)
-    gamma: float = 0.97
+    gamma: float = 0.98
     gae_lambda: float = 0.95
     clip_range: float = 0.2
     entropy_weight: float = 0.0
     max_grad_norm: float = 1.0
-    final_std: float = 0.2
-    std_steps: int = 800_000
+    final_std: float = 0.25
+    std_steps: int = 2_000_000
 
     def __post_init__(self) -> None:
         for name in ("envs", "rollout_steps", "epochs", "minibatch"):

@@ -11,9 +11,9 @@ from policykd.envs.robots.table import Link, Robot
 def _leg(side: str) -> tuple[Link, ...]:
     return (
         Link(f"{side}_thigh", "torso", 5.0, (0.0846, 0.40), (0.0, -0.176), (0.0, 0.0), (-0.5, 2.57),
-             torque=150, stiffness=200, damping=20, stand=0.2, action_scale=0.9, falls=True),
+             torque=150, stiffness=200, damping=20, stand=0.2, action_scale=1.2, falls=True),
         Link(f"{side}_shank", f"{side}_thigh", 2.5, (0.065, 0.416), (0.0, -0.1955), (0.0, -0.352), (-3.0, 0.0),
-             torque=125, stiffness=200, damping=20, stand=-0.4, action_scale=0.9, touches=True),
+             torque=125, stiffness=200, damping=20, stand=-0.4, action_scale=1.3, touches=True),
         Link(f"{side}_foot", f"{side}_shank", 0.5, (0.177, 0.05), (0.052, -0.022), (0.0, -0.391), (-1.57, 1.57),
              torque=100, stiffness=100, damping=10, stand=0.2, action_scale=0.7, touches=True),
     )  # fmt: skip
