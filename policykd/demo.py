@@ -21,6 +21,7 @@ from policykd.report.video import render_video
 from policykd.runs import as_plain
 from policykd.storage import prepare_folder, write_json
 
+
 @dataclass(frozen=True)
 class DemoOutcome:
     """What a demo made.
