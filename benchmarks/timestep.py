@@ -18,7 +18,6 @@ from rich.table import Table
 
 from policykd.agents.policy_file import load_policy
 from policykd.agents.rollout import run_episodes
-from policykd.cli.work import find_policy
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
 from policykd.envs.robots import get_robot, register_robot
 from policykd.envs.skills import get_skill
@@ -44,7 +43,7 @@ def main(options: Options) -> None:
     table = Table("skill", "physics Hz", "reward per step", "change", "success", "env steps/s")
     rows = []
     for path in options.policies:
-        loaded = load_policy(find_policy(path))
+        loaded = load_policy(path)
         skill = get_skill(loaded.manifest.skills[0])
         robot = get_robot(skill.robot)
         measured = {}

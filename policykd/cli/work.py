@@ -36,12 +36,6 @@ def run(command: object, console: Console) -> None:
     raise TypeError(f"no such command: {command!r}")
 
 
-def find_policy(path: Path) -> Path:
-    """The policy file of a path that is one, or that is the folder of a run."""
-    inner = path / "policy"
-    return inner if inner.exists() and not (path / "manifest.json").exists() else path
-
-
 def load_named(paths: Sequence[Path]) -> dict[str, LoadedPolicy]:
     """Policies by the shortest distinct ends of their paths."""
     for depth in range(1, 20):
@@ -50,7 +44,7 @@ def load_named(paths: Sequence[Path]) -> dict[str, LoadedPolicy]:
             break
     else:
         raise ConfigError("the same policy was given twice")
-    return {name: load_policy(find_policy(path)) for name, path in zip(names, paths, strict=True)}
+    return {name: load_policy(path) for name, path in zip(names, paths, strict=True)}
 
 
 def expert_of(policies: dict[str, LoadedPolicy]) -> dict[str, str]:
@@ -79,7 +73,7 @@ def _(command: Train, console: Console) -> None:
     config = with_overrides(config, command.set)
     for skill in skills:
         # Read anew for every expert: training changes the policy that it starts from.
-        init = load_policy(find_policy(command.init)) if command.init else None
+        init = load_policy(command.init) if command.init else None
         out = command.out / folder_name(skill)
         result = train_expert([skill], out, config, init=init, resume=command.resume, progress=Bars(console))
         print_trained(skill, result, config, console)
@@ -106,7 +100,7 @@ def print_trained(skill: Skill, result: TrainResult, config: TrainConfig, consol
 
 @run.register
 def _(command: Merge, console: Console) -> None:
-    experts = [(str(path), load_policy(find_policy(path))) for path in command.experts]
+    experts = [(str(path), load_policy(path)) for path in command.experts]
     config = MergeConfig(
         rounds=command.rounds,
         beta=command.beta,
@@ -156,7 +150,7 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
 def _(command: Render, console: Console) -> None:
     from policykd.report.video import render_video
 
-    policy = load_policy(find_policy(command.policy)).policy
+    policy = load_policy(command.policy).policy
     skill = get_skill(command.skill, tuple(policy.groups))
     render_video(policy, skill, command.out, seed=command.seed, seconds=command.seconds)
     console.print(f"-> {command.out}", highlight=False, soft_wrap=True)
