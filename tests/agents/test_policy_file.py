@@ -77,7 +77,7 @@ def test_altered_weights(folder):
 
 def test_altered_manifest(folder):
     file = folder / "manifest.json"
-    file.write_text(file.read_text().replace('"scale": 0.9', '"scale": 0.8'))
+    file.write_text(file.read_text().replace('"scale": 1.2', '"scale": 0.8'))
     refused(folder, "altered", "content hash")
 
 
@@ -193,7 +193,7 @@ def test_policy_that_does_not_fit(folder):
         ({"robot": "dog"}, "'dog'.*'biped'"),
         ({"control_dt": 0.02}, "0.02 s.*0.0333"),
         ({"actions": describe_actions(ROBOT)[:10]}, "10 actions.*11 joints"),
-        ({"actions": tuple(replace(a, scale=1.5) for a in describe_actions(ROBOT))}, "right_thigh.*scale 1.5.*0.9"),
+        ({"actions": tuple(replace(a, scale=1.5) for a in describe_actions(ROBOT))}, "right_thigh.*scale 1.5.*1.2"),
         ({"actions": describe_actions(ROBOT)[::-1]}, "joint head.*right_thigh"),
     ],
 )
