@@ -21,6 +21,9 @@ from policykd.report.video import render_video
 from policykd.runs import as_plain
 from policykd.storage import prepare_folder, write_json
 
+DEMO_TRAIN = TrainConfig(steps=900_000, target_success=0.95, patience=1)
+"""Experts of the demo: a small budget, and stopping at the first validation that is good enough."""
+
 
 @dataclass(frozen=True)
 class DemoOutcome:
@@ -41,7 +44,7 @@ def run_demo(
     skills: Sequence[Skill],
     out: Path,
     *,
-    train: TrainConfig = TrainConfig(),
+    train: TrainConfig = DEMO_TRAIN,
     merge: MergeConfig = MergeConfig(),
     episodes: int = 64,
     seed: int = 0,

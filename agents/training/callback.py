@@ -11,7 +11,7 @@ from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 
 from policykd.agents.policy import Policy
-from policykd.agents.training.config import PpoConfig
+from policykd.agents.training.config import TrainConfig
 from policykd.agents.training.learners import AdaptiveRate
 from policykd.envs.batched_env import BatchedEnv
 from policykd.progress import Progress
@@ -32,13 +32,13 @@ class TrainingCallback(BaseCallback):
         policy: the policy in training.
         env: what it trains on.
         rate: the step size.
-        config: PPO's settings, of which the bound of the exploration noise is applied here.
+        config: the run, whose budget the step size and the bound of the exploration noise follow.
         progress: who watches.
         name: name of the work.
     """
 
     def __init__(
-        self, policy: Policy, env: BatchedEnv, rate: AdaptiveRate, config: PpoConfig, progress: Progress, name: str
+        self, policy: Policy, env: BatchedEnv, rate: AdaptiveRate, config: TrainConfig, progress: Progress, name: str
     ) -> None:
         super().__init__()
         self._policy, self._env, self._rate, self._config = policy, env, rate, config
@@ -55,14 +55,14 @@ class TrainingCallback(BaseCallback):
         if self._filled and isinstance(buffer, RolloutBuffer):
             features = torch.from_numpy(buffer.observations.reshape(-1, self._policy.observation_size))
             self._policy.normaliser.update(features)
-            self._rate.adapt(self.logger.name_to_value["train/approx_kl"])
-            self._bound_noise()
+            spent = min(1.0, self.num_timesteps / self._config.steps)
+            self._rate.adapt(self.logger.name_to_value["train/approx_kl"], spent)
+            self._bound_noise(spent)
         self._filled = True
 
-    def _bound_noise(self) -> None:
+    def _bound_noise(self, spent: float) -> None:
         start = self._policy.architecture.initial_std
-        share = min(1.0, self.num_timesteps / self._config.std_steps)
-        bound = start + share * (min(start, self._config.final_std) - start)
+        bound = start + spent * (min(start, self._config.ppo.final_std) - start)
         self._policy.log_std.data.clamp_(max=math.log(bound))
 
     def _on_rollout_end(self) -> None:

@@ -19,17 +19,19 @@ class PpoConfig:
         epochs: passes over a rollout per update.
         minibatch: transitions per gradient step; must divide ``envs * rollout_steps``.
         learning_rate: Adam's step size at the start; it is then adapted to ``target_kl``.
-        target_kl: divergence between the policies before and after an update. The step size is divided by 1.5 where
-            it was more than double, multiplied where it was less than half.
+        target_kl: divergence between the policies before and after an update, at the start of the budget. The step
+            size is divided by 1.5 where it was more than double, multiplied where it was less than half.
+        final_target_kl: the same at the end of the budget; linear in between. Small late updates average out the noise
+            of the gradient.
         learning_rate_range: bounds of the adapted step size; equal bounds keep it constant.
         gamma: discount factor.
         gae_lambda: lambda of generalised advantage estimation.
         clip_range: clip of the probability ratio.
         entropy_weight: weight of the entropy bonus.
         max_grad_norm: clip of the gradient's norm.
-        final_std: upper bound of the exploration noise, in units of the action, once ``std_steps`` have passed. Wide
-            noise finds the first strides, narrow noise lets a foot clear an edge.
-        std_steps: environment steps over which the bound falls from the policy's initial noise, linearly.
+        final_std: upper bound of the exploration noise at the end of the budget, in units of the action; it falls
+            linearly from the policy's initial noise. Wide noise finds the first strides, narrow noise lets a foot
+            clear an edge.
 
     Raises:
         ConfigError: naming the field and its range.
@@ -41,14 +43,14 @@ class PpoConfig:
     minibatch: int = 1024
     learning_rate: float = 5e-4
     target_kl: float = 0.02
+    final_target_kl: float = 0.004
     learning_rate_range: tuple[float, float] = (5e-5, 2e-3)
     gamma: float = 0.98
     gae_lambda: float = 0.95
     clip_range: float = 0.2
     entropy_weight: float = 0.0
     max_grad_norm: float = 1.0
-    final_std: float = 0.25
-    std_steps: int = 2_000_000
+    final_std: float = 0.2
 
     def __post_init__(self) -> None:
         for name in ("envs", "rollout_steps", "epochs", "minibatch"):
@@ -57,8 +59,8 @@ class PpoConfig:
         check_range("ppo.gae_lambda", self.gae_lambda, 0.0, 1.0)
         check_range("ppo.learning_rate", self.learning_rate, 1e-8, 1.0)
         check_range("ppo.final_std", self.final_std, 1e-4, 10.0)
-        check_range("ppo.std_steps", self.std_steps, 1, 10**12)
         check_range("ppo.target_kl", self.target_kl, 1e-6, 10.0)
+        check_range("ppo.final_target_kl", self.final_target_kl, 1e-6, 10.0)
         low, high = self.learning_rate_range
         check_range("ppo.learning_rate_range", low, 0.0, high)
         if (self.envs * self.rollout_steps) % self.minibatch:

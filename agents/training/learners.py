@@ -37,12 +37,18 @@ class AdaptiveRate:
         """Step size now; stable-baselines3 asks with the remaining progress."""
         return self.value
 
-    def adapt(self, divergence: float) -> None:
-        """Follow the approximate KL divergence between the policies before and after the last update."""
+    def adapt(self, divergence: float, progress: float) -> None:
+        """Follow the last update.
+
+        Args:
+            divergence: approximate KL divergence between the policies before and after it.
+            progress: share of the budget that is spent, in [0, 1].
+        """
         low, high = self._config.learning_rate_range
-        if divergence > 2 * self._config.target_kl:
+        target = self._config.target_kl + progress * (self._config.final_target_kl - self._config.target_kl)
+        if divergence > 2 * target:
             self.value = max(low, self.value / self._FACTOR)
-        elif divergence < self._config.target_kl / 2:
+        elif divergence < target / 2:
             self.value = min(high, self.value * self._FACTOR)
 
 

@@ -163,7 +163,7 @@ class _Run:
         # learn() then begins with fresh episodes and without statistics of earlier ones
         self._learner._last_obs = self._learner.ep_info_buffer = None
         steps = min(self._config.segment_steps, self._config.steps - self._steps)
-        callback = TrainingCallback(self._policy, self._env, self._rate, self._config.ppo, self._progress, self._name)
+        callback = TrainingCallback(self._policy, self._env, self._rate, self._config, self._progress, self._name)
         self._learner.learn(steps, callback, reset_num_timesteps=False)
         self._steps, self._segment = self._learner.num_timesteps, self._segment + 1
         return callback.figures()

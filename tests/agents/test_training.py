@@ -154,33 +154,34 @@ def test_unknown_algorithm_names_the_close_one():
 
 
 def test_step_size_follows_the_divergence_within_its_range():
-    rate = AdaptiveRate(PpoConfig(learning_rate=1e-3, target_kl=0.02, learning_rate_range=(5e-4, 2e-3)))
-    rate.adapt(0.02)
+    kl = {"target_kl": 0.02, "final_target_kl": 0.002}
+    rate = AdaptiveRate(PpoConfig(learning_rate=1e-3, learning_rate_range=(5e-4, 2e-3), **kl))
+    rate.adapt(0.02, 0.0)
     assert rate.value == 1e-3
-    rate.adapt(0.05)
+    rate.adapt(0.05, 0.0)
     assert rate.value == pytest.approx(1e-3 / 1.5)
     for _ in range(9):
-        rate.adapt(0.05)
+        rate.adapt(0.05, 0.0)
     assert rate.value == 5e-4
     for _ in range(9):
-        rate.adapt(0.001)
+        rate.adapt(0.001, 0.0)
     assert rate.value == 2e-3
+    rate.adapt(0.02, 1.0)  # ten times too much at the end of the budget
+    assert rate.value == pytest.approx(2e-3 / 1.5)
 
 
-def make_callback(policy, env, config=PpoConfig()):
-    return TrainingCallback(policy, env, AdaptiveRate(config), config, Silent(), "x")
+def make_callback(policy, env, config=TrainConfig()):
+    return TrainingCallback(policy, env, AdaptiveRate(config.ppo), config, Silent(), "x")
 
 
 def test_noise_is_bounded_along_a_line_and_never_raised():
     env = BatchedEnv([FLAT], 1, threads=1)
     policy = Policy(FLAT.group_sizes, 11, Architecture(initial_std=0.5))
-    callback = make_callback(policy, env, PpoConfig(final_std=0.1, std_steps=1000))
-    for steps, bound in ((0, 0.5), (500, 0.3), (1000, 0.1), (9000, 0.1)):
-        callback.num_timesteps = steps
-        callback._bound_noise()
+    callback = make_callback(policy, env, TrainConfig(ppo=PpoConfig(final_std=0.1)))
+    for spent, bound in ((0.0, 0.5), (0.5, 0.3), (1.0, 0.1)):
+        callback._bound_noise(spent)
         assert policy.log_std.exp().tolist() == pytest.approx([bound] * 11)
-    callback.num_timesteps = 0
-    callback._bound_noise()
+    callback._bound_noise(0.0)
     assert policy.log_std.exp().tolist() == pytest.approx([0.1] * 11)
 
 
