@@ -18,7 +18,7 @@ class LabelledRollout:
 
     Attributes:
         observations: (T * n, features) what the student reads.
-        labels: (T * n, actions) the expert's mean action, noise-free.
+        labels: (T * n, actions) the expert's mean action as it would be executed: noise-free, within [-1, 1].
         rewards: (T, n) rewards in [0, 1].
         terminated: (T, n) whether the episode ended in a fall there.
         truncated: (T, n) whether it ran out of steps there.
@@ -77,7 +77,7 @@ def collect(
     rows: dict[str, list[torch.Tensor]] = {name: [] for name in _PER_STEP}
     final_rows, final_observations = [], []
     for t in range(steps):
-        flat, label = student.flatten(groups), teacher.policy(teacher.policy.flatten(groups))
+        flat, label = student.flatten(groups), teacher.policy(teacher.policy.flatten(groups)).clamp(-1.0, 1.0)
         action = torch.where(expert_acts[:, None], label, student(flat))
         step = env.step(action + noise * torch.randn(action.shape, generator=generator))
         for name, value in zip(

@@ -47,19 +47,19 @@ class MergeConfig:
     """
 
     rounds: int = 20
-    envs: int = 24
+    envs: int = 48
     beta: str = "exponential:0.5"
     mixing: Literal["episode", "step"] = "episode"
     noise: float = 0.1
     loss: str = "mse"
-    updates: int = 600
+    updates: int = 1000
     minibatch: int = 1024
     learning_rate: float = 2e-3
     critic: bool = True
     gamma: float = 0.98
     gae_lambda: float = 0.95
     target_retention: float = 0.99
-    validation_episodes: int = 64
+    validation_episodes: int = 32
     seed: int = 0
     threads: int | None = None
     architecture: Architecture = field(default_factory=lambda: Architecture(hidden=(256, 128)))
