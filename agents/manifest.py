@@ -19,6 +19,7 @@ from policykd import __version__
 from policykd.agents.policy import Architecture, Policy, check_groups
 from policykd.envs.robots import Robot
 from policykd.envs.skills import Skill
+from policykd.envs.symmetry import MirrorSymmetry, mirror_symmetry
 from policykd.errors import ContractError, PolicyFileError, PolicykdError
 
 FORMAT_VERSION = 1
@@ -73,6 +74,7 @@ class Manifest:
         groups: observation groups that the policy reads, name to number of features, in the order of its input.
         actions: mapping of each action, in order.
         architecture: shape of the networks.
+        symmetry: what left and right exchange in the policy's observations and actions, or None.
         min_std: smallest standard deviation of the normaliser.
         clip: largest magnitude of a normalised feature.
         skills: ids of the skills that it was made for.
@@ -91,6 +93,7 @@ class Manifest:
     groups: dict[str, int]
     actions: tuple[Action, ...]
     architecture: Architecture
+    symmetry: MirrorSymmetry | None
     min_std: float
     clip: float
     skills: tuple[str, ...]
@@ -125,7 +128,7 @@ class Manifest:
     def build(self) -> Policy:
         """A policy of this shape without memory behind its weights (on torch's ``meta`` device)."""
         with torch.device("meta"):
-            policy = Policy(self.groups, len(self.actions), self.architecture, generator_seed=0)
+            policy = Policy(self.groups, len(self.actions), self.architecture, 0, self.symmetry)
         policy.normaliser.min_std, policy.normaliser.clip = self.min_std, self.clip
         return policy
 
@@ -213,6 +216,7 @@ def describe(policy: Policy, robot: Robot, **provenance: Any) -> Manifest:
         groups=dict(policy.groups),
         actions=actions,
         architecture=policy.architecture,
+        symmetry=policy.symmetry,
         min_std=float(policy.normaliser.min_std),
         clip=float(policy.normaliser.clip),
         **provenance,
@@ -233,6 +237,10 @@ def check_fits(manifest: Manifest, skill: Skill) -> None:
     if manifest.robot != robot.name:
         raise ContractError(f"the policy was made for robot '{manifest.robot}'; skill {skill.id} has '{robot.name}'")
     check_groups(manifest.groups, skill.group_sizes, f"skill {skill.id}")
+    if manifest.symmetry not in (None, mirror_symmetry(tuple(manifest.groups), robot)):
+        raise ContractError(
+            f"the policy was made with other places for the left and the right side of {robot.name} in its observations"
+        )
     if not math.isclose(manifest.control_dt, robot.control_dt):
         raise ContractError(
             f"the policy acts every {manifest.control_dt:g} s; {robot.name} in skill {skill.id} every "
@@ -259,6 +267,7 @@ def _parsed(given: Mapping[str, Any]) -> dict[str, Any]:
             "groups": _groups(given["groups"]),
             "actions": tuple(_action(entry) for entry in _list(given, "actions", most=1000)),
             "architecture": _architecture(given["architecture"]),
+            "symmetry": None if given["symmetry"] is None else _symmetry(given["symmetry"]),
             "skills": tuple(_text({"skills": entry}, "skills") for entry in _list(given, "skills", most=1000)),
             "parents": tuple(
                 Parent(_text(entry, "name"), _text(entry, "weights_sha256"))
@@ -305,6 +314,16 @@ def _architecture(entry: Mapping[str, Any]) -> Architecture:
         initial_std=_number(entry, "initial_std"),
         squash=entry["squash"],
     )
+
+
+def _symmetry(entry: Mapping[str, Any]) -> MirrorSymmetry:
+    def places(name: str, most: int) -> tuple[int, ...]:
+        return tuple(_integer({name: place}, name, 0, 1_000_000) for place in _list(entry, name, most))
+
+    if entry.keys() != {field.name for field in fields(MirrorSymmetry)} or len(entry["lead"]) != 2:
+        raise PolicyFileError(f"symmetry has the fields {sorted(entry)}")
+    right, left = places("lead", 2)
+    return MirrorSymmetry(places("features", 1_000_000), places("actions", 1000), (right, left))
 
 
 def _text(entry: Mapping[str, Any], name: str) -> str:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from policykd.agents.architecture import Architecture
+from policykd.envs.symmetry import MirrorSymmetry
 from policykd.errors import ConfigError, ContractError
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"elu": nn.ELU, "relu": nn.ReLU, "tanh": nn.Tanh}
@@ -69,15 +70,25 @@ class Policy(nn.Module):
     The actor's output is the mean of a diagonal Gaussian over normalised actions; the deterministic policy takes the
     mean. Actions are clamped to [-1, 1] by the environment, not here, so that distillation targets stay linear.
 
+    With a symmetry, networks and normaliser only ever see a robot whose right foot is ahead: where the left one leads,
+    left and right are exchanged before them and the actions are exchanged back behind them. The policy is then exactly
+    equivariant, a robot cannot learn to limp, and every stride teaches both legs. (Abdolhosseini et al., On Learning
+    Symmetric Locomotion, 2019, compare ways to the same end; here it is the choice of one representative per pair of
+    mirrored states, which doubles no computation.)
+
     Args:
         groups: observation groups that the policy reads, name to number of features, in the order of the input.
         actions: number of actions.
         architecture: shape of the networks.
         generator_seed: seed of the initial weights; None for torch's global stream.
+        symmetry: what left and right exchange; None for a policy that does not know of it.
 
     Raises:
-        ConfigError: for no group or no action.
+        ConfigError: for no group or no action, or a symmetry of other sizes.
     """
+
+    _mirrored_features: torch.Tensor
+    _mirrored_actions: torch.Tensor
 
     def __init__(
         self,
@@ -85,12 +96,16 @@ class Policy(nn.Module):
         actions: int,
         architecture: Architecture = Architecture(),
         generator_seed: int | None = None,
+        symmetry: MirrorSymmetry | None = None,
     ) -> None:
         super().__init__()
         if not groups or actions < 1:
             raise ConfigError(f"a policy needs observation groups and actions; got {dict(groups)} and {actions}")
         self.groups, self.actions, self.architecture = dict(groups), actions, architecture
+        self.symmetry = symmetry
         size = sum(self.groups.values())
+        if symmetry is not None:
+            self._register(symmetry, size)
         with torch.random.fork_rng(enabled=generator_seed is not None):
             if generator_seed is not None:
                 torch.manual_seed(generator_seed)
@@ -99,23 +114,62 @@ class Policy(nn.Module):
             self.critic = _mlp(size, architecture.critic_hidden, 1, architecture.activation, last_gain=1.0)
         self.log_std = nn.Parameter(torch.full((actions,), architecture.initial_std).log())
 
+    def _register(self, symmetry: MirrorSymmetry, size: int) -> None:
+        if (len(symmetry.features), len(symmetry.actions)) != (size, self.actions):
+            raise ConfigError(
+                f"the symmetry is one of {len(symmetry.features)} features and {len(symmetry.actions)} actions; "
+                f"the policy has {size} and {self.actions}"
+            )
+        # The manifest holds them, so the weights need not; on the CPU even where a policy is built without memory.
+        for name, order in (("_mirrored_features", symmetry.features), ("_mirrored_actions", symmetry.actions)):
+            self.register_buffer(name, torch.tensor(order, device="cpu"), persistent=False)
+
     @property
     def observation_size(self) -> int:
         """Number of features over all groups."""
         return sum(self.groups.values())
 
+    def canonical(self, observations: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Observations as the networks see them, before normalisation.
+
+        Args:
+            observations: (n, observation_size).
+
+        Returns:
+            The observations, left and right exchanged where the left foot leads, and (n,) where that was; None for a
+            policy without symmetry.
+        """
+        if self.symmetry is None:
+            return observations, None
+        right, left = self.symmetry.lead
+        mirrored = observations[:, left] > observations[:, right]
+        return torch.where(mirrored[:, None], observations[:, self._mirrored_features], observations), mirrored
+
+    def oriented(self, actions: torch.Tensor, mirrored: torch.Tensor | None) -> torch.Tensor:
+        """Exchange left and right in actions (n, actions) where ``mirrored`` (n,) says so; its own inverse."""
+        if mirrored is None:
+            return actions
+        return torch.where(mirrored[:, None], actions[:, self._mirrored_actions], actions)
+
+    def update_normaliser(self, observations: torch.Tensor) -> None:
+        """Take observations (n, observation_size) into the normaliser's statistics."""
+        self.normaliser.update(self.canonical(observations)[0])
+
     def forward(self, observations: torch.Tensor) -> torch.Tensor:
         """(n, actions) mean actions for flat observations (n, observation_size)."""
-        mean = self.actor(self.normaliser(observations))
-        return torch.tanh(mean) if self.architecture.squash else mean
+        features, mirrored = self.canonical(observations)
+        mean = self.actor(self.normaliser(features))
+        return self.oriented(torch.tanh(mean) if self.architecture.squash else mean, mirrored)
 
     def value(self, observations: torch.Tensor) -> torch.Tensor:
         """(n,) estimated returns, with rewards scaled by ``1 - gamma`` so that they lie in [0, 1]."""
-        return self.critic(self.normaliser(observations)).squeeze(-1)
+        return self.critic(self.normaliser(self.canonical(observations)[0])).squeeze(-1)
 
     def distribution(self, observations: torch.Tensor) -> torch.distributions.Normal:
         """Gaussian over actions, (n, actions)."""
-        return torch.distributions.Normal(self(observations), self.log_std.exp())
+        mirrored = self.canonical(observations)[1]
+        std = self.log_std.exp().expand(len(observations), -1)
+        return torch.distributions.Normal(self(observations), self.oriented(std, mirrored))
 
     def flatten(self, observations: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """(n, observation_size) from observation groups, each (n, size); groups that it does not read are left out.

@@ -37,29 +37,32 @@ class Sb3Policy(ActorCriticPolicy):
 
     def _build(self, lr_schedule: Schedule) -> None:
         (self.network,) = self._given
-        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=lr_schedule(1), eps=1e-5)
+        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=lr_schedule(1), eps=1e-5, fused=True)
 
     def forward(
         self, obs: torch.Tensor, deterministic: bool = False
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Actions (n, actions), values (n, 1) and log probabilities (n,)."""
-        features = self.network.normaliser(obs)
+        canonical, mirrored = self.network.canonical(obs)
+        features = self.network.normaliser(canonical)
         mean, std = self.network.actor(features), self.network.log_std.exp()
         actions = mean if deterministic else mean + std * torch.randn_like(mean)
-        return actions, self.network.critic(features), self._log_prob(actions, mean)
+        log_prob = self._log_prob(actions, mean)
+        return self.network.oriented(actions, mirrored), self.network.critic(features), log_prob
 
     def evaluate_actions(
         self, obs: torch.Tensor, actions: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Values (n, 1), log probabilities (n,) and entropy (n,) of given actions."""
-        features = self.network.normaliser(obs)
-        log_prob = self._log_prob(actions, self.network.actor(features))
+        canonical, mirrored = self.network.canonical(obs)
+        features = self.network.normaliser(canonical)
+        log_prob = self._log_prob(self.network.oriented(actions, mirrored), self.network.actor(features))
         entropy = (self.network.log_std + 0.5 + 0.5 * math.log(2 * math.pi)).sum()
         return self.network.critic(features), log_prob, entropy.expand(len(obs))
 
     def predict_values(self, obs: torch.Tensor) -> torch.Tensor:
         """(n, 1) values."""
-        return self.network.critic(self.network.normaliser(obs))
+        return self.network.value(obs).unsqueeze(1)
 
     def _predict(self, observation: torch.Tensor, deterministic: bool = False) -> torch.Tensor:
         return self(observation, deterministic)[0]

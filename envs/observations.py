@@ -41,18 +41,29 @@ class ObservationGroup:
         size: number of features for a robot.
         units: units of the features, in order.
         compute: the features, (n, size), from the robot's state and its surroundings.
+        mirrored: order of the features of a robot whose left and right are exchanged; None if they have no such order.
+        forward_position: index of the feature that holds the forward position of a link, given by its index; None if
+            there is none.
     """
 
     name: str
     size: Callable[[Robot], int]
     units: str
     compute: Callable[[PlanarState, Surroundings], torch.Tensor]
+    mirrored: Callable[[Robot], list[int]] | None = None
+    forward_position: Callable[[Robot, int], int] | None = None
 
 
 def _proprio(state: PlanarState, around: Surroundings) -> torch.Tensor:
     """PLAID's character features: height of the root, then places and velocities of all bodies."""
     height = (state.root[:, 1] - around.ground)[:, None]
     return torch.cat([height, state.com.flatten(1), state.com_velocity.flatten(1)], dim=1)
+
+
+def _proprio_mirrored(robot: Robot) -> list[int]:
+    links = len(robot.links)
+    places = [1 + 2 * i + axis for i in robot.mirrored_links for axis in (0, 1)]
+    return [0, *places, *(place + 2 * links for place in places)]
 
 
 def _terrain(state: PlanarState, around: Surroundings) -> torch.Tensor:
@@ -71,12 +82,13 @@ _GROUPS = {
         ObservationGroup(
             "proprio", lambda robot: 1 + 4 * len(robot.links),
             "root height above the ground (m); x, z of every body from the root (m); their velocities (m/s)", _proprio,
+            _proprio_mirrored, lambda robot, link: 1 + 2 * link,
         ),
         ObservationGroup("phase", lambda robot: 1 + PHASE_BINS, "gait clock in [0, 1); its quarter, one-hot", _phase),
         ObservationGroup(
             "terrain", lambda robot: SCAN_POINTS,
             f"{SCAN_POINTS} ground heights from {SCAN_BEHIND} m to {SCAN_AHEAD} m ahead, from the ground below (m)",
-            _terrain,
+            _terrain, lambda robot: list(range(SCAN_POINTS)),
         ),
     )
 }  # fmt: skip

@@ -54,7 +54,7 @@ class TrainingCallback(BaseCallback):
         # count, or a resumed run would differ.
         if self._filled and isinstance(buffer, RolloutBuffer):
             features = torch.from_numpy(buffer.observations.reshape(-1, self._policy.observation_size))
-            self._policy.normaliser.update(features)
+            self._policy.update_normaliser(features)
             spent = min(1.0, self.num_timesteps / self._config.steps)
             self._rate.adapt(self.logger.name_to_value["train/approx_kl"], spent)
             self._bound_noise(spent)

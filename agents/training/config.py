@@ -39,7 +39,7 @@ class PpoConfig:
 
     envs: int = 128
     rollout_steps: int = 32
-    epochs: int = 10
+    epochs: int = 5
     minibatch: int = 1024
     learning_rate: float = 5e-4
     target_kl: float = 0.02
@@ -121,6 +121,8 @@ class TrainConfig:
         patience: validations in a row that must reach the targets.
         curriculum: begin on easy tracks and raise their difficulty with the training success; validation is always at
             the skill's own difficulty.
+        symmetric: make the policy treat left and right alike, where its observation groups allow (PPO only; SAC's
+            networks are stable-baselines3's own).
         segment_steps: environment steps between two validations and checkpoints. Every segment begins with fresh
             episodes and its own random stream, so that a resumed run equals an uninterrupted one.
         validation_episodes: episodes of a validation, on tracks that training never sees.
@@ -141,6 +143,7 @@ class TrainConfig:
     target_reward: float = 0.0
     patience: int = 2
     curriculum: bool = True
+    symmetric: bool = True
     segment_steps: int = 98_304
     validation_episodes: int = 64
     threads: int | None = None

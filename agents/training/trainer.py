@@ -22,6 +22,7 @@ from policykd.agents.training.learners import AdaptiveRate, make_learner
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
 from policykd.envs.sb3_env import Sb3VecEnv
 from policykd.envs.skills import Skill, common_contract
+from policykd.envs.symmetry import mirror_symmetry
 from policykd.errors import ContractError
 from policykd.progress import Progress, Silent
 from policykd.runs import RunFolder, as_plain
@@ -150,7 +151,11 @@ class _Run:
         if self._init is not None:
             return self._init.policy
         seed = integer_seed(self._config.seed, "weights", *(s.id for s in self._skills))
-        return Policy(self._env.skill.group_sizes, self._env.num_actions, self._config.architecture, seed)
+        skill, config = self._env.skill, self._config
+        symmetry = (
+            mirror_symmetry(skill.groups, skill.character) if config.symmetric and config.algorithm == "ppo" else None
+        )
+        return Policy(skill.group_sizes, self._env.num_actions, config.architecture, seed, symmetry)
 
     def _learn_segment(self) -> dict[str, float]:
         """Learn for one segment from fresh episodes and its own random stream."""
@@ -173,7 +178,7 @@ class _Run:
         observations = self._env.reset()
         std = self._policy.log_std.detach().exp()
         for _ in range(steps):
-            self._policy.normaliser.update(self._policy.flatten(observations))
+            self._policy.update_normaliser(self._policy.flatten(observations))
             actions = torch.randn(self._env.num_envs, self._env.num_actions) * std
             observations = self._env.step(actions).observations
 

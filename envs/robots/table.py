@@ -98,6 +98,22 @@ class Robot:
         return self.timestep * self.decimation
 
     @cached_property
+    def mirrored_links(self) -> tuple[int, ...]:
+        """For each link the index of its counterpart: ``left_x`` for ``right_x`` and back, itself for the others."""
+        names = [link.name for link in self.links]
+        return tuple(names.index(other) if (other := _counterpart(n)) in names else i for i, n in enumerate(names))
+
+    @cached_property
+    def foot_pair(self) -> tuple[int, int] | None:
+        """Indices of the right and the left foot: the last pair of links that collide; None without such a pair."""
+        pairs = [
+            (i, other)
+            for i, other in enumerate(self.mirrored_links)
+            if other != i and self.links[i].touches and self.links[i].name.startswith(_RIGHT)
+        ]
+        return pairs[-1] if pairs else None
+
+    @cached_property
     def stand_pose(self) -> np.ndarray:
         """(3 + joints,) generalised positions of the standing pose over ground of height 0: x, z, pitch, joints."""
         angles = {self.links[0].name: 0.0}
@@ -110,6 +126,16 @@ class Robot:
             for end in link.ends:
                 lowest = min(lowest, origin[link.name][1] + _rotated(end, angles[link.name])[1] - link.radius)
         return np.array([0.0, -lowest, 0.0, *(link.stand for link in self.joints)])
+
+
+_RIGHT, _LEFT = "right_", "left_"
+
+
+def _counterpart(name: str) -> str:
+    for mine, other in ((_RIGHT, _LEFT), (_LEFT, _RIGHT)):
+        if name.startswith(mine):
+            return other + name.removeprefix(mine)
+    return name
 
 
 def _rotated(point: Point, angle: float) -> np.ndarray:

@@ -15,6 +15,7 @@ from policykd.agents.policy import Policy
 from policykd.agents.policy_file import Parent, save_policy
 from policykd.agents.rollout import EpisodeOutcomes, run_episodes
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
+from policykd.envs.symmetry import mirror_symmetry
 from policykd.merge.collect import LabelledRollout, collect
 from policykd.merge.config import MergeConfig
 from policykd.merge.critic import fit_critic
@@ -92,10 +93,7 @@ class _Merge:
         self._teachers, self._folder, self._config, self._progress = teachers, folder, config, progress
         self._ids = [t.skill.id for t in teachers]
         self._name = f"merge {' '.join(self._ids)}"
-        skill, actions = teachers[0].skill, teachers[0].policy.actions
-        self._student = Policy(
-            skill.group_sizes, actions, config.architecture, integer_seed(config.seed, "student", *self._ids)
-        )
+        self._student = self._first_student()
         # The experts' spread at hand for those who go on with reinforcement learning.
         spread = torch.stack([t.policy.log_std.detach() for t in teachers])
         self._student.log_std.data.copy_(spread.mean(dim=0))
@@ -129,6 +127,14 @@ class _Merge:
             self._progress.update(self._name, self._round, loss=loss, retention=min(figures["retention"].values()))
         self._finish()
 
+    def _first_student(self) -> Policy:
+        """A new student, symmetric if every expert is."""
+        skill, experts = self._teachers[0].skill, [t.policy for t in self._teachers]
+        symmetric = all(expert.symmetry is not None for expert in experts)
+        symmetry = mirror_symmetry(skill.groups, skill.character) if symmetric else None
+        seed = integer_seed(self._config.seed, "student", *self._ids)
+        return Policy(skill.group_sizes, experts[0].actions, self._config.architecture, seed, symmetry)
+
     def _env(self, teacher: Teacher, count: int, purpose: str, how: EnvConfig) -> BatchedEnv:
         seed = integer_seed(self._config.seed, purpose)
         return BatchedEnv([teacher.skill], count, seed=seed, config=how, threads=self._config.threads)
@@ -143,7 +149,7 @@ class _Merge:
             self._dataset.store(self._round, i, rollout)
             self._dataset.add(i, rollout)
             if self._round == 0:  # statistics of the pooled experts' states, frozen from here on
-                self._student.normaliser.update(rollout.observations)
+                self._student.update_normaliser(rollout.observations)
 
     def _collect(self, i: int, beta: float, round_: int) -> LabelledRollout:
         """Labelled states of skill i; equal arguments and students give equal states, whatever ran before."""
