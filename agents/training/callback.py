@@ -16,8 +16,6 @@ from policykd.agents.training.learners import AdaptiveRate
 from policykd.envs.batched_env import BatchedEnv
 from policykd.progress import Progress
 
-FIRST_LEVEL = 0.1
-"""Difficulty at which a curriculum begins, as a share of the skill's own."""
 _LEVEL_STEP = 0.04
 _RAISE_ABOVE = 0.4  # share of successes among the last 100 training episodes
 

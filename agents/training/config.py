@@ -43,7 +43,7 @@ class PpoConfig:
     minibatch: int = 1024
     learning_rate: float = 5e-4
     target_kl: float = 0.02
-    final_target_kl: float = 0.004
+    final_target_kl: float = 0.01
     learning_rate_range: tuple[float, float] = (5e-5, 2e-3)
     gamma: float = 0.98
     gae_lambda: float = 0.95
@@ -121,6 +121,7 @@ class TrainConfig:
         patience: validations in a row that must reach the targets.
         curriculum: begin on easy tracks and raise their difficulty with the training success; validation is always at
             the skill's own difficulty.
+        start_level: difficulty at which the curriculum begins, as a share of the skill's own.
         symmetric: make the policy treat left and right alike, where its observation groups allow (PPO only; SAC's
             networks are stable-baselines3's own).
         segment_steps: environment steps between two validations and checkpoints. Every segment begins with fresh
@@ -143,6 +144,7 @@ class TrainConfig:
     target_reward: float = 0.0
     patience: int = 2
     curriculum: bool = True
+    start_level: float = 0.5
     symmetric: bool = True
     segment_steps: int = 98_304
     validation_episodes: int = 64
@@ -157,6 +159,7 @@ class TrainConfig:
         check_range("steps", self.steps, 1, 10**12)
         check_range("seed", self.seed, 0, 2**63 - 1)
         check_range("target_success", self.target_success, 0.0, 2.0)
+        check_range("start_level", self.start_level, 0.01, 1.0)
         check_range("patience", self.patience, 1, 1000)
         check_range("segment_steps", self.segment_steps, 1, 10**9)
         check_range("validation_episodes", self.validation_episodes, 1, 100_000)

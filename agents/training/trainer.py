@@ -16,7 +16,7 @@ from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
 from policykd.agents.policy import Policy, check_groups
 from policykd.agents.policy_file import LoadedPolicy, save_policy
 from policykd.agents.rollout import run_episodes
-from policykd.agents.training.callback import FIRST_LEVEL, TrainingCallback
+from policykd.agents.training.callback import TrainingCallback
 from policykd.agents.training.config import TrainConfig
 from policykd.agents.training.learners import AdaptiveRate, make_learner
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
@@ -121,7 +121,7 @@ class _Run:
             config=EnvConfig(tracks=config.validation_episodes, ordered=True),
             threads=config.threads,
         )
-        self._env.level = FIRST_LEVEL if config.curriculum else 1.0
+        self._env.level = config.start_level if config.curriculum else 1.0
         self._policy = self._first_policy()
         self._rate = AdaptiveRate(config.ppo)
         self._vec = Sb3VecEnv(self._env, reward_scale=1 - config.gamma, stagger=True)
