@@ -15,7 +15,8 @@ import torch
 from policykd.envs.engines import BatchEngine, Engine
 from policykd.envs.kinematics import PlanarState, StateReader
 from policykd.envs.observations import SCAN_AHEAD, SCAN_BEHIND, SCAN_POINTS, Surroundings, get_group
-from policykd.envs.robots import Robot, build_model
+from policykd.envs.robots import Robot
+from policykd.envs.robots.model import build_model
 from policykd.envs.skills import Skill, common_contract
 from policykd.envs.terrains import TrackBank, Tracks
 from policykd.errors import check_range
