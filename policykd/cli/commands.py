@@ -130,8 +130,8 @@ class Demo:
 
     out: Path = Path("results/demo")
     """Results folder; open its index.html."""
-    skills: tuple[str, ...] = ("biped/flat", "biped/steps@0.5", "biped/gaps@0.5")
-    """Skills of the experts; half of the difficulty is what the demo's small budget can learn."""
+    skills: tuple[str, ...] = ("biped/flat", "biped/steps", "biped/gaps")
+    """Skills of the experts."""
     episodes: int = 64
     """Evaluation episodes per policy and skill."""
     seed: int = 0
