@@ -22,11 +22,17 @@ from policykd.report.video import render_video
 from policykd.runs import as_plain
 from policykd.storage import prepare_folder, write_json
 
-DEMO_TRAIN = TrainConfig(steps=1_300_000, target_success=0.97, patience=1)
+DEMO_TRAIN = TrainConfig(steps=1_500_000, target_success=0.97, patience=1)
 """Experts of the demo: a small budget, and stopping at the first validation that is good enough."""
 
-DEMO_STEPS: Mapping[str, int] = MappingProxyType({"flat": 500_000, "gaps": 2_300_000})
-"""Budgets of the experts whose terrain needs less or more than the others."""
+DEMO_EXPERTS: Mapping[str, TrainConfig] = MappingProxyType(
+    {
+        "flat": replace(DEMO_TRAIN, steps=500_000),
+        "steps": replace(DEMO_TRAIN, start_level=0.1),
+        "gaps": replace(DEMO_TRAIN, steps=2_200_000),
+    }
+)
+"""Settings of the experts whose terrain needs others, by its name; see docs/training.md."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +54,7 @@ def run_demo(
     skills: Sequence[Skill],
     out: Path,
     *,
-    train: TrainConfig = DEMO_TRAIN,
-    steps: Mapping[str, int] = DEMO_STEPS,
+    train: Mapping[str, TrainConfig] = DEMO_EXPERTS,
     merge: MergeConfig = MergeConfig(),
     episodes: int = 64,
     seed: int = 0,
@@ -64,8 +69,8 @@ def run_demo(
     Args:
         skills: one expert is trained for each.
         out: results folder.
-        train: settings of the experts; ``seed`` replaces its own, and each expert is trained on one thread.
-        steps: budgets by the name of the terrain, in place of that of ``train``.
+        train: settings of the experts by the name of their terrain, :data:`DEMO_TRAIN` for those not named; ``seed``
+            replaces their own, and each expert is trained on one thread.
         merge: settings of the merge; ``seed`` and ``threads`` replace its own.
         episodes: evaluation episodes per policy and skill.
         seed: seed of everything.
@@ -81,12 +86,8 @@ def run_demo(
     """
     began = time.perf_counter()
     prepare_folder(out, megabytes=300)
-    train = replace(train, seed=seed, threads=1)
-    jobs = [
-        (s, out / "experts" / s.terrain.name, replace(train, steps=steps.get(s.terrain.name, train.steps)))
-        for s in skills
-    ]
-    experts = _train_experts(jobs, threads, progress)
+    chosen = {s: replace(train.get(s.terrain.name, DEMO_TRAIN), seed=seed, threads=1) for s in skills}
+    experts = _train_experts([(s, out / "experts" / s.terrain.name, c) for s, c in chosen.items()], threads, progress)
     merge = replace(merge, seed=seed, threads=threads)
     teachers = teachers_from(list(experts.items()))
     merged = merge_experts(teachers, out / "student", merge, resume=True, progress=progress)
