@@ -35,6 +35,10 @@ DEMO_EXPERTS: Mapping[str, TrainConfig] = MappingProxyType(
 """Settings of the experts whose terrain needs others, by its name; see docs/training.md."""
 
 
+DEMO_MERGE = MergeConfig(rounds=6, target_retention=0.98)
+"""Merge of the demo: the first rounds bring nearly all that there is to gain."""
+
+
 @dataclass(frozen=True)
 class DemoOutcome:
     """What a demo made.
@@ -55,7 +59,7 @@ def run_demo(
     out: Path,
     *,
     train: Mapping[str, TrainConfig] = DEMO_EXPERTS,
-    merge: MergeConfig = MergeConfig(),
+    merge: MergeConfig = DEMO_MERGE,
     episodes: int = 64,
     seed: int = 0,
     threads: int | None = None,

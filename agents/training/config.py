@@ -128,8 +128,8 @@ class TrainConfig:
         start_level: difficulty at which the curriculum begins, as a share of the skill's own.
         symmetric: make the policy treat left and right alike, where its observation groups allow (PPO only; SAC's
             networks are stable-baselines3's own).
-        segment_steps: environment steps between two validations and checkpoints. Every segment begins with fresh
-            episodes and its own random stream, so that a resumed run equals an uninterrupted one.
+        segment_steps: environment steps between two validations and checkpoints. Every segment has its own random
+            stream, so that a resumed run equals an uninterrupted one.
         validation_episodes: episodes of a validation, on tracks that training never sees.
         threads: threads of the simulation; None for one per usable core. Networks are trained on one.
         architecture: networks of a new policy.
