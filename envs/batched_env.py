@@ -5,7 +5,7 @@ Tensors in, tensors out. The gymnasium and stable-baselines3 faces are thin laye
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,6 +135,7 @@ class BatchedEnv:
         self.seed(seed)
         self._all = torch.arange(num_envs, device=self.device)
         self.skill_index = self._all % len(self.skills)
+        self._first_track = self.skill_index * config.tracks
         self._sizes = self.skill.group_sizes
         self.failures, self.level = 0, 1.0
 
@@ -178,16 +179,32 @@ class BatchedEnv:
         failed = self.engine.step(backend.targets(actions))
         view = backend.look()
         outcome = backend.judge(view, failed)
+        self.failures += outcome.failures
         flat, ids = backend.observe(view, backend.clock), outcome.episodes.ids
         final = flat[ids]
-        if len(ids):
-            self.failures += int(failed.sum())
-            if restart:
-                flat[ids] = self._restart(ids)
+        if restart and len(ids):
+            flat[ids] = self._restart(ids)
         backend.follow()
         return Step(
             flat, outcome.reward, outcome.terminated, outcome.truncated, failed, final, outcome.episodes, self._sizes
         )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next steps depend on, as tensors and numbers; tracks follow from the arguments."""
+        return {
+            "engine": self.engine.snapshot(),
+            "backend": self._backend.snapshot(),
+            "generator": self._starts.generator.get_state(),
+            "failures": self.failures,
+            "level": self.level,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a :meth:`state_dict` of an environment with the same arguments, bit for bit."""
+        self.engine.restore(state["engine"])
+        self._backend.restore(state["backend"])
+        self._starts.generator.set_state(state["generator"])
+        self.failures, self.level = state["failures"], state["level"]
 
     def targets(self, actions: torch.Tensor) -> torch.Tensor:
         """Target joint angles of actions (n, num_actions), rad: ``stand + scale * action`` within the joint limits."""
@@ -210,7 +227,7 @@ class BatchedEnv:
             hardest = max(1, round(self.level * count)) if graded else count
             track = self._starts.integers(hardest // 2 if graded else 0, hardest, len(ids))
         qpos, qvel, clock = self._starts.states(len(ids))
-        self._backend.begin(ids, self.skill_index[ids] * count + track, clock)
+        self._backend.begin(ids, self._first_track[ids] + track, clock)
         self.engine.reset(ids, qpos, qvel)
         return self._backend.observe(self._backend.look(ids), clock)
 

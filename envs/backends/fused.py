@@ -94,9 +94,9 @@ class FusedBackend(TensorBackend):
         kernels.targets(actions.numpy(), *self._motors, angles)
         return torch.from_numpy(angles)
 
-    def _assign(self, ids: torch.Tensor, rows: torch.Tensor) -> None:
-        which = ids.numpy()
-        self._row[which], self._center[which] = rows.numpy(), np.inf
+    def begin(self, ids: torch.Tensor, rows: torch.Tensor, clock: torch.Tensor) -> None:
+        """See :meth:`TensorBackend.begin`."""
+        kernels.begin(ids.numpy(), rows.numpy(), clock.numpy(), self._books_of, self._row, self._center)
 
     def follow(self) -> None:
         """See :meth:`TensorBackend.follow`."""
@@ -105,6 +105,16 @@ class FusedBackend(TensorBackend):
         )
         if moved:
             self._engine.set_ground(*(torch.from_numpy(array[:moved]) for array in self._moved))
+
+    def snapshot(self) -> dict[str, torch.Tensor]:
+        """See :meth:`TensorBackend.snapshot`."""
+        row, center = torch.tensor(self._row), torch.tensor(self._center)
+        return {"books": self._books.clone(), "row": row, "center": center}
+
+    def restore(self, snapshot: dict[str, torch.Tensor]) -> None:
+        """See :meth:`TensorBackend.restore`."""
+        self._books.copy_(snapshot["books"])
+        self._row[:], self._center[:] = snapshot["row"].numpy(), snapshot["center"].numpy()
 
     def look(self, ids: torch.Tensor | None = None) -> View:
         """See :meth:`TensorBackend.look`."""
@@ -140,12 +150,13 @@ class FusedBackend(TensorBackend):
         reward, flags, numbers = np.empty(n, dtype=np.float32), np.empty((3, n), dtype=np.bool_), np.empty((2, n))
         ids, length = np.empty((2, n), dtype=np.int64)
         terminated, truncated, success = flags
-        ended = kernels.judge(
+        ended, failures = kernels.judge(
             view.found[6], failed.numpy(), worth, self._fields[0], self._robot_dt, self._skill.episode_steps,
             self._least_distance, self._books_of, reward, terminated, truncated, ids, *numbers, length, success,
         )  # fmt: skip
         rows = (torch.from_numpy(a[:ended]) for a in (ids, numbers[0], length, numbers[1], success))
-        return Outcome(*(torch.from_numpy(a) for a in (reward, terminated, truncated)), Episodes(*rows))
+        reward, terminated, truncated = (torch.from_numpy(a) for a in (reward, terminated, truncated))
+        return Outcome(reward, terminated, truncated, failures, Episodes(*rows))
 
     @cached_property
     def _robot_dt(self) -> float:

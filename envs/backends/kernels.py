@@ -248,15 +248,24 @@ def walk_reward(qpos: Array, velocity: Array, effort: Array, mass: Array, walk: 
         reward[i] = walk[4] * math.exp(-off * off) + walk[5] * math.exp(-tilt * tilt) + walk[6] * math.exp(-strain)
 
 
+@compiled("void(int64[:], int64[:], float64[:], float64[:, ::1], int64[::1], float64[::1])")
+def begin(ids: Array, rows: Array, clock: Array, books: Array, row: Array, center: Array) -> None:
+    """Begin episodes in the simulations ``ids`` (m,) on the tracks ``rows`` (m,) with gait clocks ``clock`` (m,)."""
+    for k in range(len(ids)):
+        i = ids[k]
+        books[i, 0], books[i, 1], books[i, 2] = 0.0, 0.0, clock[k]
+        row[i], center[i] = rows[k], np.inf
+
+
 @compiled(
-    "int64(boolean[::1], boolean[::1], float64[::1], float64[:, :], float64, int64, float64, float64[:, ::1],"
+    "UniTuple(int64, 2)(boolean[::1], boolean[::1], float64[::1], float64[:, :], float64, int64, float64, float64[:, ::1],"
     " float32[::1], boolean[::1], boolean[::1], int64[::1], float64[::1], float64[::1], int64[::1], boolean[::1])"
 )
 def judge(
     touching: Array, failed: Array, worth: Array, qpos: Array, dt: float, limit: int, least: float, books: Array,
     reward: Array, terminated: Array, truncated: Array,
     ids: Array, total: Array, distance: Array, length: Array, success: Array,
-) -> int:  # fmt: skip
+) -> tuple[int, int]:  # fmt: skip
     """Reward a step and enter it into the books.
 
     Args:
@@ -278,10 +287,11 @@ def judge(
         success: (n,) out.
 
     Returns:
-        Number of episodes that ended.
+        Number of episodes that ended, and of simulations that failed.
     """
-    ended = 0
+    ended, failures = 0, 0
     for i in range(len(reward)):
+        failures += failed[i]
         fell = touching[i] or failed[i]
         value = 0.0 if fell else worth[i]
         books[i, 0] += value
@@ -293,4 +303,4 @@ def judge(
             ids[ended], total[ended], length[ended] = i, books[i, 0], int(books[i, 1])
             distance[ended], success[ended] = qpos[i, 0], over and qpos[i, 0] >= least
             ended += 1
-    return ended
+    return ended, failures

@@ -63,7 +63,8 @@ class TensorBackend:
     def _allocate(self) -> None:
         # Per-simulation copies: a reset overwrites one row, and height look-ups need no gather over the bank.
         rows = torch.zeros(self._engine.num_sims, dtype=torch.long, device=self._engine.device)
-        self._tracks, self._center = self._bank.rows(rows), torch.zeros_like(self.clock)
+        self._row, self._center = rows, torch.zeros_like(self.clock)
+        self._tracks = self._bank.rows(rows)
         self._reader = StateReader(self._engine, self._skill.character)
 
     def targets(self, actions: torch.Tensor) -> torch.Tensor:
@@ -80,9 +81,7 @@ class TensorBackend:
             clock: (m,) where their gait's clock begins, s.
         """
         self._books[ids] = torch.nn.functional.pad(clock[:, None], (2, 0))
-        self._assign(ids, rows)
-
-    def _assign(self, ids: torch.Tensor, rows: torch.Tensor) -> None:
+        self._row[ids] = rows
         self._tracks.assign(ids, self._bank, rows)
         self._center[ids] = torch.inf
 
@@ -94,6 +93,17 @@ class TensorBackend:
             center = x[ids]
             self._center[ids] = center
             self._engine.set_ground(ids, *self._tracks.rows(ids).boxes_from(center - self._window / 2, self._boxes))
+
+    def snapshot(self) -> dict[str, torch.Tensor]:
+        """Copies of the books, and of where every simulation is."""
+        return {"books": self._books.clone(), "row": self._row.clone(), "center": self._center.clone()}
+
+    def restore(self, snapshot: dict[str, torch.Tensor]) -> None:
+        """Go back to a :meth:`snapshot`; the engine must go back to its own."""
+        self._books.copy_(snapshot["books"])
+        self._row.copy_(snapshot["row"])
+        self._center.copy_(snapshot["center"])
+        self._tracks = self._bank.rows(self._row)
 
     def look(self, ids: torch.Tensor | None = None) -> View:
         """The simulations ``ids`` (m,), or all."""
@@ -123,12 +133,12 @@ class TensorBackend:
         self._total_reward += reward
         truncated = (self.elapsed >= self._skill.episode_steps) & ~terminated
         ids = torch.nonzero(terminated | truncated).squeeze(1)
+        failures = int(failed.sum()) if len(ids) else 0
         distance = view.state.root[ids, 0]  # every episode begins at 0
         total_reward, length, _ = self._books[ids].unbind(1)
         success = truncated[ids] & (distance >= self._least_distance)
-        return Outcome(
-            reward.float(), terminated, truncated, Episodes(ids, total_reward, length.long(), distance, success)
-        )
+        episodes = Episodes(ids, total_reward, length.long(), distance, success)
+        return Outcome(reward.float(), terminated, truncated, failures, episodes)
 
     def _reward(self, view: View) -> torch.Tensor:
         return self._skill.task.reward(view.state, self._mass)

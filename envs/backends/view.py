@@ -70,10 +70,12 @@ class Outcome:
         reward: (n,) float32.
         terminated: (n,) whether the robot fell or its simulation failed.
         truncated: (n,) whether the episode ran out of steps.
+        failures: number of simulations that failed.
         episodes: statistics of the ended episodes.
     """
 
     reward: torch.Tensor
     terminated: torch.Tensor
     truncated: torch.Tensor
+    failures: int
     episodes: Episodes

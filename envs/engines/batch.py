@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from mujoco.batch import Batch, SimulationError
 
-from policykd.envs.engines.ground import GROUND_FIELDS, write_ground
+from policykd.envs.engines.ground import GROUND_FIELDS
+from policykd.envs.engines.kernels import failures, write_ground, write_states
 from policykd.envs.engines.protocol import FIELDS
 from policykd.errors import check_range
 
@@ -70,17 +71,29 @@ class BatchEngine:
             self._batch.step(nstep=self._decimation, stage=_NONE)
         except SimulationError as error:
             raised = error.ids
-        failed = self._bad.any(axis=1)
+        failed = np.empty(self.num_sims, dtype=np.bool_)
+        failures(self._bad, failed)
         if len(raised):
             failed[raised] = True
         return torch.from_numpy(failed)
 
     def reset(self, ids: torch.Tensor, qpos: torch.Tensor, qvel: torch.Tensor) -> None:
         """See :meth:`Engine.reset`."""
-        rows = ids.numpy()
         # A simulation is its state row, so writing that is a whole reset; Batch.reset would wake the threads for it.
-        self._state[rows], self._warning[rows] = self._initial, 0
-        self._qpos[rows], self._qvel[rows] = qpos.numpy(), qvel.numpy()
+        write_states(
+            ids.numpy(), qpos.numpy(), qvel.numpy(), self._initial, self._state, self._qpos, self._qvel, self._warning
+        )
+
+    def snapshot(self) -> dict[str, torch.Tensor]:
+        """See :meth:`Engine.snapshot`."""
+        ground = {name: torch.from_numpy(np.array(a)) for name, a in zip(GROUND_FIELDS, self._ground, strict=True)}
+        return {"state": torch.from_numpy(np.array(self._state)), **ground}
+
+    def restore(self, snapshot: dict[str, torch.Tensor]) -> None:
+        """See :meth:`Engine.restore`."""
+        self._state[:], self._warning[:] = snapshot["state"].numpy(), 0
+        for name, field in zip(GROUND_FIELDS, self._ground, strict=True):
+            field[:] = snapshot[name].numpy()
 
     def set_ground(self, ids: torch.Tensor, pose: torch.Tensor, half: torch.Tensor) -> None:
         """See :meth:`Engine.set_ground`."""
