@@ -5,28 +5,23 @@ Tensors in, tensors out. The gymnasium and stable-baselines3 faces are thin laye
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import mujoco
 import torch
 
+from policykd.envs.backends import Episodes, make_backend, window_width
 from policykd.envs.engines import BatchEngine, Engine
-from policykd.envs.kinematics import PlanarState, StateReader
-from policykd.envs.observations import SCAN_AHEAD, SCAN_BEHIND, SCAN_POINTS, Surroundings, get_group
-from policykd.envs.robots import Robot
 from policykd.envs.robots.model import build_model
 from policykd.envs.skills import Skill, common_contract
+from policykd.envs.starts import Starts
 from policykd.envs.terrains import TrackBank, Tracks
 from policykd.errors import check_range
-from policykd.seeding import integer_seed
 from policykd.threads import torch_threads
 
 Observations = dict[str, torch.Tensor]
-
-PHASE_SECONDS = 1.0
-"""Period of the gait clock behind the ``phase`` group, s."""
 
 
 @dataclass(frozen=True)
@@ -55,45 +50,39 @@ class EnvConfig:
 
 
 @dataclass
-class Episodes:
-    """Statistics of the episodes that ended in a step, one row each, in the order of ``ids``.
-
-    Attributes:
-        ids: (m,) simulations whose episode ended.
-        total_reward: (m,) sum of the rewards.
-        length: (m,) steps.
-        distance: (m,) distance covered along x, m.
-        success: (m,) whether the whole episode went by without a fall and covered the task's least distance.
-    """
-
-    ids: torch.Tensor
-    total_reward: torch.Tensor
-    length: torch.Tensor
-    distance: torch.Tensor
-    success: torch.Tensor
-
-
-@dataclass
 class Step:
     """What a step returns; n simulations.
 
     Attributes:
-        observations: observation groups, each (n, size) float32; those of a new episode where one ended.
+        flat: (n, features) the observation groups side by side, in the skill's order, float32; those of a new episode
+            where one ended.
         reward: (n,) rewards in [0, 1], float32.
         terminated: (n,) whether the robot fell or its simulation failed.
         truncated: (n,) whether the episode ran out of steps.
         failed: (n,) whether MuJoCo raised an error or met a NaN; a subset of ``terminated``.
-        final_observations: observation groups of the ended episodes' last states, rows as in ``episodes``.
+        final_flat: (m, features) likewise of the ended episodes' last states, rows as in ``episodes``.
         episodes: statistics of the ended episodes.
+        sizes: number of features of every observation group, in order.
     """
 
-    observations: Observations
+    flat: torch.Tensor
     reward: torch.Tensor
     terminated: torch.Tensor
     truncated: torch.Tensor
     failed: torch.Tensor
-    final_observations: Observations
+    final_flat: torch.Tensor
     episodes: Episodes
+    sizes: dict[str, int]
+
+    @property
+    def observations(self) -> Observations:
+        """The observation groups, each (n, size): views of ``flat``."""
+        return _split(self.flat, self.sizes)
+
+    @property
+    def final_observations(self) -> Observations:
+        """The observation groups of the ended episodes' last states, each (m, size): views of ``final_flat``."""
+        return _split(self.final_flat, self.sizes)
 
 
 class BatchedEnv:
@@ -136,43 +125,23 @@ class BatchedEnv:
         self._bank = TrackBank(
             [s.terrain for s in skills], config.tracks, seed, graded=config.graded, seconds=self.skill.seconds
         )
-        self._window = _window_width(self.robot)
-        boxes = self._bank.most_segments_within(self._window)
+        boxes = self._bank.most_segments_within(window_width(self.robot))
         model = build_model(self.robot, boxes)
         arguments = (model, num_envs, boxes, self.robot.decimation)
         self.engine: Engine = BatchEngine(*arguments, threads) if make_engine is None else make_engine(*arguments)
         self.device = self.engine.device
-        self._boxes = boxes
-        self._reader = StateReader(self.engine, self.robot)
-        self._generator = torch.Generator(self.device)
+        self._backend = make_backend(self.engine, self.skill, self._bank.tracks, boxes)
+        self._starts = Starts(self.robot, config.joint_noise, config.speed_noise, self.device)
         self.seed(seed)
-        self._allocate()
-
-    def _allocate(self) -> None:
-        n, device = self.num_envs, self.device
-        like: dict[str, Any] = {"dtype": torch.float64, "device": device}
-        self.skill_index = torch.arange(n, device=device) % len(self.skills)
-        self._all = torch.arange(n, device=device)
-        # Per-simulation copies: a reset overwrites one row, and height look-ups need no gather over the bank.
-        self._tracks = self._bank.tracks.rows(torch.zeros(n, dtype=torch.long, device=device))
-        self._window_center = torch.zeros(n, **like)
-        self._elapsed = torch.zeros(n, dtype=torch.long, device=device)
-        self._clock = torch.zeros(n, **like)  # of the gait, s
-        self._total_reward = torch.zeros(n, **like)
-        self._scan = torch.linspace(SCAN_BEHIND, SCAN_AHEAD, SCAN_POINTS, **like)
-        mass = torch.tensor([link.mass for link in self.robot.links], **like)
-        self._mass = mass / mass.sum()
-        joints = self.robot.joints
-        self._stand_pose = torch.as_tensor(self.robot.stand_pose, **like)
-        self._stand = self._stand_pose[3:]
-        self._scale = torch.tensor([link.action_scale for link in joints], **like)
-        self._low = torch.tensor([link.limits[0] for link in joints], **like)
-        self._high = torch.tensor([link.limits[1] for link in joints], **like)
+        self._all = torch.arange(num_envs, device=self.device)
+        self.skill_index = self._all % len(self.skills)
+        self._first_track = self.skill_index * config.tracks
+        self._sizes = self.skill.group_sizes
         self.failures, self.level = 0, 1.0
 
     def seed(self, seed: int) -> None:
         """Restart the stream of random resets."""
-        self._generator.manual_seed(integer_seed(seed, "resets"))
+        self._starts.seed(seed)
 
     @property
     def num_actions(self) -> int:
@@ -189,12 +158,11 @@ class BatchedEnv:
         Returns:
             The observation groups, each (num_envs, size).
         """
-        self._restart(self._all)
+        flat = self._restart(self._all)
         if stagger:
-            limit = self.skill.episode_steps
-            self._elapsed = torch.randint(limit, (self.num_envs,), generator=self._generator, device=self.device)
-        self._follow()
-        return self._observe(self._reader.read(), self._tracks, self._clock)[0]
+            self._backend.elapsed[:] = self._starts.integers(0, self.skill.episode_steps, self.num_envs)
+        self._backend.follow()
+        return _split(flat, self._sizes)
 
     @torch_threads(1)
     def step(self, actions: torch.Tensor, *, restart: bool = True) -> Step:
@@ -207,90 +175,62 @@ class BatchedEnv:
         Returns:
             The results; its tensors are the caller's to keep.
         """
-        failed = self.engine.step(self.targets(actions))
-        self._elapsed += 1
-        self._clock += self.robot.control_dt
-        state = self._reader.read()
-        observations, fallen = self._observe(state, self._tracks, self._clock)
-        terminated = fallen | failed
-        reward = self.skill.task.reward(state, self._mass).masked_fill_(terminated, 0.0)
-        truncated = (self._elapsed >= self.skill.episode_steps) & ~terminated
-        self._total_reward += reward
-        ids = torch.nonzero(terminated | truncated).squeeze(1)
-        final = {name: value[ids] for name, value in observations.items()}
-        episodes = self._finish(ids, state, truncated)
-        if len(ids):
-            self.failures += int(failed.sum())
-        if len(ids) and restart:
-            self._restart(ids)
-            fresh, _ = self._observe(self._reader.read(ids), self._tracks.rows(ids), self._clock[ids])
-            for name, value in observations.items():
-                value[ids] = fresh[name]
-        self._follow()
-        return Step(observations, reward.float(), terminated, truncated, failed, final, episodes)
+        backend = self._backend
+        failed = self.engine.step(backend.targets(actions))
+        view = backend.look()
+        outcome = backend.judge(view, failed)
+        self.failures += outcome.failures
+        flat, ids = backend.observe(view, backend.clock), outcome.episodes.ids
+        final = flat[ids]
+        if restart and len(ids):
+            flat[ids] = self._restart(ids)
+        backend.follow()
+        return Step(
+            flat, outcome.reward, outcome.terminated, outcome.truncated, failed, final, outcome.episodes, self._sizes
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next steps depend on, as tensors and numbers; tracks follow from the arguments."""
+        return {
+            "engine": self.engine.snapshot(),
+            "backend": self._backend.snapshot(),
+            "generator": self._starts.generator.get_state(),
+            "failures": self.failures,
+            "level": self.level,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a :meth:`state_dict` of an environment with the same arguments, bit for bit."""
+        self.engine.restore(state["engine"])
+        self._backend.restore(state["backend"])
+        self._starts.generator.set_state(state["generator"])
+        self.failures, self.level = state["failures"], state["level"]
 
     def targets(self, actions: torch.Tensor) -> torch.Tensor:
         """Target joint angles of actions (n, num_actions), rad: ``stand + scale * action`` within the joint limits."""
-        angles = self._stand + self._scale * actions.to(self._scale).clamp(-1.0, 1.0)
-        return torch.clamp(angles, self._low, self._high)
+        return self._backend.targets(actions)
 
     def ground_height(self, x: torch.Tensor) -> torch.Tensor:
         """Height of the ground in every simulation at places x (num_envs, q), m."""
-        return self._tracks.height(x)
+        return self._backend.height(x)
 
     def track(self, i: int) -> Tracks:
         """The track under simulation ``i``, as one row; a copy."""
-        return self._tracks.rows(torch.tensor([i], device=self.device))
+        return self._backend.tracks(torch.tensor([i], device=self.device))
 
-    def _finish(self, ids: torch.Tensor, state: PlanarState, truncated: torch.Tensor) -> Episodes:
-        distance = state.root[ids, 0]  # every episode begins at 0
-        enough = distance >= self.skill.task.least_distance(self.skill.seconds)
-        return Episodes(ids, self._total_reward[ids], self._elapsed[ids], distance, truncated[ids] & enough)
-
-    def _restart(self, ids: torch.Tensor) -> None:
-        """Begin new episodes in the simulations ``ids`` (m,); :meth:`_follow` must put their ground in place."""
-        like: dict[str, Any] = {"dtype": torch.float64, "device": self.device, "generator": self._generator}
-        count, joints = self.config.tracks, self.num_actions
-        hardest = max(1, round(self.level * count)) if self.config.graded else count
-        easiest = hardest // 2 if self.config.graded else 0
-        pick = torch.randint(easiest, hardest, (len(ids),), generator=self._generator, device=self.device)
-        track = (ids // len(self.skills)) % count if self.config.ordered else pick
-        self._tracks.assign(ids, self._bank.tracks, self.skill_index[ids] * count + track)
-        draw = torch.rand(len(ids), joints + 2, **like)
-        qpos = self._stand_pose.repeat(len(ids), 1)
-        noisy = qpos[:, 3:] + self.config.joint_noise * (2 * draw[:, :joints] - 1)
-        torch.clamp(noisy, self._low, self._high, out=qpos[:, 3:])
-        qvel = torch.zeros_like(qpos)
-        qvel[:, 0] = self.config.speed_noise * draw[:, joints]
-        self._clock[ids] = PHASE_SECONDS * draw[:, joints + 1]
-        self._elapsed[ids], self._total_reward[ids], self._window_center[ids] = 0, 0.0, torch.inf
+    def _restart(self, ids: torch.Tensor) -> torch.Tensor:
+        """Begin new episodes in the simulations ``ids`` (m,), whose boxes have yet to follow; (m, features) observed."""
+        count, graded = self.config.tracks, self.config.graded
+        if self.config.ordered:
+            track = (ids // len(self.skills)) % count
+        else:
+            hardest = max(1, round(self.level * count)) if graded else count
+            track = self._starts.integers(hardest // 2 if graded else 0, hardest, len(ids))
+        qpos, qvel, clock = self._starts.states(len(ids))
+        self._backend.begin(ids, self._first_track[ids] + track, clock)
         self.engine.reset(ids, qpos, qvel)
-
-    def _follow(self) -> None:
-        """Put the ground boxes of the simulations whose robot nears the end of its window under the robot."""
-        x = self.engine.field("qpos")[:, 0]
-        ids = torch.nonzero((x - self._window_center).abs() > _SLACK).squeeze(1)
-        if len(ids):
-            center = x[ids]
-            self._window_center[ids] = center
-            self.engine.set_ground(ids, *self._tracks.rows(ids).boxes_from(center - self._window / 2, self._boxes))
-
-    def _observe(self, state: PlanarState, tracks: Tracks, clock: torch.Tensor) -> tuple[Observations, torch.Tensor]:
-        """Observations of simulations, and which of them touch the ground with a part that must not."""
-        root = state.root[:, :1]
-        places = torch.cat([root, root + self._scan, state.fall_points[:, :, 0]], dim=1)
-        height = tracks.height(places)
-        ground, scan, below = height[:, 0], height[:, 1 : 1 + SCAN_POINTS], height[:, 1 + SCAN_POINTS :]
-        touching = state.fall_points[:, :, 1] - below < self._reader.fall_radius
-        around = Surroundings(ground, scan, clock / PHASE_SECONDS)
-        groups = {name: get_group(name).compute(state, around).float() for name in self.skill.groups}
-        return groups, touching.any(dim=1)
+        return self._backend.observe(self._backend.look(ids), clock)
 
 
-_SLACK = 0.5
-"""How far a robot may get from the centre of its window of boxes before the window follows, m."""
-
-
-def _window_width(robot: Robot) -> float:
-    """Width of ground that the feet can reach until the window next follows, m; 0.3 m covers one step's travel."""
-    return 2 * (robot.reach + _SLACK + 0.3)
+def _split(flat: torch.Tensor, sizes: dict[str, int]) -> Observations:
+    return dict(zip(sizes, flat.split(list(sizes.values()), dim=1), strict=True))

@@ -63,11 +63,10 @@ class StateReader:
         like: dict[str, Any] = {"dtype": self._qpos.dtype, "device": engine.device}
         self._ancestors = _ancestors(robot).to(**like)
         self._torque = torch.tensor([link.torque for link in robot.joints], **like)
-        falling = [link for link in robot.links if link.falls for _ in range(_FALL_POINTS_PER_LINK)]
-        ends = [_along(link.ends, i % _FALL_POINTS_PER_LINK) for i, link in enumerate(falling)]
+        falling, places = fall_points(robot)
         self.fall_radius = torch.tensor([link.radius for link in falling], **like)
         self._com = _point_matrix(robot, robot.links, [link.center for link in robot.links]).to(**like)
-        self._points = torch.cat([self._com, _point_matrix(robot, falling, ends).to(**like)], dim=1)
+        self._points = torch.cat([self._com, _point_matrix(robot, falling, places).to(**like)], dim=1)
 
     def read(self, ids: torch.Tensor | None = None) -> PlanarState:
         """State of the simulations ``ids`` (m,), or of all."""
@@ -88,6 +87,12 @@ class StateReader:
             fall_points=points[:, links:] + root[:, None],
             effort=force / self._torque,
         )
+
+
+def fall_points(robot: Robot) -> tuple[list[Link], list[tuple[float, float]]]:
+    """The points that must not touch the ground: their links, and their places (x, z) in the frames of those, m."""
+    falling = [link for link in robot.links if link.falls for _ in range(_FALL_POINTS_PER_LINK)]
+    return falling, [_along(link.ends, i % _FALL_POINTS_PER_LINK) for i, link in enumerate(falling)]
 
 
 def _ancestors(robot: Robot) -> torch.Tensor:

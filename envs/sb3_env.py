@@ -42,7 +42,7 @@ class Sb3VecEnv(VecEnv):
         if self._seeds[0] is not None:
             self.env.seed(self._seeds[0])
             self._reset_seeds()
-        return self._flat(self.env.reset(stagger=self._stagger)).numpy()
+        return torch.cat(list(self.env.reset(stagger=self._stagger).values()), dim=1).numpy()
 
     def step_async(self, actions: np.ndarray) -> None:
         """Take the actions (num_envs, actions)."""
@@ -54,14 +54,14 @@ class Sb3VecEnv(VecEnv):
         step, self._result = self._result, None
         dones = (step.terminated | step.truncated).numpy()
         rewards = (step.reward * self._reward_scale).numpy()
-        return self._flat(step.observations).numpy(), rewards, dones, self._infos(step)
+        return step.flat.numpy(), rewards, dones, self._infos(step)
 
     def _infos(self, step: Step) -> list[dict[str, Any]]:
         infos = [self._nothing] * self.num_envs
         ids = step.episodes.ids.tolist()
         if not ids:
             return infos
-        last = self._flat(step.final_observations).numpy()
+        last = step.final_flat.numpy()
         truncated, failed = step.truncated.tolist(), step.failed.tolist()
         e = step.episodes
         rows = zip(ids, last, e.total_reward.tolist(), e.length.tolist(), e.distance.tolist(), e.success.tolist(),
@@ -75,10 +75,6 @@ class Sb3VecEnv(VecEnv):
                 "simulation_failed": failed[i],
             }
         return infos
-
-    @staticmethod
-    def _flat(groups: dict[str, torch.Tensor]) -> torch.Tensor:
-        return torch.cat(list(groups.values()), dim=1)
 
     def close(self) -> None:
         """Nothing to release: the threads go with the engine."""

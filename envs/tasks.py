@@ -58,11 +58,15 @@ class Walk:
         Returns:
             (n,) rewards in [0, 1].
         """
-        velocity = state.com_velocity[:, :, 0] @ mass
-        speed = torch.exp(-(((velocity - self.speed) / self.speed_width) ** 2))
-        upright = torch.exp(-((state.pitch / self.upright_width) ** 2))
-        effort = torch.exp(-(state.effort**2).mean(dim=1) / self.effort_width**2)
-        return self.speed_weight * speed + self.upright_weight * upright + self.effort_weight * effort
+        speed = state.com_velocity[:, :, 0] @ mass
+        effort = torch.linalg.vector_norm(state.effort, dim=1)
+        errors = torch.stack([
+            (speed - self.speed) / self.speed_width,
+            state.pitch / self.upright_width,
+            effort / (self.effort_width * state.effort.shape[1] ** 0.5),
+        ])  # fmt: skip
+        weights = errors.new_tensor((self.speed_weight, self.upright_weight, self.effort_weight))
+        return weights @ errors.square_().neg_().exp_()
 
     def least_distance(self, seconds: float) -> float:
         """Distance that an episode must cover to count as a success, m: half of the commanded one."""

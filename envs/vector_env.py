@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -86,25 +87,25 @@ class SkillVectorEnv(VectorEnv[Arrays, np.ndarray, np.ndarray]):
         infos = self._infos(step) if len(step.episodes.ids) else {}
         return (
             _arrays(step.observations),
-            step.reward.numpy(force=True),
-            step.terminated.numpy(force=True),
-            step.truncated.numpy(force=True),
+            _array(step.reward),
+            _array(step.terminated),
+            _array(step.truncated),
             infos,
         )
 
     def _infos(self, step: Step) -> dict[str, Any]:
-        ended = step.episodes
-        ids = ended.ids.numpy(force=True)
-        mask = np.zeros(self.num_envs, dtype=np.bool_)
-        mask[ids] = True
-        last = _arrays(step.final_observations)
-        final = np.full(self.num_envs, None, dtype=object)
-        for row, i in enumerate(ids):
-            final[i] = {name: value[row] for name, value in last.items()}
+        ended, n = step.episodes, self.num_envs
+        ids = _array(ended.ids)
+        masks = np.zeros((10, n), dtype=np.bool_)  # one for each entry, so that callers may write into them
+        masks[:, ids] = True
+        final = np.full(n, None, dtype=object)
+        last = [_array(value) for value in step.final_observations.values()]
+        for i, *groups in zip(ids.tolist(), *last, strict=True):
+            final[i] = dict(zip(step.sizes, groups, strict=True))
 
         def spread(value: torch.Tensor) -> np.ndarray:
-            values = value.numpy(force=True)
-            whole = np.zeros(self.num_envs, dtype=values.dtype)
+            values = _array(value)
+            whole = np.zeros(n, dtype=values.dtype)
             whole[ids] = values
             return whole
 
@@ -113,19 +114,23 @@ class SkillVectorEnv(VectorEnv[Arrays, np.ndarray, np.ndarray]):
         info = {
             "distance": distance,
             "success": success,
-            "simulation_failed": step.failed.numpy(force=True),
-            "episode": _masked(episode, mask),
+            "simulation_failed": _array(step.failed),
+            "episode": _masked(episode, masks[:4]),
         }
-        return _masked({"final_obs": final, "final_info": _masked(info, mask)}, mask)
+        return _masked({"final_obs": final, "final_info": _masked(info, masks[4:8])}, masks[8:])
 
 
-def _masked(entries: dict[str, Any], mask: np.ndarray) -> dict[str, Any]:
+def _masked(entries: dict[str, Any], masks: Iterable[np.ndarray]) -> dict[str, Any]:
     """The entries, each followed by a mask of the simulations that it applies to."""
     masked: dict[str, Any] = {}
-    for name, value in entries.items():
-        masked[name], masked[f"_{name}"] = value, mask.copy()
+    for (name, value), mask in zip(entries.items(), masks, strict=True):
+        masked[name], masked[f"_{name}"] = value, mask
     return masked
 
 
+def _array(tensor: torch.Tensor) -> np.ndarray:
+    return tensor.cpu().numpy()
+
+
 def _arrays(observations: Observations) -> Arrays:
-    return {name: value.numpy(force=True) for name, value in observations.items()}
+    return {name: _array(value) for name, value in observations.items()}

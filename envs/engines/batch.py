@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Sequence
 
 import mujoco
 import numpy as np
 import torch
 from mujoco.batch import Batch, SimulationError
 
-from policykd.envs.engines.ground import GROUND_FIELDS, ground_fields
+from policykd.envs.engines.ground import GROUND_FIELDS
+from policykd.envs.engines.kernels import failures, write_ground, write_states
 from policykd.envs.engines.protocol import FIELDS
 from policykd.errors import check_range
 
@@ -36,14 +38,15 @@ class BatchEngine:
         self, model: mujoco.MjModel, num_sims: int, boxes: int, decimation: int, threads: int | None = None
     ) -> None:
         check_range("threads", 1 if threads is None else threads, 1, 1024)
-        self._boxes, self._decimation = boxes, decimation
+        self._decimation = decimation
         # The simulations share one MjData per thread, which stays in its cache; that is some 10 % faster than one
         # MjData each. Observations need only the state, so no stage has to be computed beyond a step either.
         self._batch = Batch(model, num_sims, threads or len(os.sched_getaffinity(0)))
-        self._ground = {name: self._batch.expand(name) for name in GROUND_FIELDS}
+        self._ground = tuple(self._batch.expand(name) for name in GROUND_FIELDS)
         self._ctrl, self._qpos, self._qvel = (self._batch.bind(n) for n in ("ctrl", "qpos", "qvel"))
         self._fields = {name: _view(self._batch.bind(name)) for name in FIELDS}
         self._state, self._warning = self._batch.state, self._batch.warning
+        self._bad = self._warning[:, _BAD, _NUMBER]
         self._initial = self._state[0].copy()
 
     @property
@@ -63,26 +66,38 @@ class BatchEngine:
     def step(self, targets: torch.Tensor) -> torch.Tensor:
         """See :meth:`Engine.step`."""
         self._ctrl[:] = targets.numpy()
-        failed = np.zeros(self.num_sims, dtype=bool)
+        raised: Sequence[int] = ()
         try:
             self._batch.step(nstep=self._decimation, stage=_NONE)
         except SimulationError as error:
-            failed[error.ids] = True
-        failed |= self._warning[:, _BAD, _NUMBER].any(axis=1)
+            raised = error.ids
+        failed = np.empty(self.num_sims, dtype=np.bool_)
+        failures(self._bad, failed)
+        if len(raised):
+            failed[raised] = True
         return torch.from_numpy(failed)
 
     def reset(self, ids: torch.Tensor, qpos: torch.Tensor, qvel: torch.Tensor) -> None:
         """See :meth:`Engine.reset`."""
-        rows = ids.numpy()
         # A simulation is its state row, so writing that is a whole reset; Batch.reset would wake the threads for it.
-        self._state[rows], self._warning[rows] = self._initial, 0
-        self._qpos[rows], self._qvel[rows] = qpos.numpy(), qvel.numpy()
+        write_states(
+            ids.numpy(), qpos.numpy(), qvel.numpy(), self._initial, self._state, self._qpos, self._qvel, self._warning
+        )
+
+    def snapshot(self) -> dict[str, torch.Tensor]:
+        """See :meth:`Engine.snapshot`."""
+        ground = {name: torch.from_numpy(np.array(a)) for name, a in zip(GROUND_FIELDS, self._ground, strict=True)}
+        return {"state": torch.from_numpy(np.array(self._state)), **ground}
+
+    def restore(self, snapshot: dict[str, torch.Tensor]) -> None:
+        """See :meth:`Engine.restore`."""
+        self._state[:], self._warning[:] = snapshot["state"].numpy(), 0
+        for name, field in zip(GROUND_FIELDS, self._ground, strict=True):
+            field[:] = snapshot[name].numpy()
 
     def set_ground(self, ids: torch.Tensor, pose: torch.Tensor, half: torch.Tensor) -> None:
         """See :meth:`Engine.set_ground`."""
-        rows = ids.numpy()
-        for name, value in ground_fields(pose.numpy(), half.numpy()).items():
-            self._ground[name][rows, : self._boxes] = value
+        write_ground(ids.numpy(), pose.numpy(), half.numpy(), *self._ground)
 
 
 def _view(array: np.ndarray) -> torch.Tensor:

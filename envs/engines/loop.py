@@ -8,7 +8,7 @@ import mujoco
 import numpy as np
 import torch
 
-from policykd.envs.engines.ground import ground_fields
+from policykd.envs.engines.ground import GROUND_FIELDS, ground_fields
 from policykd.envs.engines.protocol import FIELDS
 
 _BAD = slice(int(mujoco.mjtWarning.mjWARN_BADQPOS), int(mujoco.mjtWarning.mjWARN_BADCTRL) + 1)
@@ -57,6 +57,23 @@ class LoopEngine:
             data.qpos[:], data.qvel[:] = q, v
             self._copy_out(i)
 
+    def snapshot(self) -> dict[str, torch.Tensor]:
+        """See :meth:`Engine.snapshot`."""
+        rows = [_state_of(m, d) for m, d in zip(self._models, self._data, strict=True)]
+        ground = {
+            name: torch.from_numpy(np.stack([getattr(m, name)[: self._boxes] for m in self._models]))
+            for name in GROUND_FIELDS
+        }
+        return {"state": torch.from_numpy(np.stack(rows)), **ground}
+
+    def restore(self, snapshot: dict[str, torch.Tensor]) -> None:
+        """See :meth:`Engine.restore`."""
+        for i, (model, data) in enumerate(zip(self._models, self._data, strict=True)):
+            mujoco.mj_setState(model, data, snapshot["state"][i].numpy(), _WHOLE)
+            for name in GROUND_FIELDS:
+                getattr(model, name)[: self._boxes] = snapshot[name][i].numpy()
+            self._copy_out(i)
+
     def set_ground(self, ids: torch.Tensor, pose: torch.Tensor, half: torch.Tensor) -> None:
         """See :meth:`Engine.set_ground`."""
         fields = ground_fields(pose.numpy(), half.numpy())
@@ -75,3 +92,12 @@ class LoopEngine:
     def _copy_out(self, i: int) -> None:
         for name, values in self._fields.items():
             values[i] = getattr(self._data[i], name)
+
+
+_WHOLE = mujoco.mjtState.mjSTATE_INTEGRATION
+
+
+def _state_of(model: mujoco.MjModel, data: mujoco.MjData) -> np.ndarray:
+    state = np.empty(mujoco.mj_stateSize(model, _WHOLE))
+    mujoco.mj_getState(model, data, state, _WHOLE)
+    return state

@@ -57,6 +57,14 @@ class Engine(Protocol):
         """
         ...
 
+    def snapshot(self) -> dict[str, torch.Tensor]:
+        """Copies of everything that the next steps depend on, the ground boxes included."""
+        ...
+
+    def restore(self, snapshot: dict[str, torch.Tensor]) -> None:
+        """Go back to a :meth:`snapshot` of an engine over the same model; the next steps equal those after it."""
+        ...
+
     def set_ground(self, ids: torch.Tensor, pose: torch.Tensor, half: torch.Tensor) -> None:
         """Move and resize the ground boxes of simulations; takes effect at their next step or reset.
 

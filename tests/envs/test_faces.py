@@ -231,9 +231,9 @@ def test_a_vector_env_is_reproducible_and_staggers():
     a, b = (SkillVectorEnv(batched("flat", 16)) for _ in range(2))
     first, again = (env.reset(seed=2, options={"stagger": True})[0] for env in (a, b))
     assert np.array_equal(first["proprio"], again["proprio"])
-    assert len(set(a.env._elapsed.tolist())) > 8
+    assert len(set(a.env._backend.elapsed.tolist())) > 8
     a.reset()
-    assert set(a.env._elapsed.tolist()) == {0}
+    assert set(a.env._backend.elapsed.tolist()) == {0}
 
 
 def test_gymnasiums_statistics_wrappers_fit_both_faces():

@@ -126,7 +126,7 @@ def test_feet_touch_the_ground_where_the_height_function_has_it(name):
         data.qpos[0], data.qvel[0] = start[i], 1.5
         data.qpos[1] += highest[i]
         env.engine._copy_out(i)
-    env._follow()
+    env._backend.follow()
     touches = buried = 0
     for action in random_actions(40, 12, scale=0.3):
         env.step(action, restart=False)

@@ -1,0 +1,25 @@
+"""Backends: the numeric work of an environment between two physics steps.
+
+``tensors`` does it in torch on any device and is the oracle. On the CPU a hundred small tensor operations would cost
+as much as the physics, so ``fused`` does the same with the compiled loops of ``kernels``; what has no loop, such as a
+task or an observation group of the user's own, stays with torch there, too.
+"""
+
+from __future__ import annotations
+
+from policykd.envs.backends.tensors import TensorBackend
+from policykd.envs.backends.view import Episodes, Outcome, View, window_width
+from policykd.envs.engines import Engine
+from policykd.envs.skills import Skill
+from policykd.envs.terrains import Tracks
+
+__all__ = ["Episodes", "Outcome", "TensorBackend", "View", "make_backend", "window_width"]
+
+
+def make_backend(engine: Engine, skill: Skill, tracks: Tracks, boxes: int) -> TensorBackend:
+    """The fastest backend on the engine's device; see :class:`TensorBackend` for the arguments."""
+    if engine.device.type != "cpu":
+        return TensorBackend(engine, skill, tracks, boxes)
+    from policykd.envs.backends.fused import FusedBackend  # other devices need no compiled loops
+
+    return FusedBackend(engine, skill, tracks, boxes)

@@ -1,0 +1,306 @@
+"""The compiled loops of the fused backend, one pass over the simulations each.
+
+They do the same arithmetic as ``kinematics`` and ``tracks`` do in torch, but for the order of some sums.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numba
+import numpy as np
+
+from policykd.envs.compiled import compiled
+from policykd.envs.terrains.tracks import BASE_THICKNESS, PARKED, SLOPE_THICKNESS
+
+Array = np.ndarray
+
+
+@numba.njit
+def _segment(edges: Array, x: float, near: int) -> int:
+    """Index of the segment under x, on a vertical edge the right-hand one, by a walk from the segment ``near``."""
+    i, last = near, len(edges) - 2
+    while i < last and edges[i + 1] <= x:
+        i += 1
+    while i > 0 and edges[i] > x:
+        i -= 1
+    return i
+
+
+@numba.njit
+def _find(edges: Array, x: float) -> int:
+    """The same by bisection."""
+    low, high = 0, len(edges) - 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        if edges[middle] <= x:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+@numba.njit
+def _chain(qpos: Array, qvel: Array, parent: Array, links: Array, frames: Array, com: Array, velocity: Array) -> None:
+    """Frames of the links of one robot, and their centres of mass.
+
+    Args:
+        qpos: (nq,) generalised positions.
+        qvel: (nv,) generalised velocities.
+        parent: (links,) index of the parent.
+        links: (links, 4) anchor and centre of mass, x and z, m.
+        frames: (links, 8) out: angle, rate, cosine, sine, place and velocity of the joint from the root's.
+        com: (links, 2) out: see :class:`PlanarState`.
+        velocity: (links, 2) out: likewise.
+    """
+    for k in range(len(parent)):
+        angle, rate, x, z, vx, vz = qpos[2 + k], qvel[2 + k], 0.0, 0.0, 0.0, 0.0
+        if k > 0:
+            up = frames[parent[k]]
+            rx = up[2] * links[k, 0] - up[3] * links[k, 1]
+            rz = up[3] * links[k, 0] + up[2] * links[k, 1]
+            angle, rate = angle + up[0], rate + up[1]
+            x, z, vx, vz = up[4] + rx, up[5] + rz, up[6] - up[1] * rz, up[7] + up[1] * rx
+        c, s = math.cos(angle), math.sin(angle)
+        frame = frames[k]
+        frame[0], frame[1], frame[2], frame[3] = angle, rate, c, s
+        frame[4], frame[5], frame[6], frame[7] = x, z, vx, vz
+        rx, rz = c * links[k, 2] - s * links[k, 3], s * links[k, 2] + c * links[k, 3]
+        com[k, 0], com[k, 1] = x + rx, z + rz
+        velocity[k, 0], velocity[k, 1] = qvel[0] + vx - rate * rz, qvel[1] + vz + rate * rx
+
+
+@compiled(
+    "void(int64[::1], int64[::1], float64[:, :], float64[:, :], float64[:, :], int64[::1], float64[:, ::1],"
+    " float64[::1], int64[::1], float64[:, ::1], float64[:, ::1], float64[:, ::1], float64[:, ::1], float64[::1],"
+    " float64[:, :, ::1], float64[:, :, ::1], float64[:, :, ::1], float64[:, ::1], float64[::1], float64[:, ::1],"
+    " boolean[::1])"
+)
+def look(
+    ids: Array, rows: Array, qpos: Array, qvel: Array, force: Array, parent: Array, links: Array,
+    torque: Array, point_link: Array, points: Array, edges: Array, left: Array, grade: Array, offsets: Array,
+    com: Array, velocity: Array, fall_points: Array, effort: Array, ground: Array, scan: Array, touching: Array,
+) -> None:  # fmt: skip
+    """See the simulations ``ids`` (m,).
+
+    Args:
+        ids: (m,) the simulations.
+        rows: (n,) row of each simulation's track in the bank.
+        qpos: (n, nq) generalised positions.
+        qvel: (n, nv) generalised velocities.
+        force: (n, joints) torques, Nm.
+        parent: (links,) see :func:`_chain`.
+        links: (links, 4) see :func:`_chain`.
+        torque: (joints,) limits of the torques, Nm.
+        point_link: (points,) link of each fall point.
+        points: (points, 3) x and z of the fall points in the frames of their links, and radii, m.
+        edges: (rows, S + 1) the bank of tracks, see :class:`Tracks`.
+        left: (rows, S) likewise.
+        grade: (rows, S) likewise.
+        offsets: (samples,) ascending places of the scanner's samples from the root, m.
+        com: (m, links, 2) out: see :class:`PlanarState`.
+        velocity: (m, links, 2) out: likewise, ``com_velocity``.
+        fall_points: (m, points, 2) out: likewise.
+        effort: (m, joints) out: likewise.
+        ground: (m,) out: see :class:`View`.
+        scan: (m, samples) out: likewise.
+        touching: (m,) out: likewise.
+    """
+    frames = np.empty((len(parent), 8))
+    for k in range(len(ids)):
+        i = ids[k]
+        edge, level, slope = edges[rows[i]], left[rows[i]], grade[rows[i]]
+        x, z = qpos[i, 0], qpos[i, 1]
+        _chain(qpos[i], qvel[i], parent, links, frames, com[k], velocity[k])
+        for j in range(len(torque)):
+            effort[k, j] = force[i, j] / torque[j]
+        at = _find(edge, x)
+        ground[k] = level[at] + (x - edge[at]) * slope[at]
+        near = at
+        for j in range(len(offsets)):
+            place = x + offsets[j]
+            near = _segment(edge, place, near)
+            scan[k, j] = level[near] + (place - edge[near]) * slope[near]
+        near, touches = at, False
+        for j in range(len(point_link)):
+            frame, px, pz = frames[point_link[j]], points[j, 0], points[j, 1]
+            px, pz = x + frame[4] + (frame[2] * px - frame[3] * pz), z + frame[5] + (frame[3] * px + frame[2] * pz)
+            near = _segment(edge, px, near)
+            touches |= pz - (level[near] + (px - edge[near]) * slope[near]) < points[j, 2]
+            fall_points[k, j, 0], fall_points[k, j, 1] = px, pz
+        touching[k] = touches
+
+
+@numba.njit
+def _place(edge: Array, level: Array, slope: Array, start: float, pose: Array, half: Array) -> None:
+    """The boxes of one simulation; see :meth:`Tracks.boxes_from`."""
+    first, last = _find(edge, start), len(level) - 1
+    for k in range(len(pose)):
+        i = min(first + k, last)
+        half_width, angle, c, s, thick = (edge[i + 1] - edge[i]) / 2, 0.0, 1.0, 0.0, BASE_THICKNESS / 2
+        if slope[i] != 0.0:
+            angle, thick = math.atan(slope[i]), SLOPE_THICKNESS / 2
+            c, s = math.cos(angle), math.sin(angle)
+        used = first + k <= last and half_width > 0
+        pose[k, 0] = edge[i] + half_width + s * thick
+        pose[k, 1] = level[i] + slope[i] * half_width - c * thick if used else PARKED
+        pose[k, 2] = angle
+        half[k, 0], half[k, 1] = half_width / c if used else 0.01, thick
+
+
+@compiled(
+    "int64(float64[:, :], float64[::1], float64, float64, int64[::1], float64[:, ::1], float64[:, ::1],"
+    " float64[:, ::1], int64[::1], float64[:, :, ::1], float64[:, :, ::1])"
+)
+def follow(
+    qpos: Array, center: Array, slack: float, behind: float, rows: Array, edges: Array, left: Array,
+    grade: Array, ids: Array, pose: Array, half: Array,
+) -> int:  # fmt: skip
+    """Move the windows whose robot is farther than ``slack`` from their centre.
+
+    Args:
+        qpos: (n, nq) generalised positions.
+        center: (n,) in and out: centres of the windows, m.
+        slack: distance from the centre that lets a window be, m.
+        behind: extent of a window behind its centre, m.
+        rows: (n,) see :func:`look`; so are ``edges``, ``left`` and ``grade``.
+        edges: the bank of tracks.
+        left: likewise.
+        grade: likewise.
+        ids: (n,) out: the simulations whose windows moved, in front.
+        pose: (n, boxes, 3) out: their boxes, see :meth:`Tracks.boxes_from`.
+        half: (n, boxes, 2) out: likewise.
+
+    Returns:
+        Number of windows that moved.
+    """
+    moved = 0
+    for i in range(len(center)):
+        x = qpos[i, 0]
+        if abs(x - center[i]) > slack:
+            center[i], ids[moved], row = x, i, rows[i]
+            _place(edges[row], left[row], grade[row], x - behind, pose[moved], half[moved])
+            moved += 1
+    return moved
+
+
+@compiled("void(float32[:, :], float64[::1], float64[::1], float64[::1], float64[::1], float64[:, ::1])")
+def targets(actions: Array, stand: Array, scale: Array, low: Array, high: Array, angles: Array) -> None:
+    """Target angles (n, joints) of actions (n, joints); the table's rows are (joints,), in rad."""
+    for i in range(angles.shape[0]):
+        for j in range(angles.shape[1]):
+            action = float(actions[i, j])
+            if action > 1.0:
+                action = 1.0
+            elif action < -1.0:
+                action = -1.0
+            angle = stand[j] + scale[j] * action  # not a number stays what it is, and MuJoCo reports it
+            if angle > high[j]:
+                angle = high[j]
+            elif angle < low[j]:
+                angle = low[j]
+            angles[i, j] = angle
+
+
+_GROUP = compiled(
+    "void(int64[::1], float64[:, :], float64[:, :, ::1], float64[:, :, ::1], float64[:, :, ::1], float64[:, ::1],"
+    " float64[::1], float64[:, ::1], boolean[::1], float32[:, :])"
+)
+"""Signature of the loops of observation groups: ``ids`` and ``qpos``, the results of :func:`look`, and the features."""
+
+
+@_GROUP
+def proprio(
+    ids: Array, qpos: Array, com: Array, velocity: Array, fall_points: Array, effort: Array, ground: Array,
+    scan: Array, touching: Array, out: Array,
+) -> None:  # fmt: skip
+    """The group ``proprio`` (m, size)."""
+    links = com.shape[1]
+    for k in range(len(ids)):
+        out[k, 0] = qpos[ids[k], 1] - ground[k]
+        for j in range(links):
+            out[k, 1 + 2 * j], out[k, 2 + 2 * j] = com[k, j, 0], com[k, j, 1]
+            out[k, 1 + 2 * (links + j)], out[k, 2 + 2 * (links + j)] = velocity[k, j, 0], velocity[k, j, 1]
+
+
+@_GROUP
+def terrain(
+    ids: Array, qpos: Array, com: Array, velocity: Array, fall_points: Array, effort: Array, ground: Array,
+    scan: Array, touching: Array, out: Array,
+) -> None:  # fmt: skip
+    """The group ``terrain`` (m, size)."""
+    for k in range(len(ids)):
+        for j in range(scan.shape[1]):
+            out[k, j] = scan[k, j] - ground[k]
+
+
+@compiled("void(float64[:, :], float64[:, :, ::1], float64[:, ::1], float64[::1], float64[::1], float64[::1])")
+def walk_reward(qpos: Array, velocity: Array, effort: Array, mass: Array, walk: Array, reward: Array) -> None:
+    """The reward (n,) of :class:`Walk`, whose parameters are ``walk`` in the order of its attributes."""
+    for i in range(len(reward)):
+        speed, torque = 0.0, 0.0
+        for k in range(len(mass)):
+            speed += velocity[i, k, 0] * mass[k]
+        for j in range(effort.shape[1]):
+            torque += effort[i, j] * effort[i, j]
+        off, tilt = (speed - walk[0]) / walk[1], qpos[i, 2] / walk[2]
+        strain = torque / effort.shape[1] / (walk[3] * walk[3])
+        reward[i] = walk[4] * math.exp(-off * off) + walk[5] * math.exp(-tilt * tilt) + walk[6] * math.exp(-strain)
+
+
+@compiled("void(int64[:], int64[:], float64[:], float64[:, ::1], int64[::1], float64[::1])")
+def begin(ids: Array, rows: Array, clock: Array, books: Array, row: Array, center: Array) -> None:
+    """Begin episodes in the simulations ``ids`` (m,) on the tracks ``rows`` (m,) with gait clocks ``clock`` (m,)."""
+    for k in range(len(ids)):
+        i = ids[k]
+        books[i, 0], books[i, 1], books[i, 2] = 0.0, 0.0, clock[k]
+        row[i], center[i] = rows[k], np.inf
+
+
+@compiled(
+    "UniTuple(int64, 2)(boolean[::1], boolean[::1], float64[::1], float64[:, :], float64, int64, float64, float64[:, ::1],"
+    " float32[::1], boolean[::1], boolean[::1], int64[::1], float64[::1], float64[::1], int64[::1], boolean[::1])"
+)
+def judge(
+    touching: Array, failed: Array, worth: Array, qpos: Array, dt: float, limit: int, least: float, books: Array,
+    reward: Array, terminated: Array, truncated: Array,
+    ids: Array, total: Array, distance: Array, length: Array, success: Array,
+) -> tuple[int, int]:  # fmt: skip
+    """Reward a step and enter it into the books.
+
+    Args:
+        touching: (n,) see :class:`View`.
+        failed: (n,) whether MuJoCo failed.
+        worth: (n,) reward before falls are taken into account.
+        qpos: (n, nq) generalised positions.
+        dt: duration of the step, s.
+        limit: steps of an episode.
+        least: distance that an episode must cover to count as a success, m.
+        books: (n, 3) in and out: total reward, steps and gait clock of the running episodes.
+        reward: (n,) out: see :class:`Outcome`; so are ``terminated`` and ``truncated``.
+        terminated: (n,) out.
+        truncated: (n,) out.
+        ids: (n,) out: see :class:`Episodes`, rows in front; so are the others.
+        total: (n,) out.
+        distance: (n,) out.
+        length: (n,) out.
+        success: (n,) out.
+
+    Returns:
+        Number of episodes that ended, and of simulations that failed.
+    """
+    ended, failures = 0, 0
+    for i in range(len(reward)):
+        failures += failed[i]
+        fell = touching[i] or failed[i]
+        value = 0.0 if fell else worth[i]
+        books[i, 0] += value
+        books[i, 1] += 1.0
+        books[i, 2] += dt
+        over = books[i, 1] >= limit and not fell
+        reward[i], terminated[i], truncated[i] = value, fell, over
+        if fell or over:
+            ids[ended], total[ended], length[ended] = i, books[i, 0], int(books[i, 1])
+            distance[ended], success[ended] = qpos[i, 0], over and qpos[i, 0] >= least
+            ended += 1
+    return ended, failures

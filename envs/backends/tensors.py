@@ -1,0 +1,152 @@
+"""The backend in torch, for engines of any device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from policykd.envs.backends.view import SLACK, Episodes, Outcome, View, window_width
+from policykd.envs.engines import Engine
+from policykd.envs.kinematics import PlanarState, StateReader
+from policykd.envs.observations import SCAN_AHEAD, SCAN_BEHIND, SCAN_POINTS, Surroundings, get_group
+from policykd.envs.skills import Skill
+from policykd.envs.starts import PHASE_SECONDS
+from policykd.envs.terrains import Tracks
+
+
+@dataclass
+class TensorView:
+    """See :class:`~policykd.envs.backends.view.View`."""
+
+    state: PlanarState
+    ground: torch.Tensor
+    scan: torch.Tensor
+    touching: torch.Tensor
+
+
+class TensorBackend:
+    """Robots on tracks, with a window of ground boxes under each, and the books of their running episodes.
+
+    Args:
+        engine: the engine that simulates them.
+        skill: task, observation groups and episode length.
+        tracks: the bank of tracks, of which every simulation walks on one.
+        boxes: ground boxes of a simulation.
+
+    Attributes:
+        elapsed: (num_sims,) steps of the running episodes.
+        clock: (num_sims,) their gait's clock, s.
+    """
+
+    def __init__(self, engine: Engine, skill: Skill, tracks: Tracks, boxes: int) -> None:
+        n, device, robot = engine.num_sims, engine.device, skill.character
+        like: dict[str, Any] = {"dtype": torch.float64, "device": device}
+        self._engine, self._skill, self._bank, self._boxes = engine, skill, tracks, boxes
+        self._groups = [get_group(name) for name in skill.groups]
+        self._window = window_width(robot)
+        self._least_distance = skill.task.least_distance(skill.seconds)
+        self._scan = torch.linspace(SCAN_BEHIND, SCAN_AHEAD, SCAN_POINTS, **like)
+        self._books = torch.zeros(n, 3, **like)  # one matrix, so that one operation advances, gathers or resets it
+        self._total_reward, self.elapsed, self.clock = self._books.unbind(1)
+        self._advance = torch.tensor([0.0, 1.0, robot.control_dt], **like)
+        mass = torch.tensor([link.mass for link in robot.links], **like)
+        self._mass = mass / mass.sum()
+        joints = robot.joints
+        self._stand = torch.tensor([link.stand for link in joints], **like)
+        self._scale = torch.tensor([link.action_scale for link in joints], **like)
+        self._low = torch.tensor([link.limits[0] for link in joints], **like)
+        self._high = torch.tensor([link.limits[1] for link in joints], **like)
+        self._allocate()
+
+    def _allocate(self) -> None:
+        # Per-simulation copies: a reset overwrites one row, and height look-ups need no gather over the bank.
+        rows = torch.zeros(self._engine.num_sims, dtype=torch.long, device=self._engine.device)
+        self._row, self._center = rows, torch.zeros_like(self.clock)
+        self._tracks = self._bank.rows(rows)
+        self._reader = StateReader(self._engine, self._skill.character)
+
+    def targets(self, actions: torch.Tensor) -> torch.Tensor:
+        """Target joint angles of actions (n, joints), rad: ``stand + scale * action`` within the joint limits."""
+        angles = self._stand + self._scale * actions.to(self._scale).clamp(-1.0, 1.0)
+        return angles.clamp_(self._low, self._high)
+
+    def begin(self, ids: torch.Tensor, rows: torch.Tensor, clock: torch.Tensor) -> None:
+        """Begin episodes; the ground boxes move at the next :meth:`follow`.
+
+        Args:
+            ids: (m,) the simulations.
+            rows: (m,) their tracks' rows in the bank.
+            clock: (m,) where their gait's clock begins, s.
+        """
+        self._books[ids] = torch.nn.functional.pad(clock[:, None], (2, 0))
+        self._row[ids] = rows
+        self._tracks.assign(ids, self._bank, rows)
+        self._center[ids] = torch.inf
+
+    def follow(self) -> None:
+        """Put the boxes of the simulations whose robot nears the end of its window, or is new, under the robot."""
+        x = self._engine.field("qpos")[:, 0]
+        ids = torch.nonzero((x - self._center).abs() > SLACK).squeeze(1)
+        if len(ids):
+            center = x[ids]
+            self._center[ids] = center
+            self._engine.set_ground(ids, *self._tracks.rows(ids).boxes_from(center - self._window / 2, self._boxes))
+
+    def snapshot(self) -> dict[str, torch.Tensor]:
+        """Copies of the books, and of where every simulation is."""
+        return {"books": self._books.clone(), "row": self._row.clone(), "center": self._center.clone()}
+
+    def restore(self, snapshot: dict[str, torch.Tensor]) -> None:
+        """Go back to a :meth:`snapshot`; the engine must go back to its own."""
+        self._books.copy_(snapshot["books"])
+        self._row.copy_(snapshot["row"])
+        self._center.copy_(snapshot["center"])
+        self._tracks = self._bank.rows(self._row)
+
+    def look(self, ids: torch.Tensor | None = None) -> View:
+        """The simulations ``ids`` (m,), or all."""
+        state, tracks = self._reader.read(ids), self._tracks if ids is None else self._tracks.rows(ids)
+        root = state.root[:, :1]
+        places = torch.cat([root, root + self._scan, state.fall_points[:, :, 0]], dim=1)
+        height = tracks.height(places)
+        ground, scan, below = height[:, 0], height[:, 1 : 1 + SCAN_POINTS], height[:, 1 + SCAN_POINTS :]
+        touching = state.fall_points[:, :, 1] - below < self._reader.fall_radius
+        return TensorView(state, ground, scan, touching.any(dim=1))
+
+    def observe(self, view: View, clock: torch.Tensor) -> torch.Tensor:
+        """(n, features) float32 observation groups side by side of simulations whose clock is at ``clock`` (n,), s."""
+        around = Surroundings(view.ground, view.scan, clock / PHASE_SECONDS)
+        return torch.cat([group.compute(view.state, around) for group in self._groups], dim=1).float()
+
+    def judge(self, view: View, failed: torch.Tensor) -> Outcome:
+        """Reward a step and enter it into the books.
+
+        Args:
+            view: all simulations after the step.
+            failed: (n,) whether MuJoCo failed.
+        """
+        terminated = view.touching | failed
+        reward = self._reward(view).masked_fill_(terminated, 0.0)
+        self._books += self._advance
+        self._total_reward += reward
+        truncated = (self.elapsed >= self._skill.episode_steps) & ~terminated
+        ids = torch.nonzero(terminated | truncated).squeeze(1)
+        failures = int(failed.sum()) if len(ids) else 0
+        distance = view.state.root[ids, 0]  # every episode begins at 0
+        total_reward, length, _ = self._books[ids].unbind(1)
+        success = truncated[ids] & (distance >= self._least_distance)
+        episodes = Episodes(ids, total_reward, length.long(), distance, success)
+        return Outcome(reward.float(), terminated, truncated, failures, episodes)
+
+    def _reward(self, view: View) -> torch.Tensor:
+        return self._skill.task.reward(view.state, self._mass)
+
+    def height(self, x: torch.Tensor) -> torch.Tensor:
+        """Height of the ground in every simulation at places x (num_sims, q), m."""
+        return self.tracks(torch.arange(len(x), device=x.device)).height(x)
+
+    def tracks(self, ids: torch.Tensor) -> Tracks:
+        """The tracks under the simulations ``ids`` (m,), one row each; a copy."""
+        return self._tracks.rows(ids)

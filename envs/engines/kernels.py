@@ -1,0 +1,72 @@
+"""The compiled loops of the CPU engines."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from policykd.envs.compiled import compiled
+from policykd.envs.terrains.tracks import HALF_DEPTH
+
+
+@compiled("void(int32[:, :], boolean[::1])")
+def failures(warnings: np.ndarray, failed: np.ndarray) -> None:
+    """Which simulations (n,) have any of the warnings (n, k)."""
+    for i in range(len(failed)):
+        failed[i] = False
+        for k in range(warnings.shape[1]):
+            failed[i] |= warnings[i, k] != 0
+
+
+@compiled(
+    "void(int64[:], float64[:, :], float64[:, :], float64[::1], float64[:, :], float64[:, :], float64[:, :],"
+    " int32[:, :, :])"
+)
+def write_states(
+    ids: np.ndarray, qpos: np.ndarray, qvel: np.ndarray, initial: np.ndarray,
+    states: np.ndarray, all_qpos: np.ndarray, all_qvel: np.ndarray, warnings: np.ndarray,
+) -> None:  # fmt: skip
+    """Put simulations ``ids`` (m,) into the state ``initial`` (size,) but for ``qpos`` (m, nq) and ``qvel`` (m, nv).
+
+    ``states`` (n, size) and its views ``all_qpos`` and ``all_qvel`` are overwritten, and ``warnings`` are cleared.
+    """
+    for k in range(len(ids)):
+        i = ids[k]
+        states[i] = initial
+        all_qpos[i], all_qvel[i] = qpos[k], qvel[k]
+        warnings[i] = 0
+
+
+@compiled(
+    "void(int64[:], float64[:, :, :], float64[:, :, :], float64[:, :, :], float64[:, :, :], float64[:, :, :],"
+    " float64[:, :], float64[:, :, :])"
+)
+def write_ground(
+    ids: np.ndarray, pose: np.ndarray, half: np.ndarray,
+    pos: np.ndarray, quat: np.ndarray, size: np.ndarray, radius: np.ndarray, aabb: np.ndarray,
+) -> None:  # fmt: skip
+    """Write ground boxes into model fields that hold those of n simulations and at least k geoms each.
+
+    Args:
+        ids: (m,) simulations to write.
+        pose: (m, k, 3) centres x, z in m and slope angles in rad.
+        half: (m, k, 2) half extents along and below the surface, m.
+        pos: (n, geoms, 3) out: ``geom_pos``.
+        quat: (n, geoms, 4) out: ``geom_quat``.
+        size: (n, geoms, 3) out: ``geom_size``.
+        radius: (n, geoms) out: ``geom_rbound``.
+        aabb: (n, geoms, 6) out: ``geom_aabb``.
+    """
+    for row in range(len(ids)):
+        i = ids[row]
+        for k in range(pose.shape[1]):
+            x, z, angle = pose[row, k]
+            length, depth = half[row, k]
+            pos[i, k, 0], pos[i, k, 1], pos[i, k, 2] = x, 0.0, z
+            quat[i, k, 0], quat[i, k, 1] = math.cos(angle / 2), 0.0
+            quat[i, k, 2], quat[i, k, 3] = -math.sin(angle / 2), 0.0
+            size[i, k, 0], size[i, k, 1], size[i, k, 2] = length, HALF_DEPTH, depth
+            radius[i, k] = math.sqrt(length * length + depth * depth + HALF_DEPTH * HALF_DEPTH)
+            aabb[i, k, 0], aabb[i, k, 1], aabb[i, k, 2] = 0.0, 0.0, 0.0
+            aabb[i, k, 3], aabb[i, k, 4], aabb[i, k, 5] = length, HALF_DEPTH, depth
