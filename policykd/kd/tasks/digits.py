@@ -31,7 +31,12 @@ def _teacher() -> nn.Module:
 
 
 @lru_cache(maxsize=1)
-def _data() -> Split:
+def all_digits() -> Split:
+    """All 1797 images ``(N, 1, 8, 8)`` with values in [0, 1], in the package's order.
+
+    Raises:
+        ImportError: scikit-learn is not installed.
+    """
     try:
         from sklearn.datasets import load_digits  # ships with the package; nothing is downloaded
     except ImportError:
@@ -48,7 +53,7 @@ def digits(*, seed: int = 0) -> Task:
     Args:
         seed: Seeds the split.
     """
-    data = _data()
+    data = all_digits()
     train, val, test = stratified(data.y.numpy(), (0.6, 0.2, 0.2), seed)
     return Task(
         "digits",
