@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from policykd.errors import UnknownNameError
 from policykd.kd.tasks.base import Task
 
 _TASKS: dict[str, Callable[..., Task]] = {}
@@ -41,9 +41,8 @@ def load(name: str, **options: Any) -> Task:
         **options: Passed to the task's function, such as ``root`` for data on disk or ``seed``.
 
     Raises:
-        KeyError: There is no such task; the message names close matches.
+        UnknownNameError: There is no such task; the message names close matches.
     """
     if name not in _TASKS:
-        close = difflib.get_close_matches(name, _TASKS, n=3, cutoff=0.4)
-        raise KeyError(f"no task {name!r}; {'close matches' if close else 'known'}: {', '.join(close or available())}")
+        raise UnknownNameError("task", name, _TASKS)
     return _TASKS[name](**options)
