@@ -136,6 +136,32 @@ def train_classifier(
     return network
 
 
+def distillation(
+    student: nn.Module, teacher: nn.Module | Tensor, *, temperature: float, kd_weight: float, ce_weight: float
+) -> Loss:
+    """The loss ``ce_weight * CE + kd_weight * T**2 KL(teacher || student)`` (Hinton et al. 2015).
+
+    Args:
+        student: The student.
+        teacher: The teacher in eval mode, or its logits ``(N, C)`` for the training samples in their order. It is not
+            called when ``kd_weight`` is 0.
+        temperature: T > 0.
+        kd_weight: Weight of the divergence.
+        ce_weight: Weight of the labels' cross-entropy; at 0 the labels are not read.
+    """
+
+    def loss(batch: Batch, epoch: int) -> Tensor:
+        logits = student(batch.x)
+        terms = []
+        if kd_weight:
+            terms.append(kd_weight * kf.kd(logits, teach(teacher, batch), temperature=temperature))
+        if ce_weight or not terms:
+            terms.append(ce_weight * F.cross_entropy(logits, batch.targets))
+        return torch.stack(terms).sum() if len(terms) > 1 else terms[0]
+
+    return loss
+
+
 def distil(
     student: nn.Module,
     teacher: nn.Module | Tensor,
@@ -146,26 +172,8 @@ def distil(
     kd_weight: float,
     ce_weight: float,
 ) -> nn.Module:
-    """Train a student, in place, by ``ce_weight * CE + kd_weight * T**2 KL(teacher || student)`` (Hinton et al. 2015).
-
-    Args:
-        student: The student.
-        teacher: The teacher, or its logits ``(N, C)`` for the samples of ``data`` in their order.
-        data: What ``policykd.kd.batches.Batches`` takes.
-        config: The run.
-        temperature: T > 0.
-        kd_weight: Weight of the divergence.
-        ce_weight: Weight of the labels' cross-entropy; at 0 the labels are not read.
-
-    Returns:
-        The student, in eval mode.
-    """
-
-    def loss(batch: Batch, epoch: int) -> Tensor:
-        logits = student(batch.x)
-        soft = kd_weight * kf.kd(logits, teach(teacher, batch), temperature=temperature)
-        return soft + ce_weight * F.cross_entropy(logits, batch.targets) if ce_weight else soft
-
+    """Train a student, in place, under :func:`distillation`; it is returned in eval mode."""
+    loss = distillation(student, teacher, temperature=temperature, kd_weight=kd_weight, ce_weight=ce_weight)
     minimise(loss, student, data, config)
     return student
 
