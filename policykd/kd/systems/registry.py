@@ -11,7 +11,10 @@ if TYPE_CHECKING:
     from policykd.kd.systems.base import Experiment
 
 # A module of this package that defines EXPERIMENT; one per line, in alphabetical order.
-_MODULES: tuple[str, ...] = ("hinton_kd",)
+_MODULES: tuple[str, ...] = (
+    "hinton_kd",
+    "takd",
+)
 
 
 def names() -> tuple[str, ...]:
