@@ -153,9 +153,9 @@ class TAKDConfig:
     student_hidden: tuple[int, ...] = (5,)
     temperature: float = 4.0
     kd_weight: float = 0.9
-    epochs: int = 50
-    batch_size: int = 64
-    lr: float = 5e-3
+    epochs: int = 80
+    batch_size: int = 128
+    lr: float = 1e-2
 
     def hop(self, role: str, seed: int) -> Hop:
         """The network of a role: the same initial weights and batches wherever it stands."""
