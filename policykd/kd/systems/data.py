@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from policykd.errors import check_range
 from policykd.kd.tasks.base import Split, stratified
 from policykd.kd.tasks.digits import all_digits
 from policykd.seeding import generator, integer_seed
@@ -64,3 +65,22 @@ def some(split: Split, samples: int, seed: int) -> Split:
     if not 1 <= samples <= len(split):
         raise ValueError(f"samples must lie in [1, {len(split)}], got {samples}")
     return split.take(torch.from_numpy(generator(seed, "some").permutation(len(split))[:samples].copy()))
+
+
+def with_label_noise(split: Split, share: float, seed: int) -> Split:
+    """The same samples, a share of them with a label drawn uniformly from the other classes.
+
+    Args:
+        split: Where from; its labels are counted from 0 to the largest one.
+        share: Share of wrong labels, in [0, 1].
+        seed: The cell's seed.
+
+    Raises:
+        ConfigError: The share is out of range.
+    """
+    check_range("share", share, 0.0, 1.0)
+    rng, labels = generator(seed, "label noise"), split.y.clone()
+    classes = int(labels.max()) + 1
+    wrong = torch.from_numpy(rng.permutation(len(labels))[: round(share * len(labels))].copy())
+    labels[wrong] = (labels[wrong] + torch.from_numpy(rng.integers(1, classes, len(wrong)))) % classes
+    return Split(split.x, labels)

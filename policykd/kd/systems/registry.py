@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 # A module of this package that defines EXPERIMENT; one per line, in alphabetical order.
 _MODULES: tuple[str, ...] = (
+    "bd_kd",
+    "ca_mkd",
     "hinton_kd",
     "takd",
 )
