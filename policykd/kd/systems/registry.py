@@ -15,6 +15,7 @@ _MODULES: tuple[str, ...] = (
     "bd_kd",
     "ca_mkd",
     "hinton_kd",
+    "mixup_kd",
     "takd",
 )
 
