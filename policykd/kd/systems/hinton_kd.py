@@ -3,8 +3,9 @@
 Hinton, Vinyals and Dean, Distilling the Knowledge in a Neural Network (NIPS 2014 workshop, arXiv 1503.02531); Cho and
 Hariharan, On the Efficacy of Knowledge Distillation (ICCV 2019, arXiv 1910.01348). The loss is
 ``ce_weight CE + kd_weight T**2 KL(softmax(v / T) || softmax(z / T))``, section 2 of the first; here are what the two
-papers do around it: ensembles as teachers, the bias of classes that the transfer set lacks, teachers from a shortened
-schedule, and a student that drops the teacher half-way (ESKD).
+papers do around it: the bias of classes that the transfer set lacks, teachers from a shortened schedule, and a student
+that drops the teacher half-way (ESKD). Ensembles as teachers are in ``policykd.kd.systems.ensembles``: the first
+paper's arithmetic mean is the softening ``softened``, its geometric mean ``logits``.
 
 Departures: the specialists of the first paper's section 5 are left out. One converged teacher serves all three parts
 of the experiment. A fifth of the held-out half is validation data, which chooses the bias and, for every seed, the
@@ -15,18 +16,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from policykd.divergences import check_temperature
 from policykd.errors import ConfigError, check_range
 from policykd.kd.batches import Batch
 from policykd.kd.config import TrainConfig
 from policykd.kd.evaluate import predict
-from policykd.kd.functional.shapes import check_choice
 from policykd.kd.networks import MLP
 from policykd.kd.systems.base import Cell, Comparison, Experiment
 from policykd.kd.systems.data import PIXELS, digits_rows, some, some_per_class
@@ -34,33 +32,6 @@ from policykd.kd.systems.metrics import accuracy, recall
 from policykd.kd.systems.training import ADAM, Loss, distil, distillation, minimise, seeded, train_classifier
 from policykd.kd.tasks.base import Split
 from policykd.seeding import integer_seed
-
-
-def ensemble_logits(
-    logits: Tensor, *, temperature: float, mean: Literal["arithmetic", "geometric"] = "arithmetic"
-) -> Tensor:
-    """Logits of an ensemble, to be softened by the same temperature as its members.
-
-    Args:
-        logits: Logits of K members ``(K, B, C)``.
-        temperature: T > 0. The arithmetic mean is taken of the distributions at T; the geometric one, which is the
-            mean of the logits, is the same at every T.
-        mean: Which mean of the members' distributions.
-
-    Returns:
-        v ``(B, C)`` such that ``softmax(v / T)`` is the ensemble's distribution.
-
-    Raises:
-        ValueError: The shape, the temperature or the kind of mean is wrong.
-    """
-    check_choice("mean", mean, ("arithmetic", "geometric"))
-    check_temperature(temperature)
-    if logits.dim() != 3:
-        raise ValueError(f"the logits of an ensemble are (K, B, C), got {tuple(logits.shape)}")
-    if mean == "geometric":
-        return logits.mean(0)
-    members = F.log_softmax(logits / temperature, -1)
-    return temperature * (members.logsumexp(0) - torch.tensor(float(len(logits))).log())
 
 
 def tune_bias(

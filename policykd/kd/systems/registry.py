@@ -16,6 +16,7 @@ _MODULES: tuple[str, ...] = (
     "ca_mkd",
     "hinton_kd",
     "mixup_kd",
+    "sp",
     "takd",
 )
 

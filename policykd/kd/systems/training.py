@@ -9,7 +9,7 @@ depend on the seed and the purpose alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -22,12 +22,13 @@ from policykd.kd.objective import Objective
 from policykd.kd.trainer import Distiller
 from policykd.seeding import integer_seed
 
+Network = TypeVar("Network", bound=nn.Module)
 Loss = Callable[[Batch, int], Tensor]  # (batch, epoch counted from 0) -> scalar with its graph
 
 ADAM = OptimiserConfig("adam", lr=2e-3, weight_decay=0.0)
 
 
-def seeded(factory: Callable[[], nn.Module], seed: int, *key: str | int) -> nn.Module:
+def seeded(factory: Callable[[], Network], seed: int, *key: str | int) -> Network:
     """A network whose initial weights depend only on the seed and the key; the caller's random state is kept.
 
     Args:
@@ -101,14 +102,14 @@ def _epoch(
 
 
 def fit(
-    student: nn.Module,
+    student: Network,
     teacher: Any,
     objective: Objective,
     data: Any,
     config: TrainConfig,
     *,
     augment: Augment | None = None,
-) -> nn.Module:
+) -> Network:
     """Train a student, in place, under an objective by the distiller.
 
     Args:
@@ -126,9 +127,7 @@ def fit(
     return student.eval()
 
 
-def train_classifier(
-    network: nn.Module, data: Any, config: TrainConfig, *, augment: Augment | None = None
-) -> nn.Module:
+def train_classifier(network: Network, data: Any, config: TrainConfig, *, augment: Augment | None = None) -> Network:
     """Train a network, in place, by cross-entropy; it is returned in eval mode."""
     minimise(
         lambda batch, epoch: F.cross_entropy(network(batch.x), batch.targets), network, data, config, augment=augment
@@ -163,7 +162,7 @@ def distillation(
 
 
 def distil(
-    student: nn.Module,
+    student: Network,
     teacher: nn.Module | Tensor,
     data: Any,
     config: TrainConfig,
@@ -171,7 +170,7 @@ def distil(
     temperature: float,
     kd_weight: float,
     ce_weight: float,
-) -> nn.Module:
+) -> Network:
     """Train a student, in place, under :func:`distillation`; it is returned in eval mode."""
     loss = distillation(student, teacher, temperature=temperature, kd_weight=kd_weight, ce_weight=ce_weight)
     minimise(loss, student, data, config)
