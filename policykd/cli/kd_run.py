@@ -43,6 +43,7 @@ def run_systems(command: KdRun, console: Console) -> None:
     Raises:
         PolicykdError: bad input.
     """
+    chosen = _chosen(command)  # before torch is loaded, so that a mistyped name is answered at once
     from policykd.cli.progress import Bars
     from policykd.executor import Inline, Processes
     from policykd.kd.systems.runner import run_experiment
@@ -52,7 +53,7 @@ def run_systems(command: KdRun, console: Console) -> None:
     workers = usable_cores() if command.workers is None else command.workers
     executor = Inline() if workers == 1 else Processes(workers)
     results: list[Result] = []
-    for experiment, config in _chosen(command):
+    for experiment, config in chosen:
         result = run_experiment(
             experiment,
             command.out / experiment.name,

@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from policykd.divergences import check_temperature
 from policykd.errors import ConfigError, check_range
 from policykd.kd.batches import Batch
 from policykd.kd.config import TrainConfig
@@ -141,6 +142,8 @@ class HintonKDConfig:
     student_lr: float = 1e-2
 
     def __post_init__(self) -> None:
+        for temperature in (self.temperature, self.missing_temperature):
+            check_temperature(temperature)
         check_range("kd_weight", self.kd_weight, 0.0, 1.0)
         check_range("missing_class", self.missing_class, 0, 9)
         if not self.early_epochs:

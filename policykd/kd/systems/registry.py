@@ -14,9 +14,19 @@ if TYPE_CHECKING:
 _MODULES: tuple[str, ...] = (
     "bd_kd",
     "ca_mkd",
+    "cckd",
+    "ces_kd",
+    "crd",
+    "ground_truth_self_distillation",
     "hinton_kd",
+    "iusp",
     "mixup_kd",
+    "multi_ta_de",
+    "sk_kd",
     "sp",
+    "sskd",
+    "stkd",
+    "sweet_spot_teacher",
     "takd",
 )
 
