@@ -8,7 +8,7 @@ import torch
 
 from policykd.divergences import categorical_kl
 from policykd.errors import ConfigError
-from policykd.kd.systems.sweet_spot_teacher import (
+from policykd.kd.systems.similarity_information import (
     class_mean_answers,
     class_similarity,
     class_similarity_agreement,
