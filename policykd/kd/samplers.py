@@ -137,17 +137,17 @@ def super_classes(features: Tensor, labels: Tensor, count: int, *, smallest: int
     if not (1 <= count <= len(sizes) and 1 <= smallest <= len(sizes)):
         raise ValueError(f"count and smallest must lie in [1, {len(sizes)}], got {count} and {smallest}")
     flat = features.detach().double().cpu().flatten(1)
-    centres = torch.zeros(len(sizes), flat.shape[1], dtype=flat.dtype).index_add_(0, labels.cpu(), flat)
-    centres = (centres / sizes.cpu()[:, None]).numpy()
+    sums = torch.zeros(len(sizes), flat.shape[1], dtype=flat.dtype).index_add_(0, labels.cpu(), flat)
+    centres = (sums / sizes.cpu()[:, None]).numpy()
     groups = KMeans(count, n_init=10, random_state=seed).fit_predict(centres)
     return torch.from_numpy(_join_small(groups, centres, smallest))
 
 
-def same_class_share(labels: Tensor | Sequence[int]) -> float:
-    """Share of the pairs of different samples of a batch that have one class."""
-    labels = torch.as_tensor(labels)
-    same = (labels[:, None] == labels[None]).triu(1).sum()
-    return float(same) / (len(labels) * (len(labels) - 1) / 2)
+def same_class_share(labels: ArrayLike | Tensor) -> float:
+    """Share of the pairs of different samples of a batch, labels ``(B,)`` with ``B >= 2``, that have one class."""
+    own = np.asarray(labels)
+    same = np.triu(own[:, None] == own[None], 1).sum()
+    return float(same) / (len(own) * (len(own) - 1) / 2)
 
 
 def _rows_by_class(labels: ArrayLike | Tensor) -> _Rows:

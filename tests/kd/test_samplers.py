@@ -111,7 +111,7 @@ def test_works_as_batch_sampler_of_a_loader():
 
 
 def test_bad_input_is_refused():
-    with pytest.raises(ValueError, match="a batch needs 5 classes with 8 samples each.*only 3"):
+    with pytest.raises(ValueError, match=r"a batch needs 5 classes with 8 samples each.*only 3"):
         ClassUniformSampler(UNEVEN, classes=5, per_class=8)
     with pytest.raises(ValueError, match="at least 1, got 0 and 2"):
         ClassUniformSampler(UNEVEN, classes=0, per_class=2)

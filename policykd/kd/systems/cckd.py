@@ -7,7 +7,6 @@ few labels, and correlations matched on many unlabelled rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,8 +24,8 @@ from policykd.kd.systems.base import Cell, Comparison, Experiment
 from policykd.kd.systems.budget import step_budget
 from policykd.kd.systems.data import CLASSES, PIXELS, digits_rows, some_per_class
 from policykd.kd.systems.penultimate import penultimate
-from policykd.kd.systems.training import minimise, seeded, train_classifier
-from policykd.kd.tasks.base import Split
+from policykd.kd.systems.sp import LabelledDraws
+from policykd.kd.systems.training import Loss, minimise, seeded, train_classifier
 from policykd.seeding import generator, integer_seed
 
 
@@ -121,9 +120,8 @@ def run(seed: int, config: CckdConfig) -> Cell:
     cell = {"teacher": {"accuracy": accuracy(teacher, test)}}
     for arm, weights in arms.items():
         student = seeded(lambda: MLP((PIXELS,), config.student_hidden, classes=CLASSES), seed, "student")
-        labelled = some_per_class(pool, config.per_class, seed)
-        rng = generator(seed, "cckd", "labelled batches")
-        minimise(_loss(student, labelled, taught, weights, config, rng), student, pool, budget)
+        draws = LabelledDraws(some_per_class(pool, config.per_class, seed), config.labelled_batch, seed)
+        minimise(_loss(student, draws, taught, weights, config), student, pool, budget)
         with torch.no_grad():
             gap = kf.cc(penultimate(student, test.x)[0], expected, gamma=config.gamma, order=config.order)
         cell[arm] = {"accuracy": accuracy(student, test), "correlation gap": float(gap)}
@@ -131,21 +129,15 @@ def run(seed: int, config: CckdConfig) -> Cell:
 
 
 def _loss(
-    student: MLP,
-    labelled: Split,
-    taught: tuple[Tensor, Tensor],
-    weights: _Weights,
-    config: CckdConfig,
-    rng: np.random.Generator,
-) -> Callable[[Batch, int], Tensor]:
+    student: MLP, labelled: LabelledDraws, taught: tuple[Tensor, Tensor], weights: _Weights, config: CckdConfig
+) -> Loss:
     """Cross-entropy on labelled rows, the other terms on the unlabelled batch; one pass over both."""
 
     def loss(batch: Batch, epoch: int) -> Tensor:
-        rows = torch.from_numpy(rng.choice(len(labelled), config.labelled_batch, replace=False))
+        rows = labelled.draw()
         compared = bool(weights.kd or weights.cc)
-        x = torch.cat([labelled.x[rows], batch.x]) if compared else labelled.x[rows]
-        features, logits = penultimate(student, x)
-        total = weights.ce * F.cross_entropy(logits[: len(rows)], labelled.y[rows])
+        features, logits = penultimate(student, torch.cat([rows.x, batch.x]) if compared else rows.x)
+        total = weights.ce * F.cross_entropy(logits[: len(rows)], rows.y)
         known, target = (values[batch.index] for values in taught)
         if weights.kd:
             total = total + weights.kd * kf.kd(logits[len(rows) :], target, temperature=config.temperature)
@@ -165,10 +157,10 @@ def _sampler_arms(seed: int, config: CckdConfig) -> dict[str, dict[str, float]]:
     )
     order = generator(seed, "cckd", "random batches").permutation(len(labels))
     whole = len(labels) // sampler.batch_size * sampler.batch_size
-    batches = {"random batches": order[:whole].reshape(-1, sampler.batch_size), "cur batches": list(sampler.epoch(0))}
+    random = order[:whole].reshape(-1, sampler.batch_size).tolist()
     return {
-        arm: {"same-class pairs": float(np.mean([same_class_share(labels[rows]) for rows in of_arm]))}
-        for arm, of_arm in batches.items()
+        arm: {"same-class pairs": float(np.mean([same_class_share(labels[rows]) for rows in batches]))}
+        for arm, batches in (("random batches", random), ("cur batches", list(sampler.epoch(0))))
     }
 
 

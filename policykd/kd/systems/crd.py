@@ -7,7 +7,6 @@ claims, that the student's representation holds more of the teacher's, and the e
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +17,7 @@ from policykd.divergences import check_temperature, prepare_pair
 from policykd.errors import check_range
 from policykd.kd import functional as kf
 from policykd.kd.batches import Batch
+from policykd.kd.config import TrainConfig
 from policykd.kd.evaluate import accuracy
 from policykd.kd.losses import CRD
 from policykd.kd.networks import MLP
@@ -25,7 +25,7 @@ from policykd.kd.systems.base import Cell, Comparison, Experiment
 from policykd.kd.systems.budget import step_budget
 from policykd.kd.systems.data import CLASSES, PIXELS, digits_rows, some_per_class
 from policykd.kd.systems.penultimate import penultimate
-from policykd.kd.systems.training import minimise, seeded, train_classifier
+from policykd.kd.systems.training import Loss, minimise, seeded, train_classifier
 from policykd.kd.tasks.base import Split
 from policykd.seeding import integer_seed
 
@@ -124,10 +124,9 @@ def run(seed: int, config: CrdConfig) -> Cell:
     """Train a teacher and four students, which start alike and see the same batches."""
     pool, test = digits_rows(seed, (config.share, 1 - config.share))
     teacher = seeded(lambda: MLP((PIXELS,), config.teacher_hidden, classes=CLASSES), seed, "teacher")
-    options = {"batch_size": config.batch_size, "learning_rate": config.learning_rate}
-    train_classifier(teacher, pool, step_budget(len(pool), steps=config.teacher_steps, seed=seed, **options))
-    rows, order = some_per_class(pool, config.per_class, seed), integer_seed(seed, "student order")
-    budget = step_budget(len(rows), steps=config.steps, seed=order, **options)
+    train_classifier(teacher, pool, _budget(config, len(pool), config.teacher_steps, seed))
+    rows = some_per_class(pool, config.per_class, seed)
+    budget = _budget(config, len(rows), config.steps, integer_seed(seed, "student order"))
     with torch.no_grad():
         taught, expected = penultimate(teacher, rows.x), penultimate(teacher, test.x)[0]
     cell = {"teacher": {"accuracy": accuracy(teacher, test)}}
@@ -140,6 +139,12 @@ def run(seed: int, config: CrdConfig) -> Cell:
             features = penultimate(student, test.x)[0]
         cell[arm] = {"accuracy": accuracy(student, test), "cka": linear_cka(features, expected)}
     return cell
+
+
+def _budget(config: CrdConfig, samples: int, steps: int, seed: int) -> TrainConfig:
+    return step_budget(
+        samples, steps=steps, batch_size=config.batch_size, learning_rate=config.learning_rate, seed=seed
+    )
 
 
 def _contrast(rows: Split, config: CrdConfig, seed: int) -> CRD:
@@ -158,7 +163,7 @@ def _contrast(rows: Split, config: CrdConfig, seed: int) -> CRD:
 
 def _loss(
     student: MLP, contrast: CRD | None, taught: tuple[Tensor, Tensor], distilled: bool, config: CrdConfig
-) -> Callable[[Batch, int], Tensor]:
+) -> Loss:
     """The weighted terms; ``taught`` are the teacher's features and logits of all rows."""
     ce_weight, kd_weight = (
         (config.ce_weight, config.kd_weight) if contrast is None else (config.joint_ce_weight, config.joint_kd_weight)

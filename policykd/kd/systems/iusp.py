@@ -6,7 +6,6 @@ frames inside one clip. Both work on frame-level activations; multi-label teache
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -22,7 +21,7 @@ from policykd.kd.batches import Batch
 from policykd.kd.functional.sp import similarity_matrix
 from policykd.kd.systems.base import Cell, Comparison, Experiment
 from policykd.kd.systems.budget import step_budget
-from policykd.kd.systems.training import minimise, seeded
+from policykd.kd.systems.training import Loss, minimise, seeded
 from policykd.seeding import generator, integer_seed
 
 Clips = tuple[Tensor, Tensor]  # frames (N, T, D), tags (N, C) in {0, 1}
@@ -268,9 +267,7 @@ def run(seed: int, config: IuspConfig) -> Cell:
     return cell
 
 
-def _loss(
-    student: FrameTagger, teacher: FrameTagger | None, arm: str, config: IuspConfig
-) -> Callable[[Batch, int], Tensor]:
+def _loss(student: FrameTagger, teacher: FrameTagger | None, arm: str, config: IuspConfig) -> Loss:
     similarity = {"sp": kf.sp, "iusp": iusp}.get(arm)
 
     def loss(batch: Batch, epoch: int) -> Tensor:

@@ -6,7 +6,7 @@ teacher's similarity between trials, measured by the correlation over time of ev
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +24,7 @@ from policykd.kd.networks import MLP
 from policykd.kd.systems.base import Cell, Comparison, Experiment
 from policykd.kd.systems.budget import step_budget
 from policykd.kd.systems.penultimate import penultimate
-from policykd.kd.systems.training import minimise, seeded, train_classifier
+from policykd.kd.systems.training import Loss, minimise, seeded, train_classifier
 from policykd.kd.tasks.base import Split
 from policykd.seeding import generator, integer_seed
 
@@ -197,9 +197,7 @@ def _static_similarity(student: Tensor, teacher: Tensor) -> Tensor:
     return similarity_keeping(student[:, None], teacher[:, None], centre=False)
 
 
-def _loss(
-    student: MLP, taught: tuple[Tensor, Tensor], weights: tuple[float, float, float], temperature: float
-) -> Callable[[Batch, int], Tensor]:
+def _loss(student: MLP, taught: tuple[Tensor, Tensor], weights: tuple[float, float, float], temperature: float) -> Loss:
     ce_weight, kd_weight, sk_weight = weights
 
     def loss(batch: Batch, epoch: int) -> Tensor:

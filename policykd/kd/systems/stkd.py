@@ -34,7 +34,7 @@ from policykd.kd.networks import MLP
 from policykd.kd.systems.base import Cell, Comparison, Experiment
 from policykd.kd.systems.budget import step_budget
 from policykd.kd.systems.data import CLASSES, PIXELS, digits_rows, some_per_class
-from policykd.kd.systems.training import distil, minimise, seeded, train_classifier
+from policykd.kd.systems.training import Loss, distil, minimise, seeded, train_classifier
 from policykd.seeding import generator, integer_seed
 
 Reading = Literal["on_mix", "mixed_targets"]
@@ -196,7 +196,12 @@ def run(seed: int, config: StkdConfig) -> Cell:
         kd_weight=config.kd_weight,
         ce_weight=config.ce_weight,
     )
-    for arm, reading in (("mixup", None), ("stkd on_mix", "on_mix"), ("stkd mixed_targets", "mixed_targets")):
+    readings: dict[str, Reading | None] = {
+        "mixup": None,
+        "stkd on_mix": "on_mix",
+        "stkd mixed_targets": "mixed_targets",
+    }
+    for arm, reading in readings.items():
         loss = _virtual_loss(students[arm], teacher, reading, config, generator(seed, "stkd", "mixing"))
         minimise(loss, students[arm], rows, budget)
     cell = {arm: {"accuracy": accuracy(student, test)} for arm, student in students.items()}
@@ -211,7 +216,7 @@ def _budget(config: StkdConfig, samples: int, steps: int, seed: int) -> TrainCon
 
 def _virtual_loss(
     student: nn.Module, teacher: nn.Module, reading: Reading | None, config: StkdConfig, rng: np.random.Generator
-) -> Callable[[Batch, int], Tensor]:
+) -> Loss:
     """The loss on virtual samples; without a reading there is no teacher (mixup alone)."""
 
     def loss(batch: Batch, epoch: int) -> Tensor:

@@ -1,11 +1,21 @@
 """Frame similarity inside a clip: the card's numbers, an oracle in loops, and what must leave the loss unchanged."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from policykd.kd import functional as kf
-from policykd.kd.systems.iusp import binary_kd, frames_first, iusp, micro_average_precision, relative_gain
+from policykd.kd.systems.iusp import (
+    EXPERIMENT,
+    binary_kd,
+    event_clips,
+    frames_first,
+    iusp,
+    micro_average_precision,
+    relative_gain,
+)
 
 A_T = torch.tensor([[[1, 0], [0, 1], [1, 1]], [[1, 0], [1, 0], [0, 1]]], dtype=torch.float64)
 A_S = torch.tensor(
@@ -124,3 +134,27 @@ def test_bad_input_is_refused():
         relative_gain(0.7, 0.7, 0.8)
     with pytest.raises(ValueError, match="at least one positive label"):
         micro_average_precision(torch.zeros(3), torch.zeros(3))
+
+
+def test_generated_clips():
+    config, prototypes = EXPERIMENT.config, 100.0 * np.eye(6, 24)
+    frames, tags = event_clips(prototypes, 4000, config, np.random.default_rng(0))
+    assert float(tags.mean()) == pytest.approx(config.prior, abs=0.01)
+    shown = frames[..., :6] > 50  # which event each frame shows
+    assert (shown.sum(2) <= 1).all()
+    assert not (shown.any(1) & (tags == 0)).any()
+    active = shown.any(2)[tags.any(1)]
+    assert float(active.double().mean()) == pytest.approx(config.active, abs=0.01)
+    both = shown[(tags[:, 0] == 1) & (tags.sum(1) == 2)].double().sum((0, 1))
+    assert float(both[0] / both.sum()) == pytest.approx(0.5, abs=0.03)
+    assert float(frames[..., 6:].std()) == pytest.approx(1.0, abs=0.01)
+
+
+def test_arms_differ_by_the_similarity_term_alone():
+    config = replace(EXPERIMENT.config, teacher_clips=100, teacher_steps=10, steps=10, similarity_weight=0.0)
+    cell = EXPERIMENT.run(0, config)
+    EXPERIMENT.check_cell(cell)
+    assert cell["sp"] == cell["iusp"] == cell["baseline"] != cell["kd"]
+    weighted = EXPERIMENT.run(0, replace(config, similarity_weight=100.0))
+    assert weighted["baseline"] == cell["baseline"]
+    assert weighted["sp"] != weighted["iusp"] != cell["iusp"]

@@ -1,11 +1,14 @@
 """The similarity-keeping Gram matrix: the card's numbers, a Pearson oracle, and what must leave it unchanged."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from policykd.errors import ConfigError
 from policykd.kd import functional as kf
-from policykd.kd.systems.sk_kd import keeping_gram, similarity_keeping
+from policykd.kd.systems.sk_kd import EXPERIMENT, keeping_gram, similarity_keeping, source_trials
 
 F_S = torch.tensor(
     [[[1, 2, 3], [2, 0, 1]], [[3, 2, 1], [0, 1, 0]], [[1, 0, 2], [1, 1, 2]]],
@@ -84,3 +87,24 @@ def test_bad_input_is_refused():
         similarity_keeping(maps(0), maps(1, batch=3))
     with pytest.raises(ValueError, match="at least 3 dimensions"):
         similarity_keeping(torch.zeros(2, 3), torch.zeros(2, 3))
+
+
+def test_generated_trials_share_one_mixture():
+    config = replace(EXPERIMENT.config, noise=1e-6)
+    train, test = source_trials((200, 300), config, np.random.default_rng(0))
+    both = torch.cat([train.x, test.x])
+    assert torch.linalg.matrix_rank(both.double(), rtol=1e-4) == config.sources
+    assert sorted(train.y.unique().tolist()) == [0, 1, 2, 3]
+
+
+def test_arms_differ_by_the_similarity_term_alone():
+    config = replace(EXPERIMENT.config, steps=40, test_samples=200, sk_weight=0.0)
+    cell = EXPERIMENT.run(0, config)
+    EXPERIMENT.check_cell(cell)
+    assert cell["sk"] == cell["ce"]
+    assert cell["kd + sk"] == cell["kd"] != cell["ce"]
+    weighted = EXPERIMENT.run(0, replace(config, sk_weight=10.0))
+    assert weighted["ce"] == cell["ce"]
+    assert weighted["sk"]["gram gap"] < cell["ce"]["gram gap"]
+    with pytest.raises(ConfigError, match="largest of kept"):
+        replace(config, kept=(0, 22))

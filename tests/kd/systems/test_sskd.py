@@ -1,12 +1,17 @@
 """Views, similarities, error levels and selective transfer: the card's numbers and what must hold for every input."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from policykd.kd import functional as kf
-from policykd.kd.systems.sskd import (
+from policykd.kd.systems.budget import step_budget
+from policykd.kd.systems.self_supervision import (
     SimilarityHead,
+    SskdTerms,
+    ViewOutputs,
     error_level,
     head_loss,
     originals,
@@ -16,6 +21,7 @@ from policykd.kd.systems.sskd import (
     split_views,
     view_similarity,
 )
+from policykd.kd.systems.sskd import EXPERIMENT, HeadedCNN, train_head
 
 # rows per image: the original, then its three rotations
 TEACHER = torch.tensor(
@@ -128,3 +134,69 @@ def test_bad_input_is_refused():
         selected(torch.zeros(3, dtype=torch.long), 1.5)
     with pytest.raises(ValueError, match="labels must have shape"):
         error_level(torch.zeros(3, 2), torch.zeros(2, dtype=torch.long))
+
+
+def outputs(seed, batch=4, width=6, classes=5):
+    rng = np.random.default_rng(seed)
+    return ViewOutputs(*(torch.from_numpy(rng.normal(size=(4 * batch, n))) for n in (classes, width)))
+
+
+def test_terms_without_rotations_are_plain_distillation():
+    student, teacher, labels = outputs(0), outputs(1), torch.tensor([0, 3, 1, 2])
+    terms = SskdTerms(rotated_weight=0.0, similarity_weight=0.0, rotated_share=0.0)
+    normal, normal_t = student.logits[::4], teacher.logits[::4]
+    expected = 0.1 * kf.ce(normal, labels) + 0.9 * kf.kd(normal, normal_t, temperature=4.0)
+    torch.testing.assert_close(terms(student, teacher, labels), expected)
+
+
+def test_terms_against_a_loop():
+    student, teacher, labels = outputs(0), outputs(1), torch.tensor([0, 3, 1, 2])
+
+    def p(z, t):
+        e = np.exp(z / t - (z / t).max())
+        return e / e.sum()
+
+    def kl(teacher_row, student_row, t):
+        a, b = p(teacher_row, t), p(student_row, t)
+        return t**2 * (a * np.log(a / b)).sum()
+
+    (z_s, g_s), (z_t, g_t) = ((o.logits.numpy(), o.embeddings.numpy()) for o in (student, teacher))
+    total = np.mean([-np.log(p(z_s[4 * i], 1)[labels[i]]) for i in range(4)]) * 0.1
+    total += 0.9 * np.mean([kl(z_t[4 * i], z_s[4 * i], 4) for i in range(4)])
+    total += 2.7 * np.mean([kl(z_t[j], z_s[j], 4) for j in range(16) if j % 4])
+
+    def row(g, j):
+        return np.array([g[j] @ g[4 * i] / np.linalg.norm(g[j]) / np.linalg.norm(g[4 * i]) for i in range(4)])
+
+    rotated = [j for j in range(16) if j % 4]
+    ranks = [int((row(g_t, j) > row(g_t, j)[j // 4]).sum()) for j in rotated]
+    keep = ranks.count(0) + int(0.75 * (12 - ranks.count(0)))
+    kept = sorted(range(12), key=lambda place: (ranks[place], place))[:keep]
+    total += 10 * np.mean([kl(row(g_t, rotated[k]), row(g_s, rotated[k]), 0.5) for k in kept])
+    assert 0 < ranks.count(0) < 12
+    assert float(SskdTerms()(student, teacher, labels)) == pytest.approx(total, rel=1e-10)
+
+
+def test_training_the_head_leaves_the_rest_untouched():
+    images = torch.randn(64, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    network = HeadedCNN((4, 6))
+    network(images)  # running statistics are no longer those of the start
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    train_head(network, images, step_budget(64, steps=40, batch_size=16, learning_rate=5e-3, seed=0))
+    after = network.state_dict()
+    changed = {name.split(".")[0] for name, value in before.items() if not torch.equal(value, after[name])}
+    assert changed == {"head"}
+    with torch.no_grad():
+        scores = view_similarity(network.outputs(images[:16]).embeddings)
+        untrained = view_similarity(HeadedCNN((4, 6)).eval().outputs(images[:16]).embeddings)
+    assert head_loss(scores) < head_loss(untrained)
+
+
+def test_a_cell_of_the_experiment_is_a_function_of_its_seed():
+    config = replace(EXPERIMENT.config, share=0.2, teacher_steps=10, head_steps=10, steps=4)
+    cell = EXPERIMENT.run(0, config)
+    EXPERIMENT.check_cell(cell)
+    assert cell == EXPERIMENT.run(0, config)
+    assert cell["teacher"] != EXPERIMENT.run(1, config)["teacher"]
+    assert torch.is_grad_enabled()
+    assert cell["transferred rows"]["wrong rows"] < cell["all rows"]["wrong rows"]
