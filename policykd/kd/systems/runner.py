@@ -76,7 +76,7 @@ def run_experiment(
     jobs = [_Job(experiment, config, seed, out / "cells" / f"seed-{seed}.json") for seed in range(count)]
     missing = [job for job in jobs if not job.path.exists()]
     if missing:
-        (executor or Inline()).map(run_cell, missing, progress or Silent())
+        (executor or Inline()).map(_run_cell, missing, progress or Silent())
     stored = [_load(job) for job in jobs]
     cells = {job.seed: content["arms"] for job, content in zip(jobs, stored, strict=True)}
     result = Result.of(experiment, config, cells, sum(content["seconds"] for content in stored))
@@ -84,7 +84,7 @@ def run_experiment(
     return result
 
 
-def run_cell(job: _Job, progress: Progress) -> None:
+def _run_cell(job: _Job, progress: Progress) -> None:
     """Run one cell and save it; torch's random state is the cell's own and one thread is used."""
     name, began = f"{job.experiment.name} seed {job.seed}", time.perf_counter()
     progress.begin(name, 1, "cell")
@@ -94,13 +94,15 @@ def run_cell(job: _Job, progress: Progress) -> None:
     job.experiment.check_cell(cell)
     seconds = time.perf_counter() - began
     progress.update(name, 1)  # a cell whose parent was killed ends here and does not write beside a resumed run
-    write_json(job.path, {"seed": job.seed, "seconds": seconds, "arms": as_plain(cell)})
+    arms = {arm: {metric: float(value) for metric, value in metrics.items()} for arm, metrics in cell.items()}
+    write_json(job.path, {"seed": job.seed, "seconds": seconds, "arms": arms})
     progress.end(name, f"{seconds:.1f} s")
 
 
 def _load(job: _Job) -> Mapping[str, Any]:
     content = read_json(job.path)
-    arms, seconds = content.get("arms"), content.get("seconds")
+    arms: Any = content.get("arms")
+    seconds = content.get("seconds")
     if content.get("seed") != job.seed or not isinstance(seconds, int | float) or not _is_cell(arms):
         raise OutputError(f"{job.path} is not the cell of seed {job.seed}; delete it to run it again")
     job.experiment.check_cell(arms)
