@@ -34,6 +34,7 @@ from policykd.kd.systems.ensembles import (
     evolve_weights,
     normalised,
 )
+from policykd.kd.systems.label_noise import redrawn_labels
 from policykd.kd.systems.metrics import accuracy
 from policykd.kd.systems.side_by_side import distil_side_by_side
 from policykd.kd.systems.training import distil, seeded, train_classifier
@@ -165,19 +166,13 @@ def _teachers(seed: int, config: MultiTaDeConfig, train: Split) -> tuple[nn.Modu
         weights = {"kd_weight": kd_weight, "ce_weight": 1 - kd_weight}
         assistants.append(distil(assistant, taught, train, setting, temperature=config.temperature, **weights))
     corrupted = seeded(lambda: _network((config.corrupted_hidden,)), seed, "corrupted assistant")
-    noisy = Split(train.x, _random_labels(train.y, config.corrupted_labels, seed))
+    labels = redrawn_labels(train.y, config.corrupted_labels, classes=CLASSES, seed=seed, purpose="corrupted assistant")
+    noisy = Split(train.x, labels)
     return teacher, [*assistants, train_classifier(corrupted, noisy, setting)]
 
 
 def _network(hidden: tuple[int, ...]) -> nn.Module:
     return MLP((PIXELS,), hidden, classes=CLASSES)
-
-
-def _random_labels(labels: Tensor, share: float, seed: int) -> Tensor:
-    """Labels of which a share is drawn anew from all classes."""
-    rng = generator(seed, "multi_ta_de", "labels")
-    changed, drawn = rng.uniform(size=len(labels)) < share, rng.integers(0, CLASSES, len(labels))
-    return torch.where(torch.from_numpy(changed), torch.from_numpy(drawn), labels)
 
 
 def _student_accuracies(
