@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from policykd.errors import check_range
-from policykd.kd.tasks.base import Split, stratified
+from policykd.kd.tasks.base import Split, stratified, with_wrong_labels
 from policykd.kd.tasks.digits import all_digits
 from policykd.seeding import generator, integer_seed
 
@@ -71,7 +71,7 @@ def with_label_noise(split: Split, share: float, seed: int) -> Split:
     """The same samples, a share of them with a label drawn uniformly from the other classes.
 
     Args:
-        split: Where from; its labels are counted from 0 to the largest one.
+        split: Digits.
         share: Share of wrong labels, in [0, 1].
         seed: The cell's seed.
 
@@ -79,8 +79,5 @@ def with_label_noise(split: Split, share: float, seed: int) -> Split:
         ConfigError: The share is out of range.
     """
     check_range("share", share, 0.0, 1.0)
-    rng, labels = generator(seed, "label noise"), split.y.clone()
-    classes = int(labels.max()) + 1
-    wrong = torch.from_numpy(rng.permutation(len(labels))[: round(share * len(labels))].copy())
-    labels[wrong] = (labels[wrong] + torch.from_numpy(rng.integers(1, classes, len(wrong)))) % classes
-    return Split(split.x, labels)
+    labels = with_wrong_labels(split.y.numpy(), share, CLASSES, generator(seed, "label noise"))
+    return Split(split.x, torch.from_numpy(labels))
