@@ -128,16 +128,17 @@ def run(seed: int, config: CrdConfig) -> Cell:
     rows = some_per_class(pool, config.per_class, seed)
     budget = _budget(config, len(rows), config.steps, integer_seed(seed, "student order"))
     with torch.no_grad():
-        taught, expected = penultimate(teacher, rows.x), penultimate(teacher, test.x)[0]
+        taught = penultimate(teacher, rows.x)
     cell = {"teacher": {"accuracy": accuracy(teacher, test)}}
     for arm in ("ce", "crd", "kd", "kd + crd"):
         student = seeded(lambda: MLP((PIXELS,), config.student_hidden, classes=CLASSES), seed, "student")
-        contrast = seeded(lambda: _contrast(rows, config, seed), seed, "crd embeddings") if "crd" in arm else None
-        loss = _loss(student, contrast, taught, "kd" in arm, config)
-        minimise(loss, [student] if contrast is None else [student, contrast], rows, budget)
-        with torch.no_grad():
-            features = penultimate(student, test.x)[0]
-        cell[arm] = {"accuracy": accuracy(student, test), "cka": linear_cka(features, expected)}
+        contrast = seeded(lambda: _contrast(rows, config, seed), seed, "crd embeddings")
+        loss = _loss(student, contrast if "crd" in arm else None, taught, "kd" in arm, config)
+        minimise(loss, [student, contrast] if "crd" in arm else student, rows, budget)
+        if arm == "ce":
+            _fit_embeddings(student, contrast, taught[0], rows, budget)
+        embedded = None if arm == "kd" else contrast
+        cell[arm] = {"accuracy": accuracy(student, test), **_likeness(student, teacher, embedded, test, config)}
     return cell
 
 
@@ -180,12 +181,32 @@ def _loss(
     return loss
 
 
+def _fit_embeddings(student: MLP, contrast: CRD, known: Tensor, rows: Split, budget: TrainConfig) -> None:
+    """Give a student that was trained without the term its embeddings, by the term alone, on finished features."""
+    with torch.no_grad():
+        features = penultimate(student, rows.x)[0]
+    minimise(
+        lambda batch, epoch: contrast(batch.x, known[batch.index], batch.index), contrast, (features, rows.y), budget
+    )
+
+
+@torch.no_grad()
+def _likeness(student: MLP, teacher: MLP, contrast: CRD | None, test: Split, config: CrdConfig) -> dict[str, float]:
+    """How much the representations of test samples have in common: feature by feature, and by embeddings."""
+    features, known = penultimate(student, test.x)[0], penultimate(teacher, test.x)[0]
+    figures = {"cka": linear_cka(features, known)}
+    if contrast is None:
+        return figures
+    bound = info_nce_bound(*contrast.embed(features, known), temperature=config.contrast_temperature)
+    return figures | {"information": bound}
+
+
 EXPERIMENT = Experiment(
     name="crd",
     title="Contrastive representation distillation",
     paper="Tian, Krishnan, Isola, Contrastive Representation Distillation, ICLR 2020, arXiv 1910.10699",
-    claim="the contrastive term helps a student with few rows, does not hurt beside plain distillation, and brings its "
-    "representation closer to the teacher's",
+    claim="the contrastive term helps a student with few rows, does not hurt beside plain distillation, and its "
+    "representation shares more information with the teacher's",
     config=CrdConfig(),
     run=run,
     comparisons=(
@@ -205,19 +226,17 @@ EXPERIMENT = Experiment(
             gate=-0.003,
             text="at most 0.3 points below plain distillation when added to it",
         ),
-        Comparison("cka", student="crd", baseline="ce", better="higher", text="features more like the teacher's"),
         Comparison(
-            "cka",
-            student="kd + crd",
-            baseline="kd",
+            "information",
+            student="crd",
+            baseline="ce",
             better="higher",
-            required=False,
-            text="features more like the teacher's than by plain distillation",
+            text="a larger bound on the information shared with the teacher, on test data",
         ),
     ),
     notes=(
-        "The alignment is measured on the raw features of test data, because a student without the term has no "
-        "embedding to compare.",
+        "The bound is that of InfoNCE between the embeddings. The student of cross-entropy gets its embeddings "
+        "afterwards, by the same term and budget on its finished features.",
         "Weights are the published ones: cross-entropy and divergence with 0.1 and 0.9 for plain distillation, with 1 "
         "and 1 where the contrastive term joins it; so the two students differ in more than that term.",
         "K of the paper is 16384 for 50000 samples; K over the number of samples enters the loss.",
