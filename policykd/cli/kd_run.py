@@ -102,11 +102,11 @@ def print_result(result: Result, console: Console) -> None:
 
 def print_summary(results: Sequence[Result], console: Console) -> None:
     """Print one row per system."""
-    from policykd.kd.systems.summary import effect_text
+    from policykd.kd.systems.summary import required_effects
 
     table = Table("system", "claim", "effect \\[95 % interval]", "verdict", title="systems")
     for result in results:
-        effects = "\n".join(effect_text(o) for o in result.outcomes if o.comparison.required)
+        effects = "\n".join(effect for _, effect in required_effects(result))
         table.add_row(result.name, escape(result.claim), escape(effects), result.verdict)
     console.print(table)
 

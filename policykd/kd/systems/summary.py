@@ -22,13 +22,20 @@ def gate_text(outcome: Outcome) -> str:
     return f"{'>' if outcome.comparison.better == 'higher' else '<'} {outcome.comparison.gate:g}"
 
 
+def required_effects(result: Result) -> list[tuple[str, str]]:
+    """Text and effect of every required comparison; those that were not shown say so."""
+    return [
+        (o.comparison.text, effect_text(o) + (" not shown" if o.verdict == "not shown" else ""))
+        for o in result.outcomes
+        if o.comparison.required
+    ]
+
+
 def markdown(results: Sequence[Result]) -> str:
     """The summary: system, claim, effects of the required comparisons with intervals, verdict."""
     lines = ["| system | claim | effect [95 % interval] | verdict |", "| --- | --- | --- | --- |"]
     for result in results:
-        effects = "<br>".join(
-            f"{_cell(o.comparison.text)}: {effect_text(o)}" for o in result.outcomes if o.comparison.required
-        )
+        effects = "<br>".join(f"{_cell(text)}: {effect}" for text, effect in required_effects(result))
         lines.append(f"| {result.name} | {_cell(result.claim)} | {effects} | {result.verdict} ({_seeds(result)}) |")
     return "\n".join(lines) + "\n"
 

@@ -227,7 +227,7 @@ def test_summary_of_two_systems(tmp_path):
     assert lines == markdown(results).splitlines()
     assert lines[2].startswith("| toy | a \\| b | a against b: +0.25 [+0.25, +0.25]<br>a over b: 1.5 [")
     assert lines[2].endswith("| shown (6 seeds) |")
-    assert lines[3] == "| other | a \\| b | a against b: -0.25 [-0.25, -0.25] | not shown (6 seeds) |"
+    assert lines[3] == "| other | a \\| b | a against b: -0.25 [-0.25, -0.25] not shown | not shown (6 seeds) |"
     stored = read_json(tmp_path / "summary.json")["systems"]
     assert [(row["system"], row["verdict"]) for row in stored] == [("toy", "shown"), ("other", "not shown")]
 
