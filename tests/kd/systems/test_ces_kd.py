@@ -1,11 +1,14 @@
 """Strata, pacing and selection of experts: the card's numbers and what must hold for every input."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from policykd.errors import ConfigError
 from policykd.kd import functional as kf
 from policykd.kd.systems.ces_kd import (
+    EXPERIMENT,
     assigned,
     check_capacity_order,
     difficulty,
@@ -104,3 +107,20 @@ def test_bad_input_is_refused():
     with pytest.raises(ConfigError, match="ascending order"):
         check_capacity_order([10, 30, 20])
     check_capacity_order([10, 20, 30])
+
+
+def test_with_one_expert_every_way_to_choose_is_standard_distillation():
+    config = replace(EXPERIMENT.config, expert_hidden=((8,),), epochs=2, curriculum_epochs=1.0)
+    cell = EXPERIMENT.run(0, config)
+    EXPERIMENT.check_cell(cell)
+    taught = {arm: figures for arm, figures in cell.items() if arm not in ("expert 1", "labels only")}
+    for figures in taught.values():
+        assert figures["nll"] == pytest.approx(taught["largest expert"]["nll"], rel=1e-4)
+    assert cell["labels only"]["nll"] != pytest.approx(taught["largest expert"]["nll"], rel=1e-3)
+
+
+def test_a_cell_is_repeatable_and_refuses_experts_out_of_order():
+    config = replace(EXPERIMENT.config, expert_hidden=((4,), (8,)), epochs=2, curriculum_epochs=1.0)
+    assert EXPERIMENT.run(0, config) == EXPERIMENT.run(0, config)
+    with pytest.raises(ConfigError, match="ascending order"):
+        EXPERIMENT.run(0, replace(config, expert_hidden=((8,), (4,)), epochs=1))

@@ -1,10 +1,20 @@
 """The modality-level Gram loss: known values, what leaves it unchanged, and a loop as oracle."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from policykd.kd.systems.modality_relation_gram import gram_loss, modality_gram, pairwise_cosines
+from policykd.errors import ConfigError
+from policykd.kd.systems.modality_relation_gram import (
+    EXPERIMENT,
+    CosineFusion,
+    gram_loss,
+    modality_data,
+    modality_gram,
+    pairwise_cosines,
+)
 
 TEACHER = torch.tensor([[[1, 0, 0], [0.6, 0.8, 0], [0, 0, 1]]], dtype=torch.float64)
 STUDENT = torch.tensor([[[1, 0], [0.8, 0.6], [-1, 0]]], dtype=torch.float64)
@@ -131,3 +141,46 @@ def test_bad_input_is_refused():
         gram_loss(random(4, 3, 2), random(5, 3, 2))
     with pytest.raises(ValueError, match="variant must be one of"):
         gram_loss(STUDENT, TEACHER, variant="cosine")
+
+
+SMALL = replace(EXPERIMENT.config, teacher_samples=80, student_samples=40, test_samples=60, teacher_epochs=2, epochs=2)
+
+
+def test_corruption_swaps_one_modality_for_that_of_another_sample():
+    config = replace(SMALL, noise=0.0, corruption=0.5)
+    data, corrupted = modality_data(3, config)
+    clean, none = modality_data(3, replace(config, corruption=0.0))
+    assert (none == -1).all()
+    assert torch.equal(data.y, clean.y)
+    assert 0.3 < (corrupted >= 0).float().mean() < 0.7
+    for place, (own, whole) in enumerate(
+        zip(data.x.split(config.inputs, 1), clean.x.split(config.inputs, 1), strict=True)
+    ):
+        hit = corrupted == place
+        assert torch.equal(own[~hit], whole[~hit])
+        assert (own[hit] != whole[hit]).any(1).all()
+        for row in own[hit]:
+            assert (whole == row).all(1).any()
+
+
+def test_fusion_trusts_modalities_that_agree():
+    network = CosineFusion((4, 3, 2), hidden=5, width=6, classes=2)
+    same = torch.ones(1, 6)
+    embeddings = torch.stack([same, same, -same], dim=1)
+    trust = network.trust(embeddings)
+    assert trust.sum().item() == pytest.approx(1)
+    assert trust[0].argmin() == 2
+    assert trust[0, 0] == trust[0, 1]
+    x = torch.randn(3, 9)
+    torch.testing.assert_close(network(x), network.classify(network.embeddings(x)))
+    with pytest.raises(ConfigError, match="at least two modalities"):
+        CosineFusion((4,), hidden=5, width=6, classes=2)
+
+
+def test_a_cell_is_paired_and_repeatable():
+    cell = EXPERIMENT.run(1, replace(SMALL, gram_weight=0.0))
+    EXPERIMENT.check_cell(cell)
+    assert cell["gram"] == cell["labels only"]
+    assert cell["output and gram"] == cell["output"] != cell["labels only"]
+    assert EXPERIMENT.run(1, replace(SMALL, gram_weight=0.0)) == cell
+    assert cell["teacher"]["gram error"] == 0.0

@@ -1,6 +1,8 @@
 """Flatness measures against matrices that are known, and rounds of kernel self-distillation."""
 
 import itertools
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,6 +11,8 @@ import torch.nn.functional as F
 
 from policykd.errors import ConfigError
 from policykd.kd import functional as kf
+from policykd.kd.config import OptimiserConfig, TrainConfig
+from policykd.kd.evaluate import predict
 from policykd.kd.networks import MLP
 from policykd.kd.systems.flatness import (
     filter_normalised_direction,
@@ -20,6 +24,10 @@ from policykd.kd.systems.flatness import (
     top_eigenvalue,
 )
 from policykd.kd.systems.ground_truth_self_distillation import limit_factors, step_factors
+from policykd.kd.systems.revisiting_self_distillation import EXPERIMENT, flatness, self_distillation_rounds
+from policykd.kd.systems.training import distil, seeded, train_classifier
+from policykd.kd.tasks.base import Split
+from policykd.seeding import integer_seed
 
 A = torch.tensor([[4, 0.3, 0], [0.3, 1, 0], [0, 0, 0.5]], dtype=torch.float64)
 
@@ -170,3 +178,86 @@ def test_bad_input_is_refused():
         top_eigenvalue(lambda v: v, torch.zeros(3))
     with pytest.raises(ConfigError, match="one tensor of the same shape"):
         loss_slice(loss, parameters, [torch.zeros(2)], [0.0])
+
+
+SETTING = TrainConfig(epochs=3, batch_size=8, seed=5, optimiser=OptimiserConfig("adam", lr=1e-2, weight_decay=0.0))
+
+
+def rows(count=24):
+    draw = torch.Generator().manual_seed(0)
+    return Split(torch.randn(count, 4, generator=draw), torch.arange(count) % 3)
+
+
+def test_rounds_start_anew_and_without_the_teacher_are_training_anew():
+    make = partial(MLP, (4,), (5,), classes=3)
+    networks = self_distillation_rounds(make, rows(), SETTING, rounds=2, temperature=4.0, kd_weight=0.0)
+    assert len(networks) == 3
+    for number, network in enumerate(networks):
+        alone = replace(SETTING, seed=integer_seed(5, "order of round", number))
+        again = train_classifier(seeded(make, 5, "round", number), rows(), alone)
+        for a, b in zip(network.parameters(), again.parameters(), strict=True):
+            torch.testing.assert_close(a, b)
+    starts = [seeded(make, 5, "round", number).fc.weight for number in range(3)]
+    assert not torch.equal(starts[0], starts[1])
+    taught = self_distillation_rounds(make, rows(), SETTING, rounds=1, temperature=4.0, kd_weight=1.0)
+    torch.testing.assert_close(taught[0].fc.weight, networks[0].fc.weight)
+    assert not torch.equal(taught[1].fc.weight, networks[1].fc.weight)
+
+
+def test_a_round_without_labels_reads_none():
+    make, data = partial(MLP, (4,), (5,), classes=3), rows()
+    first = self_distillation_rounds(make, data, SETTING, rounds=1, temperature=4.0, kd_weight=1.0)
+    # the student of round 1 depends on the labels through its teacher only
+    other = Split(data.x, (data.y + 1) % 3)
+    order = replace(SETTING, seed=integer_seed(5, "order of round", 1))
+    student = distil(
+        seeded(make, 5, "round", 1),
+        predict(first[0], data)[0],
+        other,
+        order,
+        temperature=4.0,
+        kd_weight=1.0,
+        ce_weight=0.0,
+    )
+    torch.testing.assert_close(student.fc.weight, first[1].fc.weight)
+
+
+def test_flatness_figures_against_the_full_hessian():
+    network, data = MLP((4,), (5,), classes=3), rows()
+    before = [p.clone() for p in network.parameters()]
+    figures = flatness(network, data, probes=300, radius=0.05, seed=0)
+    assert all(torch.equal(p, q) for p, q in zip(network.parameters(), before, strict=True))
+    assert network.fc.weight.dtype == torch.float32
+    double = MLP((4,), (5,), classes=3).double()
+    double.load_state_dict(network.state_dict())
+    loss = lambda: F.cross_entropy(double(data.x.double()), data.y)  # noqa: E731
+    hessian = full_hessian(loss, list(double.parameters()))
+    assert figures["hessian trace"] == pytest.approx(float(hessian.trace()), rel=0.1)
+    assert figures["largest eigenvalue"] == pytest.approx(float(torch.linalg.eigvalsh(hessian)[-1]), rel=0.02)
+    assert figures["training loss"] == pytest.approx(loss().item())
+
+
+def test_kernel_rounds_on_digits_show_the_known_accuracies():
+    config = replace(EXPERIMENT.config, wide_epochs=1, flat_epochs=1, flat_rounds=3, probes=2)
+    cells = [EXPERIMENT.run(seed, config) for seed in range(2)]
+    EXPERIMENT.check_cell(cells[0])
+    known = {
+        "small": (0.848, 0.955, 0.914 - 0.848),
+        "middle": (0.952, 0.926, 0.006),
+        "large": (0.958, 0.876, 0.946 - 0.958),
+    }
+    for name, (first, last, gain) in known.items():
+        mean = {
+            metric: np.mean([cell[f"kernel, {name} ridge"][metric] for cell in cells])
+            for metric in ("accuracy", "accuracy last round", "gain of round 1")
+        }
+        assert mean["accuracy"] == pytest.approx(first, abs=0.02)
+        assert mean["accuracy last round"] == pytest.approx(last, abs=0.02)
+        assert mean["gain of round 1"] == pytest.approx(gain, abs=0.015)
+
+
+def test_rounds_are_checked():
+    with pytest.raises(ConfigError, match="rounds is 0"):
+        self_distillation_rounds(MLP, rows(), SETTING, rounds=0, temperature=1.0, kd_weight=0.5)
+    with pytest.raises(ConfigError, match="early_rounds"):
+        replace(EXPERIMENT.config, early_rounds=9)

@@ -1,6 +1,7 @@
 """Measures of what a teacher's answers hold: known values, the chain rule, and what the diagnostics keep."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from policykd.kd.systems.similarity_information import (
     smoothed_labels,
     sweet_spot,
 )
+from policykd.kd.systems.sweet_spot_teacher import EXPERIMENT
 
 FIRST = torch.tensor([0])
 KNOWN = torch.tensor([[0.9, 0.06, 0.03, 0.01]], dtype=torch.float64).log()
@@ -171,3 +173,45 @@ def test_bad_input_is_refused():
         non_target_entropy(torch.full((1, 3), float("nan")), FIRST)
     with pytest.raises(ValueError, match="one shape"):
         class_similarity_agreement(torch.zeros(2, 2), torch.zeros(3, 3))
+
+
+SMALL = replace(EXPERIMENT.config, batch_sizes=(128, 256), epochs=(1, 3), student_epochs=3)
+
+
+def test_a_cell_is_paired_and_its_choices_are_arms_of_the_grid():
+    cell = EXPERIMENT.run(0, SMALL)
+    EXPERIMENT.check_cell(cell)
+    grid = {arm: figures for arm, figures in cell.items() if arm.startswith("batch")}
+    assert len(grid) == 4
+    for choice in ("sweet spot", "most accurate teacher", "choice without students"):
+        assert cell[choice] in grid.values()
+    assert cell["longest trained"] == grid["batch 128, 3 epochs"]
+    assert cell["least trained"] == grid["batch 256, 1 epochs"]
+    assert cell["longest trained"]["updates"] == 3 * cell["least trained"]["updates"] * 2
+    entropies = [figures["entropy"] for figures in grid.values()]
+    assert cell["grid"]["greatest rise of entropy over epochs"] == pytest.approx(
+        max(entropies[1] - entropies[0], entropies[3] - entropies[2])
+    )
+    assert cell["grid"]["least rise of entropy over batch sizes"] == pytest.approx(
+        min(entropies[2] - entropies[0], entropies[3] - entropies[1])
+    )
+    assert EXPERIMENT.run(0, SMALL) == cell
+
+
+def test_a_teacher_taken_during_a_run_is_one_that_was_trained_so_long():
+    longer = EXPERIMENT.run(0, replace(SMALL, epochs=(1, 3, 4)))
+    cell = EXPERIMENT.run(0, SMALL)
+    for arm in ("batch 128, 1 epochs", "batch 128, 3 epochs", "batch 256, 3 epochs"):
+        assert longer[arm] == pytest.approx(cell[arm], rel=1e-4)
+
+
+def test_without_the_teachers_term_all_students_are_one():
+    cell = EXPERIMENT.run(0, replace(SMALL, kd_weight=0.0))
+    assert len({figures["accuracy"] for figures in cell.values() if "accuracy" in figures}) == 1
+
+
+def test_grids_must_ascend():
+    with pytest.raises(ConfigError, match="ascending"):
+        replace(SMALL, epochs=(3, 1))
+    with pytest.raises(ConfigError, match="at least two"):
+        replace(SMALL, batch_sizes=(16,))
