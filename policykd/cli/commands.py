@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import tyro
 
 from policykd.agents.training.config import TrainConfig
+from policykd.cli.kd_bench import KdBench
 from policykd.cli.kd_run import KdRun
 from policykd.merge.config import MergeConfig
 
@@ -162,14 +163,15 @@ class KdShow:
 Kd = Annotated[
     Annotated[KdList, tyro.conf.subcommand("list")]
     | Annotated[KdShow, tyro.conf.subcommand("show")]
-    | Annotated[KdRun, tyro.conf.subcommand("run")],
+    | Annotated[KdRun, tyro.conf.subcommand("run")]
+    | Annotated[KdBench, tyro.conf.subcommand("bench")],
     tyro.conf.arg(name=""),
 ]
 
 
 @dataclass(frozen=True)
 class KdGroup:
-    """Supervised knowledge distillation: losses and systems."""
+    """Supervised knowledge distillation: losses, systems, benchmark."""
 
     command: Kd
 

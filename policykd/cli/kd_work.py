@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from policykd.cli.commands import KdGroup, KdList, KdShow
+from policykd.cli.kd_bench import KdBench, run_bench
 from policykd.cli.kd_run import KdRun, run_systems
 
 
@@ -51,3 +52,8 @@ def _(command: KdList, console: Console) -> None:
 @run.register
 def _(command: KdRun, console: Console) -> None:
     run_systems(command, console)
+
+
+@run.register
+def _(command: KdBench, console: Console) -> None:
+    run_bench(command, console)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -33,6 +34,15 @@ def available() -> tuple[str, ...]:
     return tuple(sorted(_TASKS))
 
 
+def options(name: str) -> tuple[str, ...]:
+    """Names of the options that a task takes beside its seed.
+
+    Raises:
+        UnknownNameError: There is no such task; the message names close matches.
+    """
+    return tuple(option for option in inspect.signature(_factory(name)).parameters if option != "seed")
+
+
 def load(name: str, **options: Any) -> Task:
     """Make a task.
 
@@ -43,6 +53,10 @@ def load(name: str, **options: Any) -> Task:
     Raises:
         UnknownNameError: There is no such task; the message names close matches.
     """
+    return _factory(name)(**options)
+
+
+def _factory(name: str) -> Callable[..., Task]:
     if name not in _TASKS:
         raise UnknownNameError("task", name, _TASKS)
-    return _TASKS[name](**options)
+    return _TASKS[name]
