@@ -150,6 +150,8 @@ def selective_kd(
     Raises:
         ValueError: shapes differ or an option is out of range.
     """
+    if share == 1.0:  # every row is kept: no need to rank them
+        return kf.kd(student, teacher, temperature=temperature, reduction=reduction)
     rows = selected(error_level(teacher.detach(), target), share)
     if not len(rows):
         return student.sum() * 0.0

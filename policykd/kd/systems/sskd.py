@@ -143,7 +143,7 @@ def run(seed: int, config: SskdConfig) -> Cell:
     train_head(teacher, pool.x, _budget(config, len(pool), config.head_steps, seed))
     with torch.no_grad():
         known = teacher.outputs(rows.x)
-    students = _students(seed, teacher, known, rows, config)
+    students = _students(seed, known, rows, config)
     cell = {"teacher": {"accuracy": accuracy(teacher, test), "retrieval": _retrieval(teacher, test, config)}}
     for arm, student in students.items():
         cell[arm] = {"accuracy": accuracy(student, test)}
@@ -152,23 +152,21 @@ def run(seed: int, config: SskdConfig) -> Cell:
     return cell | _transferred(teacher, rows, config)
 
 
-def _students(
-    seed: int, teacher: HeadedCNN, known: ViewOutputs, rows: Split, config: SskdConfig
-) -> dict[str, HeadedCNN]:
+def _students(seed: int, known: ViewOutputs, rows: Split, config: SskdConfig) -> dict[str, HeadedCNN]:
     terms = config.terms
     students = {arm: seeded(lambda: HeadedCNN(config.student_widths), seed, "student") for arm in ("ce", "kd", "sskd")}
     budget = _budget(config, len(rows), config.steps, integer_seed(seed, "student order"))
     train_classifier(students["ce"], rows, budget)
+    logits, embeddings = (values.unflatten(0, (-1, VIEWS)) for values in (known.logits, known.embeddings))
     distil(
         students["kd"],
-        teacher,
+        logits[:, 0],
         rows,
         budget,
         temperature=terms.kd_temperature,
         kd_weight=terms.kd_weight,
         ce_weight=terms.ce_weight,
     )
-    logits, embeddings = (values.unflatten(0, (-1, VIEWS)) for values in (known.logits, known.embeddings))
     # plain distillation has no head: one is fitted to its finished features, or there would be nothing to compare
     _train_head(students["kd"], rows.x, embeddings, budget, terms)
 

@@ -197,6 +197,5 @@ def test_a_cell_of_the_experiment_is_a_function_of_its_seed():
     cell = EXPERIMENT.run(0, config)
     EXPERIMENT.check_cell(cell)
     assert cell == EXPERIMENT.run(0, config)
-    assert cell["teacher"] != EXPERIMENT.run(1, config)["teacher"]
     assert torch.is_grad_enabled()
     assert cell["transferred rows"]["wrong rows"] < cell["all rows"]["wrong rows"]
