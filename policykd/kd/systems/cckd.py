@@ -111,14 +111,8 @@ def run(seed: int, config: CckdConfig) -> Cell:
         learning_rate=rate,
         seed=integer_seed(seed, "student order"),
     )
-    arms = {
-        "ce": _Weights(),
-        "cc": _Weights(cc=config.cc_weight),
-        "kd": _Weights(config.ce_weight, config.kd_weight),
-        "kd + cc": _Weights(config.ce_weight, config.kd_weight, config.joint_cc_weight),
-    }
     cell = {"teacher": {"accuracy": accuracy(teacher, test)}}
-    for arm, weights in arms.items():
+    for arm, weights in _arms(config).items():
         student = seeded(lambda: MLP((PIXELS,), config.student_hidden, classes=CLASSES), seed, "student")
         draws = LabelledDraws(some_per_class(pool, config.per_class, seed), config.labelled_batch, seed)
         minimise(_loss(student, draws, taught, weights, config), student, pool, budget)
@@ -126,6 +120,15 @@ def run(seed: int, config: CckdConfig) -> Cell:
             gap = kf.cc(penultimate(student, test.x)[0], expected, gamma=config.gamma, order=config.order)
         cell[arm] = {"accuracy": accuracy(student, test), "correlation gap": float(gap)}
     return cell | _sampler_arms(seed, config)
+
+
+def _arms(config: CckdConfig) -> dict[str, _Weights]:
+    return {
+        "ce": _Weights(),
+        "cc": _Weights(cc=config.cc_weight),
+        "kd": _Weights(config.ce_weight, config.kd_weight),
+        "kd + cc": _Weights(config.ce_weight, config.kd_weight, config.joint_cc_weight),
+    }
 
 
 def _loss(
