@@ -4,7 +4,8 @@ Amara, Ziaeefard, Meyer, Gross, Clark, CES-KD (arXiv 2209.07606). Experts are or
 small experts, hard ones to large experts, and the large ones are unlocked one after the other during training.
 
 Departures: scoring, strata and pacing are our construction. Only the abstract was readable, so they follow its
-sentences and not the authors' code.
+sentences and not the authors' code. Experts are trained on labels; a chain of assistants is not among the baselines
+(see ``takd``).
 """
 
 from __future__ import annotations

@@ -6,7 +6,9 @@ held-out data, then frozen, and the ensemble teaches the student. The pieces are
 ``policykd.kd.systems.ensembles``.
 
 Departures: only the abstract was readable. The objective is the negative log-likelihood by default (smooth; the
-accuracy is available), the evolution has SciPy's settings, sizes and weights of the losses are ours.
+accuracy is available), the evolution has SciPy's settings, sizes and weights of the losses are ours. The ensemble is
+softened after averaging at T = 1, where the objective was defined; averaging softened members is reported beside it. A
+chain of assistants is not among the baselines (see ``takd``).
 """
 
 from __future__ import annotations

@@ -303,7 +303,7 @@ EXPERIMENT = Experiment(
     ),
     notes=(
         "Student above teacher is expected only where the teacher over-fits (random labels here), not on clean data.",
-        "The paper's account by flatter minima is measured and not required: here rounds hardly change the curvature.",
+        "The paper's account by flatter minima is measured and reported; the verdict does not depend on it.",
         "Curvature depends on the scale of the weights and on confidence; read the trace beside the training loss.",
         "A teacher that is trained twice as long and an ensemble of independent networks are not among the arms.",
     ),
