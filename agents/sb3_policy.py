@@ -22,6 +22,7 @@ class Sb3Policy(ActorCriticPolicy):
         lr_schedule: learning rate by remaining progress.
         network: the policy; it is trained in place.
         critic_rate: the critic's own step size; None for that of the actor.
+        max_grad_norm: clip of the norm of each network's gradient.
         kwargs: what stable-baselines3 adds.
     """
 
@@ -32,15 +33,16 @@ class Sb3Policy(ActorCriticPolicy):
         lr_schedule: Schedule,
         network: Policy,
         critic_rate: float | None = None,
+        max_grad_norm: float = 1.0,
         **kwargs: Any,
     ) -> None:
-        self._critic_rate = critic_rate
+        self._critic_rate, self._max_grad_norm = critic_rate, max_grad_norm
         self._given = (network,)  # in a tuple: torch refuses modules before its own __init__ has run
         super().__init__(observation_space, action_space, lr_schedule, **kwargs)
 
     def _build(self, lr_schedule: Schedule) -> None:
         (self.network,) = self._given
-        self.optimizer = _TwoRates(self.network, lr_schedule(1), self._critic_rate)
+        self.optimizer = _TwoRates(self.network, lr_schedule(1), self._critic_rate, self._max_grad_norm)
 
     def forward(
         self, obs: torch.Tensor, deterministic: bool = False
@@ -79,13 +81,15 @@ class Sb3Policy(ActorCriticPolicy):
 class _TwoRates(torch.optim.Adam):
     """Adam with a step size of the critic's own: stable-baselines3 sets one for all parameters."""
 
-    def __init__(self, network: Policy, rate: float, critic_rate: float | None) -> None:
+    def __init__(self, network: Policy, rate: float, critic_rate: float | None, max_grad_norm: float) -> None:
         critic = list(network.critic.parameters())
         super().__init__([{"params": [*network.actor.parameters(), network.log_std]}, {"params": critic}],
                          lr=rate, eps=1e-5, fused=True)  # fmt: skip
-        self._critic_rate = critic_rate
+        self._critic_rate, self._max_grad_norm = critic_rate, max_grad_norm
 
     def step(self, closure: Any = None) -> Any:
+        for group in self.param_groups:  # each network by itself: a large gradient of one must not shrink the other's
+            torch.nn.utils.clip_grad_norm_(group["params"], self._max_grad_norm)
         if self._critic_rate is not None:
             self.param_groups[1]["lr"] = self._critic_rate
         return super().step(closure)

@@ -13,11 +13,32 @@ from stable_baselines3.common.callbacks import BaseCallback
 from policykd.agents.policy import Policy
 from policykd.agents.training.config import TrainConfig
 from policykd.agents.training.learners import AdaptiveRate
+from policykd.divergences import gaussian_kl
 from policykd.envs.batched_env import BatchedEnv
 from policykd.progress import Progress
 
 _LEVEL_STEP = 0.04
 _RAISE_ABOVE = 0.4  # share of successes among the last 100 training episodes
+
+
+class _Rollout:
+    """The observations of a rollout (T, n, features), and how the policy answers them before it is updated."""
+
+    @torch.no_grad()
+    def __init__(self, policy: Policy, observations: np.ndarray) -> None:
+        # a copy: stable-baselines3 sorts its buffer anew in the update
+        self.observations = torch.from_numpy(observations.reshape(-1, policy.observation_size).copy())
+        self._answers = (policy(self.observations), policy.log_std.clone())
+
+    @torch.no_grad()
+    def divergence(self, policy: Policy) -> float:
+        """KL divergence of the policy now from the one before, mean over the states.
+
+        stable-baselines3 estimates it from the very actions that the update was fitted to, which overstates it
+        severalfold.
+        """
+        now = (policy(self.observations), policy.log_std)
+        return float(gaussian_kl(now, self._answers, direction="forward", reduction="batchmean"))
 
 
 class TrainingCallback(BaseCallback):
@@ -41,22 +62,19 @@ class TrainingCallback(BaseCallback):
         super().__init__()
         self._policy, self._env, self._rate, self._config = policy, env, rate, config
         self._progress, self._name = progress, name
-        self._filled = False
+        self._rollout: _Rollout | None = None
 
     def _on_step(self) -> bool:
         return True
 
     def _on_rollout_start(self) -> None:
-        buffer = getattr(self.model, "rollout_buffer", None)
         # The first rollout of a segment follows no update of its own: what an earlier segment left behind must not
         # count, or a resumed run would differ.
-        if self._filled and isinstance(buffer, RolloutBuffer):
-            features = torch.from_numpy(buffer.observations.reshape(-1, self._policy.observation_size))
-            self._policy.update_normaliser(features)
+        if self._rollout is not None:
             spent = min(1.0, self.num_timesteps / self._config.steps)
-            self._rate.adapt(self.logger.name_to_value["train/approx_kl"], spent)
+            self._rate.adapt(self._rollout.divergence(self._policy), spent)
+            self._policy.update_normaliser(self._rollout.observations)
             self._bound_noise(spent)
-        self._filled = True
 
     def _bound_noise(self, spent: float) -> None:
         start = self._policy.architecture.initial_std
@@ -64,6 +82,9 @@ class TrainingCallback(BaseCallback):
         self._policy.log_std.data.clamp_(max=math.log(bound))
 
     def _on_rollout_end(self) -> None:
+        buffer = getattr(self.model, "rollout_buffer", None)
+        if isinstance(buffer, RolloutBuffer):
+            self._rollout = _Rollout(self._policy, buffer.observations)
         recent = self.model.ep_success_buffer or deque(maxlen=1)
         if self._env.config.graded and len(recent) == recent.maxlen and np.mean(list(recent)) > _RAISE_ABOVE:
             self._env.level = min(1.0, self._env.level + _LEVEL_STEP)

@@ -75,7 +75,7 @@ def _make_ppo(policy: Policy, env: Sb3VecEnv, config: TrainConfig, rate: Adaptiv
     return PPO(
         Sb3Policy,
         env,
-        policy_kwargs={"network": policy, "critic_rate": ppo.critic_rate},
+        policy_kwargs={"network": policy, "critic_rate": ppo.critic_rate, "max_grad_norm": ppo.max_grad_norm},
         learning_rate=rate,
         n_steps=ppo.rollout_steps,
         batch_size=ppo.minibatch,
@@ -84,7 +84,7 @@ def _make_ppo(policy: Policy, env: Sb3VecEnv, config: TrainConfig, rate: Adaptiv
         gae_lambda=ppo.gae_lambda,
         clip_range=ppo.clip_range,
         ent_coef=ppo.entropy_weight,
-        max_grad_norm=ppo.max_grad_norm,
+        max_grad_norm=float("inf"),  # the policy's optimiser clips actor and critic apart
         device="cpu",
     )
 
