@@ -21,6 +21,7 @@ class Sb3Policy(ActorCriticPolicy):
         action_space: actions in [-1, 1].
         lr_schedule: learning rate by remaining progress.
         network: the policy; it is trained in place.
+        critic_rate: the critic's own step size; None for that of the actor.
         kwargs: what stable-baselines3 adds.
     """
 
@@ -30,14 +31,16 @@ class Sb3Policy(ActorCriticPolicy):
         action_space: spaces.Box,
         lr_schedule: Schedule,
         network: Policy,
+        critic_rate: float | None = None,
         **kwargs: Any,
     ) -> None:
+        self._critic_rate = critic_rate
         self._given = (network,)  # in a tuple: torch refuses modules before its own __init__ has run
         super().__init__(observation_space, action_space, lr_schedule, **kwargs)
 
     def _build(self, lr_schedule: Schedule) -> None:
         (self.network,) = self._given
-        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=lr_schedule(1), eps=1e-5, fused=True)
+        self.optimizer = _TwoRates(self.network, lr_schedule(1), self._critic_rate)
 
     def forward(
         self, obs: torch.Tensor, deterministic: bool = False
@@ -71,3 +74,18 @@ class Sb3Policy(ActorCriticPolicy):
         log_std = self.network.log_std
         scaled = (actions - mean) * torch.exp(-log_std)
         return -(0.5 * scaled**2 + log_std + 0.5 * math.log(2 * math.pi)).sum(dim=1)
+
+
+class _TwoRates(torch.optim.Adam):
+    """Adam with a step size of the critic's own: stable-baselines3 sets one for all parameters."""
+
+    def __init__(self, network: Policy, rate: float, critic_rate: float | None) -> None:
+        critic = list(network.critic.parameters())
+        super().__init__([{"params": [*network.actor.parameters(), network.log_std]}, {"params": critic}],
+                         lr=rate, eps=1e-5, fused=True)  # fmt: skip
+        self._critic_rate = critic_rate
+
+    def step(self, closure: Any = None) -> Any:
+        if self._critic_rate is not None:
+            self.param_groups[1]["lr"] = self._critic_rate
+        return super().step(closure)

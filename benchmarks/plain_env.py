@@ -17,7 +17,8 @@ from gymnasium import spaces
 
 from policykd.envs.engines.ground import ground_fields
 from policykd.envs.observations import SCAN_AHEAD, SCAN_BEHIND, SCAN_POINTS
-from policykd.envs.robots import Robot, build_spec
+from policykd.envs.robots import Robot
+from policykd.envs.robots.model import build_spec
 from policykd.envs.skills import get_skill
 from policykd.envs.terrains import TrackBank, Tracks
 

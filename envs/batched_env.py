@@ -14,7 +14,7 @@ import torch
 
 from policykd.envs.backends import Episodes, make_backend, window_width
 from policykd.envs.engines import BatchEngine, Engine
-from policykd.envs.robots import build_model
+from policykd.envs.robots.model import build_model
 from policykd.envs.skills import Skill, common_contract
 from policykd.envs.starts import Starts
 from policykd.envs.terrains import TrackBank, Tracks

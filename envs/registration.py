@@ -11,17 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium
 
+from policykd.envs.robots import robot_names
+
 if TYPE_CHECKING:
     from policykd.envs.single_env import SkillEnv
     from policykd.envs.skills import Skill
     from policykd.envs.vector_env import SkillVectorEnv
 
-_IDS = {"policykd/Biped-v0": "biped"}
-
 
 def register_environments() -> None:
-    """Register the robots with gymnasium; does nothing for those that are registered."""
-    for name, robot in _IDS.items():
+    """Register every known robot with gymnasium; does nothing for those that are registered.
+
+    Call it again after :func:`policykd.envs.robots.register_robot`.
+    """
+    for robot in robot_names():
+        name = f"policykd/{robot.replace('_', ' ').title().replace(' ', '')}-v0"
         if name not in gymnasium.registry:
             gymnasium.register(
                 name,

@@ -12,7 +12,8 @@ from types import TracebackType
 import mujoco
 import numpy as np
 
-from policykd.envs.robots import Robot, build_spec
+from policykd.envs.robots import Robot
+from policykd.envs.robots.model import build_spec
 from policykd.envs.terrains import Tracks
 from policykd.envs.terrains.tracks import BASE_THICKNESS, HALF_DEPTH
 from policykd.errors import ContractError, MissingDependencyError, check_range

@@ -5,17 +5,18 @@ rounds, epochs or updates from 0 (the caller chooses and sticks to it), `total` 
 Those that work on a fraction of the run need `total`; those that count steps ignore it. `parse` reads the short form
 used in recipes and on the command line: ``"0.5"``, ``"exponential:0.7"``, ``"linear:1,0,over=0.5"``.
 
-This module needs the standard library only.
+Beside the standard library this module needs `policykd.errors` only.
 """
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import Protocol, runtime_checkable
+
+from policykd.errors import UnknownNameError
 
 __all__ = [
     "Constant",
@@ -241,7 +242,8 @@ def parse(text: str | float) -> Schedule:
     Values fill the record's fields in order, or by name.
 
     Raises:
-        ValueError: unknown name or field (close matches are named), a value that is no number, too many values.
+        UnknownNameError: unknown name or field; close matches are named.
+        ValueError: a value that is no number or out of range, too many values.
     """
     if isinstance(text, int | float):
         return Constant(float(text))
@@ -250,7 +252,7 @@ def parse(text: str | float) -> Schedule:
         return Constant(number)
     key = name.strip().lower().replace("-", "_")
     if key not in _KINDS:
-        raise ValueError(_unknown("schedule", name, _KINDS))
+        raise UnknownNameError("schedule", name, _KINDS)
     kind = _KINDS[key]
     return kind(**_arguments(name, rest, [field.name for field in fields(kind)]))
 
@@ -263,7 +265,7 @@ def _arguments(name: str, rest: str, known: list[str]) -> dict[str, float]:
             raise ValueError(f"schedule {name!r} takes at most {len(known)} values ({', '.join(known)}), got {rest!r}")
         field = left.strip() if has_name else known[place]
         if field not in known:
-            raise ValueError(_unknown(f"field of schedule {name!r}", field, known))
+            raise UnknownNameError(f"field of schedule {name!r}:", field, known)
         if field in arguments:
             raise ValueError(f"schedule {name!r} got {field} twice in {rest!r}")
         if (value := _number(right if has_name else left)) is None:
@@ -278,9 +280,3 @@ def _number(text: str) -> float | None:
         return float(words.get(text.strip().lower(), text))
     except ValueError:
         return None
-
-
-def _unknown(what: str, name: str, known: Mapping[str, object] | list[str]) -> str:
-    close = difflib.get_close_matches(name.lower(), list(known), n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(close)}? " if close else ""
-    return f"unknown {what} {name!r}; {hint}known: {', '.join(known)}"

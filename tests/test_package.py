@@ -56,7 +56,7 @@ MAY_IMPORT = {
     "merge": {"envs", "agents", "merge"},
     "kd": {"kd"},
     "evaluation": {"envs", "agents", "evaluation"},
-    "report": {"envs", "agents", "evaluation", "report"},
+    "report": {"envs", "agents", "evaluation", "kd", "report"},
     **{name: set() for name in BASE},
 }
 

@@ -5,6 +5,7 @@ import math
 import pytest
 
 from policykd import schedules
+from policykd.errors import UnknownNameError
 from policykd.schedules import Constant, Cosine, Exponential, Linear, PlaidCode, PlaidPaper, Ramp, Step, parse
 
 
@@ -44,9 +45,6 @@ def test_parse(text, schedule):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("exponentail:0.7", "did you mean exponential"),
-        ("zzz", "known: constant"),
-        ("linear:begin=1", "unknown field of schedule 'linear'"),
         ("linear:1,2,1,4", "at most 3 values"),
         ("linear:a", "needs a number for start"),
         ("linear:1,start=2", "start twice"),
@@ -59,6 +57,19 @@ def test_parse(text, schedule):
 )
 def test_parse_errors(text, words):
     with pytest.raises(ValueError, match=words):
+        parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("exponentail:0.7", "unknown schedule 'exponentail'; did you mean exponential"),
+        ("zzz", "valid: constant"),
+        ("linear:begin=1", "unknown field of schedule 'linear': 'begin'"),
+    ],
+)
+def test_unknown_names(text, words):
+    with pytest.raises(UnknownNameError, match=words):
         parse(text)
 
 

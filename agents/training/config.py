@@ -18,7 +18,9 @@ class PpoConfig:
         rollout_steps: steps of each simulation between two updates.
         epochs: passes over a rollout per update.
         minibatch: transitions per gradient step; must divide ``envs * rollout_steps``.
-        learning_rate: Adam's step size at the start; it is then adapted to ``target_kl``.
+        learning_rate: Adam's step size for the actor at the start; it is then adapted to ``target_kl``.
+        critic_rate: Adam's step size for the critic. With the actor's, which falls as the policy sharpens, the critic
+            lags behind where falls are sudden.
         target_kl: divergence between the policies before and after an update, at the start of the budget. The step
             size is divided by 1.5 where it was more than double, multiplied where it was less than half.
         final_target_kl: the same at the end of the budget; linear in between. Small late updates average out the noise
@@ -37,11 +39,12 @@ class PpoConfig:
         ConfigError: naming the field and its range.
     """
 
-    envs: int = 128
+    envs: int = 64
     rollout_steps: int = 32
     epochs: int = 5
-    minibatch: int = 1024
+    minibatch: int = 512
     learning_rate: float = 5e-4
+    critic_rate: float = 1e-3
     target_kl: float = 0.02
     final_target_kl: float = 0.01
     learning_rate_range: tuple[float, float] = (5e-5, 2e-3)
@@ -58,6 +61,7 @@ class PpoConfig:
         check_range("ppo.gamma", self.gamma, 0.0, 0.99999)
         check_range("ppo.gae_lambda", self.gae_lambda, 0.0, 1.0)
         check_range("ppo.learning_rate", self.learning_rate, 1e-8, 1.0)
+        check_range("ppo.critic_rate", self.critic_rate, 1e-8, 1.0)
         check_range("ppo.final_std", self.final_std, 1e-4, 10.0)
         check_range("ppo.target_kl", self.target_kl, 1e-6, 10.0)
         check_range("ppo.final_target_kl", self.final_target_kl, 1e-6, 10.0)
@@ -124,8 +128,8 @@ class TrainConfig:
         start_level: difficulty at which the curriculum begins, as a share of the skill's own.
         symmetric: make the policy treat left and right alike, where its observation groups allow (PPO only; SAC's
             networks are stable-baselines3's own).
-        segment_steps: environment steps between two validations and checkpoints. Every segment begins with fresh
-            episodes and its own random stream, so that a resumed run equals an uninterrupted one.
+        segment_steps: environment steps between two validations and checkpoints. Every segment has its own random
+            stream, so that a resumed run equals an uninterrupted one.
         validation_episodes: episodes of a validation, on tracks that training never sees.
         threads: threads of the simulation; None for one per usable core. Networks are trained on one.
         architecture: networks of a new policy.

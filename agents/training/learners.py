@@ -75,7 +75,7 @@ def _make_ppo(policy: Policy, env: Sb3VecEnv, config: TrainConfig, rate: Adaptiv
     return PPO(
         Sb3Policy,
         env,
-        policy_kwargs={"network": policy},
+        policy_kwargs={"network": policy, "critic_rate": ppo.critic_rate},
         learning_rate=rate,
         n_steps=ppo.rollout_steps,
         batch_size=ppo.minibatch,

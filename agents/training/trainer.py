@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,15 +159,13 @@ class _Run:
         return Policy(skill.group_sizes, self._env.num_actions, config.architecture, seed, symmetry)
 
     def _learn_segment(self) -> dict[str, float]:
-        """Learn for one segment from fresh episodes and its own random stream."""
+        """Learn for one segment with its own random stream; the episodes go on where the last one left them."""
         seed = integer_seed(self._config.seed, "segment", self._segment)
         torch.manual_seed(seed)
         np.random.seed(seed)  # noqa: NPY002 - stable-baselines3 shuffles with NumPy's global stream
         self._env.seed(seed)
         if self._policy.normaliser.count == 0:
             self._warm_up_normaliser()
-        # learn() then begins with fresh episodes and without statistics of earlier ones
-        self._learner._last_obs = self._learner.ep_info_buffer = None
         steps = min(self._config.segment_steps, self._config.steps - self._steps)
         callback = TrainingCallback(self._policy, self._env, self._rate, self._config, self._progress, self._name)
         self._learner.learn(steps, callback, reset_num_timesteps=False)
@@ -203,8 +202,8 @@ class _Run:
                 "segment": self._segment,
                 "streak": self._streak,
                 "seconds": self._seconds,
-                "failures": self._env.failures,
-                "level": self._env.level,
+                "env": self._env.state_dict(),
+                "episodes": _running_episodes(self._learner),
                 "learning_rate": self._rate.value,
             }
         )
@@ -217,8 +216,9 @@ class _Run:
         self._policy.normaliser.load_state_dict(state["normaliser"])
         self._best, self._steps, self._segment = state["best"], state["steps"], state["segment"]
         self._streak, self._seconds = state["streak"], state["seconds"]
-        self._learner.num_timesteps, self._env.failures = self._steps, state["failures"]
-        self._env.level, self._rate.value = state["level"], state["learning_rate"]
+        self._learner.num_timesteps, self._rate.value = self._steps, state["learning_rate"]
+        self._env.load_state_dict(state["env"])
+        _continue_episodes(self._learner, state["episodes"])
 
     def _finish(self) -> None:
         assert self._best is not None
@@ -247,6 +247,22 @@ class _Run:
         )
         ending = f"success {self._best['success']:.2f} after {self._steps / 1e6:.2f} M steps, {self._seconds:.0f} s"
         self._progress.end(self._name, ending)
+
+
+def _running_episodes(learner: BaseAlgorithm) -> dict[str, Any]:
+    """What a learner remembers of its episodes: the last observations, and statistics of those that ended."""
+    return {
+        "observations": torch.from_numpy(np.array(learner._last_obs)),
+        "starts": torch.from_numpy(np.array(learner._last_episode_starts)),
+        "infos": list(learner.ep_info_buffer or ()),
+        "successes": list(learner.ep_success_buffer or ()),
+    }
+
+
+def _continue_episodes(learner: BaseAlgorithm, state: dict[str, Any]) -> None:
+    learner._last_obs, learner._last_episode_starts = state["observations"].numpy(), state["starts"].numpy()
+    learner.ep_info_buffer = deque(state["infos"], maxlen=learner._stats_window_size)
+    learner.ep_success_buffer = deque(state["successes"], maxlen=learner._stats_window_size)
 
 
 def _plain_parameters(learner: BaseAlgorithm) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 import tyro
 
 from policykd.agents.training.config import TrainConfig
+from policykd.cli.kd_bench import KdBench
+from policykd.cli.kd_run import KdRun
 from policykd.merge.config import MergeConfig
 
 _TRAIN, _MERGE = TrainConfig(), MergeConfig()
@@ -130,8 +132,8 @@ class Demo:
 
     out: Path = Path("results/demo")
     """Results folder; open its index.html."""
-    skills: tuple[str, ...] = ("biped/flat", "biped/steps@0.5", "biped/gaps@0.5")
-    """Skills of the experts; half of the difficulty is what the demo's small budget can learn."""
+    skills: tuple[str, ...] = ("biped/flat", "biped/steps", "biped/gaps")
+    """Skills of the experts."""
     episodes: int = 64
     """Evaluation episodes per policy and skill."""
     seed: int = 0
@@ -159,14 +161,17 @@ class KdShow:
 
 
 Kd = Annotated[
-    Annotated[KdList, tyro.conf.subcommand("list")] | Annotated[KdShow, tyro.conf.subcommand("show")],
+    Annotated[KdList, tyro.conf.subcommand("list")]
+    | Annotated[KdShow, tyro.conf.subcommand("show")]
+    | Annotated[KdRun, tyro.conf.subcommand("run")]
+    | Annotated[KdBench, tyro.conf.subcommand("bench")],
     tyro.conf.arg(name=""),
 ]
 
 
 @dataclass(frozen=True)
 class KdGroup:
-    """Losses of supervised knowledge distillation."""
+    """Supervised knowledge distillation: losses, systems, benchmark."""
 
     command: Kd
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import tyro
 from rich.console import Console
 
-from policykd.cli.commands import Command
+from policykd.cli.commands import Command, KdGroup
 from policykd.errors import PolicykdError
 
 
@@ -32,8 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     width = None if sys.stdout.isatty() else 160
     console, errors = Console(width=width), Console(stderr=True)
     try:
-        from policykd.cli.work import run
-
+        if isinstance(command, KdGroup):  # these need neither simulation nor reinforcement learning
+            from policykd.cli.kd_work import run
+        else:
+            from policykd.cli.work import run
         run(command, console)
     except PolicykdError as error:
         errors.print(f"[bold red]error:[/bold red] {error}", highlight=False, soft_wrap=True)

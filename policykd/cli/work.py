@@ -12,7 +12,7 @@ from rich.table import Table
 
 from policykd.agents.policy_file import LoadedPolicy, load_policy
 from policykd.agents.training import TrainConfig, TrainResult, train_expert
-from policykd.cli.commands import Demo, Evaluate, KdGroup, KdShow, Merge, Render, Skills, Train
+from policykd.cli.commands import Demo, Evaluate, Merge, Render, Skills, Train
 from policykd.cli.overrides import with_overrides
 from policykd.cli.progress import Bars
 from policykd.envs.skills import Skill, get_skill, skill_ids
@@ -192,18 +192,3 @@ def _(command: Demo, console: Console) -> None:
     )
     print_evaluation(outcome.evaluation, console)
     console.print(f"{outcome.seconds:.0f} s in all; open {outcome.page}", highlight=False, soft_wrap=True)
-
-
-@run.register
-def _(command: KdGroup, console: Console) -> None:
-    from policykd.kd.registry import methods
-
-    chosen = command.command
-    if isinstance(chosen, KdShow):
-        console.print(methods.get(chosen.name))
-        return
-    table = Table("name", "title", "family", "needs", "paper", "year")
-    for method in methods.list(family=chosen.family):  # type: ignore[arg-type]
-        needs = ", ".join(method.needs)
-        table.add_row(method.name, method.title, method.family, needs, method.paper, str(method.year))
-    console.print(table)

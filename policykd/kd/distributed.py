@@ -30,21 +30,30 @@ def shares(batch: int, parts: int) -> list[int]:
     return [batch // parts + (place < batch % parts) for place in range(parts)]
 
 
-def gather_rows(rows: Tensor, sizes: Sequence[int]) -> Tensor:
-    """The rows of all processes in order, off the graph.
+def gather_rows(rows: Tensor, sizes: Sequence[int] | None = None) -> Tensor:
+    """The rows of all processes in order of rank, off the graph.
 
     Args:
         rows: This process's rows ``(sizes[rank], ...)``.
-        sizes: How many rows each process has.
+        sizes: How many rows each process has; None where this process does not know, then the processes tell.
     """
-    if len(sizes) == 1:
+    if (world_size() if sizes is None else len(sizes)) == 1:
         return rows.detach()
+    if sizes is None:
+        sizes = _exchanged_sizes(rows)
     longest = max(sizes)
     padded = rows.new_zeros((longest, *rows.shape[1:]))
     padded[: len(rows)] = rows.detach()
     parts = [torch.empty_like(padded) for _ in sizes]
     dist.all_gather(parts, padded)
     return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
+
+
+def _exchanged_sizes(rows: Tensor) -> list[int]:
+    own = torch.tensor([len(rows)], device=rows.device)
+    every = [torch.empty_like(own) for _ in range(world_size())]
+    dist.all_gather(every, own)
+    return [int(size) for size in every]
 
 
 def broadcast(tensors: Iterable[Tensor]) -> None:

@@ -2,7 +2,7 @@
 
 It stands alone in the user's own loop::
 
-    objective = Objective(ce=0.1 * Term(CE()), kd=0.9 * Term(KD(temperature=4.0)), sp=Term(SP()).on("layer3"))
+    objective = Objective(ce=0.1 * CE(), kd=0.9 * KD(temperature=4.0), sp=SP().on("layer3"))
     out = objective(student, teacher, x, y)
     out.loss.backward()
 

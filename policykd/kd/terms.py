@@ -3,8 +3,9 @@
 A term is a frozen record, built up by reading::
 
     0.9 * KD(temperature=4.0)                              # logits
-    Ramp(0, 3000, steps=5) * Term(SP()).on("layer3")       # a feature, its weight follows a schedule
-    Term(FitNet()).on("layer2", student_proj=Conv1x1())    # a projector, widths inferred
+    Ramp(0, 3000, steps=5) * SP().on("layer3")             # a feature, its weight follows a schedule
+    FitNet().on("layer2", student_proj=Conv1x1())          # a projector, widths inferred
+    0.5 * Term(nn.SmoothL1Loss())                          # any other module is wrapped first
 """
 
 from __future__ import annotations
@@ -151,7 +152,7 @@ def as_terms(named: Mapping[str, Any]) -> dict[str, Term]:
         TapError: A term on features has no taps.
     """
     if not named:
-        raise ValueError("an objective needs at least one term, e.g. Objective(ce=CE(), kd=0.9 * Term(KD()))")
+        raise ValueError("an objective needs at least one term, e.g. Objective(ce=CE(), kd=0.9 * KD())")
     terms = {name: as_term(item) for name, item in named.items()}
     for name, term in terms.items():
         term.check(name)

@@ -29,7 +29,7 @@ from policykd.seeding import integer_seed
 from policykd.threads import torch_threads
 
 _PATIENCE = 2
-_SUCCESS_TOLERANCE = 0.02
+_SUCCESS_TOLERANCE = 0.05
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ Plots are inline SVG in the page's colours; pictures, clips and the evaluation i
 
 from __future__ import annotations
 
-import base64
 import json
 import platform
 from collections.abc import Sequence
@@ -14,23 +13,20 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from policykd.envs.skills import get_skill
-from policykd.errors import OutputError, PolicykdError
+from policykd.errors import PolicykdError
 from policykd.evaluation import Evaluation
 from policykd.report.commands import reproduction
 from policykd.report.figures import colour_of, save_figure, svg_text
 from policykd.report.gallery import gallery_figure
 from policykd.report.headlines import headlines, verdict
+from policykd.report.html import data_uri, write_html
 from policykd.report.plots import learning_curves, merge_curve, score_plot
 from policykd.report.run_files import ResultsFolder
 from policykd.stats import Interval
-from policykd.storage import write_text
-
-PAGE = "index.html"
 
 _PACKAGES = ("policykd", "mujoco", "torch", "stable-baselines3", "gymnasium", "numpy", "scipy")
 _Columns = tuple[tuple[str, str, int], ...]  # field of the summary, heading, digits
@@ -83,20 +79,7 @@ def write_page(folder: Path) -> Path:
         OutputError: if there is no evaluation, a file is garbled, or the page cannot be written.
         PolicyFileError: for a policy in the folder that cannot be read.
     """
-    results = ResultsFolder.read(folder)
-    content = _environment().get_template("run.html").render(_context(results))
-    try:
-        write_text(folder / PAGE, content)
-    except OSError as error:
-        raise OutputError(f"cannot write {folder / PAGE}: {error.strerror or error}") from None
-    return folder / PAGE
-
-
-def _environment() -> Environment:
-    templates = FileSystemLoader(Path(__file__).parent / "templates")
-    return Environment(
-        loader=templates, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    return write_html(folder, "run.html", _context(ResultsFolder.read(folder)))
 
 
 def _context(results: ResultsFolder) -> dict[str, Any]:
@@ -122,7 +105,7 @@ def _context(results: ResultsFolder) -> dict[str, Any]:
         "configurations": {run.name: json.dumps(run.config, indent=2) for run in results.runs if run.config},
         "commands": reproduction(results),
         "versions": _versions(),
-        "data": Markup(_data_uri("application/json", (results.path / "evaluation.json").read_bytes())),
+        "data": Markup(data_uri("application/json", (results.path / "evaluation.json").read_bytes())),
     }
 
 
@@ -183,7 +166,7 @@ def _embedded(results: ResultsFolder, path: Path, kind: str) -> dict[str, Any]:
     return {
         "title": path.stem.replace("-", " "),
         "link": path.relative_to(results.path).as_posix(),
-        "data": Markup(_data_uri(kind, path.read_bytes())),
+        "data": Markup(data_uri(kind, path.read_bytes())),
     }
 
 
@@ -195,10 +178,6 @@ def _terrains(results: ResultsFolder) -> dict[str, Any] | None:
         raster = results.path / "terrains.png"
         return _embedded(results, raster, "image/png") if raster.exists() else None
     return {"svg": Markup(svg_text(gallery_figure(skills, seed=int(results.demo.get("seed", 0)))))}
-
-
-def _data_uri(kind: str, content: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def _versions() -> dict[str, str]:

@@ -44,13 +44,13 @@ def reward(policy, episodes=64):
 
 
 def test_ppo_learns_to_stand(tmp_path):
-    """After 100 k steps an expert earns more than an untrained policy by many standard errors."""
-    config = TrainConfig(steps=98_304, segment_steps=49_152, threads=1, seed=3)
+    """After 131 k steps an expert earns more than an untrained policy by many standard errors."""
+    config = TrainConfig(steps=131_072, segment_steps=65_536, threads=1, seed=1)
     result = train_expert([STAND], tmp_path, config)
     trained, trained_error = reward(load_policy(result.policy_path).policy)
     untrained, untrained_error = reward(Policy(FLAT.group_sizes, 11, config.architecture, 0))
-    assert trained > 1.5 * untrained
-    assert trained - untrained > 8 * (trained_error**2 + untrained_error**2) ** 0.5
+    assert trained > 2 * untrained
+    assert trained - untrained > 5 * (trained_error**2 + untrained_error**2) ** 0.5
 
 
 def test_sac_trains_the_policy_inside(tmp_path):

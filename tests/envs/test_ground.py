@@ -8,7 +8,8 @@ from worlds import TERRAINS, bank_of, batched, random_actions
 
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
 from policykd.envs.engines.ground import ground_fields
-from policykd.envs.robots import build_model, get_robot
+from policykd.envs.robots import get_robot
+from policykd.envs.robots.model import build_model
 from policykd.envs.skills import get_skill
 
 DOWN = np.array([0.0, 0.0, -1.0])

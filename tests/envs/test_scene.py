@@ -11,7 +11,8 @@ import torch
 from worlds import TERRAINS, bank_of, batched
 
 from policykd.envs import scene
-from policykd.envs.robots import build_model, get_robot
+from policykd.envs.robots import get_robot
+from policykd.envs.robots.model import build_model
 from policykd.errors import ConfigError, ContractError, MissingDependencyError
 
 BIPED = get_robot("biped")

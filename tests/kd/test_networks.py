@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from policykd.errors import UnknownNameError
 from policykd.kd.networks import ResNet, count_parameters, create
 from policykd.kd.taps import Taps
 
@@ -166,7 +167,7 @@ def test_causal_network_never_looks_ahead():
 
 
 def test_unknown_names_and_depths_are_refused():
-    with pytest.raises(KeyError, match=r"close matches: .*resnet8x4"):
+    with pytest.raises(UnknownNameError, match="did you mean resnet8x4"):
         create("resnet8x5")
     with pytest.raises(ValueError, match=r"6 n \+ 2"):
         ResNet(9)

@@ -56,6 +56,18 @@ def test_the_loss_is_the_weighted_sum_of_named_terms(pair, batch):
     assert out.weights == {"ce": 0.1, "kd": 0.9, "gram": 1.0}
 
 
+def test_a_loss_becomes_a_term_by_weighing_or_tapping_it(pair, batch):
+    short = Objective(ce=0.1 * CE(), kd=KD() * 0.9, sp=Ramp(0, 4, steps=2) * SP().on("hidden1", "hidden2"))
+    long = Objective(
+        ce=0.1 * Term(CE()), kd=0.9 * Term(KD()), sp=Ramp(0, 4, steps=2) * Term(SP()).on("hidden1", "hidden2")
+    )
+    outs = [objective(*pair, *batch, step=1) for objective in (short, long)]
+    assert outs[0].weights == outs[1].weights == {"ce": 0.1, "kd": 0.9, "sp": 2.0}
+    assert torch.equal(outs[0].loss, outs[1].loss)
+    with pytest.raises(TypeError, match="a weight is a number or a schedule"):
+        "heavy" * KD()
+
+
 def test_gradients_reach_student_and_projectors_but_never_the_teacher(pair, batch):
     student, teacher = pair
     objective = Objective(hint=Term(nn.MSELoss()).on("hidden1", student_proj=Linear(6, 9)))

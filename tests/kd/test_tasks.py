@@ -5,6 +5,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
+from policykd.errors import UnknownNameError
 from policykd.kd.networks import count_parameters
 from policykd.kd.tasks import Split, Task, available, load, register, stratified
 from policykd.kd.tasks.series import sensor_series
@@ -123,7 +124,7 @@ def test_stratified_parts_are_a_partition_with_equal_classes():
 
 def test_the_registry_names_close_matches_and_keeps_names_unique():
     assert set(OFFLINE) < set(available())
-    with pytest.raises(KeyError, match=r"close matches: .*digits-few-label"):
+    with pytest.raises(UnknownNameError, match="did you mean digits-few-label"):
         load("digits-few-labels")
     with pytest.raises(ValueError, match="already"):
         register("digits")(lambda: None)  # type: ignore[arg-type,return-value]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from policykd.divergences import Reduction
+
+if TYPE_CHECKING:
+    from policykd.kd.terms import Term
+    from policykd.schedules import Schedule
 
 Signal = Literal["logits", "features", "levels", "maps"]
 
@@ -39,6 +43,21 @@ class KDLoss(nn.Module):
     def relational(self) -> bool:
         """Whether shapes of student and teacher may differ: the loss checks them itself and says what it needs."""
         return self.signal != "logits"
+
+    def __mul__(self, weight: float | Schedule) -> Term:
+        """A weighted term of an objective: ``0.9 * KD()``; see `policykd.kd.terms.Term`."""
+        return self._term() * weight
+
+    __rmul__ = __mul__
+
+    def on(self, *taps: Any, **projectors: Any) -> Term:
+        """A term that reads features: ``SP().on("layer3")``; arguments as in `policykd.kd.terms.Term.on`."""
+        return self._term().on(*taps, **projectors)
+
+    def _term(self) -> Term:
+        from policykd.kd.terms import Term  # here only: losses know tensors, terms know taps and modules
+
+        return Term(self)
 
     def extra_repr(self) -> str:
         """Show the plain options."""

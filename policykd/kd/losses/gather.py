@@ -31,18 +31,3 @@ def gather_batch(part: Tensor) -> Tensor:
         return part
     result: Tensor = _GatherBatch.apply(part)
     return result
-
-
-def gather_rows(rows: Tensor) -> Tensor:
-    """Return the rows of all processes in order of rank, without gradients; their number may differ."""
-    if not dist.is_initialized() or dist.get_world_size() == 1:
-        return rows
-    count = torch.tensor([rows.shape[0]], device=rows.device)
-    counts = [torch.empty_like(count) for _ in range(dist.get_world_size())]
-    dist.all_gather(counts, count)
-    longest = max(int(c) for c in counts)
-    padded = rows.new_zeros(longest, *rows.shape[1:])
-    padded[: rows.shape[0]] = rows
-    parts = [torch.empty_like(padded) for _ in counts]
-    dist.all_gather(parts, padded)
-    return torch.cat([part[: int(c)] for part, c in zip(parts, counts, strict=True)])

@@ -7,7 +7,6 @@ Every network maps a batch to logits, keeps its layers under the same dotted nam
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
@@ -15,6 +14,7 @@ from typing import Any
 
 from torch import nn
 
+from policykd.errors import UnknownNameError
 from policykd.kd.networks.mobilenet import MobileNetV2
 from policykd.kd.networks.resnet import ResNet, resnet
 from policykd.kd.networks.series import TCN, CNN1d
@@ -65,11 +65,10 @@ def create(name: str, **options: Any) -> nn.Module:
         **options: Passed to the network, for example ``classes`` and ``in_channels``.
 
     Raises:
-        KeyError: There is no such network; the message names close matches.
+        UnknownNameError: There is no such network; the message names close matches.
     """
     if name not in NETWORKS:
-        close = difflib.get_close_matches(name, NETWORKS, n=3)
-        raise KeyError(f"no network {name!r}; {'close matches' if close else 'known'}: {', '.join(close or NETWORKS)}")
+        raise UnknownNameError("network", name, NETWORKS)
     return NETWORKS[name](**options)
 
 

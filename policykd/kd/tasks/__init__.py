@@ -7,7 +7,7 @@ is on disk and never download or unpickle.
 from policykd.kd.tasks import cifar, digits, mnist, npz, series, textures, uci_har
 from policykd.kd.tasks.base import Split, Task, stratified
 from policykd.kd.tasks.files import DataFileError
-from policykd.kd.tasks.registry import available, load, register
+from policykd.kd.tasks.registry import available, load, options, register
 
 __all__ = [
     "DataFileError",
@@ -19,6 +19,7 @@ __all__ = [
     "load",
     "mnist",
     "npz",
+    "options",
     "register",
     "series",
     "stratified",

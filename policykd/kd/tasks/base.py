@@ -118,3 +118,21 @@ def stratified(labels: Sequence[int] | np.ndarray, shares: Sequence[float], seed
                 raise ValueError(f"class {label} has {len(rows)} sample(s), too few for {len(shares)} parts")
             part.append(piece)
     return [np.sort(np.concatenate(part)) for part in parts]
+
+
+def with_wrong_labels(labels: np.ndarray, share: float, classes: int, generator: np.random.Generator) -> np.ndarray:
+    """Labels of which a share is wrong, uniformly over the other classes.
+
+    Args:
+        labels: Class of every sample ``(N,)``.
+        share: Share of wrong labels, in [0, 1]; rounded to whole samples.
+        classes: Number of classes.
+        generator: What draws.
+
+    Returns:
+        A changed copy.
+    """
+    noisy = labels.copy()
+    wrong = generator.permutation(len(labels))[: round(share * len(labels))]
+    noisy[wrong] = (noisy[wrong] + generator.integers(1, classes, len(wrong))) % classes
+    return noisy

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from policykd.kd.networks import ResNet
-from policykd.kd.tasks.base import Split, Task, stratified
+from policykd.kd.tasks.base import Split, Task, stratified, with_wrong_labels
 from policykd.kd.tasks.registry import register
 
 _CLASSES = 10
@@ -31,7 +31,12 @@ def _teacher() -> nn.Module:
 
 
 @lru_cache(maxsize=1)
-def _data() -> Split:
+def all_digits() -> Split:
+    """All 1797 images ``(N, 1, 8, 8)`` with values in [0, 1], in the package's order.
+
+    Raises:
+        ImportError: scikit-learn is not installed.
+    """
     try:
         from sklearn.datasets import load_digits  # ships with the package; nothing is downloaded
     except ImportError:
@@ -48,7 +53,7 @@ def digits(*, seed: int = 0) -> Task:
     Args:
         seed: Seeds the split.
     """
-    data = _data()
+    data = all_digits()
     train, val, test = stratified(data.y.numpy(), (0.6, 0.2, 0.2), seed)
     return Task(
         "digits",
@@ -105,9 +110,7 @@ def digits_noisy_label(*, noise: float = 0.4, seed: int = 0) -> Task:
     if not 0 <= noise < 1:
         raise ValueError(f"noise must lie in [0, 1), got {noise}")
     whole, generator = digits(seed=seed), np.random.default_rng([seed, 2])
-    labels = whole.train.y.numpy().copy()
-    wrong = generator.permutation(len(labels))[: round(noise * len(labels))]
-    labels[wrong] = (labels[wrong] + generator.integers(1, _CLASSES, len(wrong))) % _CLASSES
+    labels = with_wrong_labels(whole.train.y.numpy(), noise, _CLASSES, generator)
     return replace(
         whole,
         name="digits-noisy-label",

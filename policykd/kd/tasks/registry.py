@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
+import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from policykd.errors import UnknownNameError
 from policykd.kd.tasks.base import Task
 
 _TASKS: dict[str, Callable[..., Task]] = {}
@@ -33,6 +34,15 @@ def available() -> tuple[str, ...]:
     return tuple(sorted(_TASKS))
 
 
+def options(name: str) -> tuple[str, ...]:
+    """Names of the options that a task takes beside its seed.
+
+    Raises:
+        UnknownNameError: There is no such task; the message names close matches.
+    """
+    return tuple(option for option in inspect.signature(_factory(name)).parameters if option != "seed")
+
+
 def load(name: str, **options: Any) -> Task:
     """Make a task.
 
@@ -41,9 +51,12 @@ def load(name: str, **options: Any) -> Task:
         **options: Passed to the task's function, such as ``root`` for data on disk or ``seed``.
 
     Raises:
-        KeyError: There is no such task; the message names close matches.
+        UnknownNameError: There is no such task; the message names close matches.
     """
+    return _factory(name)(**options)
+
+
+def _factory(name: str) -> Callable[..., Task]:
     if name not in _TASKS:
-        close = difflib.get_close_matches(name, _TASKS, n=3, cutoff=0.4)
-        raise KeyError(f"no task {name!r}; {'close matches' if close else 'known'}: {', '.join(close or available())}")
-    return _TASKS[name](**options)
+        raise UnknownNameError("task", name, _TASKS)
+    return _TASKS[name]

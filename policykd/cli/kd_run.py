@@ -1,0 +1,139 @@
+"""``policykd kd run``: run the experiments of KD systems and print what their seeds say."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from policykd.errors import ConfigError
+
+if TYPE_CHECKING:
+    from policykd.kd.systems.results import Result
+
+
+@dataclass(frozen=True)
+class KdRun:
+    """Run the experiments of KD systems on paired seeds: every arm, intervals, verdicts."""
+
+    systems: tyro.conf.Positional[tuple[str, ...]]
+    """Systems such as hinton_kd, or all."""
+    out: Path = Path("results/kd")
+    """Results folder; each system gets a folder of its name."""
+    seeds: int | None = None
+    """Number of seeds, counted from 0; default the experiment's own (10)."""
+    workers: int | None = None
+    """Processes side by side; default one per usable core."""
+    resume: bool = False
+    """Keep finished cells, also when more seeds are asked for."""
+    set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="FIELD=VALUE")] = ()
+    """Settings of the one system that is run, for example temperature=2 (fields of its configuration)."""
+
+
+def run_systems(command: KdRun, console: Console) -> None:
+    """Run the systems that the command names, print their results and, for several, the summary.
+
+    Raises:
+        PolicykdError: bad input.
+    """
+    chosen = _chosen(command)  # before torch is loaded, so that a mistyped name is answered at once
+    from policykd.cli.progress import Bars
+    from policykd.executor import Inline, Processes
+    from policykd.kd.systems.runner import run_experiment
+    from policykd.kd.systems.summary import write_summary
+    from policykd.threads import usable_cores
+
+    workers = usable_cores() if command.workers is None else command.workers
+    executor = Inline() if workers == 1 else Processes(workers)
+    results: list[Result] = []
+    for experiment, config in chosen:
+        result = run_experiment(
+            experiment,
+            command.out / experiment.name,
+            config=config,
+            seeds=command.seeds,
+            resume=command.resume,
+            executor=executor,
+            progress=Bars(console),
+        )
+        print_result(result, console)
+        console.print(f"-> {command.out / experiment.name / 'result.json'}", highlight=False, soft_wrap=True)
+        results.append(result)
+        if len(command.systems) > 1 or "all" in command.systems:
+            write_summary(results, command.out)  # after every system, so that an interrupted run leaves its table
+    if len(results) > 1:
+        print_summary(results, console)
+        console.print(f"-> {command.out / 'summary.md'}", highlight=False, soft_wrap=True)
+
+
+def _chosen(command: KdRun) -> list[tuple[Any, Any]]:
+    """The experiments with their configurations; everything is checked before anything runs."""
+    from policykd.cli.overrides import with_overrides
+    from policykd.kd.systems import get, names
+
+    if not command.systems:
+        raise ConfigError(f"name a system to run, or all (valid: {', '.join(names())})")
+    chosen = names() if "all" in command.systems else tuple(dict.fromkeys(command.systems))
+    if command.set and len(chosen) > 1:
+        raise ConfigError("--set changes the configuration of one system; run that one alone")
+    experiments = [get(name) for name in chosen]
+    try:
+        return [(experiment, with_overrides(experiment.config, command.set)) for experiment in experiments]
+    except ValueError as error:
+        raise ConfigError(f"--set {' '.join(command.set)}: {error}") from None
+
+
+def print_result(result: Result, console: Console) -> None:
+    """Print one experiment: the claim, a table of the arms, a table of the comparisons, the notes."""
+    console.print(f"[bold]{result.title}[/bold] ({escape(result.paper)})", highlight=False)
+    console.print(f"claim: {escape(result.claim)}", highlight=False)
+    console.print(_arms(result), _comparisons(result))
+    console.print(f"verdict: [bold]{result.verdict}[/bold] over {_counted(result)}", highlight=False)
+    for note in result.notes:
+        console.print(f"note: {escape(note)}", highlight=False)
+
+
+def print_summary(results: Sequence[Result], console: Console) -> None:
+    """Print one row per system."""
+    from policykd.kd.systems.summary import required_effects
+
+    table = Table("system", "claim", "effect \\[95 % interval]", "verdict", title="systems")
+    for result in results:
+        effects = "\n".join(effect for _, effect in required_effects(result))
+        table.add_row(result.name, escape(result.claim), escape(effects), result.verdict)
+    console.print(table)
+
+
+def _arms(result: Result) -> Table:
+    """Mean and standard deviation over the seeds of every arm and metric."""
+    metrics = list(dict.fromkeys(metric for own in result.values.values() for metric in own))
+    table = Table("arm", *metrics, title=f"mean ± standard deviation, {_counted(result)}")
+    for arm, own in result.values.items():
+        table.add_row(arm, *(_spread(own[metric]) if metric in own else "" for metric in metrics))
+    return table
+
+
+def _comparisons(result: Result) -> Table:
+    from policykd.kd.systems.summary import effect_text, gate_text
+
+    table = Table("comparison", "effect \\[95 % interval]", "gate", "verdict")
+    for outcome in result.outcomes:
+        verdict = outcome.verdict if outcome.comparison.required else f"{outcome.verdict} (not required)"
+        table.add_row(escape(outcome.comparison.text), escape(effect_text(outcome)), gate_text(outcome), verdict)
+    return table
+
+
+def _spread(values: Sequence[float]) -> str:
+    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+    return f"{statistics.fmean(values):.4g} ± {deviation:.2g}"
+
+
+def _counted(result: Result) -> str:
+    return f"{len(result.seeds)} seed{'s' if len(result.seeds) != 1 else ''}"

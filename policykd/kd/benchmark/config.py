@@ -1,0 +1,231 @@
+"""What a benchmark is, as a frozen record, and the reference networks and training of each task.
+
+The reference pairs are smaller than the tasks' own networks where those are too slow for a cell of a few seconds, or so
+good that nothing is left to distil. They were chosen on two pilot seeds so that a student on labels alone stays clearly
+below its teacher; no method was looked at but cross-entropy and plain KD.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any
+
+from torch import nn
+
+from policykd.errors import ConfigError, UnknownNameError, check_range
+from policykd.kd import tasks
+from policykd.kd.benchmark.search import MOST_CANDIDATES
+from policykd.kd.config import OptimiserConfig, SchedulerConfig, TrainConfig
+from policykd.kd.networks import ResNet
+from policykd.kd.registry import methods
+from policykd.kd.tasks import Task
+
+OWN = "task"
+"""Name of the task's own network."""
+
+_RESNET = re.compile(r"resnet(\d+):(\d+),(\d+),(\d+),(\d+)")
+
+
+def training(epochs: int, batch_size: int, lr: float) -> TrainConfig:
+    """SGD with Nesterov momentum, weight decay 5e-4, one epoch of warm-up, a cosine to zero, gradients up to norm 5.
+
+    The bound on the gradient keeps losses finite whose published weights were made for longer runs of larger networks.
+    """
+    return TrainConfig(
+        epochs=epochs,
+        batch_size=batch_size,
+        clip_norm=5.0,
+        optimiser=OptimiserConfig(lr=lr, nesterov=True),
+        scheduler=SchedulerConfig("cosine", warmup=1.0),
+    )
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Networks and training of a task, see :class:`BenchConfig` for the fields."""
+
+    student: str = OWN
+    teacher: str = OWN
+    train: TrainConfig = field(default_factory=lambda: training(30, 128, 0.1))
+    teacher_train: TrainConfig = field(default_factory=lambda: training(30, 64, 0.05))
+    task_options: tuple[tuple[str, Any], ...] = ()
+
+
+_DIGITS = Reference("resnet8:2,2,4,8", OWN, training(24, 128, 0.1), training(12, 64, 0.05))
+REFERENCES: Mapping[str, Reference] = MappingProxyType(
+    {
+        "digits": _DIGITS,
+        "digits-noisy-label": _DIGITS,
+        "digits-missing-class": _DIGITS,
+        "digits-few-label": replace(_DIGITS, train=training(120, 64, 0.05)),
+        "textures": Reference(
+            "resnet8:4,4,8,16",
+            "resnet8:16,16,32,64",
+            training(16, 128, 0.1),
+            training(12, 64, 0.05),
+            (("side", 16),),
+        ),
+    }
+)
+
+
+@dataclass(frozen=True)
+class BenchConfig:
+    """A benchmark.
+
+    Attributes:
+        task: Name of the task.
+        methods: Names of registered methods, each once, the baseline among them.
+        seeds: Number of seeds, counted from 0.
+        tune: Candidate settings per method and seed; 1 is the default setting alone.
+        baseline: Method that the others are compared with.
+        student: ``task`` for the task's own network, or a residual network such as ``resnet8:2,2,4,8`` (widths of the
+            stem and of the three stages).
+        teacher: Likewise.
+        train: Training of every student; its seed stays 0, since ``seeds`` says which ones run.
+        teacher_train: Training of the teachers, by cross-entropy on what the task gives to teachers.
+        task_options: Options of the task's function, as pairs.
+
+    Raises:
+        UnknownNameError: There is no such task or method.
+        ConfigError: A field is out of range, or the baseline is not among the methods.
+    """
+
+    task: str
+    methods: tuple[str, ...]
+    seeds: int = 10
+    tune: int = 1
+    baseline: str = "ce"
+    student: str = OWN
+    teacher: str = OWN
+    train: TrainConfig = field(default_factory=TrainConfig)
+    teacher_train: TrainConfig = field(default_factory=TrainConfig)
+    task_options: tuple[tuple[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.task not in tasks.available():
+            raise UnknownNameError("task", self.task, tasks.available())
+        for name in (*self.methods, self.baseline):
+            methods[name]  # raises with close matches
+        if len(set(self.methods)) != len(self.methods):
+            raise ConfigError(f"methods names one twice: {', '.join(self.methods)}")
+        if self.baseline not in self.methods:
+            raise ConfigError(
+                f"the baseline {self.baseline!r} is not among the methods ({', '.join(self.methods) or 'none'}): add "
+                "it to --methods or choose another --baseline"
+            )
+        if self.seeds < 2:
+            raise ConfigError(
+                f"seeds is {self.seeds}: fewer than two show no spread, so nothing can be said about any method"
+            )
+        check_range("seeds", self.seeds, 2, 10_000)
+        check_range("tune", self.tune, 1, MOST_CANDIDATES)
+        for name in ("train", "teacher_train"):
+            if getattr(self, name).seed != 0:
+                raise ConfigError(f"{name}.seed is {getattr(self, name).seed}: leave it at 0, --seeds says which run")
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What decides the content of a cell: all but which methods and how many seeds are run and compared."""
+        free = ("methods", "seeds", "baseline")
+        return {name: value for name, value in vars(self).items() if name not in free}
+
+
+def bench_config(
+    task: str,
+    chosen: Sequence[str] = ("all",),
+    *,
+    seeds: int = 10,
+    tune: int = 1,
+    baseline: str = "ce",
+    epochs: int | None = None,
+    task_options: Mapping[str, Any] = MappingProxyType({}),
+) -> BenchConfig:
+    """The configuration of a task's reference benchmark.
+
+    Args:
+        task: Name of the task.
+        chosen: Names of methods, or ``all`` for every one that the task's networks can run.
+        seeds: Number of seeds, counted from 0.
+        tune: Candidate settings per method.
+        baseline: Method that the others are compared with.
+        epochs: Replaces the reference's epochs of the students.
+        task_options: Options of the task, over those of the reference.
+
+    Raises:
+        UnknownNameError: No such task, method or task option; close matches are named.
+        ConfigError: A value is out of range.
+    """
+    if task not in tasks.available():
+        raise UnknownNameError("task", task, tasks.available())
+    reference = REFERENCES.get(task, Reference())
+    train = reference.train if epochs is None else _with_epochs(reference.train, epochs)
+    options = tuple(sorted((dict(reference.task_options) | dict(task_options)).items()))
+    named = tuple(methods) if "all" in chosen else tuple(dict.fromkeys(chosen))
+    config = BenchConfig(
+        task,
+        named,
+        seeds,
+        tune,
+        baseline,
+        reference.student,
+        reference.teacher,
+        train,
+        reference.teacher_train,
+        options,
+    )
+    if "all" in chosen:
+        from policykd.kd.benchmark.bindings import runnable
+
+        return replace(config, methods=tuple(name for name, why in runnable(config).items() if not why))
+    return config
+
+
+def _with_epochs(train: TrainConfig, epochs: int) -> TrainConfig:
+    check_range("epochs", epochs, 1, 100_000, "epochs")
+    return replace(train, epochs=epochs)
+
+
+def load_task(config: BenchConfig, seed: int) -> Task:
+    """The task of one seed, which fixes its split.
+
+    Raises:
+        UnknownNameError: The task has no such option.
+        ConfigError: An option is out of range, or one that the task needs is missing.
+    """
+    known = tasks.options(config.task)
+    for name, _ in config.task_options:
+        if name not in known:
+            raise UnknownNameError(f"option of task {config.task}:", name, known)
+    try:
+        return tasks.load(config.task, **{**dict(config.task_options), "seed": seed})
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"task {config.task}: {error}") from None
+
+
+def make_network(name: str, own: Any, task: Task) -> nn.Module:
+    """The network of a name.
+
+    Args:
+        name: ``task``, or such as ``resnet8:2,2,4,8``.
+        own: Makes the task's own network.
+        task: The task, for the numbers of classes and channels.
+
+    Raises:
+        ConfigError: The name cannot be read, or a residual network does not fit the inputs.
+    """
+    if name == OWN:
+        return own()
+    match = _RESNET.fullmatch(name)
+    if match is None:
+        raise ConfigError(f"a network is '{OWN}' or such as 'resnet8:2,2,4,8', not {name!r}")
+    if len(task.input_shape) != 3:
+        raise ConfigError(f"{name} takes images, task {task.name!r} has inputs {task.input_shape}: use '{OWN}'")
+    depth, *widths = map(int, match.groups())
+    try:
+        return ResNet(depth, tuple(widths), classes=task.classes, in_channels=task.input_shape[0])  # type: ignore[arg-type]
+    except ValueError as error:
+        raise ConfigError(f"{name}: {error}") from None

@@ -1,0 +1,148 @@
+"""What all methods share on one seed: the split, the teacher and what it says, the initial student, the data order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from policykd.errors import ConfigError, OutputError
+from policykd.kd import checkpoint
+from policykd.kd.benchmark.bindings import Ground
+from policykd.kd.benchmark.config import BenchConfig, load_task, make_network
+from policykd.kd.benchmark.measures import figures
+from policykd.kd.cache import TeacherCache
+from policykd.kd.checkpoint import CheckpointError
+from policykd.kd.config import TrainConfig
+from policykd.kd.evaluate import predict
+from policykd.kd.systems.training import seeded, train_classifier
+from policykd.kd.taps import Taps
+from policykd.kd.tasks import Split, Task
+from policykd.seeding import integer_seed
+
+_ROWS = 256  # samples that the teacher sees at once; fixed, so that its outputs have the same bits in every process
+
+
+class Scene:
+    """One seed of a benchmark, teacher included.
+
+    Args:
+        config: The benchmark.
+        seed: The seed.
+        teacher: The trained teacher.
+    """
+
+    def __init__(self, config: BenchConfig, seed: int, teacher: nn.Module) -> None:
+        self.config, self.seed, self.teacher = config, seed, teacher.eval()
+        self.task = load_task(config, seed)
+        self._features: dict[str, Tensor] = {}
+
+    def student(self) -> nn.Module:
+        """A student with the seed's initial weights, the same for every method."""
+        make = lambda: make_network(self.config.student, self.task.student, self.task)  # noqa: E731
+        return seeded(make, self.seed, "benchmark", "student")
+
+    def ground(self) -> Ground:
+        """What methods are bound to."""
+        seed = integer_seed(self.seed, "benchmark", "loss")
+        return Ground(self.task, self.student(), self.teacher, lambda tap: self.features([tap])[tap], seed)
+
+    def training(self, lr_factor: float = 1.0) -> TrainConfig:
+        """Training of a student: the seed's data order, the learning rate times a factor."""
+        train = self.config.train
+        optimiser = replace(train.optimiser, lr=lr_factor * train.optimiser.lr)
+        return replace(train, optimiser=optimiser, seed=integer_seed(self.seed, "benchmark", "order"))
+
+    def features(self, taps: Iterable[str]) -> dict[str, Tensor]:
+        """The teacher's features of every training sample, computed once per tap."""
+        wanted = list(taps)
+        missing = [tap for tap in wanted if tap not in self._features]
+        if missing:
+            parts: dict[str, list[Tensor]] = {tap: [] for tap in missing}
+            with torch.no_grad(), Taps(missing).attach(self.teacher, detach=True) as seen:
+                for x in self.task.train.x.split(_ROWS):
+                    self.teacher(x)
+                    for tap in missing:
+                        parts[tap].append(seen.tensor(tap))
+            self._features |= {tap: torch.cat(rows) for tap, rows in parts.items()}
+        return {tap: self._features[tap] for tap in wanted}
+
+    def cache(self, taps: Iterable[str]) -> TeacherCache:
+        """The teacher's logits and features of the training samples, by sample index."""
+        arrays = {tap: rows.numpy() for tap, rows in self.features(taps).items()}
+        return TeacherCache(self._train_logits.numpy(), arrays, name=f"teacher of seed {self.seed}")
+
+    def taught(self, split: Split) -> Tensor:
+        """The teacher's logits of validation or test data."""
+        return predict(self.teacher, split, batch_size=_ROWS)[0]
+
+    @cached_property
+    def _train_logits(self) -> Tensor:
+        return predict(self.teacher, self.task.train, batch_size=_ROWS)[0]
+
+
+def teacher_path(folder: Path, seed: int) -> Path:
+    """Where a seed's teacher lies."""
+    return folder / "teachers" / f"seed-{seed}.safetensors"
+
+
+def train_teacher(config: BenchConfig, seed: int, folder: Path) -> None:
+    """Train a seed's teacher and save it with its figures on validation and test data.
+
+    Raises:
+        ConfigError: The training diverged.
+    """
+    task = load_task(config, seed)
+    teacher = _new_teacher(config, seed, task)
+    train = replace(config.teacher_train, seed=integer_seed(seed, "benchmark", "teacher order"))
+    try:
+        train_classifier(teacher, task.for_teacher, train)
+    except FloatingPointError as error:
+        raise ConfigError(f"the teacher of seed {seed} diverged: {error}; lower teacher_train.optimiser.lr") from None
+    measured = {name: figures(*predict(teacher.eval(), getattr(task, name))) for name in ("val", "test")}
+    checkpoint.save(teacher_path(folder, seed), {"seed": seed, "weights": teacher.state_dict(), "figures": measured})
+
+
+def teacher_figures(folder: Path, seed: int) -> dict[str, dict[str, float]]:
+    """A saved teacher's figures on ``val`` and ``test``.
+
+    Raises:
+        OutputError: The file is damaged.
+    """
+    return _read_teacher(folder, seed)["figures"]
+
+
+@lru_cache(maxsize=1)
+def load_scene(config: BenchConfig, seed: int, folder: Path) -> Scene:
+    """The scene of a seed whose teacher was saved; the last one is kept, since a seed's cells come one after the other.
+
+    Raises:
+        OutputError: The teacher's file is damaged or of another network.
+    """
+    task = load_task(config, seed)
+    teacher = _new_teacher(config, seed, task)
+    try:
+        teacher.load_state_dict(_read_teacher(folder, seed)["weights"])
+    except RuntimeError as error:
+        raise OutputError(f"{teacher_path(folder, seed)} is of another network ({error}); delete it") from None
+    return Scene(config, seed, teacher)
+
+
+def _new_teacher(config: BenchConfig, seed: int, task: Task) -> nn.Module:
+    return seeded(lambda: make_network(config.teacher, task.teacher, task), seed, "benchmark", "teacher")
+
+
+def _read_teacher(folder: Path, seed: int) -> dict[str, Any]:
+    path = teacher_path(folder, seed)
+    try:
+        tree = checkpoint.load(path)
+    except CheckpointError as error:
+        raise OutputError(f"{error}; delete {path} and the run makes it again") from None
+    if not isinstance(tree, dict) or tree.get("seed") != seed:
+        raise OutputError(f"{path} is not the teacher of seed {seed}; delete it and the run makes it again")
+    return tree

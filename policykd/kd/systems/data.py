@@ -1,0 +1,83 @@
+"""The data that systems share: the digits as rows of 64 pixels, split anew for every seed."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from policykd.errors import check_range
+from policykd.kd.tasks.base import Split, stratified, with_wrong_labels
+from policykd.kd.tasks.digits import all_digits
+from policykd.seeding import generator, integer_seed
+
+PIXELS = 64
+CLASSES = 10
+
+
+def digits_rows(seed: int, shares: tuple[float, ...]) -> list[Split]:
+    """The 1797 digits as rows ``(N, 64)`` in [0, 1], split stratified by class.
+
+    Args:
+        seed: The cell's seed.
+        shares: Share of each part, such as ``(0.5, 0.5)``; they sum to one.
+
+    Returns:
+        One split per share.
+
+    Raises:
+        ValueError: The shares do not sum to one.
+    """
+    whole = all_digits()
+    rows = Split(whole.x.flatten(1), whole.y)
+    return [rows.take(part) for part in stratified(rows.y.numpy(), shares, integer_seed(seed, "digits"))]
+
+
+def some_per_class(split: Split, per_class: int, seed: int) -> Split:
+    """A subset with as many samples of every class.
+
+    Args:
+        split: Where from.
+        per_class: Samples per class.
+        seed: The cell's seed.
+
+    Raises:
+        ValueError: A class has fewer samples.
+    """
+    rng, labels = generator(seed, "some per class"), split.y.numpy()
+    smallest = int(np.bincount(labels).min())
+    if not 1 <= per_class <= smallest:
+        raise ValueError(f"per_class must lie in [1, {smallest}], got {per_class}")
+    chosen = [rng.permutation(np.flatnonzero(labels == label))[:per_class] for label in np.unique(labels)]
+    return split.take(np.concatenate(chosen))
+
+
+def some(split: Split, samples: int, seed: int) -> Split:
+    """A random subset.
+
+    Args:
+        split: Where from.
+        samples: Size of the subset.
+        seed: The cell's seed.
+
+    Raises:
+        ValueError: There are fewer samples.
+    """
+    if not 1 <= samples <= len(split):
+        raise ValueError(f"samples must lie in [1, {len(split)}], got {samples}")
+    return split.take(torch.from_numpy(generator(seed, "some").permutation(len(split))[:samples].copy()))
+
+
+def with_label_noise(split: Split, share: float, seed: int) -> Split:
+    """The same samples, a share of them with a label drawn uniformly from the other classes.
+
+    Args:
+        split: Digits.
+        share: Share of wrong labels, in [0, 1].
+        seed: The cell's seed.
+
+    Raises:
+        ConfigError: The share is out of range.
+    """
+    check_range("share", share, 0.0, 1.0)
+    labels = with_wrong_labels(split.y.numpy(), share, CLASSES, generator(seed, "label noise"))
+    return Split(split.x, torch.from_numpy(labels))

@@ -1,0 +1,195 @@
+"""Results: every seed's value of every arm and metric, and the intervals and verdicts that derive from them."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from policykd import __version__
+from policykd.errors import ConfigError, OutputError
+from policykd.kd.systems.base import Cell, Comparison, Experiment, Verdict
+from policykd.runs import as_plain
+from policykd.stats import Interval, paired_difference, paired_ratio
+
+FORMAT_VERSION = 1
+LEAST_SEEDS = 5  # a bootstrap of fewer cases covers far less than it says; with one it is a point
+_CONFIDENCE = 0.95
+
+Values = Mapping[str, Mapping[str, tuple[float, ...]]]  # arm -> metric -> one value per seed
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the seeds say about one comparison.
+
+    Attributes:
+        comparison: what was asked.
+        effect: mean effect over the seeds with its 95 % interval.
+        verdict: ``shown`` when the whole interval lies strictly beyond the gate.
+    """
+
+    comparison: Comparison
+    effect: Interval
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Result:
+    """The outcome of an experiment.
+
+    Attributes:
+        name: the system.
+        title: the method in a few words.
+        paper: where it is from.
+        claim: what was tested.
+        config: the resolved configuration as plain values.
+        seeds: the seeds, in order.
+        values: arm -> metric -> one value per seed.
+        comparisons: what decides the claim.
+        notes: what must be said in words.
+        seconds: time of all cells together, s.
+        environment: versions and processor.
+    """
+
+    name: str
+    title: str
+    paper: str
+    claim: str
+    config: Mapping[str, Any]
+    seeds: tuple[int, ...]
+    values: Values
+    comparisons: tuple[Comparison, ...]
+    notes: tuple[str, ...] = ()
+    seconds: float = 0.0
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, experiment: Experiment, config: Any, cells: Mapping[int, Cell], seconds: float = 0.0) -> Result:
+        """Gather the cells of an experiment.
+
+        Args:
+            experiment: the experiment.
+            config: the configuration that the cells ran with.
+            cells: seed to cell, at least one.
+            seconds: time of all cells together, s.
+
+        Raises:
+            ConfigError: there is no cell, or cells differ in arms or metrics.
+        """
+        return cls(
+            experiment.name,
+            experiment.title,
+            experiment.paper,
+            experiment.claim,
+            as_plain(config),
+            tuple(sorted(cells)),
+            _gathered(experiment.name, cells),
+            experiment.comparisons,
+            experiment.notes,
+            seconds,
+            _environment(),
+        )
+
+    @cached_property
+    def outcomes(self) -> tuple[Outcome, ...]:
+        """One per comparison; equal values give equal digits."""
+        return tuple(judge(comparison, self.values) for comparison in self.comparisons)
+
+    @property
+    def verdict(self) -> Verdict:
+        """``shown`` if every required comparison is."""
+        verdicts = {outcome.verdict for outcome in self.outcomes if outcome.comparison.required}
+        if "too few seeds" in verdicts:
+            return "too few seeds"
+        return "not shown" if "not shown" in verdicts else "shown"
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, with effects and verdicts for readers who only want those."""
+        plain = as_plain(self)
+        for entry, outcome in zip(plain["comparisons"], self.outcomes, strict=True):
+            entry |= {"effect": asdict(outcome.effect), "verdict": outcome.verdict}
+        return {"format_version": FORMAT_VERSION, "verdict": self.verdict, **plain}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Result:
+        """Read what :meth:`to_json` gave; effects and verdicts are computed anew.
+
+        Raises:
+            OutputError: a field is missing or garbled, or the format is newer.
+        """
+        version = content.get("format_version")
+        if not isinstance(version, int) or version > FORMAT_VERSION:
+            raise OutputError(f"the result has format {version}; this policykd reads up to {FORMAT_VERSION}")
+        derived = {"format_version", "verdict"}
+        try:
+            fields = {key: value for key, value in content.items() if key not in derived}
+            fields |= {name: tuple(fields[name]) for name in ("seeds", "notes")}
+            fields["values"] = {
+                arm: {metric: tuple(map(float, values)) for metric, values in metrics.items()}
+                for arm, metrics in fields["values"].items()
+            }
+            fields["comparisons"] = tuple(_comparison(entry) for entry in fields["comparisons"])
+            return cls(**fields)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise OutputError(f"the result lacks or garbles {error}; run it again") from None
+
+
+def judge(comparison: Comparison, values: Values) -> Outcome:
+    """Decide one comparison from every seed's values.
+
+    Args:
+        comparison: what is asked.
+        values: arm -> metric -> one value per seed.
+
+    Raises:
+        ConfigError: the interval cannot be computed, such as a ratio to a baseline of 0.
+    """
+    student = np.asarray(values[comparison.student][comparison.metric])
+    if comparison.baseline is None:
+        baseline = np.zeros_like(student)
+    else:
+        baseline = np.asarray(values[comparison.baseline][comparison.metric])
+    compare = paired_ratio if comparison.statistic == "ratio" else paired_difference
+    try:
+        effect = compare(student, baseline, confidence=_CONFIDENCE)
+    except ConfigError as error:
+        raise ConfigError(f"{comparison.metric} of {' and '.join(comparison.arms)}: {error}") from None
+    if len(student) < LEAST_SEEDS:
+        return Outcome(comparison, effect, "too few seeds")
+    beyond = effect.low > comparison.gate if comparison.better == "higher" else effect.high < comparison.gate
+    return Outcome(comparison, effect, "shown" if beyond else "not shown")
+
+
+def _gathered(name: str, cells: Mapping[int, Cell]) -> dict[str, dict[str, tuple[float, ...]]]:
+    if not cells:
+        raise ConfigError(f"{name}: there is no cell")
+    seeds = sorted(cells)
+    first = cells[seeds[0]]
+    for seed in seeds:
+        if {arm: set(metrics) for arm, metrics in cells[seed].items()} != {arm: set(m) for arm, m in first.items()}:
+            raise ConfigError(f"{name}: seeds {seeds[0]} and {seed} have other arms or metrics")
+    return {
+        arm: {metric: tuple(float(cells[seed][arm][metric]) for seed in seeds) for metric in metrics}
+        for arm, metrics in first.items()
+    }
+
+
+def _comparison(entry: Mapping[str, Any]) -> Comparison:
+    return Comparison(**{key: value for key, value in entry.items() if key not in ("effect", "verdict")})
+
+
+def _environment() -> dict[str, str]:
+    import torch
+
+    return {
+        "policykd": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "processor": platform.processor() or platform.machine(),
+    }

@@ -1,0 +1,66 @@
+"""One table over several experiments, as Markdown and JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from policykd.kd.systems.results import Outcome, Result
+from policykd.storage import write_json, write_text
+
+
+def effect_text(outcome: Outcome) -> str:
+    """An effect with its interval: ``+0.041 [+0.032, +0.052]``, ratios and single arms without signs."""
+    signed = outcome.comparison.statistic == "difference" and outcome.comparison.baseline is not None
+    form = "{:+.3g}" if signed else "{:.3g}"
+    estimate, low, high = (form.format(v) for v in (outcome.effect.estimate, outcome.effect.low, outcome.effect.high))
+    return f"{estimate} [{low}, {high}]"
+
+
+def gate_text(outcome: Outcome) -> str:
+    """What the interval must lie beyond: ``> 0.04``."""
+    return f"{'>' if outcome.comparison.better == 'higher' else '<'} {outcome.comparison.gate:g}"
+
+
+def required_effects(result: Result) -> list[tuple[str, str]]:
+    """Text and effect of every required comparison; those that were not shown say so."""
+    return [
+        (o.comparison.text, effect_text(o) + (" not shown" if o.verdict == "not shown" else ""))
+        for o in result.outcomes
+        if o.comparison.required
+    ]
+
+
+def markdown(results: Sequence[Result]) -> str:
+    """The summary: system, claim, effects of the required comparisons with intervals, verdict."""
+    lines = ["| system | claim | effect [95 % interval] | verdict |", "| --- | --- | --- | --- |"]
+    for result in results:
+        effects = "<br>".join(f"{_cell(text)}: {effect}" for text, effect in required_effects(result))
+        lines.append(f"| {result.name} | {_cell(result.claim)} | {effects} | {result.verdict} ({_seeds(result)}) |")
+    return "\n".join(lines) + "\n"
+
+
+def write_summary(results: Sequence[Result], folder: Path) -> None:
+    """Write ``summary.md`` and ``summary.json`` atomically."""
+    rows = [
+        {
+            "system": result.name,
+            "claim": result.claim,
+            "verdict": result.verdict,
+            "seeds": len(result.seeds),
+            "seconds": result.seconds,
+            "comparisons": result.to_json()["comparisons"],
+            "notes": list(result.notes),
+        }
+        for result in results
+    ]
+    write_text(folder / "summary.md", markdown(results))
+    write_json(folder / "summary.json", {"systems": rows})
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _seeds(result: Result) -> str:
+    return f"{len(result.seeds)} seed{'s' if len(result.seeds) != 1 else ''}"

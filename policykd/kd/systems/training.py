@@ -1,0 +1,185 @@
+"""Training that systems share.
+
+``fit`` runs an objective through the distiller: taps, projectors, scheduled weights. ``minimise`` is the bare loop for
+methods whose loss is one expression of a batch, or whose networks learn together. Both draw the same batches for the
+same seed, so that arms trained one way or the other stay paired. ``seeded`` gives networks whose initial weights
+depend on the seed and the purpose alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from policykd.kd import functional as kf
+from policykd.kd.batches import Augment, Batch, Batches
+from policykd.kd.config import OptimiserConfig, TrainConfig
+from policykd.kd.objective import Objective
+from policykd.kd.trainer import Distiller
+from policykd.seeding import integer_seed
+
+Network = TypeVar("Network", bound=nn.Module)
+Loss = Callable[[Batch, int], Tensor]  # (batch, epoch counted from 0) -> scalar with its graph
+
+ADAM = OptimiserConfig("adam", lr=2e-3, weight_decay=0.0)
+
+
+def seeded(factory: Callable[[], Network], seed: int, *key: str | int) -> Network:
+    """A network whose initial weights depend only on the seed and the key; the caller's random state is kept.
+
+    Args:
+        factory: Makes the network.
+        seed: The cell's seed.
+        key: What the network is for. Arms that share an initialisation share the key.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(integer_seed(seed, "network", *key))
+        return factory()
+
+
+def minimise(
+    loss: Loss,
+    networks: nn.Module | Sequence[nn.Module],
+    data: Any,
+    config: TrainConfig,
+    *,
+    augment: Augment | None = None,
+) -> None:
+    """Minimise a loss over batches, in place; the networks are in train mode meanwhile and in eval mode afterwards.
+
+    Args:
+        loss: ``(batch, epoch) -> scalar``. It may also read ``batch.index``, positions in ``data``.
+        networks: What is trained, together under one optimiser.
+        data: What ``policykd.kd.batches.Batches`` takes.
+        config: The run; of its fields ``epochs``, ``batch_size``, ``drop_last``, ``seed``, ``clip_norm``,
+            ``optimiser`` and ``scheduler`` are used here.
+        augment: ``(x, generator) -> x`` on training batches.
+
+    Raises:
+        FloatingPointError: The loss is not finite at the end of an epoch.
+        ValueError: There is no batch, or nothing to train.
+    """
+    trained = [networks] if isinstance(networks, nn.Module) else list(networks)
+    parameters = [p for network in trained for p in network.parameters() if p.requires_grad]
+    optimiser = config.optimiser.build(parameters)
+    batches = Batches(data, config.batch_size, seed=config.seed, drop_last=config.drop_last, augment=augment)
+    for network in trained:
+        network.train()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        for epoch in range(config.epochs):
+            last = _epoch(loss, parameters, optimiser, batches, config, epoch)
+            if not bool(torch.isfinite(last)):
+                raise FloatingPointError(f"the loss is {float(last)} after epoch {epoch + 1}; lower the learning rate")
+    for network in trained:
+        network.eval()
+
+
+def _epoch(
+    loss: Loss,
+    parameters: list[nn.Parameter],
+    optimiser: torch.optim.Optimizer,
+    batches: Batches,
+    config: TrainConfig,
+    epoch: int,
+) -> Tensor:
+    """One pass over the data; the last batch's loss."""
+    for step, batch in enumerate(batches.epoch(epoch)):
+        factor = config.scheduler.factor(epoch + step / len(batches), config.epochs)
+        for group in optimiser.param_groups:
+            group["lr"] = config.optimiser.lr * factor
+        optimiser.zero_grad(set_to_none=True)
+        value = loss(batch, epoch)
+        value.backward()
+        if config.clip_norm is not None:
+            nn.utils.clip_grad_norm_(parameters, config.clip_norm)
+        optimiser.step()
+    return value.detach()
+
+
+def fit(
+    student: Network,
+    teacher: Any,
+    objective: Objective,
+    data: Any,
+    config: TrainConfig,
+    *,
+    augment: Augment | None = None,
+) -> Network:
+    """Train a student, in place, under an objective by the distiller.
+
+    Args:
+        student: The student.
+        teacher: What the objective takes as teacher, or None.
+        objective: The objective; its projectors and losses are trained, too.
+        data: What ``policykd.kd.batches.Batches`` takes.
+        config: The run.
+        augment: ``(x, generator) -> x`` on training batches.
+
+    Returns:
+        The student, in eval mode.
+    """
+    Distiller(student, teacher, objective, config).fit(data, augment=augment)
+    return student.eval()
+
+
+def train_classifier(network: Network, data: Any, config: TrainConfig, *, augment: Augment | None = None) -> Network:
+    """Train a network, in place, by cross-entropy; it is returned in eval mode."""
+    minimise(
+        lambda batch, epoch: F.cross_entropy(network(batch.x), batch.targets), network, data, config, augment=augment
+    )
+    return network
+
+
+def distillation(
+    student: nn.Module, teacher: nn.Module | Tensor, *, temperature: float, kd_weight: float, ce_weight: float
+) -> Loss:
+    """The loss ``ce_weight * CE + kd_weight * T**2 KL(teacher || student)`` (Hinton et al. 2015).
+
+    Args:
+        student: The student.
+        teacher: The teacher in eval mode, or its logits ``(N, C)`` for the training samples in their order. It is not
+            called when ``kd_weight`` is 0.
+        temperature: T > 0.
+        kd_weight: Weight of the divergence.
+        ce_weight: Weight of the labels' cross-entropy; at 0 the labels are not read.
+    """
+
+    def loss(batch: Batch, epoch: int) -> Tensor:
+        logits = student(batch.x)
+        terms = []
+        if kd_weight:
+            terms.append(kd_weight * kf.kd(logits, teach(teacher, batch), temperature=temperature))
+        if ce_weight or not terms:
+            terms.append(ce_weight * F.cross_entropy(logits, batch.targets))
+        return torch.stack(terms).sum() if len(terms) > 1 else terms[0]
+
+    return loss
+
+
+def distil(
+    student: Network,
+    teacher: nn.Module | Tensor,
+    data: Any,
+    config: TrainConfig,
+    *,
+    temperature: float,
+    kd_weight: float,
+    ce_weight: float,
+) -> Network:
+    """Train a student, in place, under :func:`distillation`; it is returned in eval mode."""
+    loss = distillation(student, teacher, temperature=temperature, kd_weight=kd_weight, ce_weight=ce_weight)
+    minimise(loss, student, data, config)
+    return student
+
+
+def teach(teacher: nn.Module | Tensor, batch: Batch) -> Tensor:
+    """A teacher's logits for a batch, without gradient: asked for, or looked up by sample index."""
+    if isinstance(teacher, Tensor):
+        return teacher[batch.index]
+    with torch.no_grad():
+        return teacher(batch.x)

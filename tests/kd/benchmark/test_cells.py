@@ -1,0 +1,139 @@
+"""A cell: equal budgets, a choice on validation data alone, figures on test data of the chosen student."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from policykd.errors import ConfigError
+from policykd.kd.benchmark import cells
+from policykd.kd.benchmark.measures import calibration, figures
+from policykd.kd.benchmark.search import Setting, candidates
+from policykd.kd.losses import KD
+from policykd.kd.systems.metrics import ece
+
+
+class Says(nn.Module):
+    """Gives fixed logits, told apart by how many samples are asked for; notes what it was asked for."""
+
+    def __init__(self, answers):
+        super().__init__()
+        self.answers, self.asked = answers, []
+
+    def forward(self, x):
+        self.asked.append(len(x))
+        return self.answers[len(x)]
+
+
+def right(labels, share, height=3.0):
+    """Logits that name the right class for a share of the samples."""
+    logits = height * torch.nn.functional.one_hot(labels, 4).float()
+    cut = round(share * len(labels))
+    return torch.cat([logits[:cut], logits[cut:].roll(1, 1)])
+
+
+@pytest.fixture
+def staged(scene, monkeypatch):
+    """A scene whose students are given: pairs of shares right on validation and on test data."""
+
+    def make(*students):
+        made = scene("ce", "kd", tune=len(students), task_options=(*scene().config.task_options[:-1], ("val", 10)))
+        task, networks = made.task, []
+        for val, test, height in students:
+            answers = {len(task.val): right(task.val.y, val, height), len(task.test): right(task.test.y, test, height)}
+            networks.append(Says(answers))
+        queue = iter(networks)
+        times = {"seconds": 2.0, "seconds_prepared": 0.5, "seconds_per_epoch": 1.0}
+        monkeypatch.setattr(cells, "train", lambda scene, method, setting: (next(queue), times))
+        return cells.measure(made, "kd"), networks, made
+
+    return make
+
+
+def test_validation_chooses_and_test_data_are_read_once_for_the_chosen(staged):
+    cell, networks, made = staged((0.5, 1.0, 3.0), (0.8, 0.5, 3.0), (0.7, 0.9, 3.0))
+    val, test = len(made.task.val), len(made.task.test)
+    assert val != test
+    assert cell["chosen"] == 1
+    assert cell["test"]["accuracy"] == 0.5
+    assert [network.asked for network in networks] == [[val], [val, test], [val]]
+    assert [candidate["val"]["accuracy"] for candidate in cell["candidates"]] == [0.5, 0.8, 0.7]
+
+
+def test_a_tie_goes_to_the_lower_validation_loss_then_to_the_earlier(staged):
+    assert staged((0.8, 0.1, 9.0), (0.8, 0.9, 1.0), (0.8, 0.2, 9.0))[0]["chosen"] == 1
+    assert staged((0.8, 0.1, 1.0), (0.8, 0.9, 1.0))[0]["chosen"] == 0
+
+
+def test_every_method_gets_the_same_number_of_candidates(scene):
+    made = scene("ce", "kd", tune=2)
+    reported = []
+    for method in ("ce", "kd"):
+        cell = cells.measure(made, method, reported.append)
+        assert [c["setting"]["options"] for c in cell["candidates"]] == [s.options for s in candidates(method, 2)]
+        json.dumps(cell, allow_nan=False)
+    assert reported == [1, 2, 1, 2]
+
+
+def test_candidates_start_from_the_same_student_and_see_the_same_batches(scene, monkeypatch):
+    made, seen = scene("ce", "kd"), []
+
+    class Noted(cells.Distiller):
+        def fit(self, train, val=None, **options):
+            seen.append(
+                (self.config.seed, self.config.optimiser.lr, [p.clone() for p in self.student.parameters()], val)
+            )
+            return super().fit(train, val, **options)
+
+    monkeypatch.setattr(cells, "Distiller", Noted)
+    for method, setting in (("ce", Setting(ce_weight=0.0)), ("kd", Setting(lr_factor=0.5))):
+        cells.train(made, method, setting)
+    (seed, lr, first, val), (other_seed, other_lr, other, _) = seen
+    assert (seed, lr, val) == (other_seed, 2 * other_lr, None)
+    assert all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+def test_distilling_from_the_cache_is_distilling_from_the_teacher(scene):
+    made = scene("ce", "kd")
+    cached, _ = cells.train(made, "kd", Setting())
+    student = made.student()
+    terms = cells.objective("kd", made.ground(), Setting(), 1)
+    assert isinstance(terms.losses["kd"], KD)
+    live = cells.Distiller(student, made.teacher, terms, made.training()).fit(made.task.train).export()
+    for a, b in zip(cached.state_dict().values(), live.state_dict().values(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)  # the cache was computed in other batches
+
+
+def test_cross_entropy_asks_no_teacher(scene, monkeypatch):
+    made = scene()
+    monkeypatch.setattr(made, "cache", lambda taps: pytest.fail("asked"))
+    cells.train(made, "ce", Setting(ce_weight=0.0))
+
+
+def test_a_training_that_diverges_is_named(scene, monkeypatch):
+    made = scene("ce", "kd")
+    monkeypatch.setattr(cells.Distiller, "fit", lambda *a, **k: (_ for _ in ()).throw(FloatingPointError("nan")))
+    with pytest.raises(ConfigError, match=r"kd diverged on seed 0 \(nan\); lower train.optimiser.lr"):
+        cells.measure(made, "kd")
+
+
+def test_figures_against_numpy():
+    rng = np.random.default_rng(0)
+    z, t, y = rng.normal(0, 2, (200, 5)), rng.normal(0, 2, (200, 5)), rng.integers(0, 5, 200)
+    p, q = (np.exp(v) / np.exp(v).sum(1, keepdims=True) for v in (z, t))
+    found = figures(torch.tensor(z), torch.tensor(y), torch.tensor(t))
+    onehot = np.eye(5)[y]
+    confidence, correct = p.max(1), p.argmax(1) == y
+    bins = np.ceil(confidence * 15).astype(int)
+    expected = {
+        "accuracy": correct.mean(),
+        "agreement": (p.argmax(1) == q.argmax(1)).mean(),
+        "kl": (q * np.log(q / p)).sum(1).mean(),
+        "brier": ((p - onehot) ** 2).sum(1).mean(),
+        "nll": -np.log(p[np.arange(200), y]).mean(),
+        "ece": sum(abs((correct - confidence)[bins == b].sum()) for b in range(1, 16)) / 200,
+    }
+    assert found == pytest.approx(expected, rel=1e-6)
+    assert calibration(torch.tensor(z), torch.tensor(y)) == pytest.approx(ece(torch.tensor(z), torch.tensor(y)))

@@ -1,0 +1,119 @@
+"""Results: effects and verdicts from every seed's value, the same after a trip through JSON, in every table."""
+
+import json
+import shlex
+
+import numpy as np
+import pytest
+import tyro
+
+from policykd.cli.kd_bench import KdBench, _config
+from policykd.errors import OutputError
+from policykd.kd.benchmark.measures import MEASURES
+from policykd.kd.benchmark.results import BenchResult
+from policykd.kd.benchmark.search import candidates
+from policykd.kd.benchmark.table import command, interval_text, markdown, remarks, rich_table, rows
+from policykd.report.bench import write_bench_page
+from policykd.runs import as_plain
+from policykd.stats import Interval
+from policykd.storage import write_json
+
+SHIFT = {"ce": 0.0, "kd": 0.03, "sp": 0.0, "at": -0.05}
+
+
+@pytest.fixture
+def result(tiny):
+    """Six seeds of made-up values: kd better, at worse, sp the same as ce."""
+
+    def make(seeds=6, **changes):
+        rng = np.random.default_rng(0)
+        config = tiny("kd", "sp", "at", **changes)
+        cells = []
+        for seed in range(seeds):
+            common = 0.8 + rng.normal(0, 0.05)
+            for method in config.methods:
+                value = common + SHIFT[method] + rng.normal(0, 0.004)
+                test = {name: value if m.better == "higher" else 1 - value for name, m in MEASURES.items()}
+                tried = [{"setting": as_plain(setting), "val": {}} for setting in candidates(method, config.tune)]
+                cells.append({"method": method, "seed": seed, "chosen": 0, "test": test, "candidates": tried})
+        teachers = [{"val": {}, "test": {"accuracy": 0.9, "ece": 0.01, "brier": 0.1, "nll": 0.2}}] * seeds
+        return BenchResult.of(config, cells, teachers, 12.0)
+
+    return make
+
+
+def test_effects_are_paired_and_verdicts_follow_the_direction_of_the_measure(result):
+    found = result()
+    for name in ("accuracy", "kl"):
+        differences = np.subtract(found.values("kd", name), found.values("ce", name))
+        effect = found.effect("kd", name)
+        assert effect.estimate == pytest.approx(differences.mean())
+        assert effect.low <= effect.estimate <= effect.high
+        assert effect.high - effect.low < 0.02 < np.std(found.values("kd", name))  # pairing takes the seeds' spread out
+        assert [found.verdict(m, name) for m in found.methods] == ["baseline", "better", "not shown", "worse"]
+    assert (found.ranked()[0], found.ranked()[-1]) == ("kd", "at")
+    assert found.ranked("kl") == found.ranked("accuracy")
+    assert {result(seeds=3).verdict(m, "kl") for m in ("kd", "at")} == {"too few seeds"}
+
+
+def test_a_trip_through_json_changes_nothing(result, tmp_path):
+    found = result()
+    write_json(tmp_path / "result.json", found.to_json())
+    again = BenchResult.load(tmp_path)
+    assert again.to_json() == found.to_json()
+    assert again.effect("kd", "ece") == found.effect("kd", "ece")
+    summary = json.loads((tmp_path / "result.json").read_text())["summary"]
+    assert summary["kd"]["accuracy"]["values"] == list(found.values("kd", "accuracy"))
+    assert summary["at"]["kl"]["verdict"] == "worse"
+
+
+def test_results_that_cannot_be_read_are_refused(result, tmp_path):
+    with pytest.raises(OutputError, match=r"holds no result.json"):
+        BenchResult.load(tmp_path)
+    content = result().to_json()
+    with pytest.raises(OutputError, match="format 9"):
+        BenchResult.from_json({**content, "format_version": 9})
+    with pytest.raises(OutputError, match="lacks or garbles"):
+        BenchResult.from_json({**content, "cells": {**content["cells"], "kd": content["cells"]["kd"][:-1]}})
+    with pytest.raises(OutputError, match="lacks or garbles"):
+        BenchResult.from_json({key: value for key, value in content.items() if key != "teachers"})
+
+
+def test_numbers_are_shown_in_their_unit():
+    interval = Interval(0.01234, -0.002, 0.03)
+    assert interval_text("accuracy", interval, signed=True) == "+1.23 [-0.20, +3.00]"
+    assert interval_text("kl", interval) == "0.012 [-0.002, 0.030]"
+
+
+def test_tables_name_every_method_and_say_what_is_not_known(result):
+    found = result()
+    table = [[str(cell) for cell in column.cells] for column in rich_table(found).columns]
+    assert table[0] == ["teacher", "kd", *(row.method for row in rows(found)[1:])]
+    assert table[3][1:] == [row.verdict for row in rows(found)]
+    text = markdown(found)
+    assert "| kd | response | logits | weight 0.9, CE 0.1, temperature 4.0 (preset repdistiller) |" in text
+    assert "over 6 seeds of the difference to ce" in text
+    assert (text.count("| better |"), text.count("| worse |")) == (1, 1)
+    assert "now and then one of the intervals" in " ".join(remarks(found))
+    assert "validation accuracy chose one" in " ".join(remarks(result(tune=3)))
+
+
+def test_the_command_of_a_result_asks_for_the_same_configuration(result):
+    found = result(tune=2)
+    words = shlex.split(command(found))
+    assert words[:3] == ["policykd", "kd", "bench"]
+    parsed = tyro.cli(KdBench, args=words[3:], config=(tyro.conf.OmitArgPrefixes,))
+    assert as_plain(_config(parsed)) == as_plain(found.config)
+
+
+def test_the_page_is_self_contained_and_drawn_from_the_json_alone(result, tmp_path):
+    write_json(tmp_path / "result.json", result().to_json())
+    first = write_bench_page(tmp_path).read_text()
+    assert write_bench_page(tmp_path).read_text() == first
+    assert not [word for word in ('src="http', 'href="http', "@import", "url(http") if word in first]
+    assert first.count("<svg") == 2
+    assert all(f">{method}<" in first for method in SHIFT)
+    for name in ("effects", "cost"):
+        assert (tmp_path / "plots" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(OutputError, match="no benchmark was finished"):
+        write_bench_page(tmp_path / "plots")

@@ -1,0 +1,201 @@
+"""Views, similarities, error levels and selective transfer: the card's numbers and what must hold for every input."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from policykd.kd import functional as kf
+from policykd.kd.systems.budget import step_budget
+from policykd.kd.systems.self_supervision import (
+    SimilarityHead,
+    SskdTerms,
+    ViewOutputs,
+    error_level,
+    head_loss,
+    originals,
+    rotated_views,
+    selected,
+    selective_kd,
+    split_views,
+    view_similarity,
+)
+from policykd.kd.systems.sskd import EXPERIMENT, HeadedCNN, train_head
+
+# rows per image: the original, then its three rotations
+TEACHER = torch.tensor(
+    [[[1, 0], [1, 0.2], [0.9, 0.1], [0.1, 1]], [[0, 1], [0, 1], [1, 0.3], [0.3, 1]]], dtype=torch.float64
+).flatten(0, 1)
+STUDENT = torch.tensor(
+    [[[1, 1], [1, 0.5], [1, 0], [0.5, 1]], [[0, 1], [0.2, 1], [1, 1], [0, 1]]], dtype=torch.float64
+).flatten(0, 1)
+
+
+def transfer(share):
+    a_s, a_t = view_similarity(STUDENT), view_similarity(TEACHER)
+    return float(selective_kd(a_s, a_t, originals(a_t), temperature=0.5, share=share))
+
+
+def test_known_similarity_ranks_and_head_loss():
+    a_t = view_similarity(TEACHER)
+    expected = [
+        (0.980581, 0.196116),
+        (0.993884, 0.110432),
+        (0.099504, 0.995037),
+        (0, 1),
+        (0.957826, 0.287348),
+        (0.287348, 0.957826),
+    ]
+    np.testing.assert_allclose(a_t.numpy(), expected, atol=1e-6)
+    assert originals(a_t).tolist() == [0, 0, 0, 1, 1, 1]
+    assert error_level(a_t, originals(a_t)).tolist() == [0, 0, 1, 0, 1, 0]
+    assert float(head_loss(a_t)) == pytest.approx(0.628298, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("share", "rows", "loss"),
+    [
+        (1.0, [0, 1, 2, 3, 4, 5], 0.028754),
+        (0.75, [0, 1, 2, 3, 5], 0.031825),
+        (0.5, [0, 1, 2, 3, 5], 0.031825),
+        (0.0, [0, 1, 3, 5], 0.019588),
+    ],
+)
+def test_known_selective_transfer(share, rows, loss):
+    a_t = view_similarity(TEACHER)
+    assert selected(error_level(a_t, originals(a_t)), share).tolist() == rows
+    assert transfer(share) == pytest.approx(loss, abs=1e-6)
+
+
+def test_scale_of_the_head_does_not_matter():
+    torch.testing.assert_close(view_similarity(7.0 * TEACHER), view_similarity(TEACHER))
+    assert torch.isfinite(view_similarity(torch.zeros(8, 2))).all()
+
+
+def test_a_student_equal_to_the_teacher_has_no_loss():
+    scores, labels = torch.randn(12, 5, dtype=torch.float64), torch.randint(0, 5, (12,))
+    value = selective_kd(scores, scores, labels, temperature=4.0, share=1.0)
+    assert float(value) == pytest.approx(0.0, abs=1e-12)
+    assert float(kf.kd(scores, scores)) == pytest.approx(0.0, abs=1e-12)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.75, 1.0])
+def test_number_and_order_of_kept_rows(share):
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        levels = torch.from_numpy(rng.integers(0, 4, 17))
+        kept = selected(levels, share)
+        wrong = int((levels > 0).sum())
+        assert len(kept) == 17 - wrong + int(share * wrong)
+        assert set(torch.nonzero(levels == 0).flatten().tolist()) <= set(kept.tolist())
+        left = levels[np.setdiff1d(np.arange(17), kept.numpy())]
+        assert not len(left) or levels[kept].max() <= left.min()
+
+
+def test_error_level_against_numpy_and_its_ties():
+    scores, target = torch.randn(40, 7), torch.randint(0, 7, (40,))
+    expected = [(row > row[label]).sum() for row, label in zip(scores.numpy(), target.numpy(), strict=True)]
+    assert error_level(scores, target).tolist() == expected
+    assert error_level(torch.zeros(3, 4), torch.tensor([0, 2, 3])).tolist() == [0, 2, 3]
+
+
+def test_no_row_kept_is_a_zero_with_a_gradient():
+    scores = torch.tensor([[0.0, 1.0]], requires_grad=True)
+    value = selective_kd(scores, scores.detach(), torch.tensor([0]), temperature=1.0, share=0.0)
+    value.backward()
+    assert value == 0
+    assert (scores.grad == 0).all()
+
+
+def test_views():
+    images = torch.randn(3, 2, 8, 8)
+    views = rotated_views(images)
+    assert views.shape == (3, 4, 2, 8, 8)
+    assert torch.equal(views[:, 0], images)
+    assert torch.equal(rotated_views(views[:, 3])[:, 1], images)  # a fourth quarter turn
+    normal, rotated = split_views(views.flatten(0, 1))
+    assert torch.equal(normal, images)
+    assert torch.equal(rotated[4], views[1, 2])
+
+
+def test_head_keeps_the_width():
+    head = SimilarityHead(5)
+    assert head(torch.randn(8, 5)).shape == (8, 5)
+    assert [tuple(p.shape) for p in head.parameters()] == [(5, 5), (5,), (5, 5), (5,)]
+
+
+def test_bad_input_is_refused():
+    with pytest.raises(ValueError, match="must be square"):
+        rotated_views(torch.zeros(1, 1, 8, 6))
+    with pytest.raises(ValueError, match="no whole number of images"):
+        split_views(torch.zeros(6, 2))
+    with pytest.raises(ValueError, match="share must lie in"):
+        selected(torch.zeros(3, dtype=torch.long), 1.5)
+    with pytest.raises(ValueError, match="labels must have shape"):
+        error_level(torch.zeros(3, 2), torch.zeros(2, dtype=torch.long))
+
+
+def outputs(seed, batch=4, width=6, classes=5):
+    rng = np.random.default_rng(seed)
+    return ViewOutputs(*(torch.from_numpy(rng.normal(size=(4 * batch, n))) for n in (classes, width)))
+
+
+def test_terms_without_rotations_are_plain_distillation():
+    student, teacher, labels = outputs(0), outputs(1), torch.tensor([0, 3, 1, 2])
+    terms = SskdTerms(rotated_weight=0.0, similarity_weight=0.0, rotated_share=0.0)
+    normal, normal_t = student.logits[::4], teacher.logits[::4]
+    expected = 0.1 * kf.ce(normal, labels) + 0.9 * kf.kd(normal, normal_t, temperature=4.0)
+    torch.testing.assert_close(terms(student, teacher, labels), expected)
+
+
+def test_terms_against_a_loop():
+    student, teacher, labels = outputs(0), outputs(1), torch.tensor([0, 3, 1, 2])
+
+    def p(z, t):
+        e = np.exp(z / t - (z / t).max())
+        return e / e.sum()
+
+    def kl(teacher_row, student_row, t):
+        a, b = p(teacher_row, t), p(student_row, t)
+        return t**2 * (a * np.log(a / b)).sum()
+
+    (z_s, g_s), (z_t, g_t) = ((o.logits.numpy(), o.embeddings.numpy()) for o in (student, teacher))
+    total = np.mean([-np.log(p(z_s[4 * i], 1)[labels[i]]) for i in range(4)]) * 0.1
+    total += 0.9 * np.mean([kl(z_t[4 * i], z_s[4 * i], 4) for i in range(4)])
+    total += 2.7 * np.mean([kl(z_t[j], z_s[j], 4) for j in range(16) if j % 4])
+
+    def row(g, j):
+        return np.array([g[j] @ g[4 * i] / np.linalg.norm(g[j]) / np.linalg.norm(g[4 * i]) for i in range(4)])
+
+    rotated = [j for j in range(16) if j % 4]
+    ranks = [int((row(g_t, j) > row(g_t, j)[j // 4]).sum()) for j in rotated]
+    keep = ranks.count(0) + int(0.75 * (12 - ranks.count(0)))
+    kept = sorted(range(12), key=lambda place: (ranks[place], place))[:keep]
+    total += 10 * np.mean([kl(row(g_t, rotated[k]), row(g_s, rotated[k]), 0.5) for k in kept])
+    assert 0 < ranks.count(0) < 12
+    assert float(SskdTerms()(student, teacher, labels)) == pytest.approx(total, rel=1e-10)
+
+
+def test_training_the_head_leaves_the_rest_untouched():
+    images = torch.randn(64, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    network = HeadedCNN((4, 6))
+    network(images)  # running statistics are no longer those of the start
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    train_head(network, images, step_budget(64, steps=40, batch_size=16, learning_rate=5e-3, seed=0))
+    after = network.state_dict()
+    changed = {name.split(".")[0] for name, value in before.items() if not torch.equal(value, after[name])}
+    assert changed == {"head"}
+    with torch.no_grad():
+        scores = view_similarity(network.outputs(images[:16]).embeddings)
+        untrained = view_similarity(HeadedCNN((4, 6)).eval().outputs(images[:16]).embeddings)
+    assert head_loss(scores) < head_loss(untrained)
+
+
+def test_a_cell_of_the_experiment_is_a_function_of_its_seed():
+    config = replace(EXPERIMENT.config, share=0.2, teacher_steps=10, head_steps=10, steps=4)
+    cell = EXPERIMENT.run(0, config)
+    EXPERIMENT.check_cell(cell)
+    assert cell == EXPERIMENT.run(0, config)
+    assert torch.is_grad_enabled()
+    assert cell["transferred rows"]["wrong rows"] < cell["all rows"]["wrong rows"]
