@@ -62,7 +62,7 @@ class Step:
         failed: (n,) whether MuJoCo raised an error or met a NaN; a subset of ``terminated``.
         final_flat: (m, features) likewise of the ended episodes' last states, rows as in ``episodes``.
         episodes: statistics of the ended episodes.
-        sizes: number of features of every observation group, in order.
+        columns: columns of every observation group in ``flat``, in order.
     """
 
     flat: torch.Tensor
@@ -72,17 +72,17 @@ class Step:
     failed: torch.Tensor
     final_flat: torch.Tensor
     episodes: Episodes
-    sizes: dict[str, int]
+    columns: dict[str, slice]
 
     @property
     def observations(self) -> Observations:
         """The observation groups, each (n, size): views of ``flat``."""
-        return _split(self.flat, self.sizes)
+        return _split(self.flat, self.columns)
 
     @property
     def final_observations(self) -> Observations:
         """The observation groups of the ended episodes' last states, each (m, size): views of ``final_flat``."""
-        return _split(self.final_flat, self.sizes)
+        return _split(self.final_flat, self.columns)
 
 
 class BatchedEnv:
@@ -136,7 +136,7 @@ class BatchedEnv:
         self._all = torch.arange(num_envs, device=self.device)
         self.skill_index = self._all % len(self.skills)
         self._first_track = self.skill_index * config.tracks
-        self._sizes = self.skill.group_sizes
+        self._columns = self.skill.columns
         self.failures, self.level = 0, 1.0
 
     def seed(self, seed: int) -> None:
@@ -160,9 +160,9 @@ class BatchedEnv:
         """
         flat = self._restart(self._all)
         if stagger:
-            self._backend.elapsed[:] = self._starts.integers(0, self.skill.episode_steps, self.num_envs)
+            self._backend.elapsed[:] = self._starts.integers(self.skill.episode_steps, self.num_envs)
         self._backend.follow()
-        return _split(flat, self._sizes)
+        return _split(flat, self._columns)
 
     @torch_threads(1)
     def step(self, actions: torch.Tensor, *, restart: bool = True) -> Step:
@@ -181,12 +181,10 @@ class BatchedEnv:
         outcome = backend.judge(view, failed)
         self.failures += outcome.failures
         flat, ids = backend.observe(view, backend.clock), outcome.episodes.ids
-        final = flat[ids]
-        if restart and len(ids):
-            flat[ids] = self._restart(ids)
+        final = backend.exchange(flat, ids, self._restart(ids)) if restart and len(ids) else flat[ids]
         backend.follow()
         return Step(
-            flat, outcome.reward, outcome.terminated, outcome.truncated, failed, final, outcome.episodes, self._sizes
+            flat, outcome.reward, outcome.terminated, outcome.truncated, failed, final, outcome.episodes, self._columns
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -194,7 +192,7 @@ class BatchedEnv:
         return {
             "engine": self.engine.snapshot(),
             "backend": self._backend.snapshot(),
-            "generator": self._starts.generator.get_state(),
+            "starts": self._starts.snapshot(),
             "failures": self.failures,
             "level": self.level,
         }
@@ -203,7 +201,7 @@ class BatchedEnv:
         """Go on from a :meth:`state_dict` of an environment with the same arguments, bit for bit."""
         self.engine.restore(state["engine"])
         self._backend.restore(state["backend"])
-        self._starts.generator.set_state(state["generator"])
+        self._starts.restore(state["starts"])
         self.failures, self.level = state["failures"], state["level"]
 
     def targets(self, actions: torch.Tensor) -> torch.Tensor:
@@ -219,18 +217,20 @@ class BatchedEnv:
         return self._backend.tracks(torch.tensor([i], device=self.device))
 
     def _restart(self, ids: torch.Tensor) -> torch.Tensor:
-        """Begin new episodes in the simulations ``ids`` (m,), whose boxes have yet to follow; (m, features) observed."""
+        """Begin new episodes in the simulations ``ids`` (m,), whose boxes have yet to follow.
+
+        Returns:
+            (m, features) first observations.
+        """
         count, graded = self.config.tracks, self.config.graded
+        last = max(1, round(self.level * count)) if graded else count
+        track, qpos, qvel, clock = self._starts.take(len(ids), last // 2 if graded else 0, last)
         if self.config.ordered:
             track = (ids // len(self.skills)) % count
-        else:
-            hardest = max(1, round(self.level * count)) if graded else count
-            track = self._starts.integers(hardest // 2 if graded else 0, hardest, len(ids))
-        qpos, qvel, clock = self._starts.states(len(ids))
         self._backend.begin(ids, self._first_track[ids] + track, clock)
         self.engine.reset(ids, qpos, qvel)
         return self._backend.observe(self._backend.look(ids), clock)
 
 
-def _split(flat: torch.Tensor, sizes: dict[str, int]) -> Observations:
-    return dict(zip(sizes, flat.split(list(sizes.values()), dim=1), strict=True))
+def _split(flat: torch.Tensor, columns: dict[str, slice]) -> Observations:
+    return {name: flat[:, span] for name, span in columns.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
 
 from policykd.envs.observations import group_names, group_sizes
 from policykd.envs.robots import Robot, get_robot, robot_names
@@ -64,6 +65,12 @@ class Skill:
     def group_sizes(self) -> dict[str, int]:
         """Number of features of each observation group, in order."""
         return group_sizes(self.groups, self.character)
+
+    @property
+    def columns(self) -> dict[str, slice]:
+        """Columns of each observation group in a flat observation, which holds the groups in order."""
+        ends = list(accumulate(self.group_sizes.values(), initial=0))
+        return {name: slice(*span) for name, span in zip(self.groups, pairwise(ends), strict=True)}
 
     @property
     def seconds(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -12,12 +13,16 @@ from policykd.seeding import integer_seed
 PHASE_SECONDS = 1.0
 """Period of the gait clock behind the ``phase`` group, s."""
 
+_AHEAD = 256
+"""Episodes drawn at a time, at least."""
+
 
 class Starts:
     """Draws the beginnings of episodes: a noisy standing pose that moves forward, and a phase of the gait.
 
     Every coordinate is uniform between two bounds, most of them between equal ones, so that a few operations on one
-    matrix draw all of them.
+    matrix draw all of them. They are drawn ahead, some hundred episodes at a time: a step ends a handful of episodes,
+    and the fixed cost of an operation is that of a hundred rows.
 
     Args:
         robot: the robot.
@@ -25,13 +30,11 @@ class Starts:
         speed_noise: largest initial forward velocity, m/s.
         device: where the tensors live.
 
-    Attributes:
-        generator: the stream of random numbers.
     """
 
     def __init__(self, robot: Robot, joint_noise: float, speed_noise: float, device: torch.device) -> None:
         like: dict[str, Any] = {"dtype": torch.float64, "device": device}
-        self.generator = torch.Generator(device)
+        self._generator = torch.Generator(device)
         pose, joints = torch.as_tensor(robot.stand_pose, **like), len(robot.joints)
         self._size = len(pose)
         self._from = torch.cat([pose, torch.zeros(self._size + 1, **like)])
@@ -42,23 +45,60 @@ class Starts:
         self._least[noisy] = torch.tensor([link.limits[0] for link in robot.joints], **like)
         self._most[noisy] = torch.tensor([link.limits[1] for link in robot.joints], **like)
         self._width[self._size], self._width[-1] = speed_noise, PHASE_SECONDS
+        self._range, self._drawn, self._used = (0, 0), 0, 0
+        self._before = self._generator.get_state()
 
     def seed(self, seed: int) -> None:
         """Restart the stream of random numbers."""
-        self.generator.manual_seed(integer_seed(seed, "resets"))
+        self._generator.manual_seed(integer_seed(seed, "resets"))
+        self._drawn = self._used = 0
 
-    def integers(self, low: int, high: int, count: int) -> torch.Tensor:
-        """(count,) random integers in [low, high)."""
-        return torch.randint(low, high, (count,), generator=self.generator, device=self._from.device)
+    def integers(self, high: int, count: int) -> torch.Tensor:
+        """(count,) random integers in [0, high)."""
+        return torch.randint(high, (count,), generator=self._generator, device=self._from.device)
 
-    def states(self, count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Initial states of ``count`` episodes.
+    def take(self, count: int, first: int, last: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The next ``count`` episodes.
+
+        Args:
+            count: number of episodes.
+            first: first track to pick from.
+            last: the track behind the last one.
 
         Returns:
-            (count, nq) generalised positions, (count, nv) generalised velocities, and (count,) times of the gait
-            clock, s.
+            (count,) tracks, (count, nq) generalised positions, (count, nv) generalised velocities, and (count,) times
+            of the gait clock, s.
         """
-        like: dict[str, Any] = {"dtype": torch.float64, "device": self._from.device, "generator": self.generator}
-        draw = torch.addcmul(self._from, torch.rand(count, len(self._from), **like), self._width)
-        draw.clamp_(self._least, self._most)
-        return draw[:, : self._size], draw[:, self._size : -1], draw[:, -1]
+        if (first, last) != self._range or count > self._drawn - self._used:
+            self._draw(max(count, _AHEAD), first, last)
+        rows = slice(self._used, self._used + count)
+        self._used += count
+        return self._track[rows], self._qpos[rows], self._qvel[rows], self._clock[rows]
+
+    def snapshot(self) -> dict[str, Any]:
+        """Everything that the next episodes depend on, as tensors and numbers."""
+        return {
+            "generator": self._generator.get_state(),
+            "before": self._before,
+            "range": list(self._range),
+            "drawn": self._drawn,
+            "used": self._used,
+        }
+
+    def restore(self, snapshot: Mapping[str, Any]) -> None:
+        """Go on from a :meth:`snapshot`."""
+        if snapshot["drawn"]:  # the episodes drawn ahead are those that the generator gave then
+            self._generator.set_state(snapshot["before"])
+            self._draw(snapshot["drawn"], *snapshot["range"])
+        self._drawn, self._used = snapshot["drawn"], snapshot["used"]
+        self._generator.set_state(snapshot["generator"])
+
+    def _draw(self, count: int, first: int, last: int) -> None:
+        like: dict[str, Any] = {"generator": self._generator, "device": self._from.device}
+        self._before = self._generator.get_state()
+        self._range, self._drawn, self._used = (first, last), count, 0
+        self._track = torch.randint(first, last, (count,), **like)
+        draw = torch.rand(count, len(self._from), dtype=self._from.dtype, **like)
+        state = torch.addcmul(self._from, draw, self._width).clamp_(self._least, self._most)
+        self._qpos, self._qvel, clock = state.split([self._size, self._size, 1], dim=1)
+        self._clock = clock[:, 0]

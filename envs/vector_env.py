@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -54,6 +53,7 @@ class SkillVectorEnv(VectorEnv[Arrays, np.ndarray, np.ndarray]):
         self.single_observation_space, self.single_action_space = skill_spaces(env.skill)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
+        self._columns = env.skill.columns
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Arrays, dict[str, Any]]:
         """Begin new episodes everywhere.
@@ -86,7 +86,7 @@ class SkillVectorEnv(VectorEnv[Arrays, np.ndarray, np.ndarray]):
         step = self.env.step(torch.from_numpy(np.asarray(actions)))
         infos = self._infos(step) if len(step.episodes.ids) else {}
         return (
-            _arrays(step.observations),
+            self._split(_array(step.flat)),
             _array(step.reward),
             _array(step.terminated),
             _array(step.truncated),
@@ -96,12 +96,10 @@ class SkillVectorEnv(VectorEnv[Arrays, np.ndarray, np.ndarray]):
     def _infos(self, step: Step) -> dict[str, Any]:
         ended, n = step.episodes, self.num_envs
         ids = _array(ended.ids)
-        masks = np.zeros((10, n), dtype=np.bool_)  # one for each entry, so that callers may write into them
-        masks[:, ids] = True
-        final = np.full(n, None, dtype=object)
-        last = [_array(value) for value in step.final_observations.values()]
-        for i, *groups in zip(ids.tolist(), *last, strict=True):
-            final[i] = dict(zip(step.sizes, groups, strict=True))
+        mask, final = np.zeros(n, dtype=np.bool_), np.full(n, None, dtype=object)
+        mask[ids] = True
+        for i, row in zip(ids.tolist(), _array(step.final_flat), strict=True):
+            final[i] = {name: row[columns] for name, columns in self._columns.items()}
 
         def spread(value: torch.Tensor) -> np.ndarray:
             values = _array(value)
@@ -115,21 +113,24 @@ class SkillVectorEnv(VectorEnv[Arrays, np.ndarray, np.ndarray]):
             "distance": distance,
             "success": success,
             "simulation_failed": _array(step.failed),
-            "episode": _masked(episode, masks[:4]),
+            "episode": _masked(episode, mask),
         }
-        return _masked({"final_obs": final, "final_info": _masked(info, masks[4:8])}, masks[8:])
+        return _masked({"final_obs": final, "final_info": _masked(info, mask)}, mask)
+
+    def _split(self, flat: np.ndarray) -> Arrays:
+        return {name: flat[:, columns] for name, columns in self._columns.items()}
 
 
-def _masked(entries: dict[str, Any], masks: Iterable[np.ndarray]) -> dict[str, Any]:
+def _masked(entries: dict[str, Any], mask: np.ndarray) -> dict[str, Any]:
     """The entries, each followed by a mask of the simulations that it applies to."""
     masked: dict[str, Any] = {}
-    for (name, value), mask in zip(entries.items(), masks, strict=True):
-        masked[name], masked[f"_{name}"] = value, mask
+    for name, value in entries.items():
+        masked[name], masked[f"_{name}"] = value, mask.copy()
     return masked
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray:
-    return tensor.cpu().numpy()
+    return tensor.numpy() if tensor.is_cpu else tensor.numpy(force=True)  # the latter is slow on the CPU
 
 
 def _arrays(observations: Observations) -> Arrays:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from dataclasses import astuple
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -25,16 +26,16 @@ class FusedView:
     """See :class:`~policykd.envs.backends.view.View`; tensors are made when somebody asks for them.
 
     Args:
-        ids: (m,) the simulations.
         qpos: (n, nq) generalised positions of all simulations.
         qvel: (n, nv) their generalised velocities.
-        whole: whether ``ids`` are all simulations, so that the state can be views.
+        ids: (m,) the simulations.
         found: memory for what :func:`kernels.look` finds out: com, com_velocity, fall_points, effort, ground, scan,
             touching.
+        whole: whether ``ids`` are all simulations, so that the state can be views.
     """
 
     def __init__(
-        self, ids: np.ndarray, qpos: torch.Tensor, qvel: torch.Tensor, whole: bool, found: list[np.ndarray]
+        self, qpos: torch.Tensor, qvel: torch.Tensor, ids: np.ndarray, found: list[np.ndarray], whole: bool = False
     ) -> None:
         self.ids, self.found, self._whole = ids, found, whole
         self._qpos, self._qvel = qpos, qvel
@@ -43,7 +44,7 @@ class FusedView:
     def state(self) -> PlanarState:
         """State of the robots."""
         com, velocity, points, effort = (torch.from_numpy(array) for array in self.found[:4])
-        rows = slice(None) if self._whole else torch.from_numpy(self.ids)
+        rows: slice | torch.Tensor = slice(None) if self._whole else torch.from_numpy(self.ids)
         q, v = self._qpos[rows], self._qvel[rows]
         return PlanarState(q[:, :2], q[:, 2], v[:, :2], q[:, 3:], v[:, 3:], com, velocity, points, effort)
 
@@ -67,28 +68,24 @@ class FusedBackend(TensorBackend):
     """See :class:`TensorBackend`."""
 
     def _allocate(self) -> None:
-        n, robot, tracks = self._engine.num_sims, self._skill.character, self._bank
-        self._qpos, self._qvel, force = (self._engine.field(f) for f in ("qpos", "qvel", "actuator_force"))
-        self._fields = (self._qpos.numpy(), self._qvel.numpy(), force.numpy())
+        n, robot, tracks, task = self._engine.num_sims, self._skill.character, self._bank, self._skill.task
+        qpos, qvel, force = (self._engine.field(name) for name in ("qpos", "qvel", "actuator_force"))
+        self._fields = (qpos.numpy(), qvel.numpy(), force.numpy())
         self._ground = tuple(t.contiguous().numpy() for t in (tracks.edges, tracks.left, tracks.grade))
         self._row, self._center = np.zeros(n, dtype=np.int64), np.zeros(n)
         self._moved = (np.zeros(n, dtype=np.int64), np.zeros((n, self._boxes, 3)), np.zeros((n, self._boxes, 2)))
-        self._robot, self._offsets = _constants(robot), self._scan.numpy()
-        self._all, self._some = np.arange(n), _buffers(robot, n)
-        self._view = FusedView(self._all, self._qpos, self._qvel, True, _buffers(robot, n))
+        self._table, self._offsets = _table(robot), self._scan.numpy()
+        self._see = partial(FusedView, qpos, qvel)
+        self._whole, self._some = self._see(np.arange(n), _buffers(robot, n), whole=True), _buffers(robot, n)
         self._motors = tuple(t.numpy() for t in (self._stand, self._scale, self._low, self._high))
-        self._angles, self._rewards, self._books_of = np.zeros((n, len(robot.joints))), np.zeros(n), self._books.numpy()
-        self._mass_of, self._walk = self._mass.numpy(), None
-        task = self._skill.task
-        if type(task) is Walk:
-            self._walk = np.array([task.speed, task.speed_width, task.upright_width, task.effort_width,
-                                   task.speed_weight, task.upright_weight, task.effort_weight])  # fmt: skip
-        ends = np.cumsum([0, *self._skill.group_sizes.values()]).tolist()
-        self._columns = [slice(*pair) for pair in zip(ends, ends[1:], strict=False)]
+        self._entries, self._shares, self._worth = self._books.numpy(), self._mass.numpy(), np.zeros(n)
+        self._walk = np.array(astuple(task)) if type(task) is Walk else None
+        self._limits = (robot.control_dt, self._skill.episode_steps, self._least_distance)
+        self._columns = list(self._skill.columns.values())
 
     def targets(self, actions: torch.Tensor) -> torch.Tensor:
         """See :meth:`TensorBackend.targets`."""
-        if actions.dtype != torch.float32 or actions.requires_grad:
+        if actions.dtype != torch.float32:
             return super().targets(actions)
         angles = np.empty(actions.shape)
         kernels.targets(actions.numpy(), *self._motors, angles)
@@ -96,7 +93,7 @@ class FusedBackend(TensorBackend):
 
     def begin(self, ids: torch.Tensor, rows: torch.Tensor, clock: torch.Tensor) -> None:
         """See :meth:`TensorBackend.begin`."""
-        kernels.begin(ids.numpy(), rows.numpy(), clock.numpy(), self._books_of, self._row, self._center)
+        kernels.begin(ids.numpy(), rows.numpy(), clock.numpy(), self._entries, self._row, self._center)
 
     def follow(self) -> None:
         """See :meth:`TensorBackend.follow`."""
@@ -118,10 +115,8 @@ class FusedBackend(TensorBackend):
 
     def look(self, ids: torch.Tensor | None = None) -> View:
         """See :meth:`TensorBackend.look`."""
-        view = self._view
-        if ids is not None:
-            view = FusedView(ids.numpy(), self._qpos, self._qvel, False, [a[: len(ids)] for a in self._some])
-        kernels.look(view.ids, self._row, *self._fields, *self._robot, *self._ground, self._offsets, *view.found)
+        view = self._whole if ids is None else self._see(ids.numpy(), [array[: len(ids)] for array in self._some])
+        kernels.look(view.ids, self._row, *self._fields, *self._table, *self._ground, self._offsets, *view.found)
         return view
 
     def observe(self, view: View, clock: torch.Tensor) -> torch.Tensor:
@@ -135,32 +130,36 @@ class FusedBackend(TensorBackend):
                 kernel(view.ids, self._fields[0], *view.found, whole[:, columns])
             else:
                 around = around or Surroundings(view.ground, view.scan, clock / PHASE_SECONDS)
-                flat[:, columns] = group.compute(view.state, around)
+                flat[:, columns] = group.compute(view.state, around).detach()
         return flat
+
+    def exchange(self, flat: torch.Tensor, ids: torch.Tensor, fresh: torch.Tensor) -> torch.Tensor:
+        """See :meth:`TensorBackend.exchange`."""
+        kernels.exchange(flat.numpy(), ids.numpy(), fresh.numpy())
+        return fresh
 
     def judge(self, view: View, failed: torch.Tensor) -> Outcome:
         """See :meth:`TensorBackend.judge`."""
         assert isinstance(view, FusedView)
         n = len(view.ids)
-        if self._walk is not None:
-            kernels.walk_reward(self._fields[0], view.found[1], view.found[3], self._mass_of, self._walk, self._rewards)
-            worth = self._rewards
-        else:
-            worth = self._reward(view).double().contiguous().numpy()
         reward, flags, numbers = np.empty(n, dtype=np.float32), np.empty((3, n), dtype=np.bool_), np.empty((2, n))
-        ids, length = np.empty((2, n), dtype=np.int64)
         terminated, truncated, success = flags
+        ids, length = np.empty((2, n), dtype=np.int64)
         ended, failures = kernels.judge(
-            view.found[6], failed.numpy(), worth, self._fields[0], self._robot_dt, self._skill.episode_steps,
-            self._least_distance, self._books_of, reward, terminated, truncated, ids, *numbers, length, success,
+            view.found[6], failed.numpy(), self._worth_of(view), self._fields[0], *self._limits, self._entries,
+            reward, terminated, truncated, ids, *numbers, length, success,
         )  # fmt: skip
-        rows = (torch.from_numpy(a[:ended]) for a in (ids, numbers[0], length, numbers[1], success))
-        reward, terminated, truncated = (torch.from_numpy(a) for a in (reward, terminated, truncated))
-        return Outcome(reward, terminated, truncated, failures, Episodes(*rows))
+        rows = (torch.from_numpy(array[:ended]) for array in (ids, numbers[0], length, numbers[1], success))
+        results = (torch.from_numpy(array) for array in (reward, terminated, truncated))
+        return Outcome(*results, failures, Episodes(*rows))
 
-    @cached_property
-    def _robot_dt(self) -> float:
-        return self._skill.character.control_dt
+    def _worth_of(self, view: FusedView) -> np.ndarray:
+        """(n,) rewards before falls are taken into account."""
+        if self._walk is None:
+            return self._reward(view).detach().double().contiguous().numpy()
+        com_velocity, effort = view.found[1], view.found[3]
+        kernels.walk_reward(self._fields[0], com_velocity, effort, self._shares, self._walk, self._worth)
+        return self._worth
 
     def tracks(self, ids: torch.Tensor) -> Tracks:
         """See :meth:`TensorBackend.tracks`."""
@@ -174,7 +173,7 @@ def _buffers(robot: Robot, n: int) -> list[np.ndarray]:
     return [*(np.zeros((n, *shape)) for shape in shapes), np.zeros(n, dtype=np.bool_)]
 
 
-def _constants(robot: Robot) -> tuple[np.ndarray, ...]:
+def _table(robot: Robot) -> tuple[np.ndarray, ...]:
     """The robot's table as :func:`kernels.look` takes it: parent, links, torque, point_link, points."""
     row = {link.name: i for i, link in enumerate(robot.links)}
     falling, places = fall_points(robot)

@@ -234,9 +234,17 @@ def terrain(
             out[k, j] = scan[k, j] - ground[k]
 
 
+@compiled("void(float32[:, ::1], int64[:], float32[:, ::1])")
+def exchange(flat: Array, ids: Array, rows: Array) -> None:
+    """Exchange the rows ``ids`` (m,) of ``flat`` (n, size) with ``rows`` (m, size)."""
+    for k in range(len(ids)):
+        for j in range(rows.shape[1]):
+            flat[ids[k], j], rows[k, j] = rows[k, j], flat[ids[k], j]
+
+
 @compiled("void(float64[:, :], float64[:, :, ::1], float64[:, ::1], float64[::1], float64[::1], float64[::1])")
 def walk_reward(qpos: Array, velocity: Array, effort: Array, mass: Array, walk: Array, reward: Array) -> None:
-    """The reward (n,) of :class:`Walk`, whose parameters are ``walk`` in the order of its attributes."""
+    """The reward (n,) of :class:`Walk`, whose parameters are ``walk``, its attributes in order."""
     for i in range(len(reward)):
         speed, torque = 0.0, 0.0
         for k in range(len(mass)):
@@ -258,8 +266,9 @@ def begin(ids: Array, rows: Array, clock: Array, books: Array, row: Array, cente
 
 
 @compiled(
-    "UniTuple(int64, 2)(boolean[::1], boolean[::1], float64[::1], float64[:, :], float64, int64, float64, float64[:, ::1],"
-    " float32[::1], boolean[::1], boolean[::1], int64[::1], float64[::1], float64[::1], int64[::1], boolean[::1])"
+    "UniTuple(int64, 2)(boolean[::1], boolean[::1], float64[::1], float64[:, :], float64, int64, float64,"
+    " float64[:, ::1], float32[::1], boolean[::1], boolean[::1], int64[::1], float64[::1], float64[::1],"
+    " int64[::1], boolean[::1])"
 )
 def judge(
     touching: Array, failed: Array, worth: Array, qpos: Array, dt: float, limit: int, least: float, books: Array,

@@ -120,6 +120,12 @@ class TensorBackend:
         around = Surroundings(view.ground, view.scan, clock / PHASE_SECONDS)
         return torch.cat([group.compute(view.state, around) for group in self._groups], dim=1).float()
 
+    def exchange(self, flat: torch.Tensor, ids: torch.Tensor, fresh: torch.Tensor) -> torch.Tensor:
+        """Put ``fresh`` (m, features) into the rows ``ids`` (m,) of ``flat``, and return what was there."""
+        last = flat[ids]
+        flat[ids] = fresh
+        return last
+
     def judge(self, view: View, failed: torch.Tensor) -> Outcome:
         """Reward a step and enter it into the books.
 

@@ -66,16 +66,17 @@ class BatchEngine:
     def step(self, targets: torch.Tensor) -> torch.Tensor:
         """See :meth:`Engine.step`."""
         self._ctrl[:] = targets.numpy()
+        failed = torch.empty(self.num_sims, dtype=torch.bool)
+        found = failed.numpy()
         raised: Sequence[int] = ()
         try:
             self._batch.step(nstep=self._decimation, stage=_NONE)
         except SimulationError as error:
             raised = error.ids
-        failed = np.empty(self.num_sims, dtype=np.bool_)
-        failures(self._bad, failed)
+        failures(self._bad, found)
         if len(raised):
-            failed[raised] = True
-        return torch.from_numpy(failed)
+            found[raised] = True
+        return failed
 
     def reset(self, ids: torch.Tensor, qpos: torch.Tensor, qvel: torch.Tensor) -> None:
         """See :meth:`Engine.reset`."""

@@ -94,7 +94,7 @@ class Tracks:
         half_width = (self.edges.gather(1, i + 1) - start) / 2
         angle = torch.atan(grade)
         c, s = torch.cos(angle), torch.sin(angle)
-        half_thick = torch.where(grade == 0, BASE_THICKNESS / 2, SLOPE_THICKNESS / 2).to(grade)
+        half_thick = torch.full_like(grade, SLOPE_THICKNESS / 2).masked_fill_(grade == 0, BASE_THICKNESS / 2)
         z = self.left.gather(1, i) + grade * half_width - c * half_thick
         unused = beyond | (half_width <= 0)
         pose = torch.stack([start + half_width + s * half_thick, z.masked_fill_(unused, PARKED), angle], dim=2)
