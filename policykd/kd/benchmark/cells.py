@@ -120,7 +120,7 @@ def _teacher(scene: Scene, terms: Objective) -> Any:
     """What the teacher said about the training data, as far as the terms ask; None where no term has a teacher."""
     if not any(LossCall.of(term.loss).pair for term in terms.terms.values()):
         return None
-    return scene.cache(dict.fromkeys(tap for term in terms.terms.values() for tap in term.teacher_taps))
+    return scene.teaching(dict.fromkeys(tap for term in terms.terms.values() for tap in term.teacher_taps))
 
 
 def _diverged(scene: Scene, method: str, what: str) -> ConfigError:
