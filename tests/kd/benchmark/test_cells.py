@@ -10,6 +10,7 @@ from torch import nn
 from policykd.errors import ConfigError
 from policykd.kd.benchmark import cells
 from policykd.kd.benchmark import scene as scenes
+from policykd.kd.benchmark.config import training
 from policykd.kd.benchmark.measures import calibration, figures
 from policykd.kd.benchmark.search import Setting, candidates
 from policykd.kd.cache import TeacherCache
@@ -128,10 +129,17 @@ def test_cross_entropy_asks_no_teacher(scene, monkeypatch):
 
 
 def test_a_training_that_diverges_is_named(scene, monkeypatch):
-    made = scene("ce", "kd")
-    monkeypatch.setattr(cells.Distiller, "fit", lambda *a, **k: (_ for _ in ()).throw(FloatingPointError("nan")))
-    with pytest.raises(ConfigError, match=r"kd diverged on seed 0 \(nan\); lower train.optimiser.lr"):
-        cells.measure(made, "kd")
+    made = scene("ce", "kd", "sp", train=training(3, 24, 0.05))
+    for method in ("kd", "sp"):  # one loss is not finite, the other refuses features that are not
+        with pytest.raises(ConfigError, match=rf"{method} diverged on seed 0 \(.*finite.*\); lower train.optimiser.lr"):
+            cells.train(made, method, Setting(lr_factor=1e30))
+
+    def refuse(*arguments, **options):
+        raise ValueError("something else")
+
+    monkeypatch.setattr(cells.Distiller, "fit", refuse)
+    with pytest.raises(ValueError, match="something else"):
+        cells.train(made, "kd", Setting())
 
 
 def test_figures_against_numpy():
