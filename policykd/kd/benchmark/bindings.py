@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,7 @@ from policykd.seeding import integer_seed
 
 _PARAPHRASER_EPOCHS = 10
 _PARAPHRASER_BATCH = 128
+_PARAPHRASER_SAMPLES = 4096
 
 
 @dataclass(frozen=True)
@@ -42,14 +43,14 @@ class Ground:
         task: Task with data and tap paths.
         student: A student, for its shapes.
         teacher: The teacher, in eval mode.
-        features: Tap -> the teacher's feature of every training sample.
+        features: ``(tap, samples) -> features`` of the teacher for the first training samples, at most so many.
         seed: Seeds what losses draw when they are built.
     """
 
     task: Task
     student: nn.Module
     teacher: nn.Module
-    features: Callable[[str], Tensor]
+    features: Callable[[str, int], Tensor]
     seed: int = 0
 
     @property
@@ -179,14 +180,14 @@ def preactivations(network: nn.Module, levels: tuple[str, ...]) -> tuple[str, ..
     taps = []
     for level in levels:
         stage = find_layer(network, level)
-        last = f"{level}.{len(cast(nn.Sequential, stage)) - 1}" if isinstance(stage, nn.Sequential) else level
+        last = f"{level}.{len(stage) - 1}" if isinstance(stage, nn.Sequential) else level
         if not isinstance(find_layer(network, last), BasicBlock):
             raise TapError(f"{last} is no residual block that ends in an activation")
         taps.append(f"{last}.act2:input")
     return tuple(taps)
 
 
-def _no_features(tap: str) -> Tensor:
+def _no_features(tap: str, samples: int) -> Tensor:
     raise LookupError(f"no features of {tap!r} here")
 
 
@@ -236,7 +237,7 @@ def _connected_map(name: str, ground: Ground, setting: Setting) -> Terms:
 
 def _ft(name: str, ground: Ground, setting: Setting) -> Terms:
     loss = _loss(name, setting, **ground.widths(ground.last))
-    train_paraphraser(loss, ground.features(ground.last))
+    train_paraphraser(loss, ground.features(ground.last, _PARAPHRASER_SAMPLES))
     return {name: loss.on(ground.last)}
 
 

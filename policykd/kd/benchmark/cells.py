@@ -103,11 +103,13 @@ def train(scene: Scene, method: str, setting: Setting) -> tuple[nn.Module, dict[
     marks.append(time.process_time())
     try:
         run.fit(scene.task.train, scene.task.val if config.select == "best" else None)
-    except FloatingPointError as error:
+    except (FloatingPointError, ValueError) as error:
+        if isinstance(error, ValueError) and _finite(student):
+            raise
         raise _diverged(scene, method, str(error)) from None
     marks.append(time.process_time())
     student = run.export()
-    if not all(bool(torch.isfinite(tensor).all()) for tensor in student.state_dict().values()):
+    if not _finite(student):
         raise _diverged(scene, method, "a weight is not finite")
     return student, {
         "seconds": time.perf_counter() - began,
@@ -120,7 +122,11 @@ def _teacher(scene: Scene, terms: Objective) -> Any:
     """What the teacher said about the training data, as far as the terms ask; None where no term has a teacher."""
     if not any(LossCall.of(term.loss).pair for term in terms.terms.values()):
         return None
-    return scene.cache(dict.fromkeys(tap for term in terms.terms.values() for tap in term.teacher_taps))
+    return scene.teaching(dict.fromkeys(tap for term in terms.terms.values() for tap in term.teacher_taps))
+
+
+def _finite(student: nn.Module) -> bool:
+    return all(bool(torch.isfinite(tensor).all()) for tensor in student.state_dict().values())
 
 
 def _diverged(scene: Scene, method: str, what: str) -> ConfigError:

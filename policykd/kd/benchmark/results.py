@@ -34,7 +34,7 @@ class BenchResult:
         cells: Method -> one cell per seed, in the order of the seeds, as :func:`policykd.kd.benchmark.cells.measure`
             gives them.
         teachers: One teacher per seed: ``val`` and ``test`` to figures.
-        seconds: Time of the last run, s; a resumed run counts what it did itself.
+        seconds: Wall time of the last run, s; a resumed run counts what it did itself.
         environment: Versions and processor.
     """
 
@@ -72,6 +72,11 @@ class BenchResult:
     def seeds(self) -> int:
         """Number of seeds."""
         return len(self.teachers)
+
+    @property
+    def work_seconds(self) -> float:
+        """Time of all cells one after the other, s, without the teachers."""
+        return sum(c.get("seconds", 0.0) for cells in self.cells.values() for cell in cells for c in cell["candidates"])
 
     def values(self, method: str, measure: str) -> tuple[float, ...]:
         """One test value per seed."""

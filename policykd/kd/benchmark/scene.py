@@ -25,6 +25,9 @@ from policykd.kd.taps import Taps
 from policykd.kd.tasks import Split, Task
 from policykd.seeding import integer_seed
 
+CACHE_BYTES = 2_000_000_000
+"""Features that are kept in memory at most; beyond that the teacher runs beside the student."""
+
 _ROWS = 256  # samples that the teacher sees at once; fixed, so that its outputs have the same bits in every process
 
 
@@ -50,7 +53,7 @@ class Scene:
     def ground(self) -> Ground:
         """What methods are bound to."""
         seed = integer_seed(self.seed, "benchmark", "loss")
-        return Ground(self.task, self.student(), self.teacher, lambda tap: self.features([tap])[tap], seed)
+        return Ground(self.task, self.student(), self.teacher, self.some_features, seed)
 
     def training(self, lr_factor: float = 1.0) -> TrainConfig:
         """Training of a student: the seed's data order, the learning rate times a factor."""
@@ -58,24 +61,35 @@ class Scene:
         optimiser = replace(train.optimiser, lr=lr_factor * train.optimiser.lr)
         return replace(train, optimiser=optimiser, seed=integer_seed(self.seed, "benchmark", "order"))
 
-    def features(self, taps: Iterable[str]) -> dict[str, Tensor]:
-        """The teacher's features of every training sample, computed once per tap."""
-        wanted = list(taps)
-        missing = [tap for tap in wanted if tap not in self._features]
-        if missing:
-            parts: dict[str, list[Tensor]] = {tap: [] for tap in missing}
-            with torch.no_grad(), Taps(missing).attach(self.teacher, detach=True) as seen:
-                for x in self.task.train.x.split(_ROWS):
-                    self.teacher(x)
-                    for tap in missing:
-                        parts[tap].append(seen.tensor(tap))
-            self._features |= {tap: torch.cat(rows) for tap, rows in parts.items()}
-        return {tap: self._features[tap] for tap in wanted}
+    def teaching(self, taps: Iterable[str]) -> TeacherCache | nn.Module:
+        """What teaches on the training samples: outputs and features by sample index, computed once per tap.
 
-    def cache(self, taps: Iterable[str]) -> TeacherCache:
-        """The teacher's logits and features of the training samples, by sample index."""
-        arrays = {tap: rows.numpy() for tap, rows in self.features(taps).items()}
+        Where the features would not fit into :data:`CACHE_BYTES`, the teacher itself.
+        """
+        wanted = list(taps)
+        sizes = {tap: rows.nbytes * len(self.task.train) for tap, rows in self._features_of(wanted, 1).items()}
+        if sum(sizes.values()) > CACHE_BYTES:
+            return self.teacher
+        missing = [tap for tap in wanted if tap not in self._features]
+        held = sum(rows.nbytes for rows in self._features.values())
+        if held + sum(sizes[tap] for tap in missing) > CACHE_BYTES:
+            self._features, missing = {}, wanted
+        self._features |= self._features_of(missing, len(self.task.train)) if missing else {}
+        arrays = {tap: self._features[tap].numpy() for tap in wanted}
         return TeacherCache(self._train_logits.numpy(), arrays, name=f"teacher of seed {self.seed}")
+
+    def some_features(self, tap: str, samples: int) -> Tensor:
+        """The teacher's features of the first training samples, at most so many."""
+        return self._features_of([tap], samples)[tap]
+
+    def _features_of(self, taps: list[str], samples: int) -> dict[str, Tensor]:
+        parts: dict[str, list[Tensor]] = {tap: [] for tap in taps}
+        with torch.no_grad(), Taps(taps).attach(self.teacher, detach=True) as seen:
+            for x in self.task.train.x[:samples].split(_ROWS):
+                self.teacher(x)
+                for tap in taps:
+                    parts[tap].append(seen.tensor(tap))
+        return {tap: torch.cat(rows) for tap, rows in parts.items()}
 
     def taught(self, split: Split) -> Tensor:
         """The teacher's logits of validation or test data."""

@@ -49,6 +49,14 @@ PRESETS: Mapping[str, str] = MappingProxyType(
 )
 """The preset that each method's default follows; methods without one run at weight 1 beside cross-entropy at 1."""
 
+LOWERED: Mapping[str, float] = MappingProxyType({"ab": 0.1, "at": 0.01, "fsp": 0.01, "nst": 0.1, "rkd": 0.1})
+"""Factors of preset weights that drown the labels here.
+
+Published weights are those of networks with 16 to 256 channels on CIFAR-100. For every loss on features the weights
+times 1, 1/10 and 1/100 were tried on textures, seeds 100 and 101, which no benchmark uses; the preset's weight stayed
+unless a lower one raised the mean validation accuracy by more than a point.
+"""
+
 _LR_FACTORS = (1.0, 0.5, 2.0)
 _WEIGHTS = (1.0, 1 / 3, 3.0, 1 / 10, 10.0)
 _WEIGHT_AND_TEMPERATURE = ((1.0, 1.0), (1.0, 0.5), (1.0, 2.0), (1 / 3, 1.0), (3.0, 1.0))
@@ -85,8 +93,9 @@ class Setting:
 def default_setting(name: str) -> Setting:
     """The setting of a method's preset.
 
-    A warm-up keeps its share of the published epochs. Presets of initialisation phases get :data:`FIRST_STAGE` of the
-    epochs for it, then cross-entropy alone, so that all methods train equally long.
+    The weight is the preset's, for five methods times a factor of :data:`LOWERED`. A warm-up keeps its share of the
+    published epochs. Presets of initialisation phases get :data:`FIRST_STAGE` of the epochs for it, then cross-entropy
+    alone, so that all methods train equally long.
 
     Raises:
         UnknownNameError: There is no such method.
@@ -98,15 +107,16 @@ def default_setting(name: str) -> Setting:
         return Setting()
     preset = methods.get(name, preset=PRESETS[name]).preset
     assert preset is not None
+    factor = LOWERED.get(name, 1.0)
     staged = preset.ce_weight == 0.0 and preset.kd_weight == 0.0
     return Setting(
-        preset.weight,
+        factor * preset.weight,
         1.0 if staged else preset.ce_weight,
         preset.kd_weight,
         dict(preset.options),
         preset.warmup / PUBLISHED_EPOCHS,
         FIRST_STAGE if staged else 0.0,
-        preset=preset.name,
+        preset=preset.name if factor == 1.0 else f"{preset.name}, its weight times {factor:g}",
     )
 
 

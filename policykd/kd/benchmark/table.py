@@ -135,7 +135,8 @@ def markdown(result: BenchResult) -> str:
         *(f"- {remark}" for remark in remarks(result)),
         f"- Student `{config['student']}`, teacher `{config['teacher']}` (`task`: the task's own network); "
         f"{config['train']['epochs']} epochs in batches of {config['train']['batch_size']}.",
-        f"- {result.seconds / 60:.1f} min on {result.environment.get('processor', 'an unknown processor')}; "
+        f"- {result.seconds / 60:.1f} min of wall time in the last run, all cells together "
+        f"{result.work_seconds / 60:.1f} min, on {result.environment.get('processor', 'an unknown processor')}; "
         f"torch {result.environment.get('torch', 'unknown')}.",
         "",
         "## Accuracy and means",

@@ -19,9 +19,7 @@ def tiny():
             config,
             student="resnet8:2,2,3,4",
             teacher="resnet8:3,4,6,8",
-            train=training(1, 24, 0.05),
-            teacher_train=training(1, 24, 0.05),
-            **changes,
+            **{"train": training(1, 24, 0.05), "teacher_train": training(1, 24, 0.05), **changes},
         )
 
     return make

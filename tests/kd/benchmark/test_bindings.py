@@ -82,7 +82,7 @@ def test_the_paraphraser_is_trained_and_frozen_and_the_same_every_time(scene):
     assert not any(p.requires_grad for p in first.paraphraser.parameters())
     assert any(p.requires_grad for p in first.translator.parameters())
     torch.testing.assert_close(first.state_dict(), second.state_dict(), rtol=0, atol=0)
-    maps = made.features(["layer3"])["layer3"].repeat(20, 1, 1, 1)
+    maps = made.some_features("layer3", 48).repeat(20, 1, 1, 1)
     with torch.no_grad():
         before = float(first.paraphraser.reconstruction_loss(maps))
     train_paraphraser(first, maps)
@@ -110,7 +110,7 @@ def test_memory_has_one_row_per_training_sample(scene):
 def test_preactivations_are_what_the_last_activation_of_a_stage_receives(scene):
     made = scene("ab")
     taps = preactivations(made.teacher, ("layer1", "layer3"))
-    features = made.features([*taps, "layer3"])
+    features = {tap: made.some_features(tap, 5) for tap in (*taps, "layer3")}
     assert taps == ("layer1.0.act2:input", "layer3.0.act2:input")
     torch.testing.assert_close(features[taps[1]].relu(), features["layer3"])
     assert bool((features[taps[1]] < 0).any())

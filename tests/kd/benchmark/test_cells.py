@@ -9,9 +9,11 @@ from torch import nn
 
 from policykd.errors import ConfigError
 from policykd.kd.benchmark import cells
+from policykd.kd.benchmark import scene as scenes
+from policykd.kd.benchmark.config import training
 from policykd.kd.benchmark.measures import calibration, figures
 from policykd.kd.benchmark.search import Setting, candidates
-from policykd.kd.losses import KD
+from policykd.kd.cache import TeacherCache
 from policykd.kd.systems.metrics import ece
 
 
@@ -95,28 +97,49 @@ def test_candidates_start_from_the_same_student_and_see_the_same_batches(scene, 
     assert all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
 
 
-def test_distilling_from_the_cache_is_distilling_from_the_teacher(scene):
+def test_distilling_from_the_cache_is_distilling_from_the_teacher(scene, monkeypatch):
     made = scene("ce", "kd")
     cached, _ = cells.train(made, "kd", Setting())
-    student = made.student()
-    terms = cells.objective("kd", made.ground(), Setting(), 1)
-    assert isinstance(terms.losses["kd"], KD)
-    live = cells.Distiller(student, made.teacher, terms, made.training()).fit(made.task.train).export()
+    monkeypatch.setattr(scenes, "CACHE_BYTES", 100)
+    assert isinstance(made.teaching([]), TeacherCache)
+    assert made.teaching(["layer3"]) is made.teacher
+    monkeypatch.setattr(made, "teaching", lambda taps: made.teacher)
+    live, _ = cells.train(made, "kd", Setting())
     for a, b in zip(cached.state_dict().values(), live.state_dict().values(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)  # the cache was computed in other batches
 
 
+def test_features_are_computed_once_and_given_up_when_memory_is_full(scene, monkeypatch):
+    made, counted = scene("at", "sp"), []
+    compute = made._features_of
+    monkeypatch.setattr(made, "_features_of", lambda taps, n: (counted.append((n, tuple(taps))), compute(taps, n))[1])
+    both = made.teaching(["layer1", "pool"])
+    again = made.teaching(["pool"])
+    assert [call for call in counted if call[0] > 1] == [(48, ("layer1", "pool"))]
+    assert again.features["pool"].tobytes() == both.features["pool"].tobytes()
+    monkeypatch.setattr(scenes, "CACHE_BYTES", 48 * 6 * 16 * 4 + 100)  # layer2 alone
+    assert set(made.teaching(["layer2"]).features) == {"layer2"}
+    assert set(made._features) == {"layer2"}
+
+
 def test_cross_entropy_asks_no_teacher(scene, monkeypatch):
     made = scene()
-    monkeypatch.setattr(made, "cache", lambda taps: pytest.fail("asked"))
+    monkeypatch.setattr(made, "teaching", lambda taps: pytest.fail("asked"))
     cells.train(made, "ce", Setting(ce_weight=0.0))
 
 
 def test_a_training_that_diverges_is_named(scene, monkeypatch):
-    made = scene("ce", "kd")
-    monkeypatch.setattr(cells.Distiller, "fit", lambda *a, **k: (_ for _ in ()).throw(FloatingPointError("nan")))
-    with pytest.raises(ConfigError, match=r"kd diverged on seed 0 \(nan\); lower train.optimiser.lr"):
-        cells.measure(made, "kd")
+    made = scene("ce", "kd", "sp", train=training(3, 24, 0.05))
+    for method in ("kd", "sp"):  # one loss is not finite, the other refuses features that are not
+        with pytest.raises(ConfigError, match=rf"{method} diverged on seed 0 \(.*finite.*\); lower train.optimiser.lr"):
+            cells.train(made, method, Setting(lr_factor=1e30))
+
+    def refuse(*arguments, **options):
+        raise ValueError("something else")
+
+    monkeypatch.setattr(cells.Distiller, "fit", refuse)
+    with pytest.raises(ValueError, match="something else"):
+        cells.train(made, "kd", Setting())
 
 
 def test_figures_against_numpy():

@@ -38,6 +38,8 @@ def test_presets_exist_and_are_followed():
     assert dkd.warmup == pytest.approx(20 / 240)
     assert (mse.weight, mse.ce_weight, mse.preset) == (1.0, 1.0, "")
     assert default_setting("ce").ce_weight == 0.0  # its own term is the labels'
+    at = default_setting("at")
+    assert (at.weight, at.preset) == (10.0, "repdistiller, its weight times 0.01")
 
 
 def test_bad_input_is_refused():
