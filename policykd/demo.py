@@ -28,14 +28,14 @@ DEMO_TRAIN = TrainConfig(steps=1_500_000, target_success=0.97, patience=1)
 DEMO_EXPERTS: Mapping[str, TrainConfig] = MappingProxyType(
     {
         "flat": replace(DEMO_TRAIN, steps=500_000),
-        "steps": replace(DEMO_TRAIN, start_level=0.1),
+        "steps": replace(DEMO_TRAIN, steps=1_900_000, start_level=0.1),
         "gaps": replace(DEMO_TRAIN, steps=2_200_000),
     }
 )
 """Settings of the experts whose terrain needs others, by its name; see docs/training.md."""
 
 
-DEMO_MERGE = MergeConfig(rounds=6, target_retention=0.98)
+DEMO_MERGE = MergeConfig(rounds=7, target_retention=0.98)
 """Merge of the demo: the first rounds bring nearly all that there is to gain."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Sequence
@@ -98,8 +99,11 @@ class _Merge:
         spread = torch.stack([t.policy.log_std.detach() for t in teachers])
         self._student.log_std.data.copy_(spread.mean(dim=0))
         self._spread = spread
-        trained = [*self._student.actor.parameters(), self._student.log_std]
-        self._optimizer = torch.optim.Adam(trained, lr=config.learning_rate)
+        # The optimiser moves a twin; the student that acts is the moving average of its weights, which leaves the
+        # noise of the minibatches behind.
+        self._learner = copy.deepcopy(self._student)
+        self._averaged, trained = _trained(self._student), _trained(self._learner)
+        self._optimizer = torch.optim.Adam(trained, lr=config.learning_rate, fused=True)
         self._envs = [self._env(t, config.envs, "collection", EnvConfig()) for t in teachers]
         ordered = EnvConfig(tracks=config.validation_episodes, ordered=True)
         self._validation = [self._env(t, config.validation_episodes, "validation", ordered) for t in teachers]
@@ -167,20 +171,29 @@ class _Merge:
     def _fit(self) -> float:
         """Gradient steps on all labelled states so far; returns the mean loss."""
         config, generator = self._config, self._generator("minibatches")
+        self._learner.normaliser.load_state_dict(self._student.normaliser.state_dict())
         done = min(1.0, self._round / max(1, config.rounds - 1))
         rate = config.learning_rate * (0.1 + 0.9 * (1 + math.cos(math.pi * done)) / 2)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         count = max(1, config.minibatch // len(self._teachers))
         total = torch.zeros(())
-        for _ in range(config.updates):
+        for k in range(config.updates):
             observations, labels, skill = self._dataset.sample(count, generator)
-            student = (self._student(observations), self._student.log_std)
-            loss = self._loss(student, (labels, self._spread[skill]))
+            mean = self._learner(observations)
+            # Beyond the bound of what is executed, how far beyond makes no difference: nothing is to be learned there.
+            same = (labels.abs() >= 1) & (mean * labels >= 1)
+            answer = (torch.where(same, labels, mean), self._learner.log_std)
+            loss = self._loss(answer, (labels, self._spread[skill]))
             self._optimizer.zero_grad()
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(self._student.parameters(), 1.0)
+            trained = self._optimizer.param_groups[0]["params"]
+            torch.nn.utils.clip_grad_norm_(trained, 1.0)
             self._optimizer.step()
+            done_before = self._round * config.updates + k
+            keep = min(config.averaging, (1 + done_before) / (10 + done_before))  # short memory while it learns fast
+            with torch.no_grad():
+                torch._foreach_lerp_(self._averaged, trained, 1 - keep)
             total += loss.detach()
         return float(total) / config.updates
 
@@ -208,6 +221,7 @@ class _Merge:
         self._folder.save_checkpoint(
             {
                 "student": self._student.state_dict(),
+                "learner": self._learner.state_dict(),
                 "optimizer": self._optimizer.state_dict(),
                 "best": self._best,
                 "round": self._round,
@@ -221,6 +235,7 @@ class _Merge:
         if state is None:
             return
         self._student.load_state_dict(state["student"])
+        self._learner.load_state_dict(state["learner"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._best, self._round = state["best"], state["round"]
         self._streak, self._seconds = state["streak"], state["seconds"]
@@ -259,3 +274,8 @@ class _Merge:
         self._progress.end(
             self._name, f"retention at least {worst:.3f} after {self._round} rounds, {self._seconds:.0f} s"
         )
+
+
+def _trained(policy: Policy) -> list[torch.nn.Parameter]:
+    """What imitation trains: the critic follows when the actor is final."""
+    return [*policy.actor.parameters(), policy.log_std]

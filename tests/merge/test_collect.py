@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from teacher_samples import make_teacher
 
 from policykd.agents.policy import Policy
 from policykd.envs.batched_env import BatchedEnv
@@ -39,8 +40,10 @@ def test_pure_mixtures(setup, beta, share):
     assert run(setup, beta=beta).student_acted.double().mean() == share
 
 
-def test_per_episode_mixing_changes_hands_only_between_episodes(setup):
-    rollout = run(setup)
+def test_per_episode_mixing_changes_hands_only_between_episodes():
+    teacher = make_teacher("biped/flat", 1, episode_steps=96)  # long enough to fall
+    student = Policy(teacher.skill.group_sizes, teacher.policy.actions, generator_seed=9)
+    rollout = run((teacher, student, BatchedEnv([teacher.skill], SIMS, seed=0, threads=1)))
     ended = rollout.terminated | rollout.truncated
     changed = rollout.student_acted[1:] != rollout.student_acted[:-1]
     assert changed.any()

@@ -97,7 +97,7 @@ def test_a_finished_merge_is_not_run_again(teachers, tmp_path, monkeypatch):
 
 def test_critic_knows_the_students_returns(tmp_path):
     """Its error on fresh, whole returns of the student is far below that of the best constant; the actor stays."""
-    teachers = [make_teacher("biped/flat", 1, episode_steps=128)]  # long enough to fall: the returns are known
+    teachers = [make_teacher("biped/flat", 2, episode_steps=128)]  # long enough to fall: the returns are known
     config = replace(SMALL, updates=600)
     student = load_policy(merge_experts(teachers, tmp_path / "with", config).policy_path).policy
     without = load_policy(merge_experts(teachers, tmp_path / "without", replace(config, critic=False)).policy_path)
