@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import numba
 
-Function = TypeVar("Function", bound=Callable[..., Any])
 
-
-def compiled(signature: str) -> Callable[[Function], Function]:
+def compiled(signature: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Compile a function of NumPy arrays for one signature, when its module is imported.
 
     The machine code is kept on disk beside the source, or in the user's cache folder where that is read-only; without
@@ -21,7 +19,7 @@ def compiled(signature: str) -> Callable[[Function], Function]:
         signature: Numba's; arrays as ``float64[:, :]``, which takes views of any strides.
     """
 
-    def compile_now(function: Function) -> Function:
+    def compile_now(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return numba.njit(signature, cache=True, nogil=True)(function)
         except (RuntimeError, OSError):  # no folder to keep it in

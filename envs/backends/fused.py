@@ -72,7 +72,7 @@ class FusedBackend(TensorBackend):
         qpos, qvel, force = (self._engine.field(name) for name in ("qpos", "qvel", "actuator_force"))
         self._fields = (qpos.numpy(), qvel.numpy(), force.numpy())
         self._ground = tuple(t.contiguous().numpy() for t in (tracks.edges, tracks.left, tracks.grade))
-        self._row, self._center = np.zeros(n, dtype=np.int64), np.zeros(n)
+        self._rows, self._centers = np.zeros(n, dtype=np.int64), np.zeros(n)
         self._moved = (np.zeros(n, dtype=np.int64), np.zeros((n, self._boxes, 3)), np.zeros((n, self._boxes, 2)))
         self._table, self._offsets = _table(robot), self._scan.numpy()
         self._see = partial(FusedView, qpos, qvel)
@@ -93,30 +93,30 @@ class FusedBackend(TensorBackend):
 
     def begin(self, ids: torch.Tensor, rows: torch.Tensor, clock: torch.Tensor) -> None:
         """See :meth:`TensorBackend.begin`."""
-        kernels.begin(ids.numpy(), rows.numpy(), clock.numpy(), self._entries, self._row, self._center)
+        kernels.begin(ids.numpy(), rows.numpy(), clock.numpy(), self._entries, self._rows, self._centers)
 
     def follow(self) -> None:
         """See :meth:`TensorBackend.follow`."""
         moved = kernels.follow(
-            self._fields[0], self._center, SLACK, self._window / 2, self._row, *self._ground, *self._moved
+            self._fields[0], self._centers, SLACK, self._window / 2, self._rows, *self._ground, *self._moved
         )
         if moved:
             self._engine.set_ground(*(torch.from_numpy(array[:moved]) for array in self._moved))
 
     def snapshot(self) -> dict[str, torch.Tensor]:
         """See :meth:`TensorBackend.snapshot`."""
-        row, center = torch.tensor(self._row), torch.tensor(self._center)
+        row, center = torch.tensor(self._rows), torch.tensor(self._centers)
         return {"books": self._books.clone(), "row": row, "center": center}
 
     def restore(self, snapshot: dict[str, torch.Tensor]) -> None:
         """See :meth:`TensorBackend.restore`."""
         self._books.copy_(snapshot["books"])
-        self._row[:], self._center[:] = snapshot["row"].numpy(), snapshot["center"].numpy()
+        self._rows[:], self._centers[:] = snapshot["row"].numpy(), snapshot["center"].numpy()
 
     def look(self, ids: torch.Tensor | None = None) -> View:
         """See :meth:`TensorBackend.look`."""
         view = self._whole if ids is None else self._see(ids.numpy(), [array[: len(ids)] for array in self._some])
-        kernels.look(view.ids, self._row, *self._fields, *self._table, *self._ground, self._offsets, *view.found)
+        kernels.look(view.ids, self._rows, *self._fields, *self._table, *self._ground, self._offsets, *view.found)
         return view
 
     def observe(self, view: View, clock: torch.Tensor) -> torch.Tensor:
@@ -150,8 +150,8 @@ class FusedBackend(TensorBackend):
             reward, terminated, truncated, ids, *numbers, length, success,
         )  # fmt: skip
         rows = (torch.from_numpy(array[:ended]) for array in (ids, numbers[0], length, numbers[1], success))
-        results = (torch.from_numpy(array) for array in (reward, terminated, truncated))
-        return Outcome(*results, failures, Episodes(*rows))
+        worth, fell, over = (torch.from_numpy(array) for array in (reward, terminated, truncated))
+        return Outcome(worth, fell, over, failures, Episodes(*rows))
 
     def _worth_of(self, view: FusedView) -> np.ndarray:
         """(n,) rewards before falls are taken into account."""
@@ -163,7 +163,7 @@ class FusedBackend(TensorBackend):
 
     def tracks(self, ids: torch.Tensor) -> Tracks:
         """See :meth:`TensorBackend.tracks`."""
-        return self._bank.rows(torch.from_numpy(self._row[ids.numpy()]))
+        return self._bank.rows(torch.from_numpy(self._rows[ids.numpy()]))
 
 
 def _buffers(robot: Robot, n: int) -> list[np.ndarray]:

@@ -13,7 +13,7 @@ def _mujoco_log_elsewhere(tmp_path, monkeypatch):
 
 
 def centres(env):
-    return torch.from_numpy(env._backend._center.copy())
+    return torch.from_numpy(env._backend._centers.copy())
 
 
 @pytest.mark.parametrize("name", TERRAINS)
