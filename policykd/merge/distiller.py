@@ -276,6 +276,6 @@ class _Merge:
         )
 
 
-def _trained(policy: Policy) -> list[torch.nn.Parameter]:
+def _trained(policy: Policy) -> list[torch.Tensor]:
     """What imitation trains: the critic follows when the actor is final."""
     return [*policy.actor.parameters(), policy.log_std]
