@@ -100,15 +100,15 @@ def test_new_student_with_an_encoder_needs_no_injection(tmp_path):
         ({"dense": 2.5}, "dense"),
         ({"join": "nowhere"}, "join"),
         ({"surprise": 1}, "surprise"),
-        ({"dense": 10**6}, "truncated"),
-        ({"dense": 11}, "truncated|bytes|tensor"),
+        ({"dense": 10**6}, "parameters"),
+        ({"dense": 11}, "tensor"),
     ],
 )
 def test_tampered_encoders_are_refused(sighted, changes, word):
     architecture = json.loads((sighted / "manifest.json").read_text())["architecture"]
     encoder = {**architecture["encoders"][0], **changes}
     forge(sighted, architecture={**architecture, "encoders": [encoder]})
-    refused(sighted, *([] if "|" in word else [word]))
+    refused(sighted, word)
 
 
 def test_other_tampering_with_the_second_format(sighted):
