@@ -21,14 +21,17 @@ from rich.table import Table
 
 from policykd.agents.injection import MODES, inject_file
 from policykd.agents.policy_file import load_policy, read_manifest
+from policykd.agents.rollout import run_episodes
 from policykd.agents.training import TrainConfig, train_expert
 from policykd.cli.inject import parse_encoder
 from policykd.cli.overrides import with_overrides
+from policykd.envs.batched_env import BatchedEnv, EnvConfig
 from policykd.envs.skills import get_skill
+from policykd.seeding import integer_seed
 from policykd.storage import prepare_folder, write_json
 
 matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402 - the backend is chosen before
+from matplotlib import pyplot as plt
 
 COLOURS = {"exact": "#1b6ca8", "scaled": "#c8553d", "random": "#6b8f3f"}
 
@@ -79,8 +82,23 @@ def run_arm(options: Options, blind: Path, seed: int, mode: str) -> dict[str, An
     config = with_overrides(config, options.set)
     train_expert([get_skill(options.second)], folder / "run", config, init=load_policy(injected), resume=True)
     rows = [json.loads(line) for line in (folder / "run" / "progress.jsonl").read_text().splitlines()]
-    curve = {name: [row[name] for row in rows] for name in ("steps", "success", "reward_per_step", "train_return")}
+    rows = [{"steps": 0, **start(options, injected, config)}, *rows]
+    curve = {name: [row[name] for row in rows] for name in ("steps", "success", "reward_per_step")}
     return {"seed": seed, "mode": mode, **curve, **read_manifest(injected).metrics["largest_difference"]}
+
+
+def start(options: Options, injected: Path, config: TrainConfig) -> dict[str, float]:
+    """How an injected policy does on the second skill before it trains there."""
+    episodes = config.validation_episodes
+    how = EnvConfig(tracks=episodes, ordered=True)
+    seed = integer_seed(config.seed, "validation")
+    env = BatchedEnv([get_skill(options.second)], episodes, seed=seed, config=how, threads=options.threads)
+    env.seed(seed)
+    outcomes = run_episodes(load_policy(injected).policy, env)
+    return {
+        "success": float(outcomes.success.double().mean()),
+        "reward_per_step": float(outcomes.reward_per_step.mean()),
+    }
 
 
 def draw(arms: list[dict[str, Any]], options: Options, path: Path) -> None:
@@ -107,7 +125,7 @@ def draw(arms: list[dict[str, Any]], options: Options, path: Path) -> None:
 
 def show(arms: list[dict[str, Any]]) -> None:
     """Print, per mode, the outputs' difference and the mean over the seeds along the curve."""
-    table = Table("mode", "largest difference (random)", "(on-policy)", "first validation", "mean of curve", "last",
+    table = Table("mode", "largest difference (random)", "(on-policy)", "at once", "mean of curve", "last",
                   title="validation reward per step, mean over seeds")  # fmt: skip
     for mode in MODES:
         curves = [arm for arm in arms if arm["mode"] == mode]
