@@ -10,7 +10,6 @@ from typing import Literal
 from policykd.agents.architecture import Architecture
 from policykd.errors import ConfigError, UnknownNameError, check_range
 
-
 START_LEVELS: Mapping[str, float] = MappingProxyType({"steps": 0.1})
 """Where the curriculum of a terrain begins, by its name, as a share of the skill's own difficulty."""
 
