@@ -45,7 +45,7 @@ class FusedView:
         """State of the robots."""
         com, velocity, points, effort = (torch.from_numpy(array) for array in self.found[:4])
         q, v = self._qpos[self.which], self._qvel[self.which]
-        return PlanarState(q[:, :2], q[:, 2], v[:, :2], q[:, 3:], v[:, 3:], com, velocity, points, effort)
+        return PlanarState(q[:, :2], q[:, 2], v[:, :2], q[:, 3:], v[:, 3:], com, velocity, points, effort, v[:, 2])
 
     @cached_property
     def ground(self) -> torch.Tensor:
