@@ -12,7 +12,7 @@ from policykd.envs.backends import kernels
 from policykd.envs.backends.tensors import TensorBackend
 from policykd.envs.backends.view import SLACK, Episodes, Outcome, View
 from policykd.envs.kinematics import PlanarState, fall_points
-from policykd.envs.observations import SCAN_POINTS, Surroundings, get_group
+from policykd.envs.observations import SCAN_POINTS, get_group
 from policykd.envs.robots import Robot
 from policykd.envs.tasks import Situation, Walk
 from policykd.envs.terrains import Tracks

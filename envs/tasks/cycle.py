@@ -79,9 +79,9 @@ class WalkingCycle:
 
     def at(self, phase: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Generalised positions (n, nq), forward position 0, and velocities (n, nv) at phases (n,) of the cycle."""
-        place = (phase % 1.0) * _SAMPLES
-        before = place.floor().long() % _SAMPLES
         motion = self._motion.to(phase.device)
+        place = (phase.to(motion) % 1.0) * _SAMPLES
+        before = place.floor().long() % _SAMPLES
         state = torch.lerp(motion[before], motion[(before + 1) % _SAMPLES], (place - place.floor())[:, None])
         qpos, qvel = state.split(motion.shape[1] // 2, dim=1)
         return qpos, qvel
