@@ -36,18 +36,21 @@ def main() -> None:
     speed = (ahead - points[:, :, 0]) * SAMPLES
 
     plt.rcParams.update({"font.size": 8, "axes.spines.top": False, "axes.spines.right": False})
-    figure, panels = plt.subplots(2, 2, figsize=(8, 5), layout="constrained")
-    _angles(panels[0, 0], phase, qpos, [link.name for link in robot.joints])
+    figure, panels = plt.subplot_mosaic(
+        [["angles", "heights", "speeds"], ["postures"] * 3],
+        figsize=(9, 4.6), height_ratios=(1.3, 1), layout="constrained",
+    )  # fmt: skip
+    _angles(panels["angles"], phase, qpos, [link.name for link in robot.joints])
     for side, colour, columns in (("right", "#d97840", (0, 1)), ("left", "#4078bf", (2, 3))):
         for end, style, column in zip(("heel", "toe"), ("-", "--"), columns, strict=True):
-            panels[0, 1].plot(phase, points[:, column, 1], style, color=colour, label=f"{side} {end}")
-            panels[1, 0].plot(phase, speed[:, column], style, color=colour)
-    panels[0, 1].set(title="height of the soles' ends (m)", xlabel="phase")
-    panels[0, 1].legend(frameon=False, ncols=2)
-    panels[1, 0].plot(phase, qvel[:, 0], color="black", linewidth=1)
-    panels[1, 0].annotate("root", (0.02, qvel[0, 0] + 0.2))
-    panels[1, 0].set(title="their forward speed and the root's (m/s)", xlabel="phase")
-    _postures(panels[1, 1], qpos)
+            panels["heights"].plot(phase, points[:, column, 1], style, color=colour, label=f"{side} {end}")
+            panels["speeds"].plot(phase, speed[:, column], style, color=colour)
+    panels["heights"].set(title="height of the soles' ends (m)", xlabel="phase", ylim=(-0.01, 0.3))
+    panels["heights"].legend(frameon=False, ncols=2)
+    panels["speeds"].plot(phase, qvel[:, 0], color="black", linewidth=1)
+    panels["speeds"].annotate("root", (0.02, qvel[0, 0] + 0.2))
+    panels["speeds"].set(title="their forward speed and the root's (m/s)", xlabel="phase")
+    _postures(panels["postures"], qpos)
     figure.savefig(OUT, dpi=110)
 
 
@@ -56,7 +59,7 @@ def _angles(axes: Axes, phase: np.ndarray, qpos: np.ndarray, names: list[str]) -
         column = 3 + names.index(f"right_{part}")
         (line,) = axes.plot(phase, np.degrees(qpos[:, column]), label=LABELS[part])
         axes.plot(np.arange(len(frames)) / len(frames), frames, "o", markersize=3, color=line.get_color())
-    axes.set(title="joint angles of the right side (degrees)", xlabel="phase, from the right heel's strike on")
+    axes.set(title="joint angles of the right side (degrees)", xlabel="phase", ylim=(-70, 80))
     axes.legend(frameon=False, ncols=3)
 
 
