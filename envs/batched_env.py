@@ -87,7 +87,7 @@ class Step:
 
 
 class BatchedEnv:
-    """``num_envs`` simulations of one or several skills that share robot, task and observation groups.
+    """``num_envs`` simulations of one or several skills that share robot, observation groups and episode length.
 
     Simulation i has skill ``skills[i % len(skills)]``.
 
@@ -131,7 +131,9 @@ class BatchedEnv:
         arguments = (model, num_envs, boxes, self.robot.decimation)
         self.engine: Engine = BatchEngine(*arguments, threads) if make_engine is None else make_engine(*arguments)
         self.device = self.engine.device
-        self._backend = make_backend(self.engine, self.skill, self._bank.tracks, boxes)
+        self._backend = make_backend(
+            self.engine, self.skill, self._bank.tracks, boxes, [skill.task for skill in self.skills]
+        )
         self._starts = Starts(self.robot, config.joint_noise, config.speed_noise, self.device)
         self.seed(seed)
         self._all = torch.arange(num_envs, device=self.device)
@@ -226,6 +228,7 @@ class BatchedEnv:
         count = self.config.tracks
         rows = graded_rows(count, self.level) if self.config.graded else (0, count)
         track, qpos, qvel, clock = self._starts.take(len(ids), *rows)
+        qpos, qvel, clock = self._backend.tasks.start(ids, (qpos, qvel, clock))
         if self.config.ordered:
             track = (ids // len(self.skills)) % count
         self._backend.begin(ids, self._first_track[ids] + track, clock)
