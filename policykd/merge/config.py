@@ -48,7 +48,7 @@ class MergeConfig:
         support: labels count only where no feature, normalised by the teacher's own statistics, is larger than this
             many standard deviations; at most the normaliser's clip of 10. None takes all labels.
         batched_teachers: whether teachers of one shape are evaluated together by ``torch.func``. Equal labels to float
-            precision; slower on a CPU at usual numbers of simulations (see docs/merging.md).
+            precision; slower on a CPU at usual numbers of simulations.
         updates: gradient steps per round.
         minibatch: labelled states per gradient step, split over the skills.
         learning_rate: Adam's step size in the first round; falls along a cosine to a tenth in the last.
