@@ -9,8 +9,6 @@ temperature or a reduction means the same on both sides. The rules of the house:
 * The arithmetic runs in float32 at least, with autocast off; float64 inputs stay float64.
 * ``T**2`` is a visible switch (`scale_t2`), because a hidden one changes the weight of the term with the temperature.
 * Wrong input raises `ValueError` or `TypeError`, which say what was given and what is needed.
-
-Only torch is needed here: no environment, no policy, no loss registry.
 """
 
 from __future__ import annotations
@@ -362,7 +360,7 @@ def gaussian_nll(
         student: Mean ``(..., A)`` and log standard deviation, broadcastable to it.
         action: What the teacher does, ``(..., A)``.
         min_std: Smallest standard deviation, above 0.
-        max_std: Largest.
+        max_std: Largest standard deviation.
         reduction: How the values of shape ``(...)`` are reduced.
 
     Raises:

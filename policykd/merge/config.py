@@ -38,7 +38,8 @@ class MergeConfig:
         start: where the student starts: ``random`` weights of ``architecture``; ``newest``, a copy of the last teacher
             given, or the id of a skill for a copy of its teacher; ``previous``, the policy given as ``init``. A copy
             keeps its own architecture and normaliser.
-        loss: how student and teacher are compared: ``mse``, ``huber``, ``forward_kl``, ``reverse_kl``, ``jsd``, ``nll``.
+        loss: how student and teacher are compared: ``mse``, ``huber``, ``forward_kl``, ``reverse_kl``, ``jsd`` or
+            ``nll``.
         jsd_beta: the teacher's weight in the middle of ``jsd``; 0 is the forward KL, 1 the reverse.
         min_std: smallest standard deviation that a loss may teach the student, in units of the action.
         max_std: largest.
