@@ -46,6 +46,26 @@ def test_student_has_the_size_that_was_asked_for(chain):
     assert manifest["architecture"]["hidden"] == [16, 16]
 
 
+def test_recorded_data_are_merged_without_experts(chain, capsys):
+    folder = chain[0]
+    arguments = ["merge", "--data", str(folder / "student"), "--out", str(folder / "again"), "--rounds", "1"]
+    assert main([*arguments, "--hidden", "8", "--set", "updates=3", "held_out=0.5"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "held-out mse biped/flat" in printed
+    assert "nothing was validated" in printed
+
+
+def test_a_student_and_an_expert_are_merged_by_skill(chain):
+    folder, _, merge = chain
+    experts = [f"{folder / 'student'}@biped/flat", str(folder / "experts" / "gaps")]
+    rest = [*merge[3:], "--init", str(folder / "student")]
+    rest[rest.index("--out") + 1] = str(folder / "grown")
+    assert main(["merge", *experts, *rest]) == 0
+    manifest = json.loads((folder / "grown" / "policy" / "manifest.json").read_text())
+    assert manifest["skills"] == ["biped/flat", "biped/gaps"]
+    assert manifest["config"]["start"] == "previous"
+
+
 def test_finished_work_needs_resume_and_is_not_done_again(chain, capsys):
     _, train, merge = chain
     for command in (train, merge):
@@ -79,6 +99,9 @@ def test_kd_list_and_show(capsys):
         (["train", "biped/flat", "--set", "steps"], "write it as field=value"),
         (["train"], "name a skill"),
         (["merge", "nowhere"], "nowhere"),
+        (["merge"], "give the experts to merge"),
+        (["merge", "--data", "nowhere"], "cannot read the dataset nowhere"),
+        (["merge", "nowhere@"], "name the skills behind the @"),
         (["evaluate", "nowhere"], "nowhere"),
         (["train", "biped/flat", "--out", "/proc/nowhere"], "cannot write"),
         (["kd", "show", "cdr"], "did you mean"),
