@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 from rich.console import Console
 
 from policykd.errors import ConfigError
 from policykd.merge.config import MergeConfig
+
+if TYPE_CHECKING:
+    from policykd.agents.policy_file import LoadedPolicy
 
 _MERGE = MergeConfig()
 
@@ -105,7 +108,7 @@ def _config(command: Merge) -> MergeConfig:
     return with_overrides(config, command.set)
 
 
-def _merge_experts(command: Merge, config: MergeConfig, init: object, console: Console) -> None:
+def _merge_experts(command: Merge, config: MergeConfig, init: LoadedPolicy | None, console: Console) -> None:
     from policykd.agents.policy_file import load_policy
     from policykd.cli.progress import Bars
     from policykd.merge import merge_experts, teachers_from
@@ -124,7 +127,7 @@ def _merge_experts(command: Merge, config: MergeConfig, init: object, console: C
         console.print(f"  the rounds ended before every skill kept {config.target_retention:g}")
 
 
-def _merge_data(command: Merge, config: MergeConfig, init: object, console: Console) -> None:
+def _merge_data(command: Merge, config: MergeConfig, init: LoadedPolicy | None, console: Console) -> None:
     from policykd.cli.progress import Bars
     from policykd.merge import merge_data
 

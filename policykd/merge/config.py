@@ -113,9 +113,11 @@ class MergeConfig:
             _check_choice("start", self.start, START_NAMES)
         _ = self.rounds_kept
         try:
-            parse(self.beta)
+            schedule = parse(self.beta)
         except (ValueError, UnknownNameError) as error:
             raise ConfigError(f"merge.beta: {error}") from None
+        for round_ in (0, self.rounds - 1):
+            check_range(f"merge.beta in round {round_}", schedule(round_, self.rounds), 0.0, 1.0)
 
     def _check_ranges(self) -> None:
         for name in ("rounds", "envs", "updates", "minibatch", "validation_episodes"):

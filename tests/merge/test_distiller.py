@@ -191,6 +191,8 @@ def test_unknown_choices_name_the_close_ones(options, message):
     "options",
     [
         {"beta": "exponental:0.5"},
+        {"beta": "constant:1.5"},
+        {"beta": "linear:1,-1"},
         {"noise": -1.0},
         {"rounds": 0},
         {"gamma": 1.0},
