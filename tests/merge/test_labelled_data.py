@@ -7,21 +7,28 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_starts import TINY
+from teacher_samples import TINY, make_teacher
 
+from policykd.agents.architecture import Architecture
 from policykd.agents.policy_file import load_policy
 from policykd.errors import ConfigError, ContractError, DatasetError
 from policykd.merge import LabelledData, MergeConfig, merge_data, merge_experts
+from policykd.merge.data_manifest import _hash
 from policykd.merge.dataset import Dataset
+from policykd.merge.offline import _DataMerge
 
 ONLINE = replace(TINY, envs=12, updates=100, minibatch=128)
-OFFLINE = MergeConfig(rounds=2, updates=150, minibatch=128, critic="teacher", architecture=TINY.architecture)
+OFFLINE = MergeConfig(
+    rounds=2,
+    updates=150,
+    minibatch=128,
+    critic="teacher",
+    architecture=Architecture(hidden=(64, 64), critic_hidden=(32,)),
+)
 
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory):
-    from teacher_samples import make_teacher
-
     teachers = [make_teacher("biped/flat", 1), make_teacher("biped/gaps", 2)]
     folder = tmp_path_factory.mktemp("recorded") / "student"
     merge_experts(teachers, folder, ONLINE)
@@ -64,8 +71,6 @@ def test_a_student_of_recorded_data_needs_no_simulator(recorded, tmp_path, monke
 
 
 def test_a_killed_merge_of_data_equals_an_uninterrupted_one(recorded, tmp_path, monkeypatch):
-    from policykd.merge.offline import _DataMerge
-
     class Killed(Exception):
         pass
 
@@ -125,8 +130,6 @@ def forge(change):
     """A manifest that was changed by somebody who also mends its hash."""
 
     def apply(folder):
-        from policykd.merge.data_manifest import _hash
-
         content = json.loads((folder / "manifest.json").read_text())
         change(content)
         content.pop("content_sha256")

@@ -4,28 +4,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from teacher_samples import make_teacher
+from teacher_samples import TINY, make_teacher
 
-from policykd.agents.architecture import Architecture
 from policykd.agents.policy import Policy
 from policykd.agents.policy_file import load_policy, save_policy
 from policykd.errors import ConfigError, ContractError, UnknownNameError
-from policykd.merge import MergeConfig, merge_experts, teachers_from
+from policykd.merge import LabelledData, merge_experts, teachers_from
 from policykd.merge.distiller import _Merge
 from policykd.merge.student import first_student
-
-TINY = MergeConfig(
-    rounds=2,
-    envs=2,
-    updates=2,
-    minibatch=8,
-    validation_episodes=2,
-    target_retention=2.0,
-    min_teacher_success=0.0,
-    critic="none",
-    threads=1,
-    architecture=Architecture(hidden=(8,), critic_hidden=(8,)),
-)
 
 
 def saved(teacher, path, skills):
@@ -57,8 +43,6 @@ def test_beta_decides_round_0_of_a_student_that_can_walk_already(teachers, tmp_p
     for start, share in (("random", 0.0), ("newest", 1.0)):
         out = tmp_path / start
         merge_experts(teachers, out, replace(TINY, start=start, beta="constant:0", rounds=1))
-        from policykd.merge import LabelledData
-
         first = LabelledData.open(out).find(0, "biped/flat")
         assert float(first.student_acted.double().mean()) == share
 
@@ -108,8 +92,9 @@ def test_a_policy_can_be_kept_to_some_of_its_skills(teachers, tmp_path):
         teachers_from([("both", both)], {"bot": ["biped/flat"]})
 
 
-def test_poor_teachers_stop_a_merge_and_leave_the_folder_free(teachers, tmp_path, monkeypatch):
-    with pytest.raises(ConfigError, match=r"min_teacher_success is 0.5.*expert 1 0\.00 on biped/flat"):
+def test_poor_teachers_stop_a_merge_and_leave_the_folder_free(tmp_path, monkeypatch):
+    teachers = [make_teacher("biped/flat", 1, episode_steps=96)]  # long enough to fall
+    with pytest.raises(ConfigError, match=r"min_teacher_success is 0\.5.*expert 1 0\.00 on biped/flat"):
         merge_experts(teachers, tmp_path / "student", replace(TINY, min_teacher_success=0.5))
     monkeypatch.setattr(_Merge, "go", lambda self, _: self._folder.finish(RESULT))
     merge_experts(teachers, tmp_path / "student", TINY)
