@@ -13,6 +13,7 @@ from rich.table import Table
 from policykd.agents.policy_file import LoadedPolicy, load_policy
 from policykd.agents.training import TrainConfig, TrainResult, train_expert
 from policykd.cli.commands import Demo, Evaluate, Render, Skills, Train
+from policykd.cli.inject import Inject, run_inject
 from policykd.cli.merge import Merge, run_merge
 from policykd.cli.overrides import with_overrides
 from policykd.cli.progress import Bars
@@ -101,6 +102,11 @@ def print_trained(skill: Skill, result: TrainResult, config: TrainConfig, consol
 @run.register
 def _(command: Merge, console: Console) -> None:
     run_merge(command, console)
+
+
+@run.register
+def _(command: Inject, console: Console) -> None:
+    run_inject(command, console)
 
 
 @run.register
