@@ -127,8 +127,8 @@ def _check_init(init: LoadedPolicy, contract: DataManifest) -> None:
     """Raise ContractError unless the policy reads the data's columns and acts as the data's teachers did."""
     if tuple(init.policy.groups.items()) != contract.groups:
         raise ContractError(
-            f"the policy to start from reads {init.policy.groups}, the data hold {dict(contract.groups)}; inject what is "
-            f"missing (policykd inject), or use start=random"
+            f"the policy to start from reads {init.policy.groups}, the data hold {dict(contract.groups)}; inject what "
+            f"is missing (policykd inject), or use start=random"
         )
     if (init.manifest.robot, init.manifest.actions) != (contract.robot, contract.actions):
         raise ContractError(f"the policy to start from has other actions than {contract.robot} in the data")

@@ -20,8 +20,8 @@ from policykd.seeding import integer_seed
 def first_student(teachers: Sequence[Teacher], config: MergeConfig, init: LoadedPolicy | None) -> Policy:
     """The student as ``config.start`` says.
 
-    A new student is symmetric if every teacher is. A copy that lacks observation groups gets them injected, which leaves
-    its actions as they were. The exploration noise is the teachers', for those who go on with reinforcement learning.
+    A new student is symmetric if every teacher is. A copy that lacks observation groups gets them injected; its actions
+    stay as they were. The exploration noise is the teachers', for those who go on with reinforcement learning.
 
     Args:
         teachers: who labels which skill.
