@@ -37,8 +37,8 @@ def mlkd(
 ) -> Tensor:
     """Match predictions, how samples resemble one another and how classes do, at several temperatures.
 
-    ``sum over T of w_i T**2 KL(p_t || p_s) + w_b ||P_t P_t' - P_s P_s'||_F^2 / B + w_c ||P_t' P_t - P_s' P_s||_F^2 / C``
-    with the softened probabilities P ``(B, C)``. Jin, Wang, Lin, CVPR 2023, eq. 3 to 9 [numbering recalled].
+    The sum over T of ``w_i T**2 KL(p_t || p_s) + w_b ||P_t P_t' - P_s P_s'||^2 / B + w_c ||P_t' P_t - P_s' P_s||^2 / C``,
+    P the softened probabilities ``(B, C)``. Jin, Wang, Lin, CVPR 2023, eq. 3 to 9 [numbering recalled].
 
     Both Gram terms grow with the batch by definition; under ``none`` a sample has its row of the first, and the second
     is added to every sample equally. Departures from the released code: the masks of confident samples and classes,
