@@ -37,7 +37,7 @@ def mlkd(
 ) -> Tensor:
     """Match predictions, how samples resemble one another and how classes do, at several temperatures.
 
-    The sum over T of ``w_i T**2 KL(p_t || p_s) + w_b ||P_t P_t' - P_s P_s'||^2 / B + w_c ||P_t' P_t - P_s' P_s||^2 / C``,
+    Sum over T of ``w_i T**2 KL(p_t || p_s) + w_b ||P_t P_t' - P_s P_s'||^2 / B + w_c ||P_t' P_t - P_s' P_s||^2 / C``,
     P the softened probabilities ``(B, C)``. Jin, Wang, Lin, CVPR 2023, eq. 3 to 9 [numbering recalled].
 
     Both Gram terms grow with the batch by definition; under ``none`` a sample has its row of the first, and the second
