@@ -188,8 +188,8 @@ def _cost(result: BenchResult) -> str:
     )
     machine = result.environment.get("processor", "an unknown processor")
     return (
-        f"{wall} of wall time in the last run. One after the other, the trainings of all cells took {work} of wall time "
-        f"and {processor} of processor time, on {machine}; torch {result.environment.get('torch', 'unknown')}."
+        f"{wall} of wall time in the last run. One after the other, the trainings of all cells took {work} of wall "
+        f"time and {processor} of processor time, on {machine}; torch {result.environment.get('torch', 'unknown')}."
     )
 
 
