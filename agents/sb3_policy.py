@@ -9,8 +9,10 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import Schedule
+from torch import nn
 
 from policykd.agents.policy import Policy
+from policykd.threads import torch_threads
 
 
 class Sb3Policy(ActorCriticPolicy):
@@ -44,6 +46,7 @@ class Sb3Policy(ActorCriticPolicy):
         (self.network,) = self._given
         self.optimizer = _TwoRates(self.network, lr_schedule(1), self._critic_rate, self._max_grad_norm)
 
+    @torch_threads(1)  # between two steps of the simulation, whose threads those of torch would disturb
     def forward(
         self, obs: torch.Tensor, deterministic: bool = False
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -78,13 +81,17 @@ class Sb3Policy(ActorCriticPolicy):
         return -(0.5 * scaled**2 + log_std + 0.5 * math.log(2 * math.pi)).sum(dim=1)
 
 
+def trained_parameters(network: Policy) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """What PPO's optimiser trains, in its order: actor and exploration noise, then the critic."""
+    return [*network.actor.parameters(), network.log_std], list(network.critic.parameters())
+
+
 class _TwoRates(torch.optim.Adam):
     """Adam with a step size of the critic's own: stable-baselines3 sets one for all parameters."""
 
     def __init__(self, network: Policy, rate: float, critic_rate: float | None, max_grad_norm: float) -> None:
-        critic = list(network.critic.parameters())
-        super().__init__([{"params": [*network.actor.parameters(), network.log_std]}, {"params": critic}],
-                         lr=rate, eps=1e-5, fused=True)  # fmt: skip
+        groups = [{"params": parameters} for parameters in trained_parameters(network)]
+        super().__init__(groups, lr=rate, eps=1e-5, fused=True)
         self._critic_rate, self._max_grad_norm = critic_rate, max_grad_norm
 
     def step(self, closure: Any = None) -> Any:
