@@ -22,8 +22,8 @@ from policykd.report.video import render_video
 from policykd.runs import as_plain
 from policykd.storage import prepare_folder, write_json
 
-DEMO_TRAIN = TrainConfig(steps=1_500_000, target_success=0.97, patience=1)
-"""Experts of the demo: a small budget, and stopping at the first validation that is good enough."""
+DEMO_TRAIN = TrainConfig(steps=1_500_000, target_success=0.97)
+"""Experts of the demo: a small budget, and stopping as soon as that is good enough."""
 
 DEMO_EXPERTS: Mapping[str, TrainConfig] = MappingProxyType(
     {
