@@ -11,6 +11,7 @@ import tyro
 from policykd.agents.training.config import TrainConfig
 from policykd.cli.kd_bench import KdBench
 from policykd.cli.kd_run import KdRun
+from policykd.cli.plaid import Plaid
 from policykd.merge.config import MergeConfig
 
 _TRAIN, _MERGE = TrainConfig(), MergeConfig()
@@ -183,5 +184,6 @@ Command = (
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Render, tyro.conf.subcommand("render")]
     | Annotated[Skills, tyro.conf.subcommand("skills")]
+    | Annotated[Plaid, tyro.conf.subcommand("plaid")]
     | Annotated[KdGroup, tyro.conf.subcommand("kd")]
 )

@@ -9,6 +9,7 @@ import tyro
 from rich.console import Console
 
 from policykd.cli.commands import Command, KdGroup
+from policykd.cli.plaid import Plaid
 from policykd.errors import PolicykdError
 
 
@@ -34,6 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if isinstance(command, KdGroup):  # these need neither simulation nor reinforcement learning
             from policykd.cli.kd_work import run
+        elif isinstance(command, Plaid):
+            from policykd.cli.curriculum_work import run
         else:
             from policykd.cli.work import run
         run(command, console)

@@ -1,0 +1,105 @@
+"""Recipes that are ready to run. ``recipes/`` holds them as YAML, to be copied and changed.
+
+================== ============================================================================================
+``quick``          three easy skills in minutes: flat, a gentle incline, narrow gaps
+``standard``       the five terrains of the paper, flat and incline blind, then terrain is injected
+``paper``          the paper's text: its networks, exact injection, budgets, MSE and its mixing of expert and student
+``released-code``  where the authors' released code differs from the text
+================== ============================================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+
+from policykd.agents.architecture import Architecture
+from policykd.agents.training.config import TrainConfig
+from policykd.curriculum.recipe import Injection, Measurement, Recipe, SkillPlan
+from policykd.errors import UnknownNameError
+from policykd.merge.config import MergeConfig
+
+_NETWORKS = Architecture(hidden=(192, 192), critic_hidden=(192, 192))
+_ZERO_SHOT = ("biped/mixed", "biped/walls@0.5")
+
+
+def preset(name: str) -> Recipe:
+    """The recipe of a preset.
+
+    Args:
+        name: one of :func:`preset_names`.
+
+    Raises:
+        UnknownNameError: for another name, with close matches.
+    """
+    if name not in _PRESETS:
+        raise UnknownNameError("preset", name, _PRESETS)
+    return _PRESETS[name]()
+
+
+def preset_names() -> list[str]:
+    """Names of the presets."""
+    return list(_PRESETS)
+
+
+def _quick() -> Recipe:
+    return Recipe(
+        skills=(
+            SkillPlan("biped/flat", 300_000, target_success=0.96),
+            SkillPlan("biped/incline@0.5", 400_000, target_success=0.96),
+            SkillPlan("biped/gaps@0.5", 900_000, target_success=0.95),
+        ),
+        train=TrainConfig(patience=1, architecture=_NETWORKS),
+        merge=MergeConfig(rounds=6, target_retention=0.98, architecture=_NETWORKS),
+        measurement=Measurement(episodes=64, zero_shot=("biped/gaps@0.75", "biped/walls@0.3")),
+    )
+
+
+def _standard() -> Recipe:
+    return Recipe(
+        skills=(
+            SkillPlan("biped/flat", 300_000, target_success=0.97),
+            SkillPlan("biped/incline", 900_000, target_success=0.95),
+            SkillPlan("biped/steps", 1_200_000, target_success=0.95, start_level=0.3),
+            SkillPlan("biped/slopes", 900_000, target_success=0.95),
+            SkillPlan("biped/gaps", 1_800_000, target_success=0.95),
+        ),
+        train=TrainConfig(patience=1, architecture=_NETWORKS),
+        merge=MergeConfig(rounds=7, target_retention=0.98, architecture=_NETWORKS),
+        measurement=Measurement(episodes=64, zero_shot=_ZERO_SHOT),
+    )
+
+
+_PAPER_STEPS = {"flat": 3_840_000, "incline": 3_840_000, "steps": 1_024_000, "slopes": 1_024_000, "gaps": 1_024_000}
+
+
+def _paper() -> Recipe:
+    networks = Architecture(hidden=(512, 256), critic_hidden=(512, 256), activation="relu")
+    return Recipe(
+        skills=tuple(SkillPlan(f"biped/{name}", steps) for name, steps in _PAPER_STEPS.items()),
+        train=TrainConfig(patience=1, architecture=networks),
+        merge=MergeConfig(rounds=20, beta="linear", mixing="step", noise=0.1, loss="mse", architecture=networks),
+        early_stop=False,
+        measurement=Measurement(episodes=64, zero_shot=("biped/mixed",)),
+    )
+
+
+def _released_code() -> Recipe:
+    networks = Architecture(hidden=(128, 64, 32), critic_hidden=(128, 64, 32, 16))
+    paper = _paper()
+    return replace(
+        paper,
+        skills=tuple(replace(plan, skill=f"{plan.skill}:terrainrlsim") for plan in paper.skills),
+        injection=Injection(mode="scaled", scale=0.01),
+        train=replace(paper.train, architecture=networks),
+        # As released, the expert always acts while a distillation collects, with next to no noise.
+        merge=replace(paper.merge, beta="constant:1", noise=1e-4, architecture=networks),
+        transfer_noise=0.3,
+        measurement=replace(paper.measurement, zero_shot=("biped/mixed:terrainrlsim",)),
+    )
+
+
+_PRESETS: Mapping[str, Callable[[], Recipe]] = MappingProxyType(
+    {"quick": _quick, "standard": _standard, "paper": _paper, "released-code": _released_code}
+)
