@@ -86,7 +86,7 @@ class Step:
 
 
 class BatchedEnv:
-    """``num_envs`` simulations of one or several skills that share robot, task and observation groups.
+    """``num_envs`` simulations of one or several skills that share robot, observation groups and episode length.
 
     Simulation i has skill ``skills[i % len(skills)]``.
 
@@ -130,7 +130,9 @@ class BatchedEnv:
         arguments = (model, num_envs, boxes, self.robot.decimation)
         self.engine: Engine = BatchEngine(*arguments, threads) if make_engine is None else make_engine(*arguments)
         self.device = self.engine.device
-        self._backend = make_backend(self.engine, self.skill, self._bank.tracks, boxes)
+        self._backend = make_backend(
+            self.engine, self.skill, self._bank.tracks, boxes, [skill.task for skill in self.skills]
+        )
         self._starts = Starts(self.robot, config.joint_noise, config.speed_noise, self.device)
         self.seed(seed)
         self._all = torch.arange(num_envs, device=self.device)
@@ -225,6 +227,7 @@ class BatchedEnv:
         count, graded = self.config.tracks, self.config.graded
         last = max(1, round(self.level * count)) if graded else count
         track, qpos, qvel, clock = self._starts.take(len(ids), last // 2 if graded else 0, last)
+        qpos, qvel, clock = self._backend.tasks.start(ids, (qpos, qvel, clock))
         if self.config.ordered:
             track = (ids // len(self.skills)) % count
         self._backend.begin(ids, self._first_track[ids] + track, clock)

@@ -9,7 +9,7 @@ costs a fraction of them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -45,6 +45,10 @@ class PlanarState:
     com_velocity: torch.Tensor
     fall_points: torch.Tensor
     effort: torch.Tensor
+
+    def rows(self, which: slice | torch.Tensor) -> PlanarState:
+        """State of the simulations ``which``."""
+        return PlanarState(**{field.name: getattr(self, field.name)[which] for field in fields(self)})
 
 
 class StateReader:

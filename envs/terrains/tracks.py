@@ -66,8 +66,8 @@ class Tracks:
         i = self.segment_at(x)
         return self.left.gather(1, i) + (x - self.edges.gather(1, i)) * self.grade.gather(1, i)
 
-    def rows(self, index: torch.Tensor) -> Tracks:
-        """The tracks of the given rows, (m,) integers."""
+    def rows(self, index: torch.Tensor | slice) -> Tracks:
+        """The tracks of the given rows, (m,) integers; views for a slice."""
         return Tracks(self.edges[index], self.left[index], self.grade[index])
 
     def assign(self, index: torch.Tensor, source: Tracks, rows: torch.Tensor) -> None:

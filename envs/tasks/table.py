@@ -1,0 +1,77 @@
+"""The tasks of many simulations, row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from policykd.envs.robots import Robot
+from policykd.envs.tasks.base import Situation, Start, Task
+
+
+class TaskTable:
+    """Simulation i of n has task ``tasks[i % len(tasks)]``.
+
+    Args:
+        tasks: the tasks.
+        robot: the robot.
+        num_sims: number of simulations.
+        seconds: length of an episode, s.
+        device: where the tensors live.
+
+    Attributes:
+        common: the task of all simulations; None if they differ.
+        command: (n, features) what each is asked for, see :data:`policykd.envs.observations.COMMAND`.
+        goal: (n, 2) smallest and largest x at which an episode must end to count as a success, m.
+    """
+
+    def __init__(
+        self, tasks: Sequence[Task], robot: Robot, num_sims: int, seconds: float, device: torch.device
+    ) -> None:
+        same = all(task == tasks[0] for task in tasks)
+        self.common = tasks[0] if same else None
+        self._robot, self._tasks = robot, tuple(tasks[:1] if same else tasks)
+        which = torch.arange(num_sims, device=device) % len(self._tasks)
+        self.command, self.goal = (
+            torch.tensor(rows, dtype=torch.float64, device=device)[which]
+            for rows in ([t.command for t in self._tasks], [t.goal(seconds) for t in self._tasks])
+        )
+        self._which = which
+
+    def reward(self, now: Situation) -> torch.Tensor:
+        """(n,) rewards of all simulations, before falls are taken into account."""
+        if self.common is not None:
+            return self.common.reward(now)
+        reward = torch.zeros_like(now.around.cycles)
+        for rows, task in self._parts():
+            reward[rows] = task.reward(now.rows(rows)).to(reward)
+        return reward
+
+    def forbidden(self, now: Situation) -> torch.Tensor | None:
+        """(n,) which simulations do what ends their episode; None if no task forbids anything."""
+        if self.common is not None:
+            return self.common.forbidden(now)
+        found: torch.Tensor | None = None
+        for rows, task in self._parts():
+            part = task.forbidden(now.rows(rows))
+            if part is not None:
+                found = torch.zeros_like(self._which, dtype=torch.bool) if found is None else found
+                found[rows] = part
+        return found
+
+    def start(self, ids: torch.Tensor, start: Start) -> Start:
+        """How the tasks let new episodes begin in the simulations ``ids`` (m,); see :meth:`Task.start`."""
+        if self.common is not None:
+            return self.common.start(self._robot, start)
+        whole = tuple(part.clone() for part in start)
+        for i, task in enumerate(self._tasks):
+            rows = torch.nonzero(self._which[ids] == i).squeeze(1)
+            for part, fresh in zip(whole, task.start(self._robot, tuple(p[rows] for p in start)), strict=True):
+                part[rows] = fresh
+        return whole
+
+    def _parts(self) -> list[tuple[slice, Task]]:
+        """The simulations of each task, in strides, so that their tensors are views."""
+        count = len(self._tasks)
+        return [(slice(i, None, count), task) for i, task in enumerate(self._tasks)]
