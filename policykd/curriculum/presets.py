@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
+from typing import Any
 
 from policykd.agents.architecture import Architecture
 from policykd.agents.training.config import TrainConfig
@@ -21,7 +22,8 @@ from policykd.errors import UnknownNameError
 from policykd.merge.config import MergeConfig
 
 _NETWORKS = Architecture(hidden=(192, 192), critic_hidden=(192, 192))
-_ZERO_SHOT = ("biped/mixed", "biped/walls@0.5")
+_ZERO_SHOT = ("biped/mixed", "biped/walls@0.5", "biped/gaps:hard@0.5", "biped/steps:hard@0.4", "biped/slopes:hard@0.5")
+"""A mixture, walls, wider gaps, stairs up and down, and long steep slopes up and down."""
 
 
 def preset(name: str) -> Recipe:
@@ -41,6 +43,41 @@ def preset(name: str) -> Recipe:
 def preset_names() -> list[str]:
     """Names of the presets."""
     return list(_PRESETS)
+
+
+def for_suite(recipe: Recipe, suite: str) -> Recipe:
+    """A recipe with the skills of a suite in place of its own.
+
+    Skills that the recipe knows keep their settings; others get a budget of their own.
+
+    Args:
+        recipe: the recipe.
+        suite: name of a suite; see ``policykd.envs.suites``.
+
+    Raises:
+        UnknownNameError: for an unknown suite.
+    """
+    from policykd.envs.suites import get_suite
+
+    suited = get_suite(suite)
+    known = {plan.skill: plan for plan in recipe.skills}
+    plans = tuple(known.get(skill.id, SkillPlan(skill.id, **_SUITE_PLAN[suite])) for skill in suited)
+    if plans == recipe.skills:
+        return recipe
+    first, *others = suited[0].groups
+    # What the robot feels is there from the start; only walking on the paper's terrains begins blind.
+    injection = recipe.injection if suite == "terrains" else Injection(0, (first,), tuple(others))
+    return replace(recipe, skills=plans, injection=injection, measurement=replace(recipe.measurement, zero_shot=()))
+
+
+_SUITE_PLAN: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "terrains": {"steps": 1_200_000},
+        "terrains-hard": {"steps": 2_500_000, "target_success": 0.9, "start_level": 0.2},
+        "gaits": {"steps": 1_000_000},
+    }
+)
+"""What a skill of a suite may spend where the recipe does not say."""
 
 
 def _quick() -> Recipe:

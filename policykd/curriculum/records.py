@@ -129,10 +129,7 @@ def read_result(out: Path, plan: Plan, recipe: Recipe, seed: int) -> CurriculumR
     folders = StageFolders(out / "stages")
     found = [folders.outcome(stage.name) for stage in plan.stages]
     outcomes = tuple(outcome for outcome in found if outcome is not None)
-    measured = {row.stage for row in plan.rows} | set(plan.experts.values())
-    names = [stage.name for stage in plan.stages if stage.name in measured]
-    parts = {name: Evaluation.load(folders(f"measure-{name}") / "evaluation.json") for name in names}
-    together(parts, plan).save(out / "evaluation.json")
+    together(folders, plan).save(out / "evaluation.json")
     final = plan.rows[-1].stage
     by_name = {outcome.name: outcome for outcome in outcomes}
     last = by_name[f"measure-{final}"].figures
@@ -144,7 +141,7 @@ def read_result(out: Path, plan: Plan, recipe: Recipe, seed: int) -> CurriculumR
     return CurriculumResult(
         recipe=recipe,
         seed=seed,
-        matrix=_matrix(plan, by_name),
+        matrix=matrix_of(plan, by_name),
         outcomes=outcomes,
         final=final,
         experts=plan.experts,
@@ -154,13 +151,16 @@ def read_result(out: Path, plan: Plan, recipe: Recipe, seed: int) -> CurriculumR
     )
 
 
-def together(parts: Mapping[str, Evaluation], plan: Plan) -> Evaluation:
-    """One evaluation of all policies on the curriculum's skills; they share tracks and initial states.
+def together(folders: StageFolders, plan: Plan) -> Evaluation:
+    """One evaluation of all measured policies on the plan's skills; they share tracks and initial states.
 
     Args:
-        parts: stage to the evaluation of its policy.
+        folders: where the finished stages live.
         plan: the plan.
     """
+    measured = {row.stage for row in plan.rows} | set(plan.experts.values())
+    names = [stage.name for stage in plan.stages if stage.name in measured]
+    parts = {name: Evaluation.load(folders(f"measure-{name}") / "evaluation.json") for name in names}
     first = next(iter(parts.values()))
     cells = {(name, skill): part.cells[name, skill] for name, part in parts.items() for skill in plan.columns}
     steps = {skill: first.episode_steps[skill] for skill in plan.columns}
@@ -168,7 +168,13 @@ def together(parts: Mapping[str, Evaluation], plan: Plan) -> Evaluation:
     return whole.with_experts(plan.experts)
 
 
-def _matrix(plan: Plan, outcomes: Mapping[str, Outcome]) -> SkillMatrix:
+def matrix_of(plan: Plan, outcomes: Mapping[str, Outcome]) -> SkillMatrix:
+    """The matrix of a plan.
+
+    Args:
+        plan: the plan.
+        outcomes: its finished stages by name.
+    """
     rows = [outcomes[f"measure-{row.stage}"].figures for row in plan.rows]
     scores = [[row["reward_per_step"][skill] for skill in plan.columns] for row in rows]
     learned = _learned(plan)
@@ -191,8 +197,9 @@ def _matrix(plan: Plan, outcomes: Mapping[str, Outcome]) -> SkillMatrix:
 
 
 def _learned(plan: Plan) -> tuple[int, ...]:
-    """Row after which each skill is learned: its own, or the only one."""
-    return tuple(min(j, len(plan.rows) - 1) for j in range(len(plan.columns)))
+    """Row after which each skill is learned: with one row per skill its own; otherwise later skills share rows."""
+    first = len(plan.columns) - len(plan.rows)
+    return tuple(max(0, j - first) for j in range(len(plan.columns)))
 
 
 def _steps_to_expert(folders: StageFolders, plan: Plan, name: str) -> float | None:

@@ -55,7 +55,7 @@ def run_curriculum(
         save_recipe(recipe, out / "recipe.yaml")
         began = time.perf_counter()
         cores = usable_cores() if threads is None else threads
-        _run_all(plan, StageFolders(out / "stages"), cores, progress)
+        run_stages(plan, StageFolders(out / "stages"), cores, progress)
         result = read_result(out, plan, recipe, seed)
         result.save(out / "curriculum.json")
         folder.finish({"seconds_of_last_session": time.perf_counter() - began})
@@ -68,8 +68,15 @@ class _Job:
     root: Path
 
 
-def _run_all(plan: Plan, folders: StageFolders, cores: int, progress: Progress) -> None:
-    """Run waves of stages whose needs are finished."""
+def run_stages(plan: Plan, folders: StageFolders, cores: int, progress: Progress) -> None:
+    """Run the stages of a plan as their needs are met; finished ones are not run again.
+
+    Args:
+        plan: the plan.
+        folders: where the stages live.
+        cores: cores to use. A stage alone uses all of them; several trainings or merges at once use one each.
+        progress: who watches.
+    """
     waiting = list(plan.stages)
     finished: set[str] = set()
     while waiting:

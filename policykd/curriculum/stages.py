@@ -7,12 +7,33 @@ A stage is a frozen record with a name; it names the stages whose policies it ne
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from policykd.agents.training.config import TrainConfig
 from policykd.curriculum.recipe import Injection
 from policykd.envs.skills import Skill
 from policykd.merge.config import MergeConfig
+
+
+@dataclass(frozen=True)
+class Given:
+    """A policy that is there already.
+
+    Attributes:
+        name: name of the stage.
+        source: its policy file, or the folder of its run.
+        weights_sha256: hash of its weights.
+    """
+
+    name: str
+    source: Path
+    weights_sha256: str
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Stages whose policies it needs."""
+        return ()
 
 
 @dataclass(frozen=True)
@@ -118,7 +139,7 @@ class Measure:
         return () if self.policy is None else (self.policy,)
 
 
-Stage = Train | Inject | Merge | Measure
+Stage = Given | Train | Inject | Merge | Measure
 
 
 @dataclass(frozen=True)
@@ -157,7 +178,7 @@ class Outcome:
 
     Attributes:
         name: name of the stage.
-        kind: ``train``, ``inject``, ``merge`` or ``measure``.
+        kind: ``given``, ``train``, ``inject``, ``merge`` or ``measure``.
         steps: environment steps that it used to learn; states collected by a merge count, measurements do not.
         seconds: wall time, s.
         cpu_seconds: processor time of all threads, s.

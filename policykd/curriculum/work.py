@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,9 +14,10 @@ from typing import Any
 
 from policykd.agents.injection import inject_file
 from policykd.agents.policy import Policy
-from policykd.agents.policy_file import load_policy
+from policykd.agents.policy_file import load_policy, save_policy
 from policykd.agents.training import train_expert
-from policykd.curriculum.stages import Inject, Measure, Merge, Outcome, Stage, Train
+from policykd.curriculum.stages import Given, Inject, Measure, Merge, Outcome, Stage, Train
+from policykd.envs.robots import get_robot
 from policykd.errors import ConfigError
 from policykd.evaluation import evaluate
 from policykd.merge import Teacher, merge_experts
@@ -103,6 +105,24 @@ class _Work:
         raise TypeError(f"no such stage: {stage!r}")
 
     @run.register
+    def _given(self, stage: Given) -> tuple[int, dict[str, Any]]:
+        policy, manifest = load_policy(stage.source)
+        if manifest.weights_sha256 != stage.weights_sha256:
+            raise ConfigError(f"the policy at {stage.source} is no longer the one that this run began with")
+        save_policy(
+            self._folders.policy(stage.name),
+            policy,
+            robot=get_robot(manifest.robot),
+            skills=manifest.skills,
+            operation=manifest.operation,
+            parents=manifest.parents,
+            seed=manifest.seed,
+            metrics=manifest.metrics,
+            config=manifest.config,
+        )
+        return 0, {}
+
+    @run.register
     def _train(self, stage: Train) -> tuple[int, dict[str, Any]]:
         init = None if stage.start is None else load_policy(self._folders.policy(stage.start))
         if init is not None and stage.noise is not None:
@@ -121,6 +141,8 @@ class _Work:
     @run.register
     def _inject(self, stage: Inject) -> tuple[int, dict[str, Any]]:
         how = stage.injection
+        # What a killed session wrote without noting that it was finished.
+        shutil.rmtree(self._folders.policy(stage.name), ignore_errors=True)
         report = inject_file(
             self._folders.policy(stage.source),
             self._folders.policy(stage.name),
