@@ -39,6 +39,7 @@ __all__ = [
     "full_precision",
     "gaussian_jsd",
     "gaussian_kl",
+    "gaussian_nll",
     "huber",
     "mse",
     "prepare_pair",
@@ -352,6 +353,39 @@ def gaussian_jsd(
         mean_s, log_s, mean_g, log_g
     )
     return reduce_loss(values / (beta * (1.0 - beta)) if normalise else values, reduction)
+
+
+@full_precision
+def gaussian_nll(
+    student: Gaussian,
+    action: Tensor,
+    *,
+    min_std: float,
+    max_std: float = math.inf,
+    reduction: Reduction = "batchmean",
+) -> Tensor:
+    """Negative log-likelihood of an action under the student's diagonal Gaussian, summed over the last dimension.
+
+    ``sum_a log s + (x - m)**2 / (2 s**2) + log(2 pi) / 2`` with ``s`` clamped to ``[min_std, max_std]``: an unbounded
+    ``s`` follows the error towards 0, where the value has no lower bound and the gradients grow like ``1 / s**2``.
+
+    Args:
+        student: Mean ``(..., A)`` and log standard deviation, broadcastable to it.
+        action: What the teacher does, ``(..., A)``.
+        min_std: Smallest standard deviation, above 0.
+        max_std: Largest standard deviation.
+        reduction: How the values of shape ``(...)`` are reduced.
+
+    Raises:
+        TypeError: an argument is no pair of floating-point tensors, or no tensor.
+        ValueError: shapes differ, a value is not finite, or the bounds are not ``0 < min_std <= max_std``.
+    """
+    if not 0.0 < min_std <= max_std:
+        raise ValueError(f"bounds must be 0 < min_std <= max_std, got {min_std!r} and {max_std!r}")
+    mean, log_std, action, _ = _prepare_gaussians(student, (action, torch.zeros_like(action)))
+    log_std = log_std.clamp(math.log(min_std), math.log(max_std))
+    scaled = (action - mean) * torch.exp(-log_std)
+    return reduce_loss((log_std + 0.5 * scaled.square() + 0.5 * math.log(2.0 * math.pi)).sum(-1), reduction)
 
 
 @full_precision

@@ -118,7 +118,7 @@ def test_overrides_reach_nested_fields_in_their_types():
     assert config.ppo.learning_rate == 1e-4
     assert config.architecture.hidden == (8, 8)
     assert config.threads == 2
-    assert with_overrides(MergeConfig(), ["critic=false"]).critic is False
+    assert with_overrides(MergeConfig(), ["critic=none"]).critic == "none"
 
 
 @pytest.mark.parametrize("override", ["ppo=3", "ppo.epochs=many", "seed.x=1", "ppo.epochs=0"])

@@ -12,11 +12,12 @@ from policykd.agents.policy_file import load_policy
 from policykd.envs.batched_env import BatchedEnv
 from policykd.errors import ConfigError, OutputError, UnknownNameError
 from policykd.merge import MergeConfig, merge_experts, teachers_from
-from policykd.merge.collect import collect
+from policykd.merge.collect import Walk, collect
 from policykd.merge.config import LOSS_NAMES
 from policykd.merge.critic import value_targets
 from policykd.merge.distiller import _Merge
 from policykd.merge.losses import LOSSES
+from policykd.merge.noise import ActionNoise
 
 SMALL = MergeConfig(
     rounds=3,
@@ -25,17 +26,21 @@ SMALL = MergeConfig(
     minibatch=256,
     validation_episodes=4,
     target_retention=2.0,
+    min_teacher_success=0.0,
     threads=1,
     architecture=Architecture(hidden=(64, 64), critic_hidden=(32,)),
 )
 
 
+def walk(teacher, policy, env, beta, seed):
+    walks = [Walk(teacher, env, ActionNoise(0.1), torch.Generator().manual_seed(seed))]
+    return collect(walks, policy, beta=beta, mixing="episode")[0]
+
+
 def disagreement(policy, teacher):
     """Mean squared error to the teacher's actions on states of the teacher that no merge has seen."""
     env = BatchedEnv([teacher.skill], 16, seed=99, threads=1)
-    rollout = collect(
-        teacher, policy, env, beta=1.0, mixing="episode", noise=0.1, generator=torch.Generator().manual_seed(7)
-    )
+    rollout = walk(teacher, policy, env, beta=1.0, seed=7)
     with torch.no_grad():
         return float((policy(rollout.observations) - rollout.labels).square().mean())
 
@@ -91,7 +96,7 @@ def test_a_killed_merge_equals_an_uninterrupted_one(teachers, tmp_path, monkeypa
 
 def test_a_finished_merge_is_not_run_again(teachers, tmp_path, monkeypatch):
     first = merge_experts(teachers, tmp_path / "student", replace(SMALL, rounds=1))
-    monkeypatch.setattr(_Merge, "go", lambda self: pytest.fail("ran again"))
+    monkeypatch.setattr(_Merge, "go", lambda self, _: pytest.fail("ran again"))
     assert merge_experts(teachers, tmp_path / "student", replace(SMALL, rounds=1), resume=True) == first
 
 
@@ -100,13 +105,11 @@ def test_critic_knows_the_students_returns(tmp_path):
     teachers = [make_teacher("biped/flat", 2, episode_steps=128)]  # long enough to fall: the returns are known
     config = replace(SMALL, updates=600)
     student = load_policy(merge_experts(teachers, tmp_path / "with", config).policy_path).policy
-    without = load_policy(merge_experts(teachers, tmp_path / "without", replace(config, critic=False)).policy_path)
+    without = load_policy(merge_experts(teachers, tmp_path / "without", replace(config, critic="none")).policy_path)
     for name, value in without.policy.actor.state_dict().items():
         assert torch.equal(value, student.actor.state_dict()[name])
     env = BatchedEnv([teachers[0].skill], 64, seed=5, threads=1)
-    rollout = collect(
-        teachers[0], student, env, beta=0.0, mixing="episode", noise=0.1, generator=torch.Generator().manual_seed(1)
-    )
+    rollout = walk(teachers[0], student, env, beta=0.0, seed=1)
 
     def unexplained(policy):
         rows, targets = value_targets(student, rollout, gamma=config.gamma, gae_lambda=1.0)
