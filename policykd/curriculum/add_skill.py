@@ -31,7 +31,7 @@ OLD_RETENTION, NEW_RETENTION = 0.97, 0.95
 ADD_TRAIN = TrainConfig(steps=1_500_000, target_success=0.95, patience=1)
 """Training of the new skill's expert."""
 
-ADD_MERGE = MergeConfig(rounds=8)
+ADD_MERGE = MergeConfig(rounds=8, start="newest")
 """Merge of student and expert."""
 
 
@@ -127,6 +127,7 @@ def _plan(
     training = replace(train, seed=integer_seed(seed, "train", new.id))
     merging = replace(merge, seed=integer_seed(seed, "merge", new.id), architecture=loaded.policy.architecture)
     how = (measurement.episodes, measurement.seed)
+    previous = "student" if merge.start == "previous" else None
     untrained = replace(train, architecture=loaded.policy.architecture)
     stages: list[Stage] = [
         Given("student", student, loaded.manifest.weights_sha256),
@@ -134,7 +135,7 @@ def _plan(
         Measure("measure-student", "student", skills, *how),
         Train("train", (new,), training, "student"),
         Measure("measure-train", "train", skills, *how),
-        Merge("merge", skills, (*["student"] * len(old), "train"), merging, "train", "student"),
+        Merge("merge", skills, (*["student"] * len(old), "train"), merging, previous),
         Measure("measure-merge", "merge", skills, *how),
     ]
     experts = {**dict.fromkeys(old, "student"), new.id: "train"}

@@ -26,7 +26,6 @@ from policykd.curriculum.recipe import Recipe, SkillPlan
 from policykd.curriculum.stages import Inject, Measure, Merge, Plan, Row, Stage, Train
 from policykd.envs.skills import Skill, common_contract, get_skill
 from policykd.errors import ContractError
-from policykd.merge.config import MergeConfig
 from policykd.seeding import integer_seed
 
 RANDOM = "measure-untrained"
@@ -58,7 +57,7 @@ def merge_steps(recipe: Recipe, skills: int) -> int:
     """Environment steps that a merge of the first ``skills`` skills may collect, the critic's rollouts included."""
     merge = recipe.merge
     length = get_skill(recipe.skills[0].skill).episode_steps
-    return (merge.rounds + merge.critic) * merge.envs * length * skills
+    return (merge.rounds + (merge.critic == "td")) * merge.envs * length * skills
 
 
 def budget(recipe: Recipe) -> int:
@@ -133,27 +132,20 @@ class _Builder:
             return current
         return self.add(Inject("inject", current, injection, integer_seed(self.seed, "inject")))
 
-    def merge(self, last: int, teachers: Sequence[str], newest: str, previous: str | None) -> str:
-        """A merge of the skills up to ``last``."""
-        sighted = last + 1 >= self.recipe.injection.blind and self.recipe.injection.blind < self.count
-        groups = self.all_groups if sighted else self.recipe.injection.blind_groups
+    def merge(self, last: int, teachers: Sequence[str], previous: str | None) -> str:
+        """A merge of the skills up to ``last``; the last teacher is that of the newest skill."""
+        injection = self.recipe.injection
+        sighted = last + 1 >= injection.blind and injection.blind < self.count
+        skills = self.skills(range(last + 1), self.all_groups if sighted else injection.blind_groups)
         name = f"merge-{self.label(last)}"
-        return self.add(
-            Merge(
-                name,
-                self.skills(range(last + 1), groups),
-                tuple(teachers),
-                self.merge_config(name),
-                self.recipe.student,
-                newest,
-                previous,
-                self.recipe.teacher_success,
-            )
-        )
-
-    def merge_config(self, name: str) -> MergeConfig:
-        merge = replace(self.recipe.merge, seed=integer_seed(self.seed, name))
-        return merge if self.recipe.early_stop else replace(merge, target_retention=2.0)
+        config = replace(self.recipe.merge, seed=integer_seed(self.seed, name))
+        if not self.recipe.early_stop:
+            config = replace(config, target_retention=2.0)
+        if config.start != "previous":
+            previous = None
+        elif previous is None:
+            config = replace(config, start="newest")
+        return self.add(Merge(name, skills, tuple(teachers), config, previous, self.recipe.keep_data))
 
     def row(self, index: int, stage: str) -> None:
         self.rows.append(Row(self.label(index), stage))
@@ -194,7 +186,7 @@ def _plaid(builder: _Builder) -> None:
             continue
         old = first if i == 1 else student
         assert old is not None
-        student = builder.merge(i, [*[old] * i, newest], newest, student)
+        student = builder.merge(i, [*[old] * i, newest], student)
         builder.row(i, student)
 
 
@@ -207,16 +199,14 @@ def _tl_only(builder: _Builder, *, merged: bool = False) -> None:
         current = builder.inject_after(i, expert)
         if not (merged and last):
             builder.row(i, expert)
-    if merged and current is not None:
-        _merge_all(builder, current)
+    if merged:
+        _merge_all(builder)
 
 
-def _merge_all(builder: _Builder, newest: str) -> None:
-    last = builder.count - 1
-    if last == 0:
-        builder.row(0, newest)
-        return
-    builder.row(last, builder.merge(last, list(builder.experts.values()), newest, None))
+def _merge_all(builder: _Builder) -> None:
+    """One merge of all experts; the only expert itself, where there is no other."""
+    last, experts = builder.count - 1, list(builder.experts.values())
+    builder.row(last, builder.merge(last, experts, None) if last else experts[0])
 
 
 def _multitasker(builder: _Builder) -> None:
@@ -245,10 +235,7 @@ def _scratch(builder: _Builder) -> None:
     last = builder.count - 1
     for i in range(builder.count):
         builder.train(i, builder.recipe.skills[i].steps if i == last else builder.share(i), None)
-    if not last:
-        builder.row(0, next(iter(builder.experts.values())))
-        return
-    _merge_all(builder, list(builder.experts.values())[-1])
+    _merge_all(builder)
 
 
 _BUILDERS: Mapping[str, Callable[[_Builder], None]] = MappingProxyType(

@@ -88,7 +88,7 @@ def _quick() -> Recipe:
             SkillPlan("biped/gaps@0.5", 900_000, target_success=0.95),
         ),
         train=TrainConfig(patience=1, architecture=_NETWORKS),
-        merge=MergeConfig(rounds=6, target_retention=0.98, architecture=_NETWORKS),
+        merge=MergeConfig(rounds=6, start="newest", target_retention=0.985, architecture=_NETWORKS),
         measurement=Measurement(episodes=64, zero_shot=("biped/gaps@0.75", "biped/walls@0.3")),
     )
 
@@ -103,7 +103,7 @@ def _standard() -> Recipe:
             SkillPlan("biped/gaps", 1_800_000, target_success=0.95),
         ),
         train=TrainConfig(patience=1, architecture=_NETWORKS),
-        merge=MergeConfig(rounds=7, target_retention=0.98, architecture=_NETWORKS),
+        merge=MergeConfig(rounds=7, start="newest", target_retention=0.985, architecture=_NETWORKS),
         measurement=Measurement(episodes=64, zero_shot=_ZERO_SHOT),
     )
 
@@ -116,7 +116,9 @@ def _paper() -> Recipe:
     return Recipe(
         skills=tuple(SkillPlan(f"biped/{name}", steps) for name, steps in _PAPER_STEPS.items()),
         train=TrainConfig(patience=1, architecture=networks),
-        merge=MergeConfig(rounds=20, beta="linear", mixing="step", noise=0.1, loss="mse", architecture=networks),
+        merge=MergeConfig(
+            rounds=20, beta="plaid_paper", mixing="step", loss="mse", start="newest", architecture=networks
+        ),
         early_stop=False,
         measurement=Measurement(episodes=64, zero_shot=("biped/mixed",)),
     )

@@ -112,42 +112,39 @@ class Recipe:
         train: settings of the reinforcement learning; ``steps``, ``target_success``, ``start_level``, ``seed`` and
             ``threads`` come from the skill and the run.
         merge: settings of the merges; ``seed`` and ``threads`` come from the run. Its networks are those of ``train``:
-            a student becomes the start of the next expert.
-        student: what a merge's student starts from: ``newest`` (the expert of the newest skill, as the authors did),
-            ``previous`` (the student before) or ``random``.
+            a student becomes the start of the next expert. A student starts from the ``newest`` expert (as the authors
+            did), the ``previous`` student (the newest expert where there is none), or ``random`` weights.
+        keep_data: keep the labelled states of merges, some hundred megabytes each.
         transfer_noise: exploration noise with which the training from an earlier policy begins, units of the action;
             None keeps the policy's own.
-        teacher_success: least validation success of an expert that may label a merge; a worse one stops the curriculum.
         early_stop: whether training and merging stop at their targets; off, every budget is spent in full, so that
             curricula can be compared at equal cost.
         measurement: how the policies are measured.
 
     Raises:
         ConfigError: naming the field and its range.
-        UnknownNameError: for an unknown curriculum or start of the student.
+        UnknownNameError: for an unknown curriculum or start of a student.
     """
 
     skills: tuple[SkillPlan, ...]
     curriculum: str = "plaid"
     injection: Injection = field(default_factory=Injection)
     train: TrainConfig = field(default_factory=lambda: TrainConfig(patience=1, architecture=_NETWORKS))
-    merge: MergeConfig = field(default_factory=lambda: MergeConfig(rounds=8, architecture=_NETWORKS))
-    student: Literal["newest", "previous", "random"] = "newest"
+    merge: MergeConfig = field(default_factory=lambda: MergeConfig(rounds=8, start="newest", architecture=_NETWORKS))
+    keep_data: bool = False
     transfer_noise: float | None = None
-    teacher_success: float = 0.5
     early_stop: bool = True
     measurement: Measurement = field(default_factory=Measurement)
 
     def __post_init__(self) -> None:
         if self.curriculum not in CURRICULA:
             raise UnknownNameError("curriculum", self.curriculum, CURRICULA)
-        if self.student not in ("newest", "previous", "random"):
-            raise UnknownNameError("student", self.student, ("newest", "previous", "random"))
+        if self.merge.start not in ("newest", "previous", "random"):
+            raise UnknownNameError("merge.start of a recipe:", self.merge.start, ("newest", "previous", "random"))
         ids = [plan.skill for plan in self.skills]
         if not ids or len(set(ids)) != len(ids):
             raise ConfigError(f"skills are {ids}; name at least one, each once")
         check_range("injection.blind", self.injection.blind, 0, len(ids))
-        check_range("teacher_success", self.teacher_success, 0.0, 1.0)
         if self.transfer_noise is not None:
             check_range("transfer_noise", self.transfer_noise, 1e-3, 10.0)
         if self.merge.architecture != self.train.architecture:

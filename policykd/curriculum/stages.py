@@ -89,28 +89,23 @@ class Merge:
     Attributes:
         name: name of the stage.
         skills: the student's skills, each offering all observation groups that student and teachers read.
-        teachers: per skill, the stage whose policy labels it.
+        teachers: per skill, the stage whose policy labels it; that of the newest skill is last.
         config: the merge.
-        start: what the student starts from: ``newest``, ``previous`` or ``random``.
-        newest: stage of the newest expert.
-        previous: stage of the student before; None where there is none.
-        least_success: least validation success of an expert that labels.
+        previous: stage whose policy the student starts from, where ``config.start`` is ``previous``; otherwise None.
+        keep_data: keep the labelled states.
     """
 
     name: str
     skills: tuple[Skill, ...]
     teachers: tuple[str, ...]
     config: MergeConfig
-    start: str
-    newest: str
     previous: str | None = None
-    least_success: float = 0.0
+    keep_data: bool = False
 
     @property
     def needs(self) -> tuple[str, ...]:
         """Stages whose policies it needs."""
-        named = [*self.teachers, self.newest, *([self.previous] if self.previous else [])]
-        return tuple(dict.fromkeys(named))
+        return tuple(dict.fromkeys([*self.teachers, *([self.previous] if self.previous else [])]))
 
 
 @dataclass(frozen=True)

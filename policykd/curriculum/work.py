@@ -150,6 +150,7 @@ class _Work:
             mode=how.mode,
             scale=how.scale,
             seed=stage.seed,
+            threads=self._threads,
         )
         figures = {"largest_random": report.largest_random, "largest_on_policy": report.largest_on_policy}
         return 0, {"mode": report.mode, "groups": list(report.groups), **figures}
@@ -157,27 +158,19 @@ class _Work:
     @run.register
     def _merge(self, stage: Merge) -> tuple[int, dict[str, Any]]:
         loaded = {name: load_policy(self._folders.policy(name)) for name in stage.needs}
-        self._check_teachers(stage)
         teachers = [
             Teacher(skill, loaded[name].policy, name, loaded[name].manifest.weights_sha256)
             for skill, name in zip(stage.skills, stage.teachers, strict=True)
         ]
-        config = replace(stage.config, threads=self._threads)
-        result = merge_experts(teachers, self._folders(stage.name), config, resume=True, progress=self._progress)
+        config, folder = replace(stage.config, threads=self._threads), self._folders(stage.name)
+        init = None if stage.previous is None else loaded[stage.previous]
+        result = merge_experts(teachers, folder, config, init=init, resume=True, progress=self._progress)
+        if not stage.keep_data:
+            shutil.rmtree(folder / "data", ignore_errors=True)
+        # The critic's returns are those of one more round, the student's own.
+        critic = sum(skill.episode_steps for skill in stage.skills) * config.envs if config.critic == "td" else 0
         figures = {"retention": result.retention, "rounds": result.rounds, "reached_target": result.reached_target}
-        # The critic is fitted to one more round of the student's own.
-        critic = sum(skill.episode_steps for skill in stage.skills) * config.envs * config.critic
-        return result.states + critic, figures
-
-    def _check_teachers(self, stage: Merge) -> None:
-        for name in dict.fromkeys(stage.teachers):
-            outcome = self._folders.outcome(name)
-            success = 1.0 if outcome is None else float(outcome.figures.get("success", 1.0))
-            if success < stage.least_success:
-                raise ConfigError(
-                    f"expert '{name}' reached a validation success of {success:.2f}, less than the "
-                    f"{stage.least_success:g} that a teacher needs; give it more steps, or lower teacher_success"
-                )
+        return result.states + critic, {**figures, "states_to_retention": result.states_to_retention}
 
     @run.register
     def _measure(self, stage: Measure) -> tuple[int, dict[str, Any]]:
