@@ -164,7 +164,7 @@ class _Run:
         torch.manual_seed(seed)
         np.random.seed(seed)  # noqa: NPY002 - stable-baselines3 shuffles with NumPy's global stream
         self._env.seed(seed)
-        if self._policy.normaliser.count == 0:
+        if self._policy.normaliser.fresh.any():
             self._warm_up_normaliser()
         steps = min(self._config.segment_steps, self._config.steps - self._steps)
         callback = TrainingCallback(self._policy, self._env, self._rate, self._config, self._progress, self._name)
@@ -173,12 +173,17 @@ class _Run:
         return callback.figures()
 
     def _warm_up_normaliser(self, steps: int = 32) -> None:
-        """First statistics of the observations, from random actions."""
+        """First statistics of features that have none, from random actions, or those of a policy that can act."""
+        fresh = self._policy.normaliser.fresh
         observations = self._env.reset()
         std = self._policy.log_std.detach().exp()
         for _ in range(steps):
-            self._policy.update_normaliser(self._policy.flatten(observations))
+            flat = self._policy.flatten(observations)
+            self._policy.update_normaliser(flat, only=fresh)
             actions = torch.randn(self._env.num_envs, self._env.num_actions) * std
+            if not fresh.all():
+                with torch.no_grad():
+                    actions += self._policy(flat)
             observations = self._env.step(actions).observations
 
     def _validate(self) -> dict[str, float]:

@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
+from policykd.agents.architecture import Architecture
 from policykd.agents.training.config import TrainConfig
 from policykd.curriculum.recipe import Recipe, SkillPlan
 from policykd.curriculum.stages import Inject, Measure, Merge, Plan, Row, Stage, Train
@@ -113,17 +114,29 @@ class _Builder:
         """Training on skill ``index`` alone."""
         name = f"train-{self.label(index)}"
         plan = self.recipe.skills[index]
-        config = self.train_config(plan, steps, name)
+        config = self.train_config(plan, steps, name, self.groups_at(index))
         noise = self.recipe.transfer_noise if start else None
         self.add(Train(name, self.skills([index], self.groups_at(index)), config, start, noise))
         self.experts[plan.skill] = name
         return name
 
-    def train_config(self, plan: SkillPlan, steps: int, name: str) -> TrainConfig:
+    def train_config(self, plan: SkillPlan, steps: int, name: str, groups: Sequence[str]) -> TrainConfig:
         target = plan.target_success if self.recipe.early_stop else 2.0
-        seed = integer_seed(self.seed, name)
-        level = plan.start_level
-        return replace(self.recipe.train, steps=steps, target_success=target, start_level=level, seed=seed)
+        return replace(
+            self.recipe.train,
+            steps=steps,
+            target_success=target,
+            start_level=plan.start_level,
+            seed=integer_seed(self.seed, name),
+            architecture=self.architecture(groups),
+        )
+
+    def architecture(self, groups: Sequence[str]) -> Architecture:
+        """Networks of a new policy: with the encoder where its group is seen."""
+        networks, encoder = self.recipe.train.architecture, self.recipe.injection.encoder
+        if encoder is None or encoder.group not in groups:
+            return networks
+        return replace(networks, encoders=(*networks.encoders, encoder))
 
     def inject_after(self, index: int, current: str) -> str:
         """The policy with its new inputs where the next skill is the first that is seen; otherwise as it was."""
@@ -136,9 +149,11 @@ class _Builder:
         """A merge of the skills up to ``last``; the last teacher is that of the newest skill."""
         injection = self.recipe.injection
         sighted = last + 1 >= injection.blind and injection.blind < self.count
-        skills = self.skills(range(last + 1), self.all_groups if sighted else injection.blind_groups)
+        groups = self.all_groups if sighted else injection.blind_groups
+        skills = self.skills(range(last + 1), groups)
         name = f"merge-{self.label(last)}"
-        config = replace(self.recipe.merge, seed=integer_seed(self.seed, name))
+        networks = self.architecture(groups)
+        config = replace(self.recipe.merge, seed=integer_seed(self.seed, name), architecture=networks)
         if not self.recipe.early_stop:
             config = replace(config, target_retention=2.0)
         if config.start != "previous":
@@ -213,7 +228,7 @@ def _multitasker(builder: _Builder) -> None:
     current: str | None = None
     for i in range(builder.count):
         name = f"joint-{builder.label(i)}" if i else f"train-{builder.label(i)}"
-        config = builder.train_config(builder.recipe.skills[i], builder.share(i), name)
+        config = builder.train_config(builder.recipe.skills[i], builder.share(i), name, builder.groups_at(i))
         skills = builder.skills(range(i + 1), builder.groups_at(i))
         noise = builder.recipe.transfer_noise if current else None
         stage = builder.add(Train(name, skills, config, current, noise))
@@ -226,7 +241,7 @@ def _multitasker_joint(builder: _Builder) -> None:
     steps = sum(builder.share(i) for i in range(builder.count))
     # The hardest skill's targets and start: its settings are those that none of the others would suffer from.
     plan = max(builder.recipe.skills, key=lambda p: p.steps)
-    config = builder.train_config(plan, steps, "joint-all")
+    config = builder.train_config(plan, steps, "joint-all", builder.all_groups)
     stage = builder.add(Train("joint-all", builder.skills(range(builder.count)), config))
     builder.row(last, stage)
 

@@ -15,7 +15,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
-from policykd.agents.architecture import Architecture
+from policykd.agents.architecture import Architecture, Encoder
 from policykd.agents.training.config import TrainConfig
 from policykd.curriculum.recipe import Injection, Measurement, Recipe, SkillPlan
 from policykd.errors import UnknownNameError
@@ -116,6 +116,7 @@ def _paper() -> Recipe:
     return Recipe(
         skills=tuple(SkillPlan(f"biped/{name}", steps) for name, steps in _PAPER_STEPS.items()),
         train=TrainConfig(patience=1, architecture=networks),
+        injection=Injection(encoder=Encoder("terrain", channels=(8,), kernel=(3,), stride=(1,), dense=32, join="every")),
         merge=MergeConfig(
             rounds=20, beta="plaid_paper", mixing="step", loss="mse", start="newest", architecture=networks
         ),
@@ -130,7 +131,7 @@ def _released_code() -> Recipe:
     return replace(
         paper,
         skills=tuple(replace(plan, skill=f"{plan.skill}:terrainrlsim") for plan in paper.skills),
-        injection=Injection(mode="scaled", scale=0.01),
+        injection=Injection(mode="scaled", scale=0.01, encoder=Encoder("terrain")),
         train=replace(paper.train, architecture=networks),
         # As released, the expert always acts while a distillation collects, with next to no noise.
         merge=replace(paper.merge, beta="constant:1", noise=1e-4, architecture=networks),

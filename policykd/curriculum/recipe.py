@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from policykd.agents.architecture import Architecture
+from policykd.agents.architecture import Architecture, Encoder
 from policykd.agents.training.config import TrainConfig
 from policykd.errors import ConfigError, UnknownNameError, check_range
 from policykd.merge.config import MergeConfig
@@ -53,6 +53,7 @@ class Injection:
         mode: ``exact`` (new weights are zero: no output changes), ``scaled`` (the released code: a hundredth of a
             random start) or ``random`` (for ablations).
         scale: factor of ``scaled``.
+        encoder: branch of its own for one of the injected groups; None feeds them to the first layer.
 
     Raises:
         ConfigError: naming the field and its range.
@@ -64,6 +65,7 @@ class Injection:
     groups: tuple[str, ...] = ("terrain",)
     mode: Literal["exact", "scaled", "random"] = "exact"
     scale: float = 0.01
+    encoder: Encoder | None = None
 
     def __post_init__(self) -> None:
         check_range("injection.blind", self.blind, 0, 1000)
@@ -74,6 +76,8 @@ class Injection:
             raise ConfigError("injection.blind_groups and injection.groups must name at least one observation group")
         if set(self.groups) & set(self.blind_groups):
             raise ConfigError(f"injection.groups {self.groups} must not repeat those of blind_groups")
+        if self.encoder is not None and self.encoder.group not in self.groups:
+            raise ConfigError(f"injection.encoder is of '{self.encoder.group}'; injection.groups are {self.groups}")
 
 
 @dataclass(frozen=True)

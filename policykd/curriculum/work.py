@@ -148,6 +148,7 @@ class _Work:
             self._folders.policy(stage.name),
             how.groups,
             mode=how.mode,
+            encoder=how.encoder,
             scale=how.scale,
             seed=stage.seed,
             threads=self._threads,
