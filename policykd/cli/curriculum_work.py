@@ -5,14 +5,23 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import singledispatch
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from policykd.cli.add_skill import AddSkill
+from policykd.cli.compare import Compare
 from policykd.cli.overrides import with_overrides
 from policykd.cli.plaid import Plaid
 from policykd.cli.progress import Bars
 from policykd.curriculum import CurriculumResult, Recipe, load_recipe, preset, run_curriculum
+from policykd.curriculum.add_skill import ADD_MERGE, ADD_TRAIN, NEW_RETENTION, OLD_RETENTION, add_skill
+from policykd.curriculum.compare import Comparison, run_comparison
+from policykd.curriculum.presets import for_suite
+from policykd.evaluation.table import format_interval
+from policykd.report.comparison_page import write_comparison_page
 from policykd.report.curriculum_page import write_curriculum_page
+from policykd.report.page import write_page
 
 
 @singledispatch
@@ -43,6 +52,72 @@ def _(command: Plaid, console: Console) -> None:
     console.print(matrix_table(result))
     console.print(summary_line(result), highlight=False, soft_wrap=True)
     console.print(f"open {page}", highlight=False, soft_wrap=True)
+
+
+@run.register
+def _(command: Compare, console: Console) -> None:
+    recipe = load_recipe(command.recipe) if command.recipe else preset(command.preset)
+    if command.suite:
+        recipe = for_suite(recipe, command.suite)
+    comparison = run_comparison(
+        with_overrides(recipe, command.set),
+        command.out,
+        curricula=command.curricula,
+        seeds=command.seeds,
+        threads=command.threads,
+        resume=command.resume,
+        progress=Bars(console),
+    )
+    console.print(comparison_table(comparison))
+    if comparison.warning:
+        console.print(f"[bold]{comparison.warning}[/bold]", highlight=False)
+    console.print(f"open {write_comparison_page(command.out)}", highlight=False, soft_wrap=True)
+
+
+@run.register
+def _(command: AddSkill, console: Console) -> None:
+    train = with_overrides(replace(ADD_TRAIN, steps=command.steps), command.train)
+    result = add_skill(
+        command.student,
+        command.skill,
+        command.out,
+        train=train,
+        merge=with_overrides(ADD_MERGE, command.merge),
+        seed=command.seed,
+        threads=command.threads,
+        resume=command.resume,
+        progress=Bars(console),
+    )
+    for skill, kept in zip(result.matrix.skills, result.matrix.retention, strict=True):
+        console.print(f"{skill}: retention {kept:.3f}", highlight=False)
+    if result.price_steps is None:
+        console.print(f"no validation kept {OLD_RETENTION:g} of every old skill and {NEW_RETENTION:g} of the new one")
+    else:
+        console.print(
+            f"{OLD_RETENTION:g} of every old skill and {NEW_RETENTION:g} of the new one were kept after "
+            f"{result.price_steps:,} environment steps, {result.price_seconds:.0f} s",
+            highlight=False,
+        )
+    page = write_page(command.out)
+    console.print(f"-> {result.policy_path}; open {page}", highlight=False, soft_wrap=True)
+
+
+def comparison_table(comparison: Comparison) -> Table:
+    """Interquartile means with 95 % intervals per skill and overall, and the cost, of every curriculum."""
+    table = Table(
+        title=f"reward over the shared experts', IQM over {len(comparison.seeds)} seeds (95 % interval)",
+        title_justify="left",
+    )
+    table.add_column("curriculum", no_wrap=True)
+    for name in (*comparison.skills, "overall", "forgotten", "M steps", "CPU s"):
+        table.add_column(name, justify="right")
+    for name in comparison.curricula:
+        runs = comparison.of(name)
+        intervals = [*(comparison.on_skill(name, skill) for skill in comparison.skills), comparison.overall(name)]
+        cost = (f"{np.mean([r.steps for r in runs]) / 1e6:.2f}", f"{np.mean([r.cpu_seconds for r in runs]):.0f}")
+        cells = [format_interval(interval, 3) for interval in (*intervals, comparison.forgetting(name))]
+        table.add_row(name, *cells, *cost)
+    return table
 
 
 def chosen_recipe(command: Plaid) -> Recipe:

@@ -34,6 +34,9 @@ ADD_TRAIN = TrainConfig(steps=1_500_000, target_success=0.95, patience=1)
 ADD_MERGE = MergeConfig(rounds=8, start="newest")
 """Merge of student and expert."""
 
+ADD_MEASUREMENT = Measurement()
+"""Episodes and tracks of the measurements before and after."""
+
 
 @dataclass(frozen=True)
 class AddedSkill:
@@ -62,7 +65,7 @@ def add_skill(
     *,
     train: TrainConfig = ADD_TRAIN,
     merge: MergeConfig = ADD_MERGE,
-    measurement: Measurement = Measurement(),
+    measurement: Measurement = ADD_MEASUREMENT,
     seed: int = 0,
     threads: int | None = None,
     resume: bool = False,
@@ -143,9 +146,7 @@ def _plan(
     return Plan(tuple(stages), rows, experts, tuple(s.id for s in skills))
 
 
-def _price(
-    log: list[dict[str, Any]], new: str, training: Outcome
-) -> tuple[int, float] | tuple[None, None]:
+def _price(log: list[dict[str, Any]], new: str, training: Outcome) -> tuple[int, float] | tuple[None, None]:
     """Environment steps and wall time until a validation of the merge kept enough of every skill."""
     for row in log:
         kept: Mapping[str, float] = row.get("retention", {})

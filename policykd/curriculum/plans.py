@@ -191,17 +191,16 @@ def _check_actions(skills: Sequence[Skill]) -> None:
 
 
 def _plaid(builder: _Builder) -> None:
-    student: str | None = None
+    student: str | None = None  # who labels the old skills
+    current: str | None = None  # where the next training starts
+    merged: str | None = None
     for i in range(builder.count):
-        expert = builder.train(i, builder.recipe.skills[i].steps, student)
+        expert = builder.train(i, builder.recipe.skills[i].steps, current)
         newest = builder.inject_after(i, expert)
-        if i == 0:
-            first, student = expert, newest
-            builder.row(i, expert)
-            continue
-        old = first if i == 1 else student
-        assert old is not None
-        student = builder.merge(i, [*[old] * i, newest], student)
+        if student is None:
+            student, current = expert, newest
+        else:
+            student = current = merged = builder.merge(i, [*[student] * i, newest], merged)
         builder.row(i, student)
 
 

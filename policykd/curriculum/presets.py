@@ -89,6 +89,7 @@ def _quick() -> Recipe:
         ),
         train=TrainConfig(patience=1, architecture=_NETWORKS),
         merge=MergeConfig(rounds=6, start="newest", target_retention=0.985, architecture=_NETWORKS),
+        transfer_noise=0.35,
         measurement=Measurement(episodes=64, zero_shot=("biped/gaps@0.75", "biped/walls@0.3")),
     )
 
@@ -104,6 +105,7 @@ def _standard() -> Recipe:
         ),
         train=TrainConfig(patience=1, architecture=_NETWORKS),
         merge=MergeConfig(rounds=7, start="newest", target_retention=0.985, architecture=_NETWORKS),
+        transfer_noise=0.35,
         measurement=Measurement(episodes=64, zero_shot=_ZERO_SHOT),
     )
 
@@ -116,7 +118,9 @@ def _paper() -> Recipe:
     return Recipe(
         skills=tuple(SkillPlan(f"biped/{name}", steps) for name, steps in _PAPER_STEPS.items()),
         train=TrainConfig(patience=1, architecture=networks),
-        injection=Injection(encoder=Encoder("terrain", channels=(8,), kernel=(3,), stride=(1,), dense=32, join="every")),
+        injection=Injection(
+            encoder=Encoder("terrain", channels=(8,), kernel=(3,), stride=(1,), dense=32, join="every")
+        ),
         merge=MergeConfig(
             rounds=20, beta="plaid_paper", mixing="step", loss="mse", start="newest", architecture=networks
         ),

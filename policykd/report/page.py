@@ -105,7 +105,7 @@ def page_context(results: ResultsFolder) -> dict[str, Any]:
         "names": results.names,
         "configurations": {run.name: json.dumps(run.config, indent=2) for run in results.runs if run.config},
         "commands": reproduction(results),
-        "versions": _versions(),
+        "versions": versions(),
         "data": Markup(data_uri("application/json", (results.path / "evaluation.json").read_bytes())),
     }
 
@@ -185,7 +185,8 @@ def _terrains(results: ResultsFolder) -> dict[str, Any] | None:
     return {"svg": Markup(svg_text(gallery_figure(skills, seed=int(results.demo.get("seed", 0)))))}
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Versions of Python, the system and the packages that results depend on."""
     found = {"Python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
     for name in _PACKAGES:
         try:
