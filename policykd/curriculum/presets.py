@@ -85,7 +85,7 @@ def _quick() -> Recipe:
         skills=(
             SkillPlan("biped/flat", 300_000, target_success=0.96),
             SkillPlan("biped/incline@0.5", 400_000, target_success=0.96),
-            SkillPlan("biped/gaps@0.5", 900_000, target_success=0.95),
+            SkillPlan("biped/gaps@0.5", 900_000, target_success=0.96),
         ),
         train=TrainConfig(patience=1, architecture=_NETWORKS),
         merge=MergeConfig(rounds=6, start="newest", target_retention=0.985, architecture=_NETWORKS),
@@ -98,10 +98,10 @@ def _standard() -> Recipe:
     return Recipe(
         skills=(
             SkillPlan("biped/flat", 300_000, target_success=0.97),
-            SkillPlan("biped/incline", 900_000, target_success=0.95),
-            SkillPlan("biped/steps", 1_200_000, target_success=0.95, start_level=0.3),
-            SkillPlan("biped/slopes", 900_000, target_success=0.95),
-            SkillPlan("biped/gaps", 1_800_000, target_success=0.95),
+            SkillPlan("biped/incline", 900_000, target_success=0.96),
+            SkillPlan("biped/steps", 1_200_000, target_success=0.96, start_level=0.3),
+            SkillPlan("biped/slopes", 900_000, target_success=0.96),
+            SkillPlan("biped/gaps", 1_800_000, target_success=0.96),
         ),
         train=TrainConfig(patience=1, architecture=_NETWORKS),
         merge=MergeConfig(rounds=7, start="newest", target_retention=0.985, architecture=_NETWORKS),

@@ -81,12 +81,12 @@ def run_stages(plan: Plan, folders: StageFolders, cores: int, progress: Progress
     finished: set[str] = set()
     while waiting:
         ready = [stage for stage in waiting if set(stage.needs) <= finished]
-        ready = [s for s in ready if folders.outcome(s.name) is None] or ready
-        # Measurements are short and use all cores; training and merging side by side use one core each.
+        # Measurements are short and use all cores; training and merging side by side use one core each. What runs
+        # side by side follows from the plan alone: a resumed stage must get the threads that it began with.
         long = [stage for stage in ready if not isinstance(stage, Measure)]
         if len(long) > 1 and cores > 1:
-            _side_by_side(long, folders, cores, progress)
             done: Sequence[Stage] = long
+            _side_by_side([s for s in done if folders.outcome(s.name) is None], folders, cores, progress)
         else:
             done = ready[:1]
             run_stage(done[0], folders, threads=cores, progress=progress)
@@ -94,10 +94,12 @@ def run_stages(plan: Plan, folders: StageFolders, cores: int, progress: Progress
         waiting = [stage for stage in waiting if stage.name not in finished]
 
 
-def _side_by_side(stages: Sequence[Stage], folders: StageFolders, cores: int, progress: Progress) -> list[Outcome]:
+def _side_by_side(stages: Sequence[Stage], folders: StageFolders, cores: int, progress: Progress) -> None:
+    if not stages:
+        return
     # The largest budgets first: begun last, they would leave the other cores idle at the end.
     ordered = sorted(stages, key=lambda stage: -getattr(getattr(stage, "config", None), "steps", 0))
-    return Processes(cores).map(_run_one, [_Job(stage, folders("")) for stage in ordered], progress)
+    Processes(cores).map(_run_one, [_Job(stage, folders("")) for stage in ordered], progress)
 
 
 def _run_one(job: _Job, progress: Progress) -> Outcome:
