@@ -14,10 +14,10 @@ from policykd.cli.compare import Compare
 from policykd.cli.inject import Inject
 from policykd.cli.kd_bench import KdBench
 from policykd.cli.kd_run import KdRun
+from policykd.cli.merge import Merge
 from policykd.cli.plaid import Plaid
-from policykd.merge.config import MergeConfig
 
-_TRAIN, _MERGE = TrainConfig(), MergeConfig()
+_TRAIN = TrainConfig()
 
 Set = Annotated[tuple[str, ...], tyro.conf.arg(metavar="FIELD=VALUE")]
 
@@ -48,36 +48,6 @@ class Train:
     """Continue interrupted runs; finished ones are not run again."""
     set: Set = ()
     """Any other setting, for example ppo.epochs=5 (fields of policykd.agents.training.TrainConfig)."""
-
-
-@dataclass(frozen=True)
-class Merge:
-    """Merge experts into one student."""
-
-    experts: tyro.conf.Positional[tuple[Path, ...]]
-    """Policy files, or folders of training runs."""
-    out: Path = Path("student")
-    """Folder of the run; the student is <out>/policy."""
-    hidden: tuple[int, ...] = _MERGE.architecture.hidden
-    """Widths of the student's hidden layers."""
-    rounds: int = _MERGE.rounds
-    """Rounds of collecting and fitting, at most."""
-    beta: str = _MERGE.beta
-    """Schedule of the expert's share of the acting: exponential:0.5, linear, constant:0, plaid_code, ..."""
-    mixing: Literal["episode", "step"] = _MERGE.mixing
-    """Whether who acts is drawn per episode or per step."""
-    loss: Literal["mse", "huber", "forward_kl", "reverse_kl"] = "mse"
-    """How student and expert are compared."""
-    noise: float = _MERGE.noise
-    """Standard deviation of the noise on executed actions, units of the action (-1 to 1)."""
-    seed: int = _MERGE.seed
-    """Seed of student, collection and minibatches."""
-    threads: int | None = None
-    """Threads of the simulation; default one per usable core."""
-    resume: bool = False
-    """Continue an interrupted merge."""
-    set: Set = ()
-    """Any other setting, for example updates=1000 (fields of policykd.merge.MergeConfig)."""
 
 
 @dataclass(frozen=True)

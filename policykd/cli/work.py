@@ -12,15 +12,15 @@ from rich.table import Table
 
 from policykd.agents.policy_file import LoadedPolicy, load_policy
 from policykd.agents.training import TrainConfig, TrainResult, train_expert
-from policykd.cli.commands import Demo, Evaluate, Merge, Render, Skills, Train
+from policykd.cli.commands import Demo, Evaluate, Render, Skills, Train
 from policykd.cli.inject import Inject, run_inject
+from policykd.cli.merge import Merge, run_merge
 from policykd.cli.overrides import with_overrides
 from policykd.cli.progress import Bars
 from policykd.envs.skills import Skill, get_skill, skill_ids
 from policykd.envs.terrains import Terrain
 from policykd.errors import ConfigError
 from policykd.evaluation import Evaluation, evaluate, evaluation_table
-from policykd.merge import MergeConfig, merge_experts, teachers_from
 
 
 @singledispatch
@@ -101,23 +101,7 @@ def print_trained(skill: Skill, result: TrainResult, config: TrainConfig, consol
 
 @run.register
 def _(command: Merge, console: Console) -> None:
-    experts = [(str(path), load_policy(path)) for path in command.experts]
-    config = MergeConfig(
-        rounds=command.rounds,
-        beta=command.beta,
-        mixing=command.mixing,
-        loss=command.loss,
-        noise=command.noise,
-        seed=command.seed,
-        threads=command.threads,
-    )
-    config = replace(config, architecture=replace(config.architecture, hidden=command.hidden))
-    config = with_overrides(config, command.set)
-    result = merge_experts(teachers_from(experts), command.out, config, resume=command.resume, progress=Bars(console))
-    kept = ", ".join(f"{skill} {value:.3f}" for skill, value in result.retention.items())
-    console.print(f"retention {kept} -> {result.policy_path}", highlight=False, soft_wrap=True)
-    if not result.reached_target and config.target_retention <= 1.5:
-        console.print(f"  the rounds ended before every skill kept {config.target_retention:g}")
+    run_merge(command, console)
 
 
 @run.register

@@ -2,9 +2,9 @@
 
 ``config`` says what a merge is, ``teachers`` checks who may label and ``labelling`` lets them, ``student`` makes the
 first student. ``collect`` runs a mixture of expert and student, with ``noise``, and makes a ``rollout`` of labelled
-states per skill, whose number follows ``quota``; ``labelled_data`` keeps them on disk as ``data_manifest`` says,
-``dataset`` in memory. ``fitting`` moves the student by one of ``losses``, ``validation`` measures it, ``critic`` follows
-at the end. ``distiller`` drives the rounds; ``offline`` does without a simulator.
+states per skill, whose number follows ``quota``. ``labelled_data`` keeps them on disk as ``data_manifest`` says,
+``dataset`` in memory. ``fitting`` moves the student by one of ``losses``, ``validation`` measures it, ``critic``
+follows at the end. ``distiller`` drives the rounds; ``offline`` does without a simulator.
 """
 
 from policykd.lazy import lazy_exports

@@ -38,7 +38,8 @@ class MergeConfig:
         start: where the student starts: ``random`` weights of ``architecture``; ``newest``, a copy of the last teacher
             given, or the id of a skill for a copy of its teacher; ``previous``, the policy given as ``init``. A copy
             keeps its own architecture and normaliser.
-        loss: how student and teacher are compared: ``mse``, ``huber``, ``forward_kl``, ``reverse_kl``, ``jsd``, ``nll``.
+        loss: how student and teacher are compared: ``mse``, ``huber``, ``forward_kl``, ``reverse_kl``, ``jsd`` or
+            ``nll``.
         jsd_beta: the teacher's weight in the middle of ``jsd``; 0 is the forward KL, 1 the reverse.
         min_std: smallest standard deviation that a loss may teach the student, in units of the action.
         max_std: largest.
@@ -48,7 +49,7 @@ class MergeConfig:
         support: labels count only where no feature, normalised by the teacher's own statistics, is larger than this
             many standard deviations; at most the normaliser's clip of 10. None takes all labels.
         batched_teachers: whether teachers of one shape are evaluated together by ``torch.func``. Equal labels to float
-            precision; slower on a CPU at usual numbers of simulations (see docs/merging.md).
+            precision; slower on a CPU at usual numbers of simulations.
         updates: gradient steps per round.
         minibatch: labelled states per gradient step, split over the skills.
         learning_rate: Adam's step size in the first round; falls along a cosine to a tenth in the last.
@@ -112,9 +113,11 @@ class MergeConfig:
             _check_choice("start", self.start, START_NAMES)
         _ = self.rounds_kept
         try:
-            parse(self.beta)
+            schedule = parse(self.beta)
         except (ValueError, UnknownNameError) as error:
             raise ConfigError(f"merge.beta: {error}") from None
+        for round_ in (0, self.rounds - 1):
+            check_range(f"merge.beta in round {round_}", schedule(round_, self.rounds), 0.0, 1.0)
 
     def _check_ranges(self) -> None:
         for name in ("rounds", "envs", "updates", "minibatch", "validation_episodes"):

@@ -50,7 +50,7 @@ class MergeResult:
         reached_target: whether the merge stopped because every skill reached the target retention.
         states_to_retention: labelled states after which every skill first kept a retention (``0.95``, ``0.98``), with
             its success the expert's less at most 0.05; None if that never happened.
-        masked: per skill, the share of labels that did not count because their states lie outside the teacher's support.
+        masked: per skill, the share of labels that did not count: their states lie outside the teacher's support.
     """
 
     policy_path: Path

@@ -150,7 +150,7 @@ def _rollout(content: bytes, shard: Shard, features: int, actions: int) -> Label
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise DatasetError(f"{name} holds NaN or infinity")
     rows = tensors["final_rows"]
-    if len(rows) and not (0 <= int(rows.min()) and int(rows.max()) < states):
+    if len(rows) and (int(rows.min()) < 0 or int(rows.max()) >= states):
         raise DatasetError("final_rows points beyond the rollout")
     if float(tensors["labels"].abs().max()) > 1.0:
         raise DatasetError("a label lies outside [-1, 1]")

@@ -86,7 +86,7 @@ def _stacked(policies: list[Policy]) -> Callable[[torch.Tensor], torch.Tensor]:
     """One forward for k policies: (k, n, features) to (k, n, actions)."""
     if len(policies) == 1:
         return lambda rows: policies[0](rows[0])[None]
-    parameters, buffers = stack_module_state(policies)  # type: ignore[arg-type]
+    parameters, buffers = stack_module_state(policies)
     shape = copy.deepcopy(policies[0])
 
     def forward(own: dict[str, Any], kept: dict[str, Any], rows: torch.Tensor) -> torch.Tensor:

@@ -43,7 +43,7 @@ class DataMergeResult:
         rounds: rounds of ``config.updates`` gradient steps.
         states: labelled states read, held-out ones included.
         held_out_loss: per skill, the student's loss on held-out simulations.
-        masked: per skill, the share of labels that did not count because their states lie outside the teacher's support.
+        masked: per skill, the share of labels that did not count: their states lie outside the teacher's support.
     """
 
     policy_path: Path

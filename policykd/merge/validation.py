@@ -87,5 +87,7 @@ class Validation:
         success = {i: float(o.success.double().mean()) for i, o in zip(self._ids, outcomes, strict=True)}
         reward = {i: float(o.reward_per_step.mean()) for i, o in zip(self._ids, outcomes, strict=True)}
         expert = {i: float(o.reward_per_step.mean()) for i, o in zip(self._ids, self._experts, strict=True)}
-        lacking = {i: float(e.success.double().mean()) - success[i] for i, e in zip(self._ids, self._experts, strict=True)}
+        lacking = {
+            i: float(e.success.double().mean()) - success[i] for i, e in zip(self._ids, self._experts, strict=True)
+        }
         return Score(success, reward, {i: reward[i] / max(expert[i], 1e-9) for i in self._ids}, lacking)

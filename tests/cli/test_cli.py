@@ -23,7 +23,7 @@ def chain(tmp_path_factory):
     train = ["train", "biped/flat", "biped/gaps", "--out", str(folder / "experts"), *TINY_TRAIN]
     experts = [str(folder / "experts" / name) for name in ("flat", "gaps")]
     merge = ["merge", *experts, "--out", str(folder / "student"), "--rounds", "1", "--hidden", "16", "16", "--threads",
-             "1", "--set", "envs=2", "updates=5", "validation_episodes=2"]  # fmt: skip
+             "1", "--min-teacher-success", "0", "--set", "envs=2", "updates=5", "validation_episodes=2"]  # fmt: skip
     assert main(train) == 0
     assert main(merge) == 0
     return folder, train, merge
@@ -44,6 +44,26 @@ def test_chain_evaluates_with_retention(chain, capsys):
 def test_student_has_the_size_that_was_asked_for(chain):
     manifest = json.loads((chain[0] / "student" / "policy" / "manifest.json").read_text())
     assert manifest["architecture"]["hidden"] == [16, 16]
+
+
+def test_recorded_data_are_merged_without_experts(chain, capsys):
+    folder = chain[0]
+    arguments = ["merge", "--data", str(folder / "student"), "--out", str(folder / "again"), "--rounds", "1"]
+    assert main([*arguments, "--hidden", "8", "--set", "updates=3", "held_out=0.5"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "held-out mse biped/flat" in printed
+    assert "nothing was validated" in printed
+
+
+def test_a_student_and_an_expert_are_merged_by_skill(chain):
+    folder, _, merge = chain
+    experts = [f"{folder / 'student'}@biped/flat", str(folder / "experts" / "gaps")]
+    rest = [*merge[3:], "--init", str(folder / "student")]
+    rest[rest.index("--out") + 1] = str(folder / "grown")
+    assert main(["merge", *experts, *rest]) == 0
+    manifest = json.loads((folder / "grown" / "policy" / "manifest.json").read_text())
+    assert manifest["skills"] == ["biped/flat", "biped/gaps"]
+    assert manifest["config"]["start"] == "previous"
 
 
 def test_finished_work_needs_resume_and_is_not_done_again(chain, capsys):
@@ -79,6 +99,9 @@ def test_kd_list_and_show(capsys):
         (["train", "biped/flat", "--set", "steps"], "write it as field=value"),
         (["train"], "name a skill"),
         (["merge", "nowhere"], "nowhere"),
+        (["merge"], "give the experts to merge"),
+        (["merge", "--data", "nowhere"], "cannot read the dataset nowhere"),
+        (["merge", "nowhere@"], "name the skills behind the @"),
         (["evaluate", "nowhere"], "nowhere"),
         (["train", "biped/flat", "--out", "/proc/nowhere"], "cannot write"),
         (["kd", "show", "cdr"], "did you mean"),
