@@ -10,11 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
-from policykd.envs.engines import Engine
 from policykd.envs.robots import Link, Robot
 
 _FALL_POINTS_PER_LINK = 3
@@ -34,6 +33,7 @@ class PlanarState:
         com_velocity: (n, links, 2) their velocities in the world.
         fall_points: (n, points, 2) points along the links that must not touch the ground, in the world.
         effort: (n, joints) torques of the last physics step as fractions of their limits.
+        pitch_velocity: (n,) rate of the root's rotation.
     """
 
     root: torch.Tensor
@@ -45,10 +45,24 @@ class PlanarState:
     com_velocity: torch.Tensor
     fall_points: torch.Tensor
     effort: torch.Tensor
+    pitch_velocity: torch.Tensor
 
     def rows(self, which: slice | torch.Tensor) -> PlanarState:
         """State of the simulations ``which``."""
         return PlanarState(**{field.name: getattr(self, field.name)[which] for field in fields(self)})
+
+
+class Fields(Protocol):
+    """Where states are read from; every :class:`~policykd.envs.engines.Engine` is one."""
+
+    @property
+    def device(self) -> torch.device:
+        """Device of all tensors."""
+        ...
+
+    def field(self, name: str) -> torch.Tensor:
+        """Live (n, ...) tensor of ``qpos``, ``qvel`` or ``actuator_force``."""
+        ...
 
 
 class StateReader:
@@ -62,7 +76,7 @@ class StateReader:
         fall_radius: (points,) distance from the ground below which a fall point touches, m.
     """
 
-    def __init__(self, engine: Engine, robot: Robot) -> None:
+    def __init__(self, engine: Fields, robot: Robot) -> None:
         self._qpos, self._qvel, self._force = (engine.field(n) for n in ("qpos", "qvel", "actuator_force"))
         like: dict[str, Any] = {"dtype": self._qpos.dtype, "device": engine.device}
         self._ancestors = _ancestors(robot).to(**like)
@@ -90,7 +104,25 @@ class StateReader:
             com_velocity=velocity + root_velocity[:, None],
             fall_points=points[:, links:] + root[:, None],
             effort=force / self._torque,
+            pitch_velocity=qvel[:, 2],
         )
+
+
+class _Still:
+    """Given states in place of an engine's."""
+
+    def __init__(self, qpos: torch.Tensor, qvel: torch.Tensor) -> None:
+        self.device = qpos.device
+        self._fields = {"qpos": qpos, "qvel": qvel, "actuator_force": torch.zeros_like(qvel[:, 3:])}
+
+    def field(self, name: str) -> torch.Tensor:
+        """See :meth:`policykd.envs.engines.Engine.field`."""
+        return self._fields[name]
+
+
+def planar_state(robot: Robot, qpos: torch.Tensor, qvel: torch.Tensor) -> PlanarState:
+    """State of a robot with generalised positions (n, nq) and velocities (n, nv), whose motors are at rest."""
+    return StateReader(_Still(qpos, qvel), robot).read()
 
 
 def fall_points(robot: Robot) -> tuple[list[Link], list[tuple[float, float]]]:

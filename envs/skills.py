@@ -13,7 +13,9 @@ from policykd.envs.tasks import Task, Walk, get_task, task_name
 from policykd.envs.terrains import PRESETS, Terrain, terrain_names
 from policykd.errors import ConfigError, ContractError, UnknownNameError
 
-_ID = re.compile(r"(?P<robot>[^/:@+]+)/(?P<terrain>[^/:@+]+)(:(?P<preset>[^/:@+]+))?(@(?P<difficulty>[^/:@+]+))?(\+(?P<task>[^/:@+]+))?")
+_ID = re.compile(
+    r"(?P<robot>[^/:@+]+)/(?P<terrain>[^/:@+]+)(:(?P<preset>[^/:@+]+))?(@(?P<difficulty>[^/:@+]+))?(\+(?P<task>[^/:@+]+))?"
+)
 
 DEFAULT_GROUPS = ("proprio", "terrain")
 DEFAULT_TASK = "walk"

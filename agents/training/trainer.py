@@ -17,8 +17,9 @@ from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
 from policykd.agents.policy import Policy, check_groups
 from policykd.agents.policy_file import LoadedPolicy, save_policy
 from policykd.agents.rollout import run_episodes
+from policykd.agents.training.averaging import WeightAverage
 from policykd.agents.training.callback import TrainingCallback
-from policykd.agents.training.config import TrainConfig
+from policykd.agents.training.config import TrainConfig, start_level
 from policykd.agents.training.learners import AdaptiveRate, make_learner
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
 from policykd.envs.sb3_env import Sb3VecEnv
@@ -122,8 +123,9 @@ class _Run:
             config=EnvConfig(tracks=config.validation_episodes, ordered=True),
             threads=config.threads,
         )
-        self._env.level = config.start_level if config.curriculum else 1.0
+        self._env.level = start_level(config, [s.terrain.name for s in skills]) if config.curriculum else 1.0
         self._policy = self._first_policy()
+        self._average = WeightAverage(self._policy, config.averaging_steps)
         self._rate = AdaptiveRate(config.ppo)
         self._vec = Sb3VecEnv(self._env, reward_scale=1 - config.gamma, stagger=True)
         self._learner = make_learner(self._policy, self._vec, config, self._rate)
@@ -167,7 +169,9 @@ class _Run:
         if self._policy.normaliser.fresh.any():
             self._warm_up_normaliser()
         steps = min(self._config.segment_steps, self._config.steps - self._steps)
-        callback = TrainingCallback(self._policy, self._env, self._rate, self._config, self._progress, self._name)
+        callback = TrainingCallback(
+            self._policy, self._average, self._env, self._rate, self._config, self._progress, self._name
+        )
         self._learner.learn(steps, callback, reset_num_timesteps=False)
         self._steps, self._segment = self._learner.num_timesteps, self._segment + 1
         return callback.figures()
@@ -188,10 +192,10 @@ class _Run:
 
     def _validate(self) -> dict[str, float]:
         self._validation.seed(integer_seed(self._config.seed, "validation"))
-        outcomes = run_episodes(self._policy, self._validation)
+        outcomes = run_episodes(self._average.policy, self._validation)
         success, reward = float(outcomes.success.double().mean()), float(outcomes.reward_per_step.mean())
         if self._best is None or (success, reward) > (self._best["success"], self._best["reward_per_step"]):
-            weights = {k: v.clone() for k, v in self._policy.state_dict().items()}
+            weights = {k: v.clone() for k, v in self._average.policy.state_dict().items()}
             self._best = {"success": success, "reward_per_step": reward, "weights": weights}
         reached = success >= self._config.target_success and reward >= self._config.target_reward
         self._streak = self._streak + 1 if reached else 0
@@ -202,6 +206,7 @@ class _Run:
             {
                 "learner": _plain_parameters(self._learner),
                 "normaliser": self._policy.normaliser.state_dict(),
+                "average": self._average.state_dict(),
                 "best": self._best,
                 "steps": self._steps,
                 "segment": self._segment,
@@ -219,6 +224,7 @@ class _Run:
             return
         _set_parameters(self._learner, state["learner"])
         self._policy.normaliser.load_state_dict(state["normaliser"])
+        self._average.load_state_dict(state["average"])
         self._best, self._steps, self._segment = state["best"], state["steps"], state["segment"]
         self._streak, self._seconds = state["streak"], state["seconds"]
         self._learner.num_timesteps, self._rate.value = self._steps, state["learning_rate"]

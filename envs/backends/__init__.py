@@ -19,9 +19,7 @@ from policykd.envs.terrains import Tracks
 __all__ = ["Episodes", "Outcome", "TensorBackend", "View", "make_backend", "window_width"]
 
 
-def make_backend(
-    engine: Engine, skill: Skill, tracks: Tracks, boxes: int, tasks: Sequence[Task] = ()
-) -> TensorBackend:
+def make_backend(engine: Engine, skill: Skill, tracks: Tracks, boxes: int, tasks: Sequence[Task] = ()) -> TensorBackend:
     """The fastest backend on the engine's device; see :class:`TensorBackend` for the arguments."""
     if engine.device.type != "cpu":
         return TensorBackend(engine, skill, tracks, boxes, tasks)

@@ -12,7 +12,7 @@ from policykd.envs.backends import kernels
 from policykd.envs.backends.tensors import TensorBackend
 from policykd.envs.backends.view import SLACK, Episodes, Outcome, View
 from policykd.envs.kinematics import PlanarState, fall_points
-from policykd.envs.observations import SCAN_POINTS, Surroundings, get_group
+from policykd.envs.observations import SCAN_POINTS, get_group
 from policykd.envs.robots import Robot
 from policykd.envs.tasks import Situation, Walk
 from policykd.envs.terrains import Tracks
@@ -45,7 +45,7 @@ class FusedView:
         """State of the robots."""
         com, velocity, points, effort = (torch.from_numpy(array) for array in self.found[:4])
         q, v = self._qpos[self.which], self._qvel[self.which]
-        return PlanarState(q[:, :2], q[:, 2], v[:, :2], q[:, 3:], v[:, 3:], com, velocity, points, effort)
+        return PlanarState(q[:, :2], q[:, 2], v[:, :2], q[:, 3:], v[:, 3:], com, velocity, points, effort, v[:, 2])
 
     @cached_property
     def ground(self) -> torch.Tensor:

@@ -267,8 +267,8 @@ def begin(ids: Array, rows: Array, clock: Array, books: Array, row: Array, cente
 
 @compiled(
     "UniTuple(int64, 2)(boolean[::1], boolean[::1], float64[::1], float64[:, :], float64, int64,"
-    " float64[:, ::1], float64[:, ::1], float32[::1], boolean[::1], boolean[::1], int64[::1], float64[::1], float64[::1],"
-    " int64[::1], boolean[::1])"
+    " float64[:, ::1], float64[:, ::1], float32[::1], boolean[::1], boolean[::1], int64[::1], float64[::1],"
+    " float64[::1], int64[::1], boolean[::1])"
 )
 def judge(
     touching: Array, failed: Array, worth: Array, qpos: Array, dt: float, limit: int, goal: Array, books: Array,

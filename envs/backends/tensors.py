@@ -45,9 +45,7 @@ class TensorBackend:
         tasks: the simulations' tasks.
     """
 
-    def __init__(
-        self, engine: Engine, skill: Skill, tracks: Tracks, boxes: int, tasks: Sequence[Task] = ()
-    ) -> None:
+    def __init__(self, engine: Engine, skill: Skill, tracks: Tracks, boxes: int, tasks: Sequence[Task] = ()) -> None:
         n, device, robot = engine.num_sims, engine.device, skill.character
         like: dict[str, Any] = {"dtype": torch.float64, "device": device}
         self._engine, self._skill, self._bank, self._boxes = engine, skill, tracks, boxes

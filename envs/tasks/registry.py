@@ -5,6 +5,7 @@ from __future__ import annotations
 from policykd.envs.tasks.base import Task
 from policykd.envs.tasks.crouch import Crouch
 from policykd.envs.tasks.hop import Hop
+from policykd.envs.tasks.imitate import Imitate
 from policykd.envs.tasks.walk import Walk
 from policykd.errors import ConfigError, UnknownNameError
 
@@ -14,6 +15,7 @@ _TASKS: dict[str, Task] = {
     "backwards": Walk(speed=-1.0),
     "crouch": Crouch(),
     "hop": Hop(),
+    "imitate": Imitate(),
 }
 
 

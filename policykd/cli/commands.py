@@ -27,7 +27,7 @@ class Train:
     """Train one expert per skill from scratch, or from another policy."""
 
     skills: tyro.conf.Positional[tuple[str, ...]]
-    """Skills such as biped/steps, biped/gaps:terrainrlsim or biped/walls@0.5; `policykd skills` lists them."""
+    """Skills such as biped/steps, biped/gaps:hard, biped/walls@0.5 or biped/flat+hop; `policykd skills` lists them."""
     out: Path = Path("experts")
     """Folder of the experts; each gets a folder named after its terrain."""
     steps: int = _TRAIN.steps
@@ -36,8 +36,8 @@ class Train:
     """Reinforcement learning algorithm of stable-baselines3."""
     init: Path | None = None
     """Policy to start from."""
-    groups: tuple[str, ...] = ("proprio", "terrain")
-    """Observation groups that the expert reads: proprio, phase, terrain."""
+    groups: tuple[str, ...] = ()
+    """Observation groups that the expert reads: proprio, phase, terrain, command; default those of the task."""
     seed: int = _TRAIN.seed
     """Seed of weights, tracks and exploration."""
     target_success: float = _TRAIN.target_success
@@ -88,12 +88,12 @@ class Render:
 
 @dataclass(frozen=True)
 class Skills:
-    """List the skills."""
+    """List the skills, tasks and suites."""
 
     gallery: Path | None = None
     """Draw every terrain into this PNG file."""
     preset: str = "paper"
-    """Terrain parameters of the gallery: paper or terrainrlsim."""
+    """Terrain parameters of the gallery: paper, terrainrlsim or hard."""
     difficulty: float = 1.0
     """Difficulty of the gallery's terrains, 0 to 1."""
     seed: int = 0
