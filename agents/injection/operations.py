@@ -90,13 +90,17 @@ def grow(
     Raises:
         ConfigError: for another number of layers, or a width below the present one.
     """
-    widths = {"hidden": hidden, "critic_hidden": critic_hidden}
-    changes = {name: tuple(wanted) for name, wanted in widths.items() if wanted is not None}
-    for name, wanted in changes.items():
-        now = getattr(policy.architecture, name)
-        if len(wanted) != len(now) or any(w < n for w, n in zip(wanted, now, strict=True)):
-            raise ConfigError(f"{name} is {wanted}; growing from {now} needs as many layers, each at least as wide")
-    return _enlarged(policy, policy.groups, replace(policy.architecture, **changes), policy.symmetry, 0.0, seed)
+    now = policy.architecture
+    wider = replace(
+        now,
+        hidden=now.hidden if hidden is None else tuple(hidden),
+        critic_hidden=now.critic_hidden if critic_hidden is None else tuple(critic_hidden),
+    )
+    for name in ("hidden", "critic_hidden"):
+        old, new = getattr(now, name), getattr(wider, name)
+        if len(new) != len(old) or any(n < o for n, o in zip(new, old, strict=True)):
+            raise ConfigError(f"{name} is {new}; growing from {old} needs as many layers, each at least as wide")
+    return _enlarged(policy, policy.groups, wider, policy.symmetry, 0.0, seed)
 
 
 def inject_optimiser_state(

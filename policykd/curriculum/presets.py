@@ -99,7 +99,7 @@ def _standard() -> Recipe:
         skills=(
             SkillPlan("biped/flat", 300_000, target_success=0.97),
             SkillPlan("biped/incline", 900_000, target_success=0.96),
-            SkillPlan("biped/steps", 1_200_000, target_success=0.96, start_level=0.3),
+            SkillPlan("biped/steps", 1_200_000, target_success=0.96),
             SkillPlan("biped/slopes", 900_000, target_success=0.96),
             SkillPlan("biped/gaps", 1_800_000, target_success=0.96),
         ),

@@ -25,7 +25,8 @@ class SkillPlan:
         skill: id of the skill, for example ``biped/steps``.
         steps: budget of the reinforcement learning on it, environment steps; what a merge collects comes on top.
         target_success: stop early at this validation success; used only where the recipe stops early.
-        start_level: difficulty at which the training on it begins, as a share of the skill's own.
+        start_level: difficulty at which the training on it begins, as a share of the skill's own; None for what suits
+            the terrain.
 
     Raises:
         ConfigError: naming the field and its range.
@@ -34,12 +35,13 @@ class SkillPlan:
     skill: str
     steps: int = 1_000_000
     target_success: float = 0.95
-    start_level: float = 0.5
+    start_level: float | None = None
 
     def __post_init__(self) -> None:
         check_range(f"steps of {self.skill}", self.steps, 1, 10**12, "environment steps")
         check_range(f"target_success of {self.skill}", self.target_success, 0.0, 2.0)
-        check_range(f"start_level of {self.skill}", self.start_level, 0.01, 1.0)
+        if self.start_level is not None:
+            check_range(f"start_level of {self.skill}", self.start_level, 0.01, 1.0)
 
 
 @dataclass(frozen=True)

@@ -128,8 +128,9 @@ class SkillMatrix:
             OutputError: if a field is missing.
         """
         try:
-            plain = {f.name: content[f.name] for f in fields(cls)}
+            plain: dict[str, Any] = {f.name: content[f.name] for f in fields(cls)}
         except (KeyError, TypeError) as error:
             raise OutputError(f"the matrix lacks {error}") from None
-        nested = {name: tuple(tuple(row) for row in plain[name]) for name in ("scores", "success")}
-        return cls(**{name: nested[name] if name in nested else tuple(value) for name, value in plain.items()})
+        for name, value in plain.items():
+            plain[name] = tuple(tuple(row) if isinstance(row, list) else row for row in value)
+        return cls(**plain)

@@ -100,15 +100,15 @@ def test_new_student_with_an_encoder_needs_no_injection(tmp_path):
         ({"dense": 2.5}, "dense"),
         ({"join": "nowhere"}, "join"),
         ({"surprise": 1}, "surprise"),
-        ({"dense": 10**6}, "truncated"),
-        ({"dense": 11}, "truncated|bytes|tensor"),
+        ({"dense": 10**6}, "parameters"),
+        ({"dense": 11}, "tensor"),
     ],
 )
 def test_tampered_encoders_are_refused(sighted, changes, word):
     architecture = json.loads((sighted / "manifest.json").read_text())["architecture"]
     encoder = {**architecture["encoders"][0], **changes}
     forge(sighted, architecture={**architecture, "encoders": [encoder]})
-    refused(sighted, *([] if "|" in word else [word]))
+    refused(sighted, word)
 
 
 def test_other_tampering_with_the_second_format(sighted):
@@ -129,7 +129,7 @@ def test_injected_policy_is_trained_on(blind, tmp_path, encoder):
     """A blind policy, injected, trains on terrain: new features get statistics and weights, old ones go on."""
     inject_file(blind, tmp_path / "sighted", ["terrain"], encoder=encoder, observations=64, threads=1)
     first = load_policy(tmp_path / "sighted")
-    config = TrainConfig(steps=512, segment_steps=256, validation_episodes=2, threads=1,
+    config = TrainConfig(steps=512, segment_steps=512, validation_episodes=2, threads=1,
                          ppo=PpoConfig(envs=16, rollout_steps=16, minibatch=128, epochs=2))  # fmt: skip
     short = replace(STEPS, episode_steps=32)
     result = train_expert([short], tmp_path / "run", config, init=load_policy(tmp_path / "sighted"))
@@ -140,7 +140,7 @@ def test_injected_policy_is_trained_on(blind, tmp_path, encoder):
     # every feature saw the rollout between two updates; new ones saw the 32 * 16 warm-up states, too
     assert (count[49:] - 512).tolist() == (count[:49] - 300).mean().expand(50).tolist()
     name = "actor.0.weight" if encoder is None else "actor.0.layers.1.weight"
-    assert trained.policy.state_dict()[name][:, 49 if encoder is None else 24 :].abs().max() > 0
+    assert trained.policy.state_dict()[name][:, 49 if encoder is None else 24 :].abs().max() > 1e-5
 
 
 def test_command_line(blind, tmp_path, capsys):

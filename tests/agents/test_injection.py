@@ -22,6 +22,7 @@ def encoder(request):
     return ENCODERS[request.param]
 
 
+@torch.no_grad()
 def fingerprint(policy, observations):
     """Sums that no reordering of weights leaves alone."""
     flat = policy.flatten(observations)
