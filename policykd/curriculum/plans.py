@@ -46,8 +46,7 @@ def make_plan(recipe: Recipe, seed: int) -> Plan:
 
     Raises:
         UnknownNameError: for an unknown skill or observation group.
-        ContractError: if the skills differ in robot, actions, task or length: no policy could have them all.
-        ConfigError: if a skill's budget is too small for its share of a merge.
+        ContractError: if the skills differ in robot, actions or length: no policy could have them all.
     """
     builder = _Builder(recipe, seed)
     _BUILDERS[recipe.curriculum](builder)

@@ -3,7 +3,7 @@
 ================== ============================================================================================
 ``quick``          three easy skills in minutes: flat, a gentle incline, narrow gaps
 ``standard``       the five terrains of the paper, flat and incline blind, then terrain is injected
-``paper``          the paper's text: its networks, exact injection, budgets, MSE and its mixing of expert and student
+``paper``          the paper's text: its reward, networks, exact injection, budgets, MSE, mixing of expert and student
 ``released-code``  where the authors' released code differs from the text
 ================== ============================================================================================
 """
@@ -110,22 +110,26 @@ def _standard() -> Recipe:
     )
 
 
+_FELT = ("proprio", "phase")
+"""What the paper's walker feels: its body, and where in the walking cycle it should be."""
+
 _PAPER_STEPS = {"flat": 3_840_000, "incline": 3_840_000, "steps": 1_024_000, "slopes": 1_024_000, "gaps": 1_024_000}
 
 
 def _paper() -> Recipe:
     networks = Architecture(hidden=(512, 256), critic_hidden=(512, 256), activation="relu")
     return Recipe(
-        skills=tuple(SkillPlan(f"biped/{name}", steps) for name, steps in _PAPER_STEPS.items()),
+        skills=tuple(SkillPlan(f"biped/{name}+imitate", steps) for name, steps in _PAPER_STEPS.items()),
         train=TrainConfig(patience=1, architecture=networks),
         injection=Injection(
+            blind_groups=_FELT,
             encoder=Encoder("terrain", channels=(8,), kernel=(3,), stride=(1,), dense=32, join="every")
         ),
         merge=MergeConfig(
             rounds=20, beta="plaid_paper", mixing="step", loss="mse", start="newest", architecture=networks
         ),
         early_stop=False,
-        measurement=Measurement(episodes=64, zero_shot=("biped/mixed",)),
+        measurement=Measurement(episodes=64, zero_shot=("biped/mixed+imitate",)),
     )
 
 
@@ -134,14 +138,20 @@ def _released_code() -> Recipe:
     paper = _paper()
     return replace(
         paper,
-        skills=tuple(replace(plan, skill=f"{plan.skill}:terrainrlsim") for plan in paper.skills),
-        injection=Injection(mode="scaled", scale=0.01, encoder=Encoder("terrain")),
+        skills=tuple(replace(plan, skill=_released(plan.skill)) for plan in paper.skills),
+        injection=Injection(blind_groups=_FELT, mode="scaled", scale=0.01, encoder=Encoder("terrain")),
         train=replace(paper.train, architecture=networks),
         # As released, the expert always acts while a distillation collects, with next to no noise.
         merge=replace(paper.merge, beta="constant:1", noise=1e-4, architecture=networks),
         transfer_noise=0.3,
-        measurement=replace(paper.measurement, zero_shot=("biped/mixed:terrainrlsim",)),
+        measurement=replace(paper.measurement, zero_shot=tuple(map(_released, paper.measurement.zero_shot))),
     )
+
+
+def _released(skill: str) -> str:
+    """The skill on the terrain of the released simulator."""
+    place, _, task = skill.partition("+")
+    return f"{place}:terrainrlsim+{task}"
 
 
 _PRESETS: Mapping[str, Callable[[], Recipe]] = MappingProxyType(
