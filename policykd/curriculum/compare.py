@@ -261,7 +261,7 @@ def _transfer(result: CurriculumResult, folder: Path, scratch: Path) -> dict[str
         # Curves may pass the expert of another seed; the area is only defined up to it.
         ceiling = max(score for _, score in [*mine, *theirs]) * 1.0001
         start, untrained = matrix.scores[matrix.learned[j] - 1][j] / ceiling, matrix.untrained[j] / ceiling
-        scaled = [[(steps, score / ceiling) for steps, score in curve] for curve in (mine, theirs)]
+        ours, other = ([(steps, score / ceiling) for steps, score in curve] for curve in (mine, theirs))
         budget_ = min(first.steps, max(steps for steps, _ in theirs))
-        found[skill] = forward_transfer(*scaled, budget_, start=start, scratch_start=untrained)
+        found[skill] = forward_transfer(ours, other, budget_, start=start, scratch_start=untrained)
     return found

@@ -83,11 +83,11 @@ def _figures(comparison: Comparison, folder: Path) -> list[tuple[str, str, Figur
 
 def _mean_matrix(comparison: Comparison, name: str) -> SkillMatrix:
     matrices = [run.matrix for run in comparison.of(name)]
-    fields = {
-        field: tuple(map(tuple, np.mean([getattr(m, field) for m in matrices], axis=0).tolist()))
+    scores, success = (
+        tuple(tuple(row) for row in np.mean([getattr(m, field) for m in matrices], axis=0).tolist())
         for field in ("scores", "success")
-    }
-    return replace(matrices[0], experts=comparison.experts, **fields)
+    )
+    return replace(matrices[0], experts=comparison.experts, scores=scores, success=success)
 
 
 def _curves(comparison: Comparison, folder: Path) -> dict[str, list[Mapping[str, Any]]]:
