@@ -123,7 +123,7 @@ def _paper() -> Recipe:
         train=TrainConfig(patience=1, architecture=networks),
         injection=Injection(
             blind_groups=_FELT,
-            encoder=Encoder("terrain", channels=(8,), kernel=(3,), stride=(1,), dense=32, join="every")
+            encoder=Encoder("terrain", channels=(8,), kernel=(3,), stride=(1,), dense=32, join="every"),
         ),
         merge=MergeConfig(
             rounds=20, beta="plaid_paper", mixing="step", loss="mse", start="newest", architecture=networks

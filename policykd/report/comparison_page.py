@@ -72,7 +72,7 @@ def _figures(comparison: Comparison, folder: Path) -> list[tuple[str, str, Figur
     title = "Reward of the final policies over the shared experts': interquartile mean and 95 % interval over seeds"
     drawn = [("scores", title, interval_plot(groups, "normalised reward", least=1.0))]
     for name in comparison.curricula:
-        title = f"{name}: mean matrix over {len(comparison.seeds)} seeds; framed: the skill that was just learned"
+        title = f"{name}: mean matrix over all seeds; framed: the skill that was just learned"
         drawn.append((f"matrix-{name}", title, matrix_heat_map(_mean_matrix(comparison, name))))
     curves = _curves(comparison, folder)
     if curves:
@@ -109,11 +109,11 @@ def _verdict(comparison: Comparison) -> str:
     )
     if len(ordered) > 1:
         second = comparison.overall(ordered[1])
-        apart = best.low > second.high
-        sentence += (
-            f"; {ordered[1]} follows with {second.estimate:.3f}, and their 95 % intervals "
-            f"{'do not overlap' if apart else 'overlap'}"
-        )
+        if comparison.warning:
+            told = "these are too few seeds to tell them apart"
+        else:
+            told = f"their 95 % intervals {'do not overlap' if best.low > second.high else 'overlap'}"
+        sentence += f"; {ordered[1]} follows with {second.estimate:.3f}, and {told}"
     return f"{sentence}. Every run may use {comparison.budget / 1e6:.2f} M environment steps."
 
 
