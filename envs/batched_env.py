@@ -18,6 +18,7 @@ from policykd.envs.robots.model import build_model
 from policykd.envs.skills import Skill, common_contract
 from policykd.envs.starts import Starts
 from policykd.envs.terrains import TrackBank, Tracks
+from policykd.envs.terrains.tracks import graded_rows
 from policykd.errors import check_range
 from policykd.threads import torch_threads
 
@@ -31,7 +32,7 @@ class EnvConfig:
     Attributes:
         tracks: tracks drawn per terrain; each episode walks on one of them.
         ordered: give simulation i track i in every episode (for evaluation) in place of a random one.
-        graded: spread the difficulties of a terrain's tracks evenly from 0 to its own; ``BatchedEnv.level`` then says
+        graded: spread the difficulties of a terrain's tracks from 0 to its own; ``BatchedEnv.level`` then says
             which of them episodes walk on. For a curriculum in training.
         joint_noise: half width of the uniform noise on the standing pose's joint angles, rad.
         speed_noise: the initial forward velocity is uniform between 0 and this, m/s.
@@ -102,7 +103,7 @@ class BatchedEnv:
         skill_index: (num_envs,) index into ``skills`` of each simulation.
         failures: number of simulations reset so far because MuJoCo failed.
         level: on graded tracks, difficulty of the hardest track that new episodes get, in [0, 1] of the terrain's own;
-            the easiest is half as hard.
+            for the easiest see :func:`policykd.envs.terrains.tracks.graded_rows`.
 
     Raises:
         ContractError: if the skills cannot share an environment.
@@ -224,9 +225,9 @@ class BatchedEnv:
         Returns:
             (m, features) first observations.
         """
-        count, graded = self.config.tracks, self.config.graded
-        last = max(1, round(self.level * count)) if graded else count
-        track, qpos, qvel, clock = self._starts.take(len(ids), last // 2 if graded else 0, last)
+        count = self.config.tracks
+        rows = graded_rows(count, self.level) if self.config.graded else (0, count)
+        track, qpos, qvel, clock = self._starts.take(len(ids), *rows)
         qpos, qvel, clock = self._backend.tasks.start(ids, (qpos, qvel, clock))
         if self.config.ordered:
             track = (ids // len(self.skills)) % count

@@ -113,6 +113,15 @@ class Robot:
         ]
         return pairs[-1] if pairs else None
 
+    def chain(self, link: int) -> tuple[int, ...]:
+        """Indices of a link and of those between it and the root, the root left out."""
+        names = [other.name for other in self.links]
+        found = []
+        while link:
+            found.append(link)
+            link = names.index(str(self.links[link].parent))
+        return tuple(found)
+
     @cached_property
     def stand_pose(self) -> np.ndarray:
         """(3 + joints,) generalised positions of the standing pose over ground of height 0: x, z, pitch, joints."""

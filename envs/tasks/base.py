@@ -41,13 +41,12 @@ class Situation:
 
 
 class Task(ABC):
-    """What a skill asks for. Tasks are frozen dataclasses: equal parameters make equal tasks.
+    """What a skill asks for. Tasks are frozen dataclasses: equal parameters make equal tasks."""
 
-    Attributes:
-        speed: commanded forward velocity, m/s; negative for backwards.
-    """
-
-    speed: float
+    @property
+    @abstractmethod
+    def speed(self) -> float:
+        """Commanded forward velocity, m/s; negative for backwards. A field with a default will do."""
 
     @abstractmethod
     def reward(self, now: Situation) -> torch.Tensor:

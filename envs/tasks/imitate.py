@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 
@@ -53,8 +52,6 @@ class Imitate(Task):
         ConfigError: if the weights do not sum to 1, or a scale is not positive.
     """
 
-    speed: ClassVar[float] = SPEED  # the cycle's own
-
     pose_weight: float = 0.5
     velocity_weight: float = 0.05
     feet_weight: float = 0.15
@@ -73,6 +70,11 @@ class Imitate(Task):
         for term in _TERMS:
             check_range(f"{term}_weight", getattr(self, f"{term}_weight"), 0.0, 1.0)
             check_range(f"{term}_scale", getattr(self, f"{term}_scale"), 1e-6, float("inf"))
+
+    @property
+    def speed(self) -> float:
+        """See :attr:`Task.speed`; the cycle's own."""
+        return SPEED
 
     @property
     def groups(self) -> tuple[str, ...]:

@@ -64,12 +64,12 @@ class TaskTable:
         """How the tasks let new episodes begin in the simulations ``ids`` (m,); see :meth:`Task.start`."""
         if self.common is not None:
             return self.common.start(self._robot, start)
-        whole = tuple(part.clone() for part in start)
+        qpos, qvel, clock = (part.clone() for part in start)
         for i, task in enumerate(self._tasks):
             rows = torch.nonzero(self._which[ids] == i).squeeze(1)
-            for part, fresh in zip(whole, task.start(self._robot, tuple(p[rows] for p in start)), strict=True):
-                part[rows] = fresh
-        return whole
+            given = (start[0][rows], start[1][rows], start[2][rows])
+            qpos[rows], qvel[rows], clock[rows] = task.start(self._robot, given)
+        return qpos, qvel, clock
 
     def _parts(self) -> list[tuple[slice, Task]]:
         """The simulations of each task, in strides, so that their tensors are views."""

@@ -63,6 +63,28 @@ def feet_apart(now: Situation) -> torch.Tensor:
     return torch.linalg.vector_norm(now.state.com[:, right] - now.state.com[:, left], dim=1)
 
 
+def feet_speed_apart(now: Situation) -> torch.Tensor:
+    """(n,) speed of the centres of the two feet against each other, m/s."""
+    right, left = feet_of(now.robot)
+    return torch.linalg.vector_norm(now.state.com_velocity[:, right] - now.state.com_velocity[:, left], dim=1)
+
+
+def clearance(now: Situation) -> torch.Tensor:
+    """(n,) height of the lowest end of the two feet's soles above the ground below it, m."""
+    state, robot = now.state, now.robot
+    ends = []
+    for foot in feet_of(robot):
+        link = robot.links[foot]
+        angle = state.pitch + state.joints[:, [i - 1 for i in robot.chain(foot)]].sum(dim=1)
+        c, s = torch.cos(angle), torch.sin(angle)
+        for x, z in link.ends:
+            dx, dz = x - link.center[0], z - link.center[1]
+            turned = torch.stack([c * dx - s * dz, s * dx + c * dz - link.radius], dim=1)
+            ends.append(state.root + state.com[:, foot] + turned)
+    places = torch.stack(ends, dim=1)
+    return (places[:, :, 1] - now.around.height(places[:, :, 0])).amin(dim=1)
+
+
 def feet_of(robot: Robot) -> tuple[int, int]:
     """Indices of the right and the left foot among the links.
 

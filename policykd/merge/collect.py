@@ -86,7 +86,7 @@ class _Recorder:
         walk, acting, n = self._walk, self._expert_acts, self._walk.env.num_envs
         flat = self._student.flatten(self.groups)
         action = torch.where(acting[:, None], labels, self._student(flat))
-        step = walk.env.step(action + walk.noise.draw(*action.shape, walk.generator))
+        step = walk.env.step(action + walk.noise.draw(n, action.shape[1], walk.generator))
         values = (flat, labels, step.reward, step.terminated, step.truncated, ~acting)
         for name, value in zip(_PER_STEP, values, strict=True):
             self._rows[name].append(value)

@@ -37,7 +37,7 @@ class MergeConfig:
         noise: standard deviation of the noise, in units of the action; with ``dart`` its root mean square over actions.
         start: where the student starts: ``random`` weights of ``architecture``; ``newest``, a copy of the last teacher
             given, or the id of a skill for a copy of its teacher; ``previous``, the policy given as ``init``. A copy
-            keeps its own architecture and normaliser.
+            keeps its own architecture and normaliser; observation groups that it lacks are injected.
         loss: how student and teacher are compared: ``mse``, ``huber``, ``forward_kl``, ``reverse_kl``, ``jsd`` or
             ``nll``.
         jsd_beta: the teacher's weight in the middle of ``jsd``; 0 is the forward KL, 1 the reverse.

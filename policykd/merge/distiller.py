@@ -120,6 +120,7 @@ class _Merge:
         self._init, self._ids = init, [t.skill.id for t in teachers]
         self._name = f"merge {' '.join(self._ids)}"
         self._student = first_student(teachers, config, init)
+        self._fresh = self._student.normaliser.fresh.clone()
         self._fitting = Fitting(self._student, spread(teachers), config)
         self._labeller = Labeller(teachers, config.batched_teachers)
         self._envs: dict[tuple[int, int], BatchedEnv] = {}
@@ -173,9 +174,8 @@ class _Merge:
         for i, rollout in enumerate(rollouts):
             self._data.store(self._round, self._ids[i], rollout, beta)
             self._dataset.add(i, rollout)
-            if self._round == 0 and self._config.start == "random":
-                # Statistics of the pooled experts' states, frozen from here on.
-                self._student.update_normaliser(rollout.observations)
+            if self._round == 0:  # statistics of what has none yet, of the pooled states; frozen from here on
+                self._student.update_normaliser(rollout.observations, self._fresh)
         self._data.commit()
 
     def _collect(self, beta: float, round_: int, counts: Sequence[int]) -> list[LabelledRollout]:

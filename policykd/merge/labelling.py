@@ -52,8 +52,8 @@ def _stacks(policies: Sequence[Policy]) -> list[_Stack]:
     """Policies of one shape together."""
     by_shape: dict[Any, list[int]] = {}
     for i, policy in enumerate(policies):
-        clip = (policy.normaliser.min_std, policy.normaliser.clip)
-        shape = (tuple(policy.groups.items()), policy.actions, policy.architecture, policy.symmetry, clip)
+        normaliser = (policy.normaliser.min_std, policy.normaliser.clip, policy.normaliser.count.shape)
+        shape = (tuple(policy.groups.items()), policy.actions, policy.architecture, policy.symmetry, normaliser)
         by_shape.setdefault(shape, []).append(i)
     return [_Stack(policies, places) for places in by_shape.values()]
 

@@ -27,7 +27,7 @@ from policykd.merge.dataset import Batch, Dataset
 from policykd.merge.fitting import Fitting
 from policykd.merge.labelled_data import LabelledData
 from policykd.merge.rollout import LabelledRollout
-from policykd.merge.student import check_reads, check_start
+from policykd.merge.student import check_start
 from policykd.progress import Progress, Silent
 from policykd.runs import RunFolder, as_plain
 from policykd.seeding import integer_seed
@@ -125,9 +125,11 @@ def _contract(data: Sequence[LabelledData]) -> DataManifest:
 
 def _check_init(init: LoadedPolicy, contract: DataManifest) -> None:
     """Raise ContractError unless the policy reads the data's columns and acts as the data's teachers did."""
-    check_reads(init.policy, dict(contract.groups))
     if tuple(init.policy.groups.items()) != contract.groups:
-        raise ContractError(f"the policy to start from reads {init.policy.groups}; the data hold {contract.groups}")
+        raise ContractError(
+            f"the policy to start from reads {init.policy.groups}, the data hold {dict(contract.groups)}; inject what "
+            f"is missing (policykd inject), or use start=random"
+        )
     if (init.manifest.robot, init.manifest.actions) != (contract.robot, contract.actions):
         raise ContractError(f"the policy to start from has other actions than {contract.robot} in the data")
 

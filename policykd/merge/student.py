@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import torch
 
+from policykd.agents.injection import inject
 from policykd.agents.policy import Policy
 from policykd.agents.policy_file import LoadedPolicy, Parent, check_fits
 from policykd.envs.symmetry import mirror_symmetry
@@ -19,8 +20,8 @@ from policykd.seeding import integer_seed
 def first_student(teachers: Sequence[Teacher], config: MergeConfig, init: LoadedPolicy | None) -> Policy:
     """The student as ``config.start`` says.
 
-    A new student is symmetric if every teacher is. Its exploration noise is the teachers', for those who go on with
-    reinforcement learning.
+    A new student is symmetric if every teacher is. A copy that lacks observation groups gets them injected; its actions
+    stay as they were. The exploration noise is the teachers', for those who go on with reinforcement learning.
 
     Args:
         teachers: who labels which skill.
@@ -33,7 +34,7 @@ def first_student(teachers: Sequence[Teacher], config: MergeConfig, init: Loaded
     Raises:
         ConfigError: if ``init`` is missing, or given for another start.
         UnknownNameError: for a start at the teacher of a skill that is not merged.
-        ContractError: if the policy to start from reads other observation groups than the teachers together.
+        ContractError: if the policy to start from reads observation groups that no teacher reads, or another robot's.
     """
     check_start(config, init)
     student = _new(teachers, config) if config.start == "random" else _copy(teachers, config, init)
@@ -48,16 +49,6 @@ def check_start(config: MergeConfig, init: LoadedPolicy | None) -> None:
     if config.start != "previous" and init is not None:
         raise ConfigError(
             f"merge.start is '{config.start}', so the policy given as init would play no part; use start=previous"
-        )
-
-
-def check_reads(policy: Policy, groups: Collection[str]) -> None:
-    """Raise ContractError unless a policy to start from reads exactly these observation groups, in any order."""
-    if policy.groups.keys() != set(groups):
-        lacking, extra = sorted(set(groups) - policy.groups.keys()), sorted(policy.groups.keys() - set(groups))
-        raise ContractError(
-            f"the policy to start from does not read the observation groups {lacking} of the labelled states, and "
-            f"reads {extra} beside them; inject what is missing first (policykd inject), or use start=random"
         )
 
 
@@ -94,5 +85,11 @@ def _copy(teachers: Sequence[Teacher], config: MergeConfig, init: LoadedPolicy |
         if config.start not in of_skill:
             raise UnknownNameError("start", config.start, [*of_skill, "random", "newest", "previous"])
         policy = of_skill[config.start]
-    check_reads(policy, skill.groups)
-    return copy.deepcopy(policy).train()
+    if extra := sorted(policy.groups.keys() - set(skill.groups)):
+        raise ContractError(
+            f"merge.start is '{config.start}', but that policy reads {extra}, which no teacher reads; start=random"
+        )
+    lacking = [name for name in skill.groups if name not in policy.groups]
+    seed = integer_seed(config.seed, "injection")
+    grown = inject(policy, lacking, robot=skill.character, seed=seed) if lacking else copy.deepcopy(policy)
+    return grown.train()

@@ -205,12 +205,12 @@ def test_curriculum_raises_the_level_with_success_and_never_beyond_the_skill():
 
 def test_level_bounds_the_width_of_the_gaps():
     env = BatchedEnv([get_skill("biped/gaps")], 64, config=EnvConfig(tracks=200, graded=True), threads=1)
-    for level in (0.2, 1.0):
+    for level, easiest in ((0.2, 0.1), (0.6, 0.42), (1.0, 0.9)):
         env.level = level
         env.reset()
         low = torch.linspace(2.0, 30.0, 20_000, dtype=torch.float64)
         in_gap = (env.ground_height(low.repeat(64, 1)) < -0.5).double().mean(1)
         widest = 0.30 * level / (0.30 * level + 2.0)
-        narrowest = 0.25 * level / 2 / (0.25 * level / 2 + 2.5)
+        narrowest = 0.25 * easiest / (0.25 * easiest + 2.5)
         assert float(in_gap.max()) < 1.15 * widest
         assert float(in_gap.min()) > 0.85 * narrowest

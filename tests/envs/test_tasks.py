@@ -34,7 +34,13 @@ def measured(env, i):
     for row, body in enumerate(links):
         mujoco.mj_objectVelocity(model, data, mujoco.mjtObj.mjOBJ_BODY, body, velocity[row], 0)
     mass = model.body_mass[links]
+    soles = []
+    for i in env.robot.foot_pair:
+        geom = model.geom(env.robot.links[i].name).id
+        radius, half = model.geom_size[geom, :2]
+        soles.append(data.geom_xpos[geom, 2] - half * abs(data.geom_xmat[geom].reshape(3, 3)[2, 2]) - radius)
     return {
+        "clearance": min(soles),
         "com": data.xipos[links][:, [0, 2]],
         "velocity": velocity[:, [3, 5]],
         "share": mass / mass.sum(),
@@ -44,11 +50,14 @@ def measured(env, i):
 
 
 def hop_reward(now, effort, clock, robot):
-    apart = np.linalg.norm(now["com"][robot.foot_pair[0]] - now["com"][robot.foot_pair[1]])
+    right, left = robot.foot_pair
+    apart = np.linalg.norm(now["com"][right] - now["com"][left])
+    against = np.linalg.norm(now["velocity"][right] - now["velocity"][left])
     speed = now["velocity"][:, 0] @ now["share"]
+    lack = max(0.0, 0.1 - now["clearance"])
     return (
-        0.6 * np.exp(-((speed - 1.0) ** 2)) + 0.2 * np.exp(-((apart / 0.1) ** 2))
-        + 0.1 * np.exp(-((now["qpos"][2] / 0.5) ** 2)) + 0.1 * np.exp(-np.mean(effort**2) / 0.25)
+        0.4 * np.exp(-((speed - 1.0) ** 2)) + 0.25 * np.exp(-((apart / 0.1) ** 2) - against**2)
+        + 0.25 * np.exp(-((lack / 0.06) ** 2)) + 0.1 * np.exp(-np.mean(effort**2) / 0.25)
     )  # fmt: skip
 
 

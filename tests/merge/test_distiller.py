@@ -224,7 +224,14 @@ def test_a_student_may_have_an_encoder(tmp_path):
     """Its branch is trained, and the student can be loaded."""
     shape = Architecture((16,), (16,), encoders=(Encoder("terrain", (2,), (8,), (4,), 6),))
     config = MergeConfig(
-        rounds=1, envs=2, updates=4, minibatch=32, validation_episodes=2, threads=1, architecture=shape
+        rounds=1,
+        envs=2,
+        updates=4,
+        minibatch=32,
+        validation_episodes=2,
+        min_teacher_success=0.0,
+        threads=1,
+        architecture=shape,
     )
     teachers = [make_teacher("biped/flat", 1), make_teacher("biped/gaps", 2)]
     student = load_policy(merge_experts(teachers, tmp_path, config).policy_path).policy

@@ -20,7 +20,7 @@ from policykd.merge.offline import _DataMerge
 ONLINE = replace(TINY, envs=12, updates=100, minibatch=128)
 OFFLINE = MergeConfig(
     rounds=2,
-    updates=150,
+    updates=400,
     minibatch=128,
     critic="teacher",
     architecture=Architecture(hidden=(64, 64), critic_hidden=(32,)),
@@ -74,8 +74,8 @@ def test_a_killed_merge_of_data_equals_an_uninterrupted_one(recorded, tmp_path, 
     class Killed(Exception):
         pass
 
-    _, folder = recorded
-    whole = merge_data([folder], tmp_path / "whole", OFFLINE)
+    folder, config = recorded[1], replace(OFFLINE, updates=20)
+    whole = merge_data([folder], tmp_path / "whole", config)
     save = _DataMerge._save
 
     def dying(self):
@@ -84,9 +84,9 @@ def test_a_killed_merge_of_data_equals_an_uninterrupted_one(recorded, tmp_path, 
 
     monkeypatch.setattr(_DataMerge, "_save", dying)
     with pytest.raises(Killed):
-        merge_data([folder], tmp_path / "killed", OFFLINE)
+        merge_data([folder], tmp_path / "killed", config)
     monkeypatch.undo()
-    resumed = merge_data([folder], tmp_path / "killed", OFFLINE, resume=True)
+    resumed = merge_data([folder], tmp_path / "killed", config, resume=True)
     assert resumed.held_out_loss == whole.held_out_loss
     first, second = load_policy(whole.policy_path), load_policy(resumed.policy_path)
     assert first.manifest.weights_sha256 == second.manifest.weights_sha256

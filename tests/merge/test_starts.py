@@ -12,6 +12,8 @@ from policykd.errors import ConfigError, ContractError, UnknownNameError
 from policykd.merge import LabelledData, merge_experts, teachers_from
 from policykd.merge.distiller import _Merge
 from policykd.merge.student import first_student
+from policykd.progress import Silent
+from policykd.runs import RunFolder
 
 
 def saved(teacher, path, skills):
@@ -47,13 +49,31 @@ def test_beta_decides_round_0_of_a_student_that_can_walk_already(teachers, tmp_p
         assert float(first.student_acted.double().mean()) == share
 
 
-def test_other_groups_are_refused_before_any_work(teachers):
+def test_a_copy_that_lacks_groups_gets_them_and_acts_as_before(teachers, tmp_path):
     blind = make_teacher("biped/gaps", 4)
-    sizes = {"proprio": blind.skill.group_sizes["proprio"]}
-    blind = replace(blind, policy=Policy(sizes, blind.policy.actions, generator_seed=0))
-    with pytest.raises(ContractError, match=r"terrain.*inject"):
-        first_student([teachers[0], blind], replace(TINY, start="newest"), None)
-    assert first_student([teachers[0], blind], TINY, None).groups == teachers[0].skill.group_sizes
+    proprio = blind.skill.group_sizes["proprio"]
+    blind = replace(blind, policy=Policy({"proprio": proprio}, blind.policy.actions, generator_seed=0))
+    blind.policy.normaliser.update(torch.randn(50, proprio))
+    student = first_student([teachers[0], blind], replace(TINY, start="newest"), None)
+    assert student.groups == teachers[0].skill.group_sizes
+    seen = torch.randn(9, student.observation_size)
+    torch.testing.assert_close(student(seen), blind.policy(seen[:, :proprio]), atol=1e-6, rtol=0)
+    merge = _Merge([teachers[0], blind], RunFolder(tmp_path, {}, False), replace(TINY, start="newest"), None, Silent())
+    before = merge._student.normaliser.mean.clone()
+    merge._collect_round()
+    moved = merge._student.normaliser.mean != before
+    assert moved[proprio:].any()
+    assert not moved[:proprio].any()  # what has statistics keeps them
+    assert int(merge._student.normaliser.fresh.sum()) == 0
+
+
+def test_a_copy_that_reads_what_no_teacher_reads_is_refused(teachers, tmp_path):
+    init = saved(teachers[0], tmp_path / "init", ["biped/flat"])
+    proprio = {"proprio": teachers[1].skill.group_sizes["proprio"]}
+    skill = replace(teachers[1].skill, groups=("proprio",))
+    blind = replace(teachers[1], skill=skill, policy=Policy(proprio, teachers[1].policy.actions, generator_seed=0))
+    with pytest.raises(ContractError, match="terrain"):
+        first_student([blind], replace(TINY, start="previous"), init)
 
 
 def test_starts_that_are_none_are_refused(teachers, tmp_path):
