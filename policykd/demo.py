@@ -29,14 +29,14 @@ DEMO_EXPERTS: Mapping[str, TrainConfig] = MappingProxyType(
     {
         "flat": replace(DEMO_TRAIN, steps=500_000),
         "steps": replace(DEMO_TRAIN, steps=1_900_000),
-        "gaps": replace(DEMO_TRAIN, steps=2_200_000),
+        "gaps": replace(DEMO_TRAIN, steps=2_000_000),
     }
 )
 """Settings of the experts whose terrain needs others, by its name; see docs/training.md."""
 
 
-DEMO_MERGE = MergeConfig(rounds=7, target_retention=0.98)
-"""Merge of the demo: the first rounds bring nearly all that there is to gain."""
+DEMO_MERGE = MergeConfig(rounds=10, target_retention=0.98, adaptive=0.5)
+"""Merge of the demo: few rounds, half of whose effort goes where the student is behind."""
 
 
 @dataclass(frozen=True)
