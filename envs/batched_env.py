@@ -231,7 +231,9 @@ class BatchedEnv:
         qpos, qvel, clock = self._backend.tasks.start(ids, (qpos, qvel, clock))
         if self.config.ordered:
             track = (ids // len(self.skills)) % count
-        self._backend.begin(ids, self._first_track[ids] + track, clock)
+        if len(self.skills) > 1:
+            track = self._first_track[ids] + track
+        self._backend.begin(ids, track, clock)
         self.engine.reset(ids, qpos, qvel)
         return self._backend.observe(self._backend.look(ids), clock)
 
