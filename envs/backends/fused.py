@@ -212,8 +212,8 @@ class FusedBackend(TensorBackend):
             truncated, ids, *numbers, length, success,
         )  # fmt: skip
         rows = (torch.from_numpy(array[:ended]) for array in (ids, numbers[0], length, numbers[1], success))
-        worth, fell, over = (torch.from_numpy(array) for array in (reward, terminated, truncated))
-        return Outcome(worth, fell, over, failures, Episodes(*rows))
+        earned, fell, over = (torch.from_numpy(array) for array in (reward, terminated, truncated))
+        return Outcome(earned, fell, over, failures, Episodes(*rows))
 
     def _assess(self, view: View) -> tuple[np.ndarray, np.ndarray]:
         """(n,) which simulations fell, and (n,) rewards before falls are taken into account."""
