@@ -18,7 +18,7 @@ from policykd.envs.robots.model import build_model
 from policykd.envs.skills import Skill, common_contract
 from policykd.envs.starts import Starts
 from policykd.envs.terrains import TrackBank, Tracks
-from policykd.envs.terrains.tracks import graded_rows
+from policykd.envs.terrains.tracks import graded_floor, graded_rows
 from policykd.errors import check_range
 from policykd.threads import torch_threads
 
@@ -141,6 +141,7 @@ class BatchedEnv:
         self._first_track = self.skill_index * config.tracks
         self._columns = self.skill.columns
         self.failures, self.level = 0, 1.0
+        self._floor = graded_floor([s.terrain for s in skills])
 
     def seed(self, seed: int) -> None:
         """Restart the stream of random resets."""
@@ -226,7 +227,7 @@ class BatchedEnv:
             (m, features) first observations.
         """
         count = self.config.tracks
-        rows = graded_rows(count, self.level) if self.config.graded else (0, count)
+        rows = graded_rows(count, self.level, self._floor) if self.config.graded else (0, count)
         track, qpos, qvel, clock = self._starts.take(len(ids), *rows)
         qpos, qvel, clock = self._backend.tasks.start(ids, (qpos, qvel, clock))
         if self.config.ordered:
