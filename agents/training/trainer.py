@@ -16,11 +16,11 @@ from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
 
 from policykd.agents.policy import Policy, check_groups
 from policykd.agents.policy_file import LoadedPolicy, save_policy
-from policykd.agents.rollout import run_episodes
 from policykd.agents.training.averaging import WeightAverage
 from policykd.agents.training.callback import TrainingCallback
 from policykd.agents.training.config import TrainConfig, start_level
 from policykd.agents.training.learners import AdaptiveRate, make_learner
+from policykd.agents.training.validation import Validation
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
 from policykd.envs.sb3_env import Sb3VecEnv
 from policykd.envs.skills import Skill, common_contract
@@ -61,6 +61,7 @@ def train_expert(
     config: TrainConfig = TrainConfig(),
     *,
     init: LoadedPolicy | None = None,
+    validate_on: Sequence[Skill] = (),
     resume: bool = False,
     progress: Progress = Silent(),
 ) -> TrainResult:
@@ -71,6 +72,7 @@ def train_expert(
         out: folder of the run; the policy file is ``out / "policy"``.
         config: the run.
         init: policy to start from; None for new weights.
+        validate_on: skills of the validations, where they are not those of the training: what else is kept?
         resume: continue the run in ``out``; a finished run is returned as it is.
         progress: who watches.
 
@@ -88,10 +90,14 @@ def train_expert(
         if list(init.policy.groups) != list(skill.groups):
             raise ContractError(f"the initial policy reads {list(init.policy.groups)}, the skill has {skill.groups}")
     parent = init.manifest.weights_sha256 if init is not None else None
-    folder = RunFolder(out, {"skills": skills, "train": config, "init": parent}, resume)
+    asked: dict[str, Any] = {"skills": skills, "train": config, "init": parent}
+    if validate_on:
+        common_contract([*skills, *validate_on])
+        asked["validate_on"] = validate_on
+    folder = RunFolder(out, asked, resume)
     if folder.result is None:
         with torch_threads(1):
-            _Run(skills, folder, config, init, progress).go()
+            _Run(skills, folder, config, init, validate_on or skills, progress).go()
     assert folder.result is not None
     return TrainResult(policy_path=out / "policy", **folder.result)
 
@@ -105,6 +111,7 @@ class _Run:
         folder: RunFolder,
         config: TrainConfig,
         init: LoadedPolicy | None,
+        validate_on: Sequence[Skill],
         progress: Progress,
     ) -> None:
         self._skills, self._folder, self._config, self._init = skills, folder, config, init
@@ -116,13 +123,7 @@ class _Run:
             config=EnvConfig(graded=config.curriculum),
             threads=config.threads,
         )
-        self._validation = BatchedEnv(
-            skills,
-            config.validation_episodes,
-            seed=integer_seed(config.seed, "validation"),
-            config=EnvConfig(tracks=config.validation_episodes, ordered=True),
-            threads=config.threads,
-        )
+        self._validation = Validation(validate_on, config)
         self._env.level = start_level(config, [s.terrain.name for s in skills]) if config.curriculum else 1.0
         self._policy = self._first_policy()
         self._average = WeightAverage(self._policy, config.averaging_steps)
@@ -190,16 +191,15 @@ class _Run:
                     actions += self._policy(flat)
             observations = self._env.step(actions).observations
 
-    def _validate(self) -> dict[str, float]:
-        self._validation.seed(integer_seed(self._config.seed, "validation"))
-        outcomes = run_episodes(self._average.policy, self._validation)
-        success, reward = float(outcomes.success.double().mean()), float(outcomes.reward_per_step.mean())
+    def _validate(self) -> dict[str, Any]:
+        figures = self._validation.measure(self._average.policy)
+        success, reward = figures["success"], figures["reward_per_step"]
         if self._best is None or (success, reward) > (self._best["success"], self._best["reward_per_step"]):
             weights = {k: v.clone() for k, v in self._average.policy.state_dict().items()}
             self._best = {"success": success, "reward_per_step": reward, "weights": weights}
         reached = success >= self._config.target_success and reward >= self._config.target_reward
         self._streak = self._streak + 1 if reached else 0
-        return {"success": success, "reward_per_step": reward, "distance": float(outcomes.distance.mean())}
+        return figures
 
     def _save(self) -> None:
         self._folder.save_checkpoint(

@@ -31,6 +31,10 @@ OLD_RETENTION, NEW_RETENTION = 0.97, 0.95
 ADD_TRAIN = TrainConfig(steps=1_500_000, target_success=0.95, patience=1)
 """Training of the new skill's expert."""
 
+ADD_NOISE = 0.35
+"""Exploration noise with which that training begins, units of the action: what is left of the student's is too little
+to find a new gait."""
+
 ADD_MERGE = MergeConfig(rounds=8, start="newest")
 """Merge of student and expert."""
 
@@ -65,6 +69,7 @@ def add_skill(
     *,
     train: TrainConfig = ADD_TRAIN,
     merge: MergeConfig = ADD_MERGE,
+    noise: float | None = ADD_NOISE,
     measurement: Measurement = ADD_MEASUREMENT,
     seed: int = 0,
     threads: int | None = None,
@@ -79,6 +84,7 @@ def add_skill(
         out: folder of the run; the new student is ``out / "stages" / "merge" / "policy"``.
         train: training of the expert; the seed is derived from ``seed``.
         merge: the merge; seed likewise, and the new student has the networks of the old one.
+        noise: exploration noise with which the training begins, units of the action; None keeps the student's.
         measurement: episodes and tracks of the measurements before and after.
         seed: seed of the run.
         threads: cores to use; None for all usable ones.
@@ -95,9 +101,9 @@ def add_skill(
         OutputError: if ``out`` cannot be written, or holds a run and ``resume`` is off.
     """
     loaded = load_policy(student)
-    plan = _plan(student, loaded, skill, train, merge, measurement, seed)
+    plan = _plan(student, loaded, skill, train, merge, noise, measurement, seed)
     prepare_folder(out, megabytes=300)
-    asked = {"student": loaded.manifest.weights_sha256, "skill": skill, "seed": seed}
+    asked = {"student": loaded.manifest.weights_sha256, "skill": skill, "seed": seed, "noise": noise}
     folder = RunFolder(out, {**asked, "train": train, "merge": merge, "measurement": measurement}, resume)
     folders = StageFolders(out / "stages")
     run_stages(plan, folders, usable_cores() if threads is None else threads, progress)
@@ -117,6 +123,7 @@ def _plan(
     skill: str,
     train: TrainConfig,
     merge: MergeConfig,
+    noise: float | None,
     measurement: Measurement,
     seed: int,
 ) -> Plan:
@@ -136,7 +143,7 @@ def _plan(
         Given("student", student, loaded.manifest.weights_sha256),
         Measure(RANDOM, None, skills, *how, untrained),
         Measure("measure-student", "student", skills, *how),
-        Train("train", (new,), training, "student"),
+        Train("train", (new,), training, "student", noise),
         Measure("measure-train", "train", skills, *how),
         Merge("merge", skills, (*["student"] * len(old), "train"), merging, previous),
         Measure("measure-merge", "merge", skills, *how),
