@@ -22,8 +22,15 @@ from policykd.errors import UnknownNameError
 from policykd.merge.config import MergeConfig
 
 _NETWORKS = Architecture(hidden=(192, 192), critic_hidden=(192, 192))
-_ZERO_SHOT = ("biped/mixed", "biped/walls@0.5", "biped/gaps:hard@0.5", "biped/steps:hard@0.4", "biped/slopes:hard@0.5")
-"""A mixture, walls, wider gaps, stairs up and down, and long steep slopes up and down."""
+_ZERO_SHOT = (
+    "biped/mixed",
+    "biped/walls@0.5",
+    "biped/gaps:hard@0.5",
+    "biped/steps:hard@0.4",
+    "biped/slopes:hard@0.5",
+    "biped/downhill@0.5",
+)
+"""A mixture, walls, wider gaps, stairs up and down, long steep slopes up and down, and a way down without end."""
 
 
 def preset(name: str) -> Recipe:
