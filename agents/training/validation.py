@@ -20,15 +20,16 @@ class Validation:
     Args:
         skills: what the policy is measured on.
         config: episodes, seed and threads.
+        purpose: name of the validation; those of different names have different tracks.
 
     Raises:
         ConfigError: for fewer episodes than skills.
     """
 
-    def __init__(self, skills: Sequence[Skill], config: TrainConfig) -> None:
+    def __init__(self, skills: Sequence[Skill], config: TrainConfig, purpose: str = "validation") -> None:
         if config.validation_episodes < len(skills):
             raise ConfigError(f"validation_episodes is {config.validation_episodes}; {len(skills)} skills need as many")
-        self._skills, self._seed = tuple(skills), integer_seed(config.seed, "validation")
+        self._skills, self._seed = tuple(skills), integer_seed(config.seed, purpose)
         self._env = BatchedEnv(
             skills,
             config.validation_episodes,
