@@ -117,7 +117,7 @@ class Recipe:
         injection: when and how terrain becomes visible.
         train: settings of the reinforcement learning; ``steps``, ``target_success``, ``start_level``, ``seed`` and
             ``threads`` come from the skill and the run.
-        joint: PPO on several skills at once, for ``multitasker`` and ``multitasker-joint``: every skill has only a share
+        joint: PPO on several skills at once, for ``multitasker`` and ``multitasker-joint``: each skill has only a share
             of a rollout.
         merge: settings of the merges; ``seed`` and ``threads`` come from the run. Its networks are those of ``train``:
             a student becomes the start of the next expert. A student starts from the ``newest`` expert (as the authors
