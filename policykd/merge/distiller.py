@@ -261,7 +261,9 @@ class _Merge:
     def _finish(self) -> None:
         assert self._best is not None
         self._student.load_state_dict(self._best["weights"])
+        began = time.perf_counter()
         self._fit_critic()
+        self._seconds += time.perf_counter() - began
         retention = self._best["retention"]
         outcome = {"states": self._dataset.states, "seconds": self._seconds, "retention": retention}
         outcome |= {"states_to_retention": self._reached, "masked": self._masked()}
