@@ -7,6 +7,8 @@ task or an observation group of the user's own, stays with torch there, too.
 
 from __future__ import annotations
 
+import torch
+
 from policykd.envs.backends.tensors import TensorBackend
 from policykd.envs.backends.view import Episodes, Outcome, View, window_width
 from policykd.envs.engines import Engine
@@ -17,9 +19,9 @@ __all__ = ["Episodes", "Outcome", "TensorBackend", "View", "make_backend", "wind
 
 
 def make_backend(engine: Engine, skill: Skill, tracks: Tracks, boxes: int) -> TensorBackend:
-    """The fastest backend on the engine's device; see :class:`TensorBackend` for the arguments."""
-    if engine.device.type != "cpu":
+    """The fastest backend for the engine's tensors; see :class:`TensorBackend` for the arguments."""
+    if engine.device.type != "cpu" or engine.field("qpos").dtype != torch.float64:
         return TensorBackend(engine, skill, tracks, boxes)
-    from policykd.envs.backends.fused import FusedBackend  # other devices need no compiled loops
+    from policykd.envs.backends.fused import FusedBackend  # others need no compiled loops
 
     return FusedBackend(engine, skill, tracks, boxes)

@@ -32,7 +32,7 @@ class TensorBackend:
     Args:
         engine: the engine that simulates them.
         skill: task, observation groups and episode length.
-        tracks: the bank of tracks, of which every simulation walks on one.
+        tracks: the bank of tracks, of which every simulation walks on one, like the engine's tensors.
         boxes: ground boxes of a simulation.
 
     Attributes:
@@ -41,8 +41,8 @@ class TensorBackend:
     """
 
     def __init__(self, engine: Engine, skill: Skill, tracks: Tracks, boxes: int) -> None:
-        n, device, robot = engine.num_sims, engine.device, skill.character
-        like: dict[str, Any] = {"dtype": torch.float64, "device": device}
+        n, robot = engine.num_sims, skill.character
+        like: dict[str, Any] = {"dtype": engine.field("qpos").dtype, "device": engine.device}
         self._engine, self._skill, self._bank, self._boxes = engine, skill, tracks, boxes
         self._groups = [get_group(name) for name in skill.groups]
         self._window = window_width(robot)
