@@ -42,7 +42,7 @@ class Sb3Policy(ActorCriticPolicy):
 
     def _build(self, lr_schedule: Schedule) -> None:
         (self.network,) = self._given
-        self.optimizer = _TwoRates(self.network, lr_schedule(1), self._critic_rate, self._max_grad_norm)
+        self.optimizer = TwoRates(self.network, lr_schedule(1), self._critic_rate, self._max_grad_norm)
 
     def forward(
         self, obs: torch.Tensor, deterministic: bool = False
@@ -78,8 +78,15 @@ class Sb3Policy(ActorCriticPolicy):
         return -(0.5 * scaled**2 + log_std + 0.5 * math.log(2 * math.pi)).sum(dim=1)
 
 
-class _TwoRates(torch.optim.Adam):
-    """Adam with a step size of the critic's own: stable-baselines3 sets one for all parameters."""
+class TwoRates(torch.optim.Adam):
+    """Adam with a step size of the critic's own: stable-baselines3 sets one for all parameters.
+
+    Args:
+        network: the policy.
+        rate: step size of the actor.
+        critic_rate: step size of the critic; None for that of the actor.
+        max_grad_norm: clip of the norm of each network's gradient.
+    """
 
     def __init__(self, network: Policy, rate: float, critic_rate: float | None, max_grad_norm: float) -> None:
         critic = list(network.critic.parameters())
@@ -88,6 +95,7 @@ class _TwoRates(torch.optim.Adam):
         self._critic_rate, self._max_grad_norm = critic_rate, max_grad_norm
 
     def step(self, closure: Any = None) -> Any:
+        """Clip the gradients of both networks and follow them."""
         for group in self.param_groups:  # each network by itself: a large gradient of one must not shrink the other's
             torch.nn.utils.clip_grad_norm_(group["params"], self._max_grad_norm)
         if self._critic_rate is not None:

@@ -132,6 +132,8 @@ class TrainConfig:
             stream, so that a resumed run equals an uninterrupted one.
         validation_episodes: episodes of a validation, on tracks that training never sees.
         threads: threads of the simulation; None for one per usable core. Networks are trained on one.
+        device: ``cpu``, ``cuda``, or ``auto`` for ``cuda`` where nothing is missing. On a CUDA device PPO is our own
+            (:mod:`policykd.agents.training.device_ppo`); give it thousands of simulations (``ppo.envs``).
         architecture: networks of a new policy.
         ppo: settings of PPO.
         sac: settings of SAC.
@@ -153,6 +155,7 @@ class TrainConfig:
     segment_steps: int = 98_304
     validation_episodes: int = 64
     threads: int | None = None
+    device: str = "cpu"
     architecture: Architecture = field(default_factory=Architecture)
     ppo: PpoConfig = field(default_factory=PpoConfig)
     sac: SacConfig = field(default_factory=SacConfig)

@@ -21,10 +21,11 @@ from policykd.agents.training.callback import TrainingCallback
 from policykd.agents.training.config import TrainConfig
 from policykd.agents.training.learners import AdaptiveRate, make_learner
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
+from policykd.envs.devices import choose_device
 from policykd.envs.sb3_env import Sb3VecEnv
 from policykd.envs.skills import Skill, common_contract
 from policykd.envs.symmetry import mirror_symmetry
-from policykd.errors import ContractError
+from policykd.errors import ConfigError, ContractError
 from policykd.progress import Progress, Silent
 from policykd.runs import RunFolder, as_plain
 from policykd.seeding import integer_seed
@@ -80,6 +81,7 @@ def train_expert(
         ConfigError: for a run of another configuration in ``out``.
         ContractError: if ``init`` does not fit the skills.
         OutputError: if ``out`` cannot be written or holds a run and ``resume`` is off.
+        MissingDependencyError: for a device that cannot be used here.
     """
     skill = common_contract(skills)
     if init is not None:
@@ -90,13 +92,32 @@ def train_expert(
     folder = RunFolder(out, {"skills": skills, "train": config, "init": parent}, resume)
     if folder.result is None:
         with torch_threads(1):
-            _Run(skills, folder, config, init, progress).go()
+            _run_class(config)(skills, folder, config, init, progress).go()
     assert folder.result is not None
     return TrainResult(policy_path=out / "policy", **folder.result)
 
 
-class _Run:
-    """The state of one training run."""
+def _run_class(config: TrainConfig) -> type[Run]:
+    """What drives a run on its device."""
+    if choose_device(config.device).type == "cpu":
+        return Run
+    if config.algorithm != "ppo":
+        raise ConfigError(f"algorithm {config.algorithm} runs on the CPU only; ppo runs on device {config.device}, too")
+    from policykd.agents.training.device_trainer import DeviceRun  # a subclass of what is defined here
+
+    return DeviceRun
+
+
+class Run:
+    """The state of one training run on the CPU.
+
+    Args:
+        skills: what to train on.
+        folder: folder of the run.
+        config: the run.
+        init: policy to start from; None for new weights.
+        progress: who watches.
+    """
 
     def __init__(
         self,
@@ -108,14 +129,14 @@ class _Run:
     ) -> None:
         self._skills, self._folder, self._config, self._init = skills, folder, config, init
         self._progress, self._name = progress, f"train {' '.join(s.id for s in skills)}"
-        self._env = BatchedEnv(
+        self._env = self._new_env(
             skills,
             config.envs,
             seed=integer_seed(config.seed, "training"),
             config=EnvConfig(graded=config.curriculum),
             threads=config.threads,
         )
-        self._validation = BatchedEnv(
+        self._validation = self._new_env(
             skills,
             config.validation_episodes,
             seed=integer_seed(config.seed, "validation"),
@@ -125,11 +146,17 @@ class _Run:
         self._env.level = config.start_level if config.curriculum else 1.0
         self._policy = self._first_policy()
         self._rate = AdaptiveRate(config.ppo)
-        self._vec = Sb3VecEnv(self._env, reward_scale=1 - config.gamma, stagger=True)
-        self._learner = make_learner(self._policy, self._vec, config, self._rate)
-        self._learner.set_logger(Logger(None, [TensorBoardOutputFormat(str(folder.path / "tensorboard"))]))
+        self._make_learner()
         self._steps, self._segment, self._streak, self._seconds = 0, 0, 0, 0.0
         self._best: dict[str, Any] | None = None
+
+    def _new_env(self, *arguments: Any, **options: Any) -> BatchedEnv:
+        return BatchedEnv(*arguments, **options)
+
+    def _make_learner(self) -> None:
+        vec = Sb3VecEnv(self._env, reward_scale=1 - self._config.gamma, stagger=True)
+        self._learner = make_learner(self._policy, vec, self._config, self._rate)
+        self._learner.set_logger(Logger(None, [TensorBoardOutputFormat(str(self._folder.path / "tensorboard"))]))
 
     def go(self) -> None:
         """Learn until the budget is spent or the targets are reached, then write the policy file."""

@@ -73,11 +73,7 @@ class MaskedBackend(TensorBackend):
 
     def judge_where(self, view: View, failed: torch.Tensor) -> MaskedOutcome:
         """Reward a step and enter it into the books; see :meth:`TensorBackend.judge`."""
-        terminated = view.touching | failed
-        reward = self._reward(view).masked_fill_(terminated, 0.0)
-        self._books += self._advance
-        self._total_reward += reward
-        truncated = (self.elapsed >= self._skill.episode_steps) & ~terminated
+        reward, terminated, truncated = self._enter(view, failed)
         distance = view.state.root[:, 0].clone()
         success = truncated & (distance >= self._least_distance)
         total, length = self._total_reward.clone(), self.elapsed.long()

@@ -133,11 +133,7 @@ class TensorBackend:
             view: all simulations after the step.
             failed: (n,) whether MuJoCo failed.
         """
-        terminated = view.touching | failed
-        reward = self._reward(view).masked_fill_(terminated, 0.0)
-        self._books += self._advance
-        self._total_reward += reward
-        truncated = (self.elapsed >= self._skill.episode_steps) & ~terminated
+        reward, terminated, truncated = self._enter(view, failed)
         ids = torch.nonzero(terminated | truncated).squeeze(1)
         failures = int(failed.sum()) if len(ids) else 0
         distance = view.state.root[ids, 0]  # every episode begins at 0
@@ -145,6 +141,14 @@ class TensorBackend:
         success = truncated[ids] & (distance >= self._least_distance)
         episodes = Episodes(ids, total_reward, length.long(), distance, success)
         return Outcome(reward.float(), terminated, truncated, failures, episodes)
+
+    def _enter(self, view: View, failed: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Reward, fall and end of time of a step, each (n,), entered into the books."""
+        terminated = view.touching | failed
+        reward = self._reward(view).masked_fill_(terminated, 0.0)
+        self._books += self._advance
+        self._total_reward += reward
+        return reward, terminated, (self.elapsed >= self._skill.episode_steps) & ~terminated
 
     def _reward(self, view: View) -> torch.Tensor:
         return self._skill.task.reward(view.state, self._mass)

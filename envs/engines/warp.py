@@ -36,10 +36,10 @@ _WORST = wp.constant(float(mujoco.mjMAXVAL))
 def _prepare(
     targets: wp.array2d[float], restarted: wp.array[bool],
     ctrl: wp.array2d[float], failed: wp.array[bool], warmstart: wp.array2d[float], time: wp.array[float],
-):  # fmt: skip
+) -> None:  # fmt: skip
     """Take the targets, and clear what a restarted world remembers of its last episode."""
     i = wp.tid()
-    bad = bool(False)
+    bad = bool(False)  # noqa: UP018 - a constant would not change in Warp's loops
     for j in range(ctrl.shape[1]):
         bad = bad or not wp.isfinite(targets[i, j])
     for j in range(ctrl.shape[1]):
@@ -57,10 +57,10 @@ def _guard(
     qpos0: wp.array2d[float],
     qpos: wp.array2d[float], qvel: wp.array2d[float], warmstart: wp.array2d[float], force: wp.array2d[float],
     failed: wp.array[bool],
-):  # fmt: skip
+) -> None:  # fmt: skip
     """Where a world has left the numbers, note that it failed and put it into the model's own pose."""
     i = wp.tid()
-    bad = bool(False)
+    bad = bool(False)  # noqa: UP018 - a constant would not change in Warp's loops
     for j in range(qpos.shape[1]):
         bad = bad or not (wp.abs(qpos[i, j]) <= _WORST)  # NaN compares false
     for j in range(qvel.shape[1]):

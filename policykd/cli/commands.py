@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import tyro
 
 from policykd.agents.training.config import TrainConfig
+from policykd.cli.doctor import Doctor
 from policykd.cli.kd_bench import KdBench
 from policykd.cli.kd_run import KdRun
 from policykd.merge.config import MergeConfig
@@ -94,6 +95,8 @@ class Evaluate:
     """JSON file with every episode's outcome."""
     threads: int | None = None
     """Simulation threads; default one per usable core."""
+    device: str = "cpu"
+    """Where simulation and policies run: cpu, cuda, or auto for cuda where nothing is missing."""
 
 
 @dataclass(frozen=True)
@@ -183,5 +186,6 @@ Command = (
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Render, tyro.conf.subcommand("render")]
     | Annotated[Skills, tyro.conf.subcommand("skills")]
+    | Annotated[Doctor, tyro.conf.subcommand("doctor")]
     | Annotated[KdGroup, tyro.conf.subcommand("kd")]
 )

@@ -13,6 +13,7 @@ from rich.table import Table
 from policykd.agents.policy_file import LoadedPolicy, load_policy
 from policykd.agents.training import TrainConfig, TrainResult, train_expert
 from policykd.cli.commands import Demo, Evaluate, Merge, Render, Skills, Train
+from policykd.cli.doctor import Doctor, run_doctor
 from policykd.cli.overrides import with_overrides
 from policykd.cli.progress import Bars
 from policykd.envs.skills import Skill, get_skill, skill_ids
@@ -132,6 +133,7 @@ def _(command: Evaluate, console: Console) -> None:
         episodes=command.episodes,
         seed=command.seed,
         threads=command.threads,
+        device=command.device,
         noise=command.noise,
         experts=experts,
         progress=Bars(console),
@@ -192,3 +194,8 @@ def _(command: Demo, console: Console) -> None:
     )
     print_evaluation(outcome.evaluation, console)
     console.print(f"{outcome.seconds:.0f} s in all; open {outcome.page}", highlight=False, soft_wrap=True)
+
+
+@run.register
+def _(command: Doctor, console: Console) -> None:
+    run_doctor(command, console)
