@@ -65,4 +65,4 @@ def run_episodes(policy: Policy, env: BatchedEnv, *, noise: bool = False) -> Epi
         open_[ids] = False
         if not open_.any():
             break
-    return EpisodeOutcomes(*(t.cpu() for t in (total, length, distance, success)), env.skill.episode_steps)
+    return EpisodeOutcomes(total.cpu(), length.cpu(), distance.cpu(), success.cpu(), env.skill.episode_steps)

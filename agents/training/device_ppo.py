@@ -52,10 +52,17 @@ class Rollout:
     @classmethod
     def empty(cls, steps: int, sims: int, policy: Policy) -> Rollout:
         """Memory for a rollout of ``sims`` simulations over ``steps`` steps."""
-        like = policy.log_std.detach()
-        wide = [like.new_empty(steps, sims, size) for size in (policy.observation_size,) * 2 + (policy.actions,)]
-        narrow = [like.new_empty(steps, sims) for _ in range(3)]
-        return cls(*wide, *narrow, like.new_empty(steps, sims, dtype=torch.bool), like.new_empty(steps, sims))
+        like, size = policy.log_std.detach(), policy.observation_size
+        return cls(
+            features=like.new_empty(steps, sims, size),
+            raw=like.new_empty(steps, sims, size),
+            actions=like.new_empty(steps, sims, policy.actions),
+            log_probs=like.new_empty(steps, sims),
+            values=like.new_empty(steps, sims),
+            rewards=like.new_empty(steps, sims),
+            ended=like.new_empty(steps, sims, dtype=torch.bool),
+            advantages=like.new_empty(steps, sims),
+        )
 
 
 def advantages(

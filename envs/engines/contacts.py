@@ -16,6 +16,7 @@ from policykd.errors import check_range
 
 _SIMS, _STEPS = 256, 24
 _MARGIN = 1.5
+_ROUND = (8, 32)  # room is rounded up to these, so that terrains share kernels, which are compiled for each size
 
 
 @dataclass(frozen=True)
@@ -76,5 +77,5 @@ def measure_contacts(
     for _ in range(_STEPS):
         engine.step(angles())
         most = [max(before, int(count.max())) for before, count in zip(most, counts, strict=True)]
-    contacts, rows = (max(8, math.ceil(_MARGIN * m)) for m in most)
-    return ContactSizes(contacts, rows)
+    contacts, rows = (step * math.ceil(_MARGIN * m / step) for m, step in zip(most, _ROUND, strict=True))
+    return ContactSizes(max(_ROUND[0], contacts), max(_ROUND[1], rows))

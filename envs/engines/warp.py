@@ -118,6 +118,10 @@ class WarpEngine:
         with wp.ScopedDevice(self._warp_device):
             self._model = mjw.put_model(own, batch_sizes=dict.fromkeys(_EXTENT, num_sims))
             self._model.opt.warn_overflow = 0  # printing from a kernel stalls the device; see overflow()
+            if self._device.type == "cuda" and not wp.is_conditional_graph_supported():
+                self._model.opt.graph_conditional = (
+                    False  # a driver before CUDA 12.4: every solver takes all iterations
+                )
             self._data = mjw.make_data(own, nworld=num_sims, nconmax=sizes.contacts, njmax=sizes.rows)
             self._targets = wp.zeros((num_sims, own.nu), dtype=float)
             self._restarted, self._failed = wp.ones(num_sims, dtype=bool), wp.zeros(num_sims, dtype=bool)
@@ -227,16 +231,20 @@ class WarpEngine:
     def _capture(self) -> Callable[[], None]:
         """The kernels of a policy step as one CUDA graph, launched on torch's stream."""
         before = self.snapshot()
+        torch.cuda.synchronize(self._device)  # Warp's own stream need not wait for torch's
         self._advance()  # compiles and loads every kernel, which a capture must not do
         with wp.ScopedDevice(self._warp_device), _no_garbage_collection(), wp.ScopedCapture() as capture:
             self._advance()
         wp.synchronize_device(self._warp_device)
         self.restore(before)
         self._overflow.zero_()
-        graph, device = capture.graph, self._device
+        graph, device, streams = capture.graph, self._device, dict[int, wp.Stream]()
 
         def launch() -> None:
-            wp.capture_launch(graph, stream=wp.stream_from_torch(torch.cuda.current_stream(device)))
+            current = torch.cuda.current_stream(device)
+            if current.cuda_stream not in streams:
+                streams[current.cuda_stream] = wp.stream_from_torch(current)
+            wp.capture_launch(graph, stream=streams[current.cuda_stream])
 
         return launch
 

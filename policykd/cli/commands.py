@@ -41,6 +41,8 @@ class Train:
     """Stop early at this validation success (0 to 1) in two validations in a row; 2 never stops early."""
     threads: int | None = None
     """Threads of the simulation; default one per usable core."""
+    device: str = _TRAIN.device
+    """Where simulation and policy run: cpu, cuda, or auto for cuda where nothing is missing."""
     resume: bool = False
     """Continue interrupted runs; finished ones are not run again."""
     set: Set = ()

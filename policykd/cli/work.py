@@ -68,6 +68,7 @@ def _(command: Train, console: Console) -> None:
         seed=command.seed,
         target_success=command.target_success,
         threads=command.threads,
+        device=command.device,
     )
     if command.algorithm == "sac":
         config = replace(config, architecture=replace(config.architecture, squash=True))

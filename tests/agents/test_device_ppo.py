@@ -73,7 +73,7 @@ def test_one_update_is_that_of_stable_baselines3():
         rewards=torch.zeros(STEPS, SIMS), ended=torch.zeros(STEPS, SIMS, dtype=torch.bool),
         advantages=shaped(flat["advantages"]),
     )  # fmt: skip
-    ppo.optimiser.load_state_dict(learner.policy.optimizer.state_dict())
+    ppo.optimiser.load_state_dict(copy.deepcopy(learner.policy.optimizer.state_dict()))
     before = copy.deepcopy(mine.state_dict())
     learner.train()
     ppo.update(rollout, ONE_STEP.learning_rate)

@@ -20,7 +20,7 @@ import mujoco
 import numpy as np
 import pytest
 import torch
-from warp_worlds import EACH_ITS_OWN, SIMS, coarse_engine, scatter, warped
+from warp_worlds import EACH_ITS_OWN, SIMS, beside, coarse_engine, scatter, warped
 from worlds import TERRAINS, batched, random_actions
 
 from policykd.agents.policy_file import load_policy
@@ -56,8 +56,8 @@ def drift(env, reference, field):
 
 @pytest.mark.parametrize("name", TERRAINS)
 def test_one_second_goes_as_on_the_cpu_engine(name):
-    options = {"num_envs": SIMS, "config": EACH_ITS_OWN, "seed": 3}
-    cpu, twin = batched(name, threads=1, **options), batched(name, make_engine=coarse_engine, **options)
+    cpu = batched(name, SIMS, config=EACH_ITS_OWN, seed=3, threads=1)
+    twin = beside(name, coarse_engine, seed=3)
     warp = warped(name, seed=3)
     scatter([cpu, twin, warp])
     actions = random_actions(6, SIMS, scale=0.3, seed=1).repeat_interleave(5, dim=0)

@@ -6,9 +6,10 @@ import torch
 from worlds import batched
 
 from policykd.envs.backends import window_width
-from policykd.envs.batched_env import EnvConfig
+from policykd.envs.batched_env import BatchedEnv, EnvConfig
 from policykd.envs.engines import BatchEngine
 from policykd.envs.engines.contacts import measure_contacts
+from policykd.envs.skills import get_skill
 
 SIMS = 64
 EACH_ITS_OWN = EnvConfig(tracks=SIMS, ordered=True)
@@ -27,7 +28,12 @@ def sizes_for(env):
 
 def warped(name, num_envs=SIMS, config=EACH_ITS_OWN, sizes=None, **options):
     sizes = sizes or sizes_for(batched(name, 1, config=config, seed=options.get("seed", 0)))
-    return batched(name, num_envs, config=config, make_engine=partial(warp_engine, sizes=sizes), **options)
+    return beside(name, partial(warp_engine, sizes=sizes), num_envs, config, **options)
+
+
+def beside(name, engine, num_envs=SIMS, config=EACH_ITS_OWN, **options):
+    """An environment on an engine of one's own."""
+    return BatchedEnv([get_skill(f"biped/{name}")], num_envs, config=config, make_engine=engine, **options)
 
 
 def coarse_engine(model, num_sims, boxes, decimation):
