@@ -2,12 +2,84 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from policykd.errors import ConfigError, UnknownNameError, check_range
 
 ACTIVATIONS = ("elu", "relu", "tanh")
 """Names of the activation functions."""
+
+JOINS = ("last", "every")
+"""Hidden layers that may read an encoding."""
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A branch of its own for one observation group: 1-D convolutions over its features, then a dense layer.
+
+    The encoding joins the character branch, which reads all other groups, in front of a merge layer. Actor and critic
+    have separate encoders. The defaults are the sizes of PLAID's released code; its paper has ``channels=(8,)``,
+    ``kernel=(3,)``, ``dense=32``, ``join="every"`` (Berseth et al., Progressive Reinforcement Learning with
+    Distillation for Multi-Skilled Motion Control, 2018, appendix).
+
+    Attributes:
+        group: observation group whose features, in order, are the points that the convolutions run over.
+        channels: filters of each convolution.
+        kernel: width of each convolution, in points.
+        stride: step of each convolution, in points.
+        dense: width of the dense layer behind them, which is the size of the encoding.
+        join: which hidden layers read the encoding beside the layer below: the ``last`` one, or ``every`` one.
+
+    Raises:
+        ConfigError: for sizes out of range, or lists of different lengths.
+        UnknownNameError: for an unknown way to join.
+    """
+
+    group: str
+    channels: tuple[int, ...] = (16, 8)
+    kernel: tuple[int, ...] = (8, 4)
+    stride: tuple[int, ...] = (1, 1)
+    dense: int = 64
+    join: str = "last"
+
+    def __post_init__(self) -> None:
+        if not len(self.channels) == len(self.kernel) == len(self.stride) <= 16:
+            raise ConfigError(
+                f"encoder of {self.group}: channels {self.channels}, kernel {self.kernel} and stride {self.stride} "
+                f"must have one entry per convolution, at most 16"
+            )
+        for name in ("channels", "kernel", "stride"):
+            for value in getattr(self, name):
+                check_range(f"encoder.{name}", value, 1, 1024)
+        check_range("encoder.dense", self.dense, 1, 1_000_000)
+        if self.join not in JOINS:
+            raise UnknownNameError("encoder.join", self.join, JOINS)
+
+    def lengths(self, size: int) -> list[int]:
+        """Number of points in front of the first convolution and behind every one.
+
+        Args:
+            size: number of features of the group.
+
+        Raises:
+            ConfigError: if a convolution is wider than what it runs over.
+        """
+        lengths = [size]
+        for kernel, stride in zip(self.kernel, self.stride, strict=True):
+            if kernel > lengths[-1]:
+                raise ConfigError(
+                    f"encoder of {self.group}: a convolution of width {kernel} does not fit into {lengths[-1]} points"
+                )
+            lengths.append((lengths[-1] - kernel) // stride + 1)
+        return lengths
+
+    def parameters(self, size: int) -> int:
+        """Number of weights and biases for a group of ``size`` features."""
+        channels = [1, *self.channels]
+        convolutions = sum((a * k + 1) * b for (a, b), k in zip(itertools.pairwise(channels), self.kernel, strict=True))
+        return convolutions + (channels[-1] * self.lengths(size)[-1] + 1) * self.dense
 
 
 @dataclass(frozen=True)
@@ -20,9 +92,11 @@ class Architecture:
         activation: ``elu``, ``relu`` or ``tanh``.
         initial_std: standard deviation of a new policy's exploration noise, in units of the action.
         squash: whether a tanh bounds the mean actions (policies trained by SAC).
+        encoders: branches of observation groups, at most one for each; the other groups go into the first hidden layer.
 
     Raises:
-        ConfigError: for a width below 1 or a standard deviation outside [1e-4, 10].
+        ConfigError: for a width below 1, a standard deviation outside [1e-4, 10], two encoders of one group, or
+            encoders without a hidden layer that could read them.
         UnknownNameError: for an unknown activation.
     """
 
@@ -31,11 +105,62 @@ class Architecture:
     activation: str = "elu"
     initial_std: float = 0.5
     squash: bool = False
+    encoders: tuple[Encoder, ...] = ()
 
     def __post_init__(self) -> None:
         if self.activation not in ACTIVATIONS:
             raise UnknownNameError("activation", self.activation, ACTIVATIONS)
         for name in ("hidden", "critic_hidden"):
-            if any(width < 1 for width in getattr(self, name)):
-                raise ConfigError(f"{name} is {getattr(self, name)}; every width must be at least 1")
+            widths = getattr(self, name)
+            if any(width < 1 for width in widths):
+                raise ConfigError(f"{name} is {widths}; every width must be at least 1")
+            if self.encoders and not widths:
+                raise ConfigError(f"{name} is empty; an encoding needs a hidden layer that reads it")
         check_range("initial_std", self.initial_std, 1e-4, 10.0)
+        encoded = [encoder.group for encoder in self.encoders]
+        if len(set(encoded)) != len(encoded):
+            raise ConfigError(f"encoders are of {encoded}; give at most one for each observation group")
+
+    def check_groups(self, groups: Mapping[str, int]) -> None:
+        """Raise unless the encoders fit a policy's observation groups.
+
+        Args:
+            groups: groups that the policy reads, name to number of features.
+
+        Raises:
+            UnknownNameError: for an encoder of a group that the policy does not read.
+            ConfigError: for an encoder too wide for its group, or encoders of all groups.
+        """
+        for encoder in self.encoders:
+            if encoder.group not in groups:
+                raise UnknownNameError("observation group of an encoder", encoder.group, groups)
+            encoder.lengths(groups[encoder.group])
+        if len(self.encoders) == len(groups):
+            raise ConfigError(f"every observation group has an encoder ({', '.join(groups)}); leave one to the layers")
+
+    def layer_inputs(self, groups: Mapping[str, int], hidden: tuple[int, ...]) -> list[dict[str, int]]:
+        """What every dense layer of a network reads, name to size, in the order of its columns.
+
+        Args:
+            groups: groups that the policy reads, name to number of features, in order.
+            hidden: the network's hidden widths: :attr:`hidden` or :attr:`critic_hidden`.
+
+        Returns:
+            One entry per hidden layer and one for the output layer; names are those of the groups, ``hidden`` for the
+            layer below, and ``encoding of <group>``.
+        """
+        encoded = {encoder.group for encoder in self.encoders}
+        inputs = [{name: size for name, size in groups.items() if name not in encoded}]
+        inputs += [{"hidden": width} for width in hidden]
+        for encoder in self.encoders:
+            for i in range(len(hidden)) if encoder.join == "every" else (len(hidden) - 1,):
+                inputs[i][f"encoding of {encoder.group}"] = encoder.dense
+        return inputs
+
+    def parameters(self, groups: Mapping[str, int], actions: int) -> int:
+        """Number of weights and biases of actor and critic together, and of the exploration noise."""
+        total = actions + 2 * sum(encoder.parameters(groups[encoder.group]) for encoder in self.encoders)
+        for hidden, outputs in ((self.hidden, actions), (self.critic_hidden, 1)):
+            sizes = [sum(layer.values()) for layer in self.layer_inputs(groups, hidden)]
+            total += sum((a + 1) * b for a, b in zip(sizes, [*hidden, outputs], strict=True))
+        return total

@@ -6,7 +6,6 @@ The hashes show damage and careless edits. They are no signature: whoever rewrit
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import math
 from collections.abc import Mapping
@@ -16,13 +15,17 @@ from typing import Any
 import torch
 
 from policykd import __version__
-from policykd.agents.policy import Architecture, Policy, check_groups
+from policykd.agents.architecture import Architecture, Encoder
+from policykd.agents.policy import Policy, check_groups
 from policykd.envs.robots import Robot
 from policykd.envs.skills import Skill
 from policykd.envs.symmetry import MirrorSymmetry, mirror_symmetry
 from policykd.errors import ContractError, PolicyFileError, PolicykdError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Newest format. Format 1 knows neither encoders nor features that are counted apart; policies without them are still
+written in it, so that older versions of policykd can read them."""
+
 MAX_PARAMETERS = 64_000_000
 """Largest network that a policy file may ask for; far above any locomotion policy, far below a machine's memory."""
 
@@ -85,6 +88,7 @@ class Manifest:
         config: configuration of the run that made it, free JSON.
         weights_sha256: hash of ``weights.safetensors``, hexadecimal.
         format_version: version of the file format.
+        counted_apart: whether the normaliser counts every feature's observations by itself (format 2).
     """
 
     policykd_version: str
@@ -103,17 +107,15 @@ class Manifest:
     metrics: dict[str, Any]
     config: dict[str, Any]
     weights_sha256: str
-    format_version: int = FORMAT_VERSION
+    format_version: int = 1
+    counted_apart: bool = False
 
     @property
     def parameters(self) -> int:
         """Number of values in the weights file: networks, exploration noise and normaliser."""
-        size, actions = sum(self.groups.values()), len(self.actions)
-        total = actions + 2 * size + 1
-        for hidden, outputs in ((self.architecture.hidden, actions), (self.architecture.critic_hidden, 1)):
-            widths = [size, *hidden, outputs]
-            total += sum((a + 1) * b for a, b in itertools.pairwise(widths))
-        return total
+        size = sum(self.groups.values())
+        counts = size if self.counted_apart else 1
+        return self.architecture.parameters(self.groups, len(self.actions)) + 2 * size + counts
 
     @property
     def content_sha256(self) -> str:
@@ -129,6 +131,8 @@ class Manifest:
         """A policy of this shape without memory behind its weights (on torch's ``meta`` device)."""
         with torch.device("meta"):
             policy = Policy(self.groups, len(self.actions), self.architecture, 0, self.symmetry)
+            if self.counted_apart:
+                policy.normaliser.count_apart()
         policy.normaliser.min_std, policy.normaliser.clip = self.min_std, self.clip
         return policy
 
@@ -143,6 +147,8 @@ class Manifest:
     def _fields(self) -> dict[str, Any]:
         # Groups as pairs: their order is the order of the network's input, and JSON objects promise none.
         content = {**asdict(self), "groups": [[name, size] for name, size in self.groups.items()]}
+        if self.format_version < 2:
+            del content["counted_apart"], content["architecture"]["encoders"]
         return json.loads(json.dumps(content, allow_nan=False))
 
     @classmethod
@@ -165,7 +171,7 @@ class Manifest:
             )
         given = dict(content)
         content_sha256 = given.pop("content_sha256", None)
-        known = {field.name for field in fields(cls)}
+        known = {field.name for field in fields(cls)} - ({"counted_apart"} if version < 2 else set())
         if given.keys() != known:
             odd = ", ".join(sorted(given.keys() ^ known))
             raise PolicyFileError(f"the manifest has missing or unknown fields: {odd}")
@@ -209,6 +215,7 @@ def describe(policy: Policy, robot: Robot, **provenance: Any) -> Manifest:
     actions = describe_actions(robot)
     if policy.actions != len(actions):
         raise ContractError(f"the policy has {policy.actions} actions; {robot.name} has {len(actions)} joints")
+    counted_apart = policy.normaliser.count.ndim > 0
     return Manifest(
         policykd_version=__version__,
         robot=robot.name,
@@ -219,6 +226,8 @@ def describe(policy: Policy, robot: Robot, **provenance: Any) -> Manifest:
         symmetry=policy.symmetry,
         min_std=float(policy.normaliser.min_std),
         clip=float(policy.normaliser.clip),
+        format_version=2 if counted_apart or policy.architecture.encoders else 1,
+        counted_apart=counted_apart,
         **provenance,
     )
 
@@ -261,12 +270,16 @@ def check_fits(manifest: Manifest, skill: Skill) -> None:
 def _parsed(given: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments of a Manifest from JSON values, every one checked."""
     try:
+        version = _integer(given, "format_version", 1, FORMAT_VERSION)
+        groups = _groups(given["groups"])
+        architecture = _architecture(given["architecture"], version)
+        architecture.check_groups(groups)
         return {
             **{name: _text(given, name) for name in ("policykd_version", "robot", "operation", "weights_sha256")},
             **{name: _number(given, name) for name in ("control_dt", "min_std", "clip")},
-            "groups": _groups(given["groups"]),
+            "groups": groups,
             "actions": tuple(_action(entry) for entry in _list(given, "actions", most=1000)),
-            "architecture": _architecture(given["architecture"]),
+            "architecture": architecture,
             "symmetry": None if given["symmetry"] is None else _symmetry(given["symmetry"]),
             "skills": tuple(_text({"skills": entry}, "skills") for entry in _list(given, "skills", most=1000)),
             "parents": tuple(
@@ -276,11 +289,12 @@ def _parsed(given: Mapping[str, Any]) -> dict[str, Any]:
             "seed": _integer(given, "seed", 0, 2**64),
             "metrics": dict(given["metrics"]),
             "config": dict(given["config"]),
-            "format_version": _integer(given, "format_version", 1, FORMAT_VERSION),
+            "format_version": version,
+            "counted_apart": version >= 2 and _truth(given, "counted_apart"),
         }
     except PolicykdError as error:
         raise PolicyFileError(f"the manifest is not valid: {error}") from None
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise PolicyFileError(f"the manifest is not valid: {type(error).__name__}: {error}") from None
 
 
@@ -299,21 +313,35 @@ def _action(entry: Mapping[str, Any]) -> Action:
     return Action(joint=_text(entry, "joint"), limits=limits, **numbers)
 
 
-def _architecture(entry: Mapping[str, Any]) -> Architecture:
-    def widths(name: str) -> tuple[int, ...]:
-        return tuple(_integer({name: width}, name, 1, 1_000_000) for width in _list(entry, name, most=64))
-
-    if entry.keys() != {field.name for field in fields(Architecture)}:
+def _architecture(entry: Mapping[str, Any], version: int) -> Architecture:
+    known = {field.name for field in fields(Architecture)} - ({"encoders"} if version < 2 else set())
+    if entry.keys() != known:
         raise PolicyFileError(f"architecture has the fields {sorted(entry)}")
-    if not isinstance(entry["squash"], bool):
-        raise PolicyFileError(f"squash is {entry['squash']!r}; it must be true or false")
     return Architecture(
-        hidden=widths("hidden"),
-        critic_hidden=widths("critic_hidden"),
+        hidden=_sizes(entry, "hidden"),
+        critic_hidden=_sizes(entry, "critic_hidden"),
         activation=_text(entry, "activation"),
         initial_std=_number(entry, "initial_std"),
-        squash=entry["squash"],
+        squash=_truth(entry, "squash"),
+        encoders=tuple(_encoder(encoder) for encoder in _list(entry, "encoders", most=64)) if version >= 2 else (),
     )
+
+
+def _encoder(entry: Mapping[str, Any]) -> Encoder:
+    if entry.keys() != {field.name for field in fields(Encoder)}:
+        raise PolicyFileError(f"an encoder has the fields {sorted(entry)}")
+    return Encoder(
+        group=_text(entry, "group"),
+        channels=_sizes(entry, "channels"),
+        kernel=_sizes(entry, "kernel"),
+        stride=_sizes(entry, "stride"),
+        dense=_integer(entry, "dense", 1, 1_000_000),
+        join=_text(entry, "join"),
+    )
+
+
+def _sizes(entry: Mapping[str, Any], name: str) -> tuple[int, ...]:
+    return tuple(_integer({name: size}, name, 1, 1_000_000) for size in _list(entry, name, most=64))
 
 
 def _symmetry(entry: Mapping[str, Any]) -> MirrorSymmetry:
@@ -337,6 +365,12 @@ def _number(entry: Mapping[str, Any], name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e300:
         raise PolicyFileError(f"{name} is {str(value)[:40]!r}; it must be a finite number")
     return float(value)
+
+
+def _truth(entry: Mapping[str, Any], name: str) -> bool:
+    if not isinstance(entry[name], bool):
+        raise PolicyFileError(f"{name} is {entry[name]!r}; it must be true or false")
+    return entry[name]
 
 
 def _integer(entry: Mapping[str, Any], name: str, low: int, high: int) -> int:

@@ -5,25 +5,30 @@ The normaliser is part of the network, so training, merging, evaluation and expo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import nn
 
 from policykd.agents.architecture import Architecture
+from policykd.agents.networks import make_network
 from policykd.envs.symmetry import MirrorSymmetry
 from policykd.errors import ConfigError, ContractError
-
-_ACTIVATIONS: dict[str, type[nn.Module]] = {"elu": nn.ELU, "relu": nn.ReLU, "tanh": nn.Tanh}
 
 
 class Normaliser(nn.Module):
     """Feature-wise running mean and variance.
 
+    All features share one number of observations until :meth:`count_apart`: features that join later are counted apart,
+    so that their statistics start from nothing and leave the others alone.
+
     Args:
         size: number of features.
 
     Attributes:
+        mean: (size,) running mean.
+        var: (size,) running variance.
+        count: number of observations taken in, of all features () or of each (size,).
         min_std: smallest standard deviation divided by. Features that were constant so far (terrain on flat ground)
             would explode at their first change without it.
         clip: largest magnitude of a normalised feature.
@@ -42,21 +47,42 @@ class Normaliser(nn.Module):
         self.register_buffer("var", torch.ones(size))
         self.register_buffer("count", torch.zeros(()))
 
+    @property
+    def fresh(self) -> torch.Tensor:
+        """Features without statistics: boolean, () for all alike or (size,)."""
+        return self.count == 0
+
+    def count_apart(self) -> None:
+        """Count every feature's observations by itself from here on."""
+        self.count = self.count.expand(self.mean.shape).clone()
+
     @torch.no_grad()
-    def update(self, features: torch.Tensor) -> None:
-        """Merge the statistics of features (n, size) into the running ones (Chan et al., 1979)."""
+    def update(self, features: torch.Tensor, only: torch.Tensor | None = None) -> None:
+        """Merge the statistics of features (n, size) into the running ones (Chan et al., 1979).
+
+        Args:
+            features: (n, size).
+            only: features to update, boolean, () or (size,); None for all.
+
+        Raises:
+            ConfigError: if only some features are to be updated and all share one count.
+        """
         n = features.shape[0]
-        if n == 0:
+        if n == 0 or (only is not None and not only.any()):
             return
+        chosen = torch.ones_like(self.count, dtype=torch.bool) if only is None else only
+        if chosen.ndim > self.count.ndim:
+            raise ConfigError("features that are updated apart must be counted apart: call count_apart() first")
         features = features.double()
         mean, var = features.mean(0), features.var(0, unbiased=False)
         total = self.count + n
         delta = mean - self.mean
         weight = (n / total).double()
         merged = self.var * (1 - weight) + var * weight + delta**2 * weight * (1 - weight)
-        self.mean.copy_(self.mean + delta * weight)
-        self.var.copy_(merged if self.count > 0 else var)
-        self.count.copy_(total)
+        merged = torch.where(self.count > 0, merged, var)
+        self.mean.copy_(torch.where(chosen, self.mean + delta * weight, self.mean))
+        self.var.copy_(torch.where(chosen, merged, self.var))
+        self.count.copy_(torch.where(chosen, total, self.count))
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """(n, size) features to zero mean and unit variance, clipped."""
@@ -84,7 +110,8 @@ class Policy(nn.Module):
         symmetry: what left and right exchange; None for a policy that does not know of it.
 
     Raises:
-        ConfigError: for no group or no action, or a symmetry of other sizes.
+        ConfigError: for no group or no action, a symmetry of other sizes, or encoders that do not fit the groups.
+        UnknownNameError: for an encoder of a group that is not read.
     """
 
     _mirrored_features: torch.Tensor
@@ -101,6 +128,7 @@ class Policy(nn.Module):
         super().__init__()
         if not groups or actions < 1:
             raise ConfigError(f"a policy needs observation groups and actions; got {dict(groups)} and {actions}")
+        architecture.check_groups(groups)
         self.groups, self.actions, self.architecture = dict(groups), actions, architecture
         self.symmetry = symmetry
         size = sum(self.groups.values())
@@ -110,8 +138,8 @@ class Policy(nn.Module):
             if generator_seed is not None:
                 torch.manual_seed(generator_seed)
             self.normaliser = Normaliser(size)
-            self.actor = _mlp(size, architecture.hidden, actions, architecture.activation, last_gain=0.01)
-            self.critic = _mlp(size, architecture.critic_hidden, 1, architecture.activation, last_gain=1.0)
+            self.actor = make_network(self.groups, architecture, architecture.hidden, actions, last_gain=0.01)
+            self.critic = make_network(self.groups, architecture, architecture.critic_hidden, 1, last_gain=1.0)
         self.log_std = nn.Parameter(torch.full((actions,), architecture.initial_std).log())
 
     def _register(self, symmetry: MirrorSymmetry, size: int) -> None:
@@ -151,9 +179,9 @@ class Policy(nn.Module):
             return actions
         return torch.where(mirrored[:, None], actions[:, self._mirrored_actions], actions)
 
-    def update_normaliser(self, observations: torch.Tensor) -> None:
-        """Take observations (n, observation_size) into the normaliser's statistics."""
-        self.normaliser.update(self.canonical(observations)[0])
+    def update_normaliser(self, observations: torch.Tensor, only: torch.Tensor | None = None) -> None:
+        """Take observations (n, observation_size) into the normaliser; ``only`` as in its :meth:`Normaliser.update`."""
+        self.normaliser.update(self.canonical(observations)[0], only)
 
     def forward(self, observations: torch.Tensor) -> torch.Tensor:
         """(n, actions) mean actions for flat observations (n, observation_size)."""
@@ -200,17 +228,3 @@ def check_groups(needed: Mapping[str, int], offered: Mapping[str, int], where: s
             raise ContractError(
                 f"observation group '{name}' has {offered[name]} features in {where}; the policy reads {size}"
             )
-
-
-def _mlp(inputs: int, hidden: Sequence[int], outputs: int, activation: str, last_gain: float) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for width in hidden:
-        linear = nn.Linear(inputs, width)
-        nn.init.orthogonal_(linear.weight, 2**0.5)
-        nn.init.zeros_(linear.bias)
-        layers += [linear, _ACTIVATIONS[activation]()]
-        inputs = width
-    last = nn.Linear(inputs, outputs)
-    nn.init.orthogonal_(last.weight, last_gain)
-    nn.init.zeros_(last.bias)
-    return nn.Sequential(*layers, last)

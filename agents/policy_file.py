@@ -175,3 +175,5 @@ def _check_tensors(tensors: Mapping[str, torch.Tensor], expected: Mapping[str, t
             raise PolicyFileError(f"tensor {name} holds NaN or infinity")
     if (tensors["normaliser.var"] < 0).any():
         raise PolicyFileError("tensor normaliser.var is negative")
+    if (tensors["normaliser.count"] < 0).any():
+        raise PolicyFileError("tensor normaliser.count is negative")

@@ -9,6 +9,7 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import Schedule
+from torch import nn
 
 from policykd.agents.policy import Policy
 
@@ -78,6 +79,11 @@ class Sb3Policy(ActorCriticPolicy):
         return -(0.5 * scaled**2 + log_std + 0.5 * math.log(2 * math.pi)).sum(dim=1)
 
 
+def trained_parameters(network: Policy) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """What PPO's optimiser trains, in its order: actor and exploration noise, then the critic."""
+    return [*network.actor.parameters(), network.log_std], list(network.critic.parameters())
+
+
 class TwoRates(torch.optim.Adam):
     """Adam with a step size of the critic's own: stable-baselines3 sets one for all parameters.
 
@@ -89,9 +95,8 @@ class TwoRates(torch.optim.Adam):
     """
 
     def __init__(self, network: Policy, rate: float, critic_rate: float | None, max_grad_norm: float) -> None:
-        critic = list(network.critic.parameters())
-        super().__init__([{"params": [*network.actor.parameters(), network.log_std]}, {"params": critic}],
-                         lr=rate, eps=1e-5, fused=True)  # fmt: skip
+        groups = [{"params": parameters} for parameters in trained_parameters(network)]
+        super().__init__(groups, lr=rate, eps=1e-5, fused=True)
         self._critic_rate, self._max_grad_norm = critic_rate, max_grad_norm
 
     def step(self, closure: Any = None) -> Any:

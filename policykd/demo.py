@@ -28,7 +28,7 @@ DEMO_TRAIN = TrainConfig(steps=1_500_000, target_success=0.97, patience=1)
 DEMO_EXPERTS: Mapping[str, TrainConfig] = MappingProxyType(
     {
         "flat": replace(DEMO_TRAIN, steps=500_000),
-        "steps": replace(DEMO_TRAIN, steps=1_900_000, start_level=0.1),
+        "steps": replace(DEMO_TRAIN, steps=1_900_000),
         "gaps": replace(DEMO_TRAIN, steps=2_200_000),
     }
 )

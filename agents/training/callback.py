@@ -11,6 +11,7 @@ from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 
 from policykd.agents.policy import Policy
+from policykd.agents.training.averaging import WeightAverage
 from policykd.agents.training.config import TrainConfig
 from policykd.agents.training.learners import AdaptiveRate, noise_bound
 from policykd.divergences import gaussian_kl
@@ -55,6 +56,7 @@ class TrainingCallback(BaseCallback):
 
     Args:
         policy: the policy in training.
+        average: moving average of its weights.
         env: what it trains on.
         rate: the step size.
         config: the run, whose budget the step size and the bound of the exploration noise follow.
@@ -63,10 +65,17 @@ class TrainingCallback(BaseCallback):
     """
 
     def __init__(
-        self, policy: Policy, env: BatchedEnv, rate: AdaptiveRate, config: TrainConfig, progress: Progress, name: str
+        self,
+        policy: Policy,
+        average: WeightAverage,
+        env: BatchedEnv,
+        rate: AdaptiveRate,
+        config: TrainConfig,
+        progress: Progress,
+        name: str,
     ) -> None:
         super().__init__()
-        self._policy, self._env, self._rate, self._config = policy, env, rate, config
+        self._policy, self._average, self._env, self._rate, self._config = policy, average, env, rate, config
         self._progress, self._name = progress, name
         self._rollout: _Rollout | None = None
 
@@ -87,6 +96,7 @@ class TrainingCallback(BaseCallback):
         self._policy.log_std.data.clamp_(max=math.log(bound))
 
     def _on_rollout_end(self) -> None:
+        self._average.update(self._policy, self.num_timesteps)
         buffer = getattr(self.model, "rollout_buffer", None)
         if isinstance(buffer, RolloutBuffer):
             self._rollout = _Rollout(self._policy, buffer.observations)

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Literal
 
 from policykd.agents.architecture import Architecture
 from policykd.errors import ConfigError, UnknownNameError, check_range
+
+START_LEVELS: Mapping[str, float] = MappingProxyType({"steps": 0.1})
+"""Where the curriculum of a terrain begins, by its name, as a share of the skill's own difficulty."""
+
+_START_LEVEL = 0.5
 
 
 @dataclass(frozen=True)
@@ -125,7 +132,10 @@ class TrainConfig:
         patience: validations in a row that must reach the targets.
         curriculum: begin on easy tracks and raise their difficulty with the training success; validation is always at
             the skill's own difficulty.
-        start_level: difficulty at which the curriculum begins, as a share of the skill's own.
+        start_level: difficulty at which the curriculum begins, as a share of the skill's own; None for what suits the
+            terrain (:data:`START_LEVELS`).
+        averaging_steps: time constant of the moving average of the weights that is validated and saved, environment
+            steps, never more than a tenth of the steps so far; 0 takes the weights as they are.
         symmetric: make the policy treat left and right alike, where its observation groups allow (PPO only; SAC's
             networks are stable-baselines3's own).
         segment_steps: environment steps between two validations and checkpoints. Every segment has its own random
@@ -150,7 +160,8 @@ class TrainConfig:
     target_reward: float = 0.0
     patience: int = 2
     curriculum: bool = True
-    start_level: float = 0.5
+    start_level: float | None = None
+    averaging_steps: int = 100_000
     symmetric: bool = True
     segment_steps: int = 98_304
     validation_episodes: int = 64
@@ -166,7 +177,9 @@ class TrainConfig:
         check_range("steps", self.steps, 1, 10**12)
         check_range("seed", self.seed, 0, 2**63 - 1)
         check_range("target_success", self.target_success, 0.0, 2.0)
-        check_range("start_level", self.start_level, 0.01, 1.0)
+        if self.start_level is not None:
+            check_range("start_level", self.start_level, 0.01, 1.0)
+        check_range("averaging_steps", self.averaging_steps, 0, 10**12)
         check_range("patience", self.patience, 1, 1000)
         check_range("segment_steps", self.segment_steps, 1, 10**9)
         check_range("validation_episodes", self.validation_episodes, 1, 100_000)
@@ -180,3 +193,10 @@ class TrainConfig:
     def gamma(self) -> float:
         """Discount factor of the chosen algorithm."""
         return self.ppo.gamma if self.algorithm == "ppo" else self.sac.gamma
+
+
+def start_level(config: TrainConfig, terrains: Sequence[str]) -> float:
+    """Where the curriculum of a run begins: the configured level, or the highest that suits one of the terrains."""
+    if config.start_level is not None:
+        return config.start_level
+    return max(START_LEVELS.get(name, _START_LEVEL) for name in terrains)

@@ -149,14 +149,17 @@ class DevicePpo:
         """Restart the stream of exploration and of the order of minibatches."""
         self._draw.manual_seed(seed)
 
+    @torch.no_grad()
     def warm_up(self, steps: int = 32) -> None:
-        """First statistics of the observations, from random actions."""
+        """First statistics of features that have none, from random actions, or those of a policy that can act."""
         self._begin()
         assert self._flat is not None
-        std = self._policy.log_std.detach().exp()
+        policy, fresh = self._policy, self._policy.normaliser.fresh
+        std = policy.log_std.exp()
         for _ in range(steps):
-            self._policy.update_normaliser(self._flat)
-            self._flat = self._env.step_masked(self._noise() * std).flat
+            policy.update_normaliser(self._flat, only=fresh)
+            actions = self._noise() * std if fresh.all() else policy(self._flat) + self._noise() * std
+            self._flat = self._env.step_masked(actions).flat
 
     @torch.no_grad()
     def collect(self) -> Rollout:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from policykd.agents.policy import Policy
 from policykd.agents.training.callback import next_level
 from policykd.agents.training.device_ppo import DevicePpo
 from policykd.agents.training.learners import noise_bound
@@ -29,7 +30,10 @@ class DeviceRun(Run):
 
     def _make_learner(self) -> None:
         config, seed = self._config.ppo, integer_seed(self._config.seed, "exploration")
-        self._ppo = DevicePpo(self._policy.to(self._env.device), self._env, config, seed)
+        self._ppo = DevicePpo(self._policy, self._env, config, seed)
+
+    def _first_policy(self) -> Policy:
+        return super()._first_policy().to(self._env.device)
 
     def _learn_segment(self) -> dict[str, float]:
         """Learn for one segment with its own random stream."""
@@ -37,7 +41,7 @@ class DeviceRun(Run):
         self._env.seed(seed)
         self._ppo.seed(seed)
         self._env.draw_starts()
-        if self._policy.normaliser.count == 0:
+        if self._policy.normaliser.fresh.any():
             self._ppo.warm_up()
         end, figures = min(self._steps + self._config.segment_steps, self._config.steps), dict[str, float]()
         while self._steps < end:
@@ -51,8 +55,9 @@ class DeviceRun(Run):
         """Collect a rollout, learn from it, and adapt step size, normaliser, noise and level to what came of it."""
         ppo, rate = self._ppo, self._rate
         rollout = ppo.collect()
-        divergence = ppo.update(rollout, rate.value)
         self._steps += rollout.rewards.numel()
+        self._average.update(self._policy, self._steps)
+        divergence = ppo.update(rollout, rate.value)
         spent = min(1.0, self._steps / self._config.steps)
         rate.adapt(divergence, spent)
         ppo.follow(rollout, noise_bound(self._policy.architecture.initial_std, self._config.ppo, spent))
@@ -74,6 +79,7 @@ class DeviceRun(Run):
             {
                 "weights": self._policy.state_dict(),
                 "optimiser": self._ppo.optimiser.state_dict(),
+                "average": self._average.state_dict(),
                 "best": self._best,
                 "steps": self._steps,
                 "segment": self._segment,
@@ -90,6 +96,7 @@ class DeviceRun(Run):
             return
         self._policy.load_state_dict(state["weights"])
         self._ppo.optimiser.load_state_dict(state["optimiser"])
+        self._average.load_state_dict(state["average"])
         self._best, self._steps, self._segment = state["best"], state["steps"], state["segment"]
         self._streak, self._seconds = state["streak"], state["seconds"]
         self._env.level, self._rate.value = state["level"], state["learning_rate"]

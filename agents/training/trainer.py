@@ -17,8 +17,9 @@ from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
 from policykd.agents.policy import Policy, check_groups
 from policykd.agents.policy_file import LoadedPolicy, save_policy
 from policykd.agents.rollout import run_episodes
+from policykd.agents.training.averaging import WeightAverage
 from policykd.agents.training.callback import TrainingCallback
-from policykd.agents.training.config import TrainConfig
+from policykd.agents.training.config import TrainConfig, start_level
 from policykd.agents.training.learners import AdaptiveRate, make_learner
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
 from policykd.envs.devices import choose_device
@@ -143,8 +144,9 @@ class Run:
             config=EnvConfig(tracks=config.validation_episodes, ordered=True),
             threads=config.threads,
         )
-        self._env.level = config.start_level if config.curriculum else 1.0
+        self._env.level = start_level(config, [s.terrain.name for s in skills]) if config.curriculum else 1.0
         self._policy = self._first_policy()
+        self._average = WeightAverage(self._policy, config.averaging_steps)
         self._rate = AdaptiveRate(config.ppo)
         self._make_learner()
         self._steps, self._segment, self._streak, self._seconds = 0, 0, 0, 0.0
@@ -191,29 +193,36 @@ class Run:
         torch.manual_seed(seed)
         np.random.seed(seed)  # noqa: NPY002 - stable-baselines3 shuffles with NumPy's global stream
         self._env.seed(seed)
-        if self._policy.normaliser.count == 0:
+        if self._policy.normaliser.fresh.any():
             self._warm_up_normaliser()
         steps = min(self._config.segment_steps, self._config.steps - self._steps)
-        callback = TrainingCallback(self._policy, self._env, self._rate, self._config, self._progress, self._name)
+        callback = TrainingCallback(
+            self._policy, self._average, self._env, self._rate, self._config, self._progress, self._name
+        )
         self._learner.learn(steps, callback, reset_num_timesteps=False)
         self._steps, self._segment = self._learner.num_timesteps, self._segment + 1
         return callback.figures()
 
     def _warm_up_normaliser(self, steps: int = 32) -> None:
-        """First statistics of the observations, from random actions."""
+        """First statistics of features that have none, from random actions, or those of a policy that can act."""
+        fresh = self._policy.normaliser.fresh
         observations = self._env.reset()
         std = self._policy.log_std.detach().exp()
         for _ in range(steps):
-            self._policy.update_normaliser(self._policy.flatten(observations))
+            flat = self._policy.flatten(observations)
+            self._policy.update_normaliser(flat, only=fresh)
             actions = torch.randn(self._env.num_envs, self._env.num_actions) * std
+            if not fresh.all():
+                with torch.no_grad():
+                    actions += self._policy(flat)
             observations = self._env.step(actions).observations
 
     def _validate(self) -> dict[str, float]:
         self._validation.seed(integer_seed(self._config.seed, "validation"))
-        outcomes = run_episodes(self._policy, self._validation)
+        outcomes = run_episodes(self._average.policy, self._validation)
         success, reward = float(outcomes.success.double().mean()), float(outcomes.reward_per_step.mean())
         if self._best is None or (success, reward) > (self._best["success"], self._best["reward_per_step"]):
-            weights = {k: v.clone() for k, v in self._policy.state_dict().items()}
+            weights = {k: v.clone() for k, v in self._average.policy.state_dict().items()}
             self._best = {"success": success, "reward_per_step": reward, "weights": weights}
         reached = success >= self._config.target_success and reward >= self._config.target_reward
         self._streak = self._streak + 1 if reached else 0
@@ -224,6 +233,7 @@ class Run:
             {
                 "learner": _plain_parameters(self._learner),
                 "normaliser": self._policy.normaliser.state_dict(),
+                "average": self._average.state_dict(),
                 "best": self._best,
                 "steps": self._steps,
                 "segment": self._segment,
@@ -241,6 +251,7 @@ class Run:
             return
         _set_parameters(self._learner, state["learner"])
         self._policy.normaliser.load_state_dict(state["normaliser"])
+        self._average.load_state_dict(state["average"])
         self._best, self._steps, self._segment = state["best"], state["steps"], state["segment"]
         self._streak, self._seconds = state["streak"], state["seconds"]
         self._learner.num_timesteps, self._rate.value = self._steps, state["learning_rate"]

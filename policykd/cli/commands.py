@@ -10,6 +10,7 @@ import tyro
 
 from policykd.agents.training.config import TrainConfig
 from policykd.cli.doctor import Doctor
+from policykd.cli.inject import Inject
 from policykd.cli.kd_bench import KdBench
 from policykd.cli.kd_run import KdRun
 from policykd.merge.config import MergeConfig
@@ -185,6 +186,7 @@ Command = (
     Annotated[Demo, tyro.conf.subcommand("demo")]
     | Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Merge, tyro.conf.subcommand("merge")]
+    | Annotated[Inject, tyro.conf.subcommand("inject")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Render, tyro.conf.subcommand("render")]
     | Annotated[Skills, tyro.conf.subcommand("skills")]

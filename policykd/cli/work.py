@@ -14,6 +14,7 @@ from policykd.agents.policy_file import LoadedPolicy, load_policy
 from policykd.agents.training import TrainConfig, TrainResult, train_expert
 from policykd.cli.commands import Demo, Evaluate, Merge, Render, Skills, Train
 from policykd.cli.doctor import Doctor, run_doctor
+from policykd.cli.inject import Inject, run_inject
 from policykd.cli.overrides import with_overrides
 from policykd.cli.progress import Bars
 from policykd.envs.skills import Skill, get_skill, skill_ids
@@ -119,6 +120,11 @@ def _(command: Merge, console: Console) -> None:
     console.print(f"retention {kept} -> {result.policy_path}", highlight=False, soft_wrap=True)
     if not result.reached_target and config.target_retention <= 1.5:
         console.print(f"  the rounds ended before every skill kept {config.target_retention:g}")
+
+
+@run.register
+def _(command: Inject, console: Console) -> None:
+    run_inject(command, console)
 
 
 @run.register

@@ -90,8 +90,8 @@ def test_manifest_that_is_none(folder, content):
 
 
 def test_newer_format(folder):
-    forge(folder, format_version=2)
-    refused(folder, "format 2", "update policykd")
+    forge(folder, format_version=3)
+    refused(folder, "format 3", "update policykd")
 
 
 @pytest.mark.parametrize(

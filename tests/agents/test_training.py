@@ -12,6 +12,7 @@ from policykd.agents.policy import Policy
 from policykd.agents.policy_file import load_policy
 from policykd.agents.rollout import run_episodes
 from policykd.agents.training import PpoConfig, SacConfig, TrainConfig, train_expert
+from policykd.agents.training.averaging import WeightAverage
 from policykd.agents.training.callback import TrainingCallback
 from policykd.agents.training.learners import AdaptiveRate
 from policykd.agents.training.trainer import _Run
@@ -171,7 +172,7 @@ def test_step_size_follows_the_divergence_within_its_range():
 
 
 def make_callback(policy, env, config=TrainConfig()):
-    return TrainingCallback(policy, env, AdaptiveRate(config.ppo), config, Silent(), "x")
+    return TrainingCallback(policy, WeightAverage(policy, 0), env, AdaptiveRate(config.ppo), config, Silent(), "x")
 
 
 def test_noise_is_bounded_along_a_line_and_never_raised():

@@ -6,7 +6,7 @@ import pytest
 import torch
 from teacher_samples import make_teacher
 
-from policykd.agents.architecture import Architecture
+from policykd.agents.architecture import Architecture, Encoder
 from policykd.agents.policy import Policy
 from policykd.agents.policy_file import load_policy
 from policykd.envs.batched_env import BatchedEnv
@@ -17,6 +17,7 @@ from policykd.merge.config import LOSS_NAMES
 from policykd.merge.critic import value_targets
 from policykd.merge.distiller import _Merge
 from policykd.merge.losses import LOSSES
+from policykd.seeding import integer_seed
 
 SMALL = MergeConfig(
     rounds=3,
@@ -142,3 +143,16 @@ def test_two_experts_for_one_skill_are_refused(teachers, tmp_path):
         teachers_from([("a", loaded), ("b", loaded)])
     with pytest.raises(ConfigError, match="no expert"):
         teachers_from([])
+
+
+def test_a_student_may_have_an_encoder(tmp_path):
+    """Its branch is trained, and the student can be loaded."""
+    shape = Architecture((16,), (16,), encoders=(Encoder("terrain", (2,), (8,), (4,), 6),))
+    config = MergeConfig(
+        rounds=1, envs=2, updates=4, minibatch=32, validation_episodes=2, threads=1, architecture=shape
+    )
+    teachers = [make_teacher("biped/flat", 1), make_teacher("biped/gaps", 2)]
+    student = load_policy(merge_experts(teachers, tmp_path, config).policy_path).policy
+    fresh = Policy(student.groups, student.actions, shape, integer_seed(0, "student", "biped/flat", "biped/gaps"))
+    moved = student.actor[0].encoders[0].dense.weight - fresh.actor[0].encoders[0].dense.weight
+    assert 0 < moved.abs().max() < 0.1

@@ -1,0 +1,198 @@
+"""Injection from one policy file into another, with the difference that it makes to the outputs measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from policykd.agents.architecture import Encoder
+from policykd.agents.injection.operations import grow, inject, largest_difference
+from policykd.agents.networks import group_columns
+from policykd.agents.policy import Policy
+from policykd.agents.policy_file import LoadedPolicy, load_policy, save_policy
+from policykd.envs.batched_env import BatchedEnv, EnvConfig
+from policykd.envs.robots import get_robot
+from policykd.envs.skills import Skill, get_skill
+from policykd.errors import ConfigError, ContractError, OutputError, check_range
+from policykd.seeding import generator, integer_seed
+
+ROUNDING = 1e-6
+"""Largest difference that rounding in single precision may explain, in units of the largest output, at least 1."""
+
+RANDOM_RANGE = 10.0
+"""Random values of new features lie within this bound, in the group's units."""
+
+
+@dataclass(frozen=True)
+class InjectionReport:
+    """What an injection did.
+
+    Attributes:
+        policy_path: the new policy file.
+        largest_random: largest difference of mean actions and values between the old and the new policy, over random
+            observations.
+        largest_on_policy: the same over observations of the old policy acting in a skill.
+        mode: how the new weights began.
+        groups: the new observation groups.
+    """
+
+    policy_path: Path
+    largest_random: float
+    largest_on_policy: float
+    mode: str
+    groups: tuple[str, ...]
+
+
+def inject_file(
+    source: Path,
+    out: Path,
+    groups: Sequence[str],
+    *,
+    mode: str = "exact",
+    encoder: Encoder | None = None,
+    scale: float = 0.01,
+    seed: int = 0,
+    hidden: Sequence[int] | None = None,
+    critic_hidden: Sequence[int] | None = None,
+    skill: str | None = None,
+    observations: int = 10_000,
+    threads: int | None = None,
+) -> InjectionReport:
+    """Inject observation groups into a policy file, and widen its hidden layers.
+
+    Args:
+        source: policy file, or folder of a run.
+        out: the new policy file, a folder or a ``.zip``; nothing may be there.
+        groups: new observation groups; none only grows the layers.
+        mode: see :func:`inject`, as for ``encoder`` and ``scale``.
+        encoder: branch of one of the new groups.
+        scale: share of the usual initialisation for ``scaled``.
+        seed: seed of the new weights and of the observations.
+        hidden: see :func:`grow`, as for ``critic_hidden``; None keeps the widths.
+        critic_hidden: widths of the critic's hidden layers.
+        skill: id of the skill in which outputs are compared on-policy; None for the first that the policy was made for.
+        observations: number of observations of each kind.
+        threads: threads of the simulation; None for one per usable core.
+
+    Returns:
+        The report; the manifest keeps the same figures under ``metrics`` and the settings under ``config``.
+
+    Raises:
+        OutputError: if there is something at ``out``.
+        ConfigError: for nothing to inject or to grow, or as :func:`inject` and :func:`grow`.
+        ContractError: if ``exact`` changed the outputs by more than rounding, or the policy does not fit its robot.
+        PolicyFileError: if the source cannot be loaded.
+    """
+    if out.exists():
+        raise OutputError(f"{out} exists; choose another --out")
+    if not groups and hidden is None and critic_hidden is None:
+        raise ConfigError("nothing to inject: name new observation groups, or wider hidden layers")
+    check_range("observations", observations, 1, 10_000_000)
+    loaded = load_policy(source)
+    robot, before = get_robot(loaded.manifest.robot), loaded.policy
+    after = before
+    if groups:
+        after = inject(before, groups, robot=robot, mode=mode, encoder=encoder, scale=scale, seed=seed)
+    elif encoder is not None:
+        raise ConfigError(f"the encoder is of group '{encoder.group}'; name that group among the new ones")
+    if hidden is not None or critic_hidden is not None:
+        after = grow(after, hidden=hidden, critic_hidden=critic_hidden, seed=seed)
+    place = _comparison_skill(loaded, after, skill)
+    differences = {
+        "random": _difference(before, after, random_observations(before, after, observations, seed), mode),
+        "on_policy": _difference(
+            before, after, on_policy_observations(before, place, observations, seed, threads), mode
+        ),
+    }
+    config = {"groups": list(groups), "mode": mode, "scale": scale if mode == "scaled" else None,
+              "encoder": asdict(encoder) if encoder else None, "skill": place.id,
+              "hidden": list(after.architecture.hidden),
+              "critic_hidden": list(after.architecture.critic_hidden)}  # fmt: skip
+    save_policy(
+        out,
+        after,
+        robot=robot,
+        skills=loaded.manifest.skills,
+        operation="inject",
+        parents=[loaded.manifest.as_parent(" ".join(loaded.manifest.skills))],
+        seed=seed,
+        metrics={"largest_difference": differences, "observations": observations},
+        config=config,
+    )
+    return InjectionReport(out, differences["random"], differences["on_policy"], mode, tuple(groups))
+
+
+def random_observations(before: Policy, after: Policy, count: int, seed: int) -> dict[str, torch.Tensor]:
+    """Random values of all observation groups.
+
+    Args:
+        before: its features are drawn from the Gaussian that its normaliser has seen.
+        after: its other features are uniform within ``RANDOM_RANGE``.
+        count: number of observations.
+        seed: seed of the values.
+
+    Returns:
+        Observation groups of ``after``, name to (count, size).
+    """
+    draws = torch.Generator().manual_seed(integer_seed(seed, "random observations"))
+    statistics, columns = before.normaliser, group_columns(before.groups)
+    values = {}
+    for name, size in after.groups.items():
+        if name in columns:
+            mean, std = statistics.mean[columns[name]], statistics.var[columns[name]].sqrt()
+            values[name] = mean + std * torch.randn(count, size, generator=draws)
+        else:
+            values[name] = RANDOM_RANGE * (2 * torch.rand(count, size, generator=draws) - 1)
+    return values
+
+
+@torch.no_grad()
+def on_policy_observations(
+    policy: Policy, skill: Skill, count: int, seed: int, threads: int | None = None
+) -> dict[str, torch.Tensor]:
+    """Observations of a policy that acts, with exploration noise, in a skill.
+
+    Args:
+        policy: the policy.
+        skill: the skill; it may offer more groups than the policy reads.
+        count: number of observations.
+        seed: seed of tracks, starts and noise.
+        threads: threads of the simulation; None for one per usable core.
+
+    Returns:
+        The skill's observation groups, name to (count, size).
+    """
+    env = BatchedEnv([skill], 64, seed=integer_seed(seed, "on-policy"), config=EnvConfig(tracks=64), threads=threads)
+    noise = generator(seed, "on-policy noise")
+    rows: dict[str, list[torch.Tensor]] = {name: [] for name in skill.groups}
+    observations = env.reset()
+    for _ in range(-(-count // env.num_envs)):
+        for name, row in rows.items():
+            row.append(observations[name].clone())
+        gaussian = policy.distribution(policy.flatten(observations))
+        draws = torch.from_numpy(noise.standard_normal(gaussian.mean.shape)).to(gaussian.mean)
+        observations = env.step(gaussian.mean + gaussian.stddev * draws).observations
+    return {name: torch.cat(row)[:count] for name, row in rows.items()}
+
+
+def _comparison_skill(loaded: LoadedPolicy, after: Policy, skill_id: str | None) -> Skill:
+    if skill_id is None and not loaded.manifest.skills:
+        raise ConfigError("the policy names no skill; say in which one to compare, for example biped/flat")
+    skill = get_skill(skill_id or loaded.manifest.skills[0], tuple(after.groups))
+    if skill.robot != loaded.manifest.robot:
+        raise ContractError(f"the policy was made for robot '{loaded.manifest.robot}'; skill {skill.id} has another")
+    return skill
+
+
+@torch.no_grad()
+def _difference(before: Policy, after: Policy, observations: dict[str, torch.Tensor], mode: str) -> float:
+    """The largest difference; refused where ``exact`` should have kept the outputs."""
+    difference = largest_difference(before, after, observations)
+    flat = before.flatten(observations)
+    bound = ROUNDING * max(1.0, float(before(flat).abs().max()), float(before.value(flat).abs().max()))
+    if mode == "exact" and not difference <= bound:
+        raise ContractError(f"exact injection changed the outputs by {difference:.3g}; rounding explains {bound:.3g}")
+    return difference

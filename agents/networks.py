@@ -1,0 +1,131 @@
+"""The networks inside a policy: layers of normalised features, with a branch of its own for groups with an encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import accumulate, pairwise
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from policykd.agents.architecture import Architecture, Encoder
+
+_ACTIVATIONS: dict[str, type[nn.Module]] = {"elu": nn.ELU, "relu": nn.ReLU, "tanh": nn.Tanh}
+_Layer = TypeVar("_Layer", nn.Linear, nn.Conv1d)
+
+
+def make_network(
+    groups: Mapping[str, int], architecture: Architecture, hidden: tuple[int, ...], outputs: int, last_gain: float
+) -> nn.Sequential:
+    """An actor or a critic; its weights are drawn from torch's global stream.
+
+    Args:
+        groups: observation groups in the order of the input, name to number of features.
+        architecture: activation and encoders.
+        hidden: widths of the hidden layers.
+        outputs: number of outputs.
+        last_gain: gain of the output layer's initialisation.
+
+    Returns:
+        A network from (n, features) to (n, outputs) whose last module is the output layer.
+    """
+    if architecture.encoders:
+        layers: list[nn.Module] = [JoinedLayers(groups, architecture, hidden)]
+    else:
+        layers, inputs = [], sum(groups.values())
+        for width in hidden:
+            layers += [_linear(inputs, width, 2**0.5), _ACTIVATIONS[architecture.activation]()]
+            inputs = width
+    last = sum(architecture.layer_inputs(groups, hidden)[-1].values())
+    return nn.Sequential(*layers, _linear(last, outputs, last_gain))
+
+
+class GroupEncoder(nn.Module):
+    """Encoding of one observation group; see :class:`policykd.agents.architecture.Encoder`.
+
+    Args:
+        encoder: sizes.
+        size: number of features of the group.
+        activation: name of the activation behind every layer.
+    """
+
+    def __init__(self, encoder: Encoder, size: int, activation: str) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        inputs = 1
+        for channels, kernel, stride in zip(encoder.channels, encoder.kernel, encoder.stride, strict=True):
+            layers += [_initialised(nn.Conv1d(inputs, channels, kernel, stride), 2**0.5), _ACTIVATIONS[activation]()]
+            inputs = channels
+        self.convolutions = nn.Sequential(*layers)
+        self.dense = _linear(inputs * encoder.lengths(size)[-1], encoder.dense, 2**0.5)
+        self.activation = _ACTIVATIONS[activation]()
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """(n, dense) encoding of features (n, size)."""
+        return self.activation(self.dense(self.convolutions(features.unsqueeze(1)).flatten(1)))
+
+
+class JoinedLayers(nn.Module):
+    """Hidden layers of which some read encodings beside the layer below.
+
+    Args:
+        groups: observation groups in the order of the input, name to number of features.
+        architecture: activation and encoders.
+        hidden: widths of the hidden layers.
+    """
+
+    def __init__(self, groups: Mapping[str, int], architecture: Architecture, hidden: tuple[int, ...]) -> None:
+        super().__init__()
+        columns, encoders = group_columns(groups), architecture.encoders
+        encoded = [encoder.group for encoder in encoders]
+        self._encoded = [columns[name] for name in encoded]
+        self._character = [columns[name] for name in groups if name not in encoded]
+        self._joins = [
+            [k for k, e in enumerate(encoders) if e.join == "every" or i == len(hidden) - 1] for i in range(len(hidden))
+        ]
+        self.encoders = nn.ModuleList(GroupEncoder(e, groups[e.group], architecture.activation) for e in encoders)
+        inputs = architecture.layer_inputs(groups, hidden)
+        self.layers = nn.ModuleList(
+            _linear(sum(i.values()), width, 2**0.5) for i, width in zip(inputs, hidden, strict=False)
+        )
+        self.activation = _ACTIVATIONS[architecture.activation]()
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """(n, hidden[-1]) activations of the last hidden layer for features (n, size)."""
+        encodings = [encoder(features[:, span]) for encoder, span in zip(self.encoders, self._encoded, strict=True)]
+        below = [features[:, span] for span in self._character]
+        for layer, joins in zip(self.layers, self._joins, strict=True):
+            assert isinstance(layer, nn.Linear)
+            own = torch.cat(below, dim=1)
+            # Two products: encodings that meet weights of zero then leave no trace, not even in the rounding.
+            total = nn.functional.linear(own, layer.weight[:, : own.shape[1]], layer.bias)
+            if joins:
+                joined = torch.cat([encodings[k] for k in joins], dim=1)
+                total = total + nn.functional.linear(joined, layer.weight[:, own.shape[1] :])
+            below = [self.activation(total)]
+        return below[0]
+
+
+def group_columns(sizes: Mapping[str, int]) -> dict[str, slice]:
+    """Columns of each named block in a row that holds the blocks in order, name to size."""
+    ends = list(accumulate(sizes.values(), initial=0))
+    return {name: slice(*span) for name, span in zip(sizes, pairwise(ends), strict=True)}
+
+
+def dense_layers(network: nn.Sequential) -> list[str]:
+    """Names, within a network, of the dense layers of its character branch and its output layer, in order."""
+    first = network[0]
+    names = [f"0.layers.{i}" for i in range(len(first.layers))] if isinstance(first, JoinedLayers) else []
+    return names + [str(i) for i, layer in enumerate(network) if isinstance(layer, nn.Linear)]
+
+
+def _linear(inputs: int, outputs: int, gain: float) -> nn.Linear:
+    return _initialised(nn.Linear(inputs, outputs), gain)
+
+
+def _initialised(layer: _Layer, gain: float) -> _Layer:
+    nn.init.orthogonal_(layer.weight, gain)
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)
+    return layer

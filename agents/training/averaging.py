@@ -1,0 +1,57 @@
+"""Moving average of a policy's weights: what training validates and saves."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import torch
+
+from policykd.agents.policy import Policy
+
+_SHARE = 0.1
+
+
+class WeightAverage:
+    """Exponential moving average of a policy's weights over environment steps.
+
+    A policy-gradient step moves the policy by as much noise as signal, so the policies of successive updates succeed
+    more and less often in turn; the average of their weights leaves that noise behind (Polyak and Juditsky, 1992).
+
+    Args:
+        policy: the policy in training.
+        horizon: time constant of the average, environment steps; never more than a tenth of the steps so far, so that
+            the average keeps up with a policy that learns fast. 0 keeps no average: the weights as they are.
+
+    Attributes:
+        policy: a policy of its own with the average weights, under the normaliser of the last update.
+    """
+
+    def __init__(self, policy: Policy, horizon: float) -> None:
+        self.policy = copy.deepcopy(policy)
+        self._horizon, self._steps = horizon, 0
+
+    @torch.no_grad()
+    def update(self, policy: Policy, steps: int) -> None:
+        """Take in the weights of a policy.
+
+        Args:
+            policy: the policy in training.
+            steps: environment steps of the run so far.
+        """
+        passed, self._steps = steps - self._steps, steps
+        horizon = min(self._horizon, _SHARE * steps)
+        share = 1.0 if horizon <= 0 else -math.expm1(-passed / horizon)
+        mine: list[torch.Tensor] = list(self.policy.parameters())
+        torch._foreach_lerp_(mine, list(policy.parameters()), share)
+        self.policy.normaliser.load_state_dict(policy.normaliser.state_dict())
+
+    def state_dict(self) -> dict[str, torch.Tensor | int]:
+        """The weights and the steps so far, for a checkpoint."""
+        return {**self.policy.state_dict(), "steps": self._steps}
+
+    def load_state_dict(self, state: dict[str, torch.Tensor | int]) -> None:
+        """Continue from a checkpoint."""
+        weights = dict(state)
+        self._steps = int(weights.pop("steps"))
+        self.policy.load_state_dict(weights)

@@ -1,0 +1,154 @@
+"""Learning curves after injection: exact, scaled and random starts of the new weights.
+
+    python benchmarks/injection.py --seeds 5
+
+For every seed a blind expert is trained on the incline, given terrain in each mode, and trained on the steps, as in
+PLAID's curriculum. Runs that are finished are not run again, so an interrupted benchmark goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from policykd.agents.injection import MODES, inject_file
+from policykd.agents.policy_file import load_policy, read_manifest
+from policykd.agents.rollout import run_episodes
+from policykd.agents.training import TrainConfig, train_expert
+from policykd.cli.inject import parse_encoder
+from policykd.cli.overrides import with_overrides
+from policykd.envs.batched_env import BatchedEnv, EnvConfig
+from policykd.envs.skills import get_skill
+from policykd.seeding import integer_seed
+from policykd.storage import prepare_folder, write_json
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+COLOURS = {"exact": "#1b6ca8", "scaled": "#c8553d", "random": "#6b8f3f"}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to run."""
+
+    seeds: int = 5
+    """Number of seeds, counted from 0; each has a blind expert of its own."""
+    first: str = "biped/incline"
+    """Skill of the blind expert."""
+    second: str = "biped/steps"
+    """Skill after the injection."""
+    blind_steps: int = 1_500_000
+    """Budget of the blind expert, environment steps; it stops early once it succeeds."""
+    steps: int = 1_000_000
+    """Budget of every arm, environment steps; none stops early."""
+    encoder: str | None = None
+    """Branch of the new group, for example terrain:16x8,8x4,64; default columns of the first layer."""
+    work: Path = Path("results/benchmarks/injection")
+    """Folder of the runs."""
+    out: Path = Path("results/benchmarks/injection.json")
+    """JSON file of the curves; the plot lies beside it."""
+    threads: int | None = None
+    """Threads of the simulation; default one per usable core."""
+    set: tuple[str, ...] = ()
+    """Other settings of the training, for example ppo.envs=32."""
+
+
+def train_blind(options: Options, seed: int) -> Path:
+    """The run folder of a seed's blind expert."""
+    config = TrainConfig(steps=options.blind_steps, seed=seed, threads=options.threads)
+    skill = get_skill(options.first, ("proprio",))
+    out = options.work / f"seed-{seed}" / "blind"
+    train_expert([skill], out, with_overrides(config, options.set), resume=True)
+    return out
+
+
+def run_arm(options: Options, blind: Path, seed: int, mode: str) -> dict[str, Any]:
+    """Inject, measure the difference, train; returns the curve of one arm."""
+    folder = options.work / f"seed-{seed}" / mode
+    injected = folder / "injected"
+    if not injected.exists():
+        encoder = parse_encoder(options.encoder) if options.encoder else None
+        inject_file(blind, injected, ["terrain"], mode=mode, encoder=encoder, seed=seed, threads=options.threads)
+    config = TrainConfig(steps=options.steps, seed=seed, target_success=2.0, threads=options.threads)
+    config = with_overrides(config, options.set)
+    train_expert([get_skill(options.second)], folder / "run", config, init=load_policy(injected), resume=True)
+    rows = [json.loads(line) for line in (folder / "run" / "progress.jsonl").read_text().splitlines()]
+    rows = [{"steps": 0, **start(options, injected, config)}, *rows]
+    curve = {name: [row[name] for row in rows] for name in ("steps", "success", "reward_per_step")}
+    return {"seed": seed, "mode": mode, **curve, **read_manifest(injected).metrics["largest_difference"]}
+
+
+def start(options: Options, injected: Path, config: TrainConfig) -> dict[str, float]:
+    """How an injected policy does on the second skill before it trains there."""
+    episodes = config.validation_episodes
+    how = EnvConfig(tracks=episodes, ordered=True)
+    seed = integer_seed(config.seed, "validation")
+    env = BatchedEnv([get_skill(options.second)], episodes, seed=seed, config=how, threads=options.threads)
+    env.seed(seed)
+    outcomes = run_episodes(load_policy(injected).policy, env)
+    return {
+        "success": float(outcomes.success.double().mean()),
+        "reward_per_step": float(outcomes.reward_per_step.mean()),
+    }
+
+
+def draw(arms: list[dict[str, Any]], options: Options, path: Path) -> None:
+    """Plot the validation reward and success of every arm: all seeds thin, their mean bold."""
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4), sharex=True)
+    for axis, name, label in zip(axes, ("reward_per_step", "success"), ("reward per step", "success"), strict=True):
+        for mode in MODES:
+            curves = [arm for arm in arms if arm["mode"] == mode]
+            for arm in curves:
+                axis.plot(arm["steps"], arm[name], color=COLOURS[mode], alpha=0.25, linewidth=0.8)
+            mean = [statistics.fmean(values) for values in zip(*(arm[name] for arm in curves), strict=True)]
+            axis.plot(curves[0]["steps"], mean, color=COLOURS[mode], linewidth=2, label=mode)
+        axis.set_xlabel("environment steps after injection")
+        axis.set_ylabel(f"validation {label}")
+        axis.set_ylim(0, 1)
+    axes[0].legend(frameon=False)
+    branch = f"encoder {options.encoder}" if options.encoder else "first-layer columns"
+    seeds = len(arms) // len(MODES)
+    figure.suptitle(f"blind {options.first}, terrain injected ({branch}), {options.second}; {seeds} seeds")
+    figure.tight_layout()
+    figure.savefig(path, dpi=140)
+    plt.close(figure)
+
+
+def show(arms: list[dict[str, Any]]) -> None:
+    """Print, per mode, the outputs' difference and the mean over the seeds along the curve."""
+    table = Table("mode", "largest difference (random)", "(on-policy)", "at once", "mean of curve", "last",
+                  title="validation reward per step, mean over seeds")  # fmt: skip
+    for mode in MODES:
+        curves = [arm for arm in arms if arm["mode"] == mode]
+        rewards = [arm["reward_per_step"] for arm in curves]
+        figures = [statistics.fmean(f(r) for r in rewards) for f in (lambda r: r[0], statistics.fmean, lambda r: r[-1])]
+        largest = [f"{max(arm[name] for arm in curves):.2e}" for name in ("random", "on_policy")]
+        table.add_row(mode, *largest, *(f"{figure:.3f}" for figure in figures))
+    Console(width=120).print(table)
+
+
+def main(options: Options) -> None:
+    """Run, print, store and draw; what is done so far is stored after every seed."""
+    prepare_folder(options.out.parent)
+    arms: list[dict[str, Any]] = []
+    for seed in range(options.seeds):
+        blind = train_blind(options, seed)
+        arms += [run_arm(options, blind, seed, mode) for mode in MODES]
+        asked = {"first": options.first, "second": options.second, "steps": options.steps,
+                 "blind_steps": options.blind_steps, "encoder": options.encoder, "set": list(options.set)}  # fmt: skip
+        write_json(options.out, {**asked, "arms": arms})
+        draw(arms, options, options.out.with_suffix(".png"))
+    show(arms)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))
