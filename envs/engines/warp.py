@@ -56,9 +56,14 @@ def _prepare(
 def _guard(
     qpos0: wp.array2d[float],
     qpos: wp.array2d[float], qvel: wp.array2d[float], warmstart: wp.array2d[float], force: wp.array2d[float],
+    jacobian: wp.array3d[float], aref: wp.array2d[float], efc_force: wp.array2d[float], efc_vel: wp.array2d[float],
     failed: wp.array[bool],
 ) -> None:  # fmt: skip
-    """Where a world has left the numbers, note that it failed and put it into the model's own pose."""
+    """Where a world has left the numbers, note that it failed and put it into the model's own pose.
+
+    Rows of constraints that a step does not use stay in memory, and enter the solver's products with weight 0: a NaN
+    among them would spoil the next step, too.
+    """
     i = wp.tid()
     bad = bool(False)  # noqa: UP018 - a constant would not change in Warp's loops
     for j in range(qpos.shape[1]):
@@ -73,6 +78,13 @@ def _guard(
             warmstart[i, j] = 0.0
         for j in range(force.shape[1]):
             force[i, j] = 0.0
+        for row in range(jacobian.shape[1]):
+            for j in range(jacobian.shape[2]):
+                jacobian[i, row, j] = 0.0
+        for row in range(aref.shape[1]):
+            aref[i, row] = 0.0
+            efc_force[i, row] = 0.0
+            efc_vel[i, row] = 0.0
         failed[i] = True
 
 
@@ -191,7 +203,7 @@ class WarpEngine:
             ``NARROWPHASE`` and ``CCD`` mean that contacts were dropped, so that the results are wrong: give more room
             in ``sizes``. ``ITERATIONS`` and ``LS_ITERATIONS`` mean that a solver stopped at its limit.
         """
-        masks = self._overflow.cpu()
+        masks = self._overflow.to("cpu", copy=True)
         self._overflow.zero_()
         counts = {kind.name or "": int((masks & kind.value != 0).sum()) for kind in mjw.OverflowType if kind.value}
         return {name: count for name, count in counts.items() if count and name not in ("ALL", "NONE")}
@@ -225,7 +237,10 @@ class WarpEngine:
                 mjw.step(self._model, data)
             wp.launch(
                 _guard, dim=n, inputs=[self._model.qpos0],
-                outputs=[data.qpos, data.qvel, data.qacc_warmstart, data.actuator_force, self._failed],
+                outputs=[
+                    data.qpos, data.qvel, data.qacc_warmstart, data.actuator_force,
+                    data.efc.J, data.efc.aref, data.efc.force, data.efc.vel, self._failed,
+                ],
             )  # fmt: skip
 
     def _capture(self) -> Callable[[], None]:
