@@ -71,7 +71,7 @@ def test_one_second_goes_as_on_the_cpu_engine(name):
         mine, yardstick = drift(warp, cpu, field), drift(twin, cpu, field)
         for share in (0.5, 0.75):
             assert mine.quantile(share) <= ROUNDINGS * yardstick.quantile(share) + floor, (field, share)
-    assert earned[2] == pytest.approx(earned[0], rel=0.03)
+    assert float(earned[2]) == pytest.approx(float(earned[0]), rel=0.03)
     assert (cpu.engine.field("qpos")[:, 0] - 1).abs().max() > 2, "the robots are not on the terrain"
     assert not warp.engine.overflow()
 
