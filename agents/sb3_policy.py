@@ -12,6 +12,7 @@ from stable_baselines3.common.type_aliases import Schedule
 from torch import nn
 
 from policykd.agents.policy import Policy
+from policykd.threads import torch_threads
 
 
 class Sb3Policy(ActorCriticPolicy):
@@ -45,6 +46,7 @@ class Sb3Policy(ActorCriticPolicy):
         (self.network,) = self._given
         self.optimizer = TwoRates(self.network, lr_schedule(1), self._critic_rate, self._max_grad_norm)
 
+    @torch_threads(1)  # between two steps of the simulation, whose threads those of torch would disturb
     def forward(
         self, obs: torch.Tensor, deterministic: bool = False
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

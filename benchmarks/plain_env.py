@@ -3,7 +3,7 @@
 One MjModel and one MjData per track, ``mj_step``, observations in NumPy. It sees, rewards and ends episodes like the
 environments of ``policykd.envs``; tests/benchmarks/test_plain_env.py compares them. Written to be fast: the models
 of all tracks are compiled ahead with their bounding volumes, physics runs in one call per action, and every
-observation is a handful of array operations.
+observation is a handful of array operations. It has the solver settings of ours, and MuJoCo's profiler is off, too.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import mujoco
 import numpy as np
 from gymnasium import spaces
 
+from policykd.envs.engines.batch import stop_profiler
 from policykd.envs.engines.ground import ground_fields
 from policykd.envs.observations import SCAN_AHEAD, SCAN_BEHIND, SCAN_POINTS
 from policykd.envs.robots import Robot
@@ -38,6 +39,7 @@ class PlainWalker(gymnasium.Env[Observation, np.ndarray]):
     def __init__(
         self, skill_id: str = "biped/flat", tracks: int = 8, seed: int = 0, bank: Tracks | None = None
     ) -> None:
+        stop_profiler()
         self.skill = get_skill(skill_id)
         robot = self.skill.character
         bank = bank or TrackBank([self.skill.terrain], tracks, seed).tracks

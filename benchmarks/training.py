@@ -1,11 +1,18 @@
 """Training steps per second: PPO of stable-baselines3 on our adapter, and on the usual vectorisations of a plain env.
 
-The policy and the hyper-parameters are those of expert training in every arm; only the environment differs. A second
-table says where the time of our arm goes.
+Every arm has the hyper-parameters and the network sizes of expert training, on batches of the same number of
+transitions. Each has what its user would have: ours the learner that ``policykd train`` builds (without the mirror
+symmetry, which has no counterpart), the others PPO with stable-baselines3's own ``MlpPolicy`` (without
+``VecNormalize``, which training in earnest would need and which would slow them down). A second table says where the
+time of our arm goes.
+
+The update costs all arms much the same: where it takes ``u`` seconds per environment step and a plain arm's rollouts
+``p``, no environment whatever can train more than ``1 + p / u`` times as fast. That bound is printed, too.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections import Counter
@@ -24,12 +31,14 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
 from plain_env import make_plain
 from policykd.agents.policy import Architecture, Policy
-from policykd.agents.sb3_policy import Sb3Policy
-from policykd.agents.training import PpoConfig
+from policykd.agents.training import PpoConfig, TrainConfig
+from policykd.agents.training.learners import AdaptiveRate, make_learner
 from policykd.envs import BatchedEnv, EnvConfig, Sb3VecEnv, get_skill
 from policykd.storage import prepare_folder, write_json
 
 TRACKS = 16
+MINIBATCHES = 4
+"""Minibatches of an epoch; as many as in expert training, whose batches are smaller."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +47,11 @@ class Options:
 
     Attributes:
         skill: the skill.
-        workers: processes of SubprocVecEnv; it gets longer rollouts, so that every update sees as many transitions.
+        envs: simulations of our batch.
+        rollout_steps: their steps between two updates, of which each has ``4 * 5`` gradient steps as in training.
+        workers: environments of the plain vectorisations; they get longer rollouts, so that every update sees as many
+            transitions.
+        more: environments of a second DummyVecEnv, which spends less on policy inference.
         repeats: measurements of every arm.
         updates: PPO updates in one measurement.
         threads: threads of torch and of our simulation; by default one per usable core for the simulation, and
@@ -48,22 +61,29 @@ class Options:
     """
 
     skill: str = "biped/gaps"
+    envs: int = 256
+    rollout_steps: int = 32
     workers: int = 16
+    more: int = 64
     repeats: int = 5
-    updates: int = 4
+    updates: int = 2
     threads: int | None = None
     out: Path = field(default=Path("results/benchmarks/training.json"))
     quick: bool = False
 
 
-def make_learner(env: VecEnv, config: PpoConfig) -> PPO:
-    """PPO with the hyper-parameters of expert training."""
-    size, actions = env.observation_space.shape[0], env.action_space.shape[0]
-    policy = Policy({"all": size}, actions, Architecture(), generator_seed=0)
+def plain_learner(env: VecEnv, config: PpoConfig) -> PPO:
+    """PPO as users of stable-baselines3 have it, with the hyper-parameters and network sizes of expert training."""
+    shape = Architecture()
+    networks = {"pi": list(shape.hidden), "vf": list(shape.critic_hidden)}
     return PPO(
-        Sb3Policy,
+        "MlpPolicy",
         env,
-        policy_kwargs={"network": policy},
+        policy_kwargs={
+            "net_arch": networks,
+            "activation_fn": torch.nn.ELU,
+            "log_std_init": math.log(shape.initial_std),
+        },
         learning_rate=config.learning_rate,
         n_steps=config.envs * config.rollout_steps // env.num_envs,
         batch_size=config.minibatch,
@@ -78,17 +98,27 @@ def make_learner(env: VecEnv, config: PpoConfig) -> PPO:
     )
 
 
+def our_learner(options: Options, config: PpoConfig) -> PPO:
+    """PPO as ``policykd train`` builds it."""
+    skill = get_skill(options.skill)
+    env = BatchedEnv([skill], config.envs, config=EnvConfig(tracks=TRACKS), threads=options.threads)
+    policy = Policy(skill.group_sizes, env.num_actions, Architecture(), generator_seed=0)
+    adapter = Sb3VecEnv(env, reward_scale=1 - config.gamma, stagger=True)
+    learner = make_learner(policy, adapter, TrainConfig(ppo=config), AdaptiveRate(config))
+    assert isinstance(learner, PPO)
+    return learner
+
+
 def make_arms(options: Options, config: PpoConfig) -> dict[str, PPO]:
-    """A learner for every arm; worker processes are forked before any thread is started."""
-    makers: Sequence[Callable[[], Any]] = [partial(make_plain, options.skill, TRACKS, 0)]
-    subproc = SubprocVecEnv(makers * options.workers, start_method="fork")
-    dummy = DummyVecEnv(makers * config.envs)
-    batched = BatchedEnv(
-        [get_skill(options.skill)], config.envs, config=EnvConfig(tracks=TRACKS), threads=options.threads
-    )
-    ours = Sb3VecEnv(batched, reward_scale=1 - config.gamma, stagger=True)
-    names = ("policykd Sb3VecEnv", f"SB3 SubprocVecEnv, {options.workers} processes", "SB3 DummyVecEnv")
-    return {name: make_learner(env, config) for name, env in zip(names, (ours, subproc, dummy), strict=True)}
+    """A learner for every arm, ours first; worker processes are forked before any thread is started."""
+    maker: Sequence[Callable[[], Any]] = [partial(make_plain, options.skill, TRACKS, 0)]
+    plain: dict[str, VecEnv] = {
+        f"SB3 SubprocVecEnv, {options.workers}": SubprocVecEnv(maker * options.workers, start_method="fork"),
+        f"SB3 DummyVecEnv, {options.workers}": DummyVecEnv(maker * options.workers),
+        f"SB3 DummyVecEnv, {options.more}": DummyVecEnv(maker * options.more),
+    }
+    ours = {f"policykd Sb3VecEnv, {options.envs}": our_learner(options, config)}
+    return ours | {name: plain_learner(env, config) for name, env in plain.items()}
 
 
 def speed(learner: PPO, transitions: int) -> float:
@@ -149,16 +179,19 @@ def show(title: str, rows: dict[str, Sequence[float]], digits: int) -> None:
 
 def main(options: Options) -> None:
     """Measure, print and save."""
-    config = PpoConfig()
+    transitions_per_update = options.envs * options.rollout_steps
+    config = PpoConfig(
+        envs=options.envs, rollout_steps=options.rollout_steps, minibatch=transitions_per_update // MINIBATCHES
+    )
     repeats, updates = (2, 1) if options.quick else (options.repeats, options.updates)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     prepare_folder(options.out.parent)
     learners = make_arms(options, config)
-    transitions = updates * config.envs * config.rollout_steps
+    transitions = updates * transitions_per_update
     figures: dict[str, list[float]] = {name: [] for name in learners}
     for learner in learners.values():
-        speed(learner, config.envs * config.rollout_steps)  # a first update, not counted
+        speed(learner, transitions_per_update)  # a first update, not counted
     for repeat in range(repeats):
         names = list(learners)
         turn = repeat % len(names)
@@ -168,13 +201,21 @@ def main(options: Options) -> None:
     best = max(others, key=statistics.median)
     ratio = [a / b for a, b in zip(ours, best, strict=True)]
     shares = profile(next(iter(learners.values())), transitions)
+    update = shares["PPO update"] / statistics.median(ours)  # seconds per environment step
+    bound = 1 / (update * statistics.median(best))
     for learner in learners.values():
         learner.get_env().close()
     show(f"{options.skill}: PPO, environment steps per second", dict(figures), 0)
-    show("ratio of paired runs", {"ours / best plain": ratio}, 2)
+    show("ratio of paired runs", {"ours / best plain": ratio, "with rollouts for free": [bound]}, 2)
     show("share of our arm's time", {name: [share] for name, share in shares.items()}, 2)
-    content = {"skill": options.skill, "repeats": repeats, "updates": updates, "steps_per_second": figures}
-    write_json(options.out, content | {"ratio": ratio, "shares": shares})
+    content = {
+        "skill": options.skill,
+        "repeats": repeats,
+        "updates": updates,
+        "envs": options.envs,
+        "steps_per_second": figures,
+    }
+    write_json(options.out, content | {"ratio": ratio, "bound": bound, "shares": shares})
 
 
 if __name__ == "__main__":

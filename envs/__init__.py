@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from policykd.envs.scene import SceneRenderer, build_scene
     from policykd.envs.single_env import SkillEnv
     from policykd.envs.skills import Skill, get_skill, skill_ids
-    from policykd.envs.tasks import Walk
+    from policykd.envs.suites import get_suite, suite_names
+    from policykd.envs.tasks import Task, Walk, task_names
     from policykd.envs.terrains import Terrain, terrain_names
     from policykd.envs.vector_env import SkillVectorEnv
 
@@ -37,8 +38,12 @@ _HOME = {
     "Terrain": "terrains",
     "Walk": "tasks",
     "build_scene": "scene",
+    "Task": "tasks",
     "get_skill": "skills",
+    "get_suite": "suites",
     "skill_ids": "skills",
+    "suite_names": "suites",
+    "task_names": "tasks",
     "terrain_names": "terrains",
 }
 
@@ -51,12 +56,16 @@ __all__ = [
     "SkillEnv",
     "SkillVectorEnv",
     "Step",
+    "Task",
     "Terrain",
     "Walk",
     "build_scene",
     "get_skill",
+    "get_suite",
     "register_environments",
     "skill_ids",
+    "suite_names",
+    "task_names",
     "terrain_names",
 ]
 

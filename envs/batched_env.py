@@ -21,6 +21,7 @@ from policykd.envs.robots.model import build_model
 from policykd.envs.skills import Skill, common_contract
 from policykd.envs.starts import Starts
 from policykd.envs.terrains import TrackBank, Tracks
+from policykd.envs.terrains.tracks import graded_rows
 from policykd.errors import check_range
 from policykd.threads import torch_threads
 
@@ -34,7 +35,7 @@ class EnvConfig:
     Attributes:
         tracks: tracks drawn per terrain; each episode walks on one of them.
         ordered: give simulation i track i in every episode (for evaluation) in place of a random one.
-        graded: spread the difficulties of a terrain's tracks evenly from 0 to its own; ``BatchedEnv.level`` then says
+        graded: spread the difficulties of a terrain's tracks from 0 to its own; ``BatchedEnv.level`` then says
             which of them episodes walk on. For a curriculum in training.
         joint_noise: half width of the uniform noise on the standing pose's joint angles, rad.
         speed_noise: the initial forward velocity is uniform between 0 and this, m/s.
@@ -89,7 +90,7 @@ class Step:
 
 
 class BatchedEnv:
-    """``num_envs`` simulations of one or several skills that share robot, task and observation groups.
+    """``num_envs`` simulations of one or several skills that share robot, observation groups and episode length.
 
     Simulation i has skill ``skills[i % len(skills)]``.
 
@@ -106,7 +107,7 @@ class BatchedEnv:
         skill_index: (num_envs,) index into ``skills`` of each simulation.
         failures: number of simulations reset so far because MuJoCo failed.
         level: on graded tracks, difficulty of the hardest track that new episodes get, in [0, 1] of the terrain's own;
-            the easiest is half as hard.
+            for the easiest see :func:`policykd.envs.terrains.tracks.graded_rows`.
 
     Raises:
         ContractError: if the skills cannot share an environment.
@@ -139,8 +140,8 @@ class BatchedEnv:
         self.engine: Engine = make_engine(*arguments)
         self.device = self.engine.device
         like = self.engine.field("qpos")
-        self._tracks = self._bank.tracks.like(like)
-        self._backend: TensorBackend = make_backend(self.engine, self.skill, self._tracks, self._boxes)
+        self._tracks, tasks = self._bank.tracks.like(like), [skill.task for skill in self.skills]
+        self._backend: TensorBackend = make_backend(self.engine, self.skill, self._tracks, self._boxes, tasks)
         self._starts = Starts(self.robot, config.joint_noise, config.speed_noise, like)
         self.seed(seed)
         self._all = torch.arange(num_envs, device=self.device)
@@ -244,10 +245,7 @@ class BatchedEnv:
     def _track_range(self) -> tuple[int, int]:
         """First track of a terrain that new episodes walk on, and the one behind the last."""
         count = self.config.tracks
-        if not self.config.graded:
-            return 0, count
-        last = max(1, round(self.level * count))
-        return last // 2, last
+        return graded_rows(count, self.level) if self.config.graded else (0, count)
 
     def _restart(self, ids: torch.Tensor) -> torch.Tensor:
         """Begin new episodes in the simulations ``ids`` (m,), whose boxes have yet to follow.
@@ -256,6 +254,7 @@ class BatchedEnv:
             (m, features) first observations.
         """
         track, qpos, qvel, clock = self._starts.take(len(ids), *self._track_range())
+        qpos, qvel, clock = self._backend.tasks.start((qpos, qvel, clock), ids)
         if self.config.ordered:
             track = (ids // len(self.skills)) % self.config.tracks
         self._backend.begin(ids, self._first_track[ids] + track, clock)

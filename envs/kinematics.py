@@ -9,12 +9,12 @@ costs a fraction of them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from functools import cache
+from typing import Any, Protocol
 
 import torch
 
-from policykd.envs.engines import Engine
 from policykd.envs.robots import Link, Robot
 
 _FALL_POINTS_PER_LINK = 3
@@ -34,6 +34,7 @@ class PlanarState:
         com_velocity: (n, links, 2) their velocities in the world.
         fall_points: (n, points, 2) points along the links that must not touch the ground, in the world.
         effort: (n, joints) torques of the last physics step as fractions of their limits.
+        pitch_velocity: (n,) rate of the root's rotation.
     """
 
     root: torch.Tensor
@@ -45,6 +46,24 @@ class PlanarState:
     com_velocity: torch.Tensor
     fall_points: torch.Tensor
     effort: torch.Tensor
+    pitch_velocity: torch.Tensor
+
+    def rows(self, which: slice | torch.Tensor) -> PlanarState:
+        """State of the simulations ``which``."""
+        return PlanarState(**{field.name: getattr(self, field.name)[which] for field in fields(self)})
+
+
+class Fields(Protocol):
+    """Where states are read from; every :class:`~policykd.envs.engines.Engine` is one."""
+
+    @property
+    def device(self) -> torch.device:
+        """Device of all tensors."""
+        ...
+
+    def field(self, name: str) -> torch.Tensor:
+        """Live (n, ...) tensor of ``qpos``, ``qvel`` or ``actuator_force``."""
+        ...
 
 
 class StateReader:
@@ -58,9 +77,21 @@ class StateReader:
         fall_radius: (points,) distance from the ground below which a fall point touches, m.
     """
 
-    def __init__(self, engine: Engine, robot: Robot) -> None:
-        self._qpos, self._qvel, self._force = (engine.field(n) for n in ("qpos", "qvel", "actuator_force"))
-        like: dict[str, Any] = {"dtype": self._qpos.dtype, "device": engine.device}
+    def __init__(self, engine: Fields, robot: Robot) -> None:
+        self._fields = tuple(engine.field(n) for n in ("qpos", "qvel", "actuator_force"))
+        self._chains = _chains(robot, self._fields[0].dtype, engine.device)
+        self.fall_radius = self._chains.fall_radius
+
+    def read(self, ids: torch.Tensor | None = None) -> PlanarState:
+        """State of the simulations ``ids`` (m,), or of all."""
+        return self._chains.state(*(f if ids is None else f[ids] for f in self._fields))
+
+
+class _Chains:
+    """The matrices of a robot's chains on a device."""
+
+    def __init__(self, robot: Robot, dtype: torch.dtype, device: torch.device) -> None:
+        like: dict[str, Any] = {"dtype": dtype, "device": device}
         self._ancestors = _ancestors(robot).to(**like)
         self._torque = torch.tensor([link.torque for link in robot.joints], **like)
         falling, places = fall_points(robot)
@@ -68,9 +99,8 @@ class StateReader:
         self._com = _point_matrix(robot, robot.links, [link.center for link in robot.links]).to(**like)
         self._points = torch.cat([self._com, _point_matrix(robot, falling, places).to(**like)], dim=1)
 
-    def read(self, ids: torch.Tensor | None = None) -> PlanarState:
-        """State of the simulations ``ids`` (m,), or of all."""
-        qpos, qvel, force = (f if ids is None else f[ids] for f in (self._qpos, self._qvel, self._force))
+    def state(self, qpos: torch.Tensor, qvel: torch.Tensor, force: torch.Tensor) -> PlanarState:
+        """State with generalised positions (n, nq) and velocities (n, nv), and torques (n, joints)."""
         angle, rate = qpos[:, 2:] @ self._ancestors, qvel[:, 2:] @ self._ancestors
         c, s = torch.cos(angle), torch.sin(angle)
         points = (torch.cat([c, s], dim=1) @ self._points).view(len(qpos), -1, 2)
@@ -86,7 +116,19 @@ class StateReader:
             com_velocity=velocity + root_velocity[:, None],
             fall_points=points[:, links:] + root[:, None],
             effort=force / self._torque,
+            pitch_velocity=qvel[:, 2],
         )
+
+
+@cache
+def _chains(robot: Robot, dtype: torch.dtype, device: torch.device) -> _Chains:
+    """Equal robots share them, so that a step makes none."""
+    return _Chains(robot, dtype, device)
+
+
+def planar_state(robot: Robot, qpos: torch.Tensor, qvel: torch.Tensor) -> PlanarState:
+    """State of a robot with generalised positions (n, nq) and velocities (n, nv), whose motors are at rest."""
+    return _chains(robot, qpos.dtype, qpos.device).state(qpos, qvel, torch.zeros_like(qvel[:, 3:]))
 
 
 def fall_points(robot: Robot) -> tuple[list[Link], list[tuple[float, float]]]:

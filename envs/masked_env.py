@@ -64,8 +64,18 @@ class MaskedEnv(BatchedEnv):
         check_range("starts", starts, 1, 10_000_000)
         self._pool_size = starts
         super().__init__(skills, num_envs, seed=seed, **options)
-        self._backend = self._masked = MaskedBackend(self.engine, self.skill, self._tracks, self._boxes)
+        tasks = [skill.task for skill in self.skills]
+        self._backend = self._masked = MaskedBackend(self.engine, self.skill, self._tracks, self._boxes, tasks)
         self.draw_starts()
+
+    @property
+    def failures(self) -> int:
+        """Number of simulations reset so far because MuJoCo failed; waits for the device, where they are counted."""
+        return int(self._failures)
+
+    @failures.setter
+    def failures(self, count: int) -> None:
+        self._failures = torch.full((), count, dtype=torch.long, device=self.device)
 
     def seed(self, seed: int) -> None:
         """Restart the streams of random resets; draw the pool anew to use them."""
@@ -85,6 +95,7 @@ class MaskedEnv(BatchedEnv):
         """
         backend = self._masked
         failed = self.engine.step(backend.targets(actions))
+        self._failures += failed.sum()
         view = backend.look()
         outcome = backend.judge_where(view, failed)
         final = backend.observe(view, backend.clock)
@@ -96,6 +107,7 @@ class MaskedEnv(BatchedEnv):
     def _restart_where(self, mask: torch.Tensor) -> None:
         pick = torch.randint(self._pool_size, (self.num_envs,), generator=self._picker, device=self.device)
         track, qpos, qvel, clock = (drawn[pick] for drawn in self._pool)
+        qpos, qvel, clock = self._masked.tasks.start((qpos, qvel, clock))
         if self.config.ordered:
             track = (self._all // len(self.skills)) % self.config.tracks
         self._masked.begin_where(mask, self._first_track + track, clock)

@@ -16,6 +16,15 @@ SCAN_BEHIND, SCAN_AHEAD, SCAN_POINTS = -0.5, 3.0, 50
 
 PHASE_BINS = 4
 
+COMMAND = ("speed", "lowering", "together")
+"""Features of the group ``command``: what is asked for, in words that new gaits can use, too.
+
+``speed``: forward velocity, m/s, negative for backwards; ``lowering``: how far below its standing height the robot must
+stay, m; ``together``: 1 where the feet must stay together, 0 where they may alternate. Gaits are told apart by what
+they are to do and not by a number of theirs, so that a gait can be added without new inputs, and a policy may be asked
+for one in between.
+"""
+
 
 @dataclass
 class Surroundings:
@@ -25,11 +34,25 @@ class Surroundings:
         ground: (n,) height of the ground under the root, m.
         scan: (n, SCAN_POINTS) heights of the ground at the scanner's samples, m.
         cycles: (n,) cycles of the gait clock.
+        command: (n, len(COMMAND)) what the tasks ask for.
+        height: height of the ground in every simulation at places (n, q), m: (n, q).
     """
 
     ground: torch.Tensor
     scan: torch.Tensor
     cycles: torch.Tensor
+    command: torch.Tensor
+    height: Callable[[torch.Tensor], torch.Tensor]
+
+    def rows(self, which: slice | torch.Tensor) -> Surroundings:
+        """The surroundings of the simulations ``which``."""
+
+        def height(x: torch.Tensor) -> torch.Tensor:
+            whole = x.new_zeros(len(self.ground), x.shape[1])
+            whole[which] = x
+            return self.height(whole)[which]
+
+        return Surroundings(self.ground[which], self.scan[which], self.cycles[which], self.command[which], height)
 
 
 @dataclass(frozen=True)
@@ -76,6 +99,10 @@ def _phase(state: PlanarState, around: Surroundings) -> torch.Tensor:
     return torch.cat([phase[:, None], torch.nn.functional.one_hot(bins, PHASE_BINS)], dim=1)
 
 
+def _command(state: PlanarState, around: Surroundings) -> torch.Tensor:
+    return around.command
+
+
 _GROUPS = {
     group.name: group
     for group in (
@@ -89,6 +116,11 @@ _GROUPS = {
             "terrain", lambda robot: SCAN_POINTS,
             f"{SCAN_POINTS} ground heights from {SCAN_BEHIND} m to {SCAN_AHEAD} m ahead, from the ground below (m)",
             _terrain, lambda robot: list(range(SCAN_POINTS)),
+        ),
+        ObservationGroup(
+            "command", lambda robot: len(COMMAND),
+            "commanded speed (m/s); lowering below the standing height (m); 1 for feet together, else 0", _command,
+            lambda robot: list(range(len(COMMAND))),
         ),
     )
 }  # fmt: skip

@@ -45,11 +45,11 @@ def make_env(
         render_mode: ``rgb_array`` or None.
         width: width of a picture, pixels.
         height: height of a picture, pixels.
-        options: ``terrain``, ``preset``, ``difficulty``, ``groups``, ``episode_steps``, ``seed`` (of the tracks) and
-            the fields of :class:`~policykd.envs.batched_env.EnvConfig`.
+        options: ``terrain``, ``preset``, ``difficulty``, ``task``, ``groups``, ``episode_steps``, ``seed`` (of the
+            tracks) and the fields of :class:`~policykd.envs.batched_env.EnvConfig`.
 
     Raises:
-        UnknownNameError: for an unknown option, terrain, preset or group, with the close matches.
+        UnknownNameError: for an unknown option, terrain, preset, task or group, with the close matches.
     """
     from policykd.envs.single_env import SkillEnv
 
@@ -70,7 +70,7 @@ def make_vector_env(
         options: as for :func:`make_env`.
 
     Raises:
-        UnknownNameError: for an unknown option, terrain, preset, group or render mode, with the close matches.
+        UnknownNameError: for an unknown option, terrain, preset, task, group or render mode, with the close matches.
     """
     from policykd.envs.batched_env import BatchedEnv
     from policykd.envs.vector_env import SkillVectorEnv
@@ -86,18 +86,20 @@ def _skill_and_config(robot: str, options: dict[str, Any]) -> tuple[Skill, int, 
     import dataclasses
 
     from policykd.envs.batched_env import EnvConfig
-    from policykd.envs.skills import DEFAULT_GROUPS, Skill
+    from policykd.envs.skills import DEFAULT_TASK, Skill
+    from policykd.envs.tasks import get_task
     from policykd.envs.terrains import Terrain
     from policykd.errors import UnknownNameError
 
     given = dict(options)
     terrain = Terrain(given.pop("terrain", "flat"), given.pop("preset", "paper"), given.pop("difficulty", 1.0))
-    groups: Sequence[str] = given.pop("groups", DEFAULT_GROUPS)
+    task = get_task(given.pop("task", DEFAULT_TASK))
+    groups: Sequence[str] = given.pop("groups", task.groups)
     steps = given.pop("episode_steps", 256)
     seed = given.pop("seed", 0)
     fields = {field.name for field in dataclasses.fields(EnvConfig)}
     for name in given:
         if name not in fields:
-            known = {"terrain", "preset", "difficulty", "groups", "episode_steps", "seed"}
+            known = {"terrain", "preset", "difficulty", "task", "groups", "episode_steps", "seed"}
             raise UnknownNameError("environment option", name, known | fields)
-    return Skill(robot, terrain, groups=tuple(groups), episode_steps=steps), seed, EnvConfig(**given)
+    return Skill(robot, terrain, task, tuple(groups), steps), seed, EnvConfig(**given)

@@ -9,13 +9,16 @@ from itertools import accumulate, pairwise
 
 from policykd.envs.observations import group_names, group_sizes
 from policykd.envs.robots import Robot, get_robot, robot_names
-from policykd.envs.tasks import Walk
+from policykd.envs.tasks import Task, Walk, get_task, task_name
 from policykd.envs.terrains import PRESETS, Terrain, terrain_names
 from policykd.errors import ConfigError, ContractError, UnknownNameError
 
-_ID = re.compile(r"(?P<robot>[^/:@]+)/(?P<terrain>[^/:@]+)(:(?P<preset>[^/:@]+))?(@(?P<difficulty>[^/:@]+))?")
+_ID = re.compile(
+    r"(?P<robot>[^/:@+]+)/(?P<terrain>[^/:@+]+)(:(?P<preset>[^/:@+]+))?(@(?P<difficulty>[^/:@+]+))?(\+(?P<task>[^/:@+]+))?"
+)
 
 DEFAULT_GROUPS = ("proprio", "terrain")
+DEFAULT_TASK = "walk"
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Skill:
 
     robot: str
     terrain: Terrain
-    task: Walk = field(default_factory=Walk)
+    task: Task = field(default_factory=Walk)
     groups: tuple[str, ...] = DEFAULT_GROUPS
     episode_steps: int = 256
 
@@ -50,11 +53,16 @@ class Skill:
 
     @property
     def id(self) -> str:
-        """``robot/terrain``, with ``:preset`` and ``@difficulty`` where they are not the defaults."""
+        """``robot/terrain``, with ``:preset``, ``@difficulty`` and ``+task`` where they are not the defaults.
+
+        A task with parameters of its own goes by the name of its kind, so it cannot be told from the id.
+        """
         default = Terrain(self.terrain.name)
         preset = f":{self.terrain.preset}" if self.terrain.preset != default.preset else ""
         difficulty = f"@{self.terrain.difficulty:g}" if self.terrain.difficulty != default.difficulty else ""
-        return f"{self.robot}/{self.terrain.name}{preset}{difficulty}"
+        name = task_name(self.task)
+        task = f"+{name}" if name != DEFAULT_TASK else ""
+        return f"{self.robot}/{self.terrain.name}{preset}{difficulty}{task}"
 
     @property
     def character(self) -> Robot:
@@ -79,19 +87,20 @@ class Skill:
 
 
 def skill_ids() -> list[str]:
-    """Ids of all skills at their default preset and difficulty."""
+    """Ids of the skills of the default task at their default preset and difficulty; every task goes with each."""
     return [f"{robot}/{terrain}" for robot in robot_names() for terrain in terrain_names()]
 
 
-def get_skill(skill_id: str, groups: Sequence[str] = DEFAULT_GROUPS) -> Skill:
+def get_skill(skill_id: str, groups: Sequence[str] | None = None) -> Skill:
     """The skill of an id.
 
     Args:
-        skill_id: ``robot/terrain[:preset][@difficulty]``, for example ``biped/gaps:terrainrlsim@0.5``.
-        groups: observation groups.
+        skill_id: ``robot/terrain[:preset][@difficulty][+task]``, for example ``biped/gaps:terrainrlsim@0.5`` or
+            ``biped/flat+hop``.
+        groups: observation groups; None for those of the task.
 
     Raises:
-        UnknownNameError: for an unknown skill, preset or group, with the close matches.
+        UnknownNameError: for an unknown skill, preset, task or group, with the close matches.
         ConfigError: for a difficulty that is not a number in [0, 1].
     """
     match = _ID.fullmatch(skill_id)
@@ -104,11 +113,12 @@ def get_skill(skill_id: str, groups: Sequence[str] = DEFAULT_GROUPS) -> Skill:
     except ValueError:
         raise ConfigError(f"difficulty is '{match['difficulty']}'; it must be a number in [0, 1]") from None
     terrain = Terrain(match["terrain"], match["preset"] or "paper", difficulty)
-    return Skill(match["robot"], terrain, groups=tuple(groups))
+    task = get_task(match["task"] or DEFAULT_TASK)
+    return Skill(match["robot"], terrain, task, task.groups if groups is None else tuple(groups))
 
 
 def common_contract(skills: Sequence[Skill]) -> Skill:
-    """The first skill, after checking that the others share its robot, groups, task and episode length.
+    """The first skill, after checking that the others share its robot, groups and episode length.
 
     Raises:
         ContractError: naming the skill that differs, and in what.
@@ -117,7 +127,7 @@ def common_contract(skills: Sequence[Skill]) -> Skill:
         raise ConfigError("no skill was given; name at least one, for example biped/flat")
     first = skills[0]
     for other in skills[1:]:
-        for name in ("robot", "groups", "task", "episode_steps"):
+        for name in ("robot", "groups", "episode_steps"):
             mine, theirs = getattr(first, name), getattr(other, name)
             if mine != theirs:
                 raise ContractError(

@@ -122,10 +122,10 @@ class SkillVectorEnv(VectorEnv[Arrays, np.ndarray, np.ndarray]):
 
 
 def _masked(entries: dict[str, Any], mask: np.ndarray) -> dict[str, Any]:
-    """The entries, each followed by a mask of the simulations that it applies to."""
+    """The entries, each followed by a mask of the simulations that it applies to; one array serves as all masks."""
     masked: dict[str, Any] = {}
     for name, value in entries.items():
-        masked[name], masked[f"_{name}"] = value, mask.copy()
+        masked[name], masked[f"_{name}"] = value, mask
     return masked
 
 

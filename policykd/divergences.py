@@ -9,8 +9,6 @@ temperature or a reduction means the same on both sides. The rules of the house:
 * The arithmetic runs in float32 at least, with autocast off; float64 inputs stay float64.
 * ``T**2`` is a visible switch (`scale_t2`), because a hidden one changes the weight of the term with the temperature.
 * Wrong input raises `ValueError` or `TypeError`, which say what was given and what is needed.
-
-Only torch is needed here: no environment, no policy, no loss registry.
 """
 
 from __future__ import annotations
@@ -39,6 +37,7 @@ __all__ = [
     "full_precision",
     "gaussian_jsd",
     "gaussian_kl",
+    "gaussian_nll",
     "huber",
     "mse",
     "prepare_pair",
@@ -86,8 +85,7 @@ def prepare_tensor(name: str, value: Tensor, *, min_dim: int = 1) -> Tensor:
         min_dim: Smallest number of dimensions accepted.
 
     Raises:
-        TypeError: `value` is no floating-point tensor.
-        ValueError: too few dimensions, no element, or a value that is not finite.
+        TypeError, ValueError: no floating-point tensor; too few dimensions, no element, or a value not finite.
     """
     value = _promote(name, value, min_dim)
     _check_finite((name,), (value,))
@@ -104,8 +102,7 @@ def _promote(name: str, value: Tensor, min_dim: int) -> Tensor:
 
 
 def _check_finite(names: tuple[str, ...], values: tuple[Tensor, ...]) -> None:
-    # One pass over the data and one number read back: the sum of sums is finite unless an element is not (or it
-    # overflows, which the second look tells).
+    # One number read back: the sum of sums is finite unless an element is not (or it overflows: the second look tells).
     if torch.compiler.is_compiling():
         return
     sums = [value.detach().sum() for value in values]
@@ -245,8 +242,7 @@ def categorical_jsd(
         reduction: How the values of shape ``(...)`` are reduced.
 
     Raises:
-        TypeError: an input is no floating-point tensor.
-        ValueError: shapes differ, a value is not finite, or an option is out of range.
+        TypeError, ValueError: As `categorical_kl`.
     """
     _check_beta(beta)
     if beta in (0.0, 1.0):
@@ -303,8 +299,7 @@ def gaussian_kl(
         reduction: How the values of shape ``(...)`` are reduced.
 
     Raises:
-        TypeError: an argument is no pair of floating-point tensors.
-        ValueError: shapes differ, a value is not finite, or an option is unknown.
+        TypeError, ValueError: No pair of floating-point tensors; other shapes, a value not finite, an unknown option.
     """
     _check_direction(direction)
     mean_s, log_s, mean_t, log_t = _prepare_gaussians(student, teacher)
@@ -337,8 +332,7 @@ def gaussian_jsd(
         reduction: How the values of shape ``(...)`` are reduced.
 
     Raises:
-        TypeError: an argument is no pair of floating-point tensors.
-        ValueError: shapes differ, a value is not finite, or an option is out of range.
+        TypeError, ValueError: As `gaussian_kl`.
     """
     _check_beta(beta)
     if beta in (0.0, 1.0):
@@ -348,10 +342,36 @@ def gaussian_jsd(
     log_wt, log_ws = math.log(beta) - 2.0 * log_t, math.log1p(-beta) - 2.0 * log_s
     log_g = -0.5 * torch.logaddexp(log_wt, log_ws)
     mean_g = mean_s + torch.sigmoid(log_wt - log_ws) * (mean_t - mean_s)
-    values = beta * _gaussian_kl(mean_t, log_t, mean_g, log_g) + (1.0 - beta) * _gaussian_kl(
-        mean_s, log_s, mean_g, log_g
-    )
+    from_teacher, from_student = (_gaussian_kl(m, log, mean_g, log_g) for m, log in ((mean_t, log_t), (mean_s, log_s)))
+    values = beta * from_teacher + (1.0 - beta) * from_student
     return reduce_loss(values / (beta * (1.0 - beta)) if normalise else values, reduction)
+
+
+@full_precision
+def gaussian_nll(
+    student: Gaussian, action: Tensor, *, min_std: float, max_std: float, reduction: Reduction = "batchmean"
+) -> Tensor:
+    """Negative log-likelihood of an action under the student's diagonal Gaussian, summed over the last dimension.
+
+    ``sum_a log s + (x - m)**2 / (2 s**2) + log(2 pi) / 2`` with ``s`` clamped to ``[min_std, max_std]``: unbounded, it
+    follows the error towards 0, and the gradients grow like ``1 / s**2``.
+
+    Args:
+        student: Mean ``(..., A)`` and log standard deviation, broadcastable to it.
+        action: What the teacher does, ``(..., A)``.
+        min_std: Smallest standard deviation, above 0.
+        max_std: Largest standard deviation.
+        reduction: How the values of shape ``(...)`` are reduced.
+
+    Raises:
+        TypeError, ValueError: As `gaussian_kl`; and unless ``0 < min_std <= max_std``.
+    """
+    if not 0.0 < min_std <= max_std:
+        raise ValueError(f"bounds must be 0 < min_std <= max_std, got {min_std!r} and {max_std!r}")
+    mean, log_std, action, _ = _prepare_gaussians(student, (action, torch.zeros_like(action)))
+    log_std = log_std.clamp(math.log(min_std), math.log(max_std))
+    scaled = (action - mean) * torch.exp(-log_std)
+    return reduce_loss((log_std + 0.5 * (scaled.square() + math.log(2.0 * math.pi))).sum(-1), reduction)
 
 
 @full_precision
@@ -359,8 +379,7 @@ def mse(student: Tensor, teacher: Tensor, *, reduction: Reduction = "mean") -> T
     """Squared error, averaged over the last dimension: ``mean_a (s_a - t_a)**2`` for tensors of shape ``(..., A)``.
 
     Raises:
-        TypeError: an input is no floating-point tensor.
-        ValueError: shapes differ, a value is not finite, or the reduction is unknown.
+        TypeError, ValueError: No floating-point tensor; other shapes, a value not finite, an unknown reduction.
     """
     student, teacher = prepare_pair(student, teacher, what="values")
     return reduce_loss((student - teacher).square().mean(-1), reduction)
@@ -371,8 +390,7 @@ def huber(student: Tensor, teacher: Tensor, *, delta: float = 1.0, reduction: Re
     """Huber error, averaged over the last dimension: ``e**2 / 2`` up to `delta`, ``delta (|e| - delta / 2)`` beyond.
 
     Raises:
-        TypeError: an input is no floating-point tensor.
-        ValueError: shapes differ, a value is not finite, `delta` is not above 0, or the reduction is unknown.
+        TypeError, ValueError: As `mse`; and unless `delta` is above 0.
     """
     if not (delta > 0 and math.isfinite(delta)):
         raise ValueError(f"delta must be finite and above 0, got {delta!r}")

@@ -38,6 +38,10 @@ class PolicyFileError(PolicykdError):
     """A policy file that is truncated, tampered with, foreign or from a newer format."""
 
 
+class DatasetError(PolicykdError):
+    """A labelled dataset that is truncated, tampered with, foreign or from a newer format."""
+
+
 class OutputError(PolicykdError, OSError):
     """An output place that cannot be written; raised before the work starts."""
 

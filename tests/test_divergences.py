@@ -113,6 +113,19 @@ def test_gaussian_jsd_ends():
         torch.testing.assert_close(near, exact, rtol=1e-4, atol=0)
 
 
+@pytest.mark.parametrize(("low", "high"), [(1e-3, 1e3), (0.5, 1.0)])
+def test_gaussian_nll_equals_torch_distributions_within_its_bounds(low, high):
+    g = torch.Generator().manual_seed(4)
+    mean, log_std, action = (torch.randn(7, 3, dtype=torch.float64, generator=g) for _ in range(3))
+    expected = -Independent(Normal(mean, log_std.exp().clamp(low, high)), 1).log_prob(action)
+    found = dv.gaussian_nll((mean, log_std), action, min_std=low, max_std=high, reduction="none")
+    torch.testing.assert_close(found, expected)
+    assert torch.isfinite(dv.gaussian_nll((mean, log_std - 500), action, min_std=low, max_std=high))
+    for bounds in ((0.0, 1.0), (2.0, 1.0)):
+        with pytest.raises(ValueError, match="bounds"):
+            dv.gaussian_nll((mean, log_std), action, min_std=bounds[0], max_std=bounds[1])
+
+
 def test_gaussian_log_std_broadcasts_and_mse_limit():
     (mean_s, _), (mean_t, _) = gaussians()
     log_std = torch.full((3,), math.log(0.2), dtype=torch.float64)

@@ -88,15 +88,18 @@ class TrainingCallback(BaseCallback):
         if self._rollout is not None:
             spent = min(1.0, self.num_timesteps / self._config.steps)
             self._rate.adapt(self._rollout.divergence(self._policy), spent)
+            self._average.update(self._policy, self.num_timesteps)
             self._policy.update_normaliser(self._rollout.observations)
             self._bound_noise(spent)
+
+    def _on_training_end(self) -> None:
+        self._average.update(self._policy, self.num_timesteps)
 
     def _bound_noise(self, spent: float) -> None:
         bound = noise_bound(self._policy.architecture.initial_std, self._config.ppo, spent)
         self._policy.log_std.data.clamp_(max=math.log(bound))
 
     def _on_rollout_end(self) -> None:
-        self._average.update(self._policy, self.num_timesteps)
         buffer = getattr(self.model, "rollout_buffer", None)
         if isinstance(buffer, RolloutBuffer):
             self._rollout = _Rollout(self._policy, buffer.observations)

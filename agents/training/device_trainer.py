@@ -56,10 +56,12 @@ class DeviceRun(Run):
         ppo, rate = self._ppo, self._rate
         rollout = ppo.collect()
         self._steps += rollout.rewards.numel()
-        self._average.update(self._policy, self._steps)
         divergence = ppo.update(rollout, rate.value)
         spent = min(1.0, self._steps / self._config.steps)
         rate.adapt(divergence, spent)
+        self._average.update(
+            self._policy, self._steps
+        )  # before the normaliser moves on: its weights have not seen that yet
         ppo.follow(rollout, noise_bound(self._policy.architecture.initial_std, self._config.ppo, spent))
         figures = ppo.episodes.take(_ENOUGH_EPISODES)
         if figures:
@@ -86,6 +88,7 @@ class DeviceRun(Run):
                 "streak": self._streak,
                 "seconds": self._seconds,
                 "level": self._env.level,
+                "failures": self._env.failures,
                 "learning_rate": self._rate.value,
             }
         )
@@ -99,4 +102,5 @@ class DeviceRun(Run):
         self._average.load_state_dict(state["average"])
         self._best, self._steps, self._segment = state["best"], state["steps"], state["segment"]
         self._streak, self._seconds = state["streak"], state["seconds"]
-        self._env.level, self._rate.value = state["level"], state["learning_rate"]
+        self._env.level, self._env.failures = state["level"], state["failures"]
+        self._rate.value = state["learning_rate"]

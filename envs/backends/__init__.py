@@ -7,21 +7,24 @@ task or an observation group of the user's own, stays with torch there, too.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from policykd.envs.backends.tensors import TensorBackend
 from policykd.envs.backends.view import Episodes, Outcome, View, window_width
 from policykd.envs.engines import Engine
 from policykd.envs.skills import Skill
+from policykd.envs.tasks import Task
 from policykd.envs.terrains import Tracks
 
 __all__ = ["Episodes", "Outcome", "TensorBackend", "View", "make_backend", "window_width"]
 
 
-def make_backend(engine: Engine, skill: Skill, tracks: Tracks, boxes: int) -> TensorBackend:
+def make_backend(engine: Engine, skill: Skill, tracks: Tracks, boxes: int, tasks: Sequence[Task] = ()) -> TensorBackend:
     """The fastest backend for the engine's tensors; see :class:`TensorBackend` for the arguments."""
     if engine.device.type != "cpu" or engine.field("qpos").dtype != torch.float64:
-        return TensorBackend(engine, skill, tracks, boxes)
+        return TensorBackend(engine, skill, tracks, boxes, tasks)
     from policykd.envs.backends.fused import FusedBackend  # others need no compiled loops
 
-    return FusedBackend(engine, skill, tracks, boxes)
+    return FusedBackend(engine, skill, tracks, boxes, tasks)

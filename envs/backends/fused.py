@@ -12,10 +12,9 @@ from policykd.envs.backends import kernels
 from policykd.envs.backends.tensors import TensorBackend
 from policykd.envs.backends.view import SLACK, Episodes, Outcome, View
 from policykd.envs.kinematics import PlanarState, fall_points
-from policykd.envs.observations import SCAN_POINTS, Surroundings, get_group
+from policykd.envs.observations import SCAN_POINTS, get_group
 from policykd.envs.robots import Robot
-from policykd.envs.starts import PHASE_SECONDS
-from policykd.envs.tasks import Walk
+from policykd.envs.tasks import Situation, Walk
 from policykd.envs.terrains import Tracks
 
 _GROUP_KERNELS = {get_group("proprio"): kernels.proprio, get_group("terrain"): kernels.terrain}
@@ -37,16 +36,16 @@ class FusedView:
     def __init__(
         self, qpos: torch.Tensor, qvel: torch.Tensor, ids: np.ndarray, found: list[np.ndarray], whole: bool = False
     ) -> None:
-        self.ids, self.found, self._whole = ids, found, whole
+        self.ids, self.found = ids, found
+        self.which: torch.Tensor | slice = slice(None) if whole else torch.from_numpy(ids)
         self._qpos, self._qvel = qpos, qvel
 
     @cached_property
     def state(self) -> PlanarState:
         """State of the robots."""
         com, velocity, points, effort = (torch.from_numpy(array) for array in self.found[:4])
-        rows: slice | torch.Tensor = slice(None) if self._whole else torch.from_numpy(self.ids)
-        q, v = self._qpos[rows], self._qvel[rows]
-        return PlanarState(q[:, :2], q[:, 2], v[:, :2], q[:, 3:], v[:, 3:], com, velocity, points, effort)
+        q, v = self._qpos[self.which], self._qvel[self.which]
+        return PlanarState(q[:, :2], q[:, 2], v[:, :2], q[:, 3:], v[:, 3:], com, velocity, points, effort, v[:, 2])
 
     @cached_property
     def ground(self) -> torch.Tensor:
@@ -68,7 +67,7 @@ class FusedBackend(TensorBackend):
     """See :class:`TensorBackend`."""
 
     def _allocate(self) -> None:
-        n, robot, tracks, task = self._engine.num_sims, self._skill.character, self._bank, self._skill.task
+        n, robot, tracks, task = self._engine.num_sims, self._skill.character, self._bank, self.tasks.common
         qpos, qvel, force = (self._engine.field(name) for name in ("qpos", "qvel", "actuator_force"))
         self._fields = (qpos.numpy(), qvel.numpy(), force.numpy())
         self._ground = tuple(t.contiguous().numpy() for t in (tracks.edges, tracks.left, tracks.grade))
@@ -80,7 +79,7 @@ class FusedBackend(TensorBackend):
         self._motors = tuple(t.numpy() for t in (self._stand, self._scale, self._low, self._high))
         self._entries, self._shares, self._worth = self._books.numpy(), self._mass.numpy(), np.zeros(n)
         self._walk = np.array(astuple(task)) if type(task) is Walk else None
-        self._limits = (robot.control_dt, self._skill.episode_steps, self._least_distance)
+        self._limits = (robot.control_dt, self._skill.episode_steps, self.tasks.goal.numpy())
         self._columns = list(self._skill.columns.values())
 
     def targets(self, actions: torch.Tensor) -> torch.Tensor:
@@ -129,7 +128,7 @@ class FusedBackend(TensorBackend):
             if kernel is not None:
                 kernel(view.ids, self._fields[0], *view.found, whole[:, columns])
             else:
-                around = around or Surroundings(view.ground, view.scan, clock / PHASE_SECONDS)
+                around = around or self._around(view, clock)
                 flat[:, columns] = group.compute(view.state, around).detach()
         return flat
 
@@ -141,29 +140,34 @@ class FusedBackend(TensorBackend):
     def judge(self, view: View, failed: torch.Tensor) -> Outcome:
         """See :meth:`TensorBackend.judge`."""
         assert isinstance(view, FusedView)
-        n = len(view.ids)
+        n, now = len(view.ids), None
+        if self._walk is None:
+            now = self._situation(view)
+            forbidden = self.tasks.forbidden(now)
+            if forbidden is not None:
+                view.touching |= forbidden
         reward, flags, numbers = np.empty(n, dtype=np.float32), np.empty((3, n), dtype=np.bool_), np.empty((2, n))
         terminated, truncated, success = flags
         ids, length = np.empty((2, n), dtype=np.int64)
         ended, failures = kernels.judge(
-            view.found[6], failed.numpy(), self._worth_of(view), self._fields[0], *self._limits, self._entries,
+            view.found[6], failed.numpy(), self._worth_of(view, now), self._fields[0], *self._limits, self._entries,
             reward, terminated, truncated, ids, *numbers, length, success,
         )  # fmt: skip
         rows = (torch.from_numpy(array[:ended]) for array in (ids, numbers[0], length, numbers[1], success))
         worth, fell, over = (torch.from_numpy(array) for array in (reward, terminated, truncated))
         return Outcome(worth, fell, over, failures, Episodes(*rows))
 
-    def _worth_of(self, view: FusedView) -> np.ndarray:
-        """(n,) rewards before falls are taken into account."""
-        if self._walk is None:
-            return self._reward(view).detach().double().contiguous().numpy()
+    def _worth_of(self, view: FusedView, now: Situation | None) -> np.ndarray:
+        """(n,) rewards before falls are taken into account; by the compiled loop where ``now`` is None."""
+        if now is not None:
+            return self.tasks.reward(now).detach().double().contiguous().numpy()
         com_velocity, effort = view.found[1], view.found[3]
         kernels.walk_reward(self._fields[0], com_velocity, effort, self._shares, self._walk, self._worth)
         return self._worth
 
-    def tracks(self, ids: torch.Tensor) -> Tracks:
+    def tracks(self, ids: torch.Tensor | slice) -> Tracks:
         """See :meth:`TensorBackend.tracks`."""
-        return self._bank.rows(torch.from_numpy(self._rows[ids.numpy()]))
+        return self._bank.rows(torch.from_numpy(self._rows[ids if isinstance(ids, slice) else ids.numpy()]))
 
 
 def _buffers(robot: Robot, n: int) -> list[np.ndarray]:

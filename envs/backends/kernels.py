@@ -266,12 +266,12 @@ def begin(ids: Array, rows: Array, clock: Array, books: Array, row: Array, cente
 
 
 @compiled(
-    "UniTuple(int64, 2)(boolean[::1], boolean[::1], float64[::1], float64[:, :], float64, int64, float64,"
-    " float64[:, ::1], float32[::1], boolean[::1], boolean[::1], int64[::1], float64[::1], float64[::1],"
-    " int64[::1], boolean[::1])"
+    "UniTuple(int64, 2)(boolean[::1], boolean[::1], float64[::1], float64[:, :], float64, int64,"
+    " float64[:, ::1], float64[:, ::1], float32[::1], boolean[::1], boolean[::1], int64[::1], float64[::1],"
+    " float64[::1], int64[::1], boolean[::1])"
 )
 def judge(
-    touching: Array, failed: Array, worth: Array, qpos: Array, dt: float, limit: int, least: float, books: Array,
+    touching: Array, failed: Array, worth: Array, qpos: Array, dt: float, limit: int, goal: Array, books: Array,
     reward: Array, terminated: Array, truncated: Array,
     ids: Array, total: Array, distance: Array, length: Array, success: Array,
 ) -> tuple[int, int]:  # fmt: skip
@@ -284,7 +284,7 @@ def judge(
         qpos: (n, nq) generalised positions.
         dt: duration of the step, s.
         limit: steps of an episode.
-        least: distance that an episode must cover to count as a success, m.
+        goal: (n, 2) smallest and largest x at which an episode must end to count as a success, m.
         books: (n, 3) in and out: total reward, steps and gait clock of the running episodes.
         reward: (n,) out: see :class:`Outcome`; so are ``terminated`` and ``truncated``.
         terminated: (n,) out.
@@ -310,6 +310,6 @@ def judge(
         reward[i], terminated[i], truncated[i] = value, fell, over
         if fell or over:
             ids[ended], total[ended], length[ended] = i, books[i, 0], int(books[i, 1])
-            distance[ended], success[ended] = qpos[i, 0], over and qpos[i, 0] >= least
+            distance[ended], success[ended] = qpos[i, 0], over and goal[i, 0] <= qpos[i, 0] <= goal[i, 1]
             ended += 1
     return ended, failures

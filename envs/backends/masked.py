@@ -6,6 +6,7 @@ wait. So everything here has a row per simulation, and masks say which rows coun
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +16,7 @@ from policykd.envs.backends.view import SLACK, View
 from policykd.envs.engines import Engine
 from policykd.envs.engines.by_ids import mask_engine
 from policykd.envs.skills import Skill
+from policykd.envs.tasks import Task
 from policykd.envs.terrains import Tracks
 
 
@@ -29,7 +31,7 @@ class MaskedOutcome:
         total_reward: (n,) sum of the episode's rewards so far.
         length: (n,) its steps so far.
         distance: (n,) the distance that it has covered along x, m.
-        success: (n,) whether it ended without a fall and covered the task's least distance.
+        success: (n,) whether it ended without a fall and where the task wants it to.
     """
 
     reward: torch.Tensor
@@ -44,9 +46,9 @@ class MaskedOutcome:
 class MaskedBackend(TensorBackend):
     """See :class:`TensorBackend`."""
 
-    def __init__(self, engine: Engine, skill: Skill, tracks: Tracks, boxes: int) -> None:
+    def __init__(self, engine: Engine, skill: Skill, tracks: Tracks, boxes: int, tasks: Sequence[Task] = ()) -> None:
         self._masks = mask_engine(engine)
-        super().__init__(engine, skill, tracks, boxes)
+        super().__init__(engine, skill, tracks, boxes, tasks)
 
     def begin_where(self, mask: torch.Tensor, rows: torch.Tensor, clock: torch.Tensor) -> None:
         """Begin episodes in the simulations that ``mask`` (n,) marks; see :meth:`TensorBackend.begin`.
@@ -75,7 +77,8 @@ class MaskedBackend(TensorBackend):
         """Reward a step and enter it into the books; see :meth:`TensorBackend.judge`."""
         reward, terminated, truncated = self._enter(view, failed)
         distance = view.state.root[:, 0].clone()
-        success = truncated & (distance >= self._least_distance)
+        least, most = self.tasks.goal.unbind(1)
+        success = truncated & (distance >= least) & (distance <= most)
         total, length = self._total_reward.clone(), self.elapsed.long()
         return MaskedOutcome(reward.float(), terminated, truncated, total, length, distance, success)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from policykd.envs.kinematics import PlanarState, StateReader
 from policykd.envs.observations import SCAN_AHEAD, SCAN_BEHIND, SCAN_POINTS, Surroundings, get_group
 from policykd.envs.skills import Skill
 from policykd.envs.starts import PHASE_SECONDS
+from policykd.envs.tasks import Situation, Task, TaskTable
 from policykd.envs.terrains import Tracks
 
 
@@ -24,6 +26,7 @@ class TensorView:
     ground: torch.Tensor
     scan: torch.Tensor
     touching: torch.Tensor
+    which: torch.Tensor | slice
 
 
 class TensorBackend:
@@ -34,19 +37,21 @@ class TensorBackend:
         skill: task, observation groups and episode length.
         tracks: the bank of tracks, of which every simulation walks on one, like the engine's tensors.
         boxes: ground boxes of a simulation.
+        tasks: simulation i has task ``tasks[i % len(tasks)]``; none for the skill's in all.
 
     Attributes:
         elapsed: (num_sims,) steps of the running episodes.
         clock: (num_sims,) their gait's clock, s.
+        tasks: the simulations' tasks.
     """
 
-    def __init__(self, engine: Engine, skill: Skill, tracks: Tracks, boxes: int) -> None:
+    def __init__(self, engine: Engine, skill: Skill, tracks: Tracks, boxes: int, tasks: Sequence[Task] = ()) -> None:
         n, robot = engine.num_sims, skill.character
         like: dict[str, Any] = {"dtype": engine.field("qpos").dtype, "device": engine.device}
         self._engine, self._skill, self._bank, self._boxes = engine, skill, tracks, boxes
         self._groups = [get_group(name) for name in skill.groups]
         self._window = window_width(robot)
-        self._least_distance = skill.task.least_distance(skill.seconds)
+        self.tasks = TaskTable(tasks or (skill.task,), robot, n, skill.seconds, engine.field("qpos"))
         self._scan = torch.linspace(SCAN_BEHIND, SCAN_AHEAD, SCAN_POINTS, **like)
         self._books = torch.zeros(n, 3, **like)  # one matrix, so that one operation advances, gathers or resets it
         self._total_reward, self.elapsed, self.clock = self._books.unbind(1)
@@ -113,11 +118,11 @@ class TensorBackend:
         height = tracks.height(places)
         ground, scan, below = height[:, 0], height[:, 1 : 1 + SCAN_POINTS], height[:, 1 + SCAN_POINTS :]
         touching = state.fall_points[:, :, 1] - below < self._reader.fall_radius
-        return TensorView(state, ground, scan, touching.any(dim=1))
+        return TensorView(state, ground, scan, touching.any(dim=1), slice(None) if ids is None else ids)
 
     def observe(self, view: View, clock: torch.Tensor) -> torch.Tensor:
         """(n, features) float32 observation groups side by side of simulations whose clock is at ``clock`` (n,), s."""
-        around = Surroundings(view.ground, view.scan, clock / PHASE_SECONDS)
+        around = self._around(view, clock)
         return torch.cat([group.compute(view.state, around) for group in self._groups], dim=1).float()
 
     def exchange(self, flat: torch.Tensor, ids: torch.Tensor, fresh: torch.Tensor) -> torch.Tensor:
@@ -138,25 +143,39 @@ class TensorBackend:
         failures = int(failed.sum()) if len(ids) else 0
         distance = view.state.root[ids, 0]  # every episode begins at 0
         total_reward, length, _ = self._books[ids].unbind(1)
-        success = truncated[ids] & (distance >= self._least_distance)
+        least, most = self.tasks.goal[ids].unbind(1)
+        success = truncated[ids] & (distance >= least) & (distance <= most)
         episodes = Episodes(ids, total_reward, length.long(), distance, success)
         return Outcome(reward.float(), terminated, truncated, failures, episodes)
 
     def _enter(self, view: View, failed: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Reward, fall and end of time of a step, each (n,), entered into the books."""
-        terminated = view.touching | failed
-        reward = self._reward(view).masked_fill_(terminated, 0.0)
+        now = self._situation(view)
+        terminated, forbidden = view.touching | failed, self.tasks.forbidden(now)
+        if forbidden is not None:
+            terminated |= forbidden
+        reward = self.tasks.reward(now).masked_fill_(terminated, 0.0)
         self._books += self._advance
         self._total_reward += reward
         return reward, terminated, (self.elapsed >= self._skill.episode_steps) & ~terminated
 
-    def _reward(self, view: View) -> torch.Tensor:
-        return self._skill.task.reward(view.state, self._mass)
+    def _situation(self, view: View) -> Situation:
+        """All simulations after a step that the books do not hold yet."""
+        around = self._around(view, self.clock + self._skill.character.control_dt)
+        return Situation(self._skill.character, self._mass, view.state, around)
+
+    def _around(self, view: View, clock: torch.Tensor) -> Surroundings:
+        which = view.which
+
+        def height(x: torch.Tensor) -> torch.Tensor:
+            return self.tracks(which).height(x)
+
+        return Surroundings(view.ground, view.scan, clock / PHASE_SECONDS, self.tasks.command[which], height)
 
     def height(self, x: torch.Tensor) -> torch.Tensor:
         """Height of the ground in every simulation at places x (num_sims, q), m."""
         return self.tracks(torch.arange(len(x), device=x.device)).height(x)
 
-    def tracks(self, ids: torch.Tensor) -> Tracks:
-        """The tracks under the simulations ``ids`` (m,), one row each; a copy."""
+    def tracks(self, ids: torch.Tensor | slice) -> Tracks:
+        """The tracks under the simulations ``ids`` (m,), one row each; a copy, or a view for a slice."""
         return self._tracks.rows(ids)

@@ -23,6 +23,11 @@ class View(Protocol):
     """``n`` simulations as they are now; valid until the next step, reset or look."""
 
     @property
+    def which(self) -> torch.Tensor | slice:
+        """(n,) the simulations, or a slice of all of them."""
+        ...
+
+    @property
     def state(self) -> PlanarState:
         """State of the robots."""
         ...

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import math
 
+import numba
 import numpy as np
 
 from policykd.envs.compiled import compiled
 from policykd.envs.terrains.tracks import HALF_DEPTH
+
+
+@numba.cfunc("float64()")
+def no_time() -> float:
+    """A clock that stands still, in place of that of MuJoCo's profiler."""
+    return 0.0
 
 
 @compiled("void(int32[:, :], boolean[::1])")
@@ -67,6 +74,7 @@ def write_ground(
             quat[i, k, 0], quat[i, k, 1] = math.cos(angle / 2), 0.0
             quat[i, k, 2], quat[i, k, 3] = -math.sin(angle / 2), 0.0
             size[i, k, 0], size[i, k, 1], size[i, k, 2] = length, HALF_DEPTH, depth
-            radius[i, k] = math.sqrt(length * length + depth * depth + HALF_DEPTH * HALF_DEPTH)
+            # Robots live in the plane y = 0: a sphere around the box's section there holds all that they can touch.
+            radius[i, k] = math.sqrt(length * length + depth * depth)
             aabb[i, k, 0], aabb[i, k, 1], aabb[i, k, 2] = 0.0, 0.0, 0.0
             aabb[i, k, 3], aabb[i, k, 4], aabb[i, k, 5] = length, HALF_DEPTH, depth

@@ -113,19 +113,38 @@ class Robot:
         ]
         return pairs[-1] if pairs else None
 
+    def chain(self, link: int) -> tuple[int, ...]:
+        """Indices of a link and of those between it and the root, the root left out."""
+        names = [other.name for other in self.links]
+        found = []
+        while link:
+            found.append(link)
+            link = names.index(str(self.links[link].parent))
+        return tuple(found)
+
     @cached_property
     def stand_pose(self) -> np.ndarray:
         """(3 + joints,) generalised positions of the standing pose over ground of height 0: x, z, pitch, joints."""
+        ends = self._standing_ends()
+        lowest = min(z - link.radius for link, heights in zip(self.links, ends, strict=True) for z in heights)
+        return np.array([0.0, -lowest, 0.0, *(link.stand for link in self.joints)])
+
+    @cached_property
+    def stand_top(self) -> float:
+        """Height of the highest end of a link in the standing pose, m; its radius does not count."""
+        return float(self.stand_pose[1] + max(max(heights) for heights in self._standing_ends()))
+
+    def _standing_ends(self) -> list[list[float]]:
+        """Heights of the ends of every link in the standing pose, from the root's joint, m."""
         angles = {self.links[0].name: 0.0}
         origin = {self.links[0].name: np.zeros(2)}
-        lowest = np.inf
+        heights = []
         for link in self.links:
             if link.parent is not None:
                 angles[link.name] = angles[link.parent] + link.stand
                 origin[link.name] = origin[link.parent] + _rotated(link.anchor, angles[link.parent])
-            for end in link.ends:
-                lowest = min(lowest, origin[link.name][1] + _rotated(end, angles[link.name])[1] - link.radius)
-        return np.array([0.0, -lowest, 0.0, *(link.stand for link in self.joints)])
+            heights.append([float(origin[link.name][1] + _rotated(end, angles[link.name])[1]) for end in link.ends])
+        return heights
 
 
 _RIGHT, _LEFT = "right_", "left_"

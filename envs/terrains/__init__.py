@@ -8,7 +8,7 @@ feet touch and the heights that policies see, so the two cannot disagree.
 parameters, ``tracks`` the tensors that the environment reads.
 """
 
-from policykd.envs.terrains.generators import Flat, Gaps, Generator, Incline, Mixed, Slopes, Steps, Walls
+from policykd.envs.terrains.generators import Flat, Gaps, Generator, Incline, Mixed, Slopes, Stairs, Steps, Walls
 from policykd.envs.terrains.presets import PRESETS, Terrain, terrain_names
 from policykd.envs.terrains.profiles import Profile
 from policykd.envs.terrains.tracks import TrackBank, Tracks
@@ -22,6 +22,7 @@ __all__ = [
     "Mixed",
     "Profile",
     "Slopes",
+    "Stairs",
     "Steps",
     "Terrain",
     "TrackBank",

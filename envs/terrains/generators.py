@@ -88,6 +88,36 @@ class Steps:
 
 
 @dataclass(frozen=True)
+class Stairs:
+    """Flights of stairs, up and down by turns, with a landing before each.
+
+    Attributes:
+        run: length of a landing, m.
+        tread: depth of a stair, drawn once per flight, m.
+        height: height of a stair, drawn once per flight, m.
+        stairs: number of stairs of a flight.
+    """
+
+    run: Range = (1.5, 2.5)
+    tread: Range = (0.30, 0.40)
+    height: Range = (0.12, 0.18)
+    stairs: int = 6
+
+    def profile(self, rng: np.random.Generator, count: int, length: float, difficulty: Difficulty) -> Profile:
+        """See :meth:`Generator.profile`."""
+        shape = (count, math.ceil(length / (self.run[0] + (self.stairs - 1) * self.tread[0])))
+        first_down = rng.integers(2, size=(count, 1))
+        direction = 1 - 2 * ((np.arange(shape[1]) + first_down) % 2)
+        height = difficulty * direction * rng.uniform(*self.height, shape)
+        landing, tread = rng.uniform(*self.run, shape), rng.uniform(*self.tread, shape)
+        nothing = np.zeros(shape)
+        # a flight's last stair leads to the next landing, the first landing joins the start of the track
+        arrival = np.concatenate([nothing[:, :1], height[:, :-1]], axis=1)
+        flight = [Profile(tread, nothing, height) for _ in range(self.stairs - 1)]
+        return Profile.interleaved([Profile(landing, nothing, arrival), *flight])
+
+
+@dataclass(frozen=True)
 class Gaps:
     """Flat runs with a gap behind each.
 

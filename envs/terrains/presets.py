@@ -2,14 +2,16 @@
 
 ``paper`` holds the parameters of the PLAID paper's text (Berseth et al., ICLR 2018, recalled, not re-read);
 ``terrainrlsim`` those of the released simulator (TerrainRLSim, ``data/terrain/*.txt``). They agree on gaps and step
-heights and differ in the steepness of inclines, the spacing of steps and the roughness of slopes.
+heights and differ in the steepness of inclines, the spacing of steps and the roughness of slopes. ``hard`` is ours: at
+difficulty 1 what this biped can hardly do (gaps of 0.8 m where its legs are 0.79 m long), so that a difficulty in
+[0, 1] reaches the edge of what a specialist learns; see docs/tasks.md.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from policykd.envs.terrains.generators import Flat, Gaps, Generator, Incline, Mixed, Slopes, Steps, Walls
+from policykd.envs.terrains.generators import Flat, Gaps, Generator, Incline, Mixed, Slopes, Stairs, Steps, Walls
 from policykd.errors import UnknownNameError, check_range
 
 _PAPER: dict[str, Generator] = {
@@ -40,7 +42,17 @@ _TERRAINRLSIM: dict[str, Generator] = {
     ),
 }
 
-PRESETS: dict[str, dict[str, Generator]] = {"paper": _PAPER, "terrainrlsim": _TERRAINRLSIM}
+_HARD: dict[str, Generator] = {
+    "flat": Flat(),
+    "incline": Incline(angle=(30.0, 35.0)),
+    "steps": Stairs(run=(1.5, 2.5), tread=(0.30, 0.40), height=(0.16, 0.20)),
+    "slopes": Slopes(spacing=0.5, angle=(-35.0, 35.0)),
+    "gaps": Gaps(run=(2.5, 3.5), width=(0.7, 0.8), depth=(0.85, 0.90)),
+    "walls": Walls(run=(2.5, 4.0), height=(0.35, 0.40), thickness=(0.2, 0.2)),
+}
+_HARD["mixed"] = Mixed(portions=tuple(_HARD[name] for name in ("steps", "slopes", "gaps", "walls")), portion=6.0)
+
+PRESETS: dict[str, dict[str, Generator]] = {"paper": _PAPER, "terrainrlsim": _TERRAINRLSIM, "hard": _HARD}
 
 
 def terrain_names() -> list[str]:

@@ -66,8 +66,8 @@ class Tracks:
         i = self.segment_at(x)
         return self.left.gather(1, i) + (x - self.edges.gather(1, i)) * self.grade.gather(1, i)
 
-    def rows(self, index: torch.Tensor) -> Tracks:
-        """The tracks of the given rows, (m,) integers."""
+    def rows(self, index: torch.Tensor | slice) -> Tracks:
+        """The tracks of the given rows, (m,) integers; views for a slice."""
         return Tracks(self.edges[index], self.left[index], self.grade[index])
 
     def like(self, tensor: torch.Tensor) -> Tracks:
@@ -146,6 +146,32 @@ def _padded(tracks: Tracks, segments: int) -> Tracks:
     )
 
 
+_GRADED = 0.5
+"""Share of a graded terrain's tracks over which the difficulty rises; the others have all of it."""
+
+
+def _graded_shares(count: int) -> np.ndarray:
+    return np.minimum(np.arange(1, count + 1) / (_GRADED * count), 1.0)
+
+
+def graded_rows(count: int, level: float) -> tuple[int, int]:
+    """Which of a graded terrain's tracks a level of a curriculum meets.
+
+    Low levels mix difficulties from nearly half of the level on; the highest takes only those from 0.9 of the terrain's
+    own: what is learned last is what is asked for.
+
+    Args:
+        count: tracks of the terrain.
+        level: difficulty of the hardest track, in [0, 1] of the terrain's own.
+
+    Returns:
+        The first row, and the row behind the last one.
+    """
+    rising = _GRADED * count
+    last = count if level >= 1.0 else max(1, round(level * rising))
+    return min(int(level * (0.4 + 0.5 * level) * rising), last - 1), last
+
+
 class TrackBank:
     """Tracks drawn ahead, ``per_terrain`` of each terrain, from which resets pick.
 
@@ -155,7 +181,8 @@ class TrackBank:
         terrains: the terrains; equal ones share their tracks.
         per_terrain: tracks of each terrain.
         seed: seed of the bank; banks of different seeds hold different tracks.
-        graded: let the difficulties of a terrain's tracks rise evenly from 0 to the terrain's own, in their order.
+        graded: let the difficulties of a terrain's tracks rise from 0 to the terrain's own, in their order; see
+            :func:`graded_rows`.
         seconds: longest episode, s; tracks are as long as it may take them at ``TOP_SPEED``, and at least ``LENGTH``.
         device: where the tensors live.
 
@@ -188,7 +215,7 @@ class TrackBank:
     @staticmethod
     def _draw(terrain: Terrain, count: int, seed: int, graded: bool, length: float) -> Tracks:
         rng = generator(seed, "tracks", terrain.preset, terrain.name)
-        share = np.linspace(1 / count, 1.0, count)[:, None] if graded else np.ones((count, 1))
+        share = _graded_shares(count)[:, None] if graded else np.ones((count, 1))
         profile = terrain.generator.profile(rng, count, length, terrain.difficulty * share)
         return _tracks_from(profile)
 

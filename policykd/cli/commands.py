@@ -13,9 +13,9 @@ from policykd.cli.doctor import Doctor
 from policykd.cli.inject import Inject
 from policykd.cli.kd_bench import KdBench
 from policykd.cli.kd_run import KdRun
-from policykd.merge.config import MergeConfig
+from policykd.cli.merge import Merge
 
-_TRAIN, _MERGE = TrainConfig(), MergeConfig()
+_TRAIN = TrainConfig()
 
 Set = Annotated[tuple[str, ...], tyro.conf.arg(metavar="FIELD=VALUE")]
 
@@ -25,7 +25,7 @@ class Train:
     """Train one expert per skill from scratch, or from another policy."""
 
     skills: tyro.conf.Positional[tuple[str, ...]]
-    """Skills such as biped/steps, biped/gaps:terrainrlsim or biped/walls@0.5; `policykd skills` lists them."""
+    """Skills such as biped/steps, biped/gaps:hard, biped/walls@0.5 or biped/flat+hop; `policykd skills` lists them."""
     out: Path = Path("experts")
     """Folder of the experts; each gets a folder named after its terrain."""
     steps: int = _TRAIN.steps
@@ -34,8 +34,8 @@ class Train:
     """Reinforcement learning algorithm of stable-baselines3."""
     init: Path | None = None
     """Policy to start from."""
-    groups: tuple[str, ...] = ("proprio", "terrain")
-    """Observation groups that the expert reads: proprio, phase, terrain."""
+    groups: tuple[str, ...] = ()
+    """Observation groups that the expert reads: proprio, phase, terrain, command; default those of the task."""
     seed: int = _TRAIN.seed
     """Seed of weights, tracks and exploration."""
     target_success: float = _TRAIN.target_success
@@ -48,36 +48,6 @@ class Train:
     """Continue interrupted runs; finished ones are not run again."""
     set: Set = ()
     """Any other setting, for example ppo.epochs=5 (fields of policykd.agents.training.TrainConfig)."""
-
-
-@dataclass(frozen=True)
-class Merge:
-    """Merge experts into one student."""
-
-    experts: tyro.conf.Positional[tuple[Path, ...]]
-    """Policy files, or folders of training runs."""
-    out: Path = Path("student")
-    """Folder of the run; the student is <out>/policy."""
-    hidden: tuple[int, ...] = _MERGE.architecture.hidden
-    """Widths of the student's hidden layers."""
-    rounds: int = _MERGE.rounds
-    """Rounds of collecting and fitting, at most."""
-    beta: str = _MERGE.beta
-    """Schedule of the expert's share of the acting: exponential:0.5, linear, constant:0, plaid_code, ..."""
-    mixing: Literal["episode", "step"] = _MERGE.mixing
-    """Whether who acts is drawn per episode or per step."""
-    loss: Literal["mse", "huber", "forward_kl", "reverse_kl"] = "mse"
-    """How student and expert are compared."""
-    noise: float = _MERGE.noise
-    """Standard deviation of the noise on executed actions, units of the action (-1 to 1)."""
-    seed: int = _MERGE.seed
-    """Seed of student, collection and minibatches."""
-    threads: int | None = None
-    """Threads of the simulation; default one per usable core."""
-    resume: bool = False
-    """Continue an interrupted merge."""
-    set: Set = ()
-    """Any other setting, for example updates=1000 (fields of policykd.merge.MergeConfig)."""
 
 
 @dataclass(frozen=True)
@@ -120,12 +90,12 @@ class Render:
 
 @dataclass(frozen=True)
 class Skills:
-    """List the skills."""
+    """List the skills, tasks and suites."""
 
     gallery: Path | None = None
     """Draw every terrain into this PNG file."""
     preset: str = "paper"
-    """Terrain parameters of the gallery: paper or terrainrlsim."""
+    """Terrain parameters of the gallery: paper, terrainrlsim or hard."""
     difficulty: float = 1.0
     """Difficulty of the gallery's terrains, 0 to 1."""
     seed: int = 0

@@ -10,6 +10,7 @@ from rich.table import Table
 from policykd.cli.commands import KdGroup, KdList, KdShow
 from policykd.cli.kd_bench import KdBench, run_bench
 from policykd.cli.kd_run import KdRun, run_systems
+from policykd.cli.kd_show import print_method
 
 
 @singledispatch
@@ -35,7 +36,7 @@ def _(command: KdGroup, console: Console) -> None:
 def _(command: KdShow, console: Console) -> None:
     from policykd.kd.registry import methods
 
-    console.print(methods.get(command.name))
+    print_method(methods.get(command.name), console)
 
 
 @run.register

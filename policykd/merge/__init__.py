@@ -1,8 +1,10 @@
 """Merging: several experts become one student by policy distillation (DAgger with several teachers).
 
-``config`` says what a merge is, ``teachers`` checks who may label, ``collect`` runs a mixture of expert and student
-and labels every state, ``dataset`` keeps the labelled states per skill, ``losses`` compares student and teacher,
-``critic`` makes value targets, ``distiller`` drives the rounds.
+``config`` says what a merge is, ``teachers`` checks who may label and ``labelling`` lets them, ``student`` makes the
+first student. ``collect`` runs a mixture of expert and student, with ``noise``, and makes a ``rollout`` of labelled
+states per skill, whose number follows ``quota``. ``labelled_data`` keeps them on disk as ``data_manifest`` says,
+``dataset`` in memory. ``fitting`` moves the student by one of ``losses``, ``validation`` measures it, ``critic``
+follows at the end. ``distiller`` drives the rounds; ``offline`` does without a simulator.
 """
 
 from policykd.lazy import lazy_exports
@@ -10,6 +12,23 @@ from policykd.merge.config import MergeConfig
 
 __getattr__ = lazy_exports(
     __name__,
-    {"MergeResult": "distiller", "Teacher": "teachers", "merge_experts": "distiller", "teachers_from": "teachers"},
+    {
+        "DataMergeResult": "offline",
+        "LabelledData": "labelled_data",
+        "MergeResult": "distiller",
+        "Teacher": "teachers",
+        "merge_data": "offline",
+        "merge_experts": "distiller",
+        "teachers_from": "teachers",
+    },
 )
-__all__ = ["MergeConfig", "MergeResult", "Teacher", "merge_experts", "teachers_from"]
+__all__ = [
+    "DataMergeResult",
+    "LabelledData",
+    "MergeConfig",
+    "MergeResult",
+    "Teacher",
+    "merge_data",
+    "merge_experts",
+    "teachers_from",
+]

@@ -2,103 +2,117 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 
 from policykd.agents.policy import Policy
 from policykd.envs.batched_env import BatchedEnv
+from policykd.merge.labelling import Labeller
+from policykd.merge.noise import ActionNoise
+from policykd.merge.rollout import LabelledRollout
 from policykd.merge.teachers import Teacher
 
 
-@dataclass
-class LabelledRollout:
-    """One round's states of one skill: T steps of n simulations, flattened in time order to rows ``t * n + i``.
+@dataclass(frozen=True)
+class Walk:
+    """Where and how one skill's states are collected.
 
     Attributes:
-        observations: (T * n, features) what the student reads.
-        labels: (T * n, actions) the expert's mean action as it would be executed: noise-free, within [-1, 1].
-        rewards: (T, n) rewards in [0, 1].
-        terminated: (T, n) whether the episode ended in a fall there.
-        truncated: (T, n) whether it ran out of steps there.
-        student_acted: (T, n) whether the student's action was executed.
-        final_rows: (m,) rows whose next state is not the simulation's next row: episodes that ran out of steps, and
-            those still running when the rollout ended.
-        final_observations: (m, features) the state behind each of those rows.
+        teacher: who labels, and acts in its share.
+        env: simulations of the teacher's skill, seeded by the caller.
+        noise: noise on executed actions.
+        generator: source of the draws.
     """
 
-    observations: torch.Tensor
-    labels: torch.Tensor
-    rewards: torch.Tensor
-    terminated: torch.Tensor
-    truncated: torch.Tensor
-    student_acted: torch.Tensor
-    final_rows: torch.Tensor
-    final_observations: torch.Tensor
-
-    def tensors(self) -> dict[str, torch.Tensor]:
-        """The fields by name, as they are stored."""
-        return {f.name: getattr(self, f.name).contiguous() for f in fields(self)}
+    teacher: Teacher
+    env: BatchedEnv
+    noise: ActionNoise
+    generator: torch.Generator
 
 
 @torch.no_grad()
 def collect(
-    teacher: Teacher,
+    walks: Sequence[Walk],
     student: Policy,
-    env: BatchedEnv,
     *,
     beta: float,
     mixing: Literal["episode", "step"],
-    noise: float,
-    generator: torch.Generator,
-) -> LabelledRollout:
-    """Run one episode length in every simulation from fresh resets, and label every state.
+    labeller: Labeller | None = None,
+) -> list[LabelledRollout]:
+    """Run one episode length in every simulation of every skill from fresh resets, and label every state.
+
+    The skills advance together, so that their teachers can be evaluated in one forward; what one skill does has no
+    influence on another.
 
     Args:
-        teacher: who labels, and acts in its share.
-        student: who acts in the rest.
-        env: simulations of the teacher's skill, seeded by the caller.
+        walks: the skills.
+        student: who acts where the expert does not.
         beta: probability that the expert acts, in [0, 1].
         mixing: whether that is drawn per episode or per step.
-        noise: standard deviation of the noise on executed actions.
-        generator: source of the draws.
+        labeller: who labels the walks' states, in their order; None for teacher by teacher.
 
     Returns:
-        The labelled states.
+        The labelled states of each skill.
     """
-    steps, n = env.skill.episode_steps, env.num_envs
+    labeller = labeller or Labeller([w.teacher for w in walks], batched=False)
+    recorders = [_Recorder(walk, student, beta, mixing) for walk in walks]
+    for _ in range(walks[0].env.skill.episode_steps):
+        for recorder, labels in zip(recorders, labeller([r.groups for r in recorders]), strict=True):
+            recorder.step(labels)
+    return [recorder.rollout() for recorder in recorders]
 
-    def draw() -> torch.Tensor:
-        return torch.rand(n, generator=generator) < beta
 
-    groups = env.reset()
-    expert_acts = draw()
-    rows: dict[str, list[torch.Tensor]] = {name: [] for name in _PER_STEP}
-    final_rows, final_observations = [], []
-    for t in range(steps):
-        flat, label = student.flatten(groups), teacher.policy(teacher.policy.flatten(groups)).clamp(-1.0, 1.0)
-        action = torch.where(expert_acts[:, None], label, student(flat))
-        step = env.step(action + noise * torch.randn(action.shape, generator=generator))
-        for name, value in zip(
-            _PER_STEP, (flat, label, step.reward, step.terminated, step.truncated, ~expert_acts), strict=True
-        ):
-            rows[name].append(value)
-        ended = step.truncated[step.episodes.ids]
-        final_rows.append(t * n + step.episodes.ids[ended])
-        final_observations.append(student.flatten(step.final_observations)[ended])
-        groups = step.observations
-        expert_acts = draw() if mixing == "step" else torch.where(step.terminated | step.truncated, draw(), expert_acts)
-    running = torch.nonzero(~(step.terminated | step.truncated)).squeeze(1)
-    final_rows.append((steps - 1) * n + running)
-    final_observations.append(student.flatten(groups)[running])
-    flat_rows = {name: torch.cat(rows.pop(name)) for name in ("observations", "labels")}
-    return LabelledRollout(
-        **flat_rows,
-        **{name: torch.stack(values) for name, values in rows.items()},
-        final_rows=torch.cat(final_rows),
-        final_observations=torch.cat(final_observations),
-    )
+class _Recorder:
+    """One skill's rollout in the making."""
+
+    def __init__(self, walk: Walk, student: Policy, beta: float, mixing: Literal["episode", "step"]) -> None:
+        self._walk, self._student, self._beta, self._mixing = walk, student, beta, mixing
+        self._rows: dict[str, list[torch.Tensor]] = {name: [] for name in _PER_STEP}
+        self._final_rows: list[torch.Tensor] = []
+        self._final_observations: list[torch.Tensor] = []
+        self._steps = 0
+        self.groups = walk.env.reset()
+        self._expert_acts = self._draw()
+        self._ended = torch.zeros_like(self._expert_acts)
+
+    def _draw(self) -> torch.Tensor:
+        return torch.rand(self._walk.env.num_envs, generator=self._walk.generator) < self._beta
+
+    def step(self, labels: torch.Tensor) -> None:
+        """Act in the states ``groups``, whose labels (n, actions) these are."""
+        walk, acting, n = self._walk, self._expert_acts, self._walk.env.num_envs
+        flat = self._student.flatten(self.groups)
+        action = torch.where(acting[:, None], labels, self._student(flat))
+        step = walk.env.step(action + walk.noise.draw(n, action.shape[1], walk.generator))
+        values = (flat, labels, step.reward, step.terminated, step.truncated, ~acting)
+        for name, value in zip(_PER_STEP, values, strict=True):
+            self._rows[name].append(value)
+        late = step.truncated[step.episodes.ids]
+        self._final_rows.append(self._steps * n + step.episodes.ids[late])
+        self._final_observations.append(self._student.flatten(step.final_observations)[late])
+        self.groups, self._ended = step.observations, step.terminated | step.truncated
+        self._expert_acts = self._draw() if self._mixing == "step" else torch.where(self._ended, self._draw(), acting)
+        self._steps += 1
+
+    def rollout(self) -> LabelledRollout:
+        """Everything recorded."""
+        n = self._walk.env.num_envs
+        running = torch.nonzero(~self._ended).squeeze(1)
+        self._final_rows.append((self._steps - 1) * n + running)
+        self._final_observations.append(self._student.flatten(self.groups)[running])
+        flat_rows = {name: torch.cat(self._rows.pop(name)) for name in ("observations", "labels")}
+        values, distances = self._walk.teacher.look(flat_rows["observations"], self._student.groups)
+        return LabelledRollout(
+            **flat_rows,
+            **{name: torch.stack(values) for name, values in self._rows.items()},
+            final_rows=torch.cat(self._final_rows),
+            final_observations=torch.cat(self._final_observations),
+            teacher_values=values,
+            distances=distances,
+        )
 
 
 _PER_STEP = ("observations", "labels", "rewards", "terminated", "truncated", "student_acted")

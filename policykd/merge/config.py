@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from policykd.agents.architecture import Architecture
 from policykd.errors import ConfigError, UnknownNameError, check_range
 from policykd.schedules import parse
 
-LOSS_NAMES = ("mse", "huber", "forward_kl", "reverse_kl")
+LOSS_NAMES = ("mse", "huber", "forward_kl", "reverse_kl", "jsd", "nll")
 """Names of the distillation losses; ``policykd.merge.losses`` holds what they compute."""
+
+Mixing = Literal["episode", "step"]
+NoiseModel = Literal["gaussian", "dart", "none"]
+Critic = Literal["td", "teacher", "none"]
+START_NAMES = ("random", "newest", "previous")
 
 
 @dataclass(frozen=True)
@@ -21,66 +26,132 @@ class MergeConfig:
         rounds: rounds of collecting labelled states and fitting the student, at most.
         envs: simulations per skill and round; each runs for one episode length.
         beta: schedule of the expert's share of the acting, by round: ``exponential:0.5`` (0.5^round), ``linear``,
-            ``constant:0`` (the student always acts), ``plaid_code``, ...; see ``policykd.schedules``. Round 0 of a new
-            student is always the expert's: a random student would only show how to fall.
+            ``constant:0`` (the student always acts), ``constant:1`` (the expert does), ``plaid_paper`` (by gradient
+            step), ``plaid_code``, ...; see ``policykd.schedules``. Round 0 of a random student is always the expert's:
+            it would only show how to fall.
         mixing: who acts is drawn per ``episode`` or per ``step``. For walking, changing hands within an episode visits
             states that neither controller would reach.
-        noise: standard deviation of the Gaussian noise on the executed actions, in units of the action. Labels are
-            noise-free.
-        loss: how student and teacher are compared: ``mse``, ``huber``, ``forward_kl`` or ``reverse_kl``.
+        noise_model: noise on executed actions, whoever acts: ``gaussian``, independent for every action; ``dart``, of
+            the covariance of the student's error on the states of the expert, scaled to the same power; ``none``.
+            Labels are noise-free.
+        noise: standard deviation of the noise, in units of the action; with ``dart`` its root mean square over actions.
+        start: where the student starts: ``random`` weights of ``architecture``; ``newest``, a copy of the last teacher
+            given, or the id of a skill for a copy of its teacher; ``previous``, the policy given as ``init``. A copy
+            keeps its own architecture and normaliser; observation groups that it lacks are injected.
+        loss: how student and teacher are compared: ``mse``, ``huber``, ``forward_kl``, ``reverse_kl``, ``jsd`` or
+            ``nll``.
+        jsd_beta: the teacher's weight in the middle of ``jsd``; 0 is the forward KL, 1 the reverse.
+        min_std: smallest standard deviation that a loss may teach the student, in units of the action.
+        max_std: largest.
+        aggregation: labelled states that are fitted: ``all``, ``last:N`` rounds, or ``none`` but this round's.
+        adaptive: share of simulations and minibatch that goes to skills in proportion to their gap to the teacher; the
+            rest is split equally. 0 treats all skills alike.
+        support: labels count only where no feature, normalised by the teacher's own statistics, is larger than this
+            many standard deviations; at most the normaliser's clip of 10. None takes all labels.
+        batched_teachers: whether teachers of one shape are evaluated together by ``torch.func``. Equal labels to float
+            precision; slower on a CPU at usual numbers of simulations.
         updates: gradient steps per round.
-        minibatch: labelled states per gradient step, split equally over the skills.
+        minibatch: labelled states per gradient step, split over the skills.
         learning_rate: Adam's step size in the first round; falls along a cosine to a tenth in the last.
         averaging: share of the student's weights that a gradient step keeps; the student that acts is the exponential
             moving average of the optimiser's weights. 0 takes those as they are.
-        critic: fit the critic to the returns of the finished student, for later reinforcement learning.
+        critic: what the critic is fitted to once the actor is final, for later reinforcement learning: ``td``,
+            lambda-returns of the finished student; ``teacher``, the teachers' values on the labelled states; ``none``.
         gamma: discount factor of the critic.
         gae_lambda: lambda of the critic's targets.
         target_retention: stop once the student's validation reward per step is this share of the expert's on every
             skill, and its success the expert's less at most 0.05, in two rounds in a row; above 1.5 never.
+        min_teacher_success: a teacher whose validation success is below this stops the merge; 0 accepts every teacher.
         validation_episodes: episodes per skill after every round, on tracks of their own.
+        held_out: share of the recorded simulations that a merge of recorded data measures its loss on.
         seed: seed of the student, the collection and the minibatches.
         threads: threads of the simulation; None for one per usable core. Networks are trained on one.
-        architecture: the student's networks.
+        architecture: the student's networks, where it starts at random.
 
     Raises:
         ConfigError: naming the field and its range.
-        UnknownNameError: for an unknown loss or way of mixing.
+        UnknownNameError: for an unknown choice, with the close ones.
     """
 
     rounds: int = 20
     envs: int = 48
     beta: str = "exponential:0.5"
-    mixing: Literal["episode", "step"] = "episode"
+    mixing: Mixing = "episode"
+    noise_model: NoiseModel = "gaussian"
     noise: float = 0.1
+    start: str = "random"
     loss: str = "mse"
+    jsd_beta: float = 0.5
+    min_std: float = 0.02
+    max_std: float = 2.0
+    aggregation: str = "all"
+    adaptive: float = 0.0
+    support: float | None = None
+    batched_teachers: bool = False
     updates: int = 1000
     minibatch: int = 1024
     learning_rate: float = 2e-3
     averaging: float = 0.998
-    critic: bool = True
+    critic: Critic = "td"
     gamma: float = 0.98
     gae_lambda: float = 0.95
     target_retention: float = 0.99
+    min_teacher_success: float = 0.5
     validation_episodes: int = 64
+    held_out: float = 0.1
     seed: int = 0
     threads: int | None = None
     architecture: Architecture = field(default_factory=lambda: Architecture(hidden=(256, 256)))
 
     def __post_init__(self) -> None:
+        self._check_ranges()
+        _check_choice("loss", self.loss, LOSS_NAMES)
+        _check_choice("mixing", self.mixing, get_args(Mixing))
+        _check_choice("noise_model", self.noise_model, get_args(NoiseModel))
+        _check_choice("critic", self.critic, get_args(Critic))
+        if "/" not in self.start:  # anything else names a skill, which only the teachers know
+            _check_choice("start", self.start, START_NAMES)
+        _ = self.rounds_kept
+        try:
+            schedule = parse(self.beta)
+        except (ValueError, UnknownNameError) as error:
+            raise ConfigError(f"merge.beta: {error}") from None
+        for round_ in (0, self.rounds - 1):
+            check_range(f"merge.beta in round {round_}", schedule(round_, self.rounds), 0.0, 1.0)
+
+    def _check_ranges(self) -> None:
         for name in ("rounds", "envs", "updates", "minibatch", "validation_episodes"):
             check_range(f"merge.{name}", getattr(self, name), 1, 1_000_000)
+        for name in ("jsd_beta", "gae_lambda", "min_teacher_success"):
+            check_range(f"merge.{name}", getattr(self, name), 0.0, 1.0)
         check_range("merge.noise", self.noise, 0.0, 2.0)
+        check_range("merge.min_std", self.min_std, 1e-4, 10.0)
+        check_range("merge.max_std", self.max_std, self.min_std, 10.0)
+        check_range("merge.adaptive", self.adaptive, 0.0, 0.9)
+        check_range("merge.held_out", self.held_out, 0.01, 0.5)
+        if self.support is not None:
+            check_range("merge.support", self.support, 0.5, 10.0, "standard deviations")
         check_range("merge.learning_rate", self.learning_rate, 1e-8, 1.0)
         check_range("merge.averaging", self.averaging, 0.0, 0.99999)
         check_range("merge.gamma", self.gamma, 0.0, 0.99999)
-        check_range("merge.gae_lambda", self.gae_lambda, 0.0, 1.0)
         check_range("merge.target_retention", self.target_retention, 0.0, 2.0)
-        if self.loss not in LOSS_NAMES:
-            raise UnknownNameError("loss", self.loss, LOSS_NAMES)
-        if self.mixing not in ("episode", "step"):
-            raise UnknownNameError("mixing", self.mixing, ("episode", "step"))
-        try:
-            parse(self.beta)
-        except (ValueError, UnknownNameError) as error:
-            raise ConfigError(f"merge.beta: {error}") from None
+        check_range("merge.seed", self.seed, 0, 2**63)
+
+    @property
+    def rounds_kept(self) -> int | None:
+        """Latest rounds whose states are fitted; None for all.
+
+        Raises:
+            ConfigError: for an aggregation that is none.
+        """
+        if self.aggregation in ("all", "none"):
+            return None if self.aggregation == "all" else 1
+        name, _, count = str(self.aggregation).partition(":")
+        if name != "last" or not count.isdecimal() or int(count) < 1:
+            raise ConfigError(f"merge.aggregation is '{self.aggregation}'; it must be all, none or last:N with N >= 1")
+        return int(count)
+
+
+def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise UnknownNameError(name, str(value), choices)

@@ -1,4 +1,4 @@
-"""The student's critic: fitted to the student's own returns, once its actor is final."""
+"""The student's critic, once its actor is final: fitted to the student's own returns, or to the teachers' values."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import torch
 
 from policykd.agents.policy import Policy
-from policykd.merge.collect import LabelledRollout
 from policykd.merge.config import MergeConfig
+from policykd.merge.dataset import Dataset
+from policykd.merge.rollout import LabelledRollout
 
 _REFRESHES = 5
 
@@ -65,9 +66,46 @@ def fit_critic(
         parts = [value_targets(student, r, gamma=config.gamma, gae_lambda=config.gae_lambda) for r in rollouts]
         states = torch.cat([r.observations[rows] for r, (rows, _) in zip(rollouts, parts, strict=True)])
         targets = torch.cat([target for _, target in parts])
-        for _ in range(max(1, config.updates // _REFRESHES)):
-            rows = torch.randint(len(targets), (config.minibatch,), generator=generator)
-            loss = (student.value(states[rows]) - targets[rows]).square().mean()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+        _regress(student, optimizer, states, targets, max(1, config.updates // _REFRESHES), config, generator)
+
+
+def fit_critic_to_teachers(
+    student: Policy, dataset: Dataset, skills: int, config: MergeConfig, generator: torch.Generator
+) -> None:
+    """Fit the critic to the teachers' values on the labelled states; the actor does not change.
+
+    Cheaper than returns of the student and possible without a simulator, but the values are those of the teachers'
+    behaviour (as in sb3-distill's student distillation).
+
+    Args:
+        student: the student; its critic is trained in place.
+        dataset: labelled states, with the value that each skill's teacher gives them.
+        skills: number of skills.
+        config: number of gradient steps, minibatch and step size.
+        generator: source of the minibatches.
+    """
+    pools = [dataset.pool(i) for i in range(skills)]
+    rows = min(len(values) for _, _, values in pools)
+    chosen = [torch.randperm(len(values), generator=generator)[:rows] for _, _, values in pools]  # equal per skill
+    states = torch.cat([o[c] for (o, _, _), c in zip(pools, chosen, strict=True)])
+    targets = torch.cat([v[c] for (_, _, v), c in zip(pools, chosen, strict=True)])
+    optimizer = torch.optim.Adam(student.critic.parameters(), lr=config.learning_rate)
+    _regress(student, optimizer, states, targets, config.updates, config, generator)
+
+
+def _regress(
+    student: Policy,
+    optimizer: torch.optim.Optimizer,
+    states: torch.Tensor,
+    targets: torch.Tensor,
+    updates: int,
+    config: MergeConfig,
+    generator: torch.Generator,
+) -> None:
+    """Gradient steps of the critic towards targets (n,) of states (n, features)."""
+    for _ in range(updates):
+        rows = torch.randint(len(targets), (config.minibatch,), generator=generator)
+        loss = (student.value(states[rows]) - targets[rows]).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()

@@ -1,78 +1,97 @@
-"""The aggregated dataset: all labelled states of every skill, on disk round by round and in memory for sampling.
-
-A round of a skill is one safetensors file, ``data/<round>-<skill>.safetensors``, holding the fields of
-:class:`~policykd.merge.collect.LabelledRollout`. A merge resumes from these files.
-"""
+"""The pool of labelled states that the student is fitted to: per skill, the latest rounds, what the teachers know."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
-from safetensors.torch import load_file, save
 
-from policykd.merge.collect import LabelledRollout
-from policykd.storage import write_bytes
+from policykd.errors import ConfigError
+from policykd.merge.rollout import LabelledRollout
+
+Pool = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Labelled states of several skills.
+
+    Attributes:
+        observations: (n, features).
+        labels: (n, actions).
+        skill: (n,) index of the skill.
+    """
+
+    observations: torch.Tensor
+    labels: torch.Tensor
+    skill: torch.Tensor
 
 
 class Dataset:
-    """Labelled states per skill.
+    """Labelled states in memory.
 
     Args:
-        folder: where the rounds are stored.
-        skills: ids of the skills, in the order of the teachers.
+        skills: number of skills.
+        rounds_kept: latest rounds to keep; None for all.
+        support: largest distance of a state from its teacher's own states, in standard deviations; labels of states
+            beyond it do not count. None takes all.
+
+    Attributes:
+        states: labelled states added so far, those outside the support and of forgotten rounds included.
     """
 
-    def __init__(self, folder: Path, skills: list[str]) -> None:
-        folder.mkdir(exist_ok=True)
-        self._folder, self._skills = folder, skills
-        self._observations: list[list[torch.Tensor]] = [[] for _ in skills]
-        self._labels: list[list[torch.Tensor]] = [[] for _ in skills]
-        self._pooled: list[tuple[torch.Tensor, torch.Tensor]] = []
-
-    def file(self, round_: int, skill: int) -> Path:
-        """File of one round of one skill."""
-        name = self._skills[skill].replace("/", "_").replace(":", "_")
-        return self._folder / f"{round_:03d}-{name}.safetensors"
-
-    def store(self, round_: int, skill: int, rollout: LabelledRollout) -> None:
-        """Write a round of a skill to disk, atomically."""
-        write_bytes(self.file(round_, skill), save(rollout.tensors()))
-
-    def load(self, round_: int, skill: int) -> LabelledRollout:
-        """Read a round of a skill from disk."""
-        return LabelledRollout(**load_file(self.file(round_, skill)))
+    def __init__(self, skills: int, rounds_kept: int | None = None, support: float | None = None) -> None:
+        self._kept, self._support = rounds_kept, support
+        self._parts: list[list[Pool]] = [[] for _ in range(skills)]
+        self._pools: list[Pool | None] = [None] * skills
+        self._added, self._masked = [0] * skills, [0] * skills
 
     def add(self, skill: int, rollout: LabelledRollout) -> None:
-        """Aggregate a round of a skill."""
-        self._observations[skill].append(rollout.observations)
-        self._labels[skill].append(rollout.labels)
-        self._pooled = []
+        """Aggregate a round of a skill, and forget the rounds that are too old."""
+        part = (rollout.observations, rollout.labels, rollout.teacher_values)
+        self._added[skill] += len(rollout.labels)
+        if self._support is not None:
+            known = rollout.distances <= self._support
+            self._masked[skill] += int((~known).sum())
+            part = (part[0][known], part[1][known], part[2][known])
+        self._parts[skill].append(part)
+        if self._kept is not None:
+            del self._parts[skill][: -self._kept]
+        self._pools[skill] = None
 
     @property
     def states(self) -> int:
-        """Number of labelled states over all skills."""
-        return sum(len(part) for parts in self._labels for part in parts)
+        """Number of labelled states added over all skills."""
+        return sum(self._added)
 
-    def pooled(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Per skill, all observations (n, features) and labels (n, actions)."""
-        if not self._pooled:
-            self._pooled = [(torch.cat(o), torch.cat(a)) for o, a in zip(self._observations, self._labels, strict=True)]
-            # Keep one copy only: the pooled tensors become the first part of the next round's pool.
-            self._observations = [[o] for o, _ in self._pooled]
-            self._labels = [[a] for _, a in self._pooled]
-        return self._pooled
+    @property
+    def masked(self) -> list[float]:
+        """Per skill, the share of labelled states outside the teacher's support."""
+        return [masked / max(1, added) for masked, added in zip(self._masked, self._added, strict=True)]
 
-    def sample(self, count: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """A minibatch with ``count`` states of every skill, drawn with replacement.
+    def pool(self, skill: int) -> Pool:
+        """All states of a skill that count: observations (n, features), labels (n, actions), the teacher's values (n,).
 
-        Returns:
-            Observations (skills * count, features), labels (skills * count, actions) and the skill's index of every
-            row, (skills * count,).
+        Raises:
+            ConfigError: if there is none.
         """
+        pool = self._pools[skill]
+        if pool is None:
+            observations, labels, values = (torch.cat(pieces) for pieces in zip(*self._parts[skill], strict=True))
+            pool = self._pools[skill] = (observations, labels, values)
+            if not len(labels):
+                raise ConfigError(f"merge.support is {self._support}; no state of skill {skill + 1} lies within it")
+            if self._kept is None:  # one copy only: the pool becomes the first part of the next round's
+                self._parts[skill] = [pool]
+        return pool
+
+    def sample(self, counts: Sequence[int], generator: torch.Generator) -> Batch:
+        """A minibatch with ``counts[i]`` states of skill i, drawn with replacement."""
         parts = []
-        for observations, labels in self.pooled():
+        for i, count in enumerate(counts):
+            observations, labels, _ = self.pool(i)
             rows = torch.randint(len(labels), (count,), generator=generator)
             parts.append((observations[rows], labels[rows]))
-        skill = torch.arange(len(parts)).repeat_interleave(count)
-        return torch.cat([o for o, _ in parts]), torch.cat([a for _, a in parts]), skill
+        skill = torch.arange(len(parts)).repeat_interleave(torch.tensor(counts))
+        return Batch(torch.cat([o for o, _ in parts]), torch.cat([a for _, a in parts]), skill)

@@ -2,35 +2,39 @@
 
 from __future__ import annotations
 
-import copy
-import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from policykd.agents.policy import Policy
-from policykd.agents.policy_file import Parent, save_policy
-from policykd.agents.rollout import EpisodeOutcomes, run_episodes
+from policykd.agents.policy_file import LoadedPolicy, save_policy
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
-from policykd.envs.symmetry import mirror_symmetry
-from policykd.merge.collect import LabelledRollout, collect
+from policykd.merge.collect import Walk, collect
 from policykd.merge.config import MergeConfig
-from policykd.merge.critic import fit_critic
+from policykd.merge.critic import fit_critic, fit_critic_to_teachers
+from policykd.merge.data_manifest import describe_data
 from policykd.merge.dataset import Dataset
-from policykd.merge.losses import LOSSES
+from policykd.merge.fitting import Fitting
+from policykd.merge.labelled_data import LabelledData
+from policykd.merge.labelling import Labeller
+from policykd.merge.noise import ActionNoise, dart_noise
+from policykd.merge.quota import shares, split
+from policykd.merge.rollout import LabelledRollout
+from policykd.merge.student import first_student, parents, spread
 from policykd.merge.teachers import Teacher
+from policykd.merge.validation import Score, Validation
 from policykd.progress import Progress, Silent
 from policykd.runs import RunFolder, as_plain
-from policykd.schedules import parse
+from policykd.schedules import PlaidPaper, parse
 from policykd.seeding import integer_seed
+from policykd.storage import prepare_folder
 from policykd.threads import torch_threads
 
 _PATIENCE = 2
-_SUCCESS_TOLERANCE = 0.05
+_MARKS = (0.95, 0.98)
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,9 @@ class MergeResult:
         seconds: wall time, over all sessions, s.
         retention: per skill, validation reward per step of the student over the expert's.
         reached_target: whether the merge stopped because every skill reached the target retention.
+        states_to_retention: labelled states after which every skill first kept a retention (``0.95``, ``0.98``), with
+            its success the expert's less at most 0.05; None if that never happened.
+        masked: per skill, the share of labels that did not count: their states lie outside the teacher's support.
     """
 
     policy_path: Path
@@ -52,6 +59,8 @@ class MergeResult:
     seconds: float
     retention: dict[str, float]
     reached_target: bool
+    states_to_retention: dict[str, int | None] = field(default_factory=dict)
+    masked: dict[str, float] = field(default_factory=dict)
 
 
 def merge_experts(
@@ -59,6 +68,7 @@ def merge_experts(
     out: Path,
     config: MergeConfig = MergeConfig(),
     *,
+    init: LoadedPolicy | None = None,
     resume: bool = False,
     progress: Progress = Silent(),
 ) -> MergeResult:
@@ -66,8 +76,9 @@ def merge_experts(
 
     Args:
         teachers: who labels which skill; see :func:`policykd.merge.teachers.teachers_from`.
-        out: folder of the run; the student's policy file is ``out / "policy"``.
+        out: folder of the run; the student's policy file is ``out / "policy"``, the labelled states ``out / "data"``.
         config: the merge.
+        init: the policy to start from, with ``config.start="previous"``.
         resume: continue the merge in ``out``; a finished one is returned as it is.
         progress: who watches.
 
@@ -75,14 +86,21 @@ def merge_experts(
         The result; equal, timings apart, whether or not the merge was interrupted.
 
     Raises:
-        ConfigError: for a merge of another configuration in ``out``.
+        ConfigError: for a merge of another configuration in ``out``, or a teacher below ``min_teacher_success``.
+        ContractError: if the policy to start from does not read what the teachers read.
+        DatasetError: if the labelled states of an interrupted merge were damaged.
         OutputError: if ``out`` cannot be written or holds a merge and ``resume`` is off.
     """
     wanted = {"merge": config, "teachers": {t.skill.id: t.weights_sha256 for t in teachers}}
-    folder = RunFolder(out, wanted, resume)
-    if folder.result is None:
-        with torch_threads(1):
-            _Merge(teachers, folder, config, progress).go()
+    if init is not None:
+        wanted["init"] = init.manifest.weights_sha256
+    begun = (prepare_folder(out) / "config.json").exists()
+    with torch_threads(1):
+        # Poor teachers are refused before the folder holds a run, so that the next attempt may use it.
+        validation = None if begun else Validation(teachers, config)
+        folder = RunFolder(out, wanted, resume)
+        if folder.result is None:
+            _Merge(teachers, folder, config, init, progress).go(validation or Validation(teachers, config))
     assert folder.result is not None
     return MergeResult(policy_path=out / "policy", **folder.result)
 
@@ -90,143 +108,130 @@ def merge_experts(
 class _Merge:
     """The state of one merge."""
 
-    def __init__(self, teachers: Sequence[Teacher], folder: RunFolder, config: MergeConfig, progress: Progress) -> None:
+    def __init__(
+        self,
+        teachers: Sequence[Teacher],
+        folder: RunFolder,
+        config: MergeConfig,
+        init: LoadedPolicy | None,
+        progress: Progress,
+    ) -> None:
         self._teachers, self._folder, self._config, self._progress = teachers, folder, config, progress
-        self._ids = [t.skill.id for t in teachers]
+        self._init, self._ids = init, [t.skill.id for t in teachers]
         self._name = f"merge {' '.join(self._ids)}"
-        self._student = self._first_student()
-        # The experts' spread at hand for those who go on with reinforcement learning.
-        spread = torch.stack([t.policy.log_std.detach() for t in teachers])
-        self._student.log_std.data.copy_(spread.mean(dim=0))
-        self._spread = spread
-        # The optimiser moves a twin; the student that acts is the moving average of its weights, which leaves the
-        # noise of the minibatches behind.
-        self._learner = copy.deepcopy(self._student)
-        self._averaged, trained = _trained(self._student), _trained(self._learner)
-        self._optimizer = torch.optim.Adam(trained, lr=config.learning_rate, fused=True)
-        self._envs = [self._env(t, config.envs, "collection", EnvConfig()) for t in teachers]
-        ordered = EnvConfig(tracks=config.validation_episodes, ordered=True)
-        self._validation = [self._env(t, config.validation_episodes, "validation", ordered) for t in teachers]
-        self._dataset = Dataset(folder.path / "data", self._ids)
-        self._beta, self._loss = parse(config.beta), LOSSES[config.loss]
+        self._student = first_student(teachers, config, init)
+        self._fresh = self._student.normaliser.fresh.clone()
+        self._fitting = Fitting(self._student, spread(teachers), config)
+        self._labeller = Labeller(teachers, config.batched_teachers)
+        self._envs: dict[tuple[int, int], BatchedEnv] = {}
+        self._data = LabelledData(folder.path / "data", describe_data(teachers, self._student.groups))
+        self._dataset = Dataset(len(teachers), config.rounds_kept, config.support)
+        self._beta = parse(config.beta)
         self._round, self._streak, self._seconds = 0, 0, 0.0
+        self._shares = shares([0.0] * len(teachers), 0.0)
+        self._reached: dict[str, int | None] = {str(mark): None for mark in _MARKS}
         self._best: dict[str, Any] | None = None
-        self._experts: list[EpisodeOutcomes] = []
 
-    def go(self) -> None:
+    def go(self, validation: Validation) -> None:
         """Run the rounds, then write the student's policy file."""
         self._restore()
         self._progress.begin(self._name, self._config.rounds, "rounds")
-        self._experts = [self._validate(t.policy, env) for t, env in zip(self._teachers, self._validation, strict=True)]
         while self._round < self._config.rounds and self._streak < _PATIENCE:
             began = time.perf_counter()
             self._collect_round()
             loss = self._fit()
-            figures = self._measure()
+            score = self._measure(validation)
             self._seconds += time.perf_counter() - began
             self._round += 1
-            row = {"round": self._round, "states": self._dataset.states, "seconds": self._seconds, "loss": loss}
-            self._folder.append({**row, **figures})
+            self._log(loss, score)
             self._save()
-            self._progress.update(self._name, self._round, loss=loss, retention=min(figures["retention"].values()))
+            self._progress.update(self._name, self._round, loss=loss, retention=min(score.retention.values()))
         self._finish()
 
-    def _first_student(self) -> Policy:
-        """A new student, symmetric if every expert is."""
-        skill, experts = self._teachers[0].skill, [t.policy for t in self._teachers]
-        symmetric = all(expert.symmetry is not None for expert in experts)
-        symmetry = mirror_symmetry(skill.groups, skill.character) if symmetric else None
-        seed = integer_seed(self._config.seed, "student", *self._ids)
-        return Policy(skill.group_sizes, experts[0].actions, self._config.architecture, seed, symmetry)
-
-    def _env(self, teacher: Teacher, count: int, purpose: str, how: EnvConfig) -> BatchedEnv:
-        seed = integer_seed(self._config.seed, purpose)
-        return BatchedEnv([teacher.skill], count, seed=seed, config=how, threads=self._config.threads)
+    def _env(self, i: int, count: int) -> BatchedEnv:
+        """Simulations of skill i; those of other numbers of the same skill are dropped."""
+        if (i, count) not in self._envs:
+            self._envs = {key: env for key, env in self._envs.items() if key[0] != i}
+            seed = integer_seed(self._config.seed, "collection")
+            skill, threads = self._teachers[i].skill, self._config.threads
+            self._envs[i, count] = BatchedEnv([skill], count, seed=seed, config=EnvConfig(), threads=threads)
+        return self._envs[i, count]
 
     def _generator(self, purpose: str) -> torch.Generator:
         return torch.Generator().manual_seed(integer_seed(self._config.seed, purpose, self._round))
 
-    def _collect_round(self) -> None:
-        beta = 1.0 if self._round == 0 else self._beta(self._round, self._config.rounds)
-        for i in range(len(self._teachers)):
-            rollout = self._collect(i, beta, self._round)
-            self._dataset.store(self._round, i, rollout)
-            self._dataset.add(i, rollout)
-            if self._round == 0:  # statistics of the pooled experts' states, frozen from here on
-                self._student.update_normaliser(rollout.observations)
+    def _expert_share(self) -> float:
+        """Beta of this round."""
+        if self._round == 0 and self._config.start == "random":
+            return 1.0
+        if isinstance(self._beta, PlaidPaper):
+            return self._beta(self._round * self._config.updates)
+        return self._beta(self._round, self._config.rounds)
 
-    def _collect(self, i: int, beta: float, round_: int) -> LabelledRollout:
-        """Labelled states of skill i; equal arguments and students give equal states, whatever ran before."""
-        self._envs[i].seed(integer_seed(self._config.seed, "collection", self._ids[i], round_))
-        return collect(
-            self._teachers[i],
-            self._student,
-            self._envs[i],
-            beta=beta,
-            mixing=self._config.mixing,
-            noise=self._config.noise,
-            generator=self._generator(f"mixture {self._ids[i]}"),
-        )
+    def _collect_round(self) -> None:
+        beta = self._expert_share()
+        rollouts = self._collect(beta, self._round, split(self._config.envs * len(self._ids), self._shares))
+        for i, rollout in enumerate(rollouts):
+            self._data.store(self._round, self._ids[i], rollout, beta)
+            self._dataset.add(i, rollout)
+            if self._round == 0:  # statistics of what has none yet, of the pooled states; frozen from here on
+                self._student.update_normaliser(rollout.observations, self._fresh)
+        self._data.commit()
+
+    def _collect(self, beta: float, round_: int, counts: Sequence[int]) -> list[LabelledRollout]:
+        """Labelled states per skill; equal arguments and students give equal states, whatever ran before."""
+        walks = []
+        for i, (teacher, count) in enumerate(zip(self._teachers, counts, strict=True)):
+            env = self._env(i, count)
+            env.seed(integer_seed(self._config.seed, "collection", self._ids[i], round_))
+            walks.append(Walk(teacher, env, self._noise(i), self._generator(f"mixture {self._ids[i]}")))
+        return collect(walks, self._student, beta=beta, mixing=self._config.mixing, labeller=self._labeller)
+
+    def _noise(self, i: int) -> ActionNoise:
+        if self._config.noise_model == "none":
+            return ActionNoise(0.0)
+        if self._config.noise_model == "gaussian" or self._round == 0:  # no error is known before the first fit
+            return ActionNoise(self._config.noise)
+        return dart_noise(self._student, self._data.find(self._round - 1, self._ids[i]), self._config.noise)
 
     def _fit(self) -> float:
-        """Gradient steps on all labelled states so far; returns the mean loss."""
-        config, generator = self._config, self._generator("minibatches")
-        self._learner.normaliser.load_state_dict(self._student.normaliser.state_dict())
-        done = min(1.0, self._round / max(1, config.rounds - 1))
-        rate = config.learning_rate * (0.1 + 0.9 * (1 + math.cos(math.pi * done)) / 2)
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
-        count = max(1, config.minibatch // len(self._teachers))
-        total = torch.zeros(())
-        for k in range(config.updates):
-            observations, labels, skill = self._dataset.sample(count, generator)
-            mean = self._learner(observations)
-            # Beyond the bound of what is executed, how far beyond makes no difference: nothing is to be learned there.
-            same = (labels.abs() >= 1) & (mean * labels >= 1)
-            answer = (torch.where(same, labels, mean), self._learner.log_std)
-            loss = self._loss(answer, (labels, self._spread[skill]))
-            self._optimizer.zero_grad()
-            loss.backward()
-            trained = self._optimizer.param_groups[0]["params"]
-            torch.nn.utils.clip_grad_norm_(trained, 1.0)
-            self._optimizer.step()
-            done_before = self._round * config.updates + k
-            keep = min(config.averaging, (1 + done_before) / (10 + done_before))  # short memory while it learns fast
-            with torch.no_grad():
-                torch._foreach_lerp_(self._averaged, trained, 1 - keep)
-            total += loss.detach()
-        return float(total) / config.updates
+        """Gradient steps on the labelled states; returns the mean loss."""
+        count = max(1, self._config.minibatch // len(self._ids))
+        counts = split(count * len(self._ids), self._shares)
+        return self._fitting.fit(self._dataset, counts, self._round, self._generator("minibatches"))
 
-    def _validate(self, policy: Policy, env: BatchedEnv) -> EpisodeOutcomes:
-        env.seed(integer_seed(self._config.seed, "validation"))
-        return run_episodes(policy, env)
-
-    def _measure(self) -> dict[str, dict[str, float]]:
-        """Validation of the student on every skill, and whether it is the best so far."""
-        outcomes = [self._validate(self._student, env) for env in self._validation]
-        success = {i: float(o.success.double().mean()) for i, o in zip(self._ids, outcomes, strict=True)}
-        reward = {i: float(o.reward_per_step.mean()) for i, o in zip(self._ids, outcomes, strict=True)}
-        experts = {i: float(o.reward_per_step.mean()) for i, o in zip(self._ids, self._experts, strict=True)}
-        retention = {i: reward[i] / max(experts[i], 1e-9) for i in self._ids}
-        lacking = [float(e.success.double().mean()) - success[i] for i, e in zip(self._ids, self._experts, strict=True)]
-        reached = min(retention.values()) >= self._config.target_retention and max(lacking) <= _SUCCESS_TOLERANCE
-        self._streak = self._streak + 1 if reached else 0
-        score = min(retention.values()) - max(0.0, *lacking)
-        if self._best is None or score > self._best["score"]:
+    def _measure(self, validation: Validation) -> Score:
+        """Validation of the student, and what follows from it: when to stop, the best student, the next quotas."""
+        score = validation.measure(self._student)
+        self._streak = self._streak + 1 if score.holds(self._config.target_retention) else 0
+        for mark in _MARKS:
+            if self._reached[str(mark)] is None and score.holds(mark):
+                self._reached[str(mark)] = self._dataset.states
+        if self._best is None or score.value > self._best["score"]:
             weights = {k: v.clone() for k, v in self._student.state_dict().items()}
-            self._best = {"score": score, "retention": retention, "weights": weights}
-        return {"success": success, "reward_per_step": reward, "retention": retention}
+            self._best = {"score": score.value, "retention": score.retention, "weights": weights}
+        self._shares = shares(score.gaps, self._config.adaptive)
+        return score
+
+    def _masked(self) -> dict[str, float]:
+        return dict(zip(self._ids, self._dataset.masked, strict=True))
+
+    def _log(self, loss: float, score: Score) -> None:
+        row = {"round": self._round, "states": self._dataset.states, "seconds": self._seconds, "loss": loss}
+        figures = {n: getattr(score, n) for n in ("success", "reward_per_step", "retention")}
+        self._folder.append({**row, **figures, "masked": self._masked()})
 
     def _save(self) -> None:
         self._folder.save_checkpoint(
             {
                 "student": self._student.state_dict(),
-                "learner": self._learner.state_dict(),
-                "optimizer": self._optimizer.state_dict(),
+                **self._fitting.state_dict(),
                 "best": self._best,
                 "round": self._round,
                 "streak": self._streak,
                 "seconds": self._seconds,
+                "shares": self._shares,
+                "reached": self._reached,
             }
         )
 
@@ -235,47 +240,44 @@ class _Merge:
         if state is None:
             return
         self._student.load_state_dict(state["student"])
-        self._learner.load_state_dict(state["learner"])
-        self._optimizer.load_state_dict(state["optimizer"])
+        self._fitting.load_state_dict(state)
         self._best, self._round = state["best"], state["round"]
         self._streak, self._seconds = state["streak"], state["seconds"]
+        self._shares, self._reached = state["shares"], state["reached"]
+        self._data = LabelledData.open(self._data.folder)
+        self._data.keep(self._round)
         for round_ in range(self._round):
-            for i in range(len(self._teachers)):
-                self._dataset.add(i, self._dataset.load(round_, i))
+            for i, skill in enumerate(self._ids):
+                self._dataset.add(i, self._data.find(round_, skill))
+
+    def _fit_critic(self) -> None:
+        generator = self._generator("critic")
+        if self._config.critic == "td":
+            rollouts = self._collect(0.0, self._config.rounds, [self._config.envs] * len(self._ids))
+            fit_critic(self._student, rollouts, self._config, generator)
+        elif self._config.critic == "teacher":
+            fit_critic_to_teachers(self._student, self._dataset, len(self._ids), self._config, generator)
 
     def _finish(self) -> None:
         assert self._best is not None
         self._student.load_state_dict(self._best["weights"])
-        if self._config.critic:
-            rollouts = [self._collect(i, 0.0, self._config.rounds) for i in range(len(self._teachers))]
-            fit_critic(self._student, rollouts, self._config, self._generator("critic"))
+        self._fit_critic()
         retention = self._best["retention"]
+        outcome = {"states": self._dataset.states, "seconds": self._seconds, "retention": retention}
+        outcome |= {"states_to_retention": self._reached, "masked": self._masked()}
         save_policy(
             self._folder.path / "policy",
             self._student,
             robot=self._teachers[0].skill.character,
             skills=self._ids,
             operation="merge",
-            parents=[Parent(t.source, t.weights_sha256) for t in self._teachers],
+            parents=parents(self._teachers, self._init),
             seed=self._config.seed,
-            metrics={"retention": retention, "states": self._dataset.states, "seconds": self._seconds},
+            metrics=outcome,
             config=as_plain(self._config),
         )
-        self._folder.finish(
-            {
-                "rounds": self._round,
-                "states": self._dataset.states,
-                "seconds": self._seconds,
-                "retention": retention,
-                "reached_target": self._streak >= _PATIENCE,
-            }
-        )
+        self._folder.finish({**outcome, "rounds": self._round, "reached_target": self._streak >= _PATIENCE})
         worst = min(retention.values())
         self._progress.end(
             self._name, f"retention at least {worst:.3f} after {self._round} rounds, {self._seconds:.0f} s"
         )
-
-
-def _trained(policy: Policy) -> list[torch.Tensor]:
-    """What imitation trains: the critic follows when the actor is final."""
-    return [*policy.actor.parameters(), policy.log_std]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+
+import torch
 
 from policykd.agents.policy import Policy
 from policykd.agents.policy_file import LoadedPolicy, check_fits
 from policykd.envs.skills import Skill, common_contract, get_skill
-from policykd.errors import ConfigError
+from policykd.errors import ConfigError, UnknownNameError
 
 
 @dataclass(frozen=True)
@@ -27,30 +29,68 @@ class Teacher:
     source: str
     weights_sha256: str
 
+    @torch.no_grad()
+    def look(self, flat: torch.Tensor, groups: Mapping[str, int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the teacher thinks of states that somebody else's observations describe.
 
-def teachers_from(experts: Sequence[tuple[str, LoadedPolicy]]) -> list[Teacher]:
+        Args:
+            flat: (n, features) flat observations.
+            groups: the groups that they hold, name to size, in order; at least those that the teacher reads.
+
+        Returns:
+            (n,) the teacher's values, and (n,) how far the states are from those that it was trained on: the largest
+            magnitude of its normalised features, in standard deviations.
+        """
+        observations = self.policy.flatten(dict(zip(groups, flat.split(list(groups.values()), dim=-1), strict=True)))
+        features = self.policy.normaliser(self.policy.canonical(observations)[0])
+        return self.policy.value(observations), features.abs().amax(dim=-1)
+
+
+def teachers_from(
+    experts: Sequence[tuple[str, LoadedPolicy]], only: Mapping[str, Collection[str]] | None = None
+) -> list[Teacher]:
     """One teacher per skill that the experts were trained on.
+
+    An earlier student may teach its old skills beside a specialist for a new one.
 
     Args:
         experts: (source, loaded policy file) in the order in which the student lists its skills.
+        only: ids of the skills that a source is to label; sources that are not named here label all of theirs.
 
     Returns:
         The teachers; their skills share one environment's observation groups, the union of all experts'.
 
     Raises:
         ConfigError: for fewer than one expert, or two that claim the same skill.
+        UnknownNameError: if a source is to label a skill that it was not made for, or ``only`` names no expert.
         ContractError: if an expert's robot, actions or groups do not fit its skill, or the skills differ.
     """
     if not experts:
         raise ConfigError("no expert was given; name at least one policy file")
+    for source in only or {}:
+        if source not in (known := [name for name, _ in experts]):
+            raise UnknownNameError("expert", source, known)
     groups = tuple(dict.fromkeys(name for _, loaded in experts for name in loaded.policy.groups))
     teachers: dict[str, Teacher] = {}
     for source, loaded in experts:
-        for skill_id in loaded.manifest.skills:
+        for skill_id in _labelled(source, loaded, only):
             if skill_id in teachers:
-                raise ConfigError(f"{teachers[skill_id].source} and {source} both label {skill_id}; leave one out")
+                raise ConfigError(
+                    f"{teachers[skill_id].source} and {source} both label {skill_id}; leave one out, or say which "
+                    f"skills a policy is to label: POLICY@SKILL,SKILL"
+                )
             skill = replace(get_skill(skill_id), groups=groups)
             check_fits(loaded.manifest, skill)
             teachers[skill_id] = Teacher(skill, loaded.policy, source, loaded.manifest.weights_sha256)
     common_contract([t.skill for t in teachers.values()])
     return list(teachers.values())
+
+
+def _labelled(source: str, loaded: LoadedPolicy, only: Mapping[str, Collection[str]] | None) -> Sequence[str]:
+    """Skills that a source labels."""
+    made_for = loaded.manifest.skills
+    wanted = made_for if only is None or source not in only else tuple(only[source])
+    for skill_id in wanted:
+        if skill_id not in made_for:
+            raise UnknownNameError(f"skill of {source}:", skill_id, made_for)
+    return wanted

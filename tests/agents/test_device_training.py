@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from policykd.agents.policy_file import load_policy
-from policykd.agents.training import PpoConfig, TrainConfig, train_expert, trainer
+from policykd.agents.training import PpoConfig, TrainConfig, experts, train_expert
 from policykd.agents.training.device_trainer import DeviceRun
 from policykd.envs import devices
 from policykd.envs.skills import get_skill
+from policykd.envs.terrains.tracks import graded_rows
 from policykd.errors import ConfigError, MissingDependencyError
 from policykd.evaluation import evaluate
 
@@ -23,7 +24,7 @@ TINY = TrainConfig(
 @pytest.fixture
 def on_device(monkeypatch):
     """Runs are those of a device; the device is the CPU."""
-    monkeypatch.setattr(trainer, "_run_class", lambda config: DeviceRun)
+    monkeypatch.setattr(experts, "_run_class", lambda config: DeviceRun)
 
 
 def rows(folder):
@@ -75,7 +76,7 @@ def test_success_raises_the_level_of_the_next_episodes(on_device, tmp_path, monk
     monkeypatch.setattr(DeviceRun, "_update", noted)
     train_expert([FLAT], tmp_path / "run", TINY)
     assert [round(level, 2) for level, _ in levels] == [0.54, 0.58, 0.62, 0.66]
-    assert all(hardest < round(level * 1024) for level, hardest in levels)
+    assert all(hardest < graded_rows(1024, level)[1] for level, hardest in levels)
     assert [hardest for _, hardest in levels] == sorted(hardest for _, hardest in levels)
 
 

@@ -15,7 +15,7 @@ from policykd.agents.training import PpoConfig, SacConfig, TrainConfig, train_ex
 from policykd.agents.training.averaging import WeightAverage
 from policykd.agents.training.callback import TrainingCallback
 from policykd.agents.training.learners import AdaptiveRate
-from policykd.agents.training.trainer import _Run
+from policykd.agents.training.trainer import Run
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
 from policykd.envs.skills import get_skill
 from policykd.envs.tasks import Walk
@@ -80,14 +80,14 @@ class Killed(Exception):
 @pytest.mark.parametrize("moment", ["_learn_segment", "_validate", "_save"])
 def test_a_killed_run_equals_an_uninterrupted_one(tmp_path, monkeypatch, moment):
     whole = train_expert([FLAT], tmp_path / "whole", SMALL)
-    original = getattr(_Run, moment)
+    original = getattr(Run, moment)
 
     def dying(self):
         if self._segment == 2:
             raise Killed
         return original(self)
 
-    monkeypatch.setattr(_Run, moment, dying)
+    monkeypatch.setattr(Run, moment, dying)
     with pytest.raises(Killed):
         train_expert([FLAT], tmp_path / "killed", SMALL)
     monkeypatch.undo()
@@ -100,7 +100,7 @@ def test_a_killed_run_equals_an_uninterrupted_one(tmp_path, monkeypatch, moment)
 
 def test_a_finished_run_is_not_run_again(tmp_path, monkeypatch):
     first = train_expert([FLAT], tmp_path, replace(SMALL, steps=2048))
-    monkeypatch.setattr(_Run, "go", lambda self: pytest.fail("ran again"))
+    monkeypatch.setattr(Run, "go", lambda self: pytest.fail("ran again"))
     assert train_expert([FLAT], tmp_path, replace(SMALL, steps=2048), resume=True) == first
     with pytest.raises(OutputError, match="--resume"):
         train_expert([FLAT], tmp_path, replace(SMALL, steps=2048))
@@ -205,12 +205,12 @@ def test_curriculum_raises_the_level_with_success_and_never_beyond_the_skill():
 
 def test_level_bounds_the_width_of_the_gaps():
     env = BatchedEnv([get_skill("biped/gaps")], 64, config=EnvConfig(tracks=200, graded=True), threads=1)
-    for level in (0.2, 1.0):
+    for level, easiest in ((0.2, 0.1), (0.6, 0.42), (1.0, 0.9)):
         env.level = level
         env.reset()
         low = torch.linspace(2.0, 30.0, 20_000, dtype=torch.float64)
         in_gap = (env.ground_height(low.repeat(64, 1)) < -0.5).double().mean(1)
         widest = 0.30 * level / (0.30 * level + 2.0)
-        narrowest = 0.25 * level / 2 / (0.25 * level / 2 + 2.5)
+        narrowest = 0.25 * easiest / (0.25 * easiest + 2.5)
         assert float(in_gap.max()) < 1.15 * widest
         assert float(in_gap.min()) > 0.85 * narrowest

@@ -23,7 +23,7 @@ def chain(tmp_path_factory):
     train = ["train", "biped/flat", "biped/gaps", "--out", str(folder / "experts"), *TINY_TRAIN]
     experts = [str(folder / "experts" / name) for name in ("flat", "gaps")]
     merge = ["merge", *experts, "--out", str(folder / "student"), "--rounds", "1", "--hidden", "16", "16", "--threads",
-             "1", "--set", "envs=2", "updates=5", "validation_episodes=2"]  # fmt: skip
+             "1", "--min-teacher-success", "0", "--set", "envs=2", "updates=5", "validation_episodes=2"]  # fmt: skip
     assert main(train) == 0
     assert main(merge) == 0
     return folder, train, merge
@@ -46,6 +46,26 @@ def test_student_has_the_size_that_was_asked_for(chain):
     assert manifest["architecture"]["hidden"] == [16, 16]
 
 
+def test_recorded_data_are_merged_without_experts(chain, capsys):
+    folder = chain[0]
+    arguments = ["merge", "--data", str(folder / "student"), "--out", str(folder / "again"), "--rounds", "1"]
+    assert main([*arguments, "--hidden", "8", "--set", "updates=3", "held_out=0.5"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "held-out mse biped/flat" in printed
+    assert "nothing was validated" in printed
+
+
+def test_a_student_and_an_expert_are_merged_by_skill(chain):
+    folder, _, merge = chain
+    experts = [f"{folder / 'student'}@biped/flat", str(folder / "experts" / "gaps")]
+    rest = [*merge[3:], "--init", str(folder / "student")]
+    rest[rest.index("--out") + 1] = str(folder / "grown")
+    assert main(["merge", *experts, *rest]) == 0
+    manifest = json.loads((folder / "grown" / "policy" / "manifest.json").read_text())
+    assert manifest["skills"] == ["biped/flat", "biped/gaps"]
+    assert manifest["config"]["start"] == "previous"
+
+
 def test_finished_work_needs_resume_and_is_not_done_again(chain, capsys):
     _, train, merge = chain
     for command in (train, merge):
@@ -65,7 +85,16 @@ def test_kd_list_and_show(capsys):
     assert main(["kd", "list", "--family", "relational"]) == 0
     assert "rkd" in capsys.readouterr().out
     assert main(["kd", "show", "crd"]) == 0
-    assert "Contrastive" in capsys.readouterr().out
+    printed = " ".join(capsys.readouterr().out.split())
+    for told in (
+        "paper Tian, Krishnan, Isola: Contrastive Representation Distillation. ICLR, 2020",
+        "equation -[log h_0",
+        "variant paper: Z = 1",
+        "departure negatives drawn with replacement",
+        "preset repdistiller: weight 0.8, cross-entropy 1, dim=128",
+        "(RepDistiller script, CIFAR-100; read)",
+    ):
+        assert told in printed
 
 
 @pytest.mark.parametrize(
@@ -79,6 +108,9 @@ def test_kd_list_and_show(capsys):
         (["train", "biped/flat", "--set", "steps"], "write it as field=value"),
         (["train"], "name a skill"),
         (["merge", "nowhere"], "nowhere"),
+        (["merge"], "give the experts to merge"),
+        (["merge", "--data", "nowhere"], "cannot read the dataset nowhere"),
+        (["merge", "nowhere@"], "name the skills behind the @"),
         (["evaluate", "nowhere"], "nowhere"),
         (["train", "biped/flat", "--out", "/proc/nowhere"], "cannot write"),
         (["kd", "show", "cdr"], "did you mean"),
@@ -118,7 +150,7 @@ def test_overrides_reach_nested_fields_in_their_types():
     assert config.ppo.learning_rate == 1e-4
     assert config.architecture.hidden == (8, 8)
     assert config.threads == 2
-    assert with_overrides(MergeConfig(), ["critic=false"]).critic is False
+    assert with_overrides(MergeConfig(), ["critic=none"]).critic == "none"
 
 
 @pytest.mark.parametrize("override", ["ppo=3", "ppo.epochs=many", "seed.x=1", "ppo.epochs=0"])

@@ -166,7 +166,8 @@ def test_environments_of_both_backends_go_the_same_way(monkeypatch):
 
 @dataclass(frozen=True)
 class Jump(Walk):
-    def reward(self, state, mass):
+    def reward(self, now):
+        state, mass = now.state, now.mass
         return torch.sigmoid(state.root[:, 1] + state.com_velocity[:, :, 1] @ mass + state.fall_points[:, 0, 0])
 
 
@@ -198,7 +199,7 @@ def test_other_devices_get_the_backend_in_torch(monkeypatch):
 
     monkeypatch.setattr(backends, "TensorBackend", lambda *arguments: arguments)
     engine = Elsewhere()
-    assert backends.make_backend(engine, 1, 2, 3) == (engine, 1, 2, 3)
+    assert backends.make_backend(engine, 1, 2, 3, (4,)) == (engine, 1, 2, 3, (4,))
 
 
 def test_observations_take_part_in_learning():

@@ -43,13 +43,14 @@ def test_the_reward_equals_its_formula_and_vanishes_at_a_fall():
 def test_the_reward_is_one_for_perfect_walking():
     env = batched("flat", 1)
     env.reset()
-    state = env._backend.look().state
+    now = env._backend._situation(env._backend.look())
+    state = now.state
     state.com_velocity = torch.zeros_like(state.com_velocity) + torch.tensor([1.54, 0.0])
     state.pitch, state.effort = torch.zeros(1), torch.zeros(1, 11)
-    assert float(Walk().reward(state, env._backend._mass)) == pytest.approx(1.0)
+    assert float(Walk().reward(now)) == pytest.approx(1.0)
     state.com_velocity[:, :, 0] = 0.54
     weight = Walk().speed_weight
-    assert float(Walk().reward(state, env._backend._mass)) == pytest.approx(1 - weight + weight / np.e)
+    assert float(Walk().reward(now)) == pytest.approx(1 - weight + weight / np.e)
 
 
 def standing(steps, **options):

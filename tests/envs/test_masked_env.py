@@ -12,6 +12,7 @@ from policykd.envs.batched_env import BatchedEnv, EnvConfig
 from policykd.envs.engines.by_ids import ByIds, mask_engine
 from policykd.envs.masked_env import MaskedEnv
 from policykd.envs.skills import get_skill
+from policykd.envs.terrains.tracks import graded_rows
 from policykd.errors import ConfigError
 
 CALM = EnvConfig(tracks=16, ordered=True, joint_noise=0.0, speed_noise=0.0)  # all episodes of a simulation begin alike
@@ -53,13 +54,14 @@ def test_final_observations_of_running_episodes_are_the_next_ones():
 
 
 def test_new_episodes_come_from_the_pool_and_follow_the_level():
-    config = EnvConfig(tracks=16, graded=True)
+    config = EnvConfig(tracks=32, graded=True)
     env = MaskedEnv([get_skill("biped/steps")], SIMS, config=config, starts=50, threads=1)
-    env.level = 0.25
+    env.level, hard = 0.5, set(range(*graded_rows(32, 0.5)))
+    assert 1 < len(hard) < 8
     env.draw_starts()
     tracks, qpos, _, _ = env._pool
     assert len(tracks) == 50
-    assert set(tracks.tolist()) <= {2, 3}
+    assert set(tracks.tolist()) == hard
     env.reset()
     began = 0
     for action in random_actions(40, SIMS):
@@ -67,7 +69,7 @@ def test_new_episodes_come_from_the_pool_and_follow_the_level():
         new = step.ended.nonzero().squeeze(1)
         places = env.engine.field("qpos")[new]
         assert all((qpos == place).all(dim=1).any() for place in places)
-        assert set(env._backend._row[new].tolist()) <= {2, 3}
+        assert set(env._backend._row[new].tolist()) <= hard
         began += len(new)
     assert began > SIMS / 2
 

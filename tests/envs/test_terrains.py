@@ -159,6 +159,31 @@ def test_no_episode_reaches_the_end_of_its_track(steps):
     assert (env.track(1).edges[0, -1] > farthest).all()
 
 
+def test_hard_features_reach_their_extremes():
+    gaps = pieces("gaps:hard", tracks=32)
+    within(np.concatenate([w[jump < -0.1] for w, _, jump in gaps]), 0.7, 0.8)
+    walls = pieces("walls:hard", tracks=32)
+    within(np.concatenate([jump[jump > 0.01] for _, _, jump in walls]), 0.35, 0.40)
+    slopes = np.concatenate([grade[1:-1] for _, grade, _ in pieces("slopes:hard")])
+    within(np.degrees(np.arctan(slopes)), -35, 35)
+    half = pieces("gaps:hard", difficulty=0.5, tracks=32)
+    within(np.concatenate([w[jump < -0.1] for w, _, jump in half]), 0.35, 0.40)
+
+
+def test_hard_steps_are_stairs_up_and_down_by_turns():
+    for width, _, jump in pieces("steps:hard", tracks=16):
+        rises = [i for i in range(len(jump)) if jump[i] != 0]
+        assert rises == list(range(rises[0], rises[-1] + 1)), "every piece is a stair or a landing"
+        flights = [jump[i : i + 6] for i in range(rises[0], rises[-1] - 5, 6)]
+        landings = width[rises[0] + 5 : rises[-1] - 5 : 6]
+        assert all(np.ptp(flight) < 1e-9 for flight in flights), "the stairs of a flight are equally high"
+        signs = [np.sign(flight[0]) for flight in flights]
+        assert signs == [signs[0] * (-1) ** i for i in range(len(signs))]
+        assert ((landings >= 1.5) & (landings <= 2.5)).all()
+        heights = np.abs([flight[0] for flight in flights])
+        assert ((heights >= 0.16 - 1e-9) & (heights <= 0.20 + 1e-9)).all()
+
+
 def test_each_difficulty_scales_the_features():
     half = pieces("steps:paper", difficulty=0.5, tracks=32)
     within(np.concatenate([jump[2:-1] for _, _, jump in half]), 0.025, 0.075)

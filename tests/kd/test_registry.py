@@ -55,10 +55,10 @@ def test_variants_are_those_of_the_function(name):
 
 
 def test_list():
-    assert [m.name for m in methods.list(needs="logits", family="relational")] == ["dist"]
-    assert {m.name for m in methods.list(needs="targets")} == {"ce", "dkd", "sdd"}
+    assert [m.name for m in methods.list(needs="logits", family="relational")] == ["dist", "mlkd"]
+    assert {m.name for m in methods.list(needs="targets")} == {"ce", "tfkd", "dkd", "wsld", "cwtm", "sdd"}
     assert [m.name for m in methods.list() if m.stateful] == ["crd"]
-    assert len(methods.list()) == len(methods) == 24
+    assert len(methods.list()) == len(methods) == 28
 
 
 def test_unknown_names():

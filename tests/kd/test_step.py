@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from policykd.kd.batches import Batch, Batches
+from policykd.kd.calling import FunctionLoss
 from policykd.kd.losses import CC, CE, CRD, KD, RKD, SP
 from policykd.kd.networks import MLP, resnet
 from policykd.kd.objective import Objective
@@ -90,6 +91,23 @@ def test_dropout_masks_agree_between_the_two_passes():
         torch.testing.assert_close(got, expected.grad, rtol=1e-10, atol=1e-12)
     gradients(3, dropout=0.5)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_what_a_loss_draws_depends_on_seed_and_step_alone():
+    student, teacher = networks()
+    terms = Objective(noise=Term(FunctionLoss(lambda mine, theirs: torch.rand(()) + 0 * mine.sum())))
+
+    def drawn(state: int, seed: int, number: int) -> float:
+        torch.manual_seed(state)
+        setting = StepSetting(seed=seed)
+        out = backward_step(student, teacher, terms, batch_of(12), setting, number=number, step=0, total=1)
+        after = torch.rand(())
+        torch.manual_seed(state)
+        assert torch.equal(torch.rand(()), after)  # the stream of the caller, and of dropout, goes on as if untouched
+        return out.loss.item()
+
+    assert drawn(0, 3, 5) == drawn(1, 3, 5)
+    assert len({drawn(0, seed, number) for seed in (3, 4) for number in (5, 6)}) == 4
 
 
 def test_frozen_and_unreached_layers_are_left_alone():

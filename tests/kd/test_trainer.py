@@ -83,15 +83,16 @@ def weights(run: Distiller):
     return {**run.student.state_dict(), **{f"o/{k}": v for k, v in run.objective.state_dict().items()}}
 
 
-@pytest.mark.parametrize("stop", [1, 7, 8, 14])
-def test_a_resumed_run_equals_the_uninterrupted_one_to_the_bit(tmp_path, stop):
+@pytest.mark.parametrize(("stop", "optimiser"), [(1, "sgd"), (7, "sgd"), (8, "sgd"), (14, "sgd"), (7, "adam")])
+def test_a_resumed_run_equals_the_uninterrupted_one_to_the_bit(tmp_path, stop, optimiser):
+    config = replace(CONFIG, optimiser=OptimiserConfig(optimiser, lr=0.1 if optimiser == "sgd" else 0.01))
     np.random.seed(0)  # noqa: NPY002
     random.seed(0)
-    whole = Distiller(*parts(), CONFIG, folder=tmp_path / "a", logs=[JSONLines(tmp_path / "a")])
+    whole = Distiller(*parts(), config, folder=tmp_path / "a", logs=[JSONLines(tmp_path / "a")])
     whole.fit(TRAIN, VAL, augment=noise)
     np.random.seed(0)  # noqa: NPY002
     random.seed(0)
-    broken = Distiller(*parts(), CONFIG, folder=tmp_path / "b", logs=[JSONLines(tmp_path / "b"), StopAt(stop)])
+    broken = Distiller(*parts(), config, folder=tmp_path / "b", logs=[JSONLines(tmp_path / "b"), StopAt(stop)])
     with pytest.raises(KeyboardInterrupt):
         broken.fit(TRAIN, VAL, augment=noise)
     random.seed(99)
@@ -99,7 +100,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one_to_the_bit(tmp_path, stop):
     if stop < 3:  # nothing was stored yet: a resumed run begins anew
         np.random.seed(0)  # noqa: NPY002
         random.seed(0)
-    resumed = Distiller(*parts(), CONFIG, folder=tmp_path / "b", logs=[JSONLines(tmp_path / "b")])
+    resumed = Distiller(*parts(), config, folder=tmp_path / "b", logs=[JSONLines(tmp_path / "b")])
     resumed.fit(TRAIN, VAL, augment=noise, resume=True)
     expected, got = weights(whole), weights(resumed)
     assert expected.keys() == got.keys()
@@ -112,6 +113,26 @@ def test_a_resumed_run_equals_the_uninterrupted_one_to_the_bit(tmp_path, stop):
 
     assert lines("b") == lines("a")
     assert len(lines("a")) == 16 + 4
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_the_optimiser_takes_the_steps_of_its_paper(name):
+    """Kingma and Ba 2015, algorithm 1, with the decay of the weights inside (adam) or apart (adamw)."""
+    start, gradients = np.array([1.0, -2.0]), [np.array([0.3, -0.1]), np.array([-0.2, 0.4])]
+    parameter = nn.Parameter(torch.from_numpy(start.copy()))
+    config = OptimiserConfig(name, lr=0.1, weight_decay=0.01, betas=(0.8, 0.9))
+    optimiser = config.build(iter([parameter]))
+    assert optimiser.defaults["fused"]
+    value, first, second = start.copy(), np.zeros(2), np.zeros(2)
+    for step, gradient in enumerate(gradients, 1):
+        parameter.grad = torch.from_numpy(gradient.copy())
+        optimiser.step()
+        gradient = gradient + 0.01 * value if name == "adam" else gradient
+        value = value * (1 - 0.1 * 0.01) if name == "adamw" else value
+        first, second = 0.8 * first + 0.2 * gradient, 0.9 * second + 0.1 * gradient**2
+        value = value - 0.1 * (first / (1 - 0.8**step)) / (np.sqrt(second / (1 - 0.9**step)) + 1e-8)
+    np.testing.assert_allclose(parameter.detach().numpy(), value, rtol=1e-12)
+    assert not OptimiserConfig(name).build([nn.Parameter(torch.zeros(1, device="meta"))]).defaults["fused"]
 
 
 def test_two_runs_agree_and_seeds_differ_and_the_callers_random_state_survives():

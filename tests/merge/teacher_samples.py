@@ -1,12 +1,27 @@
-"""Teachers that cost nothing: fixed random networks with distinct actions, over short episodes."""
+"""Teachers that cost nothing, fixed random networks with distinct actions over short episodes, and tiny merges."""
 
 from dataclasses import replace
 
 import torch
 
+from policykd.agents.architecture import Architecture
 from policykd.agents.policy import Policy
 from policykd.envs.skills import get_skill
+from policykd.merge import MergeConfig
 from policykd.merge.teachers import Teacher
+
+TINY = MergeConfig(
+    rounds=2,
+    envs=2,
+    updates=2,
+    minibatch=8,
+    validation_episodes=2,
+    target_retention=2.0,
+    min_teacher_success=0.0,
+    critic="none",
+    threads=1,
+    architecture=Architecture(hidden=(8,), critic_hidden=(8,)),
+)
 
 
 def make_teacher(skill_id, seed, episode_steps=24):

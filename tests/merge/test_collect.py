@@ -6,7 +6,8 @@ from teacher_samples import make_teacher
 
 from policykd.agents.policy import Policy
 from policykd.envs.batched_env import BatchedEnv
-from policykd.merge.collect import collect
+from policykd.merge.collect import Walk, collect
+from policykd.merge.noise import ActionNoise
 
 SIMS = 16
 
@@ -22,8 +23,9 @@ def setup(teachers):
 def run(setup, **options):
     teacher, student, env = setup
     env.seed(3)
-    options = {"beta": 0.5, "mixing": "episode", "noise": 0.1, **options}
-    return collect(teacher, student, env, generator=torch.Generator().manual_seed(5), **options)
+    noise = ActionNoise(options.pop("noise", 0.1))
+    options = {"beta": 0.5, "mixing": "episode", **options}
+    return collect([Walk(teacher, env, noise, torch.Generator().manual_seed(5))], student, **options)[0]
 
 
 def test_labels_are_the_teachers_noise_free_means(setup):

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from policykd.agents.policy import Policy
-from policykd.merge.collect import LabelledRollout
 from policykd.merge.critic import value_targets
+from policykd.merge.rollout import LabelledRollout
 
 STEPS, SIMS, FEATURES = 12, 5, 3
 
@@ -28,6 +28,8 @@ def rollout():
         student_acted=torch.rand(STEPS, SIMS, generator=g) < 0.8,
         final_rows=rows,
         final_observations=torch.randn(len(rows), FEATURES, generator=g),
+        teacher_values=torch.zeros(STEPS * SIMS),
+        distances=torch.zeros(STEPS * SIMS),
     )
 
 

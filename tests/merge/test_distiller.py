@@ -1,5 +1,6 @@
 """The distiller: the student becomes its teachers, and a killed merge goes on as if nothing happened."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -11,12 +12,13 @@ from policykd.agents.policy import Policy
 from policykd.agents.policy_file import load_policy
 from policykd.envs.batched_env import BatchedEnv
 from policykd.errors import ConfigError, OutputError, UnknownNameError
-from policykd.merge import MergeConfig, merge_experts, teachers_from
-from policykd.merge.collect import collect
+from policykd.merge import LabelledData, MergeConfig, merge_experts, teachers_from
+from policykd.merge.collect import Walk, collect
 from policykd.merge.config import LOSS_NAMES
 from policykd.merge.critic import value_targets
 from policykd.merge.distiller import _Merge
 from policykd.merge.losses import LOSSES
+from policykd.merge.noise import ActionNoise
 from policykd.seeding import integer_seed
 
 SMALL = MergeConfig(
@@ -26,17 +28,21 @@ SMALL = MergeConfig(
     minibatch=256,
     validation_episodes=4,
     target_retention=2.0,
+    min_teacher_success=0.0,
     threads=1,
     architecture=Architecture(hidden=(64, 64), critic_hidden=(32,)),
 )
 
 
+def walk(teacher, policy, env, beta, seed):
+    walks = [Walk(teacher, env, ActionNoise(0.1), torch.Generator().manual_seed(seed))]
+    return collect(walks, policy, beta=beta, mixing="episode")[0]
+
+
 def disagreement(policy, teacher):
     """Mean squared error to the teacher's actions on states of the teacher that no merge has seen."""
     env = BatchedEnv([teacher.skill], 16, seed=99, threads=1)
-    rollout = collect(
-        teacher, policy, env, beta=1.0, mixing="episode", noise=0.1, generator=torch.Generator().manual_seed(7)
-    )
+    rollout = walk(teacher, policy, env, beta=1.0, seed=7)
     with torch.no_grad():
         return float((policy(rollout.observations) - rollout.labels).square().mean())
 
@@ -92,7 +98,7 @@ def test_a_killed_merge_equals_an_uninterrupted_one(teachers, tmp_path, monkeypa
 
 def test_a_finished_merge_is_not_run_again(teachers, tmp_path, monkeypatch):
     first = merge_experts(teachers, tmp_path / "student", replace(SMALL, rounds=1))
-    monkeypatch.setattr(_Merge, "go", lambda self: pytest.fail("ran again"))
+    monkeypatch.setattr(_Merge, "go", lambda self, _: pytest.fail("ran again"))
     assert merge_experts(teachers, tmp_path / "student", replace(SMALL, rounds=1), resume=True) == first
 
 
@@ -101,13 +107,11 @@ def test_critic_knows_the_students_returns(tmp_path):
     teachers = [make_teacher("biped/flat", 2, episode_steps=128)]  # long enough to fall: the returns are known
     config = replace(SMALL, updates=600)
     student = load_policy(merge_experts(teachers, tmp_path / "with", config).policy_path).policy
-    without = load_policy(merge_experts(teachers, tmp_path / "without", replace(config, critic=False)).policy_path)
+    without = load_policy(merge_experts(teachers, tmp_path / "without", replace(config, critic="none")).policy_path)
     for name, value in without.policy.actor.state_dict().items():
         assert torch.equal(value, student.actor.state_dict()[name])
     env = BatchedEnv([teachers[0].skill], 64, seed=5, threads=1)
-    rollout = collect(
-        teachers[0], student, env, beta=0.0, mixing="episode", noise=0.1, generator=torch.Generator().manual_seed(1)
-    )
+    rollout = walk(teachers[0], student, env, beta=0.0, seed=1)
 
     def unexplained(policy):
         rows, targets = value_targets(student, rollout, gamma=config.gamma, gae_lambda=1.0)
@@ -117,20 +121,91 @@ def test_critic_knows_the_students_returns(tmp_path):
     assert unexplained(student) < 0.5 < 1 < unexplained(without.policy)
 
 
+EVERYTHING = {
+    "noise_model": "dart",
+    "aggregation": "last:2",
+    "adaptive": 0.5,
+    "support": 6.0,
+    "batched_teachers": True,
+    "start": "newest",
+    "critic": "teacher",
+    "beta": "plaid_paper:300",
+}
+
+
+def test_a_killed_merge_with_every_option_equals_an_uninterrupted_one(teachers, tmp_path, monkeypatch):
+    config = replace(SMALL, updates=20, **EVERYTHING)
+    whole = merge_experts(teachers, tmp_path / "whole", config)
+    original = _Merge._fit
+
+    def dying(self):
+        if self._round == 2:
+            raise Killed
+        return original(self)
+
+    monkeypatch.setattr(_Merge, "_fit", dying)
+    with pytest.raises(Killed):
+        merge_experts(teachers, tmp_path / "killed", config)
+    monkeypatch.undo()
+    resumed = merge_experts(teachers, tmp_path / "killed", config, resume=True)
+    hashes = [load_policy(r.policy_path).manifest.weights_sha256 for r in (whole, resumed)]
+    assert hashes[0] == hashes[1]
+    assert (resumed.masked, resumed.states_to_retention) == (whole.masked, whole.states_to_retention)
+
+
+def test_adaptive_quota_moves_simulations_to_the_larger_gap(teachers, tmp_path):
+    """One teacher is easy to keep up with (the student is its copy), the other is not."""
+    config = replace(
+        SMALL, rounds=2, updates=1, learning_rate=1e-8, start="biped/flat", adaptive=0.9, beta="constant:0"
+    )
+    merge_experts(teachers, tmp_path / "student", config)
+    rows = [json.loads(line) for line in (tmp_path / "student" / "progress.jsonl").read_text().splitlines()]
+    gap = {s: max(0.0, 1 - r) for s, r in rows[0]["retention"].items()}
+    shards = LabelledData.open(tmp_path / "student").manifest.shards
+    counts = {s.skill: s.simulations for s in shards if s.round == 1}
+    assert sum(counts.values()) == 2 * SMALL.envs
+    assert {s.simulations for s in shards if s.round == 0} == {SMALL.envs}
+    assert max(counts, key=counts.get) == max(gap, key=gap.get)
+    assert counts["biped/flat"] != counts["biped/gaps"]
+
+
 def test_losses_are_those_that_the_configuration_names():
     assert sorted(LOSSES) == sorted(LOSS_NAMES)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"loss": "mes"}, "did you mean mse"), ({"mixing": "episodes"}, "did you mean episode")],
+    [
+        ({"loss": "mes"}, "did you mean mse"),
+        ({"mixing": "episodes"}, "did you mean episode"),
+        ({"noise_model": "darts"}, "did you mean dart"),
+        ({"critic": "teachers"}, "did you mean teacher"),
+        ({"start": "newst"}, "did you mean newest"),
+    ],
 )
 def test_unknown_choices_name_the_close_ones(options, message):
     with pytest.raises(UnknownNameError, match=message):
         MergeConfig(**options)
 
 
-@pytest.mark.parametrize("options", [{"beta": "exponental:0.5"}, {"noise": -1.0}, {"rounds": 0}, {"gamma": 1.0}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"beta": "exponental:0.5"},
+        {"beta": "constant:1.5"},
+        {"beta": "linear:1,-1"},
+        {"noise": -1.0},
+        {"rounds": 0},
+        {"gamma": 1.0},
+        {"aggregation": "last:0"},
+        {"aggregation": "latest"},
+        {"adaptive": 1.0},
+        {"support": float("inf")},
+        {"min_teacher_success": 1.1},
+        {"max_std": 0.001},
+        {"jsd_beta": float("nan")},
+    ],
+)
 def test_out_of_range_is_refused_by_name(options):
     with pytest.raises(ConfigError, match=next(iter(options))):
         MergeConfig(**options)
@@ -149,7 +224,14 @@ def test_a_student_may_have_an_encoder(tmp_path):
     """Its branch is trained, and the student can be loaded."""
     shape = Architecture((16,), (16,), encoders=(Encoder("terrain", (2,), (8,), (4,), 6),))
     config = MergeConfig(
-        rounds=1, envs=2, updates=4, minibatch=32, validation_episodes=2, threads=1, architecture=shape
+        rounds=1,
+        envs=2,
+        updates=4,
+        minibatch=32,
+        validation_episodes=2,
+        min_teacher_success=0.0,
+        threads=1,
+        architecture=shape,
     )
     teachers = [make_teacher("biped/flat", 1), make_teacher("biped/gaps", 2)]
     student = load_policy(merge_experts(teachers, tmp_path, config).policy_path).policy

@@ -281,7 +281,8 @@ def train_paraphraser(loss: FT, maps: Tensor) -> None:
 
 BINDINGS: Mapping[str, Binding] = MappingProxyType(
     {
-        **{name: Binding("logits", _logits) for name in ("ce", "kd", "lskd", "dkd", "mse_logits", "jsd", "dist")},
+        **{name: Binding("logits", _logits) for name in ("ce", "tfkd", "kd", "lskd", "dkd", "wsld", "cwtm")},
+        **{name: Binding("logits", _logits) for name in ("mse_logits", "jsd", "dist", "mlkd")},
         **{
             name: Binding("class logits at every place of the last map", _logit_maps, "image")
             for name in ("cat_kd", "sdd")

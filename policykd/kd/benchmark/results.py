@@ -78,6 +78,13 @@ class BenchResult:
         """Time of all cells one after the other, s, without the teachers."""
         return sum(c.get("seconds", 0.0) for cells in self.cells.values() for cell in cells for c in cell["candidates"])
 
+    @property
+    def processor_seconds(self) -> float:
+        """Processor time of training all cells, s, which other work on the machine hardly changes; no teachers."""
+        epochs = int(self.config["train"]["epochs"])
+        trained = [c for cells in self.cells.values() for cell in cells for c in cell["candidates"]]
+        return sum(c.get("seconds_prepared", 0.0) + epochs * c.get("seconds_per_epoch", 0.0) for c in trained)
+
     def values(self, method: str, measure: str) -> tuple[float, ...]:
         """One test value per seed."""
         return tuple(cell["test"][measure] for cell in self.cells[method])

@@ -135,9 +135,7 @@ def markdown(result: BenchResult) -> str:
         *(f"- {remark}" for remark in remarks(result)),
         f"- Student `{config['student']}`, teacher `{config['teacher']}` (`task`: the task's own network); "
         f"{config['train']['epochs']} epochs in batches of {config['train']['batch_size']}.",
-        f"- {result.seconds / 60:.1f} min of wall time in the last run, all cells together "
-        f"{result.work_seconds / 60:.1f} min, on {result.environment.get('processor', 'an unknown processor')}; "
-        f"torch {result.environment.get('torch', 'unknown')}.",
+        f"- {_cost(result)}",
         "",
         "## Accuracy and means",
         "",
@@ -180,6 +178,18 @@ def _row(result: BenchResult, method: str) -> Row:
             else f"{interval_text(name, result.effect(method, name), signed=True)} {result.verdict(method, name)}"
             for name in _EFFECTS
         },
+    )
+
+
+def _cost(result: BenchResult) -> str:
+    """What the benchmark took, and on what."""
+    wall, work, processor = (
+        f"{seconds / 60:.1f} min" for seconds in (result.seconds, result.work_seconds, result.processor_seconds)
+    )
+    machine = result.environment.get("processor", "an unknown processor")
+    return (
+        f"{wall} of wall time in the last run. One after the other, the trainings of all cells took {work} of wall "
+        f"time and {processor} of processor time, on {machine}; torch {result.environment.get('torch', 'unknown')}."
     )
 
 

@@ -25,6 +25,27 @@ METHODS = (
         batch_coupled=True,
     ),
     Method(
+        name="mlkd",
+        title="Multi-level logit distillation",
+        paper="Jin, Wang, Lin: Multi-Level Logit Distillation",
+        year=2023,
+        venue="CVPR",
+        family="relational",
+        needs=("logits",),
+        equation="sum_T [T^2 KL + ||P_t P_t' - P_s P_s'||^2 / B + ||P_t' P_t - P_s' P_s||^2 / C]",
+        loss="MLKD",
+        deviations=(
+            "without the masks, which in the code act as a factor on an averaged number",
+            "one view a call; the strongly augmented one is a second call",
+        ),
+        presets=(
+            Preset(
+                "authors", "the authors' code, CIFAR-100, its weight per term and one of two views", "read", 0.9, 0.1
+            ),
+        ),
+        batch_coupled=True,
+    ),
+    Method(
         name="sp",
         title="Similarity-preserving distillation",
         paper="Tung, Mori: Similarity-Preserving Knowledge Distillation",

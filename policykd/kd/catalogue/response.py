@@ -19,6 +19,27 @@ METHODS = (
         presets=(Preset("smoothed", "the paper, ImageNet", "recalled", options={"label_smoothing": 0.1}),),
     ),
     Method(
+        name="tfkd",
+        title="Teacher-free distillation, virtual teacher",
+        paper="Yuan, Tay, Li, Wang, Feng: Revisiting Knowledge Distillation via Label Smoothing Regularization",
+        year=2020,
+        venue="CVPR",
+        family="baseline",
+        needs=("logits", "targets"),
+        equation="KL(v || softmax(z_s)), v = (a on the label, (1 - a) / (C - 1) elsewhere) softened by T",
+        loss="TFKD",
+        variants={
+            "paper": "softened as logits are, summed over classes",
+            "code": "softmax(v / T) of the probabilities, also divided by the number of classes",
+        },
+        deviations=("the student is not softened, as in the code",),
+        presets=(
+            Preset(
+                "authors", f"{_AUTHORS}, 0.1 times its multiplier 100", "read", 10.0, 0.9, options={"variant": "code"}
+            ),
+        ),
+    ),
+    Method(
         name="kd",
         title="Knowledge distillation",
         paper="Hinton, Vinyals, Dean: Distilling the Knowledge in a Neural Network",
@@ -75,6 +96,35 @@ METHODS = (
             Preset("mdistiller_wrn", f"{_MDISTILLER}, WRN and VGG", "read", options={"nckd_weight": 6.0}, warmup=20),
             Preset("mdistiller_resnet56", f"{_MDISTILLER}, 56 to 20", "read", options={"nckd_weight": 2.0}, warmup=20),
         ),
+    ),
+    Method(
+        name="wsld",
+        title="Weighted soft labels",
+        paper="Zhou, Song, Chen, Zhou, Wang, Yuan, Zhang: Rethinking Soft Labels for Knowledge Distillation",
+        year=2021,
+        venue="ICLR",
+        family="response",
+        needs=("logits", "targets"),
+        equation="T^2 w (-sum_c p_t log p_s), w = 1 - exp(-CE_s / CE_t) without gradient",
+        loss="WSLD",
+        deviations=("the teacher's cross-entropy is at least 1e-7 in the quotient",),
+        presets=(
+            Preset("authors_imagenet", "the authors' code, ImageNet", "read", 2.5, options={"temperature": 2.0}),
+            Preset("authors", _AUTHORS, "recalled", 2.25, options={"temperature": 4.0}),
+        ),
+    ),
+    Method(
+        name="cwtm",
+        title="Confidence weighted by the teacher's maximum",
+        paper="Furlanello, Lipton, Tschannen, Itti, Anandkumar: Born-Again Neural Networks",
+        year=2018,
+        venue="ICML",
+        family="response",
+        needs=("logits", "targets"),
+        equation="sum_i w_i CE_i, w_i = max_c p_t[i] / sum_j max_c p_t[j]",
+        loss="CWTM",
+        deviations=("the control experiment on weights alone; a generation itself is kd at temperature 1",),
+        batch_coupled=True,
     ),
     Method(
         name="mse_logits",

@@ -11,6 +11,7 @@ from policykd.kd.losses.cat_kd import CATKD
 from policykd.kd.losses.cc import CC
 from policykd.kd.losses.ce import CE
 from policykd.kd.losses.crd import CRD
+from policykd.kd.losses.cwtm import CWTM
 from policykd.kd.losses.dist import DIST
 from policykd.kd.losses.dkd import DKD
 from policykd.kd.losses.fitnet import FitNet
@@ -20,6 +21,7 @@ from policykd.kd.losses.ickd import ICKD
 from policykd.kd.losses.jsd import JSD
 from policykd.kd.losses.kd import KD
 from policykd.kd.losses.lskd import LSKD
+from policykd.kd.losses.mlkd import MLKD
 from policykd.kd.losses.mse_logits import MSELogits
 from policykd.kd.losses.nst import NST
 from policykd.kd.losses.ofd import OFD
@@ -28,7 +30,9 @@ from policykd.kd.losses.reviewkd import ReviewKD
 from policykd.kd.losses.rkd import RKD
 from policykd.kd.losses.sdd import SDD
 from policykd.kd.losses.sp import SP
+from policykd.kd.losses.tfkd import TFKD
 from policykd.kd.losses.vid import VID
+from policykd.kd.losses.wsld import WSLD
 
 __all__ = [
     "AB",
@@ -37,6 +41,7 @@ __all__ = [
     "CC",
     "CE",
     "CRD",
+    "CWTM",
     "DIST",
     "DKD",
     "FSP",
@@ -45,13 +50,16 @@ __all__ = [
     "JSD",
     "KD",
     "LSKD",
+    "MLKD",
     "NST",
     "OFD",
     "PKT",
     "RKD",
     "SDD",
     "SP",
+    "TFKD",
     "VID",
+    "WSLD",
     "FitNet",
     "GatheredLoss",
     "KDLoss",

@@ -29,7 +29,7 @@ def first_batch(scene, name, step, setting=None):
 
 def test_every_registered_method_is_bound():
     assert set(BINDINGS) == set(methods)
-    assert len(methods) >= 24
+    assert len(methods) >= 28
 
 
 @pytest.mark.parametrize("name", sorted(methods))

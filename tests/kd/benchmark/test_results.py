@@ -34,7 +34,8 @@ def result(tiny):
             for method in config.methods:
                 value = common + SHIFT[method] + rng.normal(0, 0.004)
                 test = {name: value if m.better == "higher" else 1 - value for name, m in MEASURES.items()}
-                tried = [{"setting": as_plain(setting), "val": {}} for setting in candidates(method, config.tune)]
+                times = {"seconds": 60.0, "seconds_prepared": 1.0, "seconds_per_epoch": 5.0}
+                tried = [{"setting": as_plain(s), "val": {}, **times} for s in candidates(method, config.tune)]
                 cells.append({"method": method, "seed": seed, "chosen": 0, "test": test, "candidates": tried})
         teachers = [{"val": {}, "test": {"accuracy": 0.9, "ece": 0.01, "brier": 0.1, "nll": 0.2}}] * seeds
         return BenchResult.of(config, cells, teachers, 12.0)
@@ -93,6 +94,7 @@ def test_tables_name_every_method_and_say_what_is_not_known(result):
     text = markdown(found)
     assert "| kd | response | logits | weight 0.9, CE 0.1, temperature 4.0 (preset repdistiller) |" in text
     assert "over 6 seeds of the difference to ce" in text
+    assert "took 24.0 min of wall time and 2.4 min of processor time" in text
     assert (text.count("| better |"), text.count("| worse |")) == (1, 1)
     assert "now and then one of the intervals" in " ".join(remarks(found))
     assert "validation accuracy chose one" in " ".join(remarks(result(tune=3)))

@@ -15,7 +15,11 @@ LOGITS = {
     "dist": kf.dist,
     "jsd": kf.jsd,
     "mse_logits": kf.mse_logits,
+    "mlkd": kf.mlkd,
+    "wsld": lambda s, t, **o: kf.wsld(s, t, Y, **o),
+    "cwtm": lambda s, t: kf.cwtm(s, t, Y),
 }
+MODULES = {m.name: m for m in (losses.KD, losses.LSKD, losses.DKD, losses.DIST, losses.JSD, losses.WSLD)}
 PAIRS = {
     "at": (kf.at, MAPS),
     "fitnet": (kf.fitnet, MAPS),
@@ -52,18 +56,25 @@ def test_logits(function):
         function(Z[:0], Z[:0])
 
 
-@pytest.mark.parametrize("name", [n for n in LOGITS if n != "mse_logits"])
+@pytest.mark.parametrize("name", MODULES)
 @pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan"), float("inf")])
 def test_temperature(name, temperature):
     with pytest.raises(ValueError, match=r"temperature must be finite and above 0, got"):
         LOGITS[name](Z, Z, temperature=temperature)
     with pytest.raises(ValueError, match="temperature must be finite"):
-        {"kd": losses.KD, "lskd": losses.LSKD, "dkd": losses.DKD, "dist": losses.DIST, "jsd": losses.JSD}[name](
-            temperature=temperature
-        )
+        MODULES[name](temperature=temperature)
 
 
-@pytest.mark.parametrize("function", [kf.ce, lambda z, y: kf.dkd(z, z, y)], ids=["ce", "dkd"])
+ON_LABELS = {
+    "ce": kf.ce,
+    "tfkd": kf.tfkd,
+    "dkd": lambda z, y: kf.dkd(z, z, y),
+    "wsld": lambda z, y: kf.wsld(z, z, y),
+    "cwtm": lambda z, y: kf.cwtm(z, z, y),
+}
+
+
+@pytest.mark.parametrize("function", ON_LABELS.values(), ids=ON_LABELS)
 def test_labels(function):
     with pytest.raises(ValueError, match=r"labels must lie in \[0, 4\] for 5 classes, got values from 0 to 5"):
         function(Z, torch.tensor([0, 1, 2, 5]))
@@ -136,6 +147,16 @@ def test_options():
     ):
         with pytest.raises(ValueError, match=r"variant must be one of .*, got 'papr'"):
             call()
+    with pytest.raises(ValueError, match="temperatures must hold at least one temperature, got none"):
+        losses.MLKD(temperatures=())
+    with pytest.raises(ValueError, match=r"temperature must be finite and above 0, got 0\.0"):
+        kf.mlkd(Z, Z, temperatures=(2.0, 0.0))
+    with pytest.raises(ValueError, match=r"certainty must lie in \(0, 1\), got 1.0"):
+        losses.TFKD(certainty=1.0)
+    with pytest.raises(ValueError, match="temperature must be finite and above 0, got -1"):
+        losses.TFKD(temperature=-1.0)
+    with pytest.raises(ValueError, match="at least two classes"):
+        kf.tfkd(Z[:, :1], torch.zeros(4, dtype=torch.long))
     with pytest.raises(ValueError, match=r"label_smoothing must lie in \[0, 1\)"):
         losses.CE(label_smoothing=1.0)
     with pytest.raises(ValueError, match="needs normalise=True"):

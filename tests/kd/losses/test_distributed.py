@@ -16,6 +16,7 @@ RELATIONAL = {
     "rkd": losses.RKD,
     "pkt": losses.PKT,
     "dist": losses.DIST,
+    "mlkd": losses.MLKD,
 }
 
 

@@ -49,11 +49,7 @@ class WithLabels(LogitContract):
         return super().arrays(seed) | {"target": np.random.default_rng(seed + 9).integers(0, 5, 6)}
 
 
-class TestCE(WithLabels):
-    function = staticmethod(kf.ce)
-    module = losses.CE
-    cases = {"hard": {}, "smoothed": {"label_smoothing": 0.1}}
-    weights = {"label_smoothing": 0.0}
+class LabelsAlone(WithLabels):
     exempt = {
         "zero": "has no teacher: it is zero only at a certain and right student",
         "monotone": "has no teacher",
@@ -64,6 +60,13 @@ class TestCE(WithLabels):
         arrays = super().arrays(seed)
         del arrays["teacher"]
         return arrays
+
+
+class TestCE(LabelsAlone):
+    function = staticmethod(kf.ce)
+    module = losses.CE
+    cases = {"hard": {}, "smoothed": {"label_smoothing": 0.1}}
+    weights = {"label_smoothing": 0.0}
 
     def oracle(self, arrays, label_smoothing=0.0):
         values = []
@@ -79,6 +82,30 @@ class TestCE(WithLabels):
         value = kf.ce(torch.tensor(arrays["student"]), q, reduction="none")
         for i, row in enumerate(arrays["student"]):
             assert float(value[i]) == pytest.approx(-sum(q[i, c] * math.log(softmax(row)[c]) for c in range(5)))
+
+
+class TestTFKD(LabelsAlone):
+    function = staticmethod(kf.tfkd)
+    module = losses.TFKD
+    cases = {"paper": {}, "code": {"variant": "code", "temperature": 10.0}, "sure": {"certainty": 0.999}}
+    weights = {"certainty": 0.5}
+    exempt = LabelsAlone.exempt | {"temperature": "softens the virtual teacher alone: its limits are tested below"}
+
+    def oracle(self, arrays, certainty=0.99, temperature=20.0, variant="paper"):
+        values = []
+        for row, label in zip(arrays["student"], arrays["target"], strict=True):
+            p = [certainty if c == label else (1 - certainty) / 4 for c in range(5)]
+            soft = softmax([math.log(x) for x in p] if variant == "paper" else p, temperature)
+            values.append(kl(soft, softmax(row)) / (5 if variant == "code" else 1))
+        return values
+
+    def test_limits_of_the_temperature(self):
+        s, y = (torch.from_numpy(x) for x in self.arrays().values())
+        smoothed = kf.ce(s, y, label_smoothing=0.1)  # 0.92 on the label of five classes, 0.02 elsewhere
+        entropy = -(0.92 * math.log(0.92) + 4 * 0.02 * math.log(0.02))
+        assert float(kf.tfkd(s, y, certainty=0.92, temperature=1.0)) == pytest.approx(float(smoothed) - entropy)
+        uniform = kf.ce(s, torch.full((6, 5), 0.2, dtype=torch.float64)) - math.log(5)
+        assert float(kf.tfkd(s, y, temperature=1e6)) == pytest.approx(float(uniform), rel=1e-4)
 
 
 class TestKD(LogitContract):
@@ -197,6 +224,127 @@ class TestDIST(LogitContract):
         shared = intra_weight * sum(intra) / len(intra)
         rows = zip(p_s, p_t, strict=True)
         return [temperature**2 * (inter_weight * (1 - self.rho(a, b, variant)) + shared) for a, b in rows]
+
+
+class TestMLKD(LogitContract):
+    function = staticmethod(kf.mlkd)
+    module = losses.MLKD
+    cases = {
+        "default": {},
+        "one temperature": {"temperatures": (1.0,), "instance_weight": 0.5, "class_weight": 2.0},
+        "no T2": {"temperatures": (4.0, 2.0), "scale_t2": False, "batch_weight": 3.0},
+    }
+    weights = {"instance_weight": 0.0, "batch_weight": 0.0, "class_weight": 0.0}
+    exempt = {
+        "split": "depends on the batch by definition (Gram matrices over samples)",
+        "duplication": "its Gram matrices grow with the batch by definition",
+        "temperature": "takes several; its Gram terms vanish and the rest is KD, tested below",
+    }
+
+    def oracle(
+        self,
+        arrays,
+        temperatures=(2.0, 3.0, 4.0, 5.0, 6.0),
+        instance_weight=1.0,
+        batch_weight=1.0,
+        class_weight=1.0,
+        scale_t2=True,
+    ):
+        values = np.zeros(6)
+        for temperature in temperatures:
+            s, t = ([softmax(row, temperature) for row in arrays[n]] for n in ("student", "teacher"))
+
+            def gap(i, j, s=s, t=t):
+                return sum(a * b for a, b in zip(t[i], t[j], strict=True)) - sum(
+                    a * b for a, b in zip(s[i], s[j], strict=True)
+                )
+
+            def class_gap(c, d, s=s, t=t):
+                return sum(row[c] * row[d] for row in t) - sum(row[c] * row[d] for row in s)
+
+            classes = sum(class_gap(c, d) ** 2 for c in range(5) for d in range(5)) / 5
+            for i in range(6):
+                values[i] += instance_weight * kl(t[i], s[i]) * (temperature**2 if scale_t2 else 1)
+                values[i] += batch_weight * sum(gap(i, j) ** 2 for j in range(6)) + class_weight * classes
+        return values
+
+    def test_is_kd_at_a_high_temperature(self):
+        s, t = (torch.from_numpy(x) for x in self.arrays().values())
+        assert float(kf.mlkd(s, t, temperatures=(2e4,))) == pytest.approx(
+            centred_limit(s.numpy(), t.numpy()).mean(), rel=1e-3
+        )
+
+
+class TestWSLD(WithLabels):
+    function = staticmethod(kf.wsld)
+    module = losses.WSLD
+    cases = {"default": {}, "temperature 4": {"temperature": 4.0}, "no T2": {"scale_t2": False}}
+    exempt = {
+        "weights": "has no weight inside",
+        "temperature": "a cross-entropy: T**2 times the entropy of the soft label grows without bound",
+    }
+
+    def oracle(self, arrays, temperature=2.0, scale_t2=True):
+        values = []
+        for s, t, y in zip(*arrays.values(), strict=True):
+            weight = 1 - math.exp(-math.log(softmax(s)[y]) / math.log(softmax(t)[y]))
+            pairs = zip(softmax(t, temperature), softmax(s, temperature), strict=True)
+            soft = -sum(a * math.log(b) for a, b in pairs)
+            values.append(weight * soft * (temperature**2 if scale_t2 else 1))
+        return values
+
+    def floor(self, arrays, temperature=2.0, scale_t2=True):
+        """The weight of a student that equals the teacher, times the entropy of the soft label."""
+        rows = [softmax(t, temperature) for t in arrays["teacher"]]
+        factor = (1 - math.exp(-1)) * (temperature**2 if scale_t2 else 1)
+        return [factor * -sum(p * math.log(p) for p in row) for row in rows]
+
+    def test_09_gradients(self, case):
+        """The weights are held, so the gradient is not that of the value: it is ``T w (p_s - p_t) / B``."""
+        arrays = self.arrays()
+        s, t, y = (torch.from_numpy(x) for x in arrays.values())
+        s.requires_grad_()
+        t.requires_grad_()
+        kf.wsld(s, t, y, **case).backward()
+        assert t.grad is None
+        temperature, scale_t2 = case.get("temperature", 2.0), case.get("scale_t2", True)
+        entropies = [[-math.log(softmax(row)[c]) for row, c in zip(arrays[n], y, strict=True)] for n in
+                     ("student", "teacher")]  # fmt: skip
+        for i in range(6):
+            weight = 1 - math.exp(-entropies[0][i] / entropies[1][i])
+            p_s, p_t = (softmax(arrays[n][i], temperature) for n in ("student", "teacher"))
+            factor = weight / temperature * (temperature**2 if scale_t2 else 1) / 6
+            np.testing.assert_allclose(s.grad[i], [factor * (a - b) for a, b in zip(p_s, p_t, strict=True)], rtol=1e-9)
+
+    def test_a_teacher_that_is_certain_and_right(self):
+        logits = torch.tensor([[800.0, 0.0, 0.0]], requires_grad=True)
+        value = kf.wsld(logits, logits.detach(), torch.tensor([0]))
+        value.backward()
+        assert float(value.detach()) == 0.0
+        assert torch.isfinite(logits.grad).all()
+
+
+class TestCWTM(WithLabels):
+    function = staticmethod(kf.cwtm)
+    module = losses.CWTM
+    exempt = {
+        "zero": "compares with the labels: it is zero only at a certain and right student",
+        "monotone": "compares with the labels",
+        "split": "depends on the batch by definition (weights are shares of its confidence)",
+        "weights": "has no weight inside",
+        "temperature": "has no temperature",
+    }
+
+    def oracle(self, arrays):
+        tops = [max(softmax(t)) for t in arrays["teacher"]]
+        rows = zip(arrays["student"], arrays["target"], tops, strict=True)
+        return [6 * top / sum(tops) * -math.log(softmax(s)[y]) for s, y, top in rows]
+
+    def test_is_cross_entropy_where_the_teacher_is_equally_sure_of_all(self):
+        s, t, y = (torch.from_numpy(x) for x in self.arrays().values())
+        even = t[:1].expand(6, 5)
+        torch.testing.assert_close(kf.cwtm(s, even, y), kf.ce(s, y))
+        torch.testing.assert_close(kf.cwtm(s, even + 5.0, y), kf.cwtm(s, even.roll(1, 1), y))
 
 
 class TestMSELogits(LogitContract):

@@ -9,9 +9,12 @@ from policykd.kd import functional as kf
 from policykd.kd import losses
 from policykd.kd.functional.at import attention_map
 from policykd.kd.functional.cc import correlation
+from policykd.kd.functional.cwtm import top_weights
 from policykd.kd.functional.fsp import fsp_matrix
 from policykd.kd.functional.lskd import standardise
 from policykd.kd.functional.sp import similarity_matrix
+from policykd.kd.functional.tfkd import virtual_teacher
+from policykd.kd.functional.wsld import wsld_weights
 
 
 def t(rows):
@@ -180,3 +183,25 @@ def test_hierarchical_context():
 def test_mutual_learning_directions():
     close(kf.jsd(Z_S, Z_T, beta=0.0), 0.504378)
     close(kf.jsd(Z_S, Z_T, beta=1.0), 0.629834)
+
+
+def test_multi_level_gram_terms():
+    only = {"temperatures": (1.0,), "instance_weight": 0.0}
+    close(kf.mlkd(Z_S3, Z_T3, **only, class_weight=0.0), 0.074456)
+    close(kf.mlkd(Z_S3, Z_T3, **only, batch_weight=0.0), 0.057113)
+    close(kf.mlkd(Z_S, Z_T, temperatures=(4.0,), batch_weight=0.0, class_weight=0.0), 0.624764)
+
+
+def test_weighted_soft_labels():
+    close(wsld_weights(Z_S, Z_T, Y), (0.993750, 0.977768))
+    close(kf.wsld(Z_S, Z_T, Y), 4.392452)
+
+
+def test_weights_of_the_tops():
+    tops = t([[0.9, 0.05, 0.05], [0.25, 0.5, 0.25], [0.1, 0.3, 0.6]])
+    close(top_weights(tops.log()), (0.45, 0.25, 0.30))
+
+
+def test_virtual_teacher():
+    close(virtual_teacher(torch.tensor([1]), 3)[0], (0.302786, 0.394429, 0.302786))
+    close(virtual_teacher(torch.tensor([1]), 3, variant="code")[0], (0.327817, 0.344366, 0.327817))

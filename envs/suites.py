@@ -1,0 +1,43 @@
+"""Suites: named lists of skills that belong together, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from policykd.envs.skills import DEFAULT_GROUPS, Skill, get_skill
+from policykd.errors import UnknownNameError
+
+SUITES: Mapping[str, tuple[str, ...]] = {
+    "terrains": ("biped/flat", "biped/incline", "biped/steps", "biped/slopes", "biped/gaps"),
+    "terrains-hard": ("biped/slopes:hard", "biped/steps:hard", "biped/walls:hard", "biped/gaps:hard"),
+    "gaits": ("biped/flat", "biped/flat+run", "biped/flat+backwards", "biped/flat+crouch", "biped/flat+hop"),
+}
+"""Ids of the skills of every suite, in the order in which a curriculum visits them.
+
+``terrains`` are the five of PLAID; ``terrains-hard`` are at the edge of what a specialist learns; ``gaits`` are tasks
+on one body that ask for different actions in the same state, so that only the command tells them apart.
+"""
+
+_GROUPS: Mapping[str, tuple[str, ...]] = {"gaits": ("proprio", "command")}
+"""Observation groups of the suites that do not use those of walking on terrain."""
+
+
+def suite_names() -> list[str]:
+    """Names of the suites."""
+    return list(SUITES)
+
+
+def get_suite(name: str, groups: Sequence[str] | None = None) -> list[Skill]:
+    """The skills of a suite, in order; they share robot, observation groups and episode length.
+
+    Args:
+        name: one of :func:`suite_names`.
+        groups: observation groups; None for those of the suite, which tell its skills apart.
+
+    Raises:
+        UnknownNameError: for an unknown suite or group, with the close matches.
+    """
+    if name not in SUITES:
+        raise UnknownNameError("suite", name, SUITES)
+    wanted = _GROUPS.get(name, DEFAULT_GROUPS) if groups is None else groups
+    return [get_skill(skill_id, wanted) for skill_id in SUITES[name]]

@@ -1,0 +1,81 @@
+"""The tasks of many simulations, row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from policykd.envs.robots import Robot
+from policykd.envs.tasks.base import Rows, Situation, Start, Task
+
+
+class TaskTable:
+    """Simulation i of n has task ``tasks[i % len(tasks)]``.
+
+    Args:
+        tasks: the tasks.
+        robot: the robot.
+        num_sims: number of simulations.
+        seconds: length of an episode, s.
+        like: a tensor on the device, and of the precision, of the simulations.
+
+    Attributes:
+        common: the task of all simulations; None if they differ.
+        command: (n, features) what each is asked for, see :data:`policykd.envs.observations.COMMAND`.
+        goal: (n, 2) smallest and largest x at which an episode must end to count as a success, m.
+    """
+
+    def __init__(self, tasks: Sequence[Task], robot: Robot, num_sims: int, seconds: float, like: torch.Tensor) -> None:
+        same = all(task == tasks[0] for task in tasks)
+        self.common = tasks[0] if same else None
+        self._robot, self._tasks = robot, tuple(tasks[:1] if same else tasks)
+        which = torch.arange(num_sims, device=like.device) % len(self._tasks)
+        self.command, self.goal = (
+            torch.tensor(rows, dtype=like.dtype, device=like.device)[which]
+            for rows in ([t.command for t in self._tasks], [t.goal(seconds) for t in self._tasks])
+        )
+        self._which = which
+
+    def reward(self, now: Situation) -> torch.Tensor:
+        """(n,) rewards of all simulations, before falls are taken into account."""
+        if self.common is not None:
+            return self.common.reward(now)
+        reward = torch.zeros_like(now.around.cycles)
+        for rows, task in self._parts():
+            reward[rows] = task.reward(now.rows(rows)).to(reward)
+        return reward
+
+    def forbidden(self, now: Situation) -> torch.Tensor | None:
+        """(n,) which simulations do what ends their episode; None if no task forbids anything."""
+        if self.common is not None:
+            return self.common.forbidden(now)
+        found: torch.Tensor | None = None
+        for rows, task in self._parts():
+            part = task.forbidden(now.rows(rows))
+            if part is not None:
+                found = torch.zeros_like(self._which, dtype=torch.bool) if found is None else found
+                found[rows] = part
+        return found
+
+    def start(self, start: Start, ids: torch.Tensor | None = None) -> Start:
+        """How the tasks let new episodes begin; see :meth:`Task.start`.
+
+        Args:
+            start: how they would begin, one row for each.
+            ids: (m,) their simulations; None for all, which never waits for the device.
+        """
+        if self.common is not None:
+            return self.common.start(self._robot, start)
+        qpos, qvel, clock = (part.clone() for part in start)
+        for rows, task in self._parts(ids):
+            given = (start[0][rows], start[1][rows], start[2][rows])
+            qpos[rows], qvel[rows], clock[rows] = task.start(self._robot, given)
+        return qpos, qvel, clock
+
+    def _parts(self, ids: torch.Tensor | None = None) -> list[tuple[Rows, Task]]:
+        """Which rows each task has: of all simulations in strides, so that their tensors are views, or of ``ids``."""
+        count = len(self._tasks)
+        if ids is None:
+            return [(slice(i, None, count), task) for i, task in enumerate(self._tasks)]
+        return [(torch.nonzero(self._which[ids] == i).squeeze(1), task) for i, task in enumerate(self._tasks)]

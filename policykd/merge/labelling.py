@@ -1,0 +1,96 @@
+"""Labelling: what the teachers would do, for several skills at a time, one by one or in one batched forward."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch.func import functional_call, stack_module_state, vmap
+
+from policykd.agents.policy import Policy
+from policykd.envs.batched_env import Observations
+from policykd.merge.teachers import Teacher
+
+
+class Labeller:
+    """The labels of several skills' states.
+
+    With ``batched``, the states of one policy that teaches several skills go through it together, and policies of one
+    shape go through one forward with stacked weights (``torch.func``). The labels are the same to float precision.
+
+    Args:
+        teachers: one per skill.
+        batched: whether to batch.
+    """
+
+    def __init__(self, teachers: Sequence[Teacher], batched: bool) -> None:
+        self._policies = [t.policy for t in teachers]
+        self._stacks = _stacks(self._policies) if batched else []
+
+    @torch.no_grad()
+    def __call__(self, observations: Sequence[Observations]) -> list[torch.Tensor]:
+        """Labels of states.
+
+        Args:
+            observations: per skill the observation groups, each (n, size); n may differ between skills.
+
+        Returns:
+            Per skill (n, actions) the teacher's mean as it would be executed: noise-free, within [-1, 1].
+        """
+        flat = [policy.flatten(groups) for policy, groups in zip(self._policies, observations, strict=True)]
+        if not self._stacks:
+            return [policy(rows).clamp(-1.0, 1.0) for policy, rows in zip(self._policies, flat, strict=True)]
+        labels: dict[int, torch.Tensor] = {}
+        for stack in self._stacks:
+            labels.update(stack(flat))
+        return [labels[i].clamp(-1.0, 1.0) for i in range(len(flat))]
+
+
+def _stacks(policies: Sequence[Policy]) -> list[_Stack]:
+    """Policies of one shape together."""
+    by_shape: dict[Any, list[int]] = {}
+    for i, policy in enumerate(policies):
+        normaliser = (policy.normaliser.min_std, policy.normaliser.clip, policy.normaliser.count.shape)
+        shape = (tuple(policy.groups.items()), policy.actions, policy.architecture, policy.symmetry, normaliser)
+        by_shape.setdefault(shape, []).append(i)
+    return [_Stack(policies, places) for places in by_shape.values()]
+
+
+class _Stack:
+    """Policies of one shape, evaluated together."""
+
+    def __init__(self, policies: Sequence[Policy], places: Sequence[int]) -> None:
+        self._members: dict[int, list[int]] = {}  # the same policy may teach several skills
+        for i in places:
+            self._members.setdefault(id(policies[i]), []).append(i)
+        distinct = [policies[skills[0]] for skills in self._members.values()]
+        self._forward: Callable[[torch.Tensor], torch.Tensor] = _stacked(distinct)
+
+    def __call__(self, flat: Sequence[torch.Tensor]) -> dict[int, torch.Tensor]:
+        """Mean actions per skill index."""
+        skills = list(self._members.values())
+        joined = [torch.cat([flat[i] for i in group]) for group in skills]
+        most = max(len(rows) for rows in joined)
+        padded = torch.stack([torch.nn.functional.pad(rows, (0, 0, 0, most - len(rows))) for rows in joined])
+        means = self._forward(padded)
+        found: dict[int, torch.Tensor] = {}
+        for group, mean in zip(skills, means, strict=True):
+            sizes = [len(flat[i]) for i in group]
+            found.update(zip(group, mean[: sum(sizes)].split(sizes), strict=True))
+        return found
+
+
+def _stacked(policies: list[Policy]) -> Callable[[torch.Tensor], torch.Tensor]:
+    """One forward for k policies: (k, n, features) to (k, n, actions)."""
+    if len(policies) == 1:
+        return lambda rows: policies[0](rows[0])[None]
+    parameters, buffers = stack_module_state(policies)
+    shape = copy.deepcopy(policies[0])
+
+    def forward(own: dict[str, Any], kept: dict[str, Any], rows: torch.Tensor) -> torch.Tensor:
+        return functional_call(shape, (own, kept), (rows,))
+
+    mapped = vmap(forward)
+    return lambda rows: mapped(parameters, buffers, rows)

@@ -1,0 +1,261 @@
+"""Merging recorded data: a student from labelled states alone, without a simulator and without the teachers.
+
+Nothing can be validated in closed loop, so the only measure is the loss on held-out simulations. A small loss is no
+promise that the student walks: evaluate it where a simulator is at hand.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from policykd.agents.policy import Policy
+from policykd.agents.policy_file import LoadedPolicy, Parent, save_policy
+from policykd.envs.robots import Robot
+from policykd.envs.symmetry import mirror_symmetry
+from policykd.errors import ConfigError, ContractError
+from policykd.merge.config import MergeConfig
+from policykd.merge.critic import fit_critic_to_teachers
+from policykd.merge.data_manifest import DataManifest, LabelledSkill
+from policykd.merge.dataset import Batch, Dataset
+from policykd.merge.fitting import Fitting
+from policykd.merge.labelled_data import LabelledData
+from policykd.merge.rollout import LabelledRollout
+from policykd.merge.student import check_start
+from policykd.progress import Progress, Silent
+from policykd.runs import RunFolder, as_plain
+from policykd.seeding import integer_seed
+from policykd.threads import torch_threads
+
+
+@dataclass(frozen=True)
+class DataMergeResult:
+    """How a merge of recorded data ended.
+
+    Attributes:
+        policy_path: the student's policy file, with the weights of the least held-out loss.
+        rounds: rounds of ``config.updates`` gradient steps.
+        states: labelled states read, held-out ones included.
+        held_out_loss: per skill, the student's loss on held-out simulations.
+        masked: per skill, the share of labels that did not count: their states lie outside the teacher's support.
+    """
+
+    policy_path: Path
+    rounds: int
+    states: int
+    held_out_loss: dict[str, float]
+    masked: dict[str, float]
+
+
+def merge_data(
+    folders: Sequence[Path],
+    out: Path,
+    config: MergeConfig = MergeConfig(critic="teacher"),
+    *,
+    init: LoadedPolicy | None = None,
+    resume: bool = False,
+    progress: Progress = Silent(),
+) -> DataMergeResult:
+    """Merge labelled datasets into one student.
+
+    Args:
+        folders: datasets, or run folders of merges. Several may hold the same skill if the same teacher labelled it.
+        out: folder of the run; the student's policy file is ``out / "policy"``.
+        config: the merge; everything that needs a simulator (beta, envs, noise, ...) plays no part.
+        init: the policy to start from, with ``config.start="previous"``.
+        resume: continue the merge in ``out``.
+        progress: who watches.
+
+    Returns:
+        The result.
+
+    Raises:
+        ConfigError: without datasets, for two teachers of one skill, a critic of the student's returns, or a start at a
+            teacher, who is not there.
+        ContractError: if datasets differ in robot, observation groups or actions.
+        DatasetError: with the reason, for a dataset that is foreign, truncated or altered.
+        OutputError: if ``out`` cannot be written or holds a merge and ``resume`` is off.
+    """
+    _check_config(config, init)
+    data = [LabelledData.open(folder) for folder in folders]
+    contract = _contract(data)
+    wanted: dict[str, Any] = {"merge": config, "data": [d.manifest.to_json()["content_sha256"] for d in data]}
+    if init is not None:
+        wanted["init"] = init.manifest.weights_sha256
+    folder = RunFolder(out, wanted, resume)
+    if folder.result is None:
+        with torch_threads(1):
+            _DataMerge(data, contract, folder, config, init, progress).go()
+    assert folder.result is not None
+    return DataMergeResult(policy_path=out / "policy", **folder.result)
+
+
+def _check_config(config: MergeConfig, init: LoadedPolicy | None) -> None:
+    if config.critic == "td":
+        raise ConfigError("merge.critic is 'td', which needs a simulator; recorded data offer 'teacher' or 'none'")
+    if config.start not in ("random", "previous"):
+        raise ConfigError(f"merge.start is '{config.start}'; recorded data hold no teacher to copy: random or previous")
+    check_start(config, init)
+
+
+def _contract(data: Sequence[LabelledData]) -> DataManifest:
+    """The first manifest, with the skills of all, after checking that they belong together."""
+    if not data:
+        raise ConfigError("no dataset was given; name at least one folder")
+    first = data[0].manifest
+    skills: dict[str, LabelledSkill] = {}
+    for one in data:
+        for name in ("robot", "groups", "actions", "control_dt", "labels"):
+            if getattr(one.manifest, name) != getattr(first, name):
+                raise ContractError(f"the datasets {data[0].folder} and {one.folder} differ in their {name}")
+        for skill in one.manifest.skills:
+            if skills.setdefault(skill.id, skill).weights_sha256 != skill.weights_sha256:
+                raise ConfigError(f"two teachers label {skill.id}: {skills[skill.id].teacher} and {skill.teacher}")
+    present = {shard.skill for one in data for shard in one.manifest.shards}
+    if lacking := sorted(skills.keys() - present):
+        raise ConfigError(f"the datasets hold no states of {', '.join(lacking)}")
+    return dataclasses.replace(first, skills=tuple(skills.values()), shards=())
+
+
+def _check_init(init: LoadedPolicy, contract: DataManifest) -> None:
+    """Raise ContractError unless the policy reads the data's columns and acts as the data's teachers did."""
+    if tuple(init.policy.groups.items()) != contract.groups:
+        raise ContractError(
+            f"the policy to start from reads {init.policy.groups}, the data hold {dict(contract.groups)}; inject what "
+            f"is missing (policykd inject), or use start=random"
+        )
+    if (init.manifest.robot, init.manifest.actions) != (contract.robot, contract.actions):
+        raise ContractError(f"the policy to start from has other actions than {contract.robot} in the data")
+
+
+class _DataMerge:
+    """The state of one merge of recorded data."""
+
+    def __init__(
+        self,
+        data: Sequence[LabelledData],
+        contract: DataManifest,
+        folder: RunFolder,
+        config: MergeConfig,
+        init: LoadedPolicy | None,
+        progress: Progress,
+    ) -> None:
+        self._folder, self._config, self._progress, self._init = folder, config, progress, init
+        self._contract, self._ids = contract, [skill.id for skill in contract.skills]
+        self._robot = contract.check_robot()
+        self._train = Dataset(len(self._ids), None, config.support)
+        self._held_out = Dataset(len(self._ids), None, config.support)
+        self._read(data)
+        spread = torch.tensor([skill.log_std for skill in contract.skills])
+        self._student = self._first_student(self._robot, spread)
+        self._fitting = Fitting(self._student, spread, config)
+        self._round = 0
+        self._best: dict[str, Any] | None = None
+
+    def go(self) -> None:
+        """Fit, then write the student's policy file."""
+        name = f"merge {' '.join(self._ids)} from data"
+        self._restore()
+        self._progress.begin(name, self._config.rounds, "rounds")
+        count = max(1, self._config.minibatch // len(self._ids))
+        while self._round < self._config.rounds:
+            loss = self._fitting.fit(self._train, [count] * len(self._ids), self._round, self._generator("minibatches"))
+            held_out = {skill: self._loss(i) for i, skill in enumerate(self._ids)}
+            self._round += 1
+            self._keep(held_out)
+            self._folder.append({"round": self._round, "loss": loss, "held_out_loss": held_out})
+            self._save()
+            self._progress.update(name, self._round, loss=loss, held_out=max(held_out.values()))
+        self._finish()
+        self._progress.end(name, "held-out loss only: nothing was validated in the simulator")
+
+    def _read(self, data: Sequence[LabelledData]) -> None:
+        every = max(2, round(1 / self._config.held_out))
+        for one in data:
+            for shard in one.manifest.shards:
+                rollout, i = one.load(shard), self._ids.index(shard.skill)
+                # Whole simulations are held out: neighbours in time are nearly the same state.
+                column = torch.arange(len(rollout.labels)) % shard.simulations
+                held = column % every == every - 1 if shard.simulations > 1 else column == -1
+                self._train.add(i, _rows(rollout, ~held))
+                self._held_out.add(i, _rows(rollout, held))
+
+    def _first_student(self, robot: Robot, spread: torch.Tensor) -> Policy:
+        groups, actions = dict(self._contract.groups), len(self._contract.actions)
+        if self._init is not None:
+            _check_init(self._init, self._contract)
+            student = copy.deepcopy(self._init.policy).train()
+        else:
+            symmetric = all(skill.symmetric for skill in self._contract.skills)
+            symmetry = mirror_symmetry(tuple(groups), robot) if symmetric else None
+            seed = integer_seed(self._config.seed, "student", *self._ids)
+            student = Policy(groups, actions, self._config.architecture, seed, symmetry)
+            for i in range(len(self._ids)):
+                student.update_normaliser(self._train.pool(i)[0])
+        student.log_std.data.copy_(spread.mean(dim=0))
+        return student
+
+    def _generator(self, purpose: str) -> torch.Generator:
+        return torch.Generator().manual_seed(integer_seed(self._config.seed, purpose, self._round))
+
+    def _loss(self, i: int) -> float:
+        observations, labels, _ = self._held_out.pool(i)
+        return self._fitting.loss(Batch(observations, labels, torch.full((len(labels),), i)))
+
+    def _keep(self, held_out: dict[str, float]) -> None:
+        """Remember the weights if the loss is the least so far."""
+        score = sum(held_out.values()) / len(held_out)
+        if self._best is None or score < self._best["score"]:
+            weights = {k: v.clone() for k, v in self._student.state_dict().items()}
+            self._best = {"score": score, "held_out_loss": held_out, "weights": weights}
+
+    def _save(self) -> None:
+        state = {"student": self._student.state_dict(), "best": self._best, "round": self._round}
+        self._folder.save_checkpoint({**state, **self._fitting.state_dict()})
+
+    def _restore(self) -> None:
+        state = self._folder.load_checkpoint()
+        if state is not None:
+            self._student.load_state_dict(state["student"])
+            self._fitting.load_state_dict(state)
+            self._best, self._round = state["best"], state["round"]
+
+    def _finish(self) -> None:
+        assert self._best is not None
+        self._student.load_state_dict(self._best["weights"])
+        if self._config.critic == "teacher":
+            generator = self._generator("critic")
+            fit_critic_to_teachers(self._student, self._train, len(self._ids), self._config, generator)
+        outcome = {
+            "rounds": self._round,
+            "states": self._train.states + self._held_out.states,
+            "held_out_loss": self._best["held_out_loss"],
+            "masked": dict(zip(self._ids, self._train.masked, strict=True)),
+        }
+        lineage = [Parent(skill.teacher, skill.weights_sha256) for skill in self._contract.skills]
+        if self._init is not None:
+            lineage.append(self._init.manifest.as_parent("init"))
+        save_policy(
+            self._folder.path / "policy",
+            self._student,
+            robot=self._robot,
+            skills=self._ids,
+            operation="merge",
+            parents=list(dict.fromkeys(lineage)),
+            seed=self._config.seed,
+            metrics=outcome,
+            config=as_plain(self._config),
+        )
+        self._folder.finish(outcome)
+
+
+def _rows(rollout: LabelledRollout, chosen: torch.Tensor) -> LabelledRollout:
+    """The rollout with the chosen states only, in what a dataset takes of it."""
+    names = ("observations", "labels", "teacher_values", "distances")
+    return dataclasses.replace(rollout, **{name: getattr(rollout, name)[chosen] for name in names})

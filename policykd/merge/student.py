@@ -1,0 +1,95 @@
+"""The student before its first round: new weights, a copy of a teacher, or an earlier student."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+
+from policykd.agents.injection import inject
+from policykd.agents.policy import Policy
+from policykd.agents.policy_file import LoadedPolicy, Parent, check_fits
+from policykd.envs.symmetry import mirror_symmetry
+from policykd.errors import ConfigError, ContractError, UnknownNameError
+from policykd.merge.config import MergeConfig
+from policykd.merge.teachers import Teacher
+from policykd.seeding import integer_seed
+
+
+def first_student(teachers: Sequence[Teacher], config: MergeConfig, init: LoadedPolicy | None) -> Policy:
+    """The student as ``config.start`` says.
+
+    A new student is symmetric if every teacher is. A copy that lacks observation groups gets them injected; its actions
+    stay as they were. The exploration noise is the teachers', for those who go on with reinforcement learning.
+
+    Args:
+        teachers: who labels which skill.
+        config: the merge.
+        init: the earlier student of ``start="previous"``.
+
+    Returns:
+        The student, sharing no memory with a teacher.
+
+    Raises:
+        ConfigError: if ``init`` is missing, or given for another start.
+        UnknownNameError: for a start at the teacher of a skill that is not merged.
+        ContractError: if the policy to start from reads observation groups that no teacher reads, or another robot's.
+    """
+    check_start(config, init)
+    student = _new(teachers, config) if config.start == "random" else _copy(teachers, config, init)
+    student.log_std.data.copy_(spread(teachers).mean(dim=0))
+    return student
+
+
+def check_start(config: MergeConfig, init: LoadedPolicy | None) -> None:
+    """Raise ConfigError unless a policy is given exactly where the merge starts from one."""
+    if config.start == "previous" and init is None:
+        raise ConfigError("merge.start is 'previous': give the policy to start from (--init POLICY)")
+    if config.start != "previous" and init is not None:
+        raise ConfigError(
+            f"merge.start is '{config.start}', so the policy given as init would play no part; use start=previous"
+        )
+
+
+def spread(teachers: Sequence[Teacher]) -> torch.Tensor:
+    """(skills, actions) log standard deviation of each teacher's actions."""
+    return torch.stack([t.policy.log_std.detach() for t in teachers])
+
+
+def parents(teachers: Sequence[Teacher], init: LoadedPolicy | None) -> list[Parent]:
+    """The policies that the student is made from, each once: the teachers, and the one that it started from."""
+    found = list(dict.fromkeys(Parent(t.source, t.weights_sha256) for t in teachers))
+    if init is not None and init.manifest.weights_sha256 not in {p.weights_sha256 for p in found}:
+        found.append(init.manifest.as_parent("init"))
+    return found
+
+
+def _new(teachers: Sequence[Teacher], config: MergeConfig) -> Policy:
+    skill = teachers[0].skill
+    symmetric = all(t.policy.symmetry is not None for t in teachers)
+    symmetry = mirror_symmetry(skill.groups, skill.character) if symmetric else None
+    seed = integer_seed(config.seed, "student", *[t.skill.id for t in teachers])
+    return Policy(skill.group_sizes, teachers[0].policy.actions, config.architecture, seed, symmetry)
+
+
+def _copy(teachers: Sequence[Teacher], config: MergeConfig, init: LoadedPolicy | None) -> Policy:
+    skill = teachers[0].skill
+    if init is not None:
+        check_fits(init.manifest, skill)
+        policy = init.policy
+    elif config.start == "newest":
+        policy = teachers[-1].policy
+    else:
+        of_skill = {t.skill.id: t.policy for t in teachers}
+        if config.start not in of_skill:
+            raise UnknownNameError("start", config.start, [*of_skill, "random", "newest", "previous"])
+        policy = of_skill[config.start]
+    if extra := sorted(policy.groups.keys() - set(skill.groups)):
+        raise ContractError(
+            f"merge.start is '{config.start}', but that policy reads {extra}, which no teacher reads; start=random"
+        )
+    lacking = [name for name in skill.groups if name not in policy.groups]
+    seed = integer_seed(config.seed, "injection")
+    grown = inject(policy, lacking, robot=skill.character, seed=seed) if lacking else copy.deepcopy(policy)
+    return grown.train()
