@@ -1,7 +1,7 @@
 """Expert training: stable-baselines3's PPO and SAC on the batched simulation, with our policy inside.
 
-``config`` says what a run is, ``experts`` starts it, ``trainer`` drives it with the algorithms that ``learners`` builds.
-On a CUDA device ``device_trainer`` drives our own PPO of ``device_ppo``.
+``config`` says what a run is, ``experts`` starts it, ``trainer`` drives it with an algorithm of ``learners``. On a CUDA
+device ``device_trainer`` drives our own PPO of ``device_ppo``.
 """
 
 from policykd.agents.training.config import PpoConfig, SacConfig, TrainConfig

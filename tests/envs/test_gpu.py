@@ -25,8 +25,10 @@ def test_the_device_goes_as_warps_cpu_device_does():
     assert (states[0] - states[1]).abs().amax(dim=1).quantile(0.75) < 1e-4
 
 
-def test_no_step_waits_for_the_device():
-    env = MaskedEnv([get_skill("biped/steps")], 64, config=EACH_ITS_OWN, device="cuda")
+@pytest.mark.parametrize("names", [["steps"], ["steps+imitate"], ["flat+backwards", "flat+crouch", "flat+hop"]])
+def test_no_step_waits_for_the_device(names):
+    skills = [get_skill(f"biped/{name}", ("proprio", "phase", "command")) for name in names]
+    env = MaskedEnv(skills, 64, config=EACH_ITS_OWN, device="cuda")
     policy = Policy(env.skill.group_sizes, env.num_actions).to(env.device)
     flat = torch.cat(list(env.reset().values()), dim=1)
     with torch.no_grad():

@@ -15,16 +15,32 @@ from policykd.envs.skills import get_skill
 from policykd.envs.terrains.tracks import graded_rows
 from policykd.errors import ConfigError
 
+GAITS = ["flat+backwards", "flat+crouch", "flat+hop", "flat+run"]
 CALM = EnvConfig(tracks=16, ordered=True, joint_noise=0.0, speed_noise=0.0)  # all episodes of a simulation begin alike
 SIMS = 24
 
 
-@pytest.mark.parametrize("terrain", ["steps", "gaps"])
-def test_masks_and_numbers_go_the_same_way(monkeypatch, terrain):
-    skill = replace(get_skill(f"biped/{terrain}"), episode_steps=23)
+def without_clock(take):
+    """Episodes whose gait's clock begins at 0."""
+
+    def taken(*arguments):
+        track, qpos, qvel, clock = take(*arguments)
+        return track, qpos, qvel, torch.zeros_like(clock)
+
+    return taken
+
+
+@pytest.mark.parametrize("names", [["steps"], ["gaps"], ["steps+imitate"], ["flat", "incline"], GAITS],
+                         ids=lambda names: "-".join(names))  # fmt: skip
+def test_masks_and_numbers_go_the_same_way(monkeypatch, names):
+    groups = ("proprio", "phase", "command")
+    skills = [replace(get_skill(f"biped/{name}", groups), episode_steps=23) for name in names]
     monkeypatch.setattr(batched_env, "make_backend", TensorBackend)
-    numbers = BatchedEnv([skill], SIMS, config=CALM, threads=1)
-    masks = MaskedEnv([skill], SIMS, config=CALM, threads=1)
+    numbers = BatchedEnv(skills, SIMS, config=CALM, threads=1)
+    masks = MaskedEnv(skills, SIMS, config=CALM, threads=1)
+    for env in (numbers, masks):  # the gait's clock is all that they draw apart
+        monkeypatch.setattr(env._starts, "take", without_clock(env._starts.take))
+    masks.draw_starts()
     first, same = numbers.reset(), masks.reset()
     assert all(torch.equal(first[group], same[group]) for group in first)
     ends = {"terminated": 0, "truncated": 0}
@@ -91,6 +107,23 @@ def test_what_a_step_returns_is_the_callers_to_keep():
         tensors = [step.flat, step.final_flat, step.failed, *vars(step.outcome).values()]
         kept.append((tensors, [t.clone() for t in tensors]))
     assert all(torch.equal(a, b) for tensors, copies in kept for a, b in zip(tensors, copies, strict=True))
+
+
+def test_failures_are_counted():
+    env = MaskedEnv([get_skill("biped/flat")], SIMS, config=FEW, threads=1)
+    env.reset()
+    action = torch.zeros(SIMS, env.num_actions)
+    env.step_masked(action)
+    assert env.failures == 0
+    for spoilt in ([3], [3, 7]):
+        env.engine.field("qvel")[spoilt, 1] = torch.nan
+        step = env.step_masked(action)
+        assert step.failed.nonzero().flatten().tolist() == spoilt
+    env.step(action)
+    assert env.failures == 3
+    other = MaskedEnv([get_skill("biped/flat")], SIMS, config=FEW, threads=1)
+    other.load_state_dict(env.state_dict())
+    assert other.failures == 3
 
 
 def test_an_engine_that_takes_masks_is_taken_as_it_is():
