@@ -21,7 +21,7 @@ from policykd.envs.robots.model import build_model
 from policykd.envs.skills import Skill, common_contract
 from policykd.envs.starts import Starts
 from policykd.envs.terrains import TrackBank, Tracks
-from policykd.envs.terrains.tracks import graded_rows
+from policykd.envs.terrains.tracks import graded_floor, graded_rows
 from policykd.errors import check_range
 from policykd.threads import torch_threads
 
@@ -149,6 +149,7 @@ class BatchedEnv:
         self._first_track = self.skill_index * config.tracks
         self._columns = self.skill.columns
         self.failures, self.level = 0, 1.0
+        self._floor = graded_floor([s.terrain for s in skills])
 
     def _engine_of(
         self, device: torch.device, threads: int | None
@@ -245,7 +246,7 @@ class BatchedEnv:
     def _track_range(self) -> tuple[int, int]:
         """First track of a terrain that new episodes walk on, and the one behind the last."""
         count = self.config.tracks
-        return graded_rows(count, self.level) if self.config.graded else (0, count)
+        return graded_rows(count, self.level, self._floor) if self.config.graded else (0, count)
 
     def _restart(self, ids: torch.Tensor) -> torch.Tensor:
         """Begin new episodes in the simulations ``ids`` (m,), whose boxes have yet to follow.

@@ -22,21 +22,21 @@ from policykd.report.video import render_video
 from policykd.runs import as_plain
 from policykd.storage import prepare_folder, write_json
 
-DEMO_TRAIN = TrainConfig(steps=1_500_000, target_success=0.97, patience=1)
-"""Experts of the demo: a small budget, and stopping at the first validation that is good enough."""
+DEMO_TRAIN = TrainConfig(steps=1_500_000, target_success=0.97)
+"""Experts of the demo: a small budget, and stopping as soon as that is good enough."""
 
 DEMO_EXPERTS: Mapping[str, TrainConfig] = MappingProxyType(
     {
         "flat": replace(DEMO_TRAIN, steps=500_000),
         "steps": replace(DEMO_TRAIN, steps=1_900_000),
-        "gaps": replace(DEMO_TRAIN, steps=2_200_000),
+        "gaps": replace(DEMO_TRAIN, steps=2_000_000),
     }
 )
 """Settings of the experts whose terrain needs others, by its name; see docs/training.md."""
 
 
-DEMO_MERGE = MergeConfig(rounds=7, target_retention=0.98)
-"""Merge of the demo: the first rounds bring nearly all that there is to gain."""
+DEMO_MERGE = MergeConfig(rounds=10, target_retention=0.98, adaptive=0.5)
+"""Merge of the demo: few rounds, half of whose effort goes where the student is behind."""
 
 
 @dataclass(frozen=True)

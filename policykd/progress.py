@@ -38,3 +38,27 @@ class Silent:
 
     def end(self, name: str, message: str = "") -> None:
         """See :class:`Progress`."""
+
+
+class Named:
+    """Passes everything on under longer names, so that equal pieces of work of several jobs can be told apart.
+
+    Args:
+        progress: who watches.
+        prefix: what stands in front of every name.
+    """
+
+    def __init__(self, progress: Progress, prefix: str) -> None:
+        self._progress, self._prefix = progress, prefix
+
+    def begin(self, name: str, total: int, unit: str) -> None:
+        """See :class:`Progress`."""
+        self._progress.begin(f"{self._prefix}: {name}", total, unit)
+
+    def update(self, name: str, done: int, **figures: float) -> None:
+        """See :class:`Progress`."""
+        self._progress.update(f"{self._prefix}: {name}", done, **figures)
+
+    def end(self, name: str, message: str = "") -> None:
+        """See :class:`Progress`."""
+        self._progress.end(f"{self._prefix}: {name}", message)

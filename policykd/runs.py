@@ -105,6 +105,19 @@ class RunFolder:
         return [json.loads(line) for line in whole.splitlines()]
 
 
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """Rows of a JSON-lines log; a last line that a kill cut short is left out. Empty where there is no file."""
+    if not path.exists():
+        return []
+    rows = []
+    for line in path.read_text().splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return [row for row in rows if isinstance(row, dict)]
+
+
 def _check_same(stored: Mapping[str, Any], wanted: Mapping[str, Any], path: Path) -> None:
     differing = sorted(_differences(stored, wanted))
     if differing:

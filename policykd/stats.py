@@ -219,6 +219,22 @@ def proportion(outcomes: ArrayLike, *, confidence: float = 0.95) -> Interval:
     return Interval(k / n, float(ends.low), float(ends.high), confidence)
 
 
+ENOUGH_SEEDS = 5
+"""Seeds below which intervals over seeds are too narrow to be trusted (Agarwal et al., 2021)."""
+
+
+def few_seeds(seeds: int) -> str:
+    """A warning for tables made of few seeds; empty where there are enough.
+
+    Args:
+        seeds: number of independent runs.
+    """
+    if seeds >= ENOUGH_SEEDS:
+        return ""
+    runs = "1 seed" if seeds == 1 else f"{seeds} seeds"
+    return f"only {runs}: intervals over fewer than {ENOUGH_SEEDS} cover the truth less often than they say"
+
+
 def _statistic(name: str) -> Callable[..., np.ndarray]:
     if name not in _STATISTICS:
         raise UnknownNameError("statistic", name, _STATISTICS)

@@ -56,7 +56,8 @@ MAY_IMPORT = {
     "merge": {"envs", "agents", "merge"},
     "kd": {"kd"},
     "evaluation": {"envs", "agents", "evaluation"},
-    "report": {"envs", "agents", "evaluation", "kd", "report"},
+    "curriculum": {"envs", "agents", "merge", "evaluation", "curriculum"},
+    "report": {"envs", "agents", "evaluation", "curriculum", "kd", "report"},
     **{name: set() for name in BASE},
 }
 

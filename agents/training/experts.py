@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from policykd.agents.policy import check_groups
 from policykd.agents.policy_file import LoadedPolicy
@@ -48,6 +49,7 @@ def train_expert(
     config: TrainConfig = TrainConfig(),
     *,
     init: LoadedPolicy | None = None,
+    validate_on: Sequence[Skill] = (),
     resume: bool = False,
     progress: Progress = Silent(),
 ) -> TrainResult:
@@ -58,6 +60,7 @@ def train_expert(
         out: folder of the run; the policy file is ``out / "policy"``.
         config: the run.
         init: policy to start from; None for new weights.
+        validate_on: skills of the validations, where they are not those of the training: what else is kept?
         resume: continue the run in ``out``; a finished run is returned as it is.
         progress: who watches.
 
@@ -76,10 +79,14 @@ def train_expert(
         if list(init.policy.groups) != list(skill.groups):
             raise ContractError(f"the initial policy reads {list(init.policy.groups)}, the skill has {skill.groups}")
     parent = init.manifest.weights_sha256 if init is not None else None
-    folder = RunFolder(out, {"skills": skills, "train": config, "init": parent}, resume)
+    asked: dict[str, Any] = {"skills": skills, "train": config, "init": parent}
+    if validate_on:
+        common_contract([*skills, *validate_on])
+        asked["validate_on"] = validate_on
+    folder = RunFolder(out, asked, resume)
     if folder.result is None:
         with torch_threads(1):
-            _run_class(config)(skills, folder, config, init, progress).go()
+            _run_class(config)(skills, folder, config, init, validate_on or skills, progress).go()
     assert folder.result is not None
     return TrainResult(policy_path=out / "policy", **folder.result)
 

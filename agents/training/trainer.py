@@ -14,11 +14,11 @@ from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
 
 from policykd.agents.policy import Policy
 from policykd.agents.policy_file import LoadedPolicy, save_policy
-from policykd.agents.rollout import run_episodes
 from policykd.agents.training.averaging import WeightAverage
 from policykd.agents.training.callback import TrainingCallback
 from policykd.agents.training.config import TrainConfig, start_level
 from policykd.agents.training.learners import AdaptiveRate, make_learner
+from policykd.agents.training.validation import Validation
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
 from policykd.envs.sb3_env import Sb3VecEnv
 from policykd.envs.skills import Skill
@@ -36,6 +36,7 @@ class Run:
         folder: folder of the run.
         config: the run.
         init: policy to start from; None for new weights.
+        validate_on: skills of the validations.
         progress: who watches.
     """
 
@@ -45,6 +46,7 @@ class Run:
         folder: RunFolder,
         config: TrainConfig,
         init: LoadedPolicy | None,
+        validate_on: Sequence[Skill],
         progress: Progress,
     ) -> None:
         self._skills, self._folder, self._config, self._init = skills, folder, config, init
@@ -56,13 +58,7 @@ class Run:
             config=EnvConfig(graded=config.curriculum),
             threads=config.threads,
         )
-        self._validation = self._new_env(
-            skills,
-            config.validation_episodes,
-            seed=integer_seed(config.seed, "validation"),
-            config=EnvConfig(tracks=config.validation_episodes, ordered=True),
-            threads=config.threads,
-        )
+        self._validation = Validation(validate_on, config, self._new_env)
         self._env.level = start_level(config, [s.terrain.name for s in skills]) if config.curriculum else 1.0
         self._policy = self._first_policy()
         self._average = WeightAverage(self._policy, config.averaging_steps)
@@ -136,16 +132,15 @@ class Run:
                     actions += self._policy(flat)
             observations = self._env.step(actions).observations
 
-    def _validate(self) -> dict[str, float]:
-        self._validation.seed(integer_seed(self._config.seed, "validation"))
-        outcomes = run_episodes(self._average.policy, self._validation)
-        success, reward = float(outcomes.success.double().mean()), float(outcomes.reward_per_step.mean())
+    def _validate(self) -> dict[str, Any]:
+        figures = self._validation.measure(self._average.policy)
+        success, reward = figures["success"], figures["reward_per_step"]
         if self._best is None or (success, reward) > (self._best["success"], self._best["reward_per_step"]):
             weights = {k: v.clone() for k, v in self._average.policy.state_dict().items()}
             self._best = {"success": success, "reward_per_step": reward, "weights": weights}
         reached = success >= self._config.target_success and reward >= self._config.target_reward
         self._streak = self._streak + 1 if reached else 0
-        return {"success": success, "reward_per_step": reward, "distance": float(outcomes.distance.mean())}
+        return figures
 
     def _save(self) -> None:
         self._folder.save_checkpoint(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import astuple
 from functools import cached_property, partial
 
@@ -9,12 +10,13 @@ import numpy as np
 import torch
 
 from policykd.envs.backends import kernels
+from policykd.envs.backends.glance import glance
 from policykd.envs.backends.tensors import TensorBackend
 from policykd.envs.backends.view import SLACK, Episodes, Outcome, View
 from policykd.envs.kinematics import PlanarState, fall_points
 from policykd.envs.observations import SCAN_POINTS, get_group
 from policykd.envs.robots import Robot
-from policykd.envs.tasks import Situation, Walk
+from policykd.envs.tasks import Walk
 from policykd.envs.terrains import Tracks
 
 _GROUP_KERNELS = {get_group("proprio"): kernels.proprio, get_group("terrain"): kernels.terrain}
@@ -63,6 +65,50 @@ class FusedView:
         return torch.from_numpy(self.found[6])
 
 
+class Glance:
+    """A view of which only the features are known already; all else is looked up when somebody asks for it.
+
+    Args:
+        look: looks at the simulations.
+        ids: (m,) the simulations; None for all.
+        flat: (m, features) their observation groups side by side.
+    """
+
+    def __init__(
+        self, look: Callable[[torch.Tensor | None], FusedView], ids: torch.Tensor | None, flat: np.ndarray
+    ) -> None:
+        self._look, self._ids, self.flat = look, ids, torch.from_numpy(flat)
+
+    @cached_property
+    def _whole(self) -> FusedView:
+        return self._look(self._ids)
+
+    @property
+    def which(self) -> torch.Tensor | slice:
+        """(m,) the simulations, or a slice of all of them."""
+        return self._whole.which
+
+    @property
+    def state(self) -> PlanarState:
+        """State of the robots."""
+        return self._whole.state
+
+    @property
+    def ground(self) -> torch.Tensor:
+        """(m,) height of the ground under the root, m."""
+        return self._whole.ground
+
+    @property
+    def scan(self) -> torch.Tensor:
+        """(m, SCAN_POINTS) heights of the ground at the scanner's samples, m."""
+        return self._whole.scan
+
+    @property
+    def touching(self) -> torch.Tensor:
+        """(m,) whether a part touches the ground that must not."""
+        return self._whole.touching
+
+
 class FusedBackend(TensorBackend):
     """See :class:`TensorBackend`."""
 
@@ -81,6 +127,10 @@ class FusedBackend(TensorBackend):
         self._walk = np.array(astuple(task)) if type(task) is Walk else None
         self._limits = (robot.control_dt, self._skill.episode_steps, self.tasks.goal.numpy())
         self._columns = list(self._skill.columns.values())
+        self._everything, self._falls = np.arange(n), np.zeros(n, dtype=np.bool_)
+        loops = {_GROUP_KERNELS.get(group): span.start for group, span in zip(self._groups, self._columns, strict=True)}
+        self._glances = self._walk is not None and None not in loops  # the usual skills need no more than a glance
+        self._features = np.array([loops.get(kernel, -1) for kernel in (kernels.proprio, kernels.terrain)])
 
     def targets(self, actions: torch.Tensor) -> torch.Tensor:
         """See :meth:`TensorBackend.targets`."""
@@ -114,12 +164,25 @@ class FusedBackend(TensorBackend):
 
     def look(self, ids: torch.Tensor | None = None) -> View:
         """See :meth:`TensorBackend.look`."""
+        if not self._glances:
+            return self._look(ids)
+        which = self._everything if ids is None else ids.numpy()
+        flat = np.empty((len(which), self._columns[-1].stop), dtype=np.float32)
+        glance(
+            which, self._rows, *self._fields, *self._table, *self._ground, self._offsets, self._shares, self._walk,
+            self._features, self._falls, self._worth, flat,
+        )  # fmt: skip
+        return Glance(self._look, ids, flat)
+
+    def _look(self, ids: torch.Tensor | None) -> FusedView:
         view = self._whole if ids is None else self._see(ids.numpy(), [array[: len(ids)] for array in self._some])
         kernels.look(view.ids, self._rows, *self._fields, *self._table, *self._ground, self._offsets, *view.found)
         return view
 
     def observe(self, view: View, clock: torch.Tensor) -> torch.Tensor:
         """See :meth:`TensorBackend.observe`."""
+        if isinstance(view, Glance):
+            return view.flat
         assert isinstance(view, FusedView)
         flat = torch.empty(len(view.ids), self._columns[-1].stop)
         whole, around = flat.numpy(), None
@@ -139,31 +202,33 @@ class FusedBackend(TensorBackend):
 
     def judge(self, view: View, failed: torch.Tensor) -> Outcome:
         """See :meth:`TensorBackend.judge`."""
-        assert isinstance(view, FusedView)
-        n, now = len(view.ids), None
-        if self._walk is None:
-            now = self._situation(view)
-            forbidden = self.tasks.forbidden(now)
-            if forbidden is not None:
-                view.touching |= forbidden
+        touching, worth = self._assess(view)
+        n = len(touching)
         reward, flags, numbers = np.empty(n, dtype=np.float32), np.empty((3, n), dtype=np.bool_), np.empty((2, n))
         terminated, truncated, success = flags
         ids, length = np.empty((2, n), dtype=np.int64)
         ended, failures = kernels.judge(
-            view.found[6], failed.numpy(), self._worth_of(view, now), self._fields[0], *self._limits, self._entries,
-            reward, terminated, truncated, ids, *numbers, length, success,
+            touching, failed.numpy(), worth, self._fields[0], *self._limits, self._entries, reward, terminated,
+            truncated, ids, *numbers, length, success,
         )  # fmt: skip
         rows = (torch.from_numpy(array[:ended]) for array in (ids, numbers[0], length, numbers[1], success))
-        worth, fell, over = (torch.from_numpy(array) for array in (reward, terminated, truncated))
-        return Outcome(worth, fell, over, failures, Episodes(*rows))
+        earned, fell, over = (torch.from_numpy(array) for array in (reward, terminated, truncated))
+        return Outcome(earned, fell, over, failures, Episodes(*rows))
 
-    def _worth_of(self, view: FusedView, now: Situation | None) -> np.ndarray:
-        """(n,) rewards before falls are taken into account; by the compiled loop where ``now`` is None."""
-        if now is not None:
-            return self.tasks.reward(now).detach().double().contiguous().numpy()
-        com_velocity, effort = view.found[1], view.found[3]
-        kernels.walk_reward(self._fields[0], com_velocity, effort, self._shares, self._walk, self._worth)
-        return self._worth
+    def _assess(self, view: View) -> tuple[np.ndarray, np.ndarray]:
+        """(n,) which simulations fell, and (n,) rewards before falls are taken into account."""
+        if isinstance(view, Glance):
+            return self._falls, self._worth
+        assert isinstance(view, FusedView)
+        if self._walk is not None:
+            com_velocity, effort = view.found[1], view.found[3]
+            kernels.walk_reward(self._fields[0], com_velocity, effort, self._shares, self._walk, self._worth)
+            return view.found[6], self._worth
+        now = self._situation(view)
+        forbidden = self.tasks.forbidden(now)
+        if forbidden is not None:
+            view.touching |= forbidden
+        return view.found[6], self.tasks.reward(now).detach().double().contiguous().numpy()
 
     def tracks(self, ids: torch.Tensor | slice) -> Tracks:
         """See :meth:`TensorBackend.tracks`."""

@@ -17,7 +17,7 @@ Array = np.ndarray
 
 
 @numba.njit
-def _segment(edges: Array, x: float, near: int) -> int:
+def segment(edges: Array, x: float, near: int) -> int:
     """Index of the segment under x, on a vertical edge the right-hand one, by a walk from the segment ``near``."""
     i, last = near, len(edges) - 2
     while i < last and edges[i + 1] <= x:
@@ -28,7 +28,7 @@ def _segment(edges: Array, x: float, near: int) -> int:
 
 
 @numba.njit
-def _find(edges: Array, x: float) -> int:
+def find(edges: Array, x: float) -> int:
     """The same by bisection."""
     low, high = 0, len(edges) - 1
     while high - low > 1:
@@ -114,18 +114,18 @@ def look(
         _chain(qpos[i], qvel[i], parent, links, frames, com[k], velocity[k])
         for j in range(len(torque)):
             effort[k, j] = force[i, j] / torque[j]
-        at = _find(edge, x)
+        at = find(edge, x)
         ground[k] = level[at] + (x - edge[at]) * slope[at]
         near = at
         for j in range(len(offsets)):
             place = x + offsets[j]
-            near = _segment(edge, place, near)
+            near = segment(edge, place, near)
             scan[k, j] = level[near] + (place - edge[near]) * slope[near]
         near, touches = at, False
         for j in range(len(point_link)):
             frame, px, pz = frames[point_link[j]], points[j, 0], points[j, 1]
             px, pz = x + frame[4] + (frame[2] * px - frame[3] * pz), z + frame[5] + (frame[3] * px + frame[2] * pz)
-            near = _segment(edge, px, near)
+            near = segment(edge, px, near)
             touches |= pz - (level[near] + (px - edge[near]) * slope[near]) < points[j, 2]
             fall_points[k, j, 0], fall_points[k, j, 1] = px, pz
         touching[k] = touches
@@ -134,7 +134,7 @@ def look(
 @numba.njit
 def _place(edge: Array, level: Array, slope: Array, start: float, pose: Array, half: Array) -> None:
     """The boxes of one simulation; see :meth:`Tracks.boxes_from`."""
-    first, last = _find(edge, start), len(level) - 1
+    first, last = find(edge, start), len(level) - 1
     for k in range(len(pose)):
         i = min(first + k, last)
         half_width, angle, c, s, thick = (edge[i + 1] - edge[i]) / 2, 0.0, 1.0, 0.0, BASE_THICKNESS / 2
@@ -242,6 +242,13 @@ def exchange(flat: Array, ids: Array, rows: Array) -> None:
             flat[ids[k], j], rows[k, j] = rows[k, j], flat[ids[k], j]
 
 
+@numba.njit
+def walk_worth(speed: float, pitch: float, effort: float, walk: Array) -> float:
+    """The reward of :class:`Walk` with parameters ``walk`` at a forward speed, a pitch and a mean squared effort."""
+    off, tilt, strain = (speed - walk[0]) / walk[1], pitch / walk[2], effort / (walk[3] * walk[3])
+    return walk[4] * math.exp(-off * off) + walk[5] * math.exp(-tilt * tilt) + walk[6] * math.exp(-strain)
+
+
 @compiled("void(float64[:, :], float64[:, :, ::1], float64[:, ::1], float64[::1], float64[::1], float64[::1])")
 def walk_reward(qpos: Array, velocity: Array, effort: Array, mass: Array, walk: Array, reward: Array) -> None:
     """The reward (n,) of :class:`Walk`, whose parameters are ``walk``, its attributes in order."""
@@ -251,9 +258,7 @@ def walk_reward(qpos: Array, velocity: Array, effort: Array, mass: Array, walk: 
             speed += velocity[i, k, 0] * mass[k]
         for j in range(effort.shape[1]):
             torque += effort[i, j] * effort[i, j]
-        off, tilt = (speed - walk[0]) / walk[1], qpos[i, 2] / walk[2]
-        strain = torque / effort.shape[1] / (walk[3] * walk[3])
-        reward[i] = walk[4] * math.exp(-off * off) + walk[5] * math.exp(-tilt * tilt) + walk[6] * math.exp(-strain)
+        reward[i] = walk_worth(speed, qpos[i, 2], torque / effort.shape[1], walk)
 
 
 @compiled("void(int64[:], int64[:], float64[:], float64[:, ::1], int64[::1], float64[::1])")

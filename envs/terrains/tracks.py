@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -150,26 +151,42 @@ _GRADED = 0.5
 """Share of a graded terrain's tracks over which the difficulty rises; the others have all of it."""
 
 
+_EASIEST = 0.4
+"""Difficulty of the easiest track at the lowest levels, as a share of the level."""
+
+
 def _graded_shares(count: int) -> np.ndarray:
     return np.minimum(np.arange(1, count + 1) / (_GRADED * count), 1.0)
 
 
-def graded_rows(count: int, level: float) -> tuple[int, int]:
+FLOORS: Mapping[str, float] = MappingProxyType({"walls": 0.5})
+"""Lowest difficulty of a curriculum's last level by the name of the terrain, as a share of the terrain's own."""
+
+_FLOOR = 0.9
+
+
+def graded_floor(terrains: Sequence[Terrain]) -> float:
+    """The lowest difficulty at the last level that suits one of the terrains, as a share of its own."""
+    return min(FLOORS.get(terrain.name, _FLOOR) for terrain in terrains)
+
+
+def graded_rows(count: int, level: float, floor: float = _FLOOR) -> tuple[int, int]:
     """Which of a graded terrain's tracks a level of a curriculum meets.
 
-    Low levels mix difficulties from nearly half of the level on; the highest takes only those from 0.9 of the terrain's
-    own: what is learned last is what is asked for.
+    Low levels mix difficulties from nearly half of the level on; the highest takes only those from ``floor`` of the
+    terrain's own: what is learned last is what is asked for.
 
     Args:
         count: tracks of the terrain.
         level: difficulty of the hardest track, in [0, 1] of the terrain's own.
+        floor: difficulty of the easiest track at level 1, likewise.
 
     Returns:
         The first row, and the row behind the last one.
     """
     rising = _GRADED * count
     last = count if level >= 1.0 else max(1, round(level * rising))
-    return min(int(level * (0.4 + 0.5 * level) * rising), last - 1), last
+    return min(int(level * (_EASIEST + (floor - _EASIEST) * level) * rising), last - 1), last
 
 
 class TrackBank:

@@ -9,11 +9,14 @@ from typing import Annotated, Literal
 import tyro
 
 from policykd.agents.training.config import TrainConfig
+from policykd.cli.add_skill import AddSkill
+from policykd.cli.compare import Compare
 from policykd.cli.doctor import Doctor
 from policykd.cli.inject import Inject
 from policykd.cli.kd_bench import KdBench
 from policykd.cli.kd_run import KdRun
 from policykd.cli.merge import Merge
+from policykd.cli.plaid import Plaid
 
 _TRAIN = TrainConfig()
 
@@ -161,5 +164,8 @@ Command = (
     | Annotated[Render, tyro.conf.subcommand("render")]
     | Annotated[Skills, tyro.conf.subcommand("skills")]
     | Annotated[Doctor, tyro.conf.subcommand("doctor")]
+    | Annotated[Plaid, tyro.conf.subcommand("plaid")]
+    | Annotated[Compare, tyro.conf.subcommand("compare")]
+    | Annotated[AddSkill, tyro.conf.subcommand("add-skill")]
     | Annotated[KdGroup, tyro.conf.subcommand("kd")]
 )

@@ -30,11 +30,11 @@ def headlines(results: ResultsFolder) -> list[Tile]:
         kept = _worst(results, name, "retention")
         if kept is not None:
             skill, interval = kept
-            tiles.append(Tile(_percent(interval.estimate), "of the expert's reward kept", _where(skill, interval)))
+            tiles.append(Tile(percent(interval.estimate), "of the expert's reward kept", _where(skill, interval)))
         success = _worst(results, name, "success")
         if success is not None:
             skill, interval = success
-            tiles.append(Tile(_percent(interval.estimate), "success of the student", _where(skill, interval)))
+            tiles.append(Tile(percent(interval.estimate), "success of the student", _where(skill, interval)))
     student = next((run for run in results.runs if run.manifest.parents), None)
     if student is not None:
         tiles.append(_size(results, student))
@@ -42,7 +42,7 @@ def headlines(results: ResultsFolder) -> list[Tile]:
     if steps:
         tiles.append(Tile(f"{steps / 1e6:.2f} M", "environment steps", "training and merging together"))
     if seconds:
-        tiles.append(Tile(_duration(seconds), "of wall time", "training and merging, one after the other"))
+        tiles.append(Tile(duration(seconds), "of wall time", "training and merging, one after the other"))
     return tiles
 
 
@@ -54,7 +54,7 @@ def verdict(results: ResultsFolder) -> str:
     if student is None or kept is None:
         return ""
     sentence = (
-        f"{student[:1].upper()}{student[1:]} keeps at least {_percent(kept[1].estimate)} of the reward of each expert, "
+        f"{student[:1].upper()}{student[1:]} keeps at least {percent(kept[1].estimate)} of the reward of each expert, "
         f"measured on {evaluation.episodes} tracks per skill that training never saw."
     )
     away = [
@@ -63,7 +63,7 @@ def verdict(results: ResultsFolder) -> str:
         if len(evaluation.skills) > 1
     ]
     if away:
-        sentence += f" Every expert falls to a success of {_percent(max(away))} or less on at least one other skill."
+        sentence += f" Every expert falls to a success of {percent(max(away))} or less on at least one other skill."
     return sentence
 
 
@@ -86,13 +86,15 @@ def _size(results: ResultsFolder, student: RunFiles) -> Tile:
 
 
 def _where(skill: str, interval: Interval) -> str:
-    low, high = (_percent(x) for x in (interval.low, interval.high))
+    low, high = (percent(x) for x in (interval.low, interval.high))
     return f"on the worst skill, {skill}; 95 % interval {low} to {high}"
 
 
-def _percent(value: float) -> str:
+def percent(value: float) -> str:
+    """A share as text, ``97 %``."""
     return f"{100 * value:.1f}\N{NARROW NO-BREAK SPACE}%"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A time as text, in seconds or minutes."""
     return f"{seconds / 60:.1f} min" if seconds >= 90 else f"{seconds:.0f} s"

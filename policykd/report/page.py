@@ -79,10 +79,11 @@ def write_page(folder: Path) -> Path:
         OutputError: if there is no evaluation, a file is garbled, or the page cannot be written.
         PolicyFileError: for a policy in the folder that cannot be read.
     """
-    return write_html(folder, "run.html", _context(ResultsFolder.read(folder)))
+    return write_html(folder, "run.html", page_context(ResultsFolder.read(folder)))
 
 
-def _context(results: ResultsFolder) -> dict[str, Any]:
+def page_context(results: ResultsFolder) -> dict[str, Any]:
+    """What the template of a run's page names; pages that show more add to it."""
     evaluation = results.evaluation
     return {
         "title": f"{', '.join(results.students or evaluation.policies)}: {', '.join(evaluation.skills)}",
@@ -104,7 +105,7 @@ def _context(results: ResultsFolder) -> dict[str, Any]:
         "names": results.names,
         "configurations": {run.name: json.dumps(run.config, indent=2) for run in results.runs if run.config},
         "commands": reproduction(results),
-        "versions": _versions(),
+        "versions": versions(),
         "data": Markup(data_uri("application/json", (results.path / "evaluation.json").read_bytes())),
     }
 
@@ -148,7 +149,11 @@ def _plots(results: ResultsFolder) -> list[dict[str, Any]]:
             score_plot(results.evaluation),
         )
     ]
-    learning = {run.manifest.skills[0]: run.log for run in results.runs if any("steps" in row for row in run.log)}
+    learning = {
+        run.manifest.skills[0] if len(run.manifest.skills) == 1 else run.name: run.log
+        for run in results.runs
+        if any("steps" in row for row in run.log)
+    }
     if learning:
         drawn.append(
             ("learning", "Training of the experts, measured in validation episodes", learning_curves(learning))
@@ -180,7 +185,8 @@ def _terrains(results: ResultsFolder) -> dict[str, Any] | None:
     return {"svg": Markup(svg_text(gallery_figure(skills, seed=int(results.demo.get("seed", 0)))))}
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Versions of Python, the system and the packages that results depend on."""
     found = {"Python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
     for name in _PACKAGES:
         try:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -20,19 +18,6 @@ Rows = Sequence[Mapping[str, Any]]
 
 _CURVES = {"reward_per_step": "reward per step", "success": "success", "distance": "distance, m"}
 _ROW_HEIGHT = 0.24  # of a policy in the plot of the scores, inches
-
-
-def read_log(path: Path) -> list[dict[str, Any]]:
-    """Rows of a JSON-lines log; a last line that a kill cut short is left out. Empty where there is no file."""
-    if not path.exists():
-        return []
-    rows = []
-    for line in path.read_text().splitlines():
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return [row for row in rows if isinstance(row, dict)]
 
 
 def learning_curves(runs: Mapping[str, Rows]) -> Figure:

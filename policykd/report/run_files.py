@@ -9,7 +9,7 @@ from typing import Any
 
 from policykd.agents.policy_file import Manifest, read_manifest
 from policykd.evaluation import Evaluation
-from policykd.report.plots import read_log
+from policykd.runs import read_log
 from policykd.storage import read_json
 
 

@@ -19,6 +19,7 @@ from policykd.agents.training.trainer import Run
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
 from policykd.envs.skills import get_skill
 from policykd.envs.tasks import Walk
+from policykd.envs.terrains.tracks import graded_floor
 from policykd.errors import ConfigError, ContractError, OutputError, UnknownNameError
 from policykd.progress import Silent
 
@@ -201,6 +202,18 @@ def test_curriculum_raises_the_level_with_success_and_never_beyond_the_skill():
     for _ in range(50):
         callback._on_rollout_end()
     assert env.level == 1.0
+
+
+def test_last_level_keeps_low_walls_beside_the_highest():
+    """Walls go down to half of their height at the last level; gaps stay within a tenth of their width."""
+    assert graded_floor([get_skill("biped/gaps").terrain]) == 0.9
+    assert graded_floor([get_skill(f"biped/{name}").terrain for name in ("gaps", "walls")]) == 0.5
+    env = BatchedEnv([get_skill("biped/walls")], 256, config=EnvConfig(tracks=200, graded=True), threads=1)
+    env.reset()
+    places = torch.linspace(2.0, 40.0, 4_000, dtype=torch.float64).repeat(256, 1)
+    highest = env.ground_height(places).amax(1)  # of about twelve walls of 0.05 m to 0.25 m at full difficulty
+    assert 0.11 < float(highest.min()) < 0.16
+    assert 0.24 < float(highest.max()) <= 0.25
 
 
 def test_level_bounds_the_width_of_the_gaps():

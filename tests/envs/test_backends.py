@@ -11,7 +11,7 @@ from worlds import FEW, TERRAINS, batched, random_actions
 
 from policykd.envs import backends, batched_env, observations
 from policykd.envs.backends import TensorBackend
-from policykd.envs.backends.fused import FusedBackend
+from policykd.envs.backends.fused import FusedBackend, Glance
 from policykd.envs.batched_env import BatchedEnv
 from policykd.envs.skills import get_skill
 from policykd.envs.tasks import Walk
@@ -45,9 +45,9 @@ def pair(env):
     return both
 
 
-def scattered(name, num_envs=24, seed=0):
+def scattered(name, num_envs=24, seed=0, groups=GROUPS):
     """An environment after some steps, with its robots spread along tracks that they have not walked."""
-    env = batched(name, num_envs, groups=GROUPS)
+    env = batched(name, num_envs, groups=groups)
     env.reset()
     for action in random_actions(12, num_envs, seed=seed):
         env.step(action, restart=False)
@@ -84,6 +84,30 @@ def test_both_backends_see_and_observe_the_same(name):
         torch.testing.assert_close(fused[4], tensors[4], rtol=0, atol=2e-6)  # float32 of numbers up to some 10
     assert views[0][0][3].any()
     assert not views[0][0][3].all()
+
+
+@pytest.mark.parametrize("groups", [("proprio", "terrain"), ("terrain", "proprio"), ("proprio",)])
+@pytest.mark.parametrize("name", TERRAINS)
+def test_a_glance_finds_out_what_a_look_does(name, groups):
+    env = scattered(name, groups=groups)
+    env.engine.field("qpos")[:, 2] += torch.linspace(-30.0, 30.0, 24)  # every quarter turn
+    (fused, _), (tensors, _) = pair(env)
+    ids, clock = torch.arange(24), torch.zeros(24, dtype=torch.float64)
+    for backend in (fused, tensors):
+        backend.begin(ids, ids % 16, clock)
+    height = env.engine.field("qpos")[:, 1] - torch.linspace(0.0, 0.7, 24)
+    env.engine.field("qpos")[:, 1] = height + tensors.height(env.engine.field("qpos")[:, :1])[:, 0]
+    for some in (torch.tensor([0, 3, 4, 23]), None):
+        view, oracle = fused.look(some), tensors.look(some)
+        assert isinstance(view, Glance)
+        flat = tensors.observe(oracle, clock if some is None else clock[some])
+        torch.testing.assert_close(fused.observe(view, clock), flat, rtol=0, atol=2e-6)
+    mine, theirs = (b.judge(v, torch.zeros(24, dtype=torch.bool)) for b, v in ((fused, view), (tensors, oracle)))
+    assert torch.equal(mine.terminated, theirs.terminated)
+    assert mine.terminated.any()
+    torch.testing.assert_close(mine.reward, theirs.reward, rtol=0, atol=1e-6)
+    assert torch.equal(view.touching, oracle.touching)
+    close(view.state.com, oracle.state.com)
 
 
 @pytest.mark.parametrize("name", TERRAINS)
@@ -145,8 +169,9 @@ def test_numbers_that_are_none_reach_the_engine_from_both_backends():
     close(fused.targets(actions[1:].double()), tensors.targets(actions[1:]))
 
 
-def test_environments_of_both_backends_go_the_same_way(monkeypatch):
-    skill = get_skill("biped/gaps", groups=GROUPS)
+@pytest.mark.parametrize("groups", [GROUPS, ("proprio", "terrain")])
+def test_environments_of_both_backends_go_the_same_way(monkeypatch, groups):
+    skill = get_skill("biped/gaps", groups=groups)
     fused = BatchedEnv([skill], 16, config=FEW)
     monkeypatch.setattr(batched_env, "make_backend", TensorBackend)
     tensors = BatchedEnv([skill], 16, config=FEW)

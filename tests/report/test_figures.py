@@ -12,7 +12,8 @@ from policykd.evaluation import Evaluation
 from policykd.evaluation.results import Episodes
 from policykd.report.figures import new_figure, save_figure, svg_text
 from policykd.report.gallery import draw_gallery, gallery_figure, height_profile
-from policykd.report.plots import learning_curves, merge_curve, read_log, score_plot
+from policykd.report.plots import learning_curves, merge_curve, score_plot
+from policykd.runs import read_log
 from policykd.seeding import integer_seed
 
 ROWS = [{"steps": 1000 * i, "reward_per_step": 0.1 * i, "success": 0.05 * i, "distance": i} for i in range(1, 9)]

@@ -1,0 +1,158 @@
+"""What the commands about curricula do: find the inputs, call the library, print the outcome."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import singledispatch
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from policykd.cli.add_skill import AddSkill
+from policykd.cli.compare import Compare
+from policykd.cli.overrides import with_overrides
+from policykd.cli.plaid import Plaid
+from policykd.cli.progress import Bars
+from policykd.curriculum import CurriculumResult, Recipe, load_recipe, preset, run_curriculum
+from policykd.curriculum.add_skill import ADD_MERGE, ADD_TRAIN, NEW_RETENTION, OLD_RETENTION, add_skill
+from policykd.curriculum.compare import Comparison, run_comparison
+from policykd.curriculum.presets import for_suite
+from policykd.evaluation.table import format_interval
+from policykd.report.comparison_page import write_comparison_page
+from policykd.report.curriculum_page import write_curriculum_page
+from policykd.report.page import write_page
+
+
+@singledispatch
+def run(command: object, console: Console) -> None:
+    """Run one command.
+
+    Args:
+        command: the options of a command about curricula.
+        console: where the outcome is printed.
+
+    Raises:
+        PolicykdError: for bad input.
+    """
+    raise TypeError(f"no such command: {command!r}")
+
+
+@run.register
+def _(command: Plaid, console: Console) -> None:
+    result = run_curriculum(
+        chosen_recipe(command),
+        command.out,
+        seed=command.seed,
+        threads=command.threads,
+        resume=command.resume,
+        progress=Bars(console),
+    )
+    page = write_curriculum_page(command.out, video=command.video)
+    console.print(matrix_table(result))
+    console.print(summary_line(result), highlight=False, soft_wrap=True)
+    console.print(f"open {page}", highlight=False, soft_wrap=True)
+
+
+@run.register
+def _(command: Compare, console: Console) -> None:
+    recipe = load_recipe(command.recipe) if command.recipe else preset(command.preset)
+    if command.suite:
+        recipe = for_suite(recipe, command.suite)
+    comparison = run_comparison(
+        with_overrides(recipe, command.set),
+        command.out,
+        curricula=command.curricula,
+        seeds=command.seeds,
+        threads=command.threads,
+        resume=command.resume,
+        progress=Bars(console),
+    )
+    console.print(comparison_table(comparison))
+    if comparison.warning:
+        console.print(f"[bold]{comparison.warning}[/bold]", highlight=False)
+    console.print(f"open {write_comparison_page(command.out)}", highlight=False, soft_wrap=True)
+
+
+@run.register
+def _(command: AddSkill, console: Console) -> None:
+    train = with_overrides(replace(ADD_TRAIN, steps=command.steps), command.train)
+    result = add_skill(
+        command.student,
+        command.skill,
+        command.out,
+        train=train,
+        merge=with_overrides(ADD_MERGE, command.merge),
+        seed=command.seed,
+        threads=command.threads,
+        resume=command.resume,
+        progress=Bars(console),
+    )
+    for skill, kept in zip(result.matrix.skills, result.matrix.retention, strict=True):
+        console.print(f"{skill}: retention {kept:.3f}", highlight=False)
+    if result.price_steps is None:
+        console.print(f"no validation kept {OLD_RETENTION:g} of every old skill and {NEW_RETENTION:g} of the new one")
+    else:
+        console.print(
+            f"{OLD_RETENTION:g} of every old skill and {NEW_RETENTION:g} of the new one were kept after "
+            f"{result.price_steps:,} environment steps, {result.price_seconds:.0f} s",
+            highlight=False,
+        )
+    page = write_page(command.out)
+    console.print(f"-> {result.policy_path}; open {page}", highlight=False, soft_wrap=True)
+
+
+def comparison_table(comparison: Comparison) -> Table:
+    """Interquartile means with 95 % intervals per skill and overall, and the cost, of every curriculum."""
+    table = Table(
+        title=f"reward over the shared experts', IQM over {len(comparison.seeds)} seeds (95 % interval)",
+        title_justify="left",
+    )
+    table.add_column("curriculum", no_wrap=True)
+    for name in (*comparison.skills, "overall", "forgotten", "M steps", "CPU s"):
+        table.add_column(name, justify="right")
+    for name in comparison.curricula:
+        runs = comparison.of(name)
+        intervals = [*(comparison.on_skill(name, skill) for skill in comparison.skills), comparison.overall(name)]
+        cost = (f"{np.mean([r.steps for r in runs]) / 1e6:.2f}", f"{np.mean([r.cpu_seconds for r in runs]):.0f}")
+        cells = [format_interval(interval, 3) for interval in (*intervals, comparison.forgetting(name))]
+        table.add_row(name, *cells, *cost)
+    return table
+
+
+def chosen_recipe(command: Plaid) -> Recipe:
+    """The recipe that the options ask for."""
+    recipe = load_recipe(command.recipe) if command.recipe else preset(command.preset)
+    if command.curriculum:
+        recipe = replace(recipe, curriculum=command.curriculum)
+    return with_overrides(recipe, command.set)
+
+
+def matrix_table(result: CurriculumResult) -> Table:
+    """The matrix, and per skill what was kept, forgotten, and how often the final policy succeeds."""
+    matrix = result.matrix
+    table = Table(title="reward per step over that of each skill's expert, after every stage", title_justify="left")
+    table.add_column("after", no_wrap=True)
+    for skill in matrix.skills:
+        table.add_column(skill, justify="right", no_wrap=True)
+    for stage, values in zip(matrix.stages, matrix.normalised, strict=True):
+        table.add_row(stage, *(f"{value:.3f}" for value in values))
+    table.add_section()
+    forgotten = [f"{f:+.3f}" if old else "-" for f, old in zip(matrix.forgetting, matrix.old, strict=True)]
+    table.add_row("forgotten", *forgotten)
+    table.add_row("success", *(f"{value:.2f}" for value in matrix.success[-1]))
+    for skill, figures in result.zero_shot.items():
+        table.caption = f"{table.caption or 'never trained on:'} {skill} success {figures['success']:.2f} "
+    return table
+
+
+def summary_line(result: CurriculumResult) -> str:
+    """Retention, forgetting and cost in one line."""
+    matrix = result.matrix
+    forgotten = matrix.mean_absolute_forgetting
+    return (
+        f"retention mean {matrix.retention.mean():.3f}, least {matrix.retention.min():.3f}; "
+        f"mean absolute forgetting {'-' if forgotten is None else f'{forgotten:.3f}'}; "
+        f"success at least {min(matrix.success[-1]):.2f}; "
+        f"{result.steps / 1e6:.2f} M environment steps, {result.seconds:.0f} s, {result.cpu_seconds:.0f} CPU s"
+    )

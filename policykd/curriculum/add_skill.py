@@ -1,0 +1,171 @@
+"""Add one skill to a student that is there: an expert trained from it, then a merge of both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from policykd.agents.policy_file import LoadedPolicy, check_fits, load_policy
+from policykd.agents.training.config import TrainConfig
+from policykd.curriculum.plans import RANDOM
+from policykd.curriculum.recipe import Measurement
+from policykd.curriculum.records import matrix_of, together
+from policykd.curriculum.run import run_stages
+from policykd.curriculum.stages import Given, Measure, Merge, Outcome, Plan, Row, Stage, Train
+from policykd.curriculum.work import StageFolders
+from policykd.envs.skills import common_contract, get_skill
+from policykd.errors import ConfigError
+from policykd.evaluation.matrix import SkillMatrix
+from policykd.merge.config import MergeConfig
+from policykd.progress import Progress, Silent
+from policykd.runs import RunFolder, read_log
+from policykd.seeding import integer_seed
+from policykd.storage import prepare_folder, write_json
+from policykd.threads import usable_cores
+
+OLD_RETENTION, NEW_RETENTION = 0.97, 0.95
+"""What counts as added: every old skill keeps this share of the student's reward, the new one of its expert's."""
+
+ADD_TRAIN = TrainConfig(steps=1_500_000, target_success=0.95, patience=1)
+"""Training of the new skill's expert."""
+
+ADD_NOISE = 0.35
+"""Exploration noise with which that training begins, units of the action: what is left of the student's is too little
+to find a new gait."""
+
+ADD_MERGE = MergeConfig(rounds=8, start="newest")
+"""Merge of student and expert."""
+
+ADD_MEASUREMENT = Measurement()
+"""Episodes and tracks of the measurements before and after."""
+
+
+@dataclass(frozen=True)
+class AddedSkill:
+    """A student with one skill more.
+
+    Attributes:
+        policy_path: its policy file.
+        matrix: rows before and after; the student before is the expert of the old skills.
+        outcomes: the stages.
+        price_steps: environment steps until a validation of the merge showed every old skill at ``OLD_RETENTION`` and
+            the new one at ``NEW_RETENTION``, training included; None if it never did.
+        price_seconds: wall time until then, s; None likewise.
+    """
+
+    policy_path: Path
+    matrix: SkillMatrix
+    outcomes: tuple[Outcome, ...]
+    price_steps: int | None
+    price_seconds: float | None
+
+
+def add_skill(
+    student: Path,
+    skill: str,
+    out: Path,
+    *,
+    train: TrainConfig = ADD_TRAIN,
+    merge: MergeConfig = ADD_MERGE,
+    noise: float | None = ADD_NOISE,
+    measurement: Measurement = ADD_MEASUREMENT,
+    seed: int = 0,
+    threads: int | None = None,
+    resume: bool = False,
+    progress: Progress = Silent(),
+) -> AddedSkill:
+    """Train an expert of a new skill from a student, then merge both: the student labels what it could before.
+
+    Args:
+        student: policy file, or the folder of its run.
+        skill: id of the skill to add.
+        out: folder of the run; the new student is ``out / "stages" / "merge" / "policy"``.
+        train: training of the expert; the seed is derived from ``seed``.
+        merge: the merge; seed likewise, and the new student has the networks of the old one.
+        noise: exploration noise with which the training begins, units of the action; None keeps the student's.
+        measurement: episodes and tracks of the measurements before and after.
+        seed: seed of the run.
+        threads: cores to use; None for all usable ones.
+        resume: continue what is there.
+        progress: who watches.
+
+    Returns:
+        The new student's file, the matrix, and the price.
+
+    Raises:
+        ConfigError: if the student has the skill already, or ``out`` holds another run.
+        ContractError: before anything is run, if the skill does not fit the student.
+        UnknownNameError: for an unknown skill.
+        OutputError: if ``out`` cannot be written, or holds a run and ``resume`` is off.
+    """
+    loaded = load_policy(student)
+    plan = _plan(student, loaded, skill, train, merge, noise, measurement, seed)
+    prepare_folder(out, megabytes=300)
+    asked = {"student": loaded.manifest.weights_sha256, "skill": skill, "seed": seed, "noise": noise}
+    folder = RunFolder(out, {**asked, "train": train, "merge": merge, "measurement": measurement}, resume)
+    folders = StageFolders(out / "stages")
+    run_stages(plan, folders, usable_cores() if threads is None else threads, progress)
+    outcomes = {s.name: o for s in plan.stages if (o := folders.outcome(s.name)) is not None}
+    together(folders, plan).save(out / "evaluation.json")
+    price = _price(read_log(folders("merge") / "progress.jsonl"), skill, outcomes["train"])
+    result = AddedSkill(folders.policy("merge"), matrix_of(plan, outcomes), tuple(outcomes.values()), *price)
+    write_json(out / "added.json", _plain(result))
+    if folder.result is None:
+        folder.finish({"price_steps": result.price_steps, "price_seconds": result.price_seconds})
+    return result
+
+
+def _plan(
+    student: Path,
+    loaded: LoadedPolicy,
+    skill: str,
+    train: TrainConfig,
+    merge: MergeConfig,
+    noise: float | None,
+    measurement: Measurement,
+    seed: int,
+) -> Plan:
+    groups, old = tuple(loaded.policy.groups), loaded.manifest.skills
+    new = get_skill(skill, groups)
+    if new.id in old:
+        raise ConfigError(f"the student has skill {new.id} already (it has {', '.join(old)})")
+    skills = tuple(get_skill(name, groups) for name in (*old, new.id))
+    common_contract(skills)
+    check_fits(loaded.manifest, new)
+    training = replace(train, seed=integer_seed(seed, "train", new.id))
+    merging = replace(merge, seed=integer_seed(seed, "merge", new.id), architecture=loaded.policy.architecture)
+    how = (measurement.episodes, measurement.seed)
+    previous = "student" if merge.start == "previous" else None
+    untrained = replace(train, architecture=loaded.policy.architecture)
+    stages: list[Stage] = [
+        Given("student", student, loaded.manifest.weights_sha256),
+        Measure(RANDOM, None, skills, *how, untrained),
+        Measure("measure-student", "student", skills, *how),
+        Train("train", (new,), training, "student", noise),
+        Measure("measure-train", "train", skills, *how),
+        Merge("merge", skills, (*["student"] * len(old), "train"), merging, previous),
+        Measure("measure-merge", "merge", skills, *how),
+    ]
+    experts = {**dict.fromkeys(old, "student"), new.id: "train"}
+    rows = (Row("before", "student"), Row("after", "merge"))
+    return Plan(tuple(stages), rows, experts, tuple(s.id for s in skills))
+
+
+def _price(log: list[dict[str, Any]], new: str, training: Outcome) -> tuple[int, float] | tuple[None, None]:
+    """Environment steps and wall time until a validation of the merge kept enough of every skill."""
+    for row in log:
+        kept: Mapping[str, float] = row.get("retention", {})
+        if kept and all(v >= (NEW_RETENTION if s == new else OLD_RETENTION) for s, v in kept.items()):
+            return training.steps + int(row["states"]), training.seconds + float(row["seconds"])
+    return None, None
+
+
+def _plain(result: AddedSkill) -> dict[str, Any]:
+    return {
+        "matrix": result.matrix.to_json(),
+        "outcomes": [asdict(outcome) for outcome in result.outcomes],
+        "price_steps": result.price_steps,
+        "price_seconds": result.price_seconds,
+    }

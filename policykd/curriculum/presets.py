@@ -1,0 +1,159 @@
+"""Recipes that are ready to run. ``recipes/`` holds them as YAML, to be copied and changed.
+
+================== ============================================================================================
+``quick``          three easy skills in minutes: flat, a gentle incline, narrow gaps
+``standard``       the five terrains of the paper, flat and incline blind, then terrain is injected
+``paper``          the paper's text: its reward, networks, exact injection, budgets, MSE, mixing of expert and student
+``released-code``  where the authors' released code differs from the text
+================== ============================================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+
+from policykd.agents.architecture import Architecture, Encoder
+from policykd.agents.training.config import TrainConfig
+from policykd.curriculum.recipe import Injection, Measurement, Recipe, SkillPlan
+from policykd.errors import UnknownNameError
+from policykd.merge.config import MergeConfig
+
+_NETWORKS = Architecture(hidden=(192, 192), critic_hidden=(192, 192))
+_ZERO_SHOT = ("biped/mixed", "biped/walls@0.5", "biped/gaps:hard@0.5", "biped/steps:hard@0.4", "biped/slopes:hard@0.5")
+"""A mixture, walls, wider gaps, stairs up and down, and long steep slopes up and down."""
+
+
+def preset(name: str) -> Recipe:
+    """The recipe of a preset.
+
+    Args:
+        name: one of :func:`preset_names`.
+
+    Raises:
+        UnknownNameError: for another name, with close matches.
+    """
+    if name not in _PRESETS:
+        raise UnknownNameError("preset", name, _PRESETS)
+    return _PRESETS[name]()
+
+
+def preset_names() -> list[str]:
+    """Names of the presets."""
+    return list(_PRESETS)
+
+
+def for_suite(recipe: Recipe, suite: str) -> Recipe:
+    """A recipe with the skills of a suite in place of its own.
+
+    Skills that the recipe knows keep their settings; others get a budget of their own.
+
+    Args:
+        recipe: the recipe.
+        suite: name of a suite; see ``policykd.envs.suites``.
+
+    Raises:
+        UnknownNameError: for an unknown suite.
+    """
+    from policykd.envs.suites import get_suite
+
+    suited = get_suite(suite)
+    known = {plan.skill: plan for plan in recipe.skills}
+    plans = tuple(known.get(skill.id, SkillPlan(skill.id, **_SUITE_PLAN[suite])) for skill in suited)
+    if plans == recipe.skills:
+        return recipe
+    first, *others = suited[0].groups
+    # What the robot feels is there from the start; only walking on the paper's terrains begins blind.
+    injection = recipe.injection if suite == "terrains" else Injection(0, (first,), tuple(others))
+    return replace(recipe, skills=plans, injection=injection, measurement=replace(recipe.measurement, zero_shot=()))
+
+
+_SUITE_PLAN: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "terrains": {"steps": 1_200_000},
+        "terrains-hard": {"steps": 2_500_000, "target_success": 0.9, "start_level": 0.2},
+        "gaits": {"steps": 1_000_000},
+    }
+)
+"""What a skill of a suite may spend where the recipe does not say."""
+
+
+def _quick() -> Recipe:
+    return Recipe(
+        skills=(
+            SkillPlan("biped/flat", 300_000, target_success=0.96),
+            SkillPlan("biped/incline@0.5", 400_000, target_success=0.96),
+            SkillPlan("biped/gaps@0.5", 900_000, target_success=0.96),
+        ),
+        train=TrainConfig(patience=1, architecture=_NETWORKS),
+        merge=MergeConfig(rounds=6, start="newest", target_retention=0.985, architecture=_NETWORKS),
+        transfer_noise=0.35,
+        measurement=Measurement(episodes=64, zero_shot=("biped/gaps@0.75", "biped/walls@0.3")),
+    )
+
+
+def _standard() -> Recipe:
+    return Recipe(
+        skills=(
+            SkillPlan("biped/flat", 300_000, target_success=0.97),
+            SkillPlan("biped/incline", 900_000, target_success=0.96),
+            SkillPlan("biped/steps", 1_200_000, target_success=0.96),
+            SkillPlan("biped/slopes", 900_000, target_success=0.96),
+            SkillPlan("biped/gaps", 1_800_000, target_success=0.96),
+        ),
+        train=TrainConfig(patience=1, architecture=_NETWORKS),
+        merge=MergeConfig(rounds=7, start="newest", target_retention=0.985, architecture=_NETWORKS),
+        transfer_noise=0.35,
+        measurement=Measurement(episodes=64, zero_shot=_ZERO_SHOT),
+    )
+
+
+_FELT = ("proprio", "phase")
+"""What the paper's walker feels: its body, and where in the walking cycle it should be."""
+
+_PAPER_STEPS = {"flat": 3_840_000, "incline": 3_840_000, "steps": 1_024_000, "slopes": 1_024_000, "gaps": 1_024_000}
+
+
+def _paper() -> Recipe:
+    networks = Architecture(hidden=(512, 256), critic_hidden=(512, 256), activation="relu")
+    return Recipe(
+        skills=tuple(SkillPlan(f"biped/{name}+imitate", steps) for name, steps in _PAPER_STEPS.items()),
+        train=TrainConfig(patience=1, architecture=networks),
+        injection=Injection(
+            blind_groups=_FELT,
+            encoder=Encoder("terrain", channels=(8,), kernel=(3,), stride=(1,), dense=32, join="every"),
+        ),
+        merge=MergeConfig(
+            rounds=20, beta="plaid_paper", mixing="step", loss="mse", start="newest", architecture=networks
+        ),
+        early_stop=False,
+        measurement=Measurement(episodes=64, zero_shot=("biped/mixed+imitate",)),
+    )
+
+
+def _released_code() -> Recipe:
+    networks = Architecture(hidden=(128, 64, 32), critic_hidden=(128, 64, 32, 16))
+    paper = _paper()
+    return replace(
+        paper,
+        skills=tuple(replace(plan, skill=_released(plan.skill)) for plan in paper.skills),
+        injection=Injection(blind_groups=_FELT, mode="scaled", scale=0.01, encoder=Encoder("terrain")),
+        train=replace(paper.train, architecture=networks),
+        # As released, the expert always acts while a distillation collects, with next to no noise.
+        merge=replace(paper.merge, beta="constant:1", noise=1e-4, architecture=networks),
+        transfer_noise=0.3,
+        measurement=replace(paper.measurement, zero_shot=tuple(map(_released, paper.measurement.zero_shot))),
+    )
+
+
+def _released(skill: str) -> str:
+    """The skill on the terrain of the released simulator."""
+    place, _, task = skill.partition("+")
+    return f"{place}:terrainrlsim+{task}"
+
+
+_PRESETS: Mapping[str, Callable[[], Recipe]] = MappingProxyType(
+    {"quick": _quick, "standard": _standard, "paper": _paper, "released-code": _released_code}
+)

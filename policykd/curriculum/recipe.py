@@ -1,0 +1,160 @@
+"""Recipes: everything that a curriculum is to do, as one frozen record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from policykd.agents.architecture import Architecture, Encoder
+from policykd.agents.training.config import TrainConfig
+from policykd.errors import ConfigError, UnknownNameError, check_range
+from policykd.merge.config import MergeConfig
+
+CURRICULA = ("plaid", "tl-only", "tl-only+merge", "multitasker", "multitasker-joint", "scratch+merge")
+"""Names of the curricula; ``policykd.curriculum.plans`` says what each does."""
+
+INJECTION_MODES = ("exact", "scaled", "random")
+"""How the weights of injected observations begin."""
+
+
+@dataclass(frozen=True)
+class SkillPlan:
+    """One skill of a curriculum and what may be spent on it.
+
+    Attributes:
+        skill: id of the skill, for example ``biped/steps``.
+        steps: budget of the reinforcement learning on it, environment steps; what a merge collects comes on top.
+        target_success: stop early at this validation success; used only where the recipe stops early.
+        start_level: difficulty at which the training on it begins, as a share of the skill's own; None for what suits
+            the terrain.
+
+    Raises:
+        ConfigError: naming the field and its range.
+    """
+
+    skill: str
+    steps: int = 1_000_000
+    target_success: float = 0.95
+    start_level: float | None = None
+
+    def __post_init__(self) -> None:
+        check_range(f"steps of {self.skill}", self.steps, 1, 10**12, "environment steps")
+        check_range(f"target_success of {self.skill}", self.target_success, 0.0, 2.0)
+        if self.start_level is not None:
+            check_range(f"start_level of {self.skill}", self.start_level, 0.01, 1.0)
+
+
+@dataclass(frozen=True)
+class Injection:
+    """When and how a policy gets new inputs (PLAID, section on input injection).
+
+    Attributes:
+        blind: how many of the first skills are learned with ``blind_groups`` only; 0 for none, and no injection.
+        blind_groups: observation groups of those skills.
+        groups: observation groups that are injected before the next skill.
+        mode: ``exact`` (new weights are zero: no output changes), ``scaled`` (the released code: a hundredth of a
+            random start) or ``random`` (for ablations).
+        scale: factor of ``scaled``.
+        encoder: branch of its own for one of the injected groups; None feeds them to the first layer.
+
+    Raises:
+        ConfigError: naming the field and its range.
+        UnknownNameError: for an unknown mode.
+    """
+
+    blind: int = 2
+    blind_groups: tuple[str, ...] = ("proprio",)
+    groups: tuple[str, ...] = ("terrain",)
+    mode: Literal["exact", "scaled", "random"] = "exact"
+    scale: float = 0.01
+    encoder: Encoder | None = None
+
+    def __post_init__(self) -> None:
+        check_range("injection.blind", self.blind, 0, 1000)
+        check_range("injection.scale", self.scale, 0.0, 1.0)
+        if self.mode not in INJECTION_MODES:
+            raise UnknownNameError("injection.mode", self.mode, INJECTION_MODES)
+        if not self.blind_groups or (self.blind and not self.groups):
+            raise ConfigError("injection.blind_groups and injection.groups must name at least one observation group")
+        if set(self.groups) & set(self.blind_groups):
+            raise ConfigError(f"injection.groups {self.groups} must not repeat those of blind_groups")
+        if self.encoder is not None and self.encoder.group not in self.groups:
+            raise ConfigError(f"injection.encoder is of '{self.encoder.group}'; injection.groups are {self.groups}")
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """How the policies of a curriculum are measured.
+
+    Attributes:
+        episodes: episodes per policy and skill, on tracks that all policies, methods and seeds share.
+        seed: seed of those tracks and of the initial states.
+        zero_shot: skills that nobody is trained on; the last policy is measured on them.
+
+    Raises:
+        ConfigError: naming the field and its range.
+    """
+
+    episodes: int = 64
+    seed: int = 0
+    zero_shot: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_range("measurement.episodes", self.episodes, 1, 100_000)
+        check_range("measurement.seed", self.seed, 0, 2**63 - 1)
+
+
+_NETWORKS = Architecture(hidden=(192, 192), critic_hidden=(192, 192))
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A curriculum.
+
+    Attributes:
+        skills: the skills in the order in which they are added.
+        curriculum: how they are added, one of ``CURRICULA``.
+        injection: when and how terrain becomes visible.
+        train: settings of the reinforcement learning; ``steps``, ``target_success``, ``start_level``, ``seed`` and
+            ``threads`` come from the skill and the run.
+        merge: settings of the merges; ``seed`` and ``threads`` come from the run. Its networks are those of ``train``:
+            a student becomes the start of the next expert. A student starts from the ``newest`` expert (as the authors
+            did), the ``previous`` student (the newest expert where there is none), or ``random`` weights.
+        keep_data: keep the labelled states of merges, some hundred megabytes each.
+        transfer_noise: exploration noise with which the training from an earlier policy begins, units of the action;
+            None keeps the policy's own.
+        early_stop: whether training and merging stop at their targets; off, every budget is spent in full, so that
+            curricula can be compared at equal cost.
+        measurement: how the policies are measured.
+
+    Raises:
+        ConfigError: naming the field and its range.
+        UnknownNameError: for an unknown curriculum or start of a student.
+    """
+
+    skills: tuple[SkillPlan, ...]
+    curriculum: str = "plaid"
+    injection: Injection = field(default_factory=Injection)
+    train: TrainConfig = field(default_factory=lambda: TrainConfig(patience=1, architecture=_NETWORKS))
+    merge: MergeConfig = field(default_factory=lambda: MergeConfig(rounds=8, start="newest", architecture=_NETWORKS))
+    keep_data: bool = False
+    transfer_noise: float | None = None
+    early_stop: bool = True
+    measurement: Measurement = field(default_factory=Measurement)
+
+    def __post_init__(self) -> None:
+        if self.curriculum not in CURRICULA:
+            raise UnknownNameError("curriculum", self.curriculum, CURRICULA)
+        if self.merge.start not in ("newest", "previous", "random"):
+            raise UnknownNameError("merge.start of a recipe:", self.merge.start, ("newest", "previous", "random"))
+        ids = [plan.skill for plan in self.skills]
+        if not ids or len(set(ids)) != len(ids):
+            raise ConfigError(f"skills are {ids}; name at least one, each once")
+        check_range("injection.blind", self.injection.blind, 0, len(ids))
+        if self.transfer_noise is not None:
+            check_range("transfer_noise", self.transfer_noise, 1e-3, 10.0)
+        if self.merge.architecture != self.train.architecture:
+            raise ConfigError(
+                "merge.architecture differs from train.architecture; they must be equal, for a student becomes the "
+                "start of the next expert"
+            )

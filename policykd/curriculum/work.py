@@ -1,0 +1,200 @@
+"""Run one stage: the only place where a curriculum touches training, injection, merging and evaluation."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import singledispatchmethod
+from pathlib import Path
+from typing import Any
+
+from policykd.agents.injection import inject_file
+from policykd.agents.policy import Policy
+from policykd.agents.policy_file import load_policy, save_policy
+from policykd.agents.training import train_expert
+from policykd.curriculum.stages import Given, Inject, Measure, Merge, Outcome, Stage, Train
+from policykd.envs.robots import get_robot
+from policykd.errors import ConfigError
+from policykd.evaluation import evaluate
+from policykd.merge import Teacher, merge_experts
+from policykd.progress import Progress
+from policykd.runs import as_plain
+from policykd.seeding import integer_seed
+from policykd.storage import prepare_folder, read_json, write_json
+
+UNTRAINED = "untrained"
+"""Name of the policy with new weights in an evaluation."""
+
+
+class StageFolders:
+    """The folders of a curriculum's stages: ``<root>/<stage>``, each with ``stage.json`` once it is finished.
+
+    Args:
+        root: the folder.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def __call__(self, name: str) -> Path:
+        """Folder of a stage."""
+        return self._root / name
+
+    def policy(self, name: str) -> Path:
+        """Policy file of a stage."""
+        return self(name) / "policy"
+
+    def outcome(self, name: str) -> Outcome | None:
+        """What a finished stage left behind, or None."""
+        path = self(name) / "stage.json"
+        return Outcome(**read_json(path)) if path.exists() else None
+
+
+def run_stage(stage: Stage, folders: StageFolders, *, threads: int | None, progress: Progress) -> Outcome:
+    """Run a stage, or return what it left behind if it is finished.
+
+    Args:
+        stage: the stage; those that it needs must be finished.
+        folders: where the stages live.
+        threads: threads of the simulation; None for one per usable core.
+        progress: who watches.
+
+    Returns:
+        The outcome. Processor time of sessions that were killed without a chance to write is not in it.
+
+    Raises:
+        PolicykdError: see the library functions that the stage calls.
+    """
+    finished = folders.outcome(stage.name)
+    if finished is not None:
+        return finished
+    folder = prepare_folder(folders(stage.name))
+    with _stopwatch(folder / "spent.json") as spent:
+        steps, figures = _Work(folders, threads, progress).run(stage)
+    kind = type(stage).__name__.lower()
+    outcome = Outcome(stage.name, kind, steps, spent["seconds"], spent["cpu_seconds"], figures)
+    write_json(folder / "stage.json", as_plain(outcome))
+    return outcome
+
+
+@contextmanager
+def _stopwatch(path: Path) -> Iterator[dict[str, float]]:
+    """Wall and processor time of the block, added to what earlier sessions noted in the file."""
+    spent = {k: float(v) for k, v in read_json(path).items()} if path.exists() else {"seconds": 0.0, "cpu_seconds": 0.0}
+    wall, cpu = time.perf_counter(), time.process_time()
+    try:
+        yield spent
+    finally:
+        spent["seconds"] += time.perf_counter() - wall
+        spent["cpu_seconds"] += time.process_time() - cpu
+        write_json(path, spent)
+
+
+class _Work:
+    """Runs a stage of any kind; returns environment steps and figures."""
+
+    def __init__(self, folders: StageFolders, threads: int | None, progress: Progress) -> None:
+        self._folders, self._threads, self._progress = folders, threads, progress
+
+    @singledispatchmethod
+    def run(self, stage: object) -> tuple[int, dict[str, Any]]:
+        raise TypeError(f"no such stage: {stage!r}")
+
+    @run.register
+    def _given(self, stage: Given) -> tuple[int, dict[str, Any]]:
+        policy, manifest = load_policy(stage.source)
+        if manifest.weights_sha256 != stage.weights_sha256:
+            raise ConfigError(f"the policy at {stage.source} is no longer the one that this run began with")
+        save_policy(
+            self._folders.policy(stage.name),
+            policy,
+            robot=get_robot(manifest.robot),
+            skills=manifest.skills,
+            operation=manifest.operation,
+            parents=manifest.parents,
+            seed=manifest.seed,
+            metrics=manifest.metrics,
+            config=manifest.config,
+        )
+        return 0, {}
+
+    @run.register
+    def _train(self, stage: Train) -> tuple[int, dict[str, Any]]:
+        init = None if stage.start is None else load_policy(self._folders.policy(stage.start))
+        if init is not None and stage.noise is not None:
+            init.policy.log_std.data.fill_(math.log(stage.noise))
+        result = train_expert(
+            stage.skills,
+            self._folders(stage.name),
+            replace(stage.config, threads=self._threads),
+            init=init,
+            resume=True,
+            progress=self._progress,
+        )
+        figures = {"success": result.success, "reward_per_step": result.reward_per_step}
+        return result.steps, {**figures, "reached_target": result.reached_target}
+
+    @run.register
+    def _inject(self, stage: Inject) -> tuple[int, dict[str, Any]]:
+        how = stage.injection
+        # What a killed session wrote without noting that it was finished.
+        shutil.rmtree(self._folders.policy(stage.name), ignore_errors=True)
+        report = inject_file(
+            self._folders.policy(stage.source),
+            self._folders.policy(stage.name),
+            how.groups,
+            mode=how.mode,
+            encoder=how.encoder,
+            scale=how.scale,
+            seed=stage.seed,
+            threads=self._threads,
+        )
+        figures = {"largest_random": report.largest_random, "largest_on_policy": report.largest_on_policy}
+        return 0, {"mode": report.mode, "groups": list(report.groups), **figures}
+
+    @run.register
+    def _merge(self, stage: Merge) -> tuple[int, dict[str, Any]]:
+        loaded = {name: load_policy(self._folders.policy(name)) for name in stage.needs}
+        teachers = [
+            Teacher(skill, loaded[name].policy, name, loaded[name].manifest.weights_sha256)
+            for skill, name in zip(stage.skills, stage.teachers, strict=True)
+        ]
+        config, folder = replace(stage.config, threads=self._threads), self._folders(stage.name)
+        init = None if stage.previous is None else loaded[stage.previous]
+        result = merge_experts(teachers, folder, config, init=init, resume=True, progress=self._progress)
+        if not stage.keep_data:
+            shutil.rmtree(folder / "data", ignore_errors=True)
+        # The critic's returns are those of one more round, the student's own.
+        critic = sum(skill.episode_steps for skill in stage.skills) * config.envs if config.critic == "td" else 0
+        figures = {"retention": result.retention, "rounds": result.rounds, "reached_target": result.reached_target}
+        return result.states + critic, {**figures, "states_to_retention": result.states_to_retention}
+
+    @run.register
+    def _measure(self, stage: Measure) -> tuple[int, dict[str, Any]]:
+        if stage.policy is None:
+            assert stage.reference is not None
+            skill = stage.skills[0]
+            seed = integer_seed(stage.seed, UNTRAINED)
+            policy = Policy(skill.group_sizes, len(skill.character.joints), stage.reference.architecture, seed)
+        else:
+            policy = load_policy(self._folders.policy(stage.policy)).policy
+        name = stage.policy or UNTRAINED
+        evaluation = evaluate(
+            {name: policy},
+            stage.skills,
+            episodes=stage.episodes,
+            seed=stage.seed,
+            threads=self._threads,
+            noise=stage.policy is None,
+            progress=self._progress,
+        )
+        evaluation.save(self._folders(stage.name) / "evaluation.json")
+        summary = {s: evaluation.summaries[name, s] for s in evaluation.skills}
+        return 0, {
+            "success": {s: v.success.estimate for s, v in summary.items()},
+            "reward_per_step": {s: v.reward_per_step.estimate for s, v in summary.items()},
+        }

@@ -1,0 +1,177 @@
+"""The page about a comparison of curricula: scores with intervals, matrices, cost, and every seed's values."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from policykd.curriculum.compare import Comparison
+from policykd.envs.skills import get_skill
+from policykd.evaluation.curves import curve_of
+from policykd.evaluation.matrix import SkillMatrix
+from policykd.report.figures import save_figure, svg_text
+from policykd.report.gallery import gallery_figure
+from policykd.report.headlines import Tile
+from policykd.report.html import data_uri, write_html
+from policykd.report.matrix_plots import interval_plot, matrix_heat_map
+from policykd.report.page import versions
+from policykd.report.plots import learning_curves
+from policykd.runs import read_log
+from policykd.stats import Interval
+
+OVERALL = "overall"
+
+
+def write_comparison_page(folder: Path) -> Path:
+    """Write ``index.html`` into the folder of a finished comparison; the plots are also written to ``plots/``.
+
+    Args:
+        folder: holds ``comparison.json`` and, for the learning curves, ``runs``.
+
+    Returns:
+        The page.
+
+    Raises:
+        OutputError: if the comparison cannot be read, or the page cannot be written.
+    """
+    comparison = Comparison.load(folder / "comparison.json")
+    figures = _figures(comparison, folder)
+    for name, _, figure in figures:
+        save_figure(figure, folder / "plots" / f"{name}.svg")
+    skills = [get_skill(skill) for skill in comparison.skills]
+    context = {
+        "title": f"Curricula compared: {', '.join(skill.partition('/')[2] for skill in comparison.skills)}",
+        "comparison": comparison,
+        "verdict": _verdict(comparison),
+        "tiles": _tiles(comparison),
+        "columns": [*comparison.skills, OVERALL],
+        "rows": _rows(comparison),
+        "zero_shot": _zero_shot(comparison),
+        "figures": [{"title": title, "svg": Markup(svg_text(figure))} for _, title, figure in figures],
+        "terrains": Markup(svg_text(gallery_figure(skills))),
+        "seeds": _every_seed(comparison),
+        "configuration": json.dumps(comparison.to_json()["recipe"], indent=2),
+        "versions": versions(),
+        "data": Markup(data_uri("application/json", (folder / "comparison.json").read_bytes())),
+    }
+    return write_html(folder, "comparison.html", context)
+
+
+def _figures(comparison: Comparison, folder: Path) -> list[tuple[str, str, Figure]]:
+    groups: dict[str, dict[str, Interval]] = {
+        skill: {name: comparison.on_skill(name, skill) for name in comparison.curricula} for skill in comparison.skills
+    }
+    groups[OVERALL] = {name: comparison.overall(name) for name in comparison.curricula}
+    title = "Reward of the final policies over the shared experts': interquartile mean and 95 % interval over seeds"
+    drawn = [("scores", title, interval_plot(groups, "normalised reward", least=1.0))]
+    for name in comparison.curricula:
+        title = f"{name}: mean matrix over all seeds; framed: the skill that was just learned"
+        drawn.append((f"matrix-{name}", title, matrix_heat_map(_mean_matrix(comparison, name))))
+    curves = _curves(comparison, folder)
+    if curves:
+        title = "Training of the skill that was learned last, seed 0, in validation episodes"
+        drawn.append(("learning", title, learning_curves(curves)))
+    return drawn
+
+
+def _mean_matrix(comparison: Comparison, name: str) -> SkillMatrix:
+    matrices = [run.matrix for run in comparison.of(name)]
+    scores, success = (
+        tuple(tuple(row) for row in np.mean([getattr(m, field) for m in matrices], axis=0).tolist())
+        for field in ("scores", "success")
+    )
+    return replace(matrices[0], experts=comparison.experts, scores=scores, success=success)
+
+
+def _curves(comparison: Comparison, folder: Path) -> dict[str, list[Mapping[str, Any]]]:
+    """Log of the training on the last skill of every curriculum that learns it alone."""
+    last = comparison.skills[-1].partition("/")[2].replace(":", "-").replace("@", "-")
+    logs = {
+        name: read_log(folder / "runs" / f"{name}-{comparison.seeds[0]}" / "stages" / f"train-{last}/progress.jsonl")
+        for name in comparison.curricula
+    }
+    return {name: list(log) for name, log in logs.items() if curve_of(log)}
+
+
+def _verdict(comparison: Comparison) -> str:
+    """The order of the curricula, and whether the best is clearly ahead of the next."""
+    ordered = sorted(comparison.curricula, key=lambda name: -comparison.overall(name).estimate)
+    best = comparison.overall(ordered[0])
+    sentence = (
+        f"{ordered[0]} has the highest interquartile mean over all skills, {best.estimate:.3f} of the experts' reward"
+    )
+    if len(ordered) > 1:
+        second = comparison.overall(ordered[1])
+        if comparison.warning:
+            told = "these are too few seeds to tell them apart"
+        else:
+            told = f"their 95 % intervals {'do not overlap' if best.low > second.high else 'overlap'}"
+        sentence += f"; {ordered[1]} follows with {second.estimate:.3f}, and {told}"
+    return f"{sentence}. Every run may use {comparison.budget / 1e6:.2f} M environment steps."
+
+
+def _tiles(comparison: Comparison) -> list[Tile]:
+    tiles = []
+    for name in comparison.curricula:
+        found = comparison.overall(name)
+        tiles.append(Tile(f"{found.estimate:.3f}", name, f"95 % interval {found.low:.3f} to {found.high:.3f}"))
+    return tiles
+
+
+def _rows(comparison: Comparison) -> list[dict[str, Any]]:
+    rows = []
+    for name in comparison.curricula:
+        runs, success = comparison.of(name), comparison.final_success(name)
+        intervals = [*(comparison.on_skill(name, skill) for skill in comparison.skills), comparison.overall(name)]
+        means = [*success.mean(axis=0), success.mean()]
+        forgotten = comparison.forgetting(name)
+        transfer = [value for run in runs for value in run.transfer.values()]
+        rows.append(
+            {
+                "name": name,
+                "cells": [_cell(interval) for interval in intervals],
+                "success": [f"{value:.2f}" for value in means],
+                "forgetting": None if forgotten is None else _cell(forgotten),
+                "transfer": f"{np.mean(transfer):+.3f}".replace("-", "\N{MINUS SIGN}") if transfer else None,
+                "steps": f"{np.mean([run.steps for run in runs]) / 1e6:.2f} M",
+                "cpu": f"{np.mean([run.cpu_seconds for run in runs]):.0f} s",
+            }
+        )
+    return rows
+
+
+def _cell(interval: Interval) -> tuple[str, str]:
+    return f"{interval.estimate:.3f}", f"{interval.low:.3f} to {interval.high:.3f}"
+
+
+def _zero_shot(comparison: Comparison) -> list[dict[str, Any]]:
+    skills = list(comparison.runs[0].zero_shot)
+    return [
+        {
+            "skill": skill,
+            "success": [
+                f"{np.mean([run.zero_shot[skill]['success'] for run in comparison.of(name)]):.2f}"
+                for name in comparison.curricula
+            ],
+        }
+        for skill in skills
+    ]
+
+
+def _every_seed(comparison: Comparison) -> list[dict[str, Any]]:
+    return [
+        {
+            "curriculum": run.curriculum,
+            "seed": run.seed,
+            "scores": [f"{score / e:.3f}" for score, e in zip(run.matrix.scores[-1], comparison.experts, strict=True)],
+            "success": [f"{value:.2f}" for value in run.matrix.success[-1]],
+        }
+        for run in comparison.runs
+    ]

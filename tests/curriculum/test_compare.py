@@ -1,0 +1,95 @@
+"""Comparisons: matched runs, shared experts, intervals over seeds, and a page about them."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import stats as scipy_stats
+from tiny_curriculum import TINY
+
+from policykd.curriculum import Injection
+from policykd.curriculum.compare import Comparison, SeedResult, run_comparison
+from policykd.errors import ConfigError, UnknownNameError
+from policykd.evaluation.matrix import SkillMatrix
+from policykd.executor import Inline
+from policykd.report.comparison_page import write_comparison_page
+
+SMALL = replace(
+    TINY, skills=TINY.skills[1:], injection=Injection(blind=0), measurement=replace(TINY.measurement, zero_shot=())
+)
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    out = tmp_path_factory.mktemp("comparison")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("policykd.curriculum.compare.Processes", lambda workers: Inline())
+        return out, run_comparison(SMALL, out, curricula=("plaid", "scratch+merge"), seeds=1)
+
+
+def test_runs_cost_the_same_and_are_read_back(compared):
+    out, comparison = compared
+    assert {run.steps for run in comparison.runs} == {comparison.budget}
+    assert Comparison.load(out / "comparison.json") == comparison
+    assert set(comparison.of("plaid")[0].transfer) == {"biped/gaps"}
+    assert comparison.of("scratch+merge")[0].transfer == {}
+    assert comparison.experts == comparison.of("scratch+merge")[0].matrix.experts
+    content = json.loads((out / "comparison.json").read_text())
+    assert "only 1 seed" in content["warning"]
+
+
+def test_finished_runs_are_not_run_again(compared, monkeypatch):
+    out, comparison = compared
+    monkeypatch.setattr("policykd.curriculum.compare.Processes", lambda workers: Inline())
+    monkeypatch.setattr("policykd.curriculum.run.run_stages", lambda *args: pytest.fail("ran again"))
+    assert run_comparison(SMALL, out, curricula=("plaid", "scratch+merge"), seeds=1, resume=True) == comparison
+
+
+def test_the_page_shows_everything_and_needs_no_network(compared):
+    page = write_comparison_page(compared[0]).read_text()
+    for text in (
+        "plaid",
+        "scratch+merge",
+        "biped/gaps",
+        "forward transfer",
+        "only 1 seed",
+        "Every seed",
+        "stable-base",
+    ):
+        assert text in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert "https://" not in page
+
+
+def fake(curriculum, seed, final):
+    matrix = SkillMatrix(
+        ("a", "b"), ("x", "y"), ((0.5, 0.1), tuple(final)), ((1.0, 0.0), (1.0, 1.0)), (0.5, 0.5), (0.1, 0.1), (0, 1)
+    )
+    return SeedResult(curriculum, seed, matrix, 10, 1.0, 1.0, {}, {}, {})
+
+
+def test_intervals_are_over_seeds_and_skills():
+    rng = np.random.default_rng(0)
+    finals = rng.uniform(0.3, 0.5, (5, 2))
+    runs = tuple(fake("plaid", s, final) for s, final in enumerate(finals))
+    comparison = Comparison(TINY, ("plaid",), tuple(range(5)), ("x", "y"), 10, (0.5, 0.4), runs)
+    scores = finals / np.array([0.5, 0.4])
+    assert comparison.overall("plaid").estimate == pytest.approx(scipy_stats.trim_mean(scores.ravel(), 0.25))
+    assert comparison.on_skill("plaid", "y").estimate == pytest.approx(scipy_stats.trim_mean(scores[:, 1], 0.25))
+    assert comparison.overall("plaid").low < comparison.overall("plaid").estimate < comparison.overall("plaid").high
+    forgotten = np.abs(1.0 - scores[:, 0]).mean()
+    assert comparison.forgetting("plaid").estimate == pytest.approx(forgotten)
+    assert comparison.warning == ""
+    with pytest.raises(UnknownNameError, match="plaid"):
+        comparison.of("plaide")
+
+
+def test_bad_comparisons_are_refused_before_any_work(tmp_path):
+    with pytest.raises(UnknownNameError, match="tl-only"):
+        run_comparison(SMALL, tmp_path / "a", curricula=("tl-onyl",))
+    with pytest.raises(ConfigError, match="each once"):
+        run_comparison(SMALL, tmp_path / "a", curricula=("plaid", "plaid"))
+    with pytest.raises(ConfigError, match="seeds is 0"):
+        run_comparison(SMALL, tmp_path / "a", seeds=0)
+    assert not (tmp_path / "a").exists()

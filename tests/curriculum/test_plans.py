@@ -1,0 +1,138 @@
+"""Plans: what each curriculum consists of, and that all of them may spend the same."""
+
+from dataclasses import replace
+
+import pytest
+from tiny_curriculum import TINY
+
+from policykd.curriculum import CURRICULA, Injection, Measurement, SkillPlan, make_plan
+from policykd.curriculum.plans import budget, merge_steps
+from policykd.curriculum.stages import Inject, Measure, Merge, Train
+from policykd.envs.skills import get_skill
+from policykd.errors import ContractError, UnknownNameError
+
+
+def spent(recipe, plan):
+    """Environment steps of a plan whose stages use all that they may."""
+    total = 0
+    for stage in plan.stages:
+        if isinstance(stage, Train):
+            total += stage.config.steps
+        elif isinstance(stage, Merge):
+            total += merge_steps(recipe, len(stage.skills))
+    return total
+
+
+@pytest.mark.parametrize("curriculum", CURRICULA)
+@pytest.mark.parametrize("blind", [0, 1, 2, 3])
+def test_all_curricula_have_the_same_budget(curriculum, blind):
+    recipe = replace(TINY, curriculum=curriculum, early_stop=False, injection=Injection(blind=blind))
+    plan = make_plan(recipe, 0)
+    assert spent(recipe, plan) == budget(recipe)
+    names = [stage.name for stage in plan.stages]
+    assert len(set(names)) == len(names)
+    finished = set()
+    for stage in plan.stages:
+        assert set(stage.needs) <= finished
+        finished.add(stage.name)
+    assert {f"measure-{row.stage}" for row in plan.rows} <= finished
+
+
+def test_merge_steps_by_hand():
+    """Two rounds and the critic's, of two simulations and 256 steps, on three skills."""
+    assert merge_steps(TINY, 3) == 3 * 2 * 256 * 3
+    assert budget(TINY) == 3 * 1024 + 3 * 2 * 256 * (2 + 3)
+    assert merge_steps(replace(TINY, merge=replace(TINY.merge, critic="none")), 3) == 2 * 2 * 256 * 3
+
+
+def test_plaid_is_blind_then_injected_then_sighted():
+    plan = make_plan(TINY, 0)
+    work = [stage for stage in plan.stages if not isinstance(stage, Measure)]
+    assert [stage.name for stage in work] == [
+        "train-flat",
+        "train-incline",
+        "inject",
+        "merge-incline",
+        "train-gaps",
+        "merge-gaps",
+    ]
+    flat, incline, inject, first, gaps, second = work
+    assert (flat.start, incline.start, inject.source, gaps.start) == (
+        None,
+        "train-flat",
+        "train-incline",
+        "merge-incline",
+    )
+    assert [s.groups for s in (*flat.skills, *incline.skills, *gaps.skills)] == [
+        ("proprio",),
+        ("proprio",),
+        ("proprio", "terrain"),
+    ]
+    assert first.teachers == ("train-flat", "inject")
+    assert second.teachers == ("merge-incline", "merge-incline", "train-gaps")
+    assert all(s.groups == ("proprio", "terrain") for s in (*first.skills, *second.skills))
+    assert isinstance(inject, Inject)
+    assert [row.stage for row in plan.rows] == ["train-flat", "merge-incline", "merge-gaps"]
+    assert plan.experts == {f"biped/{name}": f"train-{name}" for name in ("flat", "incline", "gaps")}
+
+
+def test_multitasker_trains_on_all_skills_so_far():
+    plan = make_plan(replace(TINY, curriculum="multitasker"), 0)
+    trained = [[s.id for s in stage.skills] for stage in plan.stages if isinstance(stage, Train)]
+    assert trained == [["biped/flat"], ["biped/flat", "biped/incline"], ["biped/flat", "biped/incline", "biped/gaps"]]
+    assert not plan.experts
+
+
+def test_curricula_share_the_first_walker_and_no_other_seed():
+    def first(curriculum, seed):
+        plan = make_plan(replace(TINY, curriculum=curriculum), seed)
+        return next(stage for stage in plan.stages if isinstance(stage, Train))
+
+    walkers = {first(c, 0) for c in ("plaid", "tl-only", "tl-only+merge", "multitasker", "scratch+merge")}
+    assert len(walkers) == 1
+    assert first("plaid", 1).config.seed != first("plaid", 0).config.seed
+
+
+def test_the_student_starts_where_the_recipe_says():
+    def merges(start):
+        plan = make_plan(replace(TINY, merge=replace(TINY.merge, start=start)), 0)
+        return [(stage.config.start, stage.previous) for stage in plan.stages if isinstance(stage, Merge)]
+
+    assert merges("newest") == [("newest", None)] * 2
+    assert merges("random") == [("random", None)] * 2
+    assert merges("previous") == [("newest", None), ("previous", "merge-incline")]
+
+
+def test_nothing_stops_early_where_costs_must_be_equal():
+    plan = make_plan(replace(TINY, early_stop=False), 0)
+    assert {s.config.target_success for s in plan.stages if isinstance(s, Train)} == {2.0}
+    assert {s.config.target_retention for s in plan.stages if isinstance(s, Merge)} == {2.0}
+
+
+def test_only_the_last_policy_is_measured_where_nobody_trained():
+    plan = make_plan(TINY, 0)
+    seen = [s.name for s in plan.stages if isinstance(s, Measure) and "biped/walls" in [k.id for k in s.skills]]
+    assert seen == ["measure-merge-gaps"]
+
+
+@pytest.mark.parametrize("field", ["skills", "zero_shot"])
+def test_skills_that_no_policy_can_share_are_refused(monkeypatch, field):
+    """The registry holds one robot only, so another one is put in its place."""
+
+    def other(skill_id, groups=None):
+        skill = get_skill(skill_id, groups)
+        return replace(skill, episode_steps=100) if skill.terrain.name == "walls" else skill
+
+    monkeypatch.setattr("policykd.curriculum.plans.get_skill", other)
+    recipe = (
+        replace(TINY, skills=(*TINY.skills, SkillPlan("biped/walls")), measurement=Measurement())
+        if field == "skills"
+        else TINY
+    )
+    with pytest.raises(ContractError, match="biped/walls"):
+        make_plan(recipe, 0)
+
+
+def test_unknown_skills_are_refused():
+    with pytest.raises(UnknownNameError, match="biped/steps"):
+        make_plan(replace(TINY, skills=(SkillPlan("biped/stesp"),), injection=Injection(blind=0)), 0)

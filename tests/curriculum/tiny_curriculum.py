@@ -1,0 +1,29 @@
+"""A curriculum that runs in seconds; its policies learn nothing, which is not what is tested with it."""
+
+from policykd.agents.architecture import Architecture
+from policykd.agents.training import PpoConfig, TrainConfig
+from policykd.curriculum import Injection, Measurement, Recipe, SkillPlan
+from policykd.merge import MergeConfig
+
+NETWORKS = Architecture(hidden=(8,), critic_hidden=(8,))
+TINY = Recipe(
+    skills=tuple(SkillPlan(f"biped/{name}", steps=1024) for name in ("flat", "incline", "gaps")),
+    injection=Injection(blind=2),
+    train=TrainConfig(
+        segment_steps=512,
+        validation_episodes=2,
+        architecture=NETWORKS,
+        ppo=PpoConfig(envs=8, rollout_steps=16, minibatch=128, epochs=1),
+    ),
+    merge=MergeConfig(
+        rounds=2,
+        envs=2,
+        updates=4,
+        minibatch=32,
+        validation_episodes=2,
+        start="newest",
+        min_teacher_success=0.0,
+        architecture=NETWORKS,
+    ),
+    measurement=Measurement(episodes=2, zero_shot=("biped/walls",)),
+)

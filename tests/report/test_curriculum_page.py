@@ -1,0 +1,44 @@
+"""Figures of curricula; the page itself is tested where a curriculum is run."""
+
+import pytest
+
+from policykd.errors import ConfigError
+from policykd.evaluation.matrix import SkillMatrix
+from policykd.report.figures import svg_text
+from policykd.report.matrix_plots import interval_plot, lineage_figure, matrix_heat_map
+from policykd.stats import Interval
+
+MATRIX = SkillMatrix(
+    ("flat", "gaps"),
+    ("biped/flat", "biped/gaps"),
+    ((0.8, 0.2), (0.76, 0.48)),
+    ((1.0, 0.1), (0.97, 0.92)),
+    (0.8, 0.5),
+    (0.1, 0.1),
+    (0, 1),
+)
+
+
+def test_heat_map_shows_every_cell():
+    text = svg_text(matrix_heat_map(MATRIX))
+    for shown in ("1.000", "0.400", "0.950", "0.960", "0.97", "0.92", "after flat", "after gaps"):
+        assert shown in text
+
+
+def test_interval_plot_names_skills_and_methods():
+    groups = {"biped/flat": {"plaid": Interval(0.9, 0.8, 1.0), "tl-only": Interval(0.5, 0.4, 0.6)}}
+    text = svg_text(interval_plot(groups, "normalised reward"))
+    for shown in ("biped/flat", "plaid", "tl-only", "normalised reward"):
+        assert shown in text
+    with pytest.raises(ConfigError, match="no interval"):
+        interval_plot({}, "nothing")
+
+
+def test_lineage_draws_parents_before_children():
+    nodes = [("train-flat", "train", []), ("inject", "inject", ["train-flat"]), ("merge-gaps", "merge", ["inject"])]
+    text = svg_text(lineage_figure(nodes))
+    assert all(name in text for name, _, _ in nodes)
+    with pytest.raises(ConfigError, match="no policy before it"):
+        lineage_figure(nodes[1:])
+    with pytest.raises(ConfigError, match="no policy to draw"):
+        lineage_figure([])
