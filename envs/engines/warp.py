@@ -274,7 +274,7 @@ def _boxes(pose: torch.Tensor, half: torch.Tensor) -> dict[str, torch.Tensor]:
     rotation = torch.stack([c, zero, -s, zero, zero + 1, zero, s, zero, c], dim=-1).unflatten(-1, (3, 3))
     return {
         "geom_size": size,
-        "geom_rbound": torch.linalg.vector_norm(size, dim=-1),
+        "geom_rbound": torch.hypot(length, depth),  # of the section at y = 0, where robots live
         "geom_aabb": torch.stack([torch.zeros_like(size), size], dim=-2),
         "geom_xpos": torch.stack([x, zero, z], dim=-1),
         "geom_xmat": rotation,
