@@ -9,8 +9,11 @@ PLAID's curriculum. Runs that are finished are not run again, so an interrupted 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import statistics
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +24,13 @@ from rich.table import Table
 
 from policykd.agents.injection import MODES, inject_file
 from policykd.agents.policy_file import load_policy, read_manifest
-from policykd.agents.rollout import run_episodes
 from policykd.agents.training import TrainConfig, train_expert
-from policykd.cli.inject import parse_encoder
+from policykd.agents.training.validation import Validation
+from policykd.cli.encoder import parse_encoder
 from policykd.cli.overrides import with_overrides
-from policykd.envs.batched_env import BatchedEnv, EnvConfig
 from policykd.envs.skills import get_skill
-from policykd.seeding import integer_seed
 from policykd.storage import prepare_folder, write_json
+from policykd.threads import usable_cores
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -56,15 +58,13 @@ class Options:
     """Folder of the runs."""
     out: Path = Path("results/benchmarks/injection.json")
     """JSON file of the curves; the plot lies beside it."""
-    threads: int | None = None
-    """Threads of the simulation; default one per usable core."""
     set: tuple[str, ...] = ()
     """Other settings of the training, for example ppo.envs=32."""
 
 
 def train_blind(options: Options, seed: int) -> Path:
     """The run folder of a seed's blind expert."""
-    config = TrainConfig(steps=options.blind_steps, seed=seed, threads=options.threads)
+    config = TrainConfig(steps=options.blind_steps, seed=seed, threads=1)
     skill = get_skill(options.first, ("proprio",))
     out = options.work / f"seed-{seed}" / "blind"
     train_expert([skill], out, with_overrides(config, options.set), resume=True)
@@ -77,28 +77,21 @@ def run_arm(options: Options, blind: Path, seed: int, mode: str) -> dict[str, An
     injected = folder / "injected"
     if not injected.exists():
         encoder = parse_encoder(options.encoder) if options.encoder else None
-        inject_file(blind, injected, ["terrain"], mode=mode, encoder=encoder, seed=seed, threads=options.threads)
-    config = TrainConfig(steps=options.steps, seed=seed, target_success=2.0, threads=options.threads)
+        inject_file(blind, injected, ["terrain"], mode=mode, encoder=encoder, seed=seed, threads=1)
+    config = TrainConfig(steps=options.steps, seed=seed, target_success=2.0, threads=1)
     config = with_overrides(config, options.set)
     train_expert([get_skill(options.second)], folder / "run", config, init=load_policy(injected), resume=True)
     rows = [json.loads(line) for line in (folder / "run" / "progress.jsonl").read_text().splitlines()]
-    rows = [{"steps": 0, **start(options, injected, config)}, *rows]
+    at_once = Validation([get_skill(options.second)], config).measure(load_policy(injected).policy)
+    rows = [{"steps": 0, **at_once}, *rows]
     curve = {name: [row[name] for row in rows] for name in ("steps", "success", "reward_per_step")}
     return {"seed": seed, "mode": mode, **curve, **read_manifest(injected).metrics["largest_difference"]}
 
 
-def start(options: Options, injected: Path, config: TrainConfig) -> dict[str, float]:
-    """How an injected policy does on the second skill before it trains there."""
-    episodes = config.validation_episodes
-    how = EnvConfig(tracks=episodes, ordered=True)
-    seed = integer_seed(config.seed, "validation")
-    env = BatchedEnv([get_skill(options.second)], episodes, seed=seed, config=how, threads=options.threads)
-    env.seed(seed)
-    outcomes = run_episodes(load_policy(injected).policy, env)
-    return {
-        "success": float(outcomes.success.double().mean()),
-        "reward_per_step": float(outcomes.reward_per_step.mean()),
-    }
+def run_seed(options: Options, seed: int) -> list[dict[str, Any]]:
+    """All arms of one seed, from the same blind expert."""
+    blind = train_blind(options, seed)
+    return [run_arm(options, blind, seed, mode) for mode in MODES]
 
 
 def draw(arms: list[dict[str, Any]], options: Options, path: Path) -> None:
@@ -140,9 +133,9 @@ def main(options: Options) -> None:
     """Run, print, store and draw; what is done so far is stored after every seed."""
     prepare_folder(options.out.parent)
     arms: list[dict[str, Any]] = []
-    for seed in range(options.seeds):
-        blind = train_blind(options, seed)
-        arms += [run_arm(options, blind, seed, mode) for mode in MODES]
+    pool = ProcessPoolExecutor(usable_cores(), mp_context=multiprocessing.get_context("spawn"))
+    for of_seed in pool.map(partial(run_seed, options), range(options.seeds)):
+        arms += of_seed
         asked = {"first": options.first, "second": options.second, "steps": options.steps,
                  "blind_steps": options.blind_steps, "encoder": options.encoder, "set": list(options.set)}  # fmt: skip
         write_json(options.out, {**asked, "arms": arms})

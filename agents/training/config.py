@@ -15,6 +15,9 @@ START_LEVELS: Mapping[str, float] = MappingProxyType({"steps": 0.1})
 
 _START_LEVEL = 0.5
 
+FINAL_EPISODES = 256
+"""Episodes of the validation that decides between the finalists."""
+
 
 @dataclass(frozen=True)
 class PpoConfig:
@@ -141,6 +144,9 @@ class TrainConfig:
         segment_steps: environment steps between two validations and checkpoints. Every segment has its own random
             stream, so that a resumed run equals an uninterrupted one.
         validation_episodes: episodes of a validation, on tracks that training never sees.
+        finalists: where the budget ends before the targets are reached, this many of the best validated weights are
+            measured again, on ``FINAL_EPISODES`` other tracks, and the best of them are saved: the best of thirty
+            validations was mostly lucky. 1 takes the best validation's.
         threads: threads of the simulation; None for one per usable core. Networks are trained on one.
         device: ``cpu``, ``cuda``, or ``auto`` for ``cuda`` where nothing is missing. On a CUDA device PPO is our own
             (:mod:`policykd.agents.training.device_ppo`); give it thousands of simulations (``ppo.envs``).
@@ -165,6 +171,7 @@ class TrainConfig:
     symmetric: bool = True
     segment_steps: int = 98_304
     validation_episodes: int = 64
+    finalists: int = 4
     threads: int | None = None
     device: str = "cpu"
     architecture: Architecture = field(default_factory=Architecture)
@@ -183,6 +190,7 @@ class TrainConfig:
         check_range("patience", self.patience, 1, 1000)
         check_range("segment_steps", self.segment_steps, 1, 10**9)
         check_range("validation_episodes", self.validation_episodes, 1, 100_000)
+        check_range("finalists", self.finalists, 1, 100)
 
     @property
     def envs(self) -> int:

@@ -25,7 +25,7 @@ class TrainResult:
     """How a training run ended.
 
     Attributes:
-        policy_path: the policy file, with the weights of the best validation.
+        policy_path: the policy file, with the weights of the best validation (see ``TrainConfig.finalists``).
         steps: environment steps used.
         seconds: wall time of learning and validation, over all sessions, s.
         success: validation success of the saved policy.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from policykd.agents.policy import Policy
 from policykd.agents.policy_file import LoadedPolicy, save_policy
 from policykd.agents.training.averaging import WeightAverage
 from policykd.agents.training.callback import TrainingCallback
-from policykd.agents.training.config import TrainConfig, start_level
+from policykd.agents.training.config import FINAL_EPISODES, TrainConfig, start_level
 from policykd.agents.training.learners import AdaptiveRate, make_learner
 from policykd.agents.training.validation import Validation
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
@@ -58,14 +59,15 @@ class Run:
             config=EnvConfig(graded=config.curriculum),
             threads=config.threads,
         )
-        self._validation = Validation(validate_on, config, self._new_env)
+        self._validate_on = validate_on
+        self._validation = Validation(validate_on, config, make_env=self._new_env)
         self._env.level = start_level(config, [s.terrain.name for s in skills]) if config.curriculum else 1.0
         self._policy = self._first_policy()
         self._average = WeightAverage(self._policy, config.averaging_steps)
         self._rate = AdaptiveRate(config.ppo)
         self._make_learner()
         self._steps, self._segment, self._streak, self._seconds = 0, 0, 0, 0.0
-        self._best: dict[str, Any] | None = None
+        self._best: list[dict[str, Any]] = []  # best first
 
     def _new_env(self, *arguments: Any, **options: Any) -> BatchedEnv:
         return BatchedEnv(*arguments, **options)
@@ -135,9 +137,9 @@ class Run:
     def _validate(self) -> dict[str, Any]:
         figures = self._validation.measure(self._average.policy)
         success, reward = figures["success"], figures["reward_per_step"]
-        if self._best is None or (success, reward) > (self._best["success"], self._best["reward_per_step"]):
-            weights = {k: v.clone() for k, v in self._average.policy.state_dict().items()}
-            self._best = {"success": success, "reward_per_step": reward, "weights": weights}
+        weights = {k: v.clone() for k, v in self._average.policy.state_dict().items()}
+        self._best.append({"success": success, "reward_per_step": reward, "weights": weights})
+        self._best = sorted(self._best, key=_quality, reverse=True)[: self._config.finalists]
         reached = success >= self._config.target_success and reward >= self._config.target_reward
         self._streak = self._streak + 1 if reached else 0
         return figures
@@ -172,9 +174,21 @@ class Run:
         self._env.load_state_dict(state["env"])
         _continue_episodes(self._learner, state["episodes"])
 
+    def _final_choice(self) -> dict[str, Any]:
+        """The best validation; where the targets were not reached, the finalist that did best on other tracks."""
+        if self._streak >= self._config.patience or len(self._best) == 1:
+            return self._best[0]
+        config = replace(self._config, validation_episodes=max(FINAL_EPISODES, self._config.validation_episodes))
+        validation = Validation(self._validate_on, config, "final validation", self._new_env)
+        for finalist in self._best:
+            self._policy.load_state_dict(finalist["weights"])
+            found = validation.measure(self._policy)
+            finalist |= {name: found[name] for name in ("success", "reward_per_step")}
+        return max(self._best, key=_quality)
+
     def _finish(self) -> None:
-        assert self._best is not None
-        self._policy.load_state_dict(self._best.pop("weights"))
+        best = self._final_choice()
+        self._policy.load_state_dict(best.pop("weights"))
         parents = [] if self._init is None else [self._init.manifest.as_parent(" ".join(self._init.manifest.skills))]
         save_policy(
             self._folder.path / "policy",
@@ -184,21 +198,25 @@ class Run:
             operation="train",
             parents=parents,
             seed=self._config.seed,
-            metrics={**self._best, "steps": self._steps, "seconds": self._seconds},
+            metrics={**best, "steps": self._steps, "seconds": self._seconds},
             config=as_plain(self._config),
         )
         reached = self._streak >= self._config.patience
         self._folder.finish(
             {
-                **self._best,
+                **best,
                 "steps": self._steps,
                 "seconds": self._seconds,
                 "reached_target": reached,
                 "failures": self._env.failures,
             }
         )
-        ending = f"success {self._best['success']:.2f} after {self._steps / 1e6:.2f} M steps, {self._seconds:.0f} s"
+        ending = f"success {best['success']:.2f} after {self._steps / 1e6:.2f} M steps, {self._seconds:.0f} s"
         self._progress.end(self._name, ending)
+
+
+def _quality(validated: dict[str, Any]) -> tuple[float, float]:
+    return validated["success"], validated["reward_per_step"]
 
 
 def _running_episodes(learner: BaseAlgorithm) -> dict[str, Any]:

@@ -20,6 +20,7 @@ class Validation:
     Args:
         skills: what the policy is measured on.
         config: episodes, seed and threads.
+        purpose: name of the validation; those of different names have different tracks.
         make_env: makes the simulations on their device.
 
     Raises:
@@ -27,11 +28,15 @@ class Validation:
     """
 
     def __init__(
-        self, skills: Sequence[Skill], config: TrainConfig, make_env: Callable[..., BatchedEnv] = BatchedEnv
+        self,
+        skills: Sequence[Skill],
+        config: TrainConfig,
+        purpose: str = "validation",
+        make_env: Callable[..., BatchedEnv] = BatchedEnv,
     ) -> None:
         if config.validation_episodes < len(skills):
             raise ConfigError(f"validation_episodes is {config.validation_episodes}; {len(skills)} skills need as many")
-        self._skills, self._seed = tuple(skills), integer_seed(config.seed, "validation")
+        self._skills, self._seed = tuple(skills), integer_seed(config.seed, purpose)
         self._env = make_env(
             skills,
             config.validation_episodes,

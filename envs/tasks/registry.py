@@ -12,7 +12,7 @@ from policykd.errors import ConfigError, UnknownNameError
 _TASKS: dict[str, Task] = {
     "walk": Walk(),
     "run": Walk(speed=3.0, speed_width=1.5, least=0.75),
-    "backwards": Walk(speed=-1.0),
+    "backwards": Walk(speed=-1.0, speed_width=0.65),
     "crouch": Crouch(),
     "hop": Hop(),
     "imitate": Imitate(),

@@ -48,10 +48,10 @@ class Flat:
 
 @dataclass(frozen=True)
 class Incline:
-    """One upward slope per track.
+    """One slope per track.
 
     Attributes:
-        angle: inclination, drawn once per track, degrees.
+        angle: inclination, drawn once per track, degrees; positive ones go up.
     """
 
     angle: Range = (20.0, 25.0)

@@ -4,7 +4,8 @@
 ``terrainrlsim`` those of the released simulator (TerrainRLSim, ``data/terrain/*.txt``). They agree on gaps and step
 heights and differ in the steepness of inclines, the spacing of steps and the roughness of slopes. ``hard`` is ours: at
 difficulty 1 what this biped can hardly do (gaps of 0.8 m where its legs are 0.79 m long), so that a difficulty in
-[0, 1] reaches the edge of what a specialist learns; see docs/tasks.md.
+[0, 1] reaches the edge of what a specialist learns; see docs/tasks.md. ``downhill`` is ours in every preset, the mirror
+image of ``incline``: nobody in PLAID is trained on it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ _PAPER: dict[str, Generator] = {
     "gaps": Gaps(run=(2.0, 2.5), width=(0.25, 0.30), depth=(0.85, 0.90)),
     "walls": Walls(run=(2.0, 4.0), height=(0.05, 0.25), thickness=(0.2, 0.2)),
     "mixed": Mixed(portions=(Incline(), Steps(), Slopes(), Gaps()), portion=3.0),
+    "downhill": Incline(angle=(-25.0, -20.0)),
 }
 
 _TERRAINRLSIM: dict[str, Generator] = {
@@ -40,6 +42,7 @@ _TERRAINRLSIM: dict[str, Generator] = {
         ),
         portion=4.0,
     ),
+    "downhill": Slopes(spacing=0.025, walk=0.1, band=(-0.20, -0.15)),
 }
 
 _HARD: dict[str, Generator] = {
@@ -51,12 +54,13 @@ _HARD: dict[str, Generator] = {
     "walls": Walls(run=(2.5, 4.0), height=(0.35, 0.40), thickness=(0.2, 0.2)),
 }
 _HARD["mixed"] = Mixed(portions=tuple(_HARD[name] for name in ("steps", "slopes", "gaps", "walls")), portion=6.0)
+_HARD["downhill"] = Incline(angle=(-35.0, -30.0))
 
 PRESETS: dict[str, dict[str, Generator]] = {"paper": _PAPER, "terrainrlsim": _TERRAINRLSIM, "hard": _HARD}
 
 
 def terrain_names() -> list[str]:
-    """Names of the terrains, in the order in which PLAID visits them."""
+    """Names of the terrains: first those of PLAID, in the order in which it visits them."""
     return list(_PAPER)
 
 

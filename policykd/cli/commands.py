@@ -12,6 +12,7 @@ from policykd.agents.training.config import TrainConfig
 from policykd.cli.add_skill import AddSkill
 from policykd.cli.compare import Compare
 from policykd.cli.doctor import Doctor
+from policykd.cli.encoder import EncoderText
 from policykd.cli.inject import Inject
 from policykd.cli.kd_bench import KdBench
 from policykd.cli.kd_run import KdRun
@@ -39,6 +40,8 @@ class Train:
     """Policy to start from."""
     groups: tuple[str, ...] = ()
     """Observation groups that the expert reads: proprio, phase, terrain, command; default those of the task."""
+    encoder: EncoderText = None
+    """Branch of a group: terrain, or terrain:16x8,8x4,64 for convolutions (filters x width) and a dense layer of 64."""
     seed: int = _TRAIN.seed
     """Seed of weights, tracks and exploration."""
     target_success: float = _TRAIN.target_success

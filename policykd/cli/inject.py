@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import tyro
 from rich.console import Console
 
-from policykd.agents.architecture import Encoder
-from policykd.errors import ConfigError
+from policykd.cli.encoder import EncoderText, parse_encoder
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class Inject:
     """How new weights begin: zero (outputs unchanged), a share of the usual (--scale), or as usual."""
     scale: float = 0.01
     """Share of the usual initialisation for --mode scaled."""
-    encoder: Annotated[str | None, tyro.conf.arg(metavar="GROUP[:SIZES]")] = None
+    encoder: EncoderText = None
     """Branch of a new group: terrain, or terrain:16x8,8x4,64 for convolutions of 16 filters of width 8 and 8 of width
     4 (8x4/2 for a stride of 2) and a dense layer of 64, joined at the last hidden layer; terrain:8x3,32@every at every
     one."""
@@ -41,36 +40,6 @@ class Inject:
     """Seed of the new weights and of the observations."""
     threads: int | None = None
     """Threads of the simulation; default one per usable core."""
-
-
-def parse_encoder(text: str) -> Encoder:
-    """An encoder from ``GROUP[:SIZES][@JOIN]``, for example ``terrain:16x8,8x4/2,64@every``.
-
-    Raises:
-        ConfigError: for text of another form, or sizes out of range.
-        UnknownNameError: for an unknown way to join.
-    """
-    group, colon, rest = text.partition(":")
-    sizes, at, join = (rest if colon else group).partition("@")
-    group, join = (group if colon else sizes), (join if at else "last")
-    if not colon:
-        return Encoder(group, join=join)
-    *convolutions, dense = sizes.split(",")
-    try:
-        shapes = [_convolution(part) for part in convolutions]
-        channels, kernel, stride = zip(*shapes, strict=True) if shapes else ((), (), ())
-        return Encoder(group, channels, kernel, stride, int(dense), join)
-    except ValueError as error:
-        if isinstance(error, ConfigError):
-            raise
-        raise ConfigError(f"--encoder {text}: write it as terrain or terrain:16x8,8x4,64") from None
-
-
-def _convolution(text: str) -> tuple[int, int, int]:
-    """Channels, width and stride of ``16x8`` or ``16x8/2``."""
-    shape, _, stride = text.partition("/")
-    channels, width = shape.split("x")
-    return int(channels), int(width), int(stride or 1)
 
 
 def run_inject(command: Inject, console: Console) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 from rich.console import Console
 
+from policykd.cli.encoder import EncoderText, parse_encoder
 from policykd.errors import ConfigError
 from policykd.merge.config import MergeConfig
 
@@ -31,6 +32,8 @@ class Merge:
     """Folder of the run; the student is <out>/policy."""
     hidden: tuple[int, ...] = _MERGE.architecture.hidden
     """Widths of the student's hidden layers, where it starts at random."""
+    encoder: EncoderText = None
+    """Branch of a group of the student, likewise: terrain, or terrain:16x8,8x4,64."""
     start: str | None = None
     """Where the student starts: random, newest (the last expert), a skill (its expert), previous (--init); default
     random, or previous if --init is given."""
@@ -89,6 +92,9 @@ def _config(command: Merge) -> MergeConfig:
     """The configuration that the command asks for."""
     from policykd.cli.overrides import with_overrides
 
+    architecture = replace(_MERGE.architecture, hidden=command.hidden)
+    if command.encoder:
+        architecture = replace(architecture, encoders=(parse_encoder(command.encoder),))
     config = MergeConfig(
         rounds=command.rounds,
         beta=command.beta,
@@ -103,7 +109,7 @@ def _config(command: Merge) -> MergeConfig:
         min_teacher_success=command.min_teacher_success,
         seed=command.seed,
         threads=command.threads,
-        architecture=replace(_MERGE.architecture, hidden=command.hidden),
+        architecture=architecture,
     )
     return with_overrides(config, command.set)
 

@@ -13,6 +13,7 @@ from policykd.agents.policy_file import LoadedPolicy, load_policy
 from policykd.agents.training import TrainConfig, TrainResult, train_expert
 from policykd.cli.commands import Demo, Evaluate, Render, Skills, Train
 from policykd.cli.doctor import Doctor, run_doctor
+from policykd.cli.encoder import parse_encoder
 from policykd.cli.inject import Inject, run_inject
 from policykd.cli.merge import Merge, run_merge
 from policykd.cli.overrides import with_overrides
@@ -73,6 +74,9 @@ def _(command: Train, console: Console) -> None:
     )
     if command.algorithm == "sac":
         config = replace(config, architecture=replace(config.architecture, squash=True))
+    if command.encoder:
+        architecture = replace(config.architecture, encoders=(parse_encoder(command.encoder),))
+        config = replace(config, architecture=architecture)
     config = with_overrides(config, command.set)
     for skill in skills:
         # Read anew for every expert: training changes the policy that it starts from.

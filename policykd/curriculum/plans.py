@@ -130,6 +130,10 @@ class _Builder:
             architecture=self.architecture(groups),
         )
 
+    def joint_config(self, plan: SkillPlan, steps: int, name: str, groups: Sequence[str]) -> TrainConfig:
+        """Training on several skills at once."""
+        return replace(self.train_config(plan, steps, name, groups), ppo=self.recipe.joint)
+
     def architecture(self, groups: Sequence[str]) -> Architecture:
         """Networks of a new policy: with the encoder where its group is seen."""
         networks, encoder = self.recipe.train.architecture, self.recipe.injection.encoder
@@ -226,7 +230,8 @@ def _multitasker(builder: _Builder) -> None:
     current: str | None = None
     for i in range(builder.count):
         name = f"joint-{builder.label(i)}" if i else f"train-{builder.label(i)}"
-        config = builder.train_config(builder.recipe.skills[i], builder.share(i), name, builder.groups_at(i))
+        settings = builder.joint_config if i else builder.train_config
+        config = settings(builder.recipe.skills[i], builder.share(i), name, builder.groups_at(i))
         skills = builder.skills(range(i + 1), builder.groups_at(i))
         noise = builder.recipe.transfer_noise if current else None
         stage = builder.add(Train(name, skills, config, current, noise))
@@ -239,7 +244,7 @@ def _multitasker_joint(builder: _Builder) -> None:
     steps = sum(builder.share(i) for i in range(builder.count))
     # The hardest skill's targets and start: its settings are those that none of the others would suffer from.
     plan = max(builder.recipe.skills, key=lambda p: p.steps)
-    config = builder.train_config(plan, steps, "joint-all", builder.all_groups)
+    config = builder.joint_config(plan, steps, "joint-all", builder.all_groups)
     stage = builder.add(Train("joint-all", builder.skills(range(builder.count)), config))
     builder.row(last, stage)
 

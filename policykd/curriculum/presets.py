@@ -22,8 +22,16 @@ from policykd.errors import UnknownNameError
 from policykd.merge.config import MergeConfig
 
 _NETWORKS = Architecture(hidden=(192, 192), critic_hidden=(192, 192))
-_ZERO_SHOT = ("biped/mixed", "biped/walls@0.5", "biped/gaps:hard@0.5", "biped/steps:hard@0.4", "biped/slopes:hard@0.5")
-"""A mixture, walls, wider gaps, stairs up and down, and long steep slopes up and down."""
+_MERGE = MergeConfig(rounds=8, start="newest", adaptive=0.5, target_retention=0.985, architecture=_NETWORKS)
+_ZERO_SHOT = (
+    "biped/mixed",
+    "biped/walls@0.5",
+    "biped/gaps:hard@0.5",
+    "biped/steps:hard@0.4",
+    "biped/slopes:hard@0.5",
+    "biped/downhill@0.5",
+)
+"""A mixture, walls, wider gaps, stairs up and down, long steep slopes up and down, and a way down without end."""
 
 
 def preset(name: str) -> Recipe:
@@ -83,12 +91,12 @@ _SUITE_PLAN: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 def _quick() -> Recipe:
     return Recipe(
         skills=(
-            SkillPlan("biped/flat", 300_000, target_success=0.96),
-            SkillPlan("biped/incline@0.5", 400_000, target_success=0.96),
-            SkillPlan("biped/gaps@0.5", 900_000, target_success=0.96),
+            SkillPlan("biped/flat", 300_000, target_success=0.97),
+            SkillPlan("biped/incline@0.5", 400_000, target_success=0.97),
+            SkillPlan("biped/gaps@0.5", 1_200_000, target_success=0.98),
         ),
         train=TrainConfig(patience=1, architecture=_NETWORKS),
-        merge=MergeConfig(rounds=6, start="newest", target_retention=0.985, architecture=_NETWORKS),
+        merge=_MERGE,
         transfer_noise=0.35,
         measurement=Measurement(episodes=64, zero_shot=("biped/gaps@0.75", "biped/walls@0.3")),
     )
@@ -98,13 +106,13 @@ def _standard() -> Recipe:
     return Recipe(
         skills=(
             SkillPlan("biped/flat", 300_000, target_success=0.97),
-            SkillPlan("biped/incline", 900_000, target_success=0.96),
-            SkillPlan("biped/steps", 1_200_000, target_success=0.96),
-            SkillPlan("biped/slopes", 900_000, target_success=0.96),
-            SkillPlan("biped/gaps", 1_800_000, target_success=0.96),
+            SkillPlan("biped/incline", 900_000, target_success=0.98),
+            SkillPlan("biped/steps", 1_200_000, target_success=0.98),
+            SkillPlan("biped/slopes", 900_000, target_success=0.98),
+            SkillPlan("biped/gaps", 1_800_000, target_success=0.98),
         ),
         train=TrainConfig(patience=1, architecture=_NETWORKS),
-        merge=MergeConfig(rounds=7, start="newest", target_retention=0.985, architecture=_NETWORKS),
+        merge=_MERGE,
         transfer_noise=0.35,
         measurement=Measurement(episodes=64, zero_shot=_ZERO_SHOT),
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from policykd.agents.architecture import Architecture, Encoder
-from policykd.agents.training.config import TrainConfig
+from policykd.agents.training.config import PpoConfig, TrainConfig
 from policykd.errors import ConfigError, UnknownNameError, check_range
 from policykd.merge.config import MergeConfig
 
@@ -117,6 +117,8 @@ class Recipe:
         injection: when and how terrain becomes visible.
         train: settings of the reinforcement learning; ``steps``, ``target_success``, ``start_level``, ``seed`` and
             ``threads`` come from the skill and the run.
+        joint: PPO on several skills at once, for ``multitasker`` and ``multitasker-joint``: each skill has only a share
+            of a rollout.
         merge: settings of the merges; ``seed`` and ``threads`` come from the run. Its networks are those of ``train``:
             a student becomes the start of the next expert. A student starts from the ``newest`` expert (as the authors
             did), the ``previous`` student (the newest expert where there is none), or ``random`` weights.
@@ -136,6 +138,7 @@ class Recipe:
     curriculum: str = "plaid"
     injection: Injection = field(default_factory=Injection)
     train: TrainConfig = field(default_factory=lambda: TrainConfig(patience=1, architecture=_NETWORKS))
+    joint: PpoConfig = field(default_factory=lambda: PpoConfig(envs=160, minibatch=1024))
     merge: MergeConfig = field(default_factory=lambda: MergeConfig(rounds=8, start="newest", architecture=_NETWORKS))
     keep_data: bool = False
     transfer_noise: float | None = None

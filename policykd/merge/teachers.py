@@ -10,7 +10,8 @@ import torch
 from policykd.agents.policy import Policy
 from policykd.agents.policy_file import LoadedPolicy, check_fits
 from policykd.envs.skills import Skill, common_contract, get_skill
-from policykd.errors import ConfigError, UnknownNameError
+from policykd.envs.terrains import Terrain
+from policykd.errors import ConfigError, ContractError, UnknownNameError
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ def teachers_from(
     Raises:
         ConfigError: for fewer than one expert, or two that claim the same skill.
         UnknownNameError: if a source is to label a skill that it was not made for, or ``only`` names no expert.
-        ContractError: if an expert's robot, actions or groups do not fit its skill, or the skills differ.
+        ContractError: if an expert's robot, actions or groups do not fit its skill, the skills differ, or two of them
+            ask for different tasks on the same ground and nothing that is observed tells them apart.
     """
     if not experts:
         raise ConfigError("no expert was given; name at least one policy file")
@@ -83,7 +85,22 @@ def teachers_from(
             check_fits(loaded.manifest, skill)
             teachers[skill_id] = Teacher(skill, loaded.policy, source, loaded.manifest.weights_sha256)
     common_contract([t.skill for t in teachers.values()])
+    _check_distinguishable([t.skill for t in teachers.values()])
     return list(teachers.values())
+
+
+def _check_distinguishable(skills: Sequence[Skill]) -> None:
+    if "command" in skills[0].groups:
+        return
+    seen: dict[Terrain, Skill] = {}
+    for skill in skills:
+        other = seen.setdefault(skill.terrain, skill)
+        if other.task != skill.task:
+            raise ContractError(
+                f"{other.id} and {skill.id} ask for different actions in the same states, and no student could tell "
+                f"them apart by {', '.join(skill.groups)}; train one of the experts with the group command, too "
+                f"(policykd train ... --groups {' '.join((*skill.groups, 'command'))})"
+            )
 
 
 def _labelled(source: str, loaded: LoadedPolicy, only: Mapping[str, Collection[str]] | None) -> Sequence[str]:

@@ -9,6 +9,7 @@ from policykd.agents.policy import Policy
 from policykd.agents.policy_file import load_policy
 from policykd.agents.rollout import run_episodes
 from policykd.agents.training import PpoConfig, TrainConfig, train_expert
+from policykd.agents.training.config import FINAL_EPISODES
 from policykd.agents.training.validation import Validation
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
 from policykd.envs.skills import get_skill
@@ -61,11 +62,28 @@ def test_fewer_episodes_than_skills_are_refused():
 
 def test_training_validates_what_it_does_not_train(tmp_path):
     """A run on gaps reports flat ground, too; it cannot be continued with other validations."""
-    result = train_expert([GAPS], tmp_path, SMALL, validate_on=[FLAT, GAPS])
+    config = replace(SMALL, finalists=1)
+    result = train_expert([GAPS], tmp_path, config, validate_on=[FLAT, GAPS])
     rows = read_log(tmp_path / "progress.jsonl")
     assert [list(row["skills"]) for row in rows] == [["biped/flat", "biped/gaps"]] * 2
     policy = load_policy(result.policy_path).policy
     best = max(rows, key=lambda row: (row["success"], row["reward_per_step"]))
     assert Validation([FLAT, GAPS], SMALL).measure(policy)["skills"] == best["skills"]
     with pytest.raises(ConfigError):
-        train_expert([GAPS], tmp_path, SMALL, resume=True)
+        train_expert([GAPS], tmp_path, config, resume=True)
+
+
+def test_the_finalist_that_does_best_on_other_tracks_is_saved(tmp_path):
+    """Its figures are those of the other tracks; the best validation's policy is no better there."""
+    lucky = train_expert([GAPS], tmp_path / "lucky", replace(SMALL, finalists=1))
+    chosen = train_expert([GAPS], tmp_path / "chosen", replace(SMALL, finalists=2))
+    final = Validation([GAPS], replace(SMALL, validation_episodes=FINAL_EPISODES), "final validation")
+    first, second = (final.measure(load_policy(r.policy_path).policy) for r in (lucky, chosen))
+    assert (chosen.success, chosen.reward_per_step) == (second["success"], second["reward_per_step"])
+    assert (second["success"], second["reward_per_step"]) >= (first["success"], first["reward_per_step"])
+
+
+def test_a_run_that_reached_its_targets_keeps_the_best_validation(tmp_path):
+    result = train_expert([GAPS], tmp_path, replace(SMALL, target_success=0.0, patience=2))
+    rows = read_log(tmp_path / "progress.jsonl")
+    assert (result.success, result.reward_per_step) == max((r["success"], r["reward_per_step"]) for r in rows)

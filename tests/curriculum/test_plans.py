@@ -80,6 +80,8 @@ def test_multitasker_trains_on_all_skills_so_far():
     plan = make_plan(replace(TINY, curriculum="multitasker"), 0)
     trained = [[s.id for s in stage.skills] for stage in plan.stages if isinstance(stage, Train)]
     assert trained == [["biped/flat"], ["biped/flat", "biped/incline"], ["biped/flat", "biped/incline", "biped/gaps"]]
+    settings = [stage.config.ppo for stage in plan.stages if isinstance(stage, Train)]
+    assert settings == [TINY.train.ppo, TINY.joint, TINY.joint]
     assert not plan.experts
 
 

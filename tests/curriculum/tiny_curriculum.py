@@ -11,10 +11,12 @@ TINY = Recipe(
     injection=Injection(blind=2),
     train=TrainConfig(
         segment_steps=512,
-        validation_episodes=2,
+        validation_episodes=3,
+        finalists=1,
         architecture=NETWORKS,
         ppo=PpoConfig(envs=8, rollout_steps=16, minibatch=128, epochs=1),
     ),
+    joint=PpoConfig(envs=6, rollout_steps=16, minibatch=96, epochs=1),
     merge=MergeConfig(
         rounds=2,
         envs=2,

