@@ -7,7 +7,14 @@ from dataclasses import dataclass
 import torch
 
 from policykd.envs.tasks.base import Situation, Task
-from policykd.envs.tasks.terms import check_terms, effort, forward_speed, height_of_top, weighted_terms
+from policykd.envs.tasks.terms import (
+    check_terms,
+    effort,
+    forward_speed,
+    height_of_shanks,
+    height_of_top,
+    weighted_terms,
+)
 from policykd.envs.terrains.tracks import START
 from policykd.errors import check_range
 
@@ -20,7 +27,8 @@ class Crouch(Task):
 
     The ceiling follows the ground at the height of the standing robot's top less ``lowering``. A part that reaches it
     and must not touch the ground either ends the episode: like the ground under such parts it is felt, not bumped into.
-    How to get lower, by bending knees or trunk, is left to the policy. The reward of a step is that of :class:`Walk`,
+    How to get lower, by bending knees or trunk, is left to the policy, but kneeling ends the episode, too: sliding on a
+    shank is what reinforcement learning finds otherwise. The reward of a step is that of :class:`Walk`,
     whose uprightness gives way to lowness::
 
         low_weight * exp(-(max(0, top - ceiling) / low_width)^2)      top: height of the highest part above the ground
@@ -28,6 +36,8 @@ class Crouch(Task):
     Attributes:
         speed: commanded speed, m/s.
         lowering: how far the ceiling is below the top of the standing robot, m.
+        kneeling: height of a shank's centre above the ground below which the robot kneels, m; 0.03 m is a shank on the
+            ground, 0.27 m one that stands.
         low_width: excess of height at which the lowness term falls to 1/e, m.
         speed_width: see :class:`Walk`.
         effort_width: see :class:`Walk`.
@@ -36,11 +46,13 @@ class Crouch(Task):
         effort_weight: weight of the effort term.
 
     Raises:
-        ConfigError: if the weights do not sum to 1, a width is not positive, or the lowering is outside [0, 2] m.
+        ConfigError: if the weights do not sum to 1, a width is not positive, the lowering is outside [0, 2] m, or the
+            kneeling outside [0, 1] m.
     """
 
     speed: float = 1.0
     lowering: float = 0.3
+    kneeling: float = 0.1
     low_width: float = 0.15
     speed_width: float = 1.0
     effort_width: float = 0.5
@@ -51,6 +63,7 @@ class Crouch(Task):
     def __post_init__(self) -> None:
         check_terms(self, _TERMS)
         check_range("lowering", self.lowering, 0.0, 2.0, "m")
+        check_range("kneeling", self.kneeling, 0.0, 1.0, "m")
 
     @property
     def command(self) -> tuple[float, ...]:
@@ -69,7 +82,8 @@ class Crouch(Task):
     def forbidden(self, now: Situation) -> torch.Tensor:
         """See :meth:`Task.forbidden`."""
         x, z = now.state.fall_points.unbind(2)
-        return ((x >= START) & (z - now.around.height(x) > self._ceiling(now))).any(dim=1)
+        above = ((x >= START) & (z - now.around.height(x) > self._ceiling(now))).any(dim=1)
+        return above | (height_of_shanks(now) < self.kneeling).any(dim=1)
 
     def _ceiling(self, now: Situation) -> float:
         """Height above the ground that points along the links must not exceed, m."""

@@ -70,6 +70,14 @@ def feet_speed_apart(now: Situation) -> torch.Tensor:
     return torch.linalg.vector_norm(now.state.com_velocity[:, right] - now.state.com_velocity[:, left], dim=1)
 
 
+def height_of_shanks(now: Situation) -> torch.Tensor:
+    """(n, 2) heights of the shanks' centres of mass above the ground below them, m."""
+    shanks = [now.robot.chain(foot)[-2] for foot in feet_of(now.robot)]
+    places = now.state.com[:, shanks]
+    ground = now.around.height(now.state.root[:, :1] + places[:, :, 0])
+    return now.state.root[:, 1:] + places[:, :, 1] - ground
+
+
 def clearance(now: Situation) -> torch.Tensor:
     """(n,) height of the lowest end of the two feet's soles above the ground below it, m."""
     state, robot = now.state, now.robot

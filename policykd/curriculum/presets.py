@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 from policykd.agents.architecture import Architecture, Encoder
-from policykd.agents.training.config import TrainConfig
+from policykd.agents.training.config import PpoConfig, TrainConfig
 from policykd.curriculum.recipe import Injection, Measurement, Recipe, SkillPlan
 from policykd.errors import UnknownNameError
 from policykd.merge.config import MergeConfig
@@ -121,14 +121,17 @@ def _standard() -> Recipe:
 _FELT = ("proprio", "phase")
 """What the paper's walker feels: its body, and where in the walking cycle it should be."""
 
+_FAINT = 0.2
+"""Exploration noise that leaves a gait recognisable: with 0.5 and a discount of 0.98, PPO marches on the spot first."""
+
 _PAPER_STEPS = {"flat": 3_840_000, "incline": 3_840_000, "steps": 1_024_000, "slopes": 1_024_000, "gaps": 1_024_000}
 
 
 def _paper() -> Recipe:
-    networks = Architecture(hidden=(512, 256), critic_hidden=(512, 256), activation="relu")
+    networks = Architecture(hidden=(512, 256), critic_hidden=(512, 256), activation="relu", initial_std=_FAINT)
     return Recipe(
         skills=tuple(SkillPlan(f"biped/{name}+imitate", steps) for name, steps in _PAPER_STEPS.items()),
-        train=TrainConfig(patience=1, architecture=networks),
+        train=TrainConfig(patience=1, architecture=networks, ppo=PpoConfig(gamma=0.95)),
         injection=Injection(
             blind_groups=_FELT,
             encoder=Encoder("terrain", channels=(8,), kernel=(3,), stride=(1,), dense=32, join="every"),
@@ -142,7 +145,7 @@ def _paper() -> Recipe:
 
 
 def _released_code() -> Recipe:
-    networks = Architecture(hidden=(128, 64, 32), critic_hidden=(128, 64, 32, 16))
+    networks = Architecture(hidden=(128, 64, 32), critic_hidden=(128, 64, 32, 16), initial_std=_FAINT)
     paper = _paper()
     return replace(
         paper,

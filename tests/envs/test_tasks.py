@@ -121,6 +121,24 @@ def test_crouching_pays_for_being_low_and_ends_at_the_ceiling():
     assert task.forbidden(now).tolist() == [True, False, False], "the ceiling begins 1 m ahead of the start"
 
 
+def test_kneeling_ends_a_crouch():
+    """A shank that is level, with its centre just above or below the bound in MuJoCo's own kinematics."""
+    env = env_of("biped/flat+crouch", 3, make_engine=LoopEngine)
+    env.reset()
+    data, model = env.engine._data[0], env.engine._models[0]
+    qpos = torch.as_tensor(env.robot.stand_pose).repeat(3, 1)
+    for side in ("right", "left"):
+        knee = model.joint(f"{side}_shank").qposadr[0]
+        qpos[1:, knee] = -np.pi / 2 - qpos[1:, knee - 1] - qpos[1:, 2]
+    data.qpos[:] = qpos[1].numpy()
+    mujoco.mj_kinematics(model, data)
+    height = data.xipos[model.body("right_shank").id, 2]
+    qpos[1:, 1] += torch.tensor([0.11, 0.09]) - height
+    assert qpos[1, 1] > env.robot.stand_top / 4
+    env.engine.reset(torch.arange(3), qpos, torch.zeros(3, model.nv, dtype=torch.float64))
+    assert Crouch(lowering=0.0).forbidden(env._backend._situation(env._backend.look())).tolist() == [False, False, True]
+
+
 def test_the_height_of_the_standing_robot_is_that_of_mujoco():
     env = env_of("biped/flat", 1, make_engine=LoopEngine)
     data, model = env.engine._data[0], env.engine._models[0]
