@@ -35,7 +35,7 @@ DEMO_EXPERTS: Mapping[str, TrainConfig] = MappingProxyType(
 """Settings of the experts whose terrain needs others, by its name; see docs/training.md."""
 
 
-DEMO_MERGE = MergeConfig(rounds=10, target_retention=0.98, adaptive=0.5)
+DEMO_MERGE = MergeConfig(rounds=10, updates=1000, target_retention=0.98, adaptive=0.5)
 """Merge of the demo: few rounds, half of whose effort goes where the student is behind."""
 
 

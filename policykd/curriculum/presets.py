@@ -22,7 +22,9 @@ from policykd.errors import UnknownNameError
 from policykd.merge.config import MergeConfig
 
 _NETWORKS = Architecture(hidden=(192, 192), critic_hidden=(192, 192))
-_MERGE = MergeConfig(rounds=8, start="newest", adaptive=0.5, target_retention=0.985, architecture=_NETWORKS)
+_MERGE = MergeConfig(
+    rounds=8, start="newest", adaptive=0.5, updates=1000, target_retention=0.985, architecture=_NETWORKS
+)
 _ZERO_SHOT = (
     "biped/mixed",
     "biped/walls@0.5",
@@ -137,7 +139,13 @@ def _paper() -> Recipe:
             encoder=Encoder("terrain", channels=(8,), kernel=(3,), stride=(1,), dense=32, join="every"),
         ),
         merge=MergeConfig(
-            rounds=20, beta="plaid_paper", mixing="step", loss="mse", start="newest", architecture=networks
+            rounds=20,
+            updates=1000,
+            beta="plaid_paper",
+            mixing="step",
+            loss="mse",
+            start="newest",
+            architecture=networks,
         ),
         early_stop=False,
         measurement=Measurement(episodes=64, zero_shot=("biped/mixed+imitate",)),

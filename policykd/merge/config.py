@@ -88,7 +88,7 @@ class MergeConfig:
     adaptive: float = 0.0
     support: float | None = None
     batched_teachers: bool = False
-    updates: int = 1000
+    updates: int = 500
     minibatch: int = 1024
     learning_rate: float = 2e-3
     averaging: float = 0.998
