@@ -12,7 +12,7 @@ from policykd.envs.batched_env import BatchedEnv
 
 @dataclass(frozen=True)
 class EpisodeOutcomes:
-    """One episode per simulation, n of them, in the order of the simulations.
+    """One episode per simulation, n of them, in the order of the simulations; tensors on the CPU.
 
     Attributes:
         total_reward: (n,) sum of the rewards.
@@ -39,7 +39,7 @@ def run_episodes(policy: Policy, env: BatchedEnv, *, noise: bool = False) -> Epi
     """Run one episode in every simulation.
 
     Args:
-        policy: the policy; its mean acts, or with ``noise`` a sample from its Gaussian.
+        policy: the policy, on the environment's device; its mean acts, or with ``noise`` a sample from its Gaussian.
         env: the environment; it is reset first. Seed it for repeatable episodes.
         noise: whether to act stochastically.
 
@@ -50,19 +50,19 @@ def run_episodes(policy: Policy, env: BatchedEnv, *, noise: bool = False) -> Epi
         ContractError: if the environment lacks an observation group that the policy reads.
     """
     observations = env.reset()
-    n = env.num_envs
-    open_ = torch.ones(n, dtype=torch.bool, device=env.device)
-    total, distance = torch.zeros(n, dtype=torch.float64), torch.zeros(n, dtype=torch.float64)
-    length, success = torch.zeros(n, dtype=torch.long), torch.zeros(n, dtype=torch.bool)
+    n, device = env.num_envs, env.device
+    open_ = torch.ones(n, dtype=torch.bool, device=device)
+    total, distance = (torch.zeros(n, dtype=torch.float64, device=device) for _ in range(2))
+    length, success = (torch.zeros(n, dtype=kind, device=device) for kind in (torch.long, torch.bool))
     for _ in range(env.skill.episode_steps):
         flat = policy.flatten(observations)
         step = env.step(policy.distribution(flat).sample() if noise else policy(flat))
         observations, e = step.observations, step.episodes
         first = open_[e.ids]
         ids = e.ids[first]
-        total[ids], distance[ids] = e.total_reward[first], e.distance[first]
+        total[ids], distance[ids] = e.total_reward[first].double(), e.distance[first].double()
         length[ids], success[ids] = e.length[first], e.success[first]
         open_[ids] = False
         if not open_.any():
             break
-    return EpisodeOutcomes(total, length, distance, success, env.skill.episode_steps)
+    return EpisodeOutcomes(total.cpu(), length.cpu(), distance.cpu(), success.cpu(), env.skill.episode_steps)

@@ -44,7 +44,7 @@ class Sb3Policy(ActorCriticPolicy):
 
     def _build(self, lr_schedule: Schedule) -> None:
         (self.network,) = self._given
-        self.optimizer = _TwoRates(self.network, lr_schedule(1), self._critic_rate, self._max_grad_norm)
+        self.optimizer = TwoRates(self.network, lr_schedule(1), self._critic_rate, self._max_grad_norm)
 
     @torch_threads(1)  # between two steps of the simulation, whose threads those of torch would disturb
     def forward(
@@ -86,8 +86,15 @@ def trained_parameters(network: Policy) -> tuple[list[nn.Parameter], list[nn.Par
     return [*network.actor.parameters(), network.log_std], list(network.critic.parameters())
 
 
-class _TwoRates(torch.optim.Adam):
-    """Adam with a step size of the critic's own: stable-baselines3 sets one for all parameters."""
+class TwoRates(torch.optim.Adam):
+    """Adam with a step size of the critic's own: stable-baselines3 sets one for all parameters.
+
+    Args:
+        network: the policy.
+        rate: step size of the actor.
+        critic_rate: step size of the critic; None for that of the actor.
+        max_grad_norm: clip of the norm of each network's gradient.
+    """
 
     def __init__(self, network: Policy, rate: float, critic_rate: float | None, max_grad_norm: float) -> None:
         groups = [{"params": parameters} for parameters in trained_parameters(network)]
@@ -95,6 +102,7 @@ class _TwoRates(torch.optim.Adam):
         self._critic_rate, self._max_grad_norm = critic_rate, max_grad_norm
 
     def step(self, closure: Any = None) -> Any:
+        """Clip the gradients of both networks and follow them."""
         for group in self.param_groups:  # each network by itself: a large gradient of one must not shrink the other's
             torch.nn.utils.clip_grad_norm_(group["params"], self._max_grad_norm)
         if self._critic_rate is not None:

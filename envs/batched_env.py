@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import mujoco
 import torch
 
-from policykd.envs.backends import Episodes, make_backend, window_width
+from policykd.envs.backends import Episodes, TensorBackend, make_backend, window_width
+from policykd.envs.devices import choose_device
 from policykd.envs.engines import BatchEngine, Engine
+from policykd.envs.engines.contacts import measure_contacts
 from policykd.envs.robots.model import build_model
 from policykd.envs.skills import Skill, common_contract
 from policykd.envs.starts import Starts
@@ -97,7 +100,8 @@ class BatchedEnv:
         seed: seed of tracks and resets.
         config: how episodes begin.
         threads: worker threads; None for one per usable core.
-        make_engine: ``(model, num_sims, boxes, decimation) -> Engine``; None for the CPU's batch engine.
+        device: ``cpu``, ``cuda`` or ``auto``; see :func:`~policykd.envs.devices.choose_device`.
+        make_engine: ``(model, num_sims, boxes, decimation) -> Engine``; None for the device's own engine.
 
     Attributes:
         skill_index: (num_envs,) index into ``skills`` of each simulation.
@@ -108,6 +112,8 @@ class BatchedEnv:
     Raises:
         ContractError: if the skills cannot share an environment.
         ConfigError: for num_envs or threads < 1.
+        UnknownNameError: for an unknown device.
+        MissingDependencyError: for a device that cannot be used here, saying what is missing.
     """
 
     def __init__(
@@ -118,6 +124,7 @@ class BatchedEnv:
         seed: int = 0,
         config: EnvConfig = EnvConfig(),
         threads: int | None = None,
+        device: str = "cpu",
         make_engine: Callable[[mujoco.MjModel, int, int, int], Engine] | None = None,
     ) -> None:
         check_range("num_envs", num_envs, 1, 1_000_000)
@@ -126,15 +133,16 @@ class BatchedEnv:
         self._bank = TrackBank(
             [s.terrain for s in skills], config.tracks, seed, graded=config.graded, seconds=self.skill.seconds
         )
-        boxes = self._bank.most_segments_within(window_width(self.robot))
-        model = build_model(self.robot, boxes)
-        arguments = (model, num_envs, boxes, self.robot.decimation)
-        self.engine: Engine = BatchEngine(*arguments, threads) if make_engine is None else make_engine(*arguments)
+        self._boxes = self._bank.most_segments_within(window_width(self.robot))
+        arguments = (build_model(self.robot, self._boxes), num_envs, self._boxes, self.robot.decimation)
+        if make_engine is None:
+            make_engine = self._engine_of(choose_device(device), threads)
+        self.engine: Engine = make_engine(*arguments)
         self.device = self.engine.device
-        self._backend = make_backend(
-            self.engine, self.skill, self._bank.tracks, boxes, [skill.task for skill in self.skills]
-        )
-        self._starts = Starts(self.robot, config.joint_noise, config.speed_noise, self.device)
+        like = self.engine.field("qpos")
+        self._tracks, tasks = self._bank.tracks.like(like), [skill.task for skill in self.skills]
+        self._backend: TensorBackend = make_backend(self.engine, self.skill, self._tracks, self._boxes, tasks)
+        self._starts = Starts(self.robot, config.joint_noise, config.speed_noise, like)
         self.seed(seed)
         self._all = torch.arange(num_envs, device=self.device)
         self.skill_index = self._all % len(self.skills)
@@ -142,6 +150,21 @@ class BatchedEnv:
         self._columns = self.skill.columns
         self.failures, self.level = 0, 1.0
         self._floor = graded_floor([s.terrain for s in skills])
+
+    def _engine_of(
+        self, device: torch.device, threads: int | None
+    ) -> Callable[[mujoco.MjModel, int, int, int], Engine]:
+        """What makes a device's engine."""
+        if device.type == "cpu":
+            return partial(BatchEngine, threads=threads)
+        from policykd.envs.engines.warp import WarpEngine  # needs the extra [gpu]
+
+        def make(model: mujoco.MjModel, num_sims: int, boxes: int, decimation: int) -> Engine:
+            window = window_width(self.robot)
+            sizes = measure_contacts(model, self.robot, self._bank.tracks, boxes, window, threads)
+            return WarpEngine(model, num_sims, boxes, decimation, sizes=sizes, device=device)
+
+        return make
 
     def seed(self, seed: int) -> None:
         """Restart the stream of random resets."""
@@ -220,21 +243,22 @@ class BatchedEnv:
         """The track under simulation ``i``, as one row; a copy."""
         return self._backend.tracks(torch.tensor([i], device=self.device))
 
+    def _track_range(self) -> tuple[int, int]:
+        """First track of a terrain that new episodes walk on, and the one behind the last."""
+        count = self.config.tracks
+        return graded_rows(count, self.level, self._floor) if self.config.graded else (0, count)
+
     def _restart(self, ids: torch.Tensor) -> torch.Tensor:
         """Begin new episodes in the simulations ``ids`` (m,), whose boxes have yet to follow.
 
         Returns:
             (m, features) first observations.
         """
-        count = self.config.tracks
-        rows = graded_rows(count, self.level, self._floor) if self.config.graded else (0, count)
-        track, qpos, qvel, clock = self._starts.take(len(ids), *rows)
-        qpos, qvel, clock = self._backend.tasks.start(ids, (qpos, qvel, clock))
+        track, qpos, qvel, clock = self._starts.take(len(ids), *self._track_range())
+        qpos, qvel, clock = self._backend.tasks.start((qpos, qvel, clock), ids)
         if self.config.ordered:
-            track = (ids // len(self.skills)) % count
-        if len(self.skills) > 1:
-            track = self._first_track[ids] + track
-        self._backend.begin(ids, track, clock)
+            track = (ids // len(self.skills)) % self.config.tracks
+        self._backend.begin(ids, self._first_track[ids] + track, clock)
         self.engine.reset(ids, qpos, qvel)
         return self._backend.observe(self._backend.look(ids), clock)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import Any, Protocol
 
 import torch
@@ -77,8 +78,20 @@ class StateReader:
     """
 
     def __init__(self, engine: Fields, robot: Robot) -> None:
-        self._qpos, self._qvel, self._force = (engine.field(n) for n in ("qpos", "qvel", "actuator_force"))
-        like: dict[str, Any] = {"dtype": self._qpos.dtype, "device": engine.device}
+        self._fields = tuple(engine.field(n) for n in ("qpos", "qvel", "actuator_force"))
+        self._chains = _chains(robot, self._fields[0].dtype, engine.device)
+        self.fall_radius = self._chains.fall_radius
+
+    def read(self, ids: torch.Tensor | None = None) -> PlanarState:
+        """State of the simulations ``ids`` (m,), or of all."""
+        return self._chains.state(*(f if ids is None else f[ids] for f in self._fields))
+
+
+class _Chains:
+    """The matrices of a robot's chains on a device."""
+
+    def __init__(self, robot: Robot, dtype: torch.dtype, device: torch.device) -> None:
+        like: dict[str, Any] = {"dtype": dtype, "device": device}
         self._ancestors = _ancestors(robot).to(**like)
         self._torque = torch.tensor([link.torque for link in robot.joints], **like)
         falling, places = fall_points(robot)
@@ -86,9 +99,8 @@ class StateReader:
         self._com = _point_matrix(robot, robot.links, [link.center for link in robot.links]).to(**like)
         self._points = torch.cat([self._com, _point_matrix(robot, falling, places).to(**like)], dim=1)
 
-    def read(self, ids: torch.Tensor | None = None) -> PlanarState:
-        """State of the simulations ``ids`` (m,), or of all."""
-        qpos, qvel, force = (f if ids is None else f[ids] for f in (self._qpos, self._qvel, self._force))
+    def state(self, qpos: torch.Tensor, qvel: torch.Tensor, force: torch.Tensor) -> PlanarState:
+        """State with generalised positions (n, nq) and velocities (n, nv), and torques (n, joints)."""
         angle, rate = qpos[:, 2:] @ self._ancestors, qvel[:, 2:] @ self._ancestors
         c, s = torch.cos(angle), torch.sin(angle)
         points = (torch.cat([c, s], dim=1) @ self._points).view(len(qpos), -1, 2)
@@ -108,21 +120,15 @@ class StateReader:
         )
 
 
-class _Still:
-    """Given states in place of an engine's."""
-
-    def __init__(self, qpos: torch.Tensor, qvel: torch.Tensor) -> None:
-        self.device = qpos.device
-        self._fields = {"qpos": qpos, "qvel": qvel, "actuator_force": torch.zeros_like(qvel[:, 3:])}
-
-    def field(self, name: str) -> torch.Tensor:
-        """See :meth:`policykd.envs.engines.Engine.field`."""
-        return self._fields[name]
+@cache
+def _chains(robot: Robot, dtype: torch.dtype, device: torch.device) -> _Chains:
+    """Equal robots share them, so that a step makes none."""
+    return _Chains(robot, dtype, device)
 
 
 def planar_state(robot: Robot, qpos: torch.Tensor, qvel: torch.Tensor) -> PlanarState:
     """State of a robot with generalised positions (n, nq) and velocities (n, nv), whose motors are at rest."""
-    return StateReader(_Still(qpos, qvel), robot).read()
+    return _chains(robot, qpos.dtype, qpos.device).state(qpos, qvel, torch.zeros_like(qvel[:, 3:]))
 
 
 def fall_points(robot: Robot) -> tuple[list[Link], list[tuple[float, float]]]:

@@ -22,28 +22,29 @@ class Starts:
 
     Every coordinate is uniform between two bounds, most of them between equal ones, so that a few operations on one
     matrix draw all of them. They are drawn ahead, some hundred episodes at a time: a step ends a handful of episodes,
-    and the fixed cost of an operation is that of a hundred rows.
+    and the fixed cost of an operation is that of a hundred rows. They are drawn on the CPU in float64, so that the same
+    seed begins the same episodes on every device.
 
     Args:
         robot: the robot.
         joint_noise: half width of the noise on the joint angles, rad.
         speed_noise: largest initial forward velocity, m/s.
-        device: where the tensors live.
-
+        like: a tensor on the device, and of the precision, that the episodes are to have.
     """
 
-    def __init__(self, robot: Robot, joint_noise: float, speed_noise: float, device: torch.device) -> None:
-        like: dict[str, Any] = {"dtype": torch.float64, "device": device}
-        self._generator = torch.Generator(device)
-        pose, joints = torch.as_tensor(robot.stand_pose, **like), len(robot.joints)
+    def __init__(self, robot: Robot, joint_noise: float, speed_noise: float, like: torch.Tensor) -> None:
+        self._like = like
+        double: dict[str, Any] = {"dtype": torch.float64}
+        self._generator = torch.Generator()
+        pose, joints = torch.as_tensor(robot.stand_pose, **double), len(robot.joints)
         self._size = len(pose)
-        self._from = torch.cat([pose, torch.zeros(self._size + 1, **like)])
+        self._from = torch.cat([pose, torch.zeros(self._size + 1, **double)])
         self._width, self._least, self._most = (torch.full_like(self._from, v) for v in (0.0, -torch.inf, torch.inf))
         noisy = slice(3, 3 + joints)
         self._from[noisy] -= joint_noise
         self._width[noisy] = 2 * joint_noise
-        self._least[noisy] = torch.tensor([link.limits[0] for link in robot.joints], **like)
-        self._most[noisy] = torch.tensor([link.limits[1] for link in robot.joints], **like)
+        self._least[noisy] = torch.tensor([link.limits[0] for link in robot.joints], **double)
+        self._most[noisy] = torch.tensor([link.limits[1] for link in robot.joints], **double)
         self._width[self._size], self._width[-1] = speed_noise, PHASE_SECONDS
         self._range, self._drawn, self._used = (0, 0), 0, 0
         self._before = self._generator.get_state()
@@ -55,7 +56,7 @@ class Starts:
 
     def integers(self, high: int, count: int) -> torch.Tensor:
         """(count,) random integers in [0, high)."""
-        return torch.randint(high, (count,), generator=self._generator, device=self._from.device)
+        return torch.randint(high, (count,), generator=self._generator).to(self._like.device)
 
     def take(self, count: int, first: int, last: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """The next ``count`` episodes.
@@ -94,11 +95,10 @@ class Starts:
         self._generator.set_state(snapshot["generator"])
 
     def _draw(self, count: int, first: int, last: int) -> None:
-        like: dict[str, Any] = {"generator": self._generator, "device": self._from.device}
         self._before = self._generator.get_state()
         self._range, self._drawn, self._used = (first, last), count, 0
-        self._track = torch.randint(first, last, (count,), **like)
-        draw = torch.rand(count, len(self._from), dtype=self._from.dtype, **like)
-        state = torch.addcmul(self._from, draw, self._width).clamp_(self._least, self._most)
+        self._track = torch.randint(first, last, (count,), generator=self._generator).to(self._like.device)
+        draw = torch.rand(count, len(self._from), dtype=self._from.dtype, generator=self._generator)
+        state = torch.addcmul(self._from, draw, self._width).clamp_(self._least, self._most).to(self._like)
         self._qpos, self._qvel, clock = state.split([self._size, self._size, 1], dim=1)
         self._clock = clock[:, 0]

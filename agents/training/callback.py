@@ -13,13 +13,19 @@ from stable_baselines3.common.callbacks import BaseCallback
 from policykd.agents.policy import Policy
 from policykd.agents.training.averaging import WeightAverage
 from policykd.agents.training.config import TrainConfig
-from policykd.agents.training.learners import AdaptiveRate
+from policykd.agents.training.learners import AdaptiveRate, noise_bound
 from policykd.divergences import gaussian_kl
 from policykd.envs.batched_env import BatchedEnv
 from policykd.progress import Progress
 
 _LEVEL_STEP = 0.04
 _RAISE_ABOVE = 0.4  # share of successes among the last 100 training episodes
+
+
+def next_level(env: BatchedEnv, success: float) -> float:
+    """The curriculum's level after training episodes of which a share ``success`` succeeded."""
+    raised = env.config.graded and success > _RAISE_ABOVE
+    return min(1.0, env.level + _LEVEL_STEP) if raised else env.level
 
 
 class _Rollout:
@@ -90,8 +96,7 @@ class TrainingCallback(BaseCallback):
         self._average.update(self._policy, self.num_timesteps)
 
     def _bound_noise(self, spent: float) -> None:
-        start = self._policy.architecture.initial_std
-        bound = start + spent * (min(start, self._config.ppo.final_std) - start)
+        bound = noise_bound(self._policy.architecture.initial_std, self._config.ppo, spent)
         self._policy.log_std.data.clamp_(max=math.log(bound))
 
     def _on_rollout_end(self) -> None:
@@ -99,8 +104,8 @@ class TrainingCallback(BaseCallback):
         if isinstance(buffer, RolloutBuffer):
             self._rollout = _Rollout(self._policy, buffer.observations)
         recent = self.model.ep_success_buffer or deque(maxlen=1)
-        if self._env.config.graded and len(recent) == recent.maxlen and np.mean(list(recent)) > _RAISE_ABOVE:
-            self._env.level = min(1.0, self._env.level + _LEVEL_STEP)
+        if len(recent) == recent.maxlen:
+            self._env.level = next_level(self._env, float(np.mean(list(recent))))
         self._progress.update(self._name, self.num_timesteps, **self.figures())
 
     def figures(self) -> dict[str, float]:

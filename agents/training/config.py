@@ -148,6 +148,8 @@ class TrainConfig:
             measured again, on ``FINAL_EPISODES`` other tracks, and the best of them are saved: the best of thirty
             validations was mostly lucky. 1 takes the best validation's.
         threads: threads of the simulation; None for one per usable core. Networks are trained on one.
+        device: ``cpu``, ``cuda``, or ``auto`` for ``cuda`` where nothing is missing. On a CUDA device PPO is our own
+            (:mod:`policykd.agents.training.device_ppo`); give it thousands of simulations (``ppo.envs``).
         architecture: networks of a new policy.
         ppo: settings of PPO.
         sac: settings of SAC.
@@ -171,6 +173,7 @@ class TrainConfig:
     validation_episodes: int = 64
     finalists: int = 4
     threads: int | None = None
+    device: str = "cpu"
     architecture: Architecture = field(default_factory=Architecture)
     ppo: PpoConfig = field(default_factory=PpoConfig)
     sac: SacConfig = field(default_factory=SacConfig)

@@ -52,6 +52,17 @@ class AdaptiveRate:
             self.value = min(high, self.value * self._FACTOR)
 
 
+def noise_bound(start: float, config: PpoConfig, spent: float) -> float:
+    """Largest standard deviation of the exploration noise when a share ``spent`` of the budget is spent.
+
+    Args:
+        start: the standard deviation that the policy began with.
+        config: the run's PPO settings.
+        spent: share of the budget, in [0, 1].
+    """
+    return start + spent * (min(start, config.final_std) - start)
+
+
 def make_learner(policy: Policy, env: Sb3VecEnv, config: TrainConfig, rate: AdaptiveRate) -> BaseAlgorithm:
     """The configured algorithm, training ``policy`` in place.
 

@@ -1,12 +1,11 @@
-"""Train an expert: segments of learning, each followed by a validation and a checkpoint."""
+"""A training run: segments of learning, each followed by a validation and a checkpoint."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
 
-from policykd.agents.policy import Policy, check_groups
+from policykd.agents.policy import Policy
 from policykd.agents.policy_file import LoadedPolicy, save_policy
 from policykd.agents.training.averaging import WeightAverage
 from policykd.agents.training.callback import TrainingCallback
@@ -23,87 +22,24 @@ from policykd.agents.training.learners import AdaptiveRate, make_learner
 from policykd.agents.training.validation import Validation
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
 from policykd.envs.sb3_env import Sb3VecEnv
-from policykd.envs.skills import Skill, common_contract
+from policykd.envs.skills import Skill
 from policykd.envs.symmetry import mirror_symmetry
-from policykd.errors import ContractError
-from policykd.progress import Progress, Silent
+from policykd.progress import Progress
 from policykd.runs import RunFolder, as_plain
 from policykd.seeding import integer_seed
-from policykd.threads import torch_threads
 
 
-@dataclass(frozen=True)
-class TrainResult:
-    """How a training run ended.
-
-    Attributes:
-        policy_path: the policy file, with the weights of the best validation (see ``TrainConfig.finalists``).
-        steps: environment steps used.
-        seconds: wall time of learning and validation, over all sessions, s.
-        success: validation success of the saved policy.
-        reward_per_step: validation reward per step of the saved policy.
-        reached_target: whether the run stopped because it reached its targets.
-        failures: simulations that were reset because MuJoCo failed.
-    """
-
-    policy_path: Path
-    steps: int
-    seconds: float
-    success: float
-    reward_per_step: float
-    reached_target: bool
-    failures: int
-
-
-def train_expert(
-    skills: Sequence[Skill],
-    out: Path,
-    config: TrainConfig = TrainConfig(),
-    *,
-    init: LoadedPolicy | None = None,
-    validate_on: Sequence[Skill] = (),
-    resume: bool = False,
-    progress: Progress = Silent(),
-) -> TrainResult:
-    """Train a policy on one skill, or on several at once.
+class Run:
+    """The state of one training run on the CPU.
 
     Args:
-        skills: what to train on; simulation i has skill ``i % len(skills)``.
-        out: folder of the run; the policy file is ``out / "policy"``.
+        skills: what to train on.
+        folder: folder of the run.
         config: the run.
         init: policy to start from; None for new weights.
-        validate_on: skills of the validations, where they are not those of the training: what else is kept?
-        resume: continue the run in ``out``; a finished run is returned as it is.
+        validate_on: skills of the validations.
         progress: who watches.
-
-    Returns:
-        The result; equal, timings apart, whether or not the run was interrupted.
-
-    Raises:
-        ConfigError: for a run of another configuration in ``out``.
-        ContractError: if ``init`` does not fit the skills.
-        OutputError: if ``out`` cannot be written or holds a run and ``resume`` is off.
     """
-    skill = common_contract(skills)
-    if init is not None:
-        check_groups(init.policy.groups, skill.group_sizes, f"skill {skill.id}")
-        if list(init.policy.groups) != list(skill.groups):
-            raise ContractError(f"the initial policy reads {list(init.policy.groups)}, the skill has {skill.groups}")
-    parent = init.manifest.weights_sha256 if init is not None else None
-    asked: dict[str, Any] = {"skills": skills, "train": config, "init": parent}
-    if validate_on:
-        common_contract([*skills, *validate_on])
-        asked["validate_on"] = validate_on
-    folder = RunFolder(out, asked, resume)
-    if folder.result is None:
-        with torch_threads(1):
-            _Run(skills, folder, config, init, validate_on or skills, progress).go()
-    assert folder.result is not None
-    return TrainResult(policy_path=out / "policy", **folder.result)
-
-
-class _Run:
-    """The state of one training run."""
 
     def __init__(
         self,
@@ -116,23 +52,30 @@ class _Run:
     ) -> None:
         self._skills, self._folder, self._config, self._init = skills, folder, config, init
         self._progress, self._name = progress, f"train {' '.join(s.id for s in skills)}"
-        self._env = BatchedEnv(
+        self._env = self._new_env(
             skills,
             config.envs,
             seed=integer_seed(config.seed, "training"),
             config=EnvConfig(graded=config.curriculum),
             threads=config.threads,
         )
-        self._validate_on, self._validation = validate_on, Validation(validate_on, config)
+        self._validate_on = validate_on
+        self._validation = Validation(validate_on, config, make_env=self._new_env)
         self._env.level = start_level(config, [s.terrain.name for s in skills]) if config.curriculum else 1.0
         self._policy = self._first_policy()
         self._average = WeightAverage(self._policy, config.averaging_steps)
         self._rate = AdaptiveRate(config.ppo)
-        self._vec = Sb3VecEnv(self._env, reward_scale=1 - config.gamma, stagger=True)
-        self._learner = make_learner(self._policy, self._vec, config, self._rate)
-        self._learner.set_logger(Logger(None, [TensorBoardOutputFormat(str(folder.path / "tensorboard"))]))
+        self._make_learner()
         self._steps, self._segment, self._streak, self._seconds = 0, 0, 0, 0.0
         self._best: list[dict[str, Any]] = []  # best first
+
+    def _new_env(self, *arguments: Any, **options: Any) -> BatchedEnv:
+        return BatchedEnv(*arguments, **options)
+
+    def _make_learner(self) -> None:
+        vec = Sb3VecEnv(self._env, reward_scale=1 - self._config.gamma, stagger=True)
+        self._learner = make_learner(self._policy, vec, self._config, self._rate)
+        self._learner.set_logger(Logger(None, [TensorBoardOutputFormat(str(self._folder.path / "tensorboard"))]))
 
     def go(self) -> None:
         """Learn until the budget is spent or the targets are reached, then write the policy file."""
@@ -236,7 +179,7 @@ class _Run:
         if self._streak >= self._config.patience or len(self._best) == 1:
             return self._best[0]
         config = replace(self._config, validation_episodes=max(FINAL_EPISODES, self._config.validation_episodes))
-        validation = Validation(self._validate_on, config, "final validation")
+        validation = Validation(self._validate_on, config, "final validation", self._new_env)
         for finalist in self._best:
             self._policy.load_state_dict(finalist["weights"])
             found = validation.measure(self._policy)

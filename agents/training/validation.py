@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from policykd.agents.policy import Policy
@@ -21,16 +21,23 @@ class Validation:
         skills: what the policy is measured on.
         config: episodes, seed and threads.
         purpose: name of the validation; those of different names have different tracks.
+        make_env: makes the simulations on their device.
 
     Raises:
         ConfigError: for fewer episodes than skills.
     """
 
-    def __init__(self, skills: Sequence[Skill], config: TrainConfig, purpose: str = "validation") -> None:
+    def __init__(
+        self,
+        skills: Sequence[Skill],
+        config: TrainConfig,
+        purpose: str = "validation",
+        make_env: Callable[..., BatchedEnv] = BatchedEnv,
+    ) -> None:
         if config.validation_episodes < len(skills):
             raise ConfigError(f"validation_episodes is {config.validation_episodes}; {len(skills)} skills need as many")
         self._skills, self._seed = tuple(skills), integer_seed(config.seed, purpose)
-        self._env = BatchedEnv(
+        self._env = make_env(
             skills,
             config.validation_episodes,
             seed=self._seed,
@@ -54,7 +61,8 @@ class Validation:
         figures: dict[str, Any] = {"success": float(success.mean()), "reward_per_step": float(reward.mean())}
         figures["distance"] = float(outcomes.distance.mean())
         if len(self._skills) > 1:
-            mine = [self._env.skill_index == i for i in range(len(self._skills))]
+            index = self._env.skill_index.cpu()
+            mine = [index == i for i in range(len(self._skills))]
             figures["skills"] = {
                 skill.id: {"success": float(success[rows].mean()), "reward_per_step": float(reward[rows].mean())}
                 for skill, rows in zip(self._skills, mine, strict=True)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
+
 from policykd.envs.backends.tensors import TensorBackend
 from policykd.envs.backends.view import Episodes, Outcome, View, window_width
 from policykd.envs.engines import Engine
@@ -20,9 +22,9 @@ __all__ = ["Episodes", "Outcome", "TensorBackend", "View", "make_backend", "wind
 
 
 def make_backend(engine: Engine, skill: Skill, tracks: Tracks, boxes: int, tasks: Sequence[Task] = ()) -> TensorBackend:
-    """The fastest backend on the engine's device; see :class:`TensorBackend` for the arguments."""
-    if engine.device.type != "cpu":
+    """The fastest backend for the engine's tensors; see :class:`TensorBackend` for the arguments."""
+    if engine.device.type != "cpu" or engine.field("qpos").dtype != torch.float64:
         return TensorBackend(engine, skill, tracks, boxes, tasks)
-    from policykd.envs.backends.fused import FusedBackend  # other devices need no compiled loops
+    from policykd.envs.backends.fused import FusedBackend  # others need no compiled loops
 
     return FusedBackend(engine, skill, tracks, boxes, tasks)

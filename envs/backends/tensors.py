@@ -35,7 +35,7 @@ class TensorBackend:
     Args:
         engine: the engine that simulates them.
         skill: task, observation groups and episode length.
-        tracks: the bank of tracks, of which every simulation walks on one.
+        tracks: the bank of tracks, of which every simulation walks on one, like the engine's tensors.
         boxes: ground boxes of a simulation.
         tasks: simulation i has task ``tasks[i % len(tasks)]``; none for the skill's in all.
 
@@ -46,12 +46,12 @@ class TensorBackend:
     """
 
     def __init__(self, engine: Engine, skill: Skill, tracks: Tracks, boxes: int, tasks: Sequence[Task] = ()) -> None:
-        n, device, robot = engine.num_sims, engine.device, skill.character
-        like: dict[str, Any] = {"dtype": torch.float64, "device": device}
+        n, robot = engine.num_sims, skill.character
+        like: dict[str, Any] = {"dtype": engine.field("qpos").dtype, "device": engine.device}
         self._engine, self._skill, self._bank, self._boxes = engine, skill, tracks, boxes
         self._groups = [get_group(name) for name in skill.groups]
         self._window = window_width(robot)
-        self.tasks = TaskTable(tasks or (skill.task,), robot, n, skill.seconds, device)
+        self.tasks = TaskTable(tasks or (skill.task,), robot, n, skill.seconds, engine.field("qpos"))
         self._scan = torch.linspace(SCAN_BEHIND, SCAN_AHEAD, SCAN_POINTS, **like)
         self._books = torch.zeros(n, 3, **like)  # one matrix, so that one operation advances, gathers or resets it
         self._total_reward, self.elapsed, self.clock = self._books.unbind(1)
@@ -138,14 +138,7 @@ class TensorBackend:
             view: all simulations after the step.
             failed: (n,) whether MuJoCo failed.
         """
-        now = self._situation(view)
-        terminated, forbidden = view.touching | failed, self.tasks.forbidden(now)
-        if forbidden is not None:
-            terminated |= forbidden
-        reward = self.tasks.reward(now).masked_fill_(terminated, 0.0)
-        self._books += self._advance
-        self._total_reward += reward
-        truncated = (self.elapsed >= self._skill.episode_steps) & ~terminated
+        reward, terminated, truncated = self._enter(view, failed)
         ids = torch.nonzero(terminated | truncated).squeeze(1)
         failures = int(failed.sum()) if len(ids) else 0
         distance = view.state.root[ids, 0]  # every episode begins at 0
@@ -154,6 +147,17 @@ class TensorBackend:
         success = truncated[ids] & (distance >= least) & (distance <= most)
         episodes = Episodes(ids, total_reward, length.long(), distance, success)
         return Outcome(reward.float(), terminated, truncated, failures, episodes)
+
+    def _enter(self, view: View, failed: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Reward, fall and end of time of a step, each (n,), entered into the books."""
+        now = self._situation(view)
+        terminated, forbidden = view.touching | failed, self.tasks.forbidden(now)
+        if forbidden is not None:
+            terminated |= forbidden
+        reward = self.tasks.reward(now).masked_fill_(terminated, 0.0)
+        self._books += self._advance
+        self._total_reward += reward
+        return reward, terminated, (self.elapsed >= self._skill.episode_steps) & ~terminated
 
     def _situation(self, view: View) -> Situation:
         """All simulations after a step that the books do not hold yet."""

@@ -88,6 +88,10 @@ class BatchEngine:
             ids.numpy(), qpos.numpy(), qvel.numpy(), self._initial, self._state, self._qpos, self._qvel, self._warning
         )
 
+    def counts(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Live (num_sims,) tensors: contacts, and rows of constraints, of the last physics step."""
+        return _view(self._batch.bind("ncon")).flatten(), _view(self._batch.bind("nefc")).flatten()
+
     def snapshot(self) -> dict[str, torch.Tensor]:
         """See :meth:`Engine.snapshot`."""
         ground = {name: torch.from_numpy(np.array(a)) for name, a in zip(GROUND_FIELDS, self._ground, strict=True)}

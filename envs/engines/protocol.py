@@ -6,7 +6,7 @@ The environment holds an engine's tensors as live views: ``engine.field("qpos")`
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 
@@ -72,5 +72,33 @@ class Engine(Protocol):
             ids: (m,) simulation numbers.
             pose: (m, boxes, 3) centres x, z in m and slope angles in rad.
             half: (m, boxes, 2) half extents along and below the surface, m.
+        """
+        ...
+
+
+@runtime_checkable
+class MaskEngine(Engine, Protocol):
+    """An engine that also takes masks in place of simulation numbers.
+
+    How many simulations a mask marks is known on the device only, so a step that uses masks need not wait for it.
+    """
+
+    def reset_where(self, mask: torch.Tensor, qpos: torch.Tensor, qvel: torch.Tensor) -> None:
+        """Put the simulations that ``mask`` (num_sims,) marks into their rows of ``qpos`` and ``qvel``.
+
+        Args:
+            mask: (num_sims,) bool.
+            qpos: (num_sims, nq) generalised positions; the other rows do not matter.
+            qvel: (num_sims, nv) generalised velocities; likewise.
+        """
+        ...
+
+    def set_ground_where(self, mask: torch.Tensor, pose: torch.Tensor, half: torch.Tensor) -> None:
+        """Move the ground boxes of the simulations that ``mask`` marks; see :meth:`Engine.set_ground`.
+
+        Args:
+            mask: (num_sims,) bool.
+            pose: (num_sims, boxes, 3) as in :meth:`Engine.set_ground`; the other rows do not matter.
+            half: (num_sims, boxes, 2) likewise.
         """
         ...

@@ -76,15 +76,23 @@ class WalkingCycle:
                 qvel[:, 3 + i] = curve(shifted % 1.0, 1) / PHASE_SECONDS
         self.natural_speed = _add_root(robot, qpos, qvel)
         self._motion = torch.from_numpy(np.concatenate([qpos, qvel], axis=1))
+        self._copies = {(self._motion.dtype, self._motion.device): self._motion}
 
     def at(self, phase: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Generalised positions (n, nq), forward position 0, and velocities (n, nv) at phases (n,) of the cycle."""
-        motion = self._motion.to(phase.device)
-        place = (phase.to(motion) % 1.0) * _SAMPLES
+        motion = self._motion_like(phase)
+        place = (phase % 1.0) * _SAMPLES
         before = place.floor().long() % _SAMPLES
         state = torch.lerp(motion[before], motion[(before + 1) % _SAMPLES], (place - place.floor())[:, None])
         qpos, qvel = state.split(motion.shape[1] // 2, dim=1)
         return qpos, qvel
+
+    def _motion_like(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The motion on the device and in the precision of a tensor; a copy is made once."""
+        key = (tensor.dtype, tensor.device)
+        if key not in self._copies:
+            self._copies[key] = self._motion.to(tensor)
+        return self._copies[key]
 
     def state(self, phase: torch.Tensor) -> PlanarState:
         """The state at phases (n,) of the cycle; its effort is 0."""

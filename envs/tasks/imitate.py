@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from policykd.envs.constants import constant
 from policykd.envs.robots import Robot
 from policykd.envs.starts import PHASE_SECONDS
 from policykd.envs.tasks.base import Situation, Start, Task
@@ -85,7 +86,7 @@ class Imitate(Task):
         """See :meth:`Task.reward`."""
         errors = imitation_errors(now)
         scale, weight = (
-            errors.new_tensor([getattr(self, f"{term}_{kind}") for term in _TERMS]) for kind in ("scale", "weight")
+            constant(tuple(getattr(self, f"{term}_{kind}") for term in _TERMS), errors) for kind in ("scale", "weight")
         )
         return torch.exp(-errors * scale) @ weight
 
@@ -94,9 +95,9 @@ class Imitate(Task):
         qpos, _, clock = start
         phase = torch.floor(clock / PHASE_SECONDS * START_PHASES) / START_PHASES
         reference, velocity = walking_cycle(robot).at(phase)
-        noisy = reference + (qpos - torch.as_tensor(robot.stand_pose).to(qpos))
+        noisy = reference + (qpos - constant(tuple(robot.stand_pose.tolist()), qpos))
         noisy[:, :3] = reference[:, :3]
-        low, high = torch.tensor([link.limits for link in robot.joints]).to(qpos).unbind(1)
+        low, high = constant(tuple(link.limits for link in robot.joints), qpos).unbind(1)
         noisy[:, 3:] = noisy[:, 3:].clamp(low, high)
         return noisy, velocity, phase * PHASE_SECONDS
 
@@ -105,12 +106,11 @@ def imitation_errors(now: Situation) -> torch.Tensor:
     """(n, 5) errors against the reference cycle, in the order of the terms of :class:`Imitate`."""
     robot, state, around = now.robot, now.state, now.around
     reference = walking_cycle(robot).state(around.cycles)
-    weights = torch.tensor([_weight(link.name) for link in robot.links]).to(state.pitch)
+    weights = constant(tuple(_weight(link.name) for link in robot.links), state.pitch)
     pose = ((state.joints - reference.joints) ** 2) @ weights[1:] + weights[0] * (state.pitch - reference.pitch) ** 2
     velocity = ((state.joint_velocity - reference.joint_velocity) ** 2) @ weights[1:]
     velocity = velocity + weights[0] * (state.pitch_velocity - reference.pitch_velocity) ** 2
-    feet = list(feet_of(robot))
-    places, wanted = state.com[:, feet].clone(), reference.com[:, feet].clone()
+    places, wanted = (torch.stack([s.com[:, foot] for foot in feet_of(robot)], dim=1) for s in (state, reference))
     ground = around.height(state.root[:, :1] + places[:, :, 0])
     for where, whole in ((places, state), (wanted, reference)):
         where[:, :, 0] -= (whole.com[:, :, 0] @ now.mass)[:, None]

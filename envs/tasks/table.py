@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from policykd.envs.robots import Robot
-from policykd.envs.tasks.base import Situation, Start, Task
+from policykd.envs.tasks.base import Rows, Situation, Start, Task
 
 
 class TaskTable:
@@ -18,7 +18,7 @@ class TaskTable:
         robot: the robot.
         num_sims: number of simulations.
         seconds: length of an episode, s.
-        device: where the tensors live.
+        like: a tensor on the device, and of the precision, of the simulations.
 
     Attributes:
         common: the task of all simulations; None if they differ.
@@ -26,15 +26,13 @@ class TaskTable:
         goal: (n, 2) smallest and largest x at which an episode must end to count as a success, m.
     """
 
-    def __init__(
-        self, tasks: Sequence[Task], robot: Robot, num_sims: int, seconds: float, device: torch.device
-    ) -> None:
+    def __init__(self, tasks: Sequence[Task], robot: Robot, num_sims: int, seconds: float, like: torch.Tensor) -> None:
         same = all(task == tasks[0] for task in tasks)
         self.common = tasks[0] if same else None
         self._robot, self._tasks = robot, tuple(tasks[:1] if same else tasks)
-        which = torch.arange(num_sims, device=device) % len(self._tasks)
+        which = torch.arange(num_sims, device=like.device) % len(self._tasks)
         self.command, self.goal = (
-            torch.tensor(rows, dtype=torch.float64, device=device)[which]
+            torch.tensor(rows, dtype=like.dtype, device=like.device)[which]
             for rows in ([t.command for t in self._tasks], [t.goal(seconds) for t in self._tasks])
         )
         self._which = which
@@ -60,18 +58,24 @@ class TaskTable:
                 found[rows] = part
         return found
 
-    def start(self, ids: torch.Tensor, start: Start) -> Start:
-        """How the tasks let new episodes begin in the simulations ``ids`` (m,); see :meth:`Task.start`."""
+    def start(self, start: Start, ids: torch.Tensor | None = None) -> Start:
+        """How the tasks let new episodes begin; see :meth:`Task.start`.
+
+        Args:
+            start: how they would begin, one row for each.
+            ids: (m,) their simulations; None for all, which never waits for the device.
+        """
         if self.common is not None:
             return self.common.start(self._robot, start)
         qpos, qvel, clock = (part.clone() for part in start)
-        for i, task in enumerate(self._tasks):
-            rows = torch.nonzero(self._which[ids] == i).squeeze(1)
+        for rows, task in self._parts(ids):
             given = (start[0][rows], start[1][rows], start[2][rows])
             qpos[rows], qvel[rows], clock[rows] = task.start(self._robot, given)
         return qpos, qvel, clock
 
-    def _parts(self) -> list[tuple[slice, Task]]:
-        """The simulations of each task, in strides, so that their tensors are views."""
+    def _parts(self, ids: torch.Tensor | None = None) -> list[tuple[Rows, Task]]:
+        """Which rows each task has: of all simulations in strides, so that their tensors are views, or of ``ids``."""
         count = len(self._tasks)
-        return [(slice(i, None, count), task) for i, task in enumerate(self._tasks)]
+        if ids is None:
+            return [(slice(i, None, count), task) for i, task in enumerate(self._tasks)]
+        return [(torch.nonzero(self._which[ids] == i).squeeze(1), task) for i, task in enumerate(self._tasks)]

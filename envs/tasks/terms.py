@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
+from policykd.envs.constants import constant
 from policykd.envs.robots import Robot
 from policykd.envs.tasks.base import Situation
 from policykd.errors import ConfigError, check_range
@@ -22,7 +23,7 @@ def weighted_terms(errors: Sequence[torch.Tensor], weights: Sequence[float]) -> 
         (n,) in [0, 1].
     """
     stacked = torch.stack(list(errors))
-    return stacked.new_tensor(tuple(weights)) @ stacked.square_().neg_().exp_()
+    return constant(tuple(weights), stacked) @ stacked.square_().neg_().exp_()
 
 
 def check_terms(task: object, terms: Sequence[str]) -> None:
@@ -83,7 +84,7 @@ def clearance(now: Situation) -> torch.Tensor:
     ends = []
     for foot in feet_of(robot):
         link = robot.links[foot]
-        angle = state.pitch + state.joints[:, [i - 1 for i in robot.chain(foot)]].sum(dim=1)
+        angle = state.pitch + sum(state.joints[:, i - 1] for i in robot.chain(foot))
         c, s = torch.cos(angle), torch.sin(angle)
         for x, z in link.ends:
             dx, dz = x - link.center[0], z - link.center[1]

@@ -71,6 +71,10 @@ class Tracks:
         """The tracks of the given rows, (m,) integers; views for a slice."""
         return Tracks(self.edges[index], self.left[index], self.grade[index])
 
+    def like(self, tensor: torch.Tensor) -> Tracks:
+        """The tracks on the device and in the precision of ``tensor``."""
+        return Tracks(self.edges.to(tensor), self.left.to(tensor), self.grade.to(tensor))
+
     def assign(self, index: torch.Tensor, source: Tracks, rows: torch.Tensor) -> None:
         """Overwrite the rows ``index`` (m,) with the rows ``rows`` (m,) of ``source``."""
         self.edges[index] = source.edges[rows]

@@ -11,6 +11,7 @@ import tyro
 from policykd.agents.training.config import TrainConfig
 from policykd.cli.add_skill import AddSkill
 from policykd.cli.compare import Compare
+from policykd.cli.doctor import Doctor
 from policykd.cli.encoder import EncoderText
 from policykd.cli.inject import Inject
 from policykd.cli.kd_bench import KdBench
@@ -47,6 +48,8 @@ class Train:
     """Stop early at this validation success (0 to 1) in two validations in a row; 2 never stops early."""
     threads: int | None = None
     """Threads of the simulation; default one per usable core."""
+    device: str = _TRAIN.device
+    """Where simulation and policy run: cpu, cuda, or auto for cuda where nothing is missing."""
     resume: bool = False
     """Continue interrupted runs; finished ones are not run again."""
     set: Set = ()
@@ -71,6 +74,8 @@ class Evaluate:
     """JSON file with every episode's outcome."""
     threads: int | None = None
     """Simulation threads; default one per usable core."""
+    device: str = "cpu"
+    """Where simulation and policies run: cpu, cuda, or auto for cuda where nothing is missing."""
 
 
 @dataclass(frozen=True)
@@ -161,6 +166,7 @@ Command = (
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Render, tyro.conf.subcommand("render")]
     | Annotated[Skills, tyro.conf.subcommand("skills")]
+    | Annotated[Doctor, tyro.conf.subcommand("doctor")]
     | Annotated[Plaid, tyro.conf.subcommand("plaid")]
     | Annotated[Compare, tyro.conf.subcommand("compare")]
     | Annotated[AddSkill, tyro.conf.subcommand("add-skill")]

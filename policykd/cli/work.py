@@ -12,6 +12,7 @@ from rich.console import Console
 from policykd.agents.policy_file import LoadedPolicy, load_policy
 from policykd.agents.training import TrainConfig, TrainResult, train_expert
 from policykd.cli.commands import Demo, Evaluate, Render, Skills, Train
+from policykd.cli.doctor import Doctor, run_doctor
 from policykd.cli.encoder import parse_encoder
 from policykd.cli.inject import Inject, run_inject
 from policykd.cli.merge import Merge, run_merge
@@ -69,6 +70,7 @@ def _(command: Train, console: Console) -> None:
         seed=command.seed,
         target_success=command.target_success,
         threads=command.threads,
+        device=command.device,
     )
     if command.algorithm == "sac":
         config = replace(config, architecture=replace(config.architecture, squash=True))
@@ -126,6 +128,7 @@ def _(command: Evaluate, console: Console) -> None:
         episodes=command.episodes,
         seed=command.seed,
         threads=command.threads,
+        device=command.device,
         noise=command.noise,
         experts=experts,
         progress=Bars(console),
@@ -185,3 +188,8 @@ def _(command: Demo, console: Console) -> None:
     )
     print_evaluation(outcome.evaluation, console)
     console.print(f"{outcome.seconds:.0f} s in all; open {outcome.page}", highlight=False, soft_wrap=True)
+
+
+@run.register
+def _(command: Doctor, console: Console) -> None:
+    run_doctor(command, console)

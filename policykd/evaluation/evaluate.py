@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -23,6 +24,7 @@ def evaluate(
     episodes: int = 64,
     seed: int = 0,
     threads: int | None = None,
+    device: str = "cpu",
     noise: bool = False,
     experts: Mapping[str, str] | None = None,
     progress: Progress = Silent(),
@@ -38,6 +40,7 @@ def evaluate(
         episodes: episodes per policy and skill, each on a track of its own.
         seed: seed of tracks, initial states and noise.
         threads: simulation threads; None for one per usable core. The results do not depend on it.
+        device: where simulation and policies run: cpu, cuda or auto. Tracks and initial states are the same on all.
         noise: sample the actions from the policies' Gaussians in place of taking their means.
         experts: skill id to the name of the policy that retention on it is measured against.
         progress: who watches.
@@ -48,7 +51,8 @@ def evaluate(
     Raises:
         ContractError: before anything is run, if a policy does not fit a skill, naming both.
         ConfigError: for no policy, no skill, a skill given twice, or options out of range.
-        UnknownNameError: for an expert or a skill of ``experts`` that is not evaluated.
+        UnknownNameError: for an expert or a skill of ``experts`` that is not evaluated, or an unknown device.
+        MissingDependencyError: for a device that cannot be used here.
     """
     check_range("episodes", episodes, 1, 100_000)
     ids = [skill.id for skill in skills]
@@ -66,7 +70,8 @@ def evaluate(
     progress.begin("evaluate", len(policies) * len(skills), "cells")
     for skill in skills:
         config = EnvConfig(tracks=episodes, ordered=True)
-        env = BatchedEnv([skill], episodes, seed=integer_seed(seed, "evaluation"), config=config, threads=threads)
+        tracks = integer_seed(seed, "evaluation")
+        env = BatchedEnv([skill], episodes, seed=tracks, config=config, threads=threads, device=device)
         for name, policy in policies.items():
             outcomes = _run(policy, env, seed, noise)
             result.cells[name, skill.id] = _episodes(outcomes)
@@ -94,7 +99,7 @@ def _run(policy: Policy, env: BatchedEnv, seed: int, noise: bool) -> EpisodeOutc
     env.seed(integer_seed(seed, "evaluation"))
     with torch.random.fork_rng():
         torch.manual_seed(integer_seed(seed, "evaluation noise"))
-        return run_episodes(policy, env, noise=noise)
+        return run_episodes(copy.deepcopy(policy).to(env.device), env, noise=noise)
 
 
 def _episodes(outcomes: EpisodeOutcomes) -> Episodes:

@@ -10,7 +10,7 @@ from policykd.agents.architecture import Architecture, Encoder
 from policykd.agents.injection import grow, inject, inject_optimiser_state, largest_difference
 from policykd.agents.policy import Normaliser, Policy
 from policykd.agents.policy_file import load_policy
-from policykd.agents.sb3_policy import _TwoRates, trained_parameters
+from policykd.agents.sb3_policy import TwoRates, trained_parameters
 from policykd.errors import ConfigError, ContractError, UnknownNameError
 
 EXPERT = Path(__file__).parent.parent / "data" / "flat-expert"
@@ -236,11 +236,11 @@ def train_step(policy, optimizer, groups, still=None):
 def test_the_optimiser_goes_on_where_it_was(how):
     """While new weights get no gradient, old ones move as they would have, with clipped norms and two step sizes."""
     before, groups = blind_policy(), random_groups(BOTH, 64)
-    optimizer = _TwoRates(before, 1e-3, 2e-3, 1.0)
+    optimizer = TwoRates(before, 1e-3, 2e-3, 1.0)
     for _ in range(3):
         train_step(before, optimizer, groups)
     after = enlarge(before, how)
-    continued = _TwoRates(after, 1e-3, 2e-3, 1.0)
+    continued = TwoRates(after, 1e-3, 2e-3, 1.0)
     state = inject_optimiser_state(optimizer.state_dict(), before, after, trained=trained_parameters)
     continued.load_state_dict(state)
     new, start = new_weights(how), {name: p.detach().clone() for name, p in after.named_parameters()}
@@ -251,7 +251,7 @@ def test_the_optimiser_goes_on_where_it_was(how):
     for name, p in after.named_parameters():
         assert torch.equal(p[new[name]], start[name][new[name]])
         assert new[name].all() or (p - start[name])[~new[name]].abs().max() > 1e-3
-    cold = _TwoRates(enlarge(before, how), 1e-3, 2e-3, 1.0)
+    cold = TwoRates(enlarge(before, how), 1e-3, 2e-3, 1.0)
     assert len(cold.state_dict()["state"]) == 0 < len(state["state"]), "a new optimiser would have begun anew"
 
 
@@ -261,7 +261,7 @@ def test_optimiser_state_of_another_policy_is_refused():
     other = blind_policy(architecture=Architecture((24,), (20, 12)))
     shapes = blind_policy(architecture=Architecture((25, 16), (20, 12)))
     for policy in (other, shapes):
-        optimizer = _TwoRates(policy, 1e-3, None, 1.0)
+        optimizer = TwoRates(policy, 1e-3, None, 1.0)
         train_step(policy, optimizer, random_groups(BOTH, 8))
         with pytest.raises(ContractError, match="before injection"):
             inject_optimiser_state(optimizer.state_dict(), before, after, trained=trained_parameters)

@@ -15,7 +15,7 @@ from policykd.agents.training import PpoConfig, SacConfig, TrainConfig, train_ex
 from policykd.agents.training.averaging import WeightAverage
 from policykd.agents.training.callback import TrainingCallback
 from policykd.agents.training.learners import AdaptiveRate
-from policykd.agents.training.trainer import _Run
+from policykd.agents.training.trainer import Run
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
 from policykd.envs.skills import get_skill
 from policykd.envs.tasks import Walk
@@ -81,14 +81,14 @@ class Killed(Exception):
 @pytest.mark.parametrize("moment", ["_learn_segment", "_validate", "_save"])
 def test_a_killed_run_equals_an_uninterrupted_one(tmp_path, monkeypatch, moment):
     whole = train_expert([FLAT], tmp_path / "whole", SMALL)
-    original = getattr(_Run, moment)
+    original = getattr(Run, moment)
 
     def dying(self):
         if self._segment == 2:
             raise Killed
         return original(self)
 
-    monkeypatch.setattr(_Run, moment, dying)
+    monkeypatch.setattr(Run, moment, dying)
     with pytest.raises(Killed):
         train_expert([FLAT], tmp_path / "killed", SMALL)
     monkeypatch.undo()
@@ -101,7 +101,7 @@ def test_a_killed_run_equals_an_uninterrupted_one(tmp_path, monkeypatch, moment)
 
 def test_a_finished_run_is_not_run_again(tmp_path, monkeypatch):
     first = train_expert([FLAT], tmp_path, replace(SMALL, steps=2048))
-    monkeypatch.setattr(_Run, "go", lambda self: pytest.fail("ran again"))
+    monkeypatch.setattr(Run, "go", lambda self: pytest.fail("ran again"))
     assert train_expert([FLAT], tmp_path, replace(SMALL, steps=2048), resume=True) == first
     with pytest.raises(OutputError, match="--resume"):
         train_expert([FLAT], tmp_path, replace(SMALL, steps=2048))

@@ -8,7 +8,7 @@ import torch
 from tiny_curriculum import TINY
 
 from policykd.agents.policy_file import load_policy
-from policykd.agents.training.trainer import _Run
+from policykd.agents.training.trainer import Run
 from policykd.curriculum import CurriculumResult, Injection, load_recipe, make_plan, run_curriculum, work
 from policykd.curriculum.plans import RANDOM, budget
 from policykd.curriculum.run import run_stages
@@ -42,7 +42,7 @@ def die_once(monkeypatch, owner, name, *, at=1, after=False):
 def test_killed_within_and_between_stages_equals_uninterrupted(tmp_path, monkeypatch, finished):
     """Killed in a training, after an injection that nobody noted, in a merge, and between two stages."""
     moments = [
-        (_Run, "_save", {"at": 2}),
+        (Run, "_save", {"at": 2}),
         (work, "inject_file", {"after": True}),
         (_Merge, "_save", {"at": 1, "after": True}),
         (work, "evaluate", {"at": 1}),

@@ -1,0 +1,261 @@
+"""PPO whose transitions never leave the device: collected, judged and learned from where the simulation runs.
+
+The algorithm is that of :class:`PpoConfig` as stable-baselines3 does it in :mod:`policykd.agents.training.learners`,
+with the same networks, optimiser, step size and bounds; ``tests/agents/test_device_ppo.py`` compares one update of
+both. stable-baselines3 keeps its rollouts in NumPy, so with thousands of simulations on a GPU most of its time would
+go into copies.
+
+Everything that an update needs is in the policy's canonical frame (see :meth:`Policy.canonical`) and normalised once:
+between two changes of the normaliser neither depends on the weights.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from policykd.agents.policy import Policy
+from policykd.agents.sb3_policy import TwoRates
+from policykd.agents.training.config import PpoConfig
+from policykd.divergences import gaussian_kl
+from policykd.envs.masked_env import MaskedEnv, MaskedStep
+
+_VALUE_WEIGHT = 0.5
+
+
+@dataclass
+class Rollout:
+    """Transitions of ``n`` simulations over ``T`` steps, in the canonical frame.
+
+    Attributes:
+        features: (T, n, features) normalised observations.
+        raw: (T, n, features) the same before normalisation.
+        actions: (T, n, actions) actions as they were drawn.
+        log_probs: (T, n) their log probabilities.
+        values: (T, n) estimated returns.
+        rewards: (T, n) scaled rewards, with the value of the last state where an episode was cut.
+        ended: (T, n) whether the step ended the episode.
+        advantages: (T, n) from :func:`advantages`.
+    """
+
+    features: torch.Tensor
+    raw: torch.Tensor
+    actions: torch.Tensor
+    log_probs: torch.Tensor
+    values: torch.Tensor
+    rewards: torch.Tensor
+    ended: torch.Tensor
+    advantages: torch.Tensor
+
+    @classmethod
+    def empty(cls, steps: int, sims: int, policy: Policy) -> Rollout:
+        """Memory for a rollout of ``sims`` simulations over ``steps`` steps."""
+        like, size = policy.log_std.detach(), policy.observation_size
+        return cls(
+            features=like.new_empty(steps, sims, size),
+            raw=like.new_empty(steps, sims, size),
+            actions=like.new_empty(steps, sims, policy.actions),
+            log_probs=like.new_empty(steps, sims),
+            values=like.new_empty(steps, sims),
+            rewards=like.new_empty(steps, sims),
+            ended=like.new_empty(steps, sims, dtype=torch.bool),
+            advantages=like.new_empty(steps, sims),
+        )
+
+
+def advantages(
+    rewards: torch.Tensor, values: torch.Tensor, ended: torch.Tensor, last: torch.Tensor, gamma: float, lam: float
+) -> torch.Tensor:
+    """Generalised advantage estimates (Schulman et al., 2016, equation 16).
+
+    Args:
+        rewards: (T, n).
+        values: (T, n) estimated returns of the states in which the actions were taken.
+        ended: (T, n) whether the step ended the episode; nothing is carried over such a step.
+        last: (n,) estimated returns of the states after the last step.
+        gamma: discount factor.
+        lam: weight of longer estimates, in [0, 1].
+
+    Returns:
+        (T, n) advantages; ``advantages + values`` are the critic's targets.
+    """
+    following = torch.cat([values[1:], last[None]])
+    goes_on = gamma * (~ended).to(values)
+    errors = rewards + goes_on * following - values
+    result, carried = torch.empty_like(errors), torch.zeros_like(last)
+    for t in range(len(errors) - 1, -1, -1):
+        carried = errors[t] + lam * goes_on[t] * carried
+        result[t] = carried
+    return result
+
+
+class EpisodeMeans:
+    """Means over the episodes that ended since they were last taken, added up on the device.
+
+    Args:
+        device: the device.
+    """
+
+    _NAMES = ("train_return", "train_length", "train_distance", "train_success")
+
+    def __init__(self, device: torch.device) -> None:
+        self._sums = torch.zeros(1 + len(self._NAMES), device=device)
+
+    def add(self, step: MaskedStep) -> None:
+        """Take the episodes that ``step`` ended into account."""
+        o = step.outcome
+        rows = torch.stack([torch.ones_like(o.reward), o.total_reward.float(), o.length.float(), o.distance.float(),
+                            o.success.float()])  # fmt: skip
+        self._sums += torch.where(step.ended, rows, 0.0).sum(dim=1)
+
+    def take(self, least: int = 1) -> dict[str, float]:
+        """The means by name, and forget the episodes. Waits for the device.
+
+        Args:
+            least: number of episodes that it takes; while there are fewer, the result is empty and they are kept.
+        """
+        count, *sums = self._sums.tolist()
+        if count < least:
+            return {}
+        self._sums.zero_()
+        return {name: total / count for name, total in zip(self._NAMES, sums, strict=True)}
+
+
+class DevicePpo:
+    """Trains a policy in place on the device of its environment.
+
+    Args:
+        policy: the policy, on the environment's device.
+        env: the environment; its skill's groups are those that the policy reads, in their order.
+        config: settings; ``envs`` is the environment's.
+        seed: seed of exploration and of the order of minibatches.
+
+    Attributes:
+        optimiser: Adam over both networks.
+        episodes: means over the training episodes.
+    """
+
+    def __init__(self, policy: Policy, env: MaskedEnv, config: PpoConfig, seed: int) -> None:
+        self._policy, self._env, self._config = policy, env, config
+        self._draw = torch.Generator(env.device).manual_seed(seed)
+        self.optimiser = TwoRates(policy, config.learning_rate, config.critic_rate, config.max_grad_norm)
+        self._rollout = Rollout.empty(config.rollout_steps, env.num_envs, policy)
+        self._flat: torch.Tensor | None = None
+        self.episodes = EpisodeMeans(env.device)
+
+    def seed(self, seed: int) -> None:
+        """Restart the stream of exploration and of the order of minibatches."""
+        self._draw.manual_seed(seed)
+
+    @torch.no_grad()
+    def warm_up(self, steps: int = 32) -> None:
+        """First statistics of features that have none, from random actions, or those of a policy that can act."""
+        self._begin()
+        assert self._flat is not None
+        policy, fresh = self._policy, self._policy.normaliser.fresh
+        std = policy.log_std.exp()
+        for _ in range(steps):
+            policy.update_normaliser(self._flat, only=fresh)
+            actions = self._noise() * std if fresh.all() else policy(self._flat) + self._noise() * std
+            self._flat = self._env.step_masked(actions).flat
+
+    @torch.no_grad()
+    def collect(self) -> Rollout:
+        """Let the policy act for one rollout; nothing here waits for the device."""
+        self._begin()
+        assert self._flat is not None
+        policy, rollout, config = self._policy, self._rollout, self._config
+        std = policy.log_std.exp()
+        for t in range(config.rollout_steps):
+            raw, mirrored = policy.canonical(self._flat)
+            features = policy.normaliser(raw)
+            noise = self._noise()
+            actions = policy.actor(features) + std * noise
+            step = self._env.step_masked(policy.oriented(actions, mirrored))
+            self.episodes.add(step)
+            cut = config.gamma * policy.value(step.final_flat) * step.outcome.truncated
+            rows = (features, raw, actions, _log_prob(noise, policy.log_std), policy.critic(features).squeeze(1),
+                    (1 - config.gamma) * step.outcome.reward + cut, step.ended)  # fmt: skip
+            for memory, row in zip(_columns(rollout), rows, strict=True):
+                memory[t] = row
+            self._flat = step.flat
+        rollout.advantages = advantages(
+            rollout.rewards, rollout.values, rollout.ended, policy.value(self._flat), config.gamma, config.gae_lambda
+        )
+        return rollout
+
+    def update(self, rollout: Rollout, rate: float) -> float:
+        """Learn from a rollout.
+
+        Args:
+            rollout: from :meth:`collect`.
+            rate: step size of the actor.
+
+        Returns:
+            KL divergence of the new policy from the one that acted, mean over the states.
+        """
+        config, count = self._config, rollout.rewards.numel()
+        features, actions = rollout.features.flatten(0, 1), rollout.actions.flatten(0, 1)
+        log_probs, values = rollout.log_probs.flatten(), rollout.values.flatten()
+        gains = rollout.advantages.flatten()
+        before = self._answers(features)
+        self.optimiser.param_groups[0]["lr"] = rate
+        for _ in range(config.epochs):
+            order = torch.randperm(count, generator=self._draw, device=features.device)
+            for rows in order.split(config.minibatch):
+                loss = self._loss(features[rows], actions[rows], log_probs[rows], values[rows], gains[rows])
+                self.optimiser.zero_grad()
+                loss.backward()
+                self.optimiser.step()
+        return float(gaussian_kl(self._answers(features), before, direction="forward", reduction="batchmean"))
+
+    def follow(self, rollout: Rollout, bound: float) -> None:
+        """Between an update and the next rollout: the normaliser follows, the exploration noise is bounded.
+
+        Args:
+            rollout: the states that the normaliser takes in.
+            bound: largest standard deviation of the noise.
+        """
+        self._policy.normaliser.update(rollout.raw.flatten(0, 1))
+        self._policy.log_std.data.clamp_(max=math.log(bound))
+
+    def _loss(
+        self, features: torch.Tensor, actions: torch.Tensor, log_probs: torch.Tensor, values: torch.Tensor,
+        gains: torch.Tensor,
+    ) -> torch.Tensor:  # fmt: skip
+        """Clipped surrogate, squared error of the critic, entropy bonus (Schulman et al., 2017, equation 9)."""
+        policy, config = self._policy, self._config
+        returns = gains + values
+        if len(gains) > 1:
+            gains = (gains - gains.mean()) / (gains.std() + 1e-8)
+        noise = (actions - policy.actor(features)) * torch.exp(-policy.log_std)
+        ratio = torch.exp(_log_prob(noise, policy.log_std) - log_probs)
+        clipped = ratio.clamp(1 - config.clip_range, 1 + config.clip_range)
+        surrogate = -torch.minimum(gains * ratio, gains * clipped).mean()
+        error = torch.nn.functional.mse_loss(policy.critic(features).squeeze(1), returns)
+        entropy = (policy.log_std + 0.5 + 0.5 * math.log(2 * math.pi)).sum()
+        return surrogate + _VALUE_WEIGHT * error - config.entropy_weight * entropy
+
+    @torch.no_grad()
+    def _answers(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self._policy.actor(features), self._policy.log_std.clone()
+
+    def _noise(self) -> torch.Tensor:
+        shape = (self._env.num_envs, self._env.num_actions)
+        return torch.randn(shape, generator=self._draw, device=self._env.device)
+
+    def _begin(self) -> None:
+        if self._flat is None:
+            self._flat = torch.cat(list(self._env.reset(stagger=True).values()), dim=1)
+
+
+def _columns(rollout: Rollout) -> tuple[torch.Tensor, ...]:
+    return (rollout.features, rollout.raw, rollout.actions, rollout.log_probs, rollout.values, rollout.rewards,
+            rollout.ended)  # fmt: skip
+
+
+def _log_prob(noise: torch.Tensor, log_std: torch.Tensor) -> torch.Tensor:
+    """(n,) log density of actions that are ``noise`` (n, actions) standard deviations away from the mean."""
+    return -(0.5 * noise**2 + log_std + 0.5 * math.log(2 * math.pi)).sum(dim=1)

@@ -1,0 +1,100 @@
+"""Train an expert: the run of its device, in a folder that it can be resumed from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from policykd.agents.policy import check_groups
+from policykd.agents.policy_file import LoadedPolicy
+from policykd.agents.training.config import TrainConfig
+from policykd.agents.training.device_trainer import DeviceRun
+from policykd.agents.training.trainer import Run
+from policykd.envs.devices import choose_device
+from policykd.envs.skills import Skill, common_contract
+from policykd.errors import ConfigError, ContractError
+from policykd.progress import Progress, Silent
+from policykd.runs import RunFolder
+from policykd.threads import torch_threads
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How a training run ended.
+
+    Attributes:
+        policy_path: the policy file, with the weights of the best validation (see ``TrainConfig.finalists``).
+        steps: environment steps used.
+        seconds: wall time of learning and validation, over all sessions, s.
+        success: validation success of the saved policy.
+        reward_per_step: validation reward per step of the saved policy.
+        reached_target: whether the run stopped because it reached its targets.
+        failures: simulations that were reset because MuJoCo failed.
+    """
+
+    policy_path: Path
+    steps: int
+    seconds: float
+    success: float
+    reward_per_step: float
+    reached_target: bool
+    failures: int
+
+
+def train_expert(
+    skills: Sequence[Skill],
+    out: Path,
+    config: TrainConfig = TrainConfig(),
+    *,
+    init: LoadedPolicy | None = None,
+    validate_on: Sequence[Skill] = (),
+    resume: bool = False,
+    progress: Progress = Silent(),
+) -> TrainResult:
+    """Train a policy on one skill, or on several at once.
+
+    Args:
+        skills: what to train on; simulation i has skill ``i % len(skills)``.
+        out: folder of the run; the policy file is ``out / "policy"``.
+        config: the run.
+        init: policy to start from; None for new weights.
+        validate_on: skills of the validations, where they are not those of the training: what else is kept?
+        resume: continue the run in ``out``; a finished run is returned as it is.
+        progress: who watches.
+
+    Returns:
+        The result; equal, timings apart, whether or not the run was interrupted.
+
+    Raises:
+        ConfigError: for a run of another configuration in ``out``.
+        ContractError: if ``init`` does not fit the skills.
+        OutputError: if ``out`` cannot be written or holds a run and ``resume`` is off.
+        MissingDependencyError: for a device that cannot be used here.
+    """
+    skill = common_contract(skills)
+    if init is not None:
+        check_groups(init.policy.groups, skill.group_sizes, f"skill {skill.id}")
+        if list(init.policy.groups) != list(skill.groups):
+            raise ContractError(f"the initial policy reads {list(init.policy.groups)}, the skill has {skill.groups}")
+    parent = init.manifest.weights_sha256 if init is not None else None
+    asked: dict[str, Any] = {"skills": skills, "train": config, "init": parent}
+    if validate_on:
+        common_contract([*skills, *validate_on])
+        asked["validate_on"] = validate_on
+    folder = RunFolder(out, asked, resume)
+    if folder.result is None:
+        with torch_threads(1):
+            _run_class(config)(skills, folder, config, init, validate_on or skills, progress).go()
+    assert folder.result is not None
+    return TrainResult(policy_path=out / "policy", **folder.result)
+
+
+def _run_class(config: TrainConfig) -> type[Run]:
+    """What drives a run on its device."""
+    if choose_device(config.device).type == "cpu":
+        return Run
+    if config.algorithm != "ppo":
+        raise ConfigError(f"algorithm {config.algorithm} runs on the CPU only; ppo runs on device {config.device}, too")
+    return DeviceRun

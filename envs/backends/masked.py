@@ -1,0 +1,91 @@
+"""The backend in torch with masks in place of simulation numbers, so that a step never waits for its device.
+
+How many episodes a step ends is known on the device only; a tensor with a row for each of them would make the host
+wait. So everything here has a row per simulation, and masks say which rows count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from policykd.envs.backends.tensors import TensorBackend
+from policykd.envs.backends.view import SLACK, View
+from policykd.envs.engines import Engine
+from policykd.envs.engines.by_ids import mask_engine
+from policykd.envs.skills import Skill
+from policykd.envs.tasks import Task
+from policykd.envs.terrains import Tracks
+
+
+@dataclass
+class MaskedOutcome:
+    """What a step was worth, and the books of all ``n`` simulations; tensors are the caller's to keep.
+
+    Attributes:
+        reward: (n,) float32.
+        terminated: (n,) whether the robot fell or its simulation failed.
+        truncated: (n,) whether the episode ran out of steps.
+        total_reward: (n,) sum of the episode's rewards so far.
+        length: (n,) its steps so far.
+        distance: (n,) the distance that it has covered along x, m.
+        success: (n,) whether it ended without a fall and where the task wants it to.
+    """
+
+    reward: torch.Tensor
+    terminated: torch.Tensor
+    truncated: torch.Tensor
+    total_reward: torch.Tensor
+    length: torch.Tensor
+    distance: torch.Tensor
+    success: torch.Tensor
+
+
+class MaskedBackend(TensorBackend):
+    """See :class:`TensorBackend`."""
+
+    def __init__(self, engine: Engine, skill: Skill, tracks: Tracks, boxes: int, tasks: Sequence[Task] = ()) -> None:
+        self._masks = mask_engine(engine)
+        super().__init__(engine, skill, tracks, boxes, tasks)
+
+    def begin_where(self, mask: torch.Tensor, rows: torch.Tensor, clock: torch.Tensor) -> None:
+        """Begin episodes in the simulations that ``mask`` (n,) marks; see :meth:`TensorBackend.begin`.
+
+        Args:
+            mask: (n,) bool.
+            rows: (n,) rows of their tracks in the bank.
+            clock: (n,) where their gait's clock begins, s.
+        """
+        fresh = torch.nn.functional.pad(clock[:, None], (2, 0))
+        self._books.copy_(torch.where(mask[:, None], fresh, self._books))
+        self._row.copy_(torch.where(mask, rows, self._row))
+        self._center.masked_fill_(mask, torch.inf)
+        for mine, bank in zip(_tables(self._tracks), _tables(self._bank), strict=True):
+            mine.copy_(torch.where(mask[:, None], bank[rows], mine))
+
+    def follow_where(self) -> None:
+        """Do what :meth:`TensorBackend.follow` does."""
+        x = self._engine.field("qpos")[:, 0]
+        moved = (x - self._center).abs() > SLACK
+        self._center.copy_(torch.where(moved, x, self._center))
+        boxes = self._tracks.boxes_from(self._center - self._window / 2, self._boxes)
+        self._masks.set_ground_where(moved, *boxes)
+
+    def judge_where(self, view: View, failed: torch.Tensor) -> MaskedOutcome:
+        """Reward a step and enter it into the books; see :meth:`TensorBackend.judge`."""
+        reward, terminated, truncated = self._enter(view, failed)
+        distance = view.state.root[:, 0].clone()
+        least, most = self.tasks.goal.unbind(1)
+        success = truncated & (distance >= least) & (distance <= most)
+        total, length = self._total_reward.clone(), self.elapsed.long()
+        return MaskedOutcome(reward.float(), terminated, truncated, total, length, distance, success)
+
+    def reset_where(self, mask: torch.Tensor, qpos: torch.Tensor, qvel: torch.Tensor) -> None:
+        """See :meth:`MaskEngine.reset_where`."""
+        self._masks.reset_where(mask, qpos, qvel)
+
+
+def _tables(tracks: Tracks) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    return tracks.edges, tracks.left, tracks.grade

@@ -1,0 +1,58 @@
+"""Where simulation and networks run: on the CPU, or on a CUDA device with mujoco_warp."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import torch
+
+from policykd.errors import MissingDependencyError, UnknownNameError
+
+DEVICES = ("auto", "cpu", "cuda")
+"""Names of devices; ``cuda:1`` and so on name one of several."""
+
+INSTALL = "pip install 'policykd[gpu]'"
+"""What brings mujoco_warp."""
+
+
+def missing_for_cuda() -> list[str]:
+    """What keeps this machine from ``--device cuda``, one sentence each; empty if nothing does."""
+    missing = []
+    if torch.version.cuda is None:
+        missing.append("torch was built without CUDA: install a CUDA build of torch (see pytorch.org)")
+    elif not torch.cuda.is_available():
+        missing.append("torch finds no CUDA device: check the driver with nvidia-smi, and CUDA_VISIBLE_DEVICES")
+    missing += [
+        f"the package {name} is not installed: {INSTALL}"
+        for name in ("warp", "mujoco_warp")
+        if find_spec(name) is None
+    ]  # fmt: skip
+    return missing
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of a name.
+
+    Args:
+        name: ``cpu``; ``cuda``, or ``cuda:1`` and so on; ``auto`` for ``cuda`` where nothing is missing, else ``cpu``.
+
+    Returns:
+        The device.
+
+    Raises:
+        UnknownNameError: for any other name.
+        MissingDependencyError: for ``cuda`` where something is missing, saying what, and how to install it.
+    """
+    kind, _, index = name.partition(":")
+    if kind not in DEVICES or (index and not (kind == "cuda" and index.isdigit())):
+        raise UnknownNameError("device", name, DEVICES)
+    if kind == "cpu":
+        return torch.device("cpu")
+    missing = missing_for_cuda()
+    if kind == "auto":
+        return torch.device("cpu" if missing else "cuda")
+    if missing:
+        raise MissingDependencyError(f"device '{name}' cannot be used: {'; '.join(missing)}")
+    if index and int(index) >= torch.cuda.device_count():
+        raise UnknownNameError("device", name, [f"cuda:{i}" for i in range(torch.cuda.device_count())])
+    return torch.device(name)

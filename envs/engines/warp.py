@@ -1,0 +1,307 @@
+"""The GPU engine: mujoco_warp, one world per simulation, with a captured graph per policy step.
+
+Importing this module needs the extra ``[gpu]``. On a CUDA device nothing in a step waits for the host. On Warp's CPU
+device the same kernels run one after the other: good for proving them right, too slow for work.
+
+mujoco_warp computes the frames of geoms that do not move once, when its data are made, and never again. A ground box
+of a world is therefore its frame in the data (``geom_xpos``, ``geom_xmat``) and its extent in the model
+(``geom_size``, ``geom_rbound``, ``geom_aabb``), each with a leading axis of worlds.
+"""
+
+from __future__ import annotations
+
+import copy
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import mujoco
+import mujoco_warp as mjw
+import torch
+import warp as wp
+
+from policykd.envs.engines.contacts import ContactSizes
+from policykd.envs.terrains.tracks import HALF_DEPTH
+from policykd.errors import ConfigError, check_range
+
+_EXTENT = ("geom_size", "geom_rbound", "geom_aabb")
+_STATE = ("qpos", "qvel", "qacc_warmstart", "time", "actuator_force")
+_LOST = (
+    mjw.OverflowType.NEFC | mjw.OverflowType.BROADPHASE | mjw.OverflowType.NARROWPHASE | mjw.OverflowType.CCD
+)  # contacts or constraints were dropped; the other kinds say that an iteration ended early
+_WORST = wp.constant(float(mujoco.mjMAXVAL))
+
+
+@wp.kernel
+def _prepare(
+    targets: wp.array2d[float], restarted: wp.array[bool],
+    ctrl: wp.array2d[float], failed: wp.array[bool], warmstart: wp.array2d[float], time: wp.array[float],
+) -> None:  # fmt: skip
+    """Take the targets, and clear what a restarted world remembers of its last episode."""
+    i = wp.tid()
+    bad = bool(False)  # noqa: UP018 - a constant would not change in Warp's loops
+    for j in range(ctrl.shape[1]):
+        bad = bad or not wp.isfinite(targets[i, j])
+    for j in range(ctrl.shape[1]):
+        ctrl[i, j] = wp.where(bad, 0.0, targets[i, j])
+    failed[i] = bad
+    if restarted[i]:
+        for j in range(warmstart.shape[1]):
+            warmstart[i, j] = 0.0
+        time[i] = 0.0
+        restarted[i] = False
+
+
+@wp.kernel
+def _guard(
+    qpos0: wp.array2d[float],
+    qpos: wp.array2d[float], qvel: wp.array2d[float], warmstart: wp.array2d[float], force: wp.array2d[float],
+    jacobian: wp.array3d[float], aref: wp.array2d[float], efc_force: wp.array2d[float], efc_vel: wp.array2d[float],
+    failed: wp.array[bool],
+) -> None:  # fmt: skip
+    """Where a world has left the numbers, note that it failed and put it into the model's own pose.
+
+    Rows of constraints that a step does not use stay in memory, and enter the solver's products with weight 0: a NaN
+    among them would spoil the next step, too.
+    """
+    i = wp.tid()
+    bad = bool(False)  # noqa: UP018 - a constant would not change in Warp's loops
+    for j in range(qpos.shape[1]):
+        bad = bad or not (wp.abs(qpos[i, j]) <= _WORST)  # NaN compares false
+    for j in range(qvel.shape[1]):
+        bad = bad or not (wp.abs(qvel[i, j]) <= _WORST) or not (wp.abs(warmstart[i, j]) <= _WORST)
+    if bad:
+        for j in range(qpos.shape[1]):
+            qpos[i, j] = qpos0[0, j]
+        for j in range(qvel.shape[1]):
+            qvel[i, j] = 0.0
+            warmstart[i, j] = 0.0
+        for j in range(force.shape[1]):
+            force[i, j] = 0.0
+        for row in range(jacobian.shape[1]):
+            for j in range(jacobian.shape[2]):
+                jacobian[i, row, j] = 0.0
+        for row in range(aref.shape[1]):
+            aref[i, row] = 0.0
+            efc_force[i, row] = 0.0
+            efc_vel[i, row] = 0.0
+        failed[i] = True
+
+
+class WarpEngine:
+    """See :class:`~policykd.envs.engines.protocol.MaskEngine`. Its tensors are float32, as mujoco_warp's arrays are.
+
+    Unlike the CPU engines' results, those of a CUDA device are not the same from run to run to the last bit: contacts
+    are gathered in the order in which threads find them.
+
+    Args:
+        model: the compiled model; its first ``boxes`` geoms are the ground boxes.
+        num_sims: number of simulations.
+        boxes: number of ground boxes.
+        decimation: physics steps per policy step.
+        sizes: room for contacts and constraints, from :func:`~policykd.envs.engines.contacts.measure_contacts`.
+        device: a CUDA device, or Warp's CPU device.
+
+    Raises:
+        ConfigError: for a device that Warp does not know.
+    """
+
+    def __init__(
+        self,
+        model: mujoco.MjModel,
+        num_sims: int,
+        boxes: int,
+        decimation: int,
+        *,
+        sizes: ContactSizes,
+        device: torch.device | str = "cuda",
+    ) -> None:
+        check_range("num_sims", num_sims, 1, 1_000_000)
+        self.num_sims, self._boxes, self._decimation = num_sims, boxes, decimation
+        self._device = _with_index(torch.device(device))
+        wp.config.quiet = True  # a line per kernel would drown what a program prints
+        wp.init()
+        try:
+            self._warp_device = wp.device_from_torch(self._device)
+        except (RuntimeError, ValueError, AssertionError) as error:
+            raise ConfigError(f"Warp has no device '{device}' ({error}); it has {_device_names()}") from error
+        own = copy.copy(model)
+        own.opt.disableflags &= ~int(mujoco.mjtDisableBit.mjDSBL_MIDPHASE)  # there is none, so no flag for it
+        with wp.ScopedDevice(self._warp_device):
+            self._model = mjw.put_model(own, batch_sizes=dict.fromkeys(_EXTENT, num_sims))
+            self._model.opt.warn_overflow = 0  # printing from a kernel stalls the device; see overflow()
+            if self._device.type == "cuda" and not wp.is_conditional_graph_supported():
+                self._model.opt.graph_conditional = (
+                    False  # a driver before CUDA 12.4: every solver takes all iterations
+                )
+            self._data = mjw.make_data(own, nworld=num_sims, nconmax=sizes.contacts, njmax=sizes.rows)
+            self._targets = wp.zeros((num_sims, own.nu), dtype=float)
+            self._restarted, self._failed = wp.ones(num_sims, dtype=bool), wp.zeros(num_sims, dtype=bool)
+        self._state = {name: wp.to_torch(getattr(self._data, name)) for name in _STATE}
+        self._views()
+        self._launch: Callable[[], None] = self._capture() if self._device.type == "cuda" else self._advance
+
+    def _views(self) -> None:
+        """Torch tensors over the arrays of Warp; both sides read and write the same memory."""
+        first = slice(0, self._boxes)
+        self._ground = {name: wp.to_torch(getattr(self._model, name))[:, first] for name in _EXTENT}
+        self._ground |= {name: wp.to_torch(getattr(self._data, name))[:, first] for name in ("geom_xpos", "geom_xmat")}
+        self._targets_view, self._overflow = wp.to_torch(self._targets), wp.to_torch(self._data.overflow)
+        self._restarted_view, self._failed_view = wp.to_torch(self._restarted), wp.to_torch(self._failed)
+
+    @property
+    def device(self) -> torch.device:
+        """Device of all tensors."""
+        return self._device
+
+    def field(self, name: str) -> torch.Tensor:
+        """See :meth:`Engine.field`."""
+        return self._state[name]
+
+    def step(self, targets: torch.Tensor) -> torch.Tensor:
+        """See :meth:`Engine.step`."""
+        self._targets_view.copy_(targets)
+        self._launch()
+        return self._failed_view.clone()
+
+    def reset(self, ids: torch.Tensor, qpos: torch.Tensor, qvel: torch.Tensor) -> None:
+        """See :meth:`Engine.reset`."""
+        for name, value in (("qpos", qpos), ("qvel", qvel)):
+            self._state[name][ids] = value.to(self._state[name])
+        self._restarted_view[ids] = True
+
+    def reset_where(self, mask: torch.Tensor, qpos: torch.Tensor, qvel: torch.Tensor) -> None:
+        """See :meth:`MaskEngine.reset_where`."""
+        for name, value in (("qpos", qpos), ("qvel", qvel)):
+            _put_where(mask, value, self._state[name])
+        self._restarted_view.logical_or_(mask)
+
+    def set_ground(self, ids: torch.Tensor, pose: torch.Tensor, half: torch.Tensor) -> None:
+        """See :meth:`Engine.set_ground`."""
+        for name, value in _boxes(pose, half).items():
+            self._ground[name][ids] = value.to(self._ground[name])
+
+    def set_ground_where(self, mask: torch.Tensor, pose: torch.Tensor, half: torch.Tensor) -> None:
+        """See :meth:`MaskEngine.set_ground_where`."""
+        for name, value in _boxes(pose, half).items():
+            _put_where(mask, value, self._ground[name])
+
+    def snapshot(self) -> dict[str, torch.Tensor]:
+        """See :meth:`Engine.snapshot`."""
+        return {name: value.clone() for name, value in self._remembered().items()}
+
+    def restore(self, snapshot: dict[str, torch.Tensor]) -> None:
+        """See :meth:`Engine.restore`."""
+        for name, value in self._remembered().items():
+            value.copy_(snapshot[name])
+
+    def overflow(self) -> dict[str, int]:
+        """Number of worlds in which each kind of overflow happened since the last call; waits for the device.
+
+        Returns:
+            Name of the kind to number of worlds, kinds that happened nowhere left out. ``NEFC``, ``BROADPHASE``,
+            ``NARROWPHASE`` and ``CCD`` mean that contacts were dropped, so that the results are wrong: give more room
+            in ``sizes``. ``ITERATIONS`` and ``LS_ITERATIONS`` mean that a solver stopped at its limit.
+        """
+        masks = self._overflow.to("cpu", copy=True)
+        self._overflow.zero_()
+        counts = {kind.name or "": int((masks & kind.value != 0).sum()) for kind in mjw.OverflowType if kind.value}
+        return {name: count for name, count in counts.items() if count and name not in ("ALL", "NONE")}
+
+    def check_overflow(self) -> None:
+        """Raise if contacts were dropped since the last look; waits for the device, so ask between rollouts.
+
+        Raises:
+            ConfigError: naming the kinds and the room that there was.
+        """
+        lost = {name: n for name, n in self.overflow().items() if mjw.OverflowType[name] & _LOST}
+        if lost:
+            raise ConfigError(
+                f"contacts were dropped in mujoco_warp ({', '.join(f'{k} in {n} worlds' for k, n in lost.items())}); "
+                f"there was room for {self._data.naconmax} contacts and {self._data.njmax} constraints per world: "
+                "give the engine larger ContactSizes"
+            )
+
+    def _remembered(self) -> dict[str, torch.Tensor]:
+        return {**self._state, **self._ground, "restarted": self._restarted_view}
+
+    def _advance(self) -> None:
+        """One policy step: the kernels that a graph holds."""
+        data, n = self._data, self.num_sims
+        with wp.ScopedDevice(self._warp_device):
+            wp.launch(
+                _prepare, dim=n, inputs=[self._targets, self._restarted],
+                outputs=[data.ctrl, self._failed, data.qacc_warmstart, data.time],
+            )  # fmt: skip
+            for _ in range(self._decimation):
+                mjw.step(self._model, data)
+            wp.launch(
+                _guard, dim=n, inputs=[self._model.qpos0],
+                outputs=[
+                    data.qpos, data.qvel, data.qacc_warmstart, data.actuator_force,
+                    data.efc.J, data.efc.aref, data.efc.force, data.efc.vel, self._failed,
+                ],
+            )  # fmt: skip
+
+    def _capture(self) -> Callable[[], None]:
+        """The kernels of a policy step as one CUDA graph, launched on torch's stream."""
+        before = self.snapshot()
+        torch.cuda.synchronize(self._device)  # Warp's own stream need not wait for torch's
+        self._advance()  # compiles and loads every kernel, which a capture must not do
+        with wp.ScopedDevice(self._warp_device), _no_garbage_collection(), wp.ScopedCapture() as capture:
+            self._advance()
+        wp.synchronize_device(self._warp_device)
+        self.restore(before)
+        self._overflow.zero_()
+        graph, device, streams = capture.graph, self._device, dict[int, wp.Stream]()
+
+        def launch() -> None:
+            current = torch.cuda.current_stream(device)
+            if current.cuda_stream not in streams:
+                streams[current.cuda_stream] = wp.stream_from_torch(current)
+            wp.capture_launch(graph, stream=streams[current.cuda_stream])
+
+        return launch
+
+
+def _boxes(pose: torch.Tensor, half: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Ground boxes (m, k, ...) as the fields of mujoco_warp, as ``ground_fields`` gives them for MjModel."""
+    x, z, angle = pose.unbind(-1)
+    length, depth = half.unbind(-1)
+    c, s, zero = torch.cos(angle), torch.sin(angle), torch.zeros_like(x)
+    size = torch.stack([length, torch.full_like(length, HALF_DEPTH), depth], dim=-1)
+    # The rotation by -angle about y, so that a positive slope angle leads uphill along x.
+    rotation = torch.stack([c, zero, -s, zero, zero + 1, zero, s, zero, c], dim=-1).unflatten(-1, (3, 3))
+    return {
+        "geom_size": size,
+        "geom_rbound": torch.hypot(length, depth),  # of the section at y = 0, where robots live
+        "geom_aabb": torch.stack([torch.zeros_like(size), size], dim=-2),
+        "geom_xpos": torch.stack([x, zero, z], dim=-1),
+        "geom_xmat": rotation,
+    }
+
+
+def _put_where(mask: torch.Tensor, value: torch.Tensor, target: torch.Tensor) -> None:
+    """Overwrite the rows of ``target`` (n, ...) that ``mask`` (n,) marks, without asking how many there are."""
+    rows = mask.view(-1, *(1,) * (target.ndim - 1))
+    target.copy_(torch.where(rows, value.to(target), target))
+
+
+def _with_index(device: torch.device) -> torch.device:
+    return torch.device("cuda", torch.cuda.current_device()) if device == torch.device("cuda") else device
+
+
+def _device_names() -> str:
+    return ", ".join(str(device) for device in wp.get_devices())
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Freeing an array in the middle of a capture would corrupt the graph."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

@@ -1,0 +1,67 @@
+"""``policykd doctor``: say what this machine offers, how fast it simulates, and what to install."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from policykd.doctor import Findings
+
+
+@dataclass(frozen=True)
+class Doctor:
+    """Say what this machine offers: versions, devices, drawing, threads, throughput, and what to install."""
+
+    seconds: float = 10.0
+    """Length of the throughput probe, s; 0 leaves it out."""
+    device: str = "auto"
+    """Device of the probe: auto, cpu or cuda."""
+    out: Path = Path("doctor.json")
+    """JSON file with everything that was found, for a report of a problem."""
+
+
+def run_doctor(command: Doctor, console: Console) -> None:
+    """Examine this machine, print what was found and write it down.
+
+    Raises:
+        PolicykdError: for bad input.
+    """
+    from policykd.doctor import examine
+    from policykd.storage import prepare_folder, write_json
+
+    prepare_folder(command.out.parent)
+    findings = examine(command.seconds, command.device)
+    write_json(command.out, asdict(findings))
+    _print(findings, console)
+    console.print(f"-> {command.out}", highlight=False, soft_wrap=True)
+
+
+def _print(findings: Findings, console: Console) -> None:
+    table = Table("", "found", show_header=False)
+    versions = [f"{name} {number}" for name, number in findings.versions.items() if number]
+    table.add_row("versions", ", ".join(versions))
+    table.add_row("machine", ", ".join(f"{name} {value}" for name, value in findings.machine.items() if value))
+    devices = [f"{d['name']}, {d['memory_gib']} GiB" for d in findings.device["devices"]]
+    table.add_row("CUDA devices", "; ".join(devices) or "none")
+    table.add_row("driver", findings.device["driver"] or "none")
+    table.add_row("--device auto", findings.device["auto"])
+    if findings.cache:
+        table.add_row("Warp cache", "{folder}: {modules} modules, {megabytes} MB".format(**findings.cache))
+    table.add_row("drawing", findings.drawing.get("backend") or "does not work")
+    if findings.probe:
+        table.add_row(
+            "simulation",
+            "{steps_per_second:,} env steps/s: {skill}, {simulations} simulations on {device}, over {seconds} s".format(
+                **findings.probe
+            ),
+        )
+    console.print(table)
+    for sentence in findings.advice:
+        console.print(f"- {sentence}", highlight=False, soft_wrap=True, markup=False)
+    if not findings.advice:
+        console.print("nothing is missing")
