@@ -125,6 +125,8 @@ def chosen_recipe(command: Plaid) -> Recipe:
     recipe = load_recipe(command.recipe) if command.recipe else preset(command.preset)
     if command.curriculum:
         recipe = replace(recipe, curriculum=command.curriculum)
+    if command.device:
+        recipe = recipe.on_device(command.device)
     return with_overrides(recipe, command.set)
 
 

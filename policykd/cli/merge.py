@@ -64,6 +64,8 @@ class Merge:
     """Seed of student, collection and minibatches."""
     threads: int | None = None
     """Threads of the simulation; default one per usable core."""
+    device: str = _MERGE.device
+    """Where simulation, labels and networks are: cpu, cuda or auto."""
     resume: bool = False
     """Continue an interrupted merge."""
     set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="FIELD=VALUE")] = ()
@@ -109,6 +111,7 @@ def _config(command: Merge) -> MergeConfig:
         min_teacher_success=command.min_teacher_success,
         seed=command.seed,
         threads=command.threads,
+        device=command.device,
         architecture=architecture,
     )
     return with_overrides(config, command.set)

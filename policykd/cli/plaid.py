@@ -26,6 +26,8 @@ class Plaid:
     """Seed of everything but the tracks of the measurements."""
     threads: int | None = None
     """Cores to use; default all usable ones."""
+    device: str | None = None
+    """Where training, merging and measuring run: cpu, cuda or auto; default what the recipe says."""
     resume: bool = False
     """Continue an interrupted run; finished stages are not run again."""
     video: bool = True

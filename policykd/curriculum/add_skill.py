@@ -136,17 +136,17 @@ def _plan(
     check_fits(loaded.manifest, new)
     training = replace(train, seed=integer_seed(seed, "train", new.id))
     merging = replace(merge, seed=integer_seed(seed, "merge", new.id), architecture=loaded.policy.architecture)
-    how = (measurement.episodes, measurement.seed)
+    how: dict[str, Any] = {f: getattr(measurement, f) for f in ("episodes", "seed", "device")}
     previous = "student" if merge.start == "previous" else None
     untrained = replace(train, architecture=loaded.policy.architecture)
     stages: list[Stage] = [
         Given("student", student, loaded.manifest.weights_sha256),
-        Measure(RANDOM, None, skills, *how, untrained),
-        Measure("measure-student", "student", skills, *how),
+        Measure(RANDOM, None, skills, reference=untrained, **how),
+        Measure("measure-student", "student", skills, **how),
         Train("train", (new,), training, "student", noise),
-        Measure("measure-train", "train", skills, *how),
+        Measure("measure-train", "train", skills, **how),
         Merge("merge", skills, (*["student"] * len(old), "train"), merging, previous),
-        Measure("measure-merge", "merge", skills, *how),
+        Measure("measure-merge", "merge", skills, **how),
     ]
     experts = {**dict.fromkeys(old, "student"), new.id: "train"}
     rows = (Row("before", "student"), Row("after", "merge"))

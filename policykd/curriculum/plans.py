@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import Any
 
 from policykd.agents.architecture import Architecture
 from policykd.agents.training.config import TrainConfig
@@ -176,12 +177,13 @@ class _Builder:
         zero_shot = [get_skill(i, self.all_groups) for i in self.recipe.measurement.zero_shot if i not in ids]
         common_contract([*columns, *zero_shot])
         how = self.recipe.measurement
-        stages: list[Stage] = [Measure(RANDOM, None, columns, how.episodes, how.seed, self.recipe.train)]
+        where: dict[str, Any] = {"episodes": how.episodes, "seed": how.seed, "device": how.device}
+        stages: list[Stage] = [Measure(RANDOM, None, columns, reference=self.recipe.train, **where)]
         for stage in self.stages:
             stages.append(stage)
             if stage.name in measured:
                 seen = (*columns, *zero_shot) if stage.name == self.rows[-1].stage else columns
-                stages.append(Measure(f"measure-{stage.name}", stage.name, seen, how.episodes, how.seed))
+                stages.append(Measure(f"measure-{stage.name}", stage.name, seen, **where))
         return Plan(tuple(stages), tuple(self.rows), dict(self.experts), ids)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from policykd.agents.architecture import Architecture, Encoder
@@ -90,6 +90,7 @@ class Measurement:
         episodes: episodes per policy and skill, on tracks that all policies, methods and seeds share.
         seed: seed of those tracks and of the initial states.
         zero_shot: skills that nobody is trained on; the last policy is measured on them.
+        device: where the policies are measured: ``cpu``, ``cuda`` or ``auto``.
 
     Raises:
         ConfigError: naming the field and its range.
@@ -98,6 +99,7 @@ class Measurement:
     episodes: int = 64
     seed: int = 0
     zero_shot: tuple[str, ...] = ()
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         check_range("measurement.episodes", self.episodes, 1, 100_000)
@@ -161,3 +163,12 @@ class Recipe:
                 "merge.architecture differs from train.architecture; they must be equal, for a student becomes the "
                 "start of the next expert"
             )
+
+    def on_device(self, device: str) -> Recipe:
+        """The recipe with training, merging and measuring on a device."""
+        return replace(
+            self,
+            train=replace(self.train, device=device),
+            merge=replace(self.merge, device=device),
+            measurement=replace(self.measurement, device=device),
+        )

@@ -13,6 +13,7 @@ from policykd.curriculum.records import CurriculumResult, read_result
 from policykd.curriculum.stages import Measure, Outcome, Plan, Stage
 from policykd.curriculum.work import StageFolders, run_stage
 from policykd.curriculum.yaml_files import save_recipe
+from policykd.envs.devices import choose_device
 from policykd.executor import Processes
 from policykd.progress import Progress, Silent
 from policykd.runs import RunFolder
@@ -46,9 +47,12 @@ def run_curriculum(
     Raises:
         ContractError: before anything is run, if the skills cannot share a policy.
         ConfigError: for a run of another recipe or seed in ``out``, or an expert too weak to label.
+        MissingDependencyError: before anything is run, for a device that cannot be used here.
         OutputError: if ``out`` cannot be written, or holds a run and ``resume`` is off.
     """
     plan = make_plan(recipe, seed)
+    for device in (recipe.train.device, recipe.merge.device, recipe.measurement.device):
+        choose_device(device)
     prepare_folder(out, megabytes=500)
     folder = RunFolder(out, {"recipe": recipe, "seed": seed}, resume)
     if folder.result is None:

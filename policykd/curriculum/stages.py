@@ -119,6 +119,7 @@ class Measure:
         episodes: episodes per skill.
         seed: seed of tracks and initial states.
         reference: the network that an untrained policy has; only read where ``policy`` is None.
+        device: where it is measured.
     """
 
     name: str
@@ -127,6 +128,7 @@ class Measure:
     episodes: int
     seed: int
     reference: TrainConfig | None = None
+    device: str = "cpu"
 
     @property
     def needs(self) -> tuple[str, ...]:

@@ -189,6 +189,7 @@ class _Work:
             episodes=stage.episodes,
             seed=stage.seed,
             threads=self._threads,
+            device=stage.device,
             noise=stage.policy is None,
             progress=self._progress,
         )

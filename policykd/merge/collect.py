@@ -24,7 +24,7 @@ class Walk:
         teacher: who labels, and acts in its share.
         env: simulations of the teacher's skill, seeded by the caller.
         noise: noise on executed actions.
-        generator: source of the draws.
+        generator: source of the draws, on the simulation's device.
     """
 
     teacher: Teacher
@@ -79,7 +79,8 @@ class _Recorder:
         self._ended = torch.zeros_like(self._expert_acts)
 
     def _draw(self) -> torch.Tensor:
-        return torch.rand(self._walk.env.num_envs, generator=self._walk.generator) < self._beta
+        source = self._walk.generator
+        return torch.rand(self._walk.env.num_envs, generator=source, device=source.device) < self._beta
 
     def step(self, labels: torch.Tensor) -> None:
         """Act in the states ``groups``, whose labels (n, actions) these are."""

@@ -66,6 +66,7 @@ class MergeConfig:
         held_out: share of the recorded simulations that a merge of recorded data measures its loss on.
         seed: seed of the student, the collection and the minibatches.
         threads: threads of the simulation; None for one per usable core. Networks are trained on one.
+        device: where simulation, labels and networks are: ``cpu``, ``cuda`` or ``auto``.
         architecture: the student's networks, where it starts at random.
 
     Raises:
@@ -101,6 +102,7 @@ class MergeConfig:
     held_out: float = 0.1
     seed: int = 0
     threads: int | None = None
+    device: str = "cpu"
     architecture: Architecture = field(default_factory=lambda: Architecture(hidden=(256, 256)))
 
     def __post_init__(self) -> None:

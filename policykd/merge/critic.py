@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -38,7 +39,7 @@ def value_targets(
     following.view(-1)[rollout.final_rows] = student.value(rollout.final_observations)
     ended = rollout.terminated | rollout.truncated
     targets, ours = torch.empty_like(values), torch.empty_like(ended)
-    ahead, ahead_is_ours = following[-1], torch.ones(n, dtype=torch.bool)
+    ahead, ahead_is_ours = following[-1], torch.ones_like(ended[-1])
     for t in reversed(range(steps)):
         rest = torch.where(ended[t], following[t], (1 - gae_lambda) * following[t] + gae_lambda * ahead)
         ahead = (1 - gamma) * rollout.rewards[t] + gamma * rest * ~rollout.terminated[t]
@@ -86,7 +87,8 @@ def fit_critic_to_teachers(
     """
     pools = [dataset.pool(i) for i in range(skills)]
     rows = min(len(values) for _, _, values in pools)
-    chosen = [torch.randperm(len(values), generator=generator)[:rows] for _, _, values in pools]  # equal per skill
+    how: dict[str, Any] = {"generator": generator, "device": generator.device}
+    chosen = [torch.randperm(len(values), **how)[:rows] for _, _, values in pools]  # equally many per skill
     states = torch.cat([o[c] for (o, _, _), c in zip(pools, chosen, strict=True)])
     targets = torch.cat([v[c] for (_, _, v), c in zip(pools, chosen, strict=True)])
     optimizer = torch.optim.Adam(student.critic.parameters(), lr=config.learning_rate)
@@ -104,7 +106,7 @@ def _regress(
 ) -> None:
     """Gradient steps of the critic towards targets (n,) of states (n, features)."""
     for _ in range(updates):
-        rows = torch.randint(len(targets), (config.minibatch,), generator=generator)
+        rows = torch.randint(len(targets), (config.minibatch,), generator=generator, device=generator.device)
         loss = (student.value(states[rows]) - targets[rows]).square().mean()
         optimizer.zero_grad()
         loss.backward()

@@ -91,7 +91,7 @@ class Dataset:
         parts = []
         for i, count in enumerate(counts):
             observations, labels, _ = self.pool(i)
-            rows = torch.randint(len(labels), (count,), generator=generator)
+            rows = torch.randint(len(labels), (count,), generator=generator, device=generator.device)
             parts.append((observations[rows], labels[rows]))
-        skill = torch.arange(len(parts)).repeat_interleave(torch.tensor(counts))
+        skill = torch.arange(len(parts)).repeat_interleave(torch.tensor(counts)).to(generator.device)
         return Batch(torch.cat([o for o, _ in parts]), torch.cat([a for _, a in parts]), skill)

@@ -12,6 +12,7 @@ import torch
 
 from policykd.agents.policy_file import LoadedPolicy, save_policy
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
+from policykd.envs.devices import choose_device
 from policykd.merge.collect import Walk, collect
 from policykd.merge.config import MergeConfig
 from policykd.merge.critic import fit_critic, fit_critic_to_teachers
@@ -24,7 +25,7 @@ from policykd.merge.noise import ActionNoise, dart_noise
 from policykd.merge.quota import shares, split
 from policykd.merge.rollout import LabelledRollout
 from policykd.merge.student import first_student, parents, spread
-from policykd.merge.teachers import Teacher
+from policykd.merge.teachers import Teacher, on_device
 from policykd.merge.validation import Score, Validation
 from policykd.progress import Progress, Silent
 from policykd.runs import RunFolder, as_plain
@@ -90,10 +91,13 @@ def merge_experts(
         ContractError: if the policy to start from does not read what the teachers read.
         DatasetError: if the labelled states of an interrupted merge were damaged.
         OutputError: if ``out`` cannot be written or holds a merge and ``resume`` is off.
+        UnknownNameError: for an unknown device.
+        MissingDependencyError: for a device that cannot be used here.
     """
     wanted = {"merge": config, "teachers": {t.skill.id: t.weights_sha256 for t in teachers}}
     if init is not None:
         wanted["init"] = init.manifest.weights_sha256
+    teachers = on_device(teachers, choose_device(config.device))
     begun = (prepare_folder(out) / "config.json").exists()
     with torch_threads(1):
         # Poor teachers are refused before the folder holds a run, so that the next attempt may use it.
@@ -116,10 +120,11 @@ class _Merge:
         init: LoadedPolicy | None,
         progress: Progress,
     ) -> None:
+        self._device = choose_device(config.device)
         self._teachers, self._folder, self._config, self._progress = teachers, folder, config, progress
         self._init, self._ids = init, [t.skill.id for t in teachers]
         self._name = f"merge {' '.join(self._ids)}"
-        self._student = first_student(teachers, config, init)
+        self._student = first_student(teachers, config, init).to(self._device)
         self._fresh = self._student.normaliser.fresh.clone()
         self._fitting = Fitting(self._student, spread(teachers), config)
         self._labeller = Labeller(teachers, config.batched_teachers)
@@ -153,12 +158,14 @@ class _Merge:
         if (i, count) not in self._envs:
             self._envs = {key: env for key, env in self._envs.items() if key[0] != i}
             seed = integer_seed(self._config.seed, "collection")
-            skill, threads = self._teachers[i].skill, self._config.threads
-            self._envs[i, count] = BatchedEnv([skill], count, seed=seed, config=EnvConfig(), threads=threads)
+            skill, config = self._teachers[i].skill, self._config
+            self._envs[i, count] = BatchedEnv(
+                [skill], count, seed=seed, config=EnvConfig(), threads=config.threads, device=config.device
+            )
         return self._envs[i, count]
 
     def _generator(self, purpose: str) -> torch.Generator:
-        return torch.Generator().manual_seed(integer_seed(self._config.seed, purpose, self._round))
+        return torch.Generator(self._device).manual_seed(integer_seed(self._config.seed, purpose, self._round))
 
     def _expert_share(self) -> float:
         """Beta of this round."""
@@ -192,7 +199,8 @@ class _Merge:
             return ActionNoise(0.0)
         if self._config.noise_model == "gaussian" or self._round == 0:  # no error is known before the first fit
             return ActionNoise(self._config.noise)
-        return dart_noise(self._student, self._data.find(self._round - 1, self._ids[i]), self._config.noise)
+        last = self._data.find(self._round - 1, self._ids[i]).to(self._device)
+        return dart_noise(self._student, last, self._config.noise)
 
     def _fit(self) -> float:
         """Gradient steps on the labelled states; returns the mean loss."""
@@ -248,7 +256,7 @@ class _Merge:
         self._data.keep(self._round)
         for round_ in range(self._round):
             for i, skill in enumerate(self._ids):
-                self._dataset.add(i, self._data.find(round_, skill))
+                self._dataset.add(i, self._data.find(round_, skill).to(self._device))
 
     def _fit_critic(self) -> None:
         generator = self._generator("critic")

@@ -30,7 +30,7 @@ class Fitting:
     """
 
     def __init__(self, student: Policy, spread: torch.Tensor, config: MergeConfig) -> None:
-        self._student, self._spread, self._config = student, spread, config
+        self._student, self._spread, self._config = student, spread.to(student.log_std.device), config
         self._learner = copy.deepcopy(student)
         self._averaged, self._trained = _trained(student), _trained(self._learner)
         self._optimizer = torch.optim.Adam(self._trained, lr=config.learning_rate, fused=True)
@@ -52,7 +52,7 @@ class Fitting:
         self._learner.normaliser.load_state_dict(self._student.normaliser.state_dict())
         for group in self._optimizer.param_groups:
             group["lr"] = self._rate(round_)
-        total = torch.zeros(())
+        total = torch.zeros((), device=self._spread.device)
         for k in range(config.updates):
             loss = self._loss_of(self._learner, dataset.sample(counts, generator))
             self._optimizer.zero_grad()

@@ -25,7 +25,7 @@ class ActionNoise:
 
     def draw(self, count: int, actions: int, generator: torch.Generator) -> torch.Tensor:
         """(count, actions) noise."""
-        noise = self.std * torch.randn(count, actions, generator=generator)
+        noise = self.std * torch.randn(count, actions, generator=generator, device=generator.device)
         return noise if self.shape is None else noise @ self.shape.T
 
 

@@ -38,5 +38,9 @@ class LabelledRollout:
     distances: torch.Tensor
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """The fields by name, as they are stored."""
-        return {f.name: getattr(self, f.name).contiguous() for f in fields(self)}
+        """The fields by name, as they are stored: on the CPU."""
+        return {f.name: getattr(self, f.name).contiguous().cpu() for f in fields(self)}
+
+    def to(self, device: torch.device) -> LabelledRollout:
+        """The same on a device."""
+        return LabelledRollout(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})

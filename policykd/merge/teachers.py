@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -87,6 +88,14 @@ def teachers_from(
     common_contract([t.skill for t in teachers.values()])
     _check_distinguishable([t.skill for t in teachers.values()])
     return list(teachers.values())
+
+
+def on_device(teachers: Sequence[Teacher], device: torch.device) -> list[Teacher]:
+    """The teachers with their policies on a device; a policy that teaches several skills is there once."""
+    if device.type == "cpu":
+        return list(teachers)
+    moved = {id(t.policy): copy.deepcopy(t.policy).to(device) for t in teachers}
+    return [replace(t, policy=moved[id(t.policy)]) for t in teachers]
 
 
 def _check_distinguishable(skills: Sequence[Skill]) -> None:

@@ -63,7 +63,10 @@ class Validation:
         ordered = EnvConfig(tracks=config.validation_episodes, ordered=True)
         seed = integer_seed(config.seed, "validation")
         count, threads = config.validation_episodes, config.threads
-        self._envs = [BatchedEnv([t.skill], count, seed=seed, config=ordered, threads=threads) for t in teachers]
+        self._envs = [
+            BatchedEnv([t.skill], count, seed=seed, config=ordered, threads=threads, device=config.device)
+            for t in teachers
+        ]
         self._experts = [self._run(t.policy, env) for t, env in zip(teachers, self._envs, strict=True)]
         self._check(teachers)
 

@@ -13,7 +13,8 @@ from policykd.curriculum import CurriculumResult, Injection, load_recipe, make_p
 from policykd.curriculum.plans import RANDOM, budget
 from policykd.curriculum.run import run_stages
 from policykd.curriculum.work import StageFolders
-from policykd.errors import ConfigError, OutputError
+from policykd.envs.devices import missing_for_cuda
+from policykd.errors import ConfigError, MissingDependencyError, OutputError, UnknownNameError
 from policykd.evaluation import Evaluation
 from policykd.merge.distiller import _Merge
 from policykd.progress import Silent
@@ -138,3 +139,14 @@ def test_transfer_begins_with_the_recipes_noise(tmp_path, monkeypatch):
     with pytest.raises(Killed):
         run_stages(plan, folders, 1, Silent())
     assert seen == {"train-flat": None}
+
+
+@pytest.mark.skipif(not missing_for_cuda(), reason="a CUDA device can be used here")
+def test_a_device_that_is_not_there_is_refused_before_anything_is_run(tmp_path):
+    recipe = TINY.on_device("cuda")
+    assert (recipe.train.device, recipe.merge.device, recipe.measurement.device) == ("cuda",) * 3
+    with pytest.raises(MissingDependencyError, match="device 'cuda' cannot be used"):
+        run_curriculum(recipe, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(UnknownNameError, match="did you mean cuda"):
+        run_curriculum(TINY.on_device("cudaa"), tmp_path / "run")
