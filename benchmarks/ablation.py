@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import shutil
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -161,6 +162,8 @@ def run_cell(cell: Cell, progress: Progress) -> dict[str, Any]:
             "cpu_seconds": time.process_time() - cpu,
         }
         write_json(record, figures)
+        for data in cell.folder.glob("*/data"):
+            shutil.rmtree(data)
     progress.update("ablation", 1)
     return read_json(record)
 
