@@ -94,6 +94,11 @@ def run_seed(options: Options, seed: int) -> list[dict[str, Any]]:
     return [run_arm(options, blind, seed, mode) for mode in MODES]
 
 
+def millions(arm: dict[str, Any]) -> list[float]:
+    """Environment steps of an arm's validations, millions."""
+    return [steps / 1e6 for steps in arm["steps"]]
+
+
 def draw(arms: list[dict[str, Any]], options: Options, path: Path) -> None:
     """Plot the validation reward and success of every arm: all seeds thin, their mean bold."""
     figure, axes = plt.subplots(1, 2, figsize=(10, 4), sharex=True)
@@ -101,10 +106,10 @@ def draw(arms: list[dict[str, Any]], options: Options, path: Path) -> None:
         for mode in MODES:
             curves = [arm for arm in arms if arm["mode"] == mode]
             for arm in curves:
-                axis.plot(arm["steps"], arm[name], color=COLOURS[mode], alpha=0.25, linewidth=0.8)
+                axis.plot(millions(arm), arm[name], color=COLOURS[mode], alpha=0.25, linewidth=0.8)
             mean = [statistics.fmean(values) for values in zip(*(arm[name] for arm in curves), strict=True)]
-            axis.plot(curves[0]["steps"], mean, color=COLOURS[mode], linewidth=2, label=mode)
-        axis.set_xlabel("environment steps after injection")
+            axis.plot(millions(curves[0]), mean, color=COLOURS[mode], linewidth=2, label=mode)
+        axis.set_xlabel("environment steps after injection, millions")
         axis.set_ylabel(f"validation {label}")
         axis.set_ylim(0, 1)
     axes[0].legend(frameon=False)
