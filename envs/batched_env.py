@@ -131,7 +131,12 @@ class BatchedEnv:
         self.skill, self.skills, self.config = common_contract(skills), tuple(skills), config
         self.num_envs, self.robot = num_envs, self.skill.character
         self._bank = TrackBank(
-            [s.terrain for s in skills], config.tracks, seed, graded=config.graded, seconds=self.skill.seconds
+            [s.terrain for s in skills],
+            config.tracks,
+            seed,
+            graded=config.graded,
+            seconds=self.skill.seconds,
+            backwards=any(s.task.speed < 0 for s in skills),
         )
         self._boxes = self._bank.most_segments_within(window_width(self.robot))
         arguments = (build_model(self.robot, self._boxes), num_envs, self._boxes, self.robot.decimation)

@@ -111,13 +111,13 @@ PARKED = -1000.0
 """Height at which unused boxes wait, m."""
 
 
-def _tracks_from(profile: Profile) -> Tracks:
+def _tracks_from(profile: Profile, behind: float) -> Tracks:
     """Tracks with level ground in front of, before and behind the profile."""
     column = np.zeros((len(profile.width), 1))
-    width = np.concatenate([column + BEHIND + START, profile.width, column + 5.0], axis=1)
+    width = np.concatenate([column + behind + START, profile.width, column + 5.0], axis=1)
     rise = np.concatenate([column, profile.rise, column], axis=1)
     jump = np.concatenate([column, profile.jump, column], axis=1)
-    edges = -BEHIND + np.concatenate([column, np.cumsum(width, axis=1)], axis=1)
+    edges = -behind + np.concatenate([column, np.cumsum(width, axis=1)], axis=1)
     left = np.cumsum(rise + jump, axis=1) - rise
     grade = np.divide(rise, width, out=np.zeros_like(rise), where=width > 0)
     return _without_empty(width > 0, edges, left, grade)
@@ -201,6 +201,7 @@ class TrackBank:
         graded: let the difficulties of a terrain's tracks rise from 0 to the terrain's own, in their order; see
             :func:`graded_rows`.
         seconds: longest episode, s; tracks are as long as it may take them at ``TOP_SPEED``, and at least ``LENGTH``.
+        backwards: let the level ground behind the start be as long, for those who walk backwards.
         device: where the tensors live.
 
     Attributes:
@@ -216,11 +217,13 @@ class TrackBank:
         *,
         graded: bool = False,
         seconds: float = 0.0,
+        backwards: bool = False,
         device: torch.device | str = "cpu",
     ) -> None:
         self.terrains, self.per_terrain = tuple(terrains), per_terrain
         length = max(LENGTH, TOP_SPEED * seconds)
-        drawn = [self._draw(terrain, per_terrain, seed, graded, length) for terrain in self.terrains]
+        behind = length if backwards else BEHIND
+        drawn = [self._draw(terrain, per_terrain, seed, graded, length, behind) for terrain in self.terrains]
         most = max(t.segments for t in drawn)
         padded = [_padded(t, most) for t in drawn]
         self.tracks = Tracks(
@@ -230,11 +233,11 @@ class TrackBank:
         )
 
     @staticmethod
-    def _draw(terrain: Terrain, count: int, seed: int, graded: bool, length: float) -> Tracks:
+    def _draw(terrain: Terrain, count: int, seed: int, graded: bool, length: float, behind: float) -> Tracks:
         rng = generator(seed, "tracks", terrain.preset, terrain.name)
         share = _graded_shares(count)[:, None] if graded else np.ones((count, 1))
         profile = terrain.generator.profile(rng, count, length, terrain.difficulty * share)
-        return _tracks_from(profile)
+        return _tracks_from(profile, behind)
 
     def most_segments_within(self, width: float) -> int:
         """Largest number of segments that a window of ``width`` m can touch, over all tracks of the bank."""

@@ -182,6 +182,22 @@ def test_each_simulation_succeeds_at_its_own_goal(backend, monkeypatch):
     assert env.step(torch.zeros(6, 11)).episodes.success.tolist() == [True, True, True, False, False, False]
 
 
+def test_whoever_goes_backwards_has_ground_behind():
+    """A robot that is put down 20 m behind the start stands on something; the height function says so, too."""
+    env = env_of("biped/flat+backwards", 2)
+    env.reset()
+    qpos = torch.as_tensor(env.robot.stand_pose).repeat(2, 1)
+    qpos[1, 0] = -20.0
+    env.engine.reset(torch.arange(2), qpos, torch.zeros(2, env.engine.field("qvel").shape[1], dtype=torch.float64))
+    env._backend.follow()
+    for _ in range(12):
+        env.step(torch.zeros(2, env.num_actions), restart=False)
+    height = env.engine.field("qpos")[:, 1]
+    assert float(height[1]) == pytest.approx(float(height[0]), abs=0.02)
+    assert float(height[1]) > 0.5 * float(qpos[0, 1])
+    assert env.ground_height(torch.full((2, 1), -20.0, dtype=torch.float64)).abs().max() == 0.0
+
+
 def test_whoever_goes_backwards_begins_backwards():
     env = env_of("biped/flat+backwards", 64)
     env.reset()
