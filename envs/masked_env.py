@@ -75,6 +75,7 @@ class MaskedEnv(BatchedEnv):
 
     @failures.setter
     def failures(self, count: int) -> None:
+        """Set the number, of a resumed run for example."""
         self._failures = torch.full((), count, dtype=torch.long, device=self.device)
 
     def seed(self, seed: int) -> None:

@@ -59,9 +59,8 @@ class DeviceRun(Run):
         divergence = ppo.update(rollout, rate.value)
         spent = min(1.0, self._steps / self._config.steps)
         rate.adapt(divergence, spent)
-        self._average.update(
-            self._policy, self._steps
-        )  # before the normaliser moves on: its weights have not seen that yet
+        # Before the normaliser moves on: the weights have not seen that yet.
+        self._average.update(self._policy, self._steps)
         ppo.follow(rollout, noise_bound(self._policy.architecture.initial_std, self._config.ppo, spent))
         figures = ppo.episodes.take(_ENOUGH_EPISODES)
         if figures:
@@ -76,31 +75,15 @@ class DeviceRun(Run):
         if check is not None:
             check()
 
-    def _save(self) -> None:
-        self._folder.save_checkpoint(
-            {
-                "weights": self._policy.state_dict(),
-                "optimiser": self._ppo.optimiser.state_dict(),
-                "average": self._average.state_dict(),
-                "best": self._best,
-                "steps": self._steps,
-                "segment": self._segment,
-                "streak": self._streak,
-                "seconds": self._seconds,
-                "level": self._env.level,
-                "failures": self._env.failures,
-                "learning_rate": self._rate.value,
-            }
-        )
+    def _learner_state(self) -> dict[str, Any]:
+        return {
+            "weights": self._policy.state_dict(),
+            "optimiser": self._ppo.optimiser.state_dict(),
+            "level": self._env.level,
+            "failures": self._env.failures,
+        }
 
-    def _restore(self) -> None:
-        state = self._folder.load_checkpoint()
-        if state is None:
-            return
+    def _load_learner_state(self, state: dict[str, Any]) -> None:
         self._policy.load_state_dict(state["weights"])
         self._ppo.optimiser.load_state_dict(state["optimiser"])
-        self._average.load_state_dict(state["average"])
-        self._best, self._steps, self._segment = state["best"], state["steps"], state["segment"]
-        self._streak, self._seconds = state["streak"], state["seconds"]
         self._env.level, self._env.failures = state["level"], state["failures"]
-        self._rate.value = state["learning_rate"]

@@ -147,16 +147,13 @@ class Run:
     def _save(self) -> None:
         self._folder.save_checkpoint(
             {
-                "learner": _plain_parameters(self._learner),
-                "normaliser": self._policy.normaliser.state_dict(),
+                **self._learner_state(),
                 "average": self._average.state_dict(),
                 "best": self._best,
                 "steps": self._steps,
                 "segment": self._segment,
                 "streak": self._streak,
                 "seconds": self._seconds,
-                "env": self._env.state_dict(),
-                "episodes": _running_episodes(self._learner),
                 "learning_rate": self._rate.value,
             }
         )
@@ -165,12 +162,25 @@ class Run:
         state = self._folder.load_checkpoint()
         if state is None:
             return
-        _set_parameters(self._learner, state["learner"])
-        self._policy.normaliser.load_state_dict(state["normaliser"])
         self._average.load_state_dict(state["average"])
         self._best, self._steps, self._segment = state["best"], state["steps"], state["segment"]
         self._streak, self._seconds = state["streak"], state["seconds"]
-        self._learner.num_timesteps, self._rate.value = self._steps, state["learning_rate"]
+        self._rate.value = state["learning_rate"]
+        self._load_learner_state(state)
+
+    def _learner_state(self) -> dict[str, Any]:
+        """What a checkpoint holds of the algorithm and its simulations."""
+        return {
+            "learner": _plain_parameters(self._learner),
+            "normaliser": self._policy.normaliser.state_dict(),
+            "env": self._env.state_dict(),
+            "episodes": _running_episodes(self._learner),
+        }
+
+    def _load_learner_state(self, state: dict[str, Any]) -> None:
+        _set_parameters(self._learner, state["learner"])
+        self._learner.num_timesteps = self._steps
+        self._policy.normaliser.load_state_dict(state["normaliser"])
         self._env.load_state_dict(state["env"])
         _continue_episodes(self._learner, state["episodes"])
 
@@ -187,7 +197,9 @@ class Run:
         return max(self._best, key=_quality)
 
     def _finish(self) -> None:
+        began = time.perf_counter()
         best = self._final_choice()
+        self._seconds += time.perf_counter() - began
         self._policy.load_state_dict(best.pop("weights"))
         parents = [] if self._init is None else [self._init.manifest.as_parent(" ".join(self._init.manifest.skills))]
         save_policy(

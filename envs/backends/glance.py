@@ -11,7 +11,7 @@ import math
 import numba
 import numpy as np
 
-from policykd.envs.backends.kernels import Array, find, segment, walk_worth
+from policykd.envs.backends.kernels import SIGHT, Array, find, segment, walk_worth
 from policykd.envs.compiled import compiled
 
 _SURE = 1e-9
@@ -122,11 +122,7 @@ def _touches(edge: Array, level: Array, slope: Array, at: int, places: Array, po
     return touches
 
 
-@compiled(
-    "void(int64[::1], int64[::1], float64[:, :], float64[:, :], float64[:, :], int64[::1], float64[:, ::1],"
-    " float64[::1], int64[::1], float64[:, ::1], float64[:, ::1], float64[:, ::1], float64[:, ::1], float64[::1],"
-    " float64[::1], float64[::1], int64[::1], boolean[::1], float64[::1], float32[:, ::1])"
-)
+@compiled(f"void({SIGHT}, float64[::1], float64[::1], int64[::1], boolean[::1], float64[::1], float32[:, ::1])")
 def glance(
     ids: Array, rows: Array, qpos: Array, qvel: Array, force: Array, parent: Array, links: Array,
     torque: Array, point_link: Array, points: Array, edges: Array, left: Array, grade: Array, offsets: Array,

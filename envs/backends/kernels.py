@@ -70,9 +70,15 @@ def _chain(qpos: Array, qvel: Array, parent: Array, links: Array, frames: Array,
         velocity[k, 0], velocity[k, 1] = qvel[0] + vx - rate * rz, qvel[1] + vz + rate * rx
 
 
+SIGHT = (
+    "int64[::1], int64[::1], float64[:, :], float64[:, :], float64[:, :], int64[::1], float64[:, ::1], float64[::1],"
+    " int64[::1], float64[:, ::1], float64[:, ::1], float64[:, ::1], float64[:, ::1], float64[::1]"
+)
+"""Types of what tells simulations, robot and ground to a loop: :func:`look`'s ``ids`` to ``offsets``."""
+
+
 @compiled(
-    "void(int64[::1], int64[::1], float64[:, :], float64[:, :], float64[:, :], int64[::1], float64[:, ::1],"
-    " float64[::1], int64[::1], float64[:, ::1], float64[:, ::1], float64[:, ::1], float64[:, ::1], float64[::1],"
+    f"void({SIGHT},"
     " float64[:, :, ::1], float64[:, :, ::1], float64[:, :, ::1], float64[:, ::1], float64[::1], float64[:, ::1],"
     " boolean[::1])"
 )

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from small_training import SMALL
 
 from policykd.agents.architecture import Architecture
 from policykd.agents.policy import Policy
@@ -24,16 +25,6 @@ from policykd.errors import ConfigError, ContractError, OutputError, UnknownName
 from policykd.progress import Silent
 
 FLAT = get_skill("biped/flat", ("proprio",))
-SMALL = TrainConfig(
-    steps=6144,
-    segment_steps=2048,
-    validation_episodes=4,
-    threads=1,
-    architecture=Architecture(hidden=(32,), critic_hidden=(32,)),
-    ppo=PpoConfig(envs=32, rollout_steps=16, minibatch=256, epochs=2),
-)
-
-
 STAND = replace(FLAT, task=Walk(speed=0.0))
 
 
