@@ -48,6 +48,7 @@ def run_episodes(policy: Policy, env: BatchedEnv, *, noise: bool = False) -> Epi
 
     Raises:
         ContractError: if the environment lacks an observation group that the policy reads.
+        ConfigError: if the engine dropped contacts.
     """
     observations = env.reset()
     n, device = env.num_envs, env.device
@@ -65,4 +66,5 @@ def run_episodes(policy: Policy, env: BatchedEnv, *, noise: bool = False) -> Epi
         open_[ids] = False
         if not open_.any():
             break
+    env.engine.check_overflow()
     return EpisodeOutcomes(total.cpu(), length.cpu(), distance.cpu(), success.cpu(), env.skill.episode_steps)

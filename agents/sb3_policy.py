@@ -65,8 +65,7 @@ class Sb3Policy(ActorCriticPolicy):
         canonical, mirrored = self.network.canonical(obs)
         features = self.network.normaliser(canonical)
         log_prob = self._log_prob(self.network.oriented(actions, mirrored), self.network.actor(features))
-        entropy = (self.network.log_std + 0.5 + 0.5 * math.log(2 * math.pi)).sum()
-        return self.network.critic(features), log_prob, entropy.expand(len(obs))
+        return self.network.critic(features), log_prob, entropy(self.network.log_std).expand(len(obs))
 
     def predict_values(self, obs: torch.Tensor) -> torch.Tensor:
         """(n, 1) values."""
@@ -77,8 +76,17 @@ class Sb3Policy(ActorCriticPolicy):
 
     def _log_prob(self, actions: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
         log_std = self.network.log_std
-        scaled = (actions - mean) * torch.exp(-log_std)
-        return -(0.5 * scaled**2 + log_std + 0.5 * math.log(2 * math.pi)).sum(dim=1)
+        return log_density((actions - mean) * torch.exp(-log_std), log_std)
+
+
+def log_density(noise: torch.Tensor, log_std: torch.Tensor) -> torch.Tensor:
+    """(n,) log density of a Gaussian's actions that are ``noise`` (n, actions) standard deviations from its mean."""
+    return -(0.5 * noise**2 + log_std + 0.5 * math.log(2 * math.pi)).sum(dim=1)
+
+
+def entropy(log_std: torch.Tensor) -> torch.Tensor:
+    """() differential entropy of a diagonal Gaussian with ``log_std`` (actions,), nats."""
+    return (log_std + 0.5 + 0.5 * math.log(2 * math.pi)).sum()
 
 
 def trained_parameters(network: Policy) -> tuple[list[nn.Parameter], list[nn.Parameter]]:

@@ -22,6 +22,7 @@ from rich.table import Table
 from policykd.agents.policy import Policy
 from policykd.agents.training.config import PpoConfig
 from policykd.agents.training.device_ppo import DevicePpo
+from policykd.agents.training.warm_up import warm_up_normaliser
 from policykd.envs import BatchedEnv, EnvConfig, get_skill
 from policykd.envs.devices import choose_device
 from policykd.envs.masked_env import MaskedEnv
@@ -115,7 +116,7 @@ class Scene:
 
     def sections(self) -> dict[str, float]:
         """Seconds of each part of a step, measured apart."""
-        env, backend, action = self.env, self.env._masked, self._actions[0]
+        env, backend, action = self.env, self.env._backend, self._actions[0]
         view = backend.look()
         failed = torch.zeros(self._worlds, dtype=torch.bool, device=self._device)
         parts: dict[str, Callable[[], Any]] = {
@@ -137,9 +138,9 @@ class Scene:
         config = PpoConfig(envs=self._worlds, rollout_steps=options.ppo_rollout,
                            minibatch=max(1, count // options.ppo_minibatches))  # fmt: skip
         symmetry = mirror_symmetry(skill.groups, skill.character)
-        policy = Policy(skill.group_sizes, self.env.num_actions, generator_seed=0, symmetry=symmetry)
-        ppo = DevicePpo(policy.to(self._device), self.env, config, seed=0)
-        ppo.warm_up(2)
+        policy = Policy(skill.group_sizes, self.env.num_actions, generator_seed=0, symmetry=symmetry).to(self._device)
+        warm_up_normaliser(policy, self.env, steps=2)
+        ppo = DevicePpo(policy, self.env, config, seed=0)
         rollout = ppo.collect()
         ppo.update(rollout, config.learning_rate)
         collecting = self._clock.time(ppo.collect, 2)
@@ -148,9 +149,7 @@ class Scene:
 
     def check(self) -> None:
         """Raise if contacts were dropped: the figures would be of other physics."""
-        check = getattr(self.env.engine, "check_overflow", None)
-        if check is not None:
-            check()
+        self.env.engine.check_overflow()
 
     def _step(self) -> None:
         self.env.step_masked(self._actions[self._next])

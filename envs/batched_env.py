@@ -20,6 +20,7 @@ from policykd.envs.engines.contacts import measure_contacts
 from policykd.envs.robots.model import build_model
 from policykd.envs.skills import Skill, common_contract
 from policykd.envs.starts import Starts
+from policykd.envs.tasks import Task
 from policykd.envs.terrains import TrackBank, Tracks
 from policykd.envs.terrains.tracks import graded_floor, graded_rows
 from policykd.errors import check_range
@@ -145,8 +146,7 @@ class BatchedEnv:
         self.engine: Engine = make_engine(*arguments)
         self.device = self.engine.device
         like = self.engine.field("qpos")
-        self._tracks, tasks = self._bank.tracks.like(like), [skill.task for skill in self.skills]
-        self._backend: TensorBackend = make_backend(self.engine, self.skill, self._tracks, self._boxes, tasks)
+        self._backend = self._make_backend(self._bank.tracks.like(like), [skill.task for skill in self.skills])
         self._starts = Starts(self.robot, config.joint_noise, config.speed_noise, like)
         self.seed(seed)
         self._all = torch.arange(num_envs, device=self.device)
@@ -170,6 +170,9 @@ class BatchedEnv:
             return WarpEngine(model, num_sims, boxes, decimation, sizes=sizes, device=device)
 
         return make
+
+    def _make_backend(self, tracks: Tracks, tasks: Sequence[Task]) -> TensorBackend:
+        return make_backend(self.engine, self.skill, tracks, self._boxes, tasks)
 
     def seed(self, seed: int) -> None:
         """Restart the stream of random resets."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,8 @@ import torch
 from policykd.envs.backends.masked import MaskedBackend, MaskedOutcome
 from policykd.envs.batched_env import BatchedEnv
 from policykd.envs.skills import Skill
+from policykd.envs.tasks import Task
+from policykd.envs.terrains import Tracks
 from policykd.errors import check_range
 from policykd.seeding import integer_seed
 from policykd.threads import torch_threads
@@ -58,15 +60,18 @@ class MaskedEnv(BatchedEnv):
         ConfigError: as :class:`BatchedEnv`, or for a pool without members.
     """
 
+    _backend: MaskedBackend
+
     def __init__(
         self, skills: Sequence[Skill], num_envs: int, *, seed: int = 0, starts: int = STARTS, **options: Any
     ) -> None:
         check_range("starts", starts, 1, 10_000_000)
         self._pool_size = starts
         super().__init__(skills, num_envs, seed=seed, **options)
-        tasks = [skill.task for skill in self.skills]
-        self._backend = self._masked = MaskedBackend(self.engine, self.skill, self._tracks, self._boxes, tasks)
         self.draw_starts()
+
+    def _make_backend(self, tracks: Tracks, tasks: Sequence[Task]) -> MaskedBackend:
+        return MaskedBackend(self.engine, self.skill, tracks, self._boxes, tasks)
 
     @property
     def failures(self) -> int:
@@ -83,6 +88,20 @@ class MaskedEnv(BatchedEnv):
         super().seed(seed)
         self._picker = torch.Generator(self.device).manual_seed(integer_seed(seed, "picks"))
 
+    def state_dict(self) -> dict[str, Any]:
+        """See :meth:`BatchedEnv.state_dict`."""
+        return {
+            **super().state_dict(),
+            "pool": [part.clone() for part in self._pool],
+            "picks": self._picker.get_state(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """See :meth:`BatchedEnv.load_state_dict`."""
+        super().load_state_dict(state)
+        self._pool = tuple(part.to(self.device) for part in state["pool"])
+        self._picker.set_state(state["picks"].cpu())
+
     def draw_starts(self) -> None:
         """Draw the pool of beginnings anew, on tracks of at most the difficulty ``level``."""
         self._pool = self._starts.take(self._pool_size, *self._track_range())
@@ -94,7 +113,7 @@ class MaskedEnv(BatchedEnv):
         Args:
             actions: (num_envs, num_actions); values beyond [-1, 1] are clamped.
         """
-        backend = self._masked
+        backend = self._backend
         failed = self.engine.step(backend.targets(actions))
         self._failures += failed.sum()
         view = backend.look()
@@ -108,8 +127,8 @@ class MaskedEnv(BatchedEnv):
     def _restart_where(self, mask: torch.Tensor) -> None:
         pick = torch.randint(self._pool_size, (self.num_envs,), generator=self._picker, device=self.device)
         track, qpos, qvel, clock = (drawn[pick] for drawn in self._pool)
-        qpos, qvel, clock = self._masked.tasks.start((qpos, qvel, clock))
+        qpos, qvel, clock = self._backend.tasks.start((qpos, qvel, clock))
         if self.config.ordered:
             track = (self._all // len(self.skills)) % self.config.tracks
-        self._masked.begin_where(mask, self._first_track + track, clock)
-        self._masked.reset_where(mask, qpos, qvel)
+        self._backend.begin_where(mask, self._first_track + track, clock)
+        self._backend.reset_where(mask, qpos, qvel)

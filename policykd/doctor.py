@@ -40,7 +40,7 @@ class Findings:
     Attributes:
         versions: distribution to version; None where it is not installed.
         machine: system, processor, Python, cores that this process may use, threads of torch.
-        device: what torch and Warp say of CUDA, and ``chosen``, the device that ``auto`` stands for.
+        device: what torch and Warp say of CUDA; ``auto`` is the device that it stands for, ``chosen`` the probe's.
         cache: folder of compiled kernels, its number of modules and its size in MB; empty without Warp.
         drawing: the OpenGL backend, or why there is none.
         probe: throughput of the simulation in env steps per second, and on what it was measured; empty if it was not.
@@ -185,7 +185,7 @@ def _advice(drawing: Mapping[str, Any], cache: Mapping[str, Any]) -> list[str]:
         advice.append("for the digits task of `policykd kd`: pip install 'policykd[kd]'")
     advice += [f"to use --device cuda: {sentence}" for sentence in missing_for_cuda()]
     if cache and not cache["modules"]:
-        advice.append("the first use of --device cuda compiles kernels for some minutes; keep the cache's folder")
+        advice.append("the first use of --device cuda compiles kernels; keep the cache's folder")
     wanted = os.environ.get("OMP_NUM_THREADS")
     if wanted and wanted.isdigit() and int(wanted) > usable_cores():
         advice.append(f"OMP_NUM_THREADS is {wanted}, more than the {usable_cores()} cores that this process may use")

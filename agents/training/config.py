@@ -142,14 +142,15 @@ class TrainConfig:
         symmetric: make the policy treat left and right alike, where its observation groups allow (PPO only; SAC's
             networks are stable-baselines3's own).
         segment_steps: environment steps between two validations and checkpoints. Every segment has its own random
-            stream, so that a resumed run equals an uninterrupted one.
+            stream, so that on the CPU a resumed run equals an uninterrupted one.
         validation_episodes: episodes of a validation, on tracks that training never sees.
         finalists: where the budget ends before the targets are reached, this many of the best validated weights are
             measured again, on ``FINAL_EPISODES`` other tracks, and the best of them are saved: the best of thirty
             validations was mostly lucky. 1 takes the best validation's.
         threads: threads of the simulation; None for one per usable core. Networks are trained on one.
         device: ``cpu``, ``cuda``, or ``auto`` for ``cuda`` where nothing is missing. On a CUDA device PPO is our own
-            (:mod:`policykd.agents.training.device_ppo`); give it thousands of simulations (``ppo.envs``).
+            (:mod:`policykd.agents.training.device_ppo`); give it thousands of simulations (``ppo.envs``), and
+            segments of many of their rollouts (``segment_steps``).
         architecture: networks of a new policy.
         ppo: settings of PPO.
         sac: settings of SAC.

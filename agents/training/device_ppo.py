@@ -2,8 +2,7 @@
 
 The algorithm is that of :class:`PpoConfig` as stable-baselines3 does it in :mod:`policykd.agents.training.learners`,
 with the same networks, optimiser, step size and bounds; ``tests/agents/test_device_ppo.py`` compares one update of
-both. stable-baselines3 keeps its rollouts in NumPy, so with thousands of simulations on a GPU most of its time would
-go into copies.
+both. stable-baselines3 keeps its rollouts in NumPy: every step would travel from the device to the host and back.
 
 Everything that an update needs is in the policy's canonical frame (see :meth:`Policy.canonical`) and normalised once:
 between two changes of the normaliser neither depends on the weights.
@@ -12,12 +11,14 @@ between two changes of the normaliser neither depends on the weights.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from policykd.agents.policy import Policy
-from policykd.agents.sb3_policy import TwoRates
+from policykd.agents.sb3_policy import TwoRates, entropy, log_density
 from policykd.agents.training.config import PpoConfig
 from policykd.divergences import gaussian_kl
 from policykd.envs.masked_env import MaskedEnv, MaskedStep
@@ -96,19 +97,22 @@ class EpisodeMeans:
 
     Args:
         device: the device.
+
+    Attributes:
+        sums: (5,) number of episodes, and the sums over them.
     """
 
     _NAMES = ("train_return", "train_length", "train_distance", "train_success")
 
     def __init__(self, device: torch.device) -> None:
-        self._sums = torch.zeros(1 + len(self._NAMES), device=device)
+        self.sums = torch.zeros(1 + len(self._NAMES), device=device)
 
     def add(self, step: MaskedStep) -> None:
         """Take the episodes that ``step`` ended into account."""
         o = step.outcome
         rows = torch.stack([torch.ones_like(o.reward), o.total_reward.float(), o.length.float(), o.distance.float(),
                             o.success.float()])  # fmt: skip
-        self._sums += torch.where(step.ended, rows, 0.0).sum(dim=1)
+        self.sums += torch.where(step.ended, rows, 0.0).sum(dim=1)
 
     def take(self, least: int = 1) -> dict[str, float]:
         """The means by name, and forget the episodes. Waits for the device.
@@ -116,10 +120,10 @@ class EpisodeMeans:
         Args:
             least: number of episodes that it takes; while there are fewer, the result is empty and they are kept.
         """
-        count, *sums = self._sums.tolist()
+        count, *sums = self.sums.tolist()
         if count < least:
             return {}
-        self._sums.zero_()
+        self.sums.zero_()
         return {name: total / count for name, total in zip(self._NAMES, sums, strict=True)}
 
 
@@ -149,17 +153,15 @@ class DevicePpo:
         """Restart the stream of exploration and of the order of minibatches."""
         self._draw.manual_seed(seed)
 
-    @torch.no_grad()
-    def warm_up(self, steps: int = 32) -> None:
-        """First statistics of features that have none, from random actions, or those of a policy that can act."""
-        self._begin()
-        assert self._flat is not None
-        policy, fresh = self._policy, self._policy.normaliser.fresh
-        std = policy.log_std.exp()
-        for _ in range(steps):
-            policy.update_normaliser(self._flat, only=fresh)
-            actions = self._noise() * std if fresh.all() else policy(self._flat) + self._noise() * std
-            self._flat = self._env.step_masked(actions).flat
+    def state_dict(self) -> dict[str, Any]:
+        """What the next rollouts depend on beside the policy and the environment."""
+        return {"optimiser": self.optimiser.state_dict(), "flat": self._flat, "episodes": self.episodes.sums.clone()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a :meth:`state_dict`."""
+        self.optimiser.load_state_dict(state["optimiser"])
+        self._flat = None if state["flat"] is None else state["flat"].to(self._env.device)
+        self.episodes.sums.copy_(state["episodes"])
 
     @torch.no_grad()
     def collect(self) -> Rollout:
@@ -176,7 +178,7 @@ class DevicePpo:
             step = self._env.step_masked(policy.oriented(actions, mirrored))
             self.episodes.add(step)
             cut = config.gamma * policy.value(step.final_flat) * step.outcome.truncated
-            rows = (features, raw, actions, _log_prob(noise, policy.log_std), policy.critic(features).squeeze(1),
+            rows = (features, raw, actions, log_density(noise, policy.log_std), policy.critic(features).squeeze(1),
                     (1 - config.gamma) * step.outcome.reward + cut, step.ended)  # fmt: skip
             for memory, row in zip(_columns(rollout), rows, strict=True):
                 memory[t] = row
@@ -201,7 +203,8 @@ class DevicePpo:
         log_probs, values = rollout.log_probs.flatten(), rollout.values.flatten()
         gains = rollout.advantages.flatten()
         before = self._answers(features)
-        self.optimiser.param_groups[0]["lr"] = rate
+        for group in self.optimiser.param_groups:  # the optimiser gives the critic its own
+            group["lr"] = rate
         for _ in range(config.epochs):
             order = torch.randperm(count, generator=self._draw, device=features.device)
             for rows in order.split(config.minibatch):
@@ -231,12 +234,11 @@ class DevicePpo:
         if len(gains) > 1:
             gains = (gains - gains.mean()) / (gains.std() + 1e-8)
         noise = (actions - policy.actor(features)) * torch.exp(-policy.log_std)
-        ratio = torch.exp(_log_prob(noise, policy.log_std) - log_probs)
+        ratio = torch.exp(log_density(noise, policy.log_std) - log_probs)
         clipped = ratio.clamp(1 - config.clip_range, 1 + config.clip_range)
         surrogate = -torch.minimum(gains * ratio, gains * clipped).mean()
         error = torch.nn.functional.mse_loss(policy.critic(features).squeeze(1), returns)
-        entropy = (policy.log_std + 0.5 + 0.5 * math.log(2 * math.pi)).sum()
-        return surrogate + _VALUE_WEIGHT * error - config.entropy_weight * entropy
+        return surrogate + _VALUE_WEIGHT * error - config.entropy_weight * entropy(policy.log_std)
 
     @torch.no_grad()
     def _answers(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -254,8 +256,3 @@ class DevicePpo:
 def _columns(rollout: Rollout) -> tuple[torch.Tensor, ...]:
     return (rollout.features, rollout.raw, rollout.actions, rollout.log_probs, rollout.values, rollout.rewards,
             rollout.ended)  # fmt: skip
-
-
-def _log_prob(noise: torch.Tensor, log_std: torch.Tensor) -> torch.Tensor:
-    """(n,) log density of actions that are ``noise`` (n, actions) standard deviations away from the mean."""
-    return -(0.5 * noise**2 + log_std + 0.5 * math.log(2 * math.pi)).sum(dim=1)

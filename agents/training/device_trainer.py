@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from policykd.agents.policy import Policy
 from policykd.agents.training.callback import next_level
 from policykd.agents.training.device_ppo import DevicePpo
 from policykd.agents.training.learners import noise_bound
 from policykd.agents.training.trainer import Run
-from policykd.envs.batched_env import BatchedEnv
+from policykd.agents.training.warm_up import warm_up_normaliser
 from policykd.envs.masked_env import MaskedEnv
 from policykd.seeding import integer_seed
 
@@ -19,14 +21,12 @@ _ENOUGH_EPISODES = 100
 class DeviceRun(Run):
     """The state of one training run on a device.
 
-    A resumed run goes on with the weights, the optimiser and the curriculum of the interrupted one, but with new
-    episodes: results of a CUDA device are not the same from run to run anyway.
+    A resumed run goes on where the interrupted one was. It ends in the same weights only where the device computes the
+    same from run to run, which mujoco_warp on CUDA does not.
     """
 
+    _env_class = MaskedEnv
     _env: MaskedEnv
-
-    def _new_env(self, *arguments: Any, **options: Any) -> BatchedEnv:
-        return MaskedEnv(*arguments, device=self._config.device, **options)
 
     def _make_learner(self) -> None:
         config, seed = self._config.ppo, integer_seed(self._config.seed, "exploration")
@@ -36,19 +36,20 @@ class DeviceRun(Run):
         return super()._first_policy().to(self._env.device)
 
     def _learn_segment(self) -> dict[str, float]:
-        """Learn for one segment with its own random stream."""
+        """Learn for one segment with its own random stream; the episodes go on where the last one left them."""
         seed = integer_seed(self._config.seed, "segment", self._segment)
+        torch.manual_seed(seed)
         self._env.seed(seed)
         self._ppo.seed(seed)
         self._env.draw_starts()
         if self._policy.normaliser.fresh.any():
-            self._ppo.warm_up()
+            warm_up_normaliser(self._policy, self._env)
         end, figures = min(self._steps + self._config.segment_steps, self._config.steps), dict[str, float]()
         while self._steps < end:
             figures = self._update() or figures
             self._progress.update(self._name, self._steps, **figures)
         self._segment += 1
-        self._check_contacts()
+        self._env.engine.check_overflow()
         return figures
 
     def _update(self) -> dict[str, float]:
@@ -70,20 +71,14 @@ class DeviceRun(Run):
                 self._env.draw_starts()
         return figures
 
-    def _check_contacts(self) -> None:
-        check = getattr(self._env.engine, "check_overflow", None)  # the CPU engine drops none
-        if check is not None:
-            check()
-
     def _learner_state(self) -> dict[str, Any]:
         return {
             "weights": self._policy.state_dict(),
-            "optimiser": self._ppo.optimiser.state_dict(),
-            "level": self._env.level,
-            "failures": self._env.failures,
+            "env": self._env.state_dict(),
+            "ppo": self._ppo.state_dict(),
         }
 
     def _load_learner_state(self, state: dict[str, Any]) -> None:
         self._policy.load_state_dict(state["weights"])
-        self._ppo.optimiser.load_state_dict(state["optimiser"])
-        self._env.level, self._env.failures = state["level"], state["failures"]
+        self._env.load_state_dict(state["env"])
+        self._ppo.load_state_dict(state["ppo"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from policykd.agents.policy_file import LoadedPolicy
 from policykd.agents.training.config import TrainConfig
 from policykd.agents.training.device_trainer import DeviceRun
 from policykd.agents.training.trainer import Run
+from policykd.agents.training.validation import check_episodes
 from policykd.envs.devices import choose_device
 from policykd.envs.skills import Skill, common_contract
 from policykd.errors import ConfigError, ContractError
@@ -65,15 +66,19 @@ def train_expert(
         progress: who watches.
 
     Returns:
-        The result; equal, timings apart, whether or not the run was interrupted.
+        The result; on the CPU equal, timings apart, whether or not the run was interrupted.
 
     Raises:
-        ConfigError: for a run of another configuration in ``out``.
+        ConfigError: for a run of another configuration in ``out``, an algorithm that does not run on the device, or
+            fewer validation episodes than skills.
         ContractError: if ``init`` does not fit the skills.
         OutputError: if ``out`` cannot be written or holds a run and ``resume`` is off.
         MissingDependencyError: for a device that cannot be used here.
     """
     skill = common_contract(skills)
+    # Whatever is refused is refused before the folder holds a run, so that the next attempt may use it.
+    config = _on_its_device(config)
+    check_episodes(validate_on or skills, config)
     if init is not None:
         check_groups(init.policy.groups, skill.group_sizes, f"skill {skill.id}")
         if list(init.policy.groups) != list(skill.groups):
@@ -86,15 +91,20 @@ def train_expert(
     folder = RunFolder(out, asked, resume)
     if folder.result is None:
         with torch_threads(1):
-            _run_class(config)(skills, folder, config, init, validate_on or skills, progress).go()
+            run = _run_class(config)
+            run(skills, folder, config, init, validate_on or skills, progress).go()
     assert folder.result is not None
     return TrainResult(policy_path=out / "policy", **folder.result)
 
 
+def _on_its_device(config: TrainConfig) -> TrainConfig:
+    """The configuration with the device that ``auto`` stands for here."""
+    device = choose_device(config.device)
+    if device.type != "cpu" and config.algorithm != "ppo":
+        raise ConfigError(f"algorithm {config.algorithm} runs on the CPU only; ppo runs on device {device}, too")
+    return replace(config, device=str(device))
+
+
 def _run_class(config: TrainConfig) -> type[Run]:
     """What drives a run on its device."""
-    if choose_device(config.device).type == "cpu":
-        return Run
-    if config.algorithm != "ppo":
-        raise ConfigError(f"algorithm {config.algorithm} runs on the CPU only; ppo runs on device {config.device}, too")
-    return DeviceRun
+    return Run if config.device == "cpu" else DeviceRun

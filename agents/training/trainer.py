@@ -20,6 +20,7 @@ from policykd.agents.training.callback import TrainingCallback
 from policykd.agents.training.config import FINAL_EPISODES, TrainConfig, start_level
 from policykd.agents.training.learners import AdaptiveRate, make_learner
 from policykd.agents.training.validation import Validation
+from policykd.agents.training.warm_up import warm_up_normaliser
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
 from policykd.envs.sb3_env import Sb3VecEnv
 from policykd.envs.skills import Skill
@@ -41,6 +42,8 @@ class Run:
         progress: who watches.
     """
 
+    _env_class: type[BatchedEnv] = BatchedEnv
+
     def __init__(
         self,
         skills: Sequence[Skill],
@@ -52,15 +55,16 @@ class Run:
     ) -> None:
         self._skills, self._folder, self._config, self._init = skills, folder, config, init
         self._progress, self._name = progress, f"train {' '.join(s.id for s in skills)}"
-        self._env = self._new_env(
+        self._env = self._env_class(
             skills,
             config.envs,
             seed=integer_seed(config.seed, "training"),
             config=EnvConfig(graded=config.curriculum),
             threads=config.threads,
+            device=config.device,
         )
         self._validate_on = validate_on
-        self._validation = Validation(validate_on, config, make_env=self._new_env)
+        self._validation = Validation(validate_on, config)
         self._env.level = start_level(config, [s.terrain.name for s in skills]) if config.curriculum else 1.0
         self._policy = self._first_policy()
         self._average = WeightAverage(self._policy, config.averaging_steps)
@@ -68,9 +72,6 @@ class Run:
         self._make_learner()
         self._steps, self._segment, self._streak, self._seconds = 0, 0, 0, 0.0
         self._best: list[dict[str, Any]] = []  # best first
-
-    def _new_env(self, *arguments: Any, **options: Any) -> BatchedEnv:
-        return BatchedEnv(*arguments, **options)
 
     def _make_learner(self) -> None:
         vec = Sb3VecEnv(self._env, reward_scale=1 - self._config.gamma, stagger=True)
@@ -111,7 +112,7 @@ class Run:
         np.random.seed(seed)  # noqa: NPY002 - stable-baselines3 shuffles with NumPy's global stream
         self._env.seed(seed)
         if self._policy.normaliser.fresh.any():
-            self._warm_up_normaliser()
+            warm_up_normaliser(self._policy, self._env)
         steps = min(self._config.segment_steps, self._config.steps - self._steps)
         callback = TrainingCallback(
             self._policy, self._average, self._env, self._rate, self._config, self._progress, self._name
@@ -119,20 +120,6 @@ class Run:
         self._learner.learn(steps, callback, reset_num_timesteps=False)
         self._steps, self._segment = self._learner.num_timesteps, self._segment + 1
         return callback.figures()
-
-    def _warm_up_normaliser(self, steps: int = 32) -> None:
-        """First statistics of features that have none, from random actions, or those of a policy that can act."""
-        fresh = self._policy.normaliser.fresh
-        observations = self._env.reset()
-        std = self._policy.log_std.detach().exp()
-        for _ in range(steps):
-            flat = self._policy.flatten(observations)
-            self._policy.update_normaliser(flat, only=fresh)
-            actions = torch.randn(self._env.num_envs, self._env.num_actions) * std
-            if not fresh.all():
-                with torch.no_grad():
-                    actions += self._policy(flat)
-            observations = self._env.step(actions).observations
 
     def _validate(self) -> dict[str, Any]:
         figures = self._validation.measure(self._average.policy)
@@ -189,7 +176,7 @@ class Run:
         if self._streak >= self._config.patience or len(self._best) == 1:
             return self._best[0]
         config = replace(self._config, validation_episodes=max(FINAL_EPISODES, self._config.validation_episodes))
-        validation = Validation(self._validate_on, config, "final validation", self._new_env)
+        validation = Validation(self._validate_on, config, "final validation")
         for finalist in self._best:
             self._policy.load_state_dict(finalist["weights"])
             found = validation.measure(self._policy)

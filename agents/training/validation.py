@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from policykd.agents.policy import Policy
@@ -14,35 +14,34 @@ from policykd.errors import ConfigError
 from policykd.seeding import integer_seed
 
 
+def check_episodes(skills: Sequence[Skill], config: TrainConfig) -> None:
+    """Raise ConfigError for fewer validation episodes than skills."""
+    if config.validation_episodes < len(skills):
+        raise ConfigError(f"validation_episodes is {config.validation_episodes}; {len(skills)} skills need as many")
+
+
 class Validation:
     """Episodes of the deterministic policy on the same tracks every time, spread evenly over the skills.
 
     Args:
         skills: what the policy is measured on.
-        config: episodes, seed and threads.
+        config: episodes, seed, threads and device.
         purpose: name of the validation; those of different names have different tracks.
-        make_env: makes the simulations on their device.
 
     Raises:
         ConfigError: for fewer episodes than skills.
     """
 
-    def __init__(
-        self,
-        skills: Sequence[Skill],
-        config: TrainConfig,
-        purpose: str = "validation",
-        make_env: Callable[..., BatchedEnv] = BatchedEnv,
-    ) -> None:
-        if config.validation_episodes < len(skills):
-            raise ConfigError(f"validation_episodes is {config.validation_episodes}; {len(skills)} skills need as many")
+    def __init__(self, skills: Sequence[Skill], config: TrainConfig, purpose: str = "validation") -> None:
+        check_episodes(skills, config)
         self._skills, self._seed = tuple(skills), integer_seed(config.seed, purpose)
-        self._env = make_env(
+        self._env = BatchedEnv(
             skills,
             config.validation_episodes,
             seed=self._seed,
             config=EnvConfig(tracks=config.validation_episodes, ordered=True),
             threads=config.threads,
+            device=config.device,
         )
 
     def measure(self, policy: Policy) -> dict[str, Any]:

@@ -103,6 +103,9 @@ class BatchEngine:
         for name, field in zip(GROUND_FIELDS, self._ground, strict=True):
             field[:] = snapshot[name].numpy()
 
+    def check_overflow(self) -> None:
+        """Nothing is dropped: a robot has far fewer contacts than MuJoCo's arena holds."""
+
     def set_ground(self, ids: torch.Tensor, pose: torch.Tensor, half: torch.Tensor) -> None:
         """See :meth:`Engine.set_ground`."""
         write_ground(ids.numpy(), pose.numpy(), half.numpy(), *self._ground)

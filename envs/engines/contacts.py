@@ -15,7 +15,9 @@ from policykd.envs.terrains.tracks import Tracks
 from policykd.errors import check_range
 
 _SIMS, _STEPS = 256, 24
-_MARGIN = 1.5
+MARGIN = 1.5
+"""Room for contacts and constraints, as a multiple of the most that was measured."""
+
 _ROUND = (8, 32)  # room is rounded up to these, so that terrains share kernels, which are compiled for each size
 
 
@@ -44,8 +46,8 @@ def measure_contacts(
 ) -> ContactSizes:
     """Measure the most contacts and constraints of robots that tumble over the tracks.
 
-    They start at random places in random poses, some of them inside the ground, and are moved by random targets: worse
-    than any walk. The most that any of them had, and half as much again, is the room of every world.
+    They start at random places in random poses, some of them inside the ground, and are moved by random targets. The
+    most that any of them had, times :data:`MARGIN`, is the room of every world.
 
     Args:
         model: the compiled model.
@@ -77,5 +79,5 @@ def measure_contacts(
     for _ in range(_STEPS):
         engine.step(angles())
         most = [max(before, int(count.max())) for before, count in zip(most, counts, strict=True)]
-    contacts, rows = (step * math.ceil(_MARGIN * m / step) for m, step in zip(most, _ROUND, strict=True))
+    contacts, rows = (step * math.ceil(MARGIN * m / step) for m, step in zip(most, _ROUND, strict=True))
     return ContactSizes(max(_ROUND[0], contacts), max(_ROUND[1], rows))

@@ -74,6 +74,9 @@ class LoopEngine:
                 getattr(model, name)[: self._boxes] = snapshot[name][i].numpy()
             self._copy_out(i)
 
+    def check_overflow(self) -> None:
+        """Nothing is dropped: a robot has far fewer contacts than MuJoCo's arena holds."""
+
     def set_ground(self, ids: torch.Tensor, pose: torch.Tensor, half: torch.Tensor) -> None:
         """See :meth:`Engine.set_ground`."""
         fields = ground_fields(pose.numpy(), half.numpy())

@@ -65,6 +65,14 @@ class Engine(Protocol):
         """Go back to a :meth:`snapshot` of an engine over the same model; the next steps equal those after it."""
         ...
 
+    def check_overflow(self) -> None:
+        """Raise if contacts were dropped since the last look; may wait for the device, so ask between rollouts.
+
+        Raises:
+            ConfigError: saying what was dropped. Engines that grow with their contacts drop none.
+        """
+        ...
+
     def set_ground(self, ids: torch.Tensor, pose: torch.Tensor, half: torch.Tensor) -> None:
         """Move and resize the ground boxes of simulations; takes effect at their next step or reset.
 
@@ -77,8 +85,8 @@ class Engine(Protocol):
 
 
 @runtime_checkable
-class MaskEngine(Engine, Protocol):
-    """An engine that also takes masks in place of simulation numbers.
+class MaskEngine(Protocol):
+    """What takes masks in place of simulation numbers.
 
     How many simulations a mask marks is known on the device only, so a step that uses masks need not wait for it.
     """

@@ -89,7 +89,7 @@ def _guard(
 
 
 class WarpEngine:
-    """See :class:`~policykd.envs.engines.protocol.MaskEngine`. Its tensors are float32, as mujoco_warp's arrays are.
+    """An :class:`~policykd.envs.engines.protocol.Engine` that takes masks, too; its tensors are float32.
 
     Unlike the CPU engines' results, those of a CUDA device are not the same from run to run to the last bit: contacts
     are gathered in the order in which threads find them.
@@ -209,17 +209,13 @@ class WarpEngine:
         return {name: count for name, count in counts.items() if count and name not in ("ALL", "NONE")}
 
     def check_overflow(self) -> None:
-        """Raise if contacts were dropped since the last look; waits for the device, so ask between rollouts.
-
-        Raises:
-            ConfigError: naming the kinds and the room that there was.
-        """
+        """See :meth:`Engine.check_overflow`."""
         lost = {name: n for name, n in self.overflow().items() if mjw.OverflowType[name] & _LOST}
         if lost:
             raise ConfigError(
                 f"contacts were dropped in mujoco_warp ({', '.join(f'{k} in {n} worlds' for k, n in lost.items())}); "
                 f"there was room for {self._data.naconmax} contacts and {self._data.njmax} constraints per world: "
-                "give the engine larger ContactSizes"
+                "raise MARGIN in policykd.envs.engines.contacts, or give the engine ContactSizes of your own"
             )
 
     def _remembered(self) -> dict[str, torch.Tensor]:

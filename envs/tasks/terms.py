@@ -73,7 +73,7 @@ def feet_speed_apart(now: Situation) -> torch.Tensor:
 def height_of_shanks(now: Situation) -> torch.Tensor:
     """(n, 2) heights of the shanks' centres of mass above the ground below them, m."""
     shanks = [now.robot.chain(foot)[-2] for foot in feet_of(now.robot)]
-    places = now.state.com[:, shanks]
+    places = torch.stack([now.state.com[:, shank] for shank in shanks], dim=1)  # a list as index would be copied
     ground = now.around.height(now.state.root[:, :1] + places[:, :, 0])
     return now.state.root[:, 1:] + places[:, :, 1] - ground
 

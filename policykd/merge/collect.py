@@ -56,6 +56,9 @@ def collect(
 
     Returns:
         The labelled states of each skill.
+
+    Raises:
+        ConfigError: if the engine dropped contacts.
     """
     labeller = labeller or Labeller([w.teacher for w in walks], batched=False)
     recorders = [_Recorder(walk, student, beta, mixing) for walk in walks]
@@ -101,6 +104,7 @@ class _Recorder:
     def rollout(self) -> LabelledRollout:
         """Everything recorded."""
         n = self._walk.env.num_envs
+        self._walk.env.engine.check_overflow()
         running = torch.nonzero(~self._ended).squeeze(1)
         self._final_rows.append((self._steps - 1) * n + running)
         self._final_observations.append(self._student.flatten(self.groups)[running])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -94,10 +94,11 @@ def merge_experts(
         UnknownNameError: for an unknown device.
         MissingDependencyError: for a device that cannot be used here.
     """
+    config = replace(config, device=str(choose_device(config.device)))  # what auto stands for here
     wanted = {"merge": config, "teachers": {t.skill.id: t.weights_sha256 for t in teachers}}
     if init is not None:
         wanted["init"] = init.manifest.weights_sha256
-    teachers = on_device(teachers, choose_device(config.device))
+    teachers = on_device(teachers, torch.device(config.device))
     begun = (prepare_folder(out) / "config.json").exists()
     with torch_threads(1):
         # Poor teachers are refused before the folder holds a run, so that the next attempt may use it.
@@ -120,7 +121,7 @@ class _Merge:
         init: LoadedPolicy | None,
         progress: Progress,
     ) -> None:
-        self._device = choose_device(config.device)
+        self._device = torch.device(config.device)
         self._teachers, self._folder, self._config, self._progress = teachers, folder, config, progress
         self._init, self._ids = init, [t.skill.id for t in teachers]
         self._name = f"merge {' '.join(self._ids)}"

@@ -1,6 +1,7 @@
 """Training on a device, run on the CPU: the same folders, files and answers as training with stable-baselines3."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -42,7 +43,7 @@ def test_a_run_leaves_a_policy_that_is_evaluated_anywhere(on_device, tmp_path):
     assert len(measured.cells["expert", "biped/flat"].total_reward) == 2
 
 
-def test_an_interrupted_run_goes_on(on_device, tmp_path, monkeypatch):
+def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(on_device, tmp_path, monkeypatch):
     folder = tmp_path / "run"
     update, calls = DeviceRun._update, []
 
@@ -57,9 +58,12 @@ def test_an_interrupted_run_goes_on(on_device, tmp_path, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             train_expert([FLAT], folder, TINY)
     assert [row["steps"] for row in rows(folder)] == [512]
-    result = train_expert([FLAT], folder, TINY, resume=True)
-    assert result.steps == 1024
+    resumed = train_expert([FLAT], folder, TINY, resume=True)
+    whole = train_expert([FLAT], tmp_path / "whole", TINY)
     assert [row["steps"] for row in rows(folder)] == [512, 1024]
+    mine, theirs = (load_policy(result.policy_path).policy.state_dict() for result in (resumed, whole))
+    assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
+    assert rows(folder)[-1]["reward_per_step"] == rows(tmp_path / "whole")[-1]["reward_per_step"]
 
 
 def test_success_raises_the_level_of_the_next_episodes(on_device, tmp_path, monkeypatch):
@@ -85,6 +89,18 @@ def test_a_device_that_is_not_there_is_explained(tmp_path, monkeypatch):
     config = TrainConfig(device="cuda")
     with pytest.raises(MissingDependencyError, match="built without CUDA"):
         train_expert([FLAT], tmp_path / "run", config)
+    assert not (tmp_path / "run").exists()
     monkeypatch.setattr(devices, "missing_for_cuda", list)
     with pytest.raises(ConfigError, match="algorithm sac runs on the CPU only"):
-        train_expert([FLAT], tmp_path / "other", TrainConfig(device="cuda", algorithm="sac"))
+        train_expert([FLAT], tmp_path / "run", TrainConfig(device="cuda", algorithm="sac"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_knows_what_auto_stood_for(tmp_path, monkeypatch):
+    """Begun on the CPU, it is not silently continued elsewhere."""
+    config = replace(TINY, device="auto", steps=512)
+    train_expert([FLAT], tmp_path, config)
+    assert json.loads((tmp_path / "config.json").read_text())["train"]["device"] == "cpu"
+    monkeypatch.setattr(experts, "choose_device", lambda name: torch.device("cuda"))
+    with pytest.raises(ConfigError, match="device"):
+        train_expert([FLAT], tmp_path, config, resume=True)

@@ -21,7 +21,6 @@ def test_the_device_goes_as_warps_cpu_device_does():
         for action in random_actions(6, SIMS, scale=0.3, seed=1):
             env.step(action.to(env.device), restart=False)
         states.append(env.engine.field("qpos").cpu())
-    torch.testing.assert_close(states[0].quantile(0.5), states[1].quantile(0.5), rtol=0, atol=1e-4)
     assert (states[0] - states[1]).abs().amax(dim=1).quantile(0.75) < 1e-4
 
 
