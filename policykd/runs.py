@@ -51,13 +51,12 @@ class RunFolder:
         self.path = prepare_folder(path)
         self._config_file, self._log_file = path / "config.json", path / "progress.jsonl"
         self._checkpoint_file, self._result_file = path / "checkpoint.pt", path / "result.json"
-        wanted = json.loads(json.dumps(as_plain(config)))
         if self._config_file.exists():
             if not resume:
                 raise OutputError(f"{path} already holds a run; continue it with --resume or choose another --out")
-            _check_same(read_json(self._config_file), wanted, path)
+            _check_same(path, config)
         else:
-            write_json(self._config_file, wanted)
+            write_json(self._config_file, as_plain(config))
 
     @property
     def result(self) -> dict[str, Any] | None:
@@ -118,11 +117,22 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     return [row for row in rows if isinstance(row, dict)]
 
 
-def _check_same(stored: Mapping[str, Any], wanted: Mapping[str, Any], path: Path) -> None:
-    differing = sorted(_differences(stored, wanted))
+def same_run(path: Path, config: Mapping[str, Any]) -> bool:
+    """Whether a run folder was asked for exactly this."""
+    file = path / "config.json"
+    return file.exists() and not _differing(path, config)
+
+
+def _check_same(path: Path, config: Mapping[str, Any]) -> None:
+    differing = _differing(path, config)
     if differing:
         shown = "; ".join(differing[:5])
         raise ConfigError(f"the run in {path} was started with another configuration ({shown}); choose another --out")
+
+
+def _differing(path: Path, config: Mapping[str, Any]) -> list[str]:
+    wanted = json.loads(json.dumps(as_plain(config)))
+    return sorted(_differences(read_json(path / "config.json"), wanted))
 
 
 def _differences(stored: Any, wanted: Any, name: str = "") -> list[str]:

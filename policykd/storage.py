@@ -55,6 +55,18 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def copy_folder(source: Path, target: Path) -> None:
+    """Put a copy of a folder in the place of another, which a reader sees whole or not at all."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        shutil.copytree(source, temporary)
+        shutil.rmtree(target, ignore_errors=True)
+        temporary.replace(target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def prepare_folder(path: Path, megabytes: float = 50.0) -> Path:
     """Create an output folder and make sure that it can be written, before any work is done for it.
 

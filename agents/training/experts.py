@@ -83,18 +83,27 @@ def train_expert(
         check_groups(init.policy.groups, skill.group_sizes, f"skill {skill.id}")
         if list(init.policy.groups) != list(skill.groups):
             raise ContractError(f"the initial policy reads {list(init.policy.groups)}, the skill has {skill.groups}")
-    parent = init.manifest.weights_sha256 if init is not None else None
-    asked: dict[str, Any] = {"skills": skills, "train": config, "init": parent}
     if validate_on:
         common_contract([*skills, *validate_on])
-        asked["validate_on"] = validate_on
-    folder = RunFolder(out, asked, resume)
+    folder = RunFolder(out, request(skills, config, init, validate_on), resume)
     if folder.result is None:
         with torch_threads(1):
             run = _run_class(config)
             run(skills, folder, config, init, validate_on or skills, progress).go()
     assert folder.result is not None
     return TrainResult(policy_path=out / "policy", **folder.result)
+
+
+def request(
+    skills: Sequence[Skill], config: TrainConfig, init: LoadedPolicy | None, validate_on: Sequence[Skill] = ()
+) -> dict[str, Any]:
+    """What a training's folder notes of it; see :func:`train_expert` for the arguments.
+
+    The exploration noise of ``init`` is not among it: it may have been changed since the policy was loaded.
+    """
+    parent = init.manifest.weights_sha256 if init is not None else None
+    asked: dict[str, Any] = {"skills": skills, "train": _on_its_device(config), "init": parent}
+    return {**asked, "validate_on": validate_on} if validate_on else asked
 
 
 def _on_its_device(config: TrainConfig) -> TrainConfig:

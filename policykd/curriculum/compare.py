@@ -162,6 +162,7 @@ class _Job:
     recipe: Recipe
     seed: int
     out: Path
+    twins: tuple[Path, ...]
 
 
 def run_comparison(
@@ -176,7 +177,8 @@ def run_comparison(
 ) -> Comparison:
     """Run every curriculum with every seed, each on one core, and compare the final policies.
 
-    Every run spends its whole budget: nothing stops early, so that the curricula are compared at equal cost.
+    Every run spends its whole budget: nothing stops early, so that the curricula are compared at equal cost. A training
+    that several curricula have in common is run once and counted for each.
 
     Args:
         recipe: what all curricula share; its ``curriculum`` and ``early_stop`` are replaced.
@@ -209,7 +211,10 @@ def run_comparison(
     prepare_folder(out, megabytes=1000)
     RunFolder(out, {"recipe": replace(shared, curriculum=CURRICULA[0])}, resume)
     # Seed by seed, so that a comparison that is stopped early has whole seeds.
-    jobs = [_Job(one, s, out / "runs" / f"{name}-{s}") for s in range(seeds) for name, one in recipes.items()]
+    jobs = []
+    for seed in range(seeds):
+        places = {name: out / "runs" / f"{name}-{seed}" for name in recipes}
+        jobs += [_Job(one, seed, places[name], _others(places, name)) for name, one in recipes.items()]
     Processes(threads).map(_run_one, jobs, progress)
     comparison = _collect(shared, tuple(curricula), tuple(range(seeds)), out)
     write_json(out / "comparison.json", comparison.to_json())
@@ -218,8 +223,12 @@ def run_comparison(
 
 def _run_one(job: _Job, progress: Progress) -> Path:
     watched = Named(progress, f"{job.recipe.curriculum} {job.seed}")
-    run_curriculum(job.recipe, job.out, seed=job.seed, threads=1, resume=True, progress=watched)
+    run_curriculum(job.recipe, job.out, seed=job.seed, threads=1, resume=True, twins=job.twins, progress=watched)
     return job.out
+
+
+def _others(places: Mapping[str, Path], name: str) -> tuple[Path, ...]:
+    return tuple(place for other, place in places.items() if other != name)
 
 
 def _collect(recipe: Recipe, curricula: tuple[str, ...], seeds: tuple[int, ...], out: Path) -> Comparison:

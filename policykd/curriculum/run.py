@@ -28,6 +28,7 @@ def run_curriculum(
     seed: int = 0,
     threads: int | None = None,
     resume: bool = False,
+    twins: Sequence[Path] = (),
     progress: Progress = Silent(),
 ) -> CurriculumResult:
     """Run a recipe's curriculum, or what is left of it.
@@ -38,6 +39,8 @@ def run_curriculum(
         seed: seed of everything but the measurements, whose tracks are the recipe's.
         threads: cores to use; None for all usable ones.
         resume: continue what is there; finished stages are not run again.
+        twins: folders of runs of the same recipe and seed with other curricula, whose finished trainings are copied,
+            at their cost, where this one would only repeat them.
         progress: who watches.
 
     Returns:
@@ -59,7 +62,7 @@ def run_curriculum(
         save_recipe(recipe, out / "recipe.yaml")
         began = time.perf_counter()
         cores = usable_cores() if threads is None else threads
-        run_stages(plan, StageFolders(out / "stages"), cores, progress)
+        run_stages(plan, StageFolders(out / "stages", [twin / "stages" for twin in twins]), cores, progress)
         result = read_result(out, plan, recipe, seed)
         result.save(out / "curriculum.json")
         folder.finish({"seconds_of_last_session": time.perf_counter() - began})
@@ -69,7 +72,7 @@ def run_curriculum(
 @dataclass(frozen=True)
 class _Job:
     stage: Stage
-    root: Path
+    folders: StageFolders
 
 
 def run_stages(plan: Plan, folders: StageFolders, cores: int, progress: Progress) -> None:
@@ -103,8 +106,8 @@ def _side_by_side(stages: Sequence[Stage], folders: StageFolders, cores: int, pr
         return
     # The largest budgets first: begun last, they would leave the other cores idle at the end.
     ordered = sorted(stages, key=lambda stage: -getattr(getattr(stage, "config", None), "steps", 0))
-    Processes(cores).map(_run_one, [_Job(stage, folders("")) for stage in ordered], progress)
+    Processes(cores).map(_run_one, [_Job(stage, folders) for stage in ordered], progress)
 
 
 def _run_one(job: _Job, progress: Progress) -> Outcome:
-    return run_stage(job.stage, StageFolders(job.root), threads=1, progress=progress)
+    return run_stage(job.stage, job.folders, threads=1, progress=progress)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import singledispatchmethod
@@ -14,17 +14,18 @@ from typing import Any
 
 from policykd.agents.injection import inject_file
 from policykd.agents.policy import Policy
-from policykd.agents.policy_file import load_policy, save_policy
-from policykd.agents.training import train_expert
+from policykd.agents.policy_file import LoadedPolicy, load_policy, save_policy
+from policykd.agents.training import TrainConfig, train_expert
+from policykd.agents.training.experts import request
 from policykd.curriculum.stages import Given, Inject, Measure, Merge, Outcome, Stage, Train
 from policykd.envs.robots import get_robot
 from policykd.errors import ConfigError
 from policykd.evaluation import evaluate
 from policykd.merge import Teacher, merge_experts
 from policykd.progress import Progress
-from policykd.runs import as_plain
+from policykd.runs import as_plain, same_run
 from policykd.seeding import integer_seed
-from policykd.storage import prepare_folder, read_json, write_json
+from policykd.storage import copy_folder, prepare_folder, read_json, write_json
 
 UNTRAINED = "untrained"
 """Name of the policy with new weights in an evaluation."""
@@ -35,10 +36,11 @@ class StageFolders:
 
     Args:
         root: the folder.
+        twins: roots of other runs of the same recipe and seed.
     """
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    def __init__(self, root: Path, twins: Sequence[Path] = ()) -> None:
+        self._root, self._twins = root, tuple(twins)
 
     def __call__(self, name: str) -> Path:
         """Folder of a stage."""
@@ -53,6 +55,22 @@ class StageFolders:
         path = self(name) / "stage.json"
         return Outcome(**read_json(path)) if path.exists() else None
 
+    def adopt(self, name: str, asked: Mapping[str, Any]) -> bool:
+        """Copy a stage that a twin has finished.
+
+        Args:
+            name: name of the stage.
+            asked: what the stage's folder notes of it; a twin's must be equal.
+
+        Returns:
+            Whether there was one.
+        """
+        for twin in map(StageFolders, self._twins):
+            if twin.outcome(name) is not None and same_run(twin(name), asked):
+                copy_folder(twin(name), self(name))
+                return True
+        return False
+
 
 def run_stage(stage: Stage, folders: StageFolders, *, threads: int | None, progress: Progress) -> Outcome:
     """Run a stage, or return what it left behind if it is finished.
@@ -64,17 +82,21 @@ def run_stage(stage: Stage, folders: StageFolders, *, threads: int | None, progr
         progress: who watches.
 
     Returns:
-        The outcome. Processor time of sessions that were killed without a chance to write is not in it.
+        The outcome; of a training that a twin has finished, the twin's. Processor time of sessions that were killed
+        without a chance to write is not in it.
 
     Raises:
         PolicykdError: see the library functions that the stage calls.
     """
+    work = _Work(folders, threads, progress)
+    if folders.outcome(stage.name) is None and isinstance(stage, Train):
+        folders.adopt(stage.name, work.training(stage))
     finished = folders.outcome(stage.name)
     if finished is not None:
         return finished
     folder = prepare_folder(folders(stage.name))
     with _stopwatch(folder / "spent.json") as spent:
-        steps, figures = _Work(folders, threads, progress).run(stage)
+        steps, figures = work.run(stage)
     kind = type(stage).__name__.lower()
     outcome = Outcome(stage.name, kind, steps, spent["seconds"], spent["cpu_seconds"], figures)
     write_json(folder / "stage.json", as_plain(outcome))
@@ -100,6 +122,16 @@ class _Work:
     def __init__(self, folders: StageFolders, threads: int | None, progress: Progress) -> None:
         self._folders, self._threads, self._progress = folders, threads, progress
 
+    def training(self, stage: Train) -> dict[str, Any]:
+        """What the folder of a training notes of it."""
+        return request(stage.skills, self._config(stage), self._start(stage))
+
+    def _config(self, stage: Train) -> TrainConfig:
+        return replace(stage.config, threads=self._threads)
+
+    def _start(self, stage: Train) -> LoadedPolicy | None:
+        return None if stage.start is None else load_policy(self._folders.policy(stage.start))
+
     @singledispatchmethod
     def run(self, stage: object) -> tuple[int, dict[str, Any]]:
         raise TypeError(f"no such stage: {stage!r}")
@@ -124,13 +156,13 @@ class _Work:
 
     @run.register
     def _train(self, stage: Train) -> tuple[int, dict[str, Any]]:
-        init = None if stage.start is None else load_policy(self._folders.policy(stage.start))
+        init = self._start(stage)
         if init is not None and stage.noise is not None:
             init.policy.log_std.data.fill_(math.log(stage.noise))
         result = train_expert(
             stage.skills,
             self._folders(stage.name),
-            replace(stage.config, threads=self._threads),
+            self._config(stage),
             init=init,
             resume=True,
             progress=self._progress,

@@ -150,3 +150,25 @@ def test_a_device_that_is_not_there_is_refused_before_anything_is_run(tmp_path):
     assert not (tmp_path / "run").exists()
     with pytest.raises(UnknownNameError, match="did you mean cuda"):
         run_curriculum(TINY.on_device("cudaa"), tmp_path / "run")
+
+
+def test_what_a_twin_has_trained_is_not_trained_again(tmp_path, monkeypatch):
+    """The trainings before the last are those of the twin; the result is that of a run without one."""
+    first, second = (replace(TINY, curriculum=name) for name in ("tl-only", "tl-only+merge"))
+    run_curriculum(first, tmp_path / "first", threads=1)
+    alone = run_curriculum(second, tmp_path / "alone", threads=1)
+    trained = []
+    original = work.train_expert
+    monkeypatch.setattr(
+        work, "train_expert", lambda skills, *a, **k: trained.append(skills[0].id) or original(skills, *a, **k)
+    )
+    helped = run_curriculum(second, tmp_path / "helped", threads=1, twins=[tmp_path / "first"])
+    assert trained == ["biped/gaps"]
+    assert helped.matrix == alone.matrix
+    assert helped.steps == alone.steps == budget(TINY)
+    theirs = CurriculumResult.load(tmp_path / "first" / "curriculum.json")
+    seconds = {outcome.name: outcome.seconds for outcome in theirs.outcomes}
+    assert [o.seconds for o in helped.outcomes if o.name == "train-flat"] == [seconds["train-flat"]]
+    other = run_curriculum(second, tmp_path / "other", seed=1, threads=1, twins=[tmp_path / "first"])
+    assert len(trained) == 4
+    assert other.matrix != alone.matrix
