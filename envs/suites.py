@@ -9,12 +9,12 @@ from policykd.errors import UnknownNameError
 
 SUITES: Mapping[str, tuple[str, ...]] = {
     "terrains": ("biped/flat", "biped/incline", "biped/steps", "biped/slopes", "biped/gaps"),
-    "terrains-hard": ("biped/slopes:hard", "biped/steps:hard", "biped/walls:hard", "biped/gaps:hard"),
+    "terrains-hard": ("biped/slopes:hard@0.8", "biped/steps:hard@0.4", "biped/walls:hard@0.8", "biped/gaps:hard"),
     "gaits": ("biped/flat", "biped/flat+run", "biped/flat+backwards", "biped/flat+crouch", "biped/flat+hop"),
 }
 """Ids of the skills of every suite, in the order in which a curriculum visits them.
 
-``terrains`` are the five of PLAID; ``terrains-hard`` are at the edge of what a specialist learns; ``gaits`` are tasks
+``terrains`` are the five of PLAID; ``terrains-hard`` are at the edge of what a specialist learns (docs/tasks.md); ``gaits`` are tasks
 on one body that ask for different actions in the same state, so that only the command tells them apart.
 """
 

@@ -83,8 +83,8 @@ def for_suite(recipe: Recipe, suite: str) -> Recipe:
 _SUITE_PLAN: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "terrains": {"steps": 1_200_000},
-        "terrains-hard": {"steps": 2_500_000, "target_success": 0.9, "start_level": 0.2},
-        "gaits": {"steps": 1_000_000},
+        "terrains-hard": {"steps": 2_000_000, "target_success": 0.9, "start_level": 0.2},
+        "gaits": {"steps": 1_200_000},
     }
 )
 """What a skill of a suite may spend where the recipe does not say."""
