@@ -14,8 +14,9 @@ SUITES: Mapping[str, tuple[str, ...]] = {
 }
 """Ids of the skills of every suite, in the order in which a curriculum visits them.
 
-``terrains`` are the five of PLAID; ``terrains-hard`` are at the edge of what a specialist learns (docs/tasks.md); ``gaits`` are tasks
-on one body that ask for different actions in the same state, so that only the command tells them apart.
+``terrains`` are the five of PLAID; ``terrains-hard`` are at the edge of what a specialist learns (docs/tasks.md);
+``gaits`` are tasks on one body that ask for different actions in the same state, so that only the command tells them
+apart.
 """
 
 _GROUPS: Mapping[str, tuple[str, ...]] = {"gaits": ("proprio", "command")}

@@ -103,20 +103,23 @@ def _(command: AddSkill, console: Console) -> None:
 
 
 def comparison_table(comparison: Comparison) -> Table:
-    """Interquartile means with 95 % intervals per skill and overall, and the cost, of every curriculum."""
+    """Scores with 95 % intervals per skill and over all, and the cost: one column for every curriculum."""
+    names = comparison.curricula
     table = Table(
-        title=f"reward over the shared experts', IQM over {len(comparison.seeds)} seeds (95 % interval)",
+        title=f"reward over the shared experts', seeds {len(comparison.seeds)}: interquartile mean (95 % interval)",
         title_justify="left",
     )
-    table.add_column("curriculum", no_wrap=True)
-    for name in (*comparison.skills, "overall", "forgotten", "M steps", "CPU s"):
+    table.add_column("", no_wrap=True)
+    for name in names:
         table.add_column(name, justify="right")
-    for name in comparison.curricula:
-        runs = comparison.of(name)
-        intervals = [*(comparison.on_skill(name, skill) for skill in comparison.skills), comparison.overall(name)]
-        cost = (f"{np.mean([r.steps for r in runs]) / 1e6:.2f}", f"{np.mean([r.cpu_seconds for r in runs]):.0f}")
-        cells = [format_interval(interval, 3) for interval in (*intervals, comparison.forgetting(name))]
-        table.add_row(name, *cells, *cost)
+    together = {name: comparison.aggregates(name) for name in names}
+    rows = {skill: [comparison.on_skill(name, skill) for name in names] for skill in comparison.skills}
+    rows |= {column: [together[name][column] for name in names] for column in together[names[0]]}
+    rows["forgotten"] = [comparison.forgetting(name) for name in names]
+    for label, intervals in rows.items():
+        table.add_row(label, *(format_interval(interval, 3) for interval in intervals))
+    table.add_row("M steps", *(f"{np.mean([r.steps for r in comparison.of(name)]) / 1e6:.2f}" for name in names))
+    table.add_row("CPU s", *(f"{np.mean([r.cpu_seconds for r in comparison.of(name)]):.0f}" for name in names))
     return table
 
 

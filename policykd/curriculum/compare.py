@@ -104,10 +104,23 @@ class Comparison:
         """Interquartile mean of the normalised scores over seeds and skills, with its stratified 95 % interval."""
         return stratified_bootstrap(self.final_scores(curriculum), statistic="iqm")
 
+    def mean(self, curriculum: str) -> Interval:
+        """Mean in place of the interquartile mean, which leaves out a skill that was lost."""
+        return stratified_bootstrap(self.final_scores(curriculum), statistic="mean")
+
+    def weakest(self, curriculum: str) -> Interval:
+        """Score of every policy's weakest skill: mean over the seeds."""
+        return stratified_bootstrap(self.final_scores(curriculum).min(axis=1, keepdims=True), statistic="mean")
+
     def on_skill(self, curriculum: str, skill: str) -> Interval:
-        """The same on one skill: resampled over the seeds."""
+        """Interquartile mean on one skill: resampled over the seeds."""
         column = self.skills.index(skill)
         return stratified_bootstrap(self.final_scores(curriculum)[:, [column]], statistic="iqm")
+
+    def aggregates(self, curriculum: str) -> dict[str, Interval]:
+        """What tables say of all skills together, by the name of the column."""
+        named = {"overall": self.overall, "mean": self.mean, "weakest skill": self.weakest}
+        return {name: statistic(curriculum) for name, statistic in named.items()}
 
     def forgetting(self, curriculum: str) -> Interval | None:
         """Mean absolute forgetting over the seeds, normalised by the shared experts; None without an old skill."""
@@ -124,7 +137,7 @@ class Comparison:
         """Everything, with the intervals for readers who only want those."""
         summary = {
             name: {
-                "overall": asdict(self.overall(name)),
+                **{column: asdict(interval) for column, interval in self.aggregates(name).items()},
                 "skills": {skill: asdict(self.on_skill(name, skill)) for skill in self.skills},
                 "success": dict(zip(self.skills, self.final_success(name).mean(axis=0).tolist(), strict=True)),
                 "forgetting": None if (found := self.forgetting(name)) is None else asdict(found),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,6 @@ from policykd.report.page import versions
 from policykd.report.plots import learning_curves
 from policykd.runs import read_log
 from policykd.stats import Interval
-
-OVERALL = "overall"
 
 
 def write_comparison_page(folder: Path) -> Path:
@@ -51,7 +49,7 @@ def write_comparison_page(folder: Path) -> Path:
         "comparison": comparison,
         "verdict": _verdict(comparison),
         "tiles": _tiles(comparison),
-        "columns": [*comparison.skills, OVERALL],
+        "columns": [*comparison.skills, *comparison.aggregates(comparison.curricula[0])],
         "rows": _rows(comparison),
         "zero_shot": _zero_shot(comparison),
         "figures": [{"title": title, "svg": Markup(svg_text(figure))} for _, title, figure in figures],
@@ -68,8 +66,13 @@ def _figures(comparison: Comparison, folder: Path) -> list[tuple[str, str, Figur
     groups: dict[str, dict[str, Interval]] = {
         skill: {name: comparison.on_skill(name, skill) for name in comparison.curricula} for skill in comparison.skills
     }
-    groups[OVERALL] = {name: comparison.overall(name) for name in comparison.curricula}
-    title = "Reward of the final policies over the shared experts': interquartile mean and 95 % interval over seeds"
+    together = {name: comparison.aggregates(name) for name in comparison.curricula}
+    for column in together[comparison.curricula[0]]:
+        groups[column] = {name: found[column] for name, found in together.items()}
+    title = (
+        "Reward of the final policies over the shared experts' with 95 % intervals over seeds: interquartile means; at "
+        "the bottom the mean over all skills, and that of every policy's weakest skill"
+    )
     drawn = [("scores", title, interval_plot(groups, "normalised reward", least=1.0))]
     for name in comparison.curricula:
         title = f"{name}: mean matrix over all seeds; framed: the skill that was just learned"
@@ -101,27 +104,34 @@ def _curves(comparison: Comparison, folder: Path) -> dict[str, list[Mapping[str,
 
 
 def _verdict(comparison: Comparison) -> str:
-    """The order of the curricula, and whether the best is clearly ahead of the next."""
-    ordered = sorted(comparison.curricula, key=lambda name: -comparison.overall(name).estimate)
-    best = comparison.overall(ordered[0])
-    sentence = (
-        f"{ordered[0]} has the highest interquartile mean over all skills, {best.estimate:.3f} of the experts' reward"
+    """Who leads overall and on the weakest skill, and whether clearly ahead of the next."""
+    leaders = (
+        _leader(comparison, comparison.overall, "has the highest interquartile mean over all skills"),
+        _leader(comparison, comparison.weakest, "is best on its weakest skill"),
     )
-    if len(ordered) > 1:
-        second = comparison.overall(ordered[1])
-        if comparison.warning:
-            told = "these are too few seeds to tell them apart"
-        else:
-            told = f"their 95 % intervals {'do not overlap' if best.low > second.high else 'overlap'}"
-        sentence += f"; {ordered[1]} follows with {second.estimate:.3f}, and {told}"
-    return f"{sentence}. Every run may use {comparison.budget / 1e6:.2f} M environment steps."
+    return f"{'. '.join(leaders)}. Every run may use {comparison.budget / 1e6:.2f} M environment steps."
+
+
+def _leader(comparison: Comparison, measure: Callable[[str], Interval], praise: str) -> str:
+    found = {name: measure(name) for name in comparison.curricula}
+    ordered = sorted(found, key=lambda name: -found[name].estimate)
+    best = found[ordered[0]]
+    sentence = f"{ordered[0]} {praise}, {best.estimate:.3f} of the experts' reward"
+    if len(ordered) == 1:
+        return sentence
+    second = found[ordered[1]]
+    told = f"their 95 % intervals {'do not overlap' if best.low > second.high else 'overlap'}"
+    if comparison.warning:
+        told = "these are too few seeds to tell them apart"
+    return f"{sentence}; {ordered[1]} follows with {second.estimate:.3f}, and {told}"
 
 
 def _tiles(comparison: Comparison) -> list[Tile]:
     tiles = []
     for name in comparison.curricula:
-        found = comparison.overall(name)
-        tiles.append(Tile(f"{found.estimate:.3f}", name, f"95 % interval {found.low:.3f} to {found.high:.3f}"))
+        found, weakest = comparison.overall(name), comparison.weakest(name)
+        detail = f"95 % interval {found.low:.3f} to {found.high:.3f}; weakest skill {weakest.estimate:.3f}"
+        tiles.append(Tile(f"{found.estimate:.3f}", name, detail))
     return tiles
 
 
@@ -129,8 +139,9 @@ def _rows(comparison: Comparison) -> list[dict[str, Any]]:
     rows = []
     for name in comparison.curricula:
         runs, success = comparison.of(name), comparison.final_success(name)
-        intervals = [*(comparison.on_skill(name, skill) for skill in comparison.skills), comparison.overall(name)]
-        means = [*success.mean(axis=0), success.mean()]
+        on_skills = [comparison.on_skill(name, skill) for skill in comparison.skills]
+        intervals = [*on_skills, *comparison.aggregates(name).values()]
+        means = [*success.mean(axis=0), success.mean(), success.mean(), success.min(axis=1).mean()]
         forgotten = comparison.forgetting(name)
         transfer = [value for run in runs for value in run.transfer.values()]
         rows.append(

@@ -78,11 +78,21 @@ def test_intervals_are_over_seeds_and_skills():
     assert comparison.overall("plaid").estimate == pytest.approx(scipy_stats.trim_mean(scores.ravel(), 0.25))
     assert comparison.on_skill("plaid", "y").estimate == pytest.approx(scipy_stats.trim_mean(scores[:, 1], 0.25))
     assert comparison.overall("plaid").low < comparison.overall("plaid").estimate < comparison.overall("plaid").high
+    assert comparison.mean("plaid").estimate == pytest.approx(scores.mean())
+    assert comparison.weakest("plaid").estimate == pytest.approx(np.mean([min(row) for row in scores]))
     forgotten = np.abs(1.0 - scores[:, 0]).mean()
     assert comparison.forgetting("plaid").estimate == pytest.approx(forgotten)
     assert comparison.warning == ""
     with pytest.raises(UnknownNameError, match="plaid"):
         comparison.of("plaide")
+
+
+def test_a_lost_skill_shows_on_the_weakest_although_the_interquartile_mean_leaves_it_out():
+    skills = ("v", "w", "x", "y")
+    matrix = SkillMatrix(("all",), skills, ((0.0, 0.9, 0.9, 0.9),), ((1.0,) * 4,), (1.0,) * 4, (0.0,) * 4, (0,) * 4)
+    runs = tuple(SeedResult("tl-only", s, matrix, 10, 1.0, 1.0, {}, {}, {}) for s in range(5))
+    found = Comparison(TINY, ("tl-only",), tuple(range(5)), skills, 10, (1.0,) * 4, runs).aggregates("tl-only")
+    assert [round(interval.estimate, 3) for interval in found.values()] == [0.9, 0.675, 0.0]
 
 
 def test_bad_comparisons_are_refused_before_any_work(tmp_path):
