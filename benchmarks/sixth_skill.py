@@ -4,8 +4,9 @@
 
 The student's old skills must keep 0.97 of the student's reward, the new one must reach 0.95 of the reward of the
 expert that PLAID trains for it. Four ways: PLAID (``policykd add-skill``), fine-tuning on the new skill alone, joint
-training on all skills from the student, and joint training on all skills from new weights. All are validated every
-98,304 environment steps, or after every round of PLAID's merge, on episodes that count for nobody.
+training on all skills from the student, and joint training on all skills from new weights, with MultiTasker's settings
+of PPO. All are validated thirty times over their budget, or after every round of PLAID's merge, on episodes that count
+for nobody.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ from rich.console import Console
 from rich.table import Table
 
 from policykd.agents.policy_file import LoadedPolicy, load_policy
-from policykd.agents.training import TrainConfig, train_expert
+from policykd.agents.training import PpoConfig, TrainConfig, train_expert
 from policykd.agents.training.validation import Validation
 from policykd.curriculum.add_skill import ADD_NOISE, NEW_RETENTION, OLD_RETENTION, add_skill
+from policykd.curriculum.recipe import JOINT_PPO
 from policykd.curriculum.work import StageFolders
 from policykd.envs.skills import Skill, get_skill
 from policykd.runs import as_plain, read_log
@@ -34,6 +36,7 @@ from policykd.seeding import integer_seed
 from policykd.storage import prepare_folder, read_json, write_json
 from policykd.threads import usable_cores
 
+VALIDATIONS = 30
 ARMS = ("plaid", "fine-tuning", "joint, continued", "joint, from scratch")
 
 
@@ -94,13 +97,16 @@ def by_training(arm: str, options: Options, seed: int, folder: Path, expert: Pat
     new = get_skill(options.skill, groups)
     skills = [*(get_skill(name, groups) for name in student.manifest.skills), new]
     scratch = arm == "joint, from scratch"
+    steps = options.scratch_steps if scratch else options.steps
     config = TrainConfig(
-        steps=options.scratch_steps if scratch else options.steps,
+        steps=steps,
+        segment_steps=math.ceil(steps / VALIDATIONS),
         seed=integer_seed(seed, arm),
         target_success=2.0,
         validation_episodes=options.episodes * len(skills),
         threads=1,
         architecture=student.policy.architecture,
+        ppo=PpoConfig() if arm == "fine-tuning" else JOINT_PPO,
     )
     reference = rewards(student, skills, config)
     reference[new.id] = rewards(load_policy(expert), skills, config)[new.id]

@@ -109,6 +109,10 @@ class Measurement:
 _NETWORKS = Architecture(hidden=(192, 192), critic_hidden=(192, 192))
 
 
+JOINT_PPO = PpoConfig(envs=160, minibatch=1024)
+"""PPO on several skills at once: each has only a share of a rollout; see docs/curricula.md."""
+
+
 @dataclass(frozen=True)
 class Recipe:
     """A curriculum.
@@ -140,7 +144,7 @@ class Recipe:
     curriculum: str = "plaid"
     injection: Injection = field(default_factory=Injection)
     train: TrainConfig = field(default_factory=lambda: TrainConfig(patience=1, architecture=_NETWORKS))
-    joint: PpoConfig = field(default_factory=lambda: PpoConfig(envs=160, minibatch=1024))
+    joint: PpoConfig = JOINT_PPO
     merge: MergeConfig = field(default_factory=lambda: MergeConfig(rounds=8, start="newest", architecture=_NETWORKS))
     keep_data: bool = False
     transfer_noise: float | None = None
