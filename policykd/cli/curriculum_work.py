@@ -70,7 +70,7 @@ def _(command: Compare, console: Console) -> None:
     )
     console.print(comparison_table(comparison))
     if comparison.warning:
-        console.print(f"[bold]{comparison.warning}[/bold]", highlight=False)
+        console.print(comparison.warning, style="bold", highlight=False)
     console.print(f"open {write_comparison_page(command.out)}", highlight=False, soft_wrap=True)
 
 

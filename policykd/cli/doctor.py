@@ -62,6 +62,6 @@ def _print(findings: Findings, console: Console) -> None:
         )
     console.print(table)
     for sentence in findings.advice:
-        console.print(f"- {sentence}", highlight=False, soft_wrap=True, markup=False)
+        console.print(f"- {sentence}", highlight=False, soft_wrap=True)
     if not findings.advice:
         console.print("nothing is missing")

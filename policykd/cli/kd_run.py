@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from policykd.errors import ConfigError
 
@@ -92,12 +92,12 @@ def _chosen(command: KdRun) -> list[tuple[Any, Any]]:
 
 def print_result(result: Result, console: Console) -> None:
     """Print one experiment: the claim, a table of the arms, a table of the comparisons, the notes."""
-    console.print(f"[bold]{result.title}[/bold] ({escape(result.paper)})", highlight=False)
-    console.print(f"claim: {escape(result.claim)}", highlight=False)
+    console.print(Text.assemble((result.title, "bold"), f" ({result.paper})"), highlight=False)
+    console.print(f"claim: {result.claim}", highlight=False)
     console.print(_arms(result), _comparisons(result))
-    console.print(f"verdict: [bold]{result.verdict}[/bold] over {_counted(result)}", highlight=False)
+    console.print(Text.assemble("verdict: ", (result.verdict, "bold"), f" over {_counted(result)}"), highlight=False)
     for note in result.notes:
-        console.print(f"note: {escape(note)}", highlight=False)
+        console.print(f"note: {note}", highlight=False)
 
 
 def print_summary(results: Sequence[Result], console: Console) -> None:
@@ -107,7 +107,7 @@ def print_summary(results: Sequence[Result], console: Console) -> None:
     table = Table("system", "claim", "effect \\[95 % interval]", "verdict", title="systems")
     for result in results:
         effects = "\n".join(effect for _, effect in required_effects(result))
-        table.add_row(result.name, escape(result.claim), escape(effects), result.verdict)
+        table.add_row(result.name, result.claim, effects, result.verdict)
     console.print(table)
 
 
@@ -126,7 +126,7 @@ def _comparisons(result: Result) -> Table:
     table = Table("comparison", "effect \\[95 % interval]", "gate", "verdict")
     for outcome in result.outcomes:
         verdict = outcome.verdict if outcome.comparison.required else f"{outcome.verdict} (not required)"
-        table.add_row(escape(outcome.comparison.text), escape(effect_text(outcome)), gate_text(outcome), verdict)
+        table.add_row(outcome.comparison.text, effect_text(outcome), gate_text(outcome), verdict)
     return table
 
 

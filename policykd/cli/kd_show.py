@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 if TYPE_CHECKING:
     from policykd.kd.catalogue.record import Method, Preset
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 def print_method(method: Method, console: Console) -> None:
     """Print paper, equation, variants, departures from the paper, and presets with where their numbers are from."""
-    console.print(f"[bold]{method.name}[/bold]: {escape(method.title)}", highlight=False)
+    console.print(Text.assemble((method.name, "bold"), f": {method.title}"), highlight=False)
     for label, text in _facts(method):
-        console.print(f"[dim]{label:<10}[/dim] {escape(text)}", highlight=False)
+        console.print(Text.assemble((f"{label:<10}", "dim"), f" {text}"), highlight=False)
 
 
 def _facts(method: Method) -> Iterator[tuple[str, str]]:

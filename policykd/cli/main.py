@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import tyro
 from rich.console import Console
+from rich.text import Text
 
 from policykd.cli.add_skill import AddSkill
 from policykd.cli.commands import Command, KdGroup
@@ -33,7 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     # Tables that go into a file or a pipe keep their width.
     width = None if sys.stdout.isatty() else 160
-    console, errors = Console(width=width), Console(stderr=True)
+    # What is printed is data: [gpu] and results[1] are no markup.
+    console, errors = Console(width=width, markup=False), Console(stderr=True, markup=False)
     try:
         if isinstance(command, KdGroup):  # these need neither simulation nor reinforcement learning
             from policykd.cli.kd_work import run
@@ -43,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from policykd.cli.work import run
         run(command, console)
     except PolicykdError as error:
-        errors.print(f"[bold red]error:[/bold red] {error}", highlight=False, soft_wrap=True)
+        errors.print(Text.assemble(("error:", "bold red"), f" {error}"), highlight=False, soft_wrap=True)
         return 2
     except KeyboardInterrupt:
         errors.print("interrupted; the same command with --resume continues", highlight=False)

@@ -12,6 +12,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 
 class Bars:
@@ -29,13 +30,13 @@ class Bars:
         self._console = console
         self._tasks: dict[str, TaskID] = {}
         self._bars = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[unit]}"),
+            TextColumn("{task.fields[unit]}", markup=False),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[figures]}"),
+            TextColumn("{task.fields[figures]}", markup=False),
             console=console,
             transient=True,
             disable=not console.is_terminal,
@@ -57,4 +58,4 @@ class Bars:
         if not self._tasks:
             self._bars.stop()
         if message:
-            self._console.print(f"[bold]{name}[/bold]: {message}", highlight=False)
+            self._console.print(Text.assemble((name, "bold"), f": {message}"), highlight=False)

@@ -162,3 +162,9 @@ def test_overrides_of_the_wrong_kind_are_refused(override):
 def test_unknown_override_names_close_fields():
     with pytest.raises(UnknownNameError, match="did you mean updates"):
         with_overrides(MergeConfig(), ["update=3"])
+
+
+def test_brackets_in_what_is_printed_are_text(tmp_path, capsys):
+    """The name of an extra, or of a folder, is no markup."""
+    assert main(["evaluate", str(tmp_path / "run[red]"), "--skills", "biped/flat"]) == 2
+    assert "run[red]" in capsys.readouterr().err

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table
 
 from policykd.kd.benchmark.bindings import BINDINGS
@@ -76,7 +75,7 @@ def rich_table(result: BenchResult) -> Table:
     table.add_row("teacher", taught["accuracy"], "", "", *(taught.get(name, "") for name in _MEANS), style="dim")
     for row in rows(result):
         means = (row.means[name] for name in _MEANS)
-        table.add_row(row.method, escape(row.accuracy), escape(row.effect), row.verdict, *means)
+        table.add_row(row.method, row.accuracy, row.effect, row.verdict, *means)
     return table
 
 
