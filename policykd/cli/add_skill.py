@@ -20,7 +20,7 @@ class AddSkill:
     skill: tyro.conf.Positional[str]
     """Skill to add, for example biped/walls@0.5."""
     out: Path = Path("student-grown")
-    """Folder; the new student is <out>/stages/merge/policy."""
+    """Folder; the new student is <out>/policy."""
     steps: int = 1_500_000
     """Budget of the training, environment steps."""
     seed: int = 0

@@ -51,7 +51,7 @@ def _(command: Plaid, console: Console) -> None:
     page = write_curriculum_page(command.out, video=command.video)
     console.print(matrix_table(result))
     console.print(summary_line(result), highlight=False, soft_wrap=True)
-    console.print(f"open {page}", highlight=False, soft_wrap=True)
+    console.print(f"-> {command.out / 'policy'}; open {page}", highlight=False, soft_wrap=True)
 
 
 @run.register

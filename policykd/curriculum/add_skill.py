@@ -22,7 +22,7 @@ from policykd.merge.config import MergeConfig
 from policykd.progress import Progress, Silent
 from policykd.runs import RunFolder, read_log
 from policykd.seeding import integer_seed
-from policykd.storage import prepare_folder, write_json
+from policykd.storage import copy_folder, prepare_folder, write_json
 from policykd.threads import usable_cores
 
 OLD_RETENTION, NEW_RETENTION = 0.97, 0.95
@@ -81,7 +81,7 @@ def add_skill(
     Args:
         student: policy file, or the folder of its run.
         skill: id of the skill to add.
-        out: folder of the run; the new student is ``out / "stages" / "merge" / "policy"``.
+        out: folder of the run; the new student is ``out / "policy"``.
         train: training of the expert; the seed is derived from ``seed``.
         merge: the merge; seed likewise, and the new student has the networks of the old one.
         noise: exploration noise with which the training begins, units of the action; None keeps the student's.
@@ -110,7 +110,8 @@ def add_skill(
     outcomes = {s.name: o for s in plan.stages if (o := folders.outcome(s.name)) is not None}
     together(folders, plan).save(out / "evaluation.json")
     price = _price(read_log(folders("merge") / "progress.jsonl"), skill, outcomes["train"])
-    result = AddedSkill(folders.policy("merge"), matrix_of(plan, outcomes), tuple(outcomes.values()), *price)
+    copy_folder(folders.policy("merge"), out / "policy")
+    result = AddedSkill(out / "policy", matrix_of(plan, outcomes), tuple(outcomes.values()), *price)
     write_json(out / "added.json", _plain(result))
     if folder.result is None:
         folder.finish({"price_steps": result.price_steps, "price_seconds": result.price_seconds})

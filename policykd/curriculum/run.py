@@ -17,7 +17,7 @@ from policykd.envs.devices import choose_device
 from policykd.executor import Processes
 from policykd.progress import Progress, Silent
 from policykd.runs import RunFolder
-from policykd.storage import prepare_folder
+from policykd.storage import copy_folder, prepare_folder
 from policykd.threads import usable_cores
 
 
@@ -35,7 +35,7 @@ def run_curriculum(
 
     Args:
         recipe: the recipe.
-        out: folder of the run; stage ``s`` lives in ``out / "stages" / s``.
+        out: folder of the run; stage ``s`` lives in ``out / "stages" / s``, the last policy in ``out / "policy"``.
         seed: seed of everything but the measurements, whose tracks are the recipe's.
         threads: cores to use; None for all usable ones.
         resume: continue what is there; finished stages are not run again.
@@ -62,7 +62,9 @@ def run_curriculum(
         save_recipe(recipe, out / "recipe.yaml")
         began = time.perf_counter()
         cores = usable_cores() if threads is None else threads
-        run_stages(plan, StageFolders(out / "stages", [twin / "stages" for twin in twins]), cores, progress)
+        folders = StageFolders(out / "stages", [twin / "stages" for twin in twins])
+        run_stages(plan, folders, cores, progress)
+        copy_folder(folders.policy(plan.rows[-1].stage), out / "policy")
         result = read_result(out, plan, recipe, seed)
         result.save(out / "curriculum.json")
         folder.finish({"seconds_of_last_session": time.perf_counter() - began})

@@ -69,6 +69,8 @@ def test_what_a_finished_curriculum_holds(finished):
     out, result = finished
     assert CurriculumResult.load(out / "curriculum.json") == result
     assert load_recipe(out / "recipe.yaml") == TINY
+    last, student = (load_policy(path).policy.state_dict() for path in (out / "stages" / "merge-gaps" / "policy", out))
+    assert all(torch.equal(value, student[name]) for name, value in last.items())
     assert result.matrix.stages == ("flat", "incline", "gaps")
     assert result.steps == budget(TINY)  # nobody reaches a target here, so all is spent
     by_name = {outcome.name: outcome for outcome in result.outcomes}
