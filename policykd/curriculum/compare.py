@@ -123,9 +123,12 @@ class Comparison:
         return {name: statistic(curriculum) for name, statistic in named.items()}
 
     def forgetting(self, curriculum: str) -> Interval | None:
-        """Mean absolute forgetting over the seeds, normalised by the shared experts; None without an old skill."""
+        """Mean forgetting over the seeds, normalised by the shared experts; None without an old skill.
+
+        Below zero where old skills became better since they were added, as joint training goes on to do.
+        """
         matrices = [run.matrix.with_experts(self.experts) for run in self.of(curriculum)]
-        values = [m.mean_absolute_forgetting for m in matrices if m.mean_absolute_forgetting is not None]
+        values = [-m.backward_transfer for m in matrices if m.backward_transfer is not None]
         return stratified_bootstrap(np.array(values)[:, None], statistic="mean") if values else None
 
     @property
