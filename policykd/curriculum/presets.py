@@ -58,7 +58,7 @@ def preset_names() -> list[str]:
 def for_suite(recipe: Recipe, suite: str) -> Recipe:
     """A recipe with the skills of a suite in place of its own.
 
-    Skills that the recipe knows keep their settings; others get a budget of their own.
+    Skills that the recipe knows keep their settings where its policies see the same; others get a budget of their own.
 
     Args:
         recipe: the recipe.
@@ -70,7 +70,8 @@ def for_suite(recipe: Recipe, suite: str) -> Recipe:
     from policykd.envs.suites import get_suite
 
     suited = get_suite(suite)
-    known = {plan.skill: plan for plan in recipe.skills}
+    seen = {*recipe.injection.blind_groups, *recipe.injection.groups}
+    known = {plan.skill: plan for plan in recipe.skills} if seen == set(suited[0].groups) else {}
     plans = tuple(known.get(skill.id, SkillPlan(skill.id, **_SUITE_PLAN[suite])) for skill in suited)
     if plans == recipe.skills:
         return recipe
