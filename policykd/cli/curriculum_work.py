@@ -22,6 +22,7 @@ from policykd.evaluation.table import format_interval
 from policykd.report.comparison_page import write_comparison_page
 from policykd.report.curriculum_page import write_curriculum_page
 from policykd.report.page import write_page
+from policykd.stats import Interval
 
 
 @singledispatch
@@ -113,7 +114,9 @@ def comparison_table(comparison: Comparison) -> Table:
     for name in names:
         table.add_column(name, justify="right")
     together = {name: comparison.aggregates(name) for name in names}
-    rows = {skill: [comparison.on_skill(name, skill) for name in names] for skill in comparison.skills}
+    rows: dict[str, list[Interval | None]] = {
+        skill: [comparison.on_skill(name, skill) for name in names] for skill in comparison.skills
+    }
     rows |= {column: [together[name][column] for name in names] for column in together[names[0]]}
     rows["forgotten"] = [comparison.forgetting(name) for name in names]
     for label, intervals in rows.items():
