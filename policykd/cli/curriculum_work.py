@@ -106,18 +106,14 @@ def _(command: AddSkill, console: Console) -> None:
 def comparison_table(comparison: Comparison) -> Table:
     """Scores with 95 % intervals per skill and over all, and the cost: one column for every curriculum."""
     names = comparison.curricula
-    table = Table(
-        title=f"reward over the shared experts', seeds {len(comparison.seeds)}: interquartile mean (95 % interval)",
-        title_justify="left",
-    )
+    seeds = "1 seed" if len(comparison.seeds) == 1 else f"{len(comparison.seeds)} seeds"
+    title = f"reward over the shared experts', {seeds}: interquartile mean (95 % interval)"
+    table = Table(title=title, title_justify="left")
     table.add_column("", no_wrap=True)
     for name in names:
         table.add_column(name, justify="right")
-    together = {name: comparison.aggregates(name) for name in names}
-    rows: dict[str, list[Interval | None]] = {
-        skill: [comparison.on_skill(name, skill) for name in names] for skill in comparison.skills
-    }
-    rows |= {column: [together[name][column] for name in names] for column in together[names[0]]}
+    found = [comparison.intervals(name) for name in names]
+    rows: dict[str, list[Interval | None]] = {label: [one[label] for one in found] for label in found[0]}
     rows["forgotten"] = [comparison.forgetting(name) for name in names]
     for label, intervals in rows.items():
         table.add_row(label, *(format_interval(interval, 3) for interval in intervals))

@@ -104,7 +104,7 @@ def print_summary(results: Sequence[Result], console: Console) -> None:
     """Print one row per system."""
     from policykd.kd.systems.summary import required_effects
 
-    table = Table("system", "claim", "effect \\[95 % interval]", "verdict", title="systems")
+    table = Table("system", "claim", "effect [95 % interval]", "verdict", title="systems")
     for result in results:
         effects = "\n".join(effect for _, effect in required_effects(result))
         table.add_row(result.name, result.claim, effects, result.verdict)
@@ -123,7 +123,7 @@ def _arms(result: Result) -> Table:
 def _comparisons(result: Result) -> Table:
     from policykd.kd.systems.summary import effect_text, gate_text
 
-    table = Table("comparison", "effect \\[95 % interval]", "gate", "verdict")
+    table = Table("comparison", "effect [95 % interval]", "gate", "verdict")
     for outcome in result.outcomes:
         verdict = outcome.verdict if outcome.comparison.required else f"{outcome.verdict} (not required)"
         table.add_row(outcome.comparison.text, effect_text(outcome), gate_text(outcome), verdict)

@@ -30,6 +30,9 @@ from policykd.stats import Interval, few_seeds, stratified_bootstrap
 from policykd.storage import prepare_folder, read_json, write_json
 
 FORMAT_VERSION = 1
+AGGREGATES = ("overall", "mean", "weakest skill")
+"""Columns over all skills: :meth:`Comparison.overall`, :meth:`Comparison.mean` and :meth:`Comparison.weakest`."""
+
 _YARDSTICKS = ("scratch+merge", "plaid", "tl-only")
 
 
@@ -117,10 +120,11 @@ class Comparison:
         column = self.skills.index(skill)
         return stratified_bootstrap(self.final_scores(curriculum)[:, [column]], statistic="iqm")
 
-    def aggregates(self, curriculum: str) -> dict[str, Interval]:
-        """What tables say of all skills together, by the name of the column."""
-        named = {"overall": self.overall, "mean": self.mean, "weakest skill": self.weakest}
-        return {name: statistic(curriculum) for name, statistic in named.items()}
+    def intervals(self, curriculum: str) -> dict[str, Interval]:
+        """What tables say of a curriculum, by the name of the column: every skill, then all of them together."""
+        found = {skill: self.on_skill(curriculum, skill) for skill in self.skills}
+        together = (self.overall(curriculum), self.mean(curriculum), self.weakest(curriculum))
+        return {**found, **dict(zip(AGGREGATES, together, strict=True))}
 
     def forgetting(self, curriculum: str) -> Interval | None:
         """Mean forgetting over the seeds, normalised by the shared experts; None without an old skill.
@@ -140,12 +144,12 @@ class Comparison:
         """Everything, with the intervals for readers who only want those."""
         summary = {
             name: {
-                **{column: asdict(interval) for column, interval in self.aggregates(name).items()},
-                "skills": {skill: asdict(self.on_skill(name, skill)) for skill in self.skills},
+                **{column: asdict(found[column]) for column in AGGREGATES},
+                "skills": {skill: asdict(found[skill]) for skill in self.skills},
                 "success": dict(zip(self.skills, self.final_success(name).mean(axis=0).tolist(), strict=True)),
-                "forgetting": None if (found := self.forgetting(name)) is None else asdict(found),
+                "forgetting": None if (forgotten := self.forgetting(name)) is None else asdict(forgotten),
             }
-            for name in self.curricula
+            for name, found in ((name, self.intervals(name)) for name in self.curricula)
         }
         runs = [{**asdict(run), "matrix": run.matrix.to_json()} for run in self.runs]
         head = {"format_version": FORMAT_VERSION, "policykd_version": __version__, "warning": self.warning}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from policykd.curriculum.compare import Comparison
+from policykd.curriculum.compare import AGGREGATES, Comparison
 from policykd.envs.skills import get_skill
 from policykd.evaluation.curves import curve_of
 from policykd.evaluation.matrix import SkillMatrix
@@ -25,6 +25,9 @@ from policykd.report.page import versions
 from policykd.report.plots import learning_curves
 from policykd.runs import read_log
 from policykd.stats import Interval
+
+Intervals = Mapping[str, Mapping[str, Interval]]
+"""Curriculum to what :meth:`Comparison.intervals` says of it."""
 
 
 def write_comparison_page(folder: Path) -> Path:
@@ -40,17 +43,18 @@ def write_comparison_page(folder: Path) -> Path:
         OutputError: if the comparison cannot be read, or the page cannot be written.
     """
     comparison = Comparison.load(folder / "comparison.json")
-    figures = _figures(comparison, folder)
+    intervals = {name: comparison.intervals(name) for name in comparison.curricula}
+    figures = _figures(comparison, intervals, folder)
     for name, _, figure in figures:
         save_figure(figure, folder / "plots" / f"{name}.svg")
     skills = [get_skill(skill) for skill in comparison.skills]
     context = {
         "title": f"Curricula compared: {', '.join(skill.partition('/')[2] for skill in comparison.skills)}",
         "comparison": comparison,
-        "verdict": _verdict(comparison),
-        "tiles": _tiles(comparison),
-        "columns": [*comparison.skills, *comparison.aggregates(comparison.curricula[0])],
-        "rows": _rows(comparison),
+        "verdict": _verdict(comparison, intervals),
+        "tiles": _tiles(intervals),
+        "columns": [*comparison.skills, *AGGREGATES],
+        "rows": _rows(comparison, intervals),
         "zero_shot": _zero_shot(comparison),
         "figures": [{"title": title, "svg": Markup(svg_text(figure))} for _, title, figure in figures],
         "terrains": Markup(svg_text(gallery_figure(skills))),
@@ -62,13 +66,9 @@ def write_comparison_page(folder: Path) -> Path:
     return write_html(folder, "comparison.html", context)
 
 
-def _figures(comparison: Comparison, folder: Path) -> list[tuple[str, str, Figure]]:
-    groups: dict[str, dict[str, Interval]] = {
-        skill: {name: comparison.on_skill(name, skill) for name in comparison.curricula} for skill in comparison.skills
-    }
-    together = {name: comparison.aggregates(name) for name in comparison.curricula}
-    for column in together[comparison.curricula[0]]:
-        groups[column] = {name: found[column] for name, found in together.items()}
+def _figures(comparison: Comparison, intervals: Intervals, folder: Path) -> list[tuple[str, str, Figure]]:
+    columns = (*comparison.skills, *AGGREGATES)
+    groups = {column: {name: found[column] for name, found in intervals.items()} for column in columns}
     title = (
         "Reward of the final policies over the shared experts' with 95 % intervals over seeds: interquartile means; at "
         "the bottom the mean over all skills, and that of every policy's weakest skill"
@@ -103,17 +103,20 @@ def _curves(comparison: Comparison, folder: Path) -> dict[str, list[Mapping[str,
     return {name: list(log) for name, log in logs.items() if curve_of(log)}
 
 
-def _verdict(comparison: Comparison) -> str:
+def _verdict(comparison: Comparison, intervals: Intervals) -> str:
     """Who leads overall and on the weakest skill, and whether clearly ahead of the next."""
-    leaders = (
-        _leader(comparison, comparison.overall, "has the highest interquartile mean over all skills"),
-        _leader(comparison, comparison.weakest, "is best on its weakest skill"),
-    )
+    praises = {
+        "overall": "has the highest interquartile mean over all skills",
+        "weakest skill": "is best on its weakest",
+    }
+    leaders = [
+        _leader({name: found[column] for name, found in intervals.items()}, praise, few=bool(comparison.warning))
+        for column, praise in praises.items()
+    ]
     return f"{'. '.join(leaders)}. Every run may use {comparison.budget / 1e6:.2f} M environment steps."
 
 
-def _leader(comparison: Comparison, measure: Callable[[str], Interval], praise: str) -> str:
-    found = {name: measure(name) for name in comparison.curricula}
+def _leader(found: Mapping[str, Interval], praise: str, *, few: bool) -> str:
     ordered = sorted(found, key=lambda name: -found[name].estimate)
     best = found[ordered[0]]
     sentence = f"{ordered[0]} {praise}, {best.estimate:.3f} of the experts' reward"
@@ -121,33 +124,31 @@ def _leader(comparison: Comparison, measure: Callable[[str], Interval], praise: 
         return sentence
     second = found[ordered[1]]
     told = f"their 95 % intervals {'do not overlap' if best.low > second.high else 'overlap'}"
-    if comparison.warning:
+    if few:
         told = "these are too few seeds to tell them apart"
     return f"{sentence}; {ordered[1]} follows with {second.estimate:.3f}, and {told}"
 
 
-def _tiles(comparison: Comparison) -> list[Tile]:
+def _tiles(intervals: Intervals) -> list[Tile]:
     tiles = []
-    for name in comparison.curricula:
-        found, weakest = comparison.overall(name), comparison.weakest(name)
+    for name, columns in intervals.items():
+        found, weakest = columns["overall"], columns["weakest skill"]
         detail = f"95 % interval {found.low:.3f} to {found.high:.3f}; weakest skill {weakest.estimate:.3f}"
         tiles.append(Tile(f"{found.estimate:.3f}", name, detail))
     return tiles
 
 
-def _rows(comparison: Comparison) -> list[dict[str, Any]]:
+def _rows(comparison: Comparison, intervals: Intervals) -> list[dict[str, Any]]:
     rows = []
     for name in comparison.curricula:
         runs, success = comparison.of(name), comparison.final_success(name)
-        on_skills = [comparison.on_skill(name, skill) for skill in comparison.skills]
-        intervals = [*on_skills, *comparison.aggregates(name).values()]
         means = [*success.mean(axis=0), success.mean(), success.mean(), success.min(axis=1).mean()]
         forgotten = comparison.forgetting(name)
         transfer = [value for run in runs for value in run.transfer.values()]
         rows.append(
             {
                 "name": name,
-                "cells": [_cell(interval) for interval in intervals],
+                "cells": [_cell(interval) for interval in intervals[name].values()],
                 "success": [f"{value:.2f}" for value in means],
                 "forgetting": None if forgotten is None else _cell(forgotten),
                 "transfer": f"{np.mean(transfer):+.3f}".replace("-", "\N{MINUS SIGN}") if transfer else None,

@@ -60,6 +60,7 @@ def call(*arguments):
 def test_one_system_prints_arms_comparisons_verdict_and_notes(tmp_path, capsys):
     assert call("toy") == 0
     printed = capsys.readouterr().out
+    assert "effect [95 % interval]" in printed
     for text in (
         "Nobody [2020]",
         "New beats old.",

@@ -91,8 +91,9 @@ def test_a_lost_skill_shows_on_the_weakest_although_the_interquartile_mean_leave
     skills = ("v", "w", "x", "y")
     matrix = SkillMatrix(("all",), skills, ((0.0, 0.9, 0.9, 0.9),), ((1.0,) * 4,), (1.0,) * 4, (0.0,) * 4, (0,) * 4)
     runs = tuple(SeedResult("tl-only", s, matrix, 10, 1.0, 1.0, {}, {}, {}) for s in range(5))
-    found = Comparison(TINY, ("tl-only",), tuple(range(5)), skills, 10, (1.0,) * 4, runs).aggregates("tl-only")
-    assert [round(interval.estimate, 3) for interval in found.values()] == [0.9, 0.675, 0.0]
+    found = Comparison(TINY, ("tl-only",), tuple(range(5)), skills, 10, (1.0,) * 4, runs).intervals("tl-only")
+    assert list(found) == [*skills, "overall", "mean", "weakest skill"]
+    assert [round(interval.estimate, 3) for interval in found.values()] == [0.0, 0.9, 0.9, 0.9, 0.9, 0.675, 0.0]
 
 
 def test_bad_comparisons_are_refused_before_any_work(tmp_path):

@@ -98,3 +98,10 @@ def test_suites_make_recipes(suite):
         plan = make_plan(replace(recipe, curriculum=curriculum), 0)
         assert plan.columns == tuple(p.skill for p in recipe.skills)
     assert for_suite(preset("standard"), "terrains") == preset("standard")
+
+
+def test_a_skill_that_is_seen_otherwise_gets_the_suites_budget():
+    """Flat ground with the terrain in view and with a command are not learned equally fast."""
+    known, other = (for_suite(preset("standard"), suite).skills[0] for suite in ("terrains", "gaits"))
+    assert known.skill == other.skill == "biped/flat"
+    assert (known.steps, other.steps) == (300_000, 1_200_000)

@@ -68,7 +68,7 @@ def teacher_means(result: BenchResult) -> dict[str, str]:
 
 def rich_table(result: BenchResult) -> Table:
     """The benchmark as a table for the terminal."""
-    title = f"{result.config['task']}: test figures over {result.seeds} seeds \\[95 % intervals], effects paired"
+    title = f"{result.config['task']}: test figures over {result.seeds} seeds [95 % intervals], effects paired"
     headings = [MEASURES[name].label for name in _MEANS]
     table = Table("method", "accuracy, %", f"vs {result.baseline}", "shown", *headings, title=title)
     taught = teacher_means(result)
