@@ -14,18 +14,10 @@ from policykd.agents.policy import Policy
 from policykd.agents.training.averaging import WeightAverage
 from policykd.agents.training.config import TrainConfig
 from policykd.agents.training.learners import AdaptiveRate, noise_bound
+from policykd.agents.training.levels import next_level
 from policykd.divergences import gaussian_kl
 from policykd.envs.batched_env import BatchedEnv
 from policykd.progress import Progress
-
-_LEVEL_STEP = 0.04
-_RAISE_ABOVE = 0.4  # share of successes among the last 100 training episodes
-
-
-def next_level(env: BatchedEnv, success: float) -> float:
-    """The curriculum's level after training episodes of which a share ``success`` succeeded."""
-    raised = env.config.graded and success > _RAISE_ABOVE
-    return min(1.0, env.level + _LEVEL_STEP) if raised else env.level
 
 
 class _Rollout:
@@ -101,11 +93,14 @@ class TrainingCallback(BaseCallback):
 
     def _on_rollout_end(self) -> None:
         buffer = getattr(self.model, "rollout_buffer", None)
+        fresh = self._env.num_envs
         if isinstance(buffer, RolloutBuffer):
             self._rollout = _Rollout(self._policy, buffer.observations)
+            fresh *= buffer.buffer_size
         recent = self.model.ep_success_buffer or deque(maxlen=1)
         if len(recent) == recent.maxlen:
-            self._env.level = next_level(self._env, float(np.mean(list(recent))))
+            success = float(np.mean(list(recent)))
+            self._env.level = next_level(self._env, self._config, success, self.num_timesteps, fresh)
         self._progress.update(self._name, self.num_timesteps, **self.figures())
 
     def figures(self) -> dict[str, float]:

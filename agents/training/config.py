@@ -137,6 +137,11 @@ class TrainConfig:
             the skill's own difficulty.
         start_level: difficulty at which the curriculum begins, as a share of the skill's own; None for what suits the
             terrain (:data:`START_LEVELS`).
+        raise_above: share of the last 100 training episodes that must succeed for the curriculum to become harder by a
+            twenty-fifth.
+        review_steps: environment steps between two of its decisions; up to the length of a rollout it decides after
+            every one. Then easier episodes still count after the level was raised, which is quick, but a level may
+            come too early: where standing pays, too, as in ``imitate``, the gait is given up there for good.
         averaging_steps: time constant of the moving average of the weights that is validated and saved, environment
             steps, never more than a tenth of the steps so far; 0 takes the weights as they are.
         symmetric: make the policy treat left and right alike, where its observation groups allow (PPO only; SAC's
@@ -168,6 +173,8 @@ class TrainConfig:
     patience: int = 2
     curriculum: bool = True
     start_level: float | None = None
+    raise_above: float = 0.4
+    review_steps: int = 1
     averaging_steps: int = 100_000
     symmetric: bool = True
     segment_steps: int = 98_304
@@ -187,6 +194,8 @@ class TrainConfig:
         check_range("target_success", self.target_success, 0.0, 2.0)
         if self.start_level is not None:
             check_range("start_level", self.start_level, 0.01, 1.0)
+        check_range("raise_above", self.raise_above, 0.0, 1.0)
+        check_range("review_steps", self.review_steps, 1, 10**9)
         check_range("averaging_steps", self.averaging_steps, 0, 10**12)
         check_range("patience", self.patience, 1, 1000)
         check_range("segment_steps", self.segment_steps, 1, 10**9)

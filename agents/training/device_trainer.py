@@ -7,9 +7,9 @@ from typing import Any
 import torch
 
 from policykd.agents.policy import Policy
-from policykd.agents.training.callback import next_level
 from policykd.agents.training.device_ppo import DevicePpo
 from policykd.agents.training.learners import noise_bound
+from policykd.agents.training.levels import next_level
 from policykd.agents.training.trainer import Run
 from policykd.agents.training.warm_up import warm_up_normaliser
 from policykd.envs.masked_env import MaskedEnv
@@ -65,7 +65,8 @@ class DeviceRun(Run):
         ppo.follow(rollout, noise_bound(self._policy.architecture.initial_std, self._config.ppo, spent))
         figures = ppo.episodes.take(_ENOUGH_EPISODES)
         if figures:
-            level = next_level(self._env, figures["train_success"])
+            fresh = rollout.rewards.numel()
+            level = next_level(self._env, self._config, figures["train_success"], self._steps, fresh)
             if level != self._env.level:
                 self._env.level = level
                 self._env.draw_starts()

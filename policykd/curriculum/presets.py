@@ -127,14 +127,26 @@ _FELT = ("proprio", "phase")
 _FAINT = 0.2
 """Exploration noise that leaves a gait recognisable: with 0.5 and a discount of 0.98, PPO marches on the spot first."""
 
+_REVIEW = 16_384
+"""Steps between two decisions of the curriculum under ``imitate``: an episode of every simulation."""
+
 _PAPER_STEPS = {"flat": 3_840_000, "incline": 3_840_000, "steps": 1_024_000, "slopes": 1_024_000, "gaps": 1_024_000}
 
 
 def _paper() -> Recipe:
     networks = Architecture(hidden=(512, 256), critic_hidden=(512, 256), activation="relu", initial_std=_FAINT)
     return Recipe(
-        skills=tuple(SkillPlan(f"biped/{name}+imitate", steps) for name, steps in _PAPER_STEPS.items()),
-        train=TrainConfig(patience=1, architecture=networks, ppo=PpoConfig(gamma=0.95)),
+        skills=tuple(
+            SkillPlan(f"biped/{name}+imitate", steps, start_level=0.2 if name == "incline" else None)
+            for name, steps in _PAPER_STEPS.items()
+        ),
+        train=TrainConfig(
+            patience=1,
+            architecture=networks,
+            raise_above=0.8,
+            review_steps=_REVIEW,
+            ppo=PpoConfig(gamma=0.95),
+        ),
         injection=Injection(
             blind_groups=_FELT,
             encoder=Encoder("terrain", channels=(8,), kernel=(3,), stride=(1,), dense=32, join="every"),

@@ -16,6 +16,7 @@ from policykd.agents.training import PpoConfig, SacConfig, TrainConfig, train_ex
 from policykd.agents.training.averaging import WeightAverage
 from policykd.agents.training.callback import TrainingCallback
 from policykd.agents.training.learners import AdaptiveRate
+from policykd.agents.training.levels import next_level
 from policykd.agents.training.trainer import Run
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
 from policykd.envs.skills import get_skill
@@ -193,6 +194,17 @@ def test_curriculum_raises_the_level_with_success_and_never_beyond_the_skill():
     for _ in range(50):
         callback._on_rollout_end()
     assert env.level == 1.0
+
+
+def test_curriculum_decides_at_its_reviews_only():
+    env = BatchedEnv([get_skill("biped/gaps")], 8, config=EnvConfig(tracks=100, graded=True), threads=1)
+    config = TrainConfig(raise_above=0.8, review_steps=1000)
+    env.level, levels = 0.4, []
+    for steps in range(320, 2561, 320):  # a decision where a thousand was passed: at 1280 and at 2240
+        env.level = next_level(env, config, success=0.81, steps=steps, fresh=320)
+        levels.append(round(env.level, 2))
+    assert levels == [0.4, 0.4, 0.4, 0.44, 0.44, 0.44, 0.48, 0.48]
+    assert next_level(env, config, success=0.8, steps=1000, fresh=320) == env.level
 
 
 def test_last_level_keeps_low_walls_beside_the_highest():
