@@ -143,7 +143,7 @@ def _paper() -> Recipe:
         train=TrainConfig(
             patience=1,
             architecture=networks,
-            raise_above=0.8,
+            raise_above=0.5,
             review_steps=_REVIEW,
             ppo=PpoConfig(gamma=0.95),
         ),
