@@ -39,6 +39,11 @@ class Interval:
     high: float
     confidence: float = 0.95
 
+    @property
+    def known(self) -> bool:
+        """Whether the values say anything of their spread; a single one, or equal ones, do not."""
+        return self.high > self.low
+
 
 def iqm(values: ArrayLike, axis: int = -1) -> np.ndarray:
     """Interquartile mean: the mean without the lowest and the highest quarter.
@@ -231,8 +236,9 @@ def few_seeds(seeds: int) -> str:
     """
     if seeds >= ENOUGH_SEEDS:
         return ""
-    runs = "1 seed" if seeds == 1 else f"{seeds} seeds"
-    return f"only {runs}: intervals over fewer than {ENOUGH_SEEDS} cover the truth less often than they say"
+    if seeds == 1:
+        return "only 1 seed: nothing says how much another would differ"
+    return f"only {seeds} seeds: intervals over fewer than {ENOUGH_SEEDS} cover the truth less often than they say"
 
 
 def _statistic(name: str) -> Callable[..., np.ndarray]:

@@ -106,8 +106,9 @@ def _(command: AddSkill, console: Console) -> None:
 def comparison_table(comparison: Comparison) -> Table:
     """Scores with 95 % intervals per skill and over all, and the cost: one column for every curriculum."""
     names = comparison.curricula
-    seeds = "1 seed" if len(comparison.seeds) == 1 else f"{len(comparison.seeds)} seeds"
-    title = f"reward over the shared experts', {seeds}: interquartile mean (95 % interval)"
+    several = len(comparison.seeds) > 1
+    seeds = f"{len(comparison.seeds)} seeds: interquartile mean (95 % interval)" if several else "1 seed"
+    title = f"reward over the shared experts', {seeds}"
     table = Table(title=title, title_justify="left")
     table.add_column("", no_wrap=True)
     for name in names:

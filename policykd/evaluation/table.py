@@ -44,8 +44,10 @@ def evaluation_table(evaluation: Evaluation) -> Table:
 
 
 def format_interval(interval: Interval | None, digits: int) -> str:
-    """``0.93 (0.85-0.97)``, or a dash for None."""
+    """``0.93 (0.85-0.97)``, ``0.93`` where nothing is known of the spread, or a dash for None."""
     if interval is None:
         return "-"
+    if not interval.known:
+        return f"{interval.estimate:.{digits}f}"
     estimate, low, high = (f"{x:.{digits}f}" for x in (interval.estimate, interval.low, interval.high))
     return f"{estimate} ({low}\N{EN DASH}{high})"

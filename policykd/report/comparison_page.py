@@ -69,9 +69,10 @@ def write_comparison_page(folder: Path) -> Path:
 def _figures(comparison: Comparison, intervals: Intervals, folder: Path) -> list[tuple[str, str, Figure]]:
     columns = (*comparison.skills, *AGGREGATES)
     groups = {column: {name: found[column] for name, found in intervals.items()} for column in columns}
+    spread = " with 95 % intervals over seeds: interquartile means" if len(comparison.seeds) > 1 else ""
     title = (
-        "Reward of the final policies over the shared experts' with 95 % intervals over seeds: interquartile means; at "
-        "the bottom the mean over all skills, and that of every policy's weakest skill"
+        f"Reward of the final policies over the shared experts'{spread}; at the bottom the mean over all skills, and "
+        "that of every policy's weakest skill"
     )
     drawn = [("scores", title, interval_plot(groups, "normalised reward", least=1.0))]
     for name in comparison.curricula:
@@ -133,7 +134,8 @@ def _tiles(intervals: Intervals) -> list[Tile]:
     tiles = []
     for name, columns in intervals.items():
         found, weakest = columns["overall"], columns["weakest skill"]
-        detail = f"95 % interval {found.low:.3f} to {found.high:.3f}; weakest skill {weakest.estimate:.3f}"
+        spread = f"95 % interval {found.low:.3f} to {found.high:.3f}; " if found.known else ""
+        detail = f"{spread}weakest skill {weakest.estimate:.3f}"
         tiles.append(Tile(f"{found.estimate:.3f}", name, detail))
     return tiles
 
@@ -160,7 +162,7 @@ def _rows(comparison: Comparison, intervals: Intervals) -> list[dict[str, Any]]:
 
 
 def _cell(interval: Interval) -> tuple[str, str]:
-    return f"{interval.estimate:.3f}", f"{interval.low:.3f} to {interval.high:.3f}"
+    return f"{interval.estimate:.3f}", f"{interval.low:.3f} to {interval.high:.3f}" if interval.known else ""
 
 
 def _zero_shot(comparison: Comparison) -> list[dict[str, Any]]:

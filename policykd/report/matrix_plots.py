@@ -16,6 +16,7 @@ from policykd.stats import Interval
 _HEAT = LinearSegmentedColormap.from_list("kept", ["#f4dccf", "#f3ead7", "#cfe3d6", "#7fbf9b"])
 _KINDS = {"train": "#2a78d6", "inject": "#c98500", "merge": "#1a9e6e"}
 _TEXT = "#1b1c1d"
+_LABELS = 40  # characters that fit below a panel side by side
 
 
 def matrix_heat_map(matrix: SkillMatrix) -> Figure:
@@ -25,13 +26,16 @@ def matrix_heat_map(matrix: SkillMatrix) -> Figure:
         matrix: the matrix.
     """
     rows, columns = len(matrix.stages), len(matrix.skills)
-    figure, panels = new_figure(1, 2, (9.0, 0.42 * rows + 1.0), share_y=True)
+    names = [skill.partition("/")[2] for skill in matrix.skills]
+    crowded = sum(len(name) for name in names) > _LABELS
+    figure, panels = new_figure(1, 2, (9.0, 0.42 * rows + (1.6 if crowded else 1.0)), share_y=True)
     _heat(panels[0], matrix, matrix.normalised.tolist(), 3, "reward over the expert's")
     _heat(panels[1], matrix, [list(row) for row in matrix.success], 2, "success")
     panels[0].set_yticks(range(rows), [f"after {stage}" for stage in matrix.stages])
     panels[0].set_ylim(rows - 0.5, -0.5)
     for axes in panels:
         axes.set_xlim(-0.5, columns - 0.5)
+        axes.set_xticks(range(columns), names, rotation=35 if crowded else 0, ha="right" if crowded else "center")
     return figure
 
 
@@ -53,8 +57,6 @@ def _heat(axes: Axes, matrix: SkillMatrix, values: Sequence[Sequence[float]], di
             )
             weight = "bold" if i == len(values) - 1 else "normal"
             axes.text(j, i, f"{value:.{digits}f}", ha="center", va="center", size=9, color=_TEXT, weight=weight)
-    names = [skill.partition("/")[2] for skill in matrix.skills]
-    axes.set_xticks(range(len(names)), names)
     axes.tick_params(length=0)
     set_title(axes, title)
 

@@ -1,6 +1,9 @@
 """Figures of curricula; the page itself is tested where a curriculum is run."""
 
+from itertools import pairwise
+
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from policykd.errors import ConfigError
 from policykd.evaluation.matrix import SkillMatrix
@@ -17,6 +20,20 @@ MATRIX = SkillMatrix(
     (0.1, 0.1),
     (0, 1),
 )
+
+
+@pytest.mark.parametrize("suffix", ["", "+imitate"])
+def test_labels_below_heat_maps_do_not_run_into_one_another(suffix):
+    skills = tuple(f"biped/{name}{suffix}" for name in ("flat", "incline", "steps", "slopes", "gaps"))
+    row = (1.0,) * 5
+    figure = matrix_heat_map(SkillMatrix(("all",), skills, (row,), (row,), row, (0.0,) * 5, (0,) * 5))
+    FigureCanvasAgg(figure).draw()
+    for axes in figure.axes:
+        labels = axes.get_xticklabels()
+        boxes = [label.get_window_extent() for label in labels]
+        apart = all(left.x1 < right.x0 for left, right in pairwise(boxes))
+        assert apart or all(label.get_rotation() > 30 for label in labels)
+    assert apart == (not suffix)
 
 
 def test_heat_map_shows_every_cell():
