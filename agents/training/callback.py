@@ -14,7 +14,7 @@ from policykd.agents.policy import Policy
 from policykd.agents.training.averaging import WeightAverage
 from policykd.agents.training.config import TrainConfig
 from policykd.agents.training.learners import AdaptiveRate, noise_bound
-from policykd.agents.training.levels import next_level
+from policykd.agents.training.levels import next_level, review_due
 from policykd.divergences import gaussian_kl
 from policykd.envs.batched_env import BatchedEnv
 from policykd.progress import Progress
@@ -98,9 +98,8 @@ class TrainingCallback(BaseCallback):
             self._rollout = _Rollout(self._policy, buffer.observations)
             fresh *= buffer.buffer_size
         recent = self.model.ep_success_buffer or deque(maxlen=1)
-        if len(recent) == recent.maxlen:
-            success = float(np.mean(list(recent)))
-            self._env.level = next_level(self._env, self._config, success, self.num_timesteps, fresh)
+        if len(recent) == recent.maxlen and review_due(self._config, self.num_timesteps, fresh):
+            self._env.level = next_level(self._env, self._config, float(np.mean(list(recent))))
         self._progress.update(self._name, self.num_timesteps, **self.figures())
 
     def figures(self) -> dict[str, float]:

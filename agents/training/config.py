@@ -141,7 +141,7 @@ class TrainConfig:
             twenty-fifth.
         review_steps: environment steps between two of its decisions; up to the length of a rollout it decides after
             every one. Then easier episodes still count after the level was raised, which is quick, but a level may
-            come too early: where standing pays, too, as in ``imitate``, the gait is given up there for good.
+            come too early: where standing pays, too, as in ``imitate``, the gait may be given up there.
         averaging_steps: time constant of the moving average of the weights that is validated and saved, environment
             steps, never more than a tenth of the steps so far; 0 takes the weights as they are.
         symmetric: make the policy treat left and right alike, where its observation groups allow (PPO only; SAC's

@@ -9,7 +9,7 @@ import torch
 from policykd.agents.policy import Policy
 from policykd.agents.training.device_ppo import DevicePpo
 from policykd.agents.training.learners import noise_bound
-from policykd.agents.training.levels import next_level
+from policykd.agents.training.levels import next_level, review_due
 from policykd.agents.training.trainer import Run
 from policykd.agents.training.warm_up import warm_up_normaliser
 from policykd.envs.masked_env import MaskedEnv
@@ -63,10 +63,11 @@ class DeviceRun(Run):
         # Before the normaliser moves on: the weights have not seen that yet.
         self._average.update(self._policy, self._steps)
         ppo.follow(rollout, noise_bound(self._policy.architecture.initial_std, self._config.ppo, spent))
-        figures = ppo.episodes.take(_ENOUGH_EPISODES)
+        # Episodes are taken for a review only: those between two of them count together.
+        due = review_due(self._config, self._steps, rollout.rewards.numel())
+        figures = ppo.episodes.take(_ENOUGH_EPISODES) if due else {}
         if figures:
-            fresh = rollout.rewards.numel()
-            level = next_level(self._env, self._config, figures["train_success"], self._steps, fresh)
+            level = next_level(self._env, self._config, figures["train_success"])
             if level != self._env.level:
                 self._env.level = level
                 self._env.draw_starts()

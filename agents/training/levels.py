@@ -1,4 +1,4 @@
-"""The curriculum's next level: how hard the tracks of new training episodes are."""
+"""The curriculum's level, which is how hard the tracks of new training episodes are: when it is reviewed and raised."""
 
 from __future__ import annotations
 
@@ -8,20 +8,12 @@ from policykd.envs.batched_env import BatchedEnv
 _LEVEL_STEP = 0.04
 
 
-def next_level(env: BatchedEnv, config: TrainConfig, success: float, steps: int, fresh: int) -> float:
-    """The curriculum's level after a rollout.
+def review_due(config: TrainConfig, steps: int, fresh: int) -> bool:
+    """Whether a multiple of ``config.review_steps`` was passed in the last ``fresh`` of ``steps`` environment steps."""
+    return steps // config.review_steps > (steps - fresh) // config.review_steps
 
-    Args:
-        env: the training's environment, which has the level now.
-        config: the training.
-        success: share of the last training episodes that succeeded.
-        steps: environment steps so far.
-        fresh: those of the last rollout.
 
-    Returns:
-        The level from here on, in (0, 1]; never lower than now.
-    """
-    reviewed = steps // config.review_steps > (steps - fresh) // config.review_steps
-    if not env.config.graded or not reviewed or success <= config.raise_above:
-        return env.level
-    return min(1.0, env.level + _LEVEL_STEP)
+def next_level(env: BatchedEnv, config: TrainConfig, success: float) -> float:
+    """The level after training episodes of which a share ``success`` succeeded; never lower than now."""
+    raised = env.config.graded and success > config.raise_above
+    return min(1.0, env.level + _LEVEL_STEP) if raised else env.level

@@ -161,7 +161,7 @@ def _paper() -> Recipe:
             min_teacher_success=0.0,  # under this reward a slow walker is an expert, too
             architecture=networks,
         ),
-        # PLAID's exploration does not shrink; what is left of PPO's after 3.84 M steps (0.09) is too little to climb.
+        # PLAID's exploration does not shrink; with what PPO's training leaves (0.09) climbing took twice as long.
         transfer_noise=_FAINT,
         early_stop=False,
         measurement=Measurement(episodes=64, zero_shot=("biped/mixed+imitate",)),

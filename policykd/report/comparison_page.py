@@ -19,7 +19,7 @@ from policykd.evaluation.matrix import SkillMatrix
 from policykd.report.figures import save_figure, svg_text
 from policykd.report.gallery import gallery_figure
 from policykd.report.headlines import Tile
-from policykd.report.html import data_uri, write_html
+from policykd.report.html import data_uri, interval_cell, write_html
 from policykd.report.matrix_plots import interval_plot, matrix_heat_map
 from policykd.report.page import versions
 from policykd.report.plots import learning_curves
@@ -150,19 +150,15 @@ def _rows(comparison: Comparison, intervals: Intervals) -> list[dict[str, Any]]:
         rows.append(
             {
                 "name": name,
-                "cells": [_cell(interval) for interval in intervals[name].values()],
+                "cells": [interval_cell(interval, 3) for interval in intervals[name].values()],
                 "success": [f"{value:.2f}" for value in means],
-                "forgetting": None if forgotten is None else _cell(forgotten),
+                "forgetting": interval_cell(forgotten, 3),
                 "transfer": f"{np.mean(transfer):+.3f}".replace("-", "\N{MINUS SIGN}") if transfer else None,
                 "steps": f"{np.mean([run.steps for run in runs]) / 1e6:.2f} M",
                 "cpu": f"{np.mean([run.cpu_seconds for run in runs]):.0f} s",
             }
         )
     return rows
-
-
-def _cell(interval: Interval) -> tuple[str, str]:
-    return f"{interval.estimate:.3f}", f"{interval.low:.3f} to {interval.high:.3f}" if interval.known else ""
 
 
 def _zero_shot(comparison: Comparison) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from policykd.errors import OutputError
+from policykd.stats import Interval
 from policykd.storage import write_text
 
 PAGE = "index.html"
@@ -52,3 +53,18 @@ def data_uri(kind: str, content: bytes) -> str:
         content: The file.
     """
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def interval_cell(interval: Interval | None, digits: int) -> tuple[str, str] | None:
+    """The estimate and the words beside it, empty where nothing is known of the spread.
+
+    Args:
+        interval: the interval; None for an empty cell.
+        digits: digits behind the point.
+    """
+    if interval is None:
+        return None
+    estimate, low, high = (
+        f"{x:.{digits}f}".replace("-", "\N{MINUS SIGN}") for x in (interval.estimate, interval.low, interval.high)
+    )
+    return estimate, f"{low} to {high}" if interval.known else ""

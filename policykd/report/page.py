@@ -23,10 +23,9 @@ from policykd.report.commands import reproduction
 from policykd.report.figures import colour_of, save_figure, svg_text
 from policykd.report.gallery import gallery_figure
 from policykd.report.headlines import headlines, verdict
-from policykd.report.html import data_uri, write_html
+from policykd.report.html import data_uri, interval_cell, write_html
 from policykd.report.plots import learning_curves, merge_curve, score_plot
 from policykd.report.run_files import ResultsFolder
-from policykd.stats import Interval
 
 _PACKAGES = ("policykd", "mujoco", "torch", "stable-baselines3", "gymnasium", "numpy", "scipy")
 _Columns = tuple[tuple[str, str, int], ...]  # field of the summary, heading, digits
@@ -118,7 +117,7 @@ def _rows(results: ResultsFolder, columns: _Columns) -> list[Row]:
             policy=policy,
             colour=colours[policy],
             role=_role(evaluation, policy, skill, results.students),
-            cells=[_cell(getattr(evaluation.summaries[policy, skill], f), digits) for f, _, digits in columns],
+            cells=[interval_cell(getattr(evaluation.summaries[policy, skill], f), digits) for f, _, digits in columns],
         )
         for skill in evaluation.skills
         for i, policy in enumerate(evaluation.policies)
@@ -129,15 +128,6 @@ def _role(evaluation: Evaluation, policy: str, skill: str, students: Sequence[st
     if evaluation.experts.get(skill) == policy:
         return "expert"
     return "student" if policy in students else ""
-
-
-def _cell(interval: Interval | None, digits: int) -> tuple[str, str] | None:
-    if interval is None:
-        return None
-    estimate, low, high = (
-        f"{x:.{digits}f}".replace("-", "\N{MINUS SIGN}") for x in (interval.estimate, interval.low, interval.high)
-    )
-    return estimate, f"{low} to {high}"
 
 
 def _plots(results: ResultsFolder) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from policykd.agents.training import PpoConfig, SacConfig, TrainConfig, train_ex
 from policykd.agents.training.averaging import WeightAverage
 from policykd.agents.training.callback import TrainingCallback
 from policykd.agents.training.learners import AdaptiveRate
-from policykd.agents.training.levels import next_level
+from policykd.agents.training.levels import next_level, review_due
 from policykd.agents.training.trainer import Run
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
 from policykd.envs.skills import get_skill
@@ -198,13 +198,16 @@ def test_curriculum_raises_the_level_with_success_and_never_beyond_the_skill():
 
 def test_curriculum_decides_at_its_reviews_only():
     env = BatchedEnv([get_skill("biped/gaps")], 8, config=EnvConfig(tracks=100, graded=True), threads=1)
-    config = TrainConfig(raise_above=0.8, review_steps=1000)
+    callback = make_callback(Policy(env.skill.group_sizes, 11), env, TrainConfig(raise_above=0.8, review_steps=20))
+    succeeded = deque([1.0] * 81 + [0.0] * 19, maxlen=100)
+    callback.model = SimpleNamespace(ep_info_buffer=[], ep_success_buffer=succeeded)
     env.level, levels = 0.4, []
-    for steps in range(320, 2561, 320):  # a decision where a thousand was passed: at 1280 and at 2240
-        env.level = next_level(env, config, success=0.81, steps=steps, fresh=320)
+    for callback.num_timesteps in range(8, 49, 8):  # twenty was passed at 24, forty at 40
+        callback._on_rollout_end()
         levels.append(round(env.level, 2))
-    assert levels == [0.4, 0.4, 0.4, 0.44, 0.44, 0.44, 0.48, 0.48]
-    assert next_level(env, config, success=0.8, steps=1000, fresh=320) == env.level
+    assert levels == [0.4, 0.4, 0.44, 0.44, 0.48, 0.48]
+    assert [review_due(TrainConfig(review_steps=20), steps, 8) for steps in (8, 24)] == [False, True]
+    assert next_level(env, TrainConfig(raise_above=0.81), success=0.81) == env.level
 
 
 def test_last_level_keeps_low_walls_beside_the_highest():

@@ -84,7 +84,7 @@ def expected(interval, digits):
     estimate, low, high = (
         f"{interval[k]:.{digits}f}".replace("-", "\N{MINUS SIGN}") for k in ("estimate", "low", "high")
     )
-    return f"{estimate} {low} to {high}"
+    return f"{estimate} {low} to {high}" if interval["high"] > interval["low"] else estimate
 
 
 def test_every_number_of_the_evaluation_is_there(folder, page):
