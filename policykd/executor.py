@@ -22,16 +22,27 @@ Result = TypeVar("Result")
 Work = Callable[[Job, Progress], Result]
 
 
+def ignore(result: Any) -> None:
+    """What nobody waits for."""
+
+
 class Executor(Protocol):
     """Runs independent jobs."""
 
-    def map(self, work: Work[Job, Result], jobs: Sequence[Job], progress: Progress) -> list[Result]:
+    def map(
+        self,
+        work: Work[Job, Result],
+        jobs: Sequence[Job],
+        progress: Progress,
+        on_result: Callable[[Result], None] = ignore,
+    ) -> list[Result]:
         """Results of ``work`` for every job.
 
         Args:
             work: what to do.
             jobs: what to do it with.
             progress: who watches.
+            on_result: called in this process with every result as soon as it is there, in no particular order.
 
         Raises:
             Exception: the first one that a job raised; jobs that have not begun are dropped.
@@ -42,9 +53,19 @@ class Executor(Protocol):
 class Inline:
     """One job after the other, in this process."""
 
-    def map(self, work: Work[Job, Result], jobs: Sequence[Job], progress: Progress) -> list[Result]:
+    def map(
+        self,
+        work: Work[Job, Result],
+        jobs: Sequence[Job],
+        progress: Progress,
+        on_result: Callable[[Result], None] = ignore,
+    ) -> list[Result]:
         """See :class:`Executor`."""
-        return [work(job, progress) for job in jobs]
+        results = []
+        for job in jobs:
+            results.append(work(job, progress))
+            on_result(results[-1])
+        return results
 
 
 class Processes:
@@ -60,7 +81,13 @@ class Processes:
         self._workers = usable_cores() if workers is None else workers
         check_range("workers", self._workers, 1, 4096)
 
-    def map(self, work: Work[Job, Result], jobs: Sequence[Job], progress: Progress) -> list[Result]:
+    def map(
+        self,
+        work: Work[Job, Result],
+        jobs: Sequence[Job],
+        progress: Progress,
+        on_result: Callable[[Result], None] = ignore,
+    ) -> list[Result]:
         """See :class:`Executor`."""
         context = multiprocessing.get_context("spawn")  # torch's and MuJoCo's threads do not survive a fork
         workers = min(self._workers, len(jobs))
@@ -68,7 +95,7 @@ class Processes:
             reports = manager.Queue()
             futures = [pool.submit(work, job, _Reporter(reports)) for job in jobs]
             try:
-                self._watch(futures, reports, progress)
+                self._watch(futures, reports, progress, on_result)
                 return [future.result() for future in futures]
             except BaseException:
                 for process in list(pool._processes.values()):  # a job may be hours from its end
@@ -76,21 +103,27 @@ class Processes:
                 pool.shutdown(cancel_futures=True)
                 raise
 
-    def _watch(self, futures: Sequence[Future[Any]], reports: queue.Queue[Any], progress: Progress) -> None:
-        """Pass reports on until every job is done or one has failed."""
-        while True:
-            over = all(f.done() for f in futures)
+    def _watch(
+        self,
+        futures: Sequence[Future[Result]],
+        reports: queue.Queue[Any],
+        progress: Progress,
+        on_result: Callable[[Result], None],
+    ) -> None:
+        """Pass reports and results on until every job is done or one has failed."""
+        waiting = list(futures)
+        while waiting:
+            done = [future for future in waiting if future.done()]
+            over = len(done) == len(waiting)
             try:
                 while True:
                     name, arguments, figures = reports.get(timeout=0.0 if over else self._POLL)
                     getattr(progress, name)(*arguments, **figures)
             except queue.Empty:
                 pass
-            for future in futures:
-                if future.done() and future.exception() is not None:
-                    raise future.exception()  # type: ignore[misc]
-            if over:
-                return
+            for future in done:
+                on_result(future.result())
+            waiting = [future for future in waiting if future not in done]
 
 
 class _Reporter:

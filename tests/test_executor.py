@@ -55,6 +55,27 @@ def test_results_are_in_order_and_progress_arrives(executor):
         ]
 
 
+@pytest.mark.parametrize("executor", [Inline(), Processes(2)])
+def test_every_result_is_told_once(executor):
+    told = []
+    results = executor.map(square, [0, 1, 2], Notes(), told.append)
+    assert sorted(told) == sorted(results)
+
+
+def wait_for(job, progress):
+    """Whether the file of a job comes to be; jobs without one end at once."""
+    for _ in range(600):
+        if job is None or job.exists():
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def test_a_result_is_told_while_others_are_still_at_work(tmp_path):
+    told = tmp_path / "told"
+    assert Processes(2).map(wait_for, [told, None], Notes(), lambda result: told.touch()) == [True, True]
+
+
 def test_processes_are_other_processes():
     pids = {pid for _, pid in Processes(2).map(square, [1, 2], Notes())}
     assert os.getpid() not in pids

@@ -24,7 +24,7 @@ class Compare:
     seeds: int = 5
     """Number of seeds; fewer than 5 give intervals that are too narrow."""
     out: Path = Path("results/compare")
-    """Results folder; comparison.json holds every seed's values, index.html shows them."""
+    """Results folder; index.html shows comparison.json, which holds the values of all seeds that are finished."""
     threads: int | None = None
     """Runs side by side; default one per usable core."""
     resume: bool = False

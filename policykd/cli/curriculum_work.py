@@ -16,7 +16,8 @@ from policykd.cli.plaid import Plaid
 from policykd.cli.progress import Bars
 from policykd.curriculum import CurriculumResult, Recipe, load_recipe, preset, run_curriculum
 from policykd.curriculum.add_skill import ADD_MERGE, ADD_TRAIN, NEW_RETENTION, OLD_RETENTION, add_skill
-from policykd.curriculum.compare import Comparison, run_comparison
+from policykd.curriculum.compare import run_comparison
+from policykd.curriculum.comparison import Comparison
 from policykd.curriculum.presets import for_suite
 from policykd.evaluation.table import format_interval
 from policykd.report.comparison_page import write_comparison_page
@@ -60,6 +61,12 @@ def _(command: Compare, console: Console) -> None:
     recipe = load_recipe(command.recipe) if command.recipe else preset(command.preset)
     if command.suite:
         recipe = for_suite(recipe, command.suite)
+
+    def show(found: Comparison) -> None:
+        page = write_comparison_page(command.out)
+        if len(found.seeds) < command.seeds:
+            console.print(f"{len(found.seeds)} of {command.seeds} seeds: open {page}", highlight=False, soft_wrap=True)
+
     comparison = run_comparison(
         with_overrides(recipe, command.set),
         command.out,
@@ -68,11 +75,12 @@ def _(command: Compare, console: Console) -> None:
         threads=command.threads,
         resume=command.resume,
         progress=Bars(console),
+        on_seed=show,
     )
     console.print(comparison_table(comparison))
     if comparison.warning:
         console.print(comparison.warning, style="bold", highlight=False)
-    console.print(f"open {write_comparison_page(command.out)}", highlight=False, soft_wrap=True)
+    console.print(f"open {command.out / 'index.html'}", highlight=False, soft_wrap=True)
 
 
 @run.register

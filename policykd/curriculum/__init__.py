@@ -2,7 +2,8 @@
 
 ``recipe`` says what a curriculum is to do, ``presets`` holds recipes that are ready, ``yaml_files`` reads and writes
 them; ``plans`` turns a recipe into ``stages``, ``work`` runs one stage, ``run`` all of them, ``records`` says what came
-out; ``compare`` runs several curricula over several seeds, ``add_skill`` adds one skill to a student.
+out; ``compare`` runs several curricula over several seeds, ``comparison`` is what it finds; ``add_skill`` adds one
+skill to a student.
 """
 
 from policykd.curriculum.presets import preset, preset_names

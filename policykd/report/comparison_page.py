@@ -12,7 +12,7 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from policykd.curriculum.compare import AGGREGATES, Comparison
+from policykd.curriculum.comparison import AGGREGATES, Comparison
 from policykd.envs.skills import get_skill
 from policykd.evaluation.curves import curve_of
 from policykd.evaluation.matrix import SkillMatrix

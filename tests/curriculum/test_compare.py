@@ -1,6 +1,7 @@
 """Comparisons: matched runs, shared experts, intervals over seeds, and a page about them."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -9,14 +10,19 @@ from scipy import stats as scipy_stats
 from tiny_curriculum import TINY
 
 from policykd.curriculum import Injection
-from policykd.curriculum.compare import Comparison, SeedResult, run_comparison
+from policykd.curriculum.compare import run_comparison
+from policykd.curriculum.comparison import Comparison, SeedResult
 from policykd.errors import ConfigError, UnknownNameError
 from policykd.evaluation.matrix import SkillMatrix
 from policykd.executor import Inline
 from policykd.report.comparison_page import write_comparison_page
 
 SMALL = replace(
-    TINY, skills=TINY.skills[1:], injection=Injection(blind=0), measurement=replace(TINY.measurement, zero_shot=())
+    TINY,
+    skills=TINY.skills[1:],
+    injection=Injection(blind=0),
+    measurement=replace(TINY.measurement, zero_shot=()),
+    merge=replace(TINY.merge, min_teacher_success=1.0),  # no expert of a tiny run is that good
 )
 
 
@@ -29,7 +35,9 @@ def compared(tmp_path_factory):
 
 
 def test_runs_cost_the_same_and_are_read_back(compared):
+    """Weak experts are merged all the same."""
     out, comparison = compared
+    assert comparison.recipe.merge.min_teacher_success == 0.0
     assert {run.steps for run in comparison.runs} == {comparison.budget}
     assert Comparison.load(out / "comparison.json") == comparison
     assert set(comparison.of("plaid")[0].transfer) == {"biped/gaps"}
@@ -44,6 +52,34 @@ def test_finished_runs_are_not_run_again(compared, monkeypatch):
     monkeypatch.setattr("policykd.curriculum.compare.Processes", lambda workers: Inline())
     monkeypatch.setattr("policykd.curriculum.run.run_stages", lambda *args: pytest.fail("ran again"))
     assert run_comparison(SMALL, out, curricula=("plaid", "scratch+merge"), seeds=1, resume=True) == comparison
+
+
+def finish_by_copy(finished, *, fail_at=None):
+    """In place of a run: its folder is copied from a finished comparison."""
+
+    def run(recipe, out, *, seed, **_):
+        if (recipe.curriculum, seed) == fail_at:
+            raise ConfigError("stopped")
+        shutil.copytree(finished / "runs" / f"{recipe.curriculum}-0", out, dirs_exist_ok=True)
+
+    return run
+
+
+def test_a_comparison_that_is_stopped_has_its_whole_seeds(compared, tmp_path, monkeypatch):
+    monkeypatch.setattr("policykd.curriculum.compare.Processes", lambda workers: Inline())
+    curricula, told = ("plaid", "scratch+merge"), []
+    stopped = finish_by_copy(compared[0], fail_at=("scratch+merge", 2))
+    monkeypatch.setattr("policykd.curriculum.compare.run_curriculum", stopped)
+    with pytest.raises(ConfigError, match="stopped"):
+        run_comparison(SMALL, tmp_path, curricula=curricula, seeds=4, on_seed=told.append)
+    assert [found.seeds for found in told] == [(0,), (0, 1)]
+    assert Comparison.load(tmp_path / "comparison.json") == told[-1]
+    assert "2 seeds" in write_comparison_page(tmp_path).read_text()
+    told.clear()
+    monkeypatch.setattr("policykd.curriculum.compare.run_curriculum", finish_by_copy(compared[0]))
+    whole = run_comparison(SMALL, tmp_path, curricula=curricula, seeds=4, resume=True, on_seed=told.append)
+    assert [found.seeds for found in told] == [(0, 1), (0, 1, 2), (0, 1, 2, 3)]  # what was whole is told once
+    assert whole == told[-1] == Comparison.load(tmp_path / "comparison.json")
 
 
 def test_the_page_shows_everything_and_needs_no_network(compared):

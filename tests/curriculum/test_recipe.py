@@ -105,3 +105,9 @@ def test_a_skill_that_is_seen_otherwise_gets_the_suites_budget():
     known, other = (for_suite(preset("standard"), suite).skills[0] for suite in ("terrains", "gaits"))
     assert known.skill == other.skill == "biped/flat"
     assert (known.steps, other.steps) == (300_000, 1_200_000)
+
+
+def test_one_skill_of_a_suite_may_cost_more_than_the_others():
+    hard = for_suite(preset("standard"), "terrains-hard").skills
+    assert [plan.steps for plan in hard] == [2_000_000, 2_000_000, 2_000_000, 3_000_000]
+    assert {(plan.target_success, plan.start_level) for plan in hard} == {(0.9, 0.2)}
