@@ -28,8 +28,8 @@ from policykd.agents.policy_file import LoadedPolicy, load_policy
 from policykd.errors import ConfigError, UnknownNameError
 from policykd.executor import Executor, Inline, Processes
 from policykd.merge import MergeConfig, Teacher, merge_experts, teachers_from
+from policykd.plain import as_plain
 from policykd.progress import Progress, Silent
-from policykd.runs import as_plain
 from policykd.storage import prepare_folder, read_json, write_json, write_text
 
 BASE = MergeConfig(

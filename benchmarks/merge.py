@@ -28,7 +28,7 @@ from policykd.envs.batched_env import BatchedEnv
 from policykd.envs.skills import Skill
 from policykd.merge import MergeConfig, Teacher, merge_experts, teachers_from
 from policykd.merge.labelling import Labeller
-from policykd.runs import as_plain
+from policykd.plain import as_plain
 from policykd.storage import prepare_folder, write_json
 from policykd.threads import torch_threads
 

@@ -31,7 +31,8 @@ from policykd.curriculum.add_skill import ADD_NOISE, NEW_RETENTION, OLD_RETENTIO
 from policykd.curriculum.recipe import JOINT_PPO
 from policykd.curriculum.work import StageFolders
 from policykd.envs.skills import Skill, get_skill
-from policykd.runs import as_plain, read_log
+from policykd.plain import as_plain
+from policykd.runs import read_log
 from policykd.seeding import integer_seed
 from policykd.storage import prepare_folder, read_json, write_json
 from policykd.threads import usable_cores

@@ -15,11 +15,11 @@ from policykd.envs.skills import Skill
 from policykd.evaluation import Evaluation, evaluate
 from policykd.executor import Processes
 from policykd.merge import MergeConfig, merge_experts, teachers_from
+from policykd.plain import as_plain
 from policykd.progress import Progress, Silent
 from policykd.report.gallery import draw_gallery
 from policykd.report.page import write_page
 from policykd.report.video import render_video
-from policykd.runs import as_plain
 from policykd.storage import prepare_folder, write_json
 
 DEMO_TRAIN = TrainConfig(steps=1_500_000, target_success=0.97)

@@ -10,7 +10,6 @@ Training and merging share this layout, so that both resume in the same way::
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import json
 from collections.abc import Mapping
@@ -18,20 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 
 from policykd.errors import ConfigError, OutputError
+from policykd.plain import as_plain
 from policykd.storage import prepare_folder, read_json, write_bytes, write_json, write_text
-
-
-def as_plain(value: Any) -> Any:
-    """Dataclasses, mappings and sequences as the JSON types that they are written as."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: as_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(k): as_plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [as_plain(v) for v in value]
-    return str(value) if isinstance(value, Path) else value
 
 
 class RunFolder:
@@ -42,18 +32,24 @@ class RunFolder:
         config: what the run is to do; written to ``config.json``.
         resume: continue what is there; otherwise the folder must not hold a run.
 
+    The folder belongs to this process until the object is gone: two processes that continue the same run would mix
+    their logs and checkpoints.
+
     Raises:
-        OutputError: if the folder cannot be written, or holds a run and ``resume`` is off.
+        OutputError: if the folder cannot be written, holds a run and ``resume`` is off, or another process works in it.
         ConfigError: if it holds a run of another configuration, naming the fields that differ.
     """
+
+    _PATIENCE = 10.0  # seconds; the jobs of a run that was killed end at their next report
 
     def __init__(self, path: Path, config: Mapping[str, Any], resume: bool) -> None:
         self.path = prepare_folder(path)
         self._config_file, self._log_file = path / "config.json", path / "progress.jsonl"
         self._checkpoint_file, self._result_file = path / "checkpoint.pt", path / "result.json"
+        if self._config_file.exists() and not resume:
+            raise OutputError(f"{path} already holds a run; continue it with --resume or choose another --out")
+        self._lock = _occupied(path, self._PATIENCE)
         if self._config_file.exists():
-            if not resume:
-                raise OutputError(f"{path} already holds a run; continue it with --resume or choose another --out")
             _check_same(path, config)
         else:
             write_json(self._config_file, as_plain(config))
@@ -67,6 +63,7 @@ class RunFolder:
         """Mark the run as finished."""
         write_json(self._result_file, as_plain(result))
         self._checkpoint_file.unlink(missing_ok=True)
+        self._lock.release()
 
     def load_checkpoint(self) -> dict[str, Any] | None:
         """The last checkpoint, or None; the log is cut back to it.
@@ -102,6 +99,16 @@ class RunFolder:
             return []
         whole = self._log_file.read_text().rpartition("\n")[0]
         return [json.loads(line) for line in whole.splitlines()]
+
+
+def _occupied(path: Path, patience: float) -> FileLock:
+    """The lock of a folder, held; the system takes it back when the process ends, however it does."""
+    lock = FileLock(path.resolve() / ".lock", timeout=patience, thread_local=False, is_singleton=True)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise OutputError(f"another process is at work in {path}; wait for its end or choose another --out") from None
+    return lock
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

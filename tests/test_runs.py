@@ -1,6 +1,9 @@
 """Run folders: refused, resumed, cut back and finished."""
 
 import json
+import subprocess
+import sys
+import threading
 
 import pytest
 import torch
@@ -79,3 +82,58 @@ def test_unwritable_output_is_said_first(tmp_path):
         prepare_folder(tmp_path / "file")
     with pytest.raises(OutputError, match="MB are free"):
         prepare_folder(tmp_path / "folder", megabytes=1e12)
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from policykd.runs import RunFolder
+folder = RunFolder(Path(sys.argv[1]), {"steps": 1}, resume=True)
+if sys.argv[2] == "finish":
+    folder.finish({})
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def other_process():
+    started = []
+
+    def start(path, what):
+        started.append(subprocess.Popen([sys.executable, "-c", HOLD, path, what], stdout=subprocess.PIPE, text=True))
+        assert started[-1].stdout.readline() == "held\n"
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def test_two_processes_cannot_work_in_one_folder(tmp_path, monkeypatch, other_process):
+    monkeypatch.setattr(RunFolder, "_PATIENCE", 0.2)
+    other = other_process(tmp_path, "work")
+    with pytest.raises(OutputError, match=f"another process is at work in {tmp_path}"):
+        RunFolder(tmp_path, {"steps": 1}, resume=True)
+    other.kill()  # kill -9 leaves nothing behind that would have to be removed by hand
+    other.wait()
+    RunFolder(tmp_path, {"steps": 1}, resume=True)
+
+
+def test_a_job_that_ends_in_time_is_waited_for(tmp_path, other_process):
+    other = other_process(tmp_path, "work")
+    threading.Timer(0.5, other.kill).start()
+    RunFolder(tmp_path, {"steps": 1}, resume=True)
+
+
+def test_a_finished_run_is_anybodys(tmp_path, monkeypatch, other_process):
+    monkeypatch.setattr(RunFolder, "_PATIENCE", 0.0)
+    other_process(tmp_path, "finish")
+    assert RunFolder(tmp_path, {"steps": 1}, resume=True).result == {}
+
+
+def test_one_process_may_open_its_own_folder_again(tmp_path):
+    first = RunFolder(tmp_path, {"steps": 1}, resume=False)
+    RunFolder(tmp_path, {"steps": 1}, resume=True).append({"steps": 2})
+    assert first.log() == [{"steps": 2}]

@@ -25,8 +25,9 @@ from policykd.envs.batched_env import BatchedEnv, EnvConfig
 from policykd.envs.sb3_env import Sb3VecEnv
 from policykd.envs.skills import Skill
 from policykd.envs.symmetry import mirror_symmetry
+from policykd.plain import as_plain
 from policykd.progress import Progress
-from policykd.runs import RunFolder, as_plain
+from policykd.runs import RunFolder
 from policykd.seeding import integer_seed
 
 

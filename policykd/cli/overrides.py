@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 import yaml
 
 from policykd.errors import ConfigError, UnknownNameError
+from policykd.plain import typed
 
 Config = TypeVar("Config")
 
@@ -41,7 +42,7 @@ def _place(changes: dict[str, Any], config: Any, path: Sequence[str], value: Any
         raise UnknownNameError(f"field in --set {override}:", name, names)
     old = getattr(config, name)
     if not rest:
-        changes[name] = _converted(old, value, override)
+        changes[name] = _checked(get_type_hints(type(config))[name], old, value, override)
     elif dataclasses.is_dataclass(old):
         _place(changes.setdefault(name, {}), old, rest, value, override)
     else:
@@ -55,20 +56,9 @@ def _changed(config: Any, changes: dict[str, Any]) -> Any:
     )
 
 
-def _converted(old: Any, value: Any, override: str) -> Any:
-    """The value in the type of the field's default."""
+def _checked(hint: Any, old: Any, value: Any, override: str) -> Any:
+    """The value in the type of the field."""
     if dataclasses.is_dataclass(old):
         fields = ", ".join(f.name for f in dataclasses.fields(old))
         raise ConfigError(f"--set {override}: set one of its fields: {fields}")
-    if old is None or value is None:
-        return value
-    if isinstance(old, tuple):
-        return tuple(value) if isinstance(value, list) else (value,)
-    if isinstance(old, float) and isinstance(value, (int, float, str)) and not isinstance(value, bool):
-        try:
-            return float(value)  # YAML reads 3e-4 as text
-        except ValueError:
-            pass
-    elif type(old) is type(value):
-        return value
-    raise ConfigError(f"--set {override}: expected a {type(old).__name__}, for example {old}")
+    return typed(hint, value, override.partition("=")[0].strip())

@@ -76,13 +76,13 @@ def run_comparison(
     recipes = _recipes(recipe, curricula)
     shared = recipes[curricula[0]]
     prepare_folder(out, megabytes=1000)
-    RunFolder(out, {"recipe": replace(shared, curriculum=CURRICULA[0])}, resume)
+    folder = RunFolder(out, {"recipe": replace(shared, curriculum=CURRICULA[0])}, resume)
     # Seed by seed, so that a comparison that is stopped early has whole seeds.
     jobs = []
     for seed in range(seeds):
         places = {name: _place(out, name, seed) for name in recipes}
         jobs += [_Job(one, seed, places[name], _others(places, name)) for name, one in recipes.items()]
-    collector = _Collector(shared, tuple(curricula), seeds, out, on_seed)
+    collector = _Collector(shared, tuple(curricula), seeds, folder, on_seed)
     Processes(threads).map(_run_one, jobs, progress, collector)
     return collector.comparison
 
@@ -124,22 +124,22 @@ class _Collector:
         recipe: Recipe,
         curricula: tuple[str, ...],
         seeds: int,
-        out: Path,
+        folder: RunFolder,
         on_seed: Callable[[Comparison], None],
     ) -> None:
-        self._recipe, self._curricula, self._seeds, self._out = recipe, curricula, seeds, out
+        self._recipe, self._curricula, self._seeds, self._folder = recipe, curricula, seeds, folder
         self._on_seed = on_seed
         self._collected: Comparison | None = None
 
     def __call__(self, _: Path) -> None:
         whole = tuple(seed for seed in range(self._seeds) if self._is_whole(seed))
         if whole and (self._collected is None or self._collected.seeds != whole):
-            self._collected = _collect(self._recipe, self._curricula, whole, self._out)
-            write_json(self._out / "comparison.json", self._collected.to_json())
+            self._collected = _collect(self._recipe, self._curricula, whole, self._folder.path)
+            write_json(self._folder.path / "comparison.json", self._collected.to_json())
             self._on_seed(self._collected)
 
     def _is_whole(self, seed: int) -> bool:
-        return all((_place(self._out, name, seed) / "curriculum.json").exists() for name in self._curricula)
+        return all((_place(self._folder.path, name, seed) / "curriculum.json").exists() for name in self._curricula)
 
     @property
     def comparison(self) -> Comparison:

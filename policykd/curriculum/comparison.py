@@ -17,7 +17,7 @@ from policykd.curriculum.recipe import Recipe
 from policykd.curriculum.yaml_files import from_plain
 from policykd.errors import OutputError, UnknownNameError
 from policykd.evaluation.matrix import SkillMatrix
-from policykd.runs import as_plain
+from policykd.plain import as_plain
 from policykd.stats import Interval, few_seeds, stratified_bootstrap
 from policykd.storage import read_json
 

@@ -17,7 +17,8 @@ from policykd.errors import OutputError
 from policykd.evaluation import Evaluation
 from policykd.evaluation.curves import curve_of, steps_to
 from policykd.evaluation.matrix import SkillMatrix
-from policykd.runs import as_plain, read_log
+from policykd.plain import as_plain
+from policykd.runs import read_log
 from policykd.storage import read_json, write_json
 
 FORMAT_VERSION = 1

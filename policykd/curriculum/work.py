@@ -22,8 +22,9 @@ from policykd.envs.robots import get_robot
 from policykd.errors import ConfigError
 from policykd.evaluation import evaluate
 from policykd.merge import Teacher, merge_experts
+from policykd.plain import as_plain
 from policykd.progress import Progress
-from policykd.runs import as_plain, same_run
+from policykd.runs import same_run
 from policykd.seeding import integer_seed
 from policykd.storage import copy_folder, prepare_folder, read_json, write_json
 

@@ -27,8 +27,9 @@ from policykd.merge.rollout import LabelledRollout
 from policykd.merge.student import first_student, parents, spread
 from policykd.merge.teachers import Teacher, on_device
 from policykd.merge.validation import Score, Validation
+from policykd.plain import as_plain
 from policykd.progress import Progress, Silent
-from policykd.runs import RunFolder, as_plain
+from policykd.runs import RunFolder
 from policykd.schedules import PlaidPaper, parse
 from policykd.seeding import integer_seed
 from policykd.storage import prepare_folder

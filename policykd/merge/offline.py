@@ -28,8 +28,9 @@ from policykd.merge.fitting import Fitting
 from policykd.merge.labelled_data import LabelledData
 from policykd.merge.rollout import LabelledRollout
 from policykd.merge.student import check_start
+from policykd.plain import as_plain
 from policykd.progress import Progress, Silent
-from policykd.runs import RunFolder, as_plain
+from policykd.runs import RunFolder
 from policykd.seeding import integer_seed
 from policykd.threads import torch_threads
 

@@ -9,6 +9,7 @@ import pytest
 from policykd.agents.training import TrainConfig
 from policykd.cli.main import main
 from policykd.cli.overrides import with_overrides
+from policykd.curriculum import SkillPlan, preset
 from policykd.errors import ConfigError, UnknownNameError
 from policykd.merge import MergeConfig
 
@@ -151,11 +152,29 @@ def test_overrides_reach_nested_fields_in_their_types():
     assert config.architecture.hidden == (8, 8)
     assert config.threads == 2
     assert with_overrides(MergeConfig(), ["critic=none"]).critic == "none"
+    skills = "skills=[{skill: biped/flat, steps: 7}, {skill: biped/gaps}]"
+    changed = with_overrides(preset("standard"), [skills, "injection.blind=1", "transfer_noise=null"])
+    assert changed.skills == (SkillPlan("biped/flat", 7), SkillPlan("biped/gaps"))
+    assert changed.transfer_noise is None
 
 
-@pytest.mark.parametrize("override", ["ppo=3", "ppo.epochs=many", "seed.x=1", "ppo.epochs=0"])
-def test_overrides_of_the_wrong_kind_are_refused(override):
-    with pytest.raises(ConfigError):
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("ppo=3", "set one of its fields: envs"),
+        ("ppo.epochs=many", "ppo.epochs is 'many'; it must be of type int"),
+        ("ppo.epochs=null", "ppo.epochs is None; it must be of type int"),
+        ("ppo.gamma=high", "ppo.gamma is 'high'; it must be a number"),
+        ("seed.x=1", "'seed' has no fields"),
+        ("ppo.epochs=0", "epochs is 0"),
+        ("threads=two", "threads is 'two'; it must be of type int"),  # its default is None
+        ("architecture.hidden=64", r"it must be a list, for example \[64\]"),
+        ("architecture.hidden=[64, wide]", r"architecture.hidden\[1\] is 'wide'; it must be of type int"),
+        ("algorithm=pop", "did you mean ppo"),
+    ],
+)
+def test_overrides_of_the_wrong_kind_are_refused(override, message):
+    with pytest.raises((ConfigError, UnknownNameError), match=message):
         with_overrides(TrainConfig(), [override])
 
 

@@ -21,8 +21,8 @@ from policykd.kd.calling import LossCall
 from policykd.kd.evaluate import predict
 from policykd.kd.objective import Objective
 from policykd.kd.trainer import Distiller
+from policykd.plain import as_plain
 from policykd.progress import Progress
-from policykd.runs import as_plain
 from policykd.storage import read_json, write_json
 from policykd.threads import torch_threads
 

@@ -14,7 +14,7 @@ from policykd.errors import OutputError
 from policykd.kd.benchmark.config import BenchConfig
 from policykd.kd.benchmark.measures import MEASURES
 from policykd.kd.systems.results import LEAST_SEEDS
-from policykd.runs import as_plain
+from policykd.plain import as_plain
 from policykd.stats import Interval, bootstrap, paired_difference
 from policykd.storage import read_json
 

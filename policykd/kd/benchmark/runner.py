@@ -23,8 +23,9 @@ from policykd.kd.benchmark.cells import CellJob, load_cell, run_cell
 from policykd.kd.benchmark.config import BenchConfig
 from policykd.kd.benchmark.results import BenchResult
 from policykd.kd.benchmark.scene import teacher_figures, teacher_path, train_teacher
+from policykd.plain import as_plain
 from policykd.progress import Progress, Silent
-from policykd.runs import RunFolder, as_plain
+from policykd.runs import RunFolder
 from policykd.threads import torch_threads
 
 

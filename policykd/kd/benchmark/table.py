@@ -15,7 +15,7 @@ from policykd.kd.benchmark.config import bench_config
 from policykd.kd.benchmark.measures import MEASURES
 from policykd.kd.benchmark.results import BenchResult, Verdict
 from policykd.kd.registry import methods
-from policykd.runs import as_plain
+from policykd.plain import as_plain
 from policykd.stats import Interval
 
 _MEANS = ("agreement", "kl", "ece", "brier", "seconds_per_epoch")

@@ -23,8 +23,9 @@ from policykd.errors import OutputError, check_range
 from policykd.executor import Executor, Inline
 from policykd.kd.systems.base import Experiment
 from policykd.kd.systems.results import Result
+from policykd.plain import as_plain
 from policykd.progress import Progress, Silent
-from policykd.runs import RunFolder, as_plain
+from policykd.runs import RunFolder
 from policykd.seeding import integer_seed
 from policykd.storage import read_json, write_json
 from policykd.threads import torch_threads
