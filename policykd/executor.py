@@ -13,9 +13,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from typing import Any, Protocol, TypeVar
 
-from policykd.errors import check_range
 from policykd.progress import Progress
-from policykd.threads import usable_cores
+from policykd.threads import cores_for
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -78,8 +77,7 @@ class Processes:
     _POLL = 0.1  # seconds between two looks at what the processes report
 
     def __init__(self, workers: int | None = None) -> None:
-        self._workers = usable_cores() if workers is None else workers
-        check_range("workers", self._workers, 1, 4096)
+        self._workers = cores_for(workers, "workers")
 
     def map(
         self,

@@ -6,10 +6,24 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from policykd.errors import check_range
+
 
 def usable_cores() -> int:
     """Cores that this process may use, which a container or ``taskset`` can restrict."""
     return len(os.sched_getaffinity(0))
+
+
+def cores_for(threads: int | None, field: str = "threads") -> int:
+    """The cores that were asked for; None for all that are usable.
+
+    Raises:
+        ConfigError: for none, or very many, naming the field.
+    """
+    if threads is None:
+        return usable_cores()
+    check_range(field, threads, 1, 1024)
+    return threads
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import Literal
 
 from policykd.agents.architecture import Architecture
 from policykd.errors import ConfigError, UnknownNameError, check_range
+from policykd.threads import cores_for
 
 START_LEVELS: Mapping[str, float] = MappingProxyType({"steps": 0.1})
 """Where the curriculum of a terrain begins, by its name, as a share of the skill's own difficulty."""
@@ -201,6 +202,7 @@ class TrainConfig:
         check_range("segment_steps", self.segment_steps, 1, 10**9)
         check_range("validation_episodes", self.validation_episodes, 1, 100_000)
         check_range("finalists", self.finalists, 1, 100)
+        cores_for(self.threads)
 
     @property
     def envs(self) -> int:

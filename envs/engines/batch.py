@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Sequence
 
@@ -14,7 +13,7 @@ from mujoco.batch import Batch, SimulationError
 from policykd.envs.engines.ground import GROUND_FIELDS
 from policykd.envs.engines.kernels import failures, no_time, write_ground, write_states
 from policykd.envs.engines.protocol import FIELDS
-from policykd.errors import check_range
+from policykd.threads import cores_for
 
 _BAD = slice(int(mujoco.mjtWarning.mjWARN_BADQPOS), int(mujoco.mjtWarning.mjWARN_BADCTRL) + 1)
 _NUMBER = 1  # column of the warnings' counts, beside the last information
@@ -39,12 +38,12 @@ class BatchEngine:
     def __init__(
         self, model: mujoco.MjModel, num_sims: int, boxes: int, decimation: int, threads: int | None = None
     ) -> None:
-        check_range("threads", 1 if threads is None else threads, 1, 1024)
+        cores = cores_for(threads)
         stop_profiler()
         self._decimation = decimation
         # The simulations share one MjData per thread, which stays in its cache; that is some 10 % faster than one
         # MjData each. Observations need only the state, so no stage has to be computed beyond a step either.
-        self._batch = Batch(model, num_sims, threads or len(os.sched_getaffinity(0)))
+        self._batch = Batch(model, num_sims, cores)
         self._ground = tuple(self._batch.expand(name) for name in GROUND_FIELDS)
         self._ctrl, self._qpos, self._qvel = (self._batch.bind(n) for n in ("ctrl", "qpos", "qvel"))
         self._fields = {name: _view(self._batch.bind(name)) for name in FIELDS}

@@ -78,9 +78,9 @@ def _run(command: KdBench, folder: Path, console: Console) -> BenchResult:
     from policykd.cli.progress import Bars
     from policykd.executor import Inline, Processes
     from policykd.kd.benchmark import run_benchmark
-    from policykd.threads import usable_cores
+    from policykd.threads import cores_for
 
-    workers = usable_cores() if command.workers is None else command.workers
+    workers = cores_for(command.workers, "workers")
     executor = Inline() if workers == 1 else Processes(workers)
     return run_benchmark(_config(command), folder, resume=command.resume, executor=executor, progress=Bars(console))
 

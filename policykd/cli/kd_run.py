@@ -48,9 +48,9 @@ def run_systems(command: KdRun, console: Console) -> None:
     from policykd.executor import Inline, Processes
     from policykd.kd.systems.runner import run_experiment
     from policykd.kd.systems.summary import write_summary
-    from policykd.threads import usable_cores
+    from policykd.threads import cores_for
 
-    workers = usable_cores() if command.workers is None else command.workers
+    workers = cores_for(command.workers, "workers")
     executor = Inline() if workers == 1 else Processes(workers)
     results: list[Result] = []
     for experiment, config in chosen:

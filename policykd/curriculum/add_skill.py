@@ -23,7 +23,7 @@ from policykd.progress import Progress, Silent
 from policykd.runs import RunFolder, read_log
 from policykd.seeding import integer_seed
 from policykd.storage import copy_folder, prepare_folder, write_json
-from policykd.threads import usable_cores
+from policykd.threads import cores_for
 
 OLD_RETENTION, NEW_RETENTION = 0.97, 0.95
 """What counts as added: every old skill keeps this share of the student's reward, the new one of its expert's."""
@@ -100,13 +100,14 @@ def add_skill(
         UnknownNameError: for an unknown skill.
         OutputError: if ``out`` cannot be written, or holds a run and ``resume`` is off.
     """
+    cores = cores_for(threads)
     loaded = load_policy(student)
     plan = _plan(student, loaded, skill, train, merge, noise, measurement, seed)
     prepare_folder(out, megabytes=300)
     asked = {"student": loaded.manifest.weights_sha256, "skill": skill, "seed": seed, "noise": noise}
     folder = RunFolder(out, {**asked, "train": train, "merge": merge, "measurement": measurement}, resume)
     folders = StageFolders(out / "stages")
-    run_stages(plan, folders, usable_cores() if threads is None else threads, progress)
+    run_stages(plan, folders, cores, progress)
     outcomes = {s.name: o for s in plan.stages if (o := folders.outcome(s.name)) is not None}
     together(folders, plan).save(out / "evaluation.json")
     price = _price(read_log(folders("merge") / "progress.jsonl"), skill, outcomes["train"])

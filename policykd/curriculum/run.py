@@ -18,7 +18,7 @@ from policykd.executor import Processes
 from policykd.progress import Progress, Silent
 from policykd.runs import RunFolder
 from policykd.storage import copy_folder, prepare_folder
-from policykd.threads import usable_cores
+from policykd.threads import cores_for
 
 
 def run_curriculum(
@@ -54,6 +54,7 @@ def run_curriculum(
         OutputError: if ``out`` cannot be written, or holds a run and ``resume`` is off.
     """
     plan = make_plan(recipe, seed)
+    cores = cores_for(threads)
     for device in (recipe.train.device, recipe.merge.device, recipe.measurement.device):
         choose_device(device)
     prepare_folder(out, megabytes=500)
@@ -61,7 +62,6 @@ def run_curriculum(
     if folder.result is None:
         save_recipe(recipe, out / "recipe.yaml")
         began = time.perf_counter()
-        cores = usable_cores() if threads is None else threads
         folders = StageFolders(out / "stages", [twin / "stages" for twin in twins])
         run_stages(plan, folders, cores, progress)
         copy_folder(folders.policy(plan.rows[-1].stage), out / "policy")

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 from policykd.agents.architecture import Architecture
 from policykd.errors import ConfigError, UnknownNameError, check_range
 from policykd.schedules import parse
+from policykd.threads import cores_for
 
 LOSS_NAMES = ("mse", "huber", "forward_kl", "reverse_kl", "jsd", "nll")
 """Names of the distillation losses; ``policykd.merge.losses`` holds what they compute."""
@@ -138,6 +139,7 @@ class MergeConfig:
         check_range("merge.gamma", self.gamma, 0.0, 0.99999)
         check_range("merge.target_retention", self.target_retention, 0.0, 2.0)
         check_range("merge.seed", self.seed, 0, 2**63)
+        cores_for(self.threads, "merge.threads")
 
     @property
     def rounds_kept(self) -> int | None:

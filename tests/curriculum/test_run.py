@@ -174,3 +174,9 @@ def test_what_a_twin_has_trained_is_not_trained_again(tmp_path, monkeypatch):
     other = run_curriculum(second, tmp_path / "other", seed=1, threads=1, twins=[tmp_path / "first"])
     assert len(trained) == 4
     assert other.matrix != alone.matrix
+
+
+def test_no_threads_are_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(ConfigError, match="threads is 0"):
+        run_curriculum(TINY, tmp_path / "run", threads=0)
+    assert not (tmp_path / "run").exists()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from policykd.kd.systems.results import LEAST_SEEDS
 from policykd.plain import as_plain
 from policykd.stats import Interval, bootstrap, paired_difference
 from policykd.storage import read_json
+from policykd.threads import usable_cores
 
 FORMAT_VERSION = 1
 RESULT = "result.json"
@@ -169,7 +169,7 @@ class BenchResult:
 
 def _environment() -> dict[str, str]:
     found = {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
-    found["processor"] = f"{_processor()}, {len(os.sched_getaffinity(0))} usable cores"
+    found["processor"] = f"{_processor()}, {usable_cores()} usable cores"
     for name in _PACKAGES:
         try:
             found[name] = version(name)

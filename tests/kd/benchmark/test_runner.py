@@ -68,6 +68,7 @@ def test_a_run_leaves_everything_and_cross_entropy_does_not_feel_who_runs_beside
     assert watcher.updates[-1] == ("cells", 8)
     files = {path.relative_to(tmp_path / "alone").as_posix() for path in (tmp_path / "alone").rglob("*.*")}
     assert files == {
+        ".lock",
         "config.json",
         "result.json",
         *(f"cells/ce-seed{seed}.json" for seed in (0, 1)),
