@@ -48,6 +48,7 @@ BASE = (
     "runs",
     "threads",
     "lazy",
+    "plain",
     "executor",
 )
 MAY_IMPORT = {
