@@ -107,12 +107,12 @@ def _config(command: KdBench) -> BenchConfig:
 
 def _options(given: Sequence[str]) -> dict[str, Any]:
     """Task options as values; those that look like numbers are numbers."""
-    import yaml
+    from policykd.cli.overrides import read_value
 
     options = {}
     for option in given:
         name, equals, value = option.partition("=")
         if not equals:
             raise ConfigError(f"--task-option {option}: write it as name=value, for example similarity=0.8")
-        options[name.strip()] = yaml.safe_load(value)
+        options[name.strip()] = read_value(value, f"--task-option {option}")
     return options

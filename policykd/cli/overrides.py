@@ -30,8 +30,25 @@ def with_overrides(config: Config, overrides: Sequence[str]) -> Config:
         path, equals, text = override.partition("=")
         if not equals:
             raise ConfigError(f"--set {override}: write it as field=value, for example ppo.epochs=5")
-        _place(changes, config, path.strip().split("."), yaml.safe_load(text), override)
+        _place(changes, config, path.strip().split("."), read_value(text, f"--set {override}"), override)
     return _changed(config, changes)
+
+
+def read_value(text: str, option: str) -> Any:
+    """A value from the command line, read as YAML.
+
+    Args:
+        text: the value.
+        option: the whole option, for messages.
+
+    Raises:
+        ConfigError: for text that is no YAML, such as a list without its end.
+    """
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        what = getattr(error, "problem", None) or "it cannot be read"
+        raise ConfigError(f"{option}: the value is no YAML: {what}") from None
 
 
 def _place(changes: dict[str, Any], config: Any, path: Sequence[str], value: Any, override: str) -> None:
