@@ -27,13 +27,13 @@ from policykd.storage import prepare_folder, read_json, write_bytes, write_json,
 class RunFolder:
     """One run's folder.
 
+    It belongs to this process until the run is finished or the object is gone: two processes that continue the same run
+    would mix their logs and checkpoints.
+
     Args:
         path: the folder.
         config: what the run is to do; written to ``config.json``.
         resume: continue what is there; otherwise the folder must not hold a run.
-
-    The folder belongs to this process until the object is gone: two processes that continue the same run would mix
-    their logs and checkpoints.
 
     Raises:
         OutputError: if the folder cannot be written, holds a run and ``resume`` is off, or another process works in it.

@@ -16,6 +16,7 @@ from policykd.curriculum.comparison import AGGREGATES, Comparison
 from policykd.envs.skills import get_skill
 from policykd.evaluation.curves import curve_of
 from policykd.evaluation.matrix import SkillMatrix
+from policykd.plain import as_plain
 from policykd.report.figures import save_figure, svg_text
 from policykd.report.gallery import gallery_figure
 from policykd.report.headlines import Tile
@@ -59,7 +60,7 @@ def write_comparison_page(folder: Path) -> Path:
         "figures": [{"title": title, "svg": Markup(svg_text(figure))} for _, title, figure in figures],
         "terrains": Markup(svg_text(gallery_figure(skills))),
         "seeds": _every_seed(comparison),
-        "configuration": json.dumps(comparison.to_json()["recipe"], indent=2),
+        "configuration": json.dumps(as_plain(comparison.recipe), indent=2),
         "versions": versions(),
         "data": Markup(data_uri("application/json", (folder / "comparison.json").read_bytes())),
     }
