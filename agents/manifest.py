@@ -78,8 +78,8 @@ class Manifest:
         actions: mapping of each action, in order.
         architecture: shape of the networks.
         symmetry: what left and right exchange in the policy's observations and actions, or None.
-        min_std: smallest standard deviation of the normaliser.
-        clip: largest magnitude of a normalised feature.
+        min_std: smallest standard deviation of the normalizer.
+        clip: largest magnitude of a normalized feature.
         skills: ids of the skills that it was made for.
         operation: what made it: ``train``, ``merge``, ``inject``, ...
         parents: policies that it was made from.
@@ -88,7 +88,7 @@ class Manifest:
         config: configuration of the run that made it, free JSON.
         weights_sha256: hash of ``weights.safetensors``, hexadecimal.
         format_version: version of the file format.
-        counted_apart: whether the normaliser counts every feature's observations by itself (format 2).
+        counted_apart: whether the normalizer counts every feature's observations by itself (format 2).
     """
 
     policykd_version: str
@@ -112,7 +112,7 @@ class Manifest:
 
     @property
     def parameters(self) -> int:
-        """Number of values in the weights file: networks, exploration noise and normaliser."""
+        """Number of values in the weights file: networks, exploration noise and normalizer."""
         size = sum(self.groups.values())
         counts = size if self.counted_apart else 1
         return self.architecture.parameters(self.groups, len(self.actions)) + 2 * size + counts
@@ -132,8 +132,8 @@ class Manifest:
         with torch.device("meta"):
             policy = Policy(self.groups, len(self.actions), self.architecture, 0, self.symmetry)
             if self.counted_apart:
-                policy.normaliser.count_apart()
-        policy.normaliser.min_std, policy.normaliser.clip = self.min_std, self.clip
+                policy.normalizer.count_apart()
+        policy.normalizer.min_std, policy.normalizer.clip = self.min_std, self.clip
         return policy
 
     def to_json(self) -> dict[str, Any]:
@@ -215,7 +215,7 @@ def describe(policy: Policy, robot: Robot, **provenance: Any) -> Manifest:
     actions = describe_actions(robot)
     if policy.actions != len(actions):
         raise ContractError(f"the policy has {policy.actions} actions; {robot.name} has {len(actions)} joints")
-    counted_apart = policy.normaliser.count.ndim > 0
+    counted_apart = policy.normalizer.count.ndim > 0
     return Manifest(
         policykd_version=__version__,
         robot=robot.name,
@@ -224,8 +224,8 @@ def describe(policy: Policy, robot: Robot, **provenance: Any) -> Manifest:
         actions=actions,
         architecture=policy.architecture,
         symmetry=policy.symmetry,
-        min_std=float(policy.normaliser.min_std),
-        clip=float(policy.normaliser.clip),
+        min_std=float(policy.normalizer.min_std),
+        clip=float(policy.normalizer.clip),
         format_version=2 if counted_apart or policy.architecture.encoders else 1,
         counted_apart=counted_apart,
         **provenance,

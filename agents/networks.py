@@ -1,4 +1,4 @@
-"""The networks inside a policy: layers of normalised features, with a branch of its own for groups with an encoder."""
+"""The networks inside a policy: layers of normalized features, with a branch of its own for groups with an encoder."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def make_network(
         architecture: activation and encoders.
         hidden: widths of the hidden layers.
         outputs: number of outputs.
-        last_gain: gain of the output layer's initialisation.
+        last_gain: gain of the output layer's initialization.
 
     Returns:
         A network from (n, features) to (n, outputs) whose last module is the output layer.
@@ -55,7 +55,7 @@ class GroupEncoder(nn.Module):
         layers: list[nn.Module] = []
         inputs = 1
         for channels, kernel, stride in zip(encoder.channels, encoder.kernel, encoder.stride, strict=True):
-            layers += [_initialised(nn.Conv1d(inputs, channels, kernel, stride), 2**0.5), _ACTIVATIONS[activation]()]
+            layers += [_initialized(nn.Conv1d(inputs, channels, kernel, stride), 2**0.5), _ACTIVATIONS[activation]()]
             inputs = channels
         self.convolutions = nn.Sequential(*layers)
         self.dense = _linear(inputs * encoder.lengths(size)[-1], encoder.dense, 2**0.5)
@@ -121,10 +121,10 @@ def dense_layers(network: nn.Sequential) -> list[str]:
 
 
 def _linear(inputs: int, outputs: int, gain: float) -> nn.Linear:
-    return _initialised(nn.Linear(inputs, outputs), gain)
+    return _initialized(nn.Linear(inputs, outputs), gain)
 
 
-def _initialised(layer: _Layer, gain: float) -> _Layer:
+def _initialized(layer: _Layer, gain: float) -> _Layer:
     nn.init.orthogonal_(layer.weight, gain)
     assert layer.bias is not None
     nn.init.zeros_(layer.bias)

@@ -1,6 +1,6 @@
-"""Policy: actor and critic over named observation groups, with the normaliser inside.
+"""Policy: actor and critic over named observation groups, with the normalizer inside.
 
-The normaliser is part of the network, so training, merging, evaluation and export cannot disagree on it.
+The normalizer is part of the network, so training, merging, evaluation and export cannot disagree on it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from policykd.envs.symmetry import MirrorSymmetry
 from policykd.errors import ConfigError, ContractError
 
 
-class Normaliser(nn.Module):
+class Normalizer(nn.Module):
     """Feature-wise running mean and variance.
 
     All features share one number of observations until :meth:`count_apart`: features that join later are counted apart,
@@ -31,7 +31,7 @@ class Normaliser(nn.Module):
         count: number of observations taken in, of all features () or of each (size,).
         min_std: smallest standard deviation divided by. Features that were constant so far (terrain on flat ground)
             would explode at their first change without it.
-        clip: largest magnitude of a normalised feature.
+        clip: largest magnitude of a normalized feature.
     """
 
     min_std = 0.1
@@ -93,10 +93,10 @@ class Normaliser(nn.Module):
 class Policy(nn.Module):
     """Actor and critic over named observation groups.
 
-    The actor's output is the mean of a diagonal Gaussian over normalised actions; the deterministic policy takes the
+    The actor's output is the mean of a diagonal Gaussian over normalized actions; the deterministic policy takes the
     mean. Actions are clamped to [-1, 1] by the environment, not here, so that distillation targets stay linear.
 
-    With a symmetry, networks and normaliser only ever see a robot whose right foot is ahead: where the left one leads,
+    With a symmetry, networks and normalizer only ever see a robot whose right foot is ahead: where the left one leads,
     left and right are exchanged before them and the actions are exchanged back behind them. The policy is then exactly
     equivariant, a robot cannot learn to limp, and every stride teaches both legs. (Abdolhosseini et al., On Learning
     Symmetric Locomotion, 2019, compare ways to the same end; here it is the choice of one representative per pair of
@@ -137,7 +137,7 @@ class Policy(nn.Module):
         with torch.random.fork_rng(enabled=generator_seed is not None):
             if generator_seed is not None:
                 torch.manual_seed(generator_seed)
-            self.normaliser = Normaliser(size)
+            self.normalizer = Normalizer(size)
             self.actor = make_network(self.groups, architecture, architecture.hidden, actions, last_gain=0.01)
             self.critic = make_network(self.groups, architecture, architecture.critic_hidden, 1, last_gain=1.0)
         self.log_std = nn.Parameter(torch.full((actions,), architecture.initial_std).log())
@@ -158,7 +158,7 @@ class Policy(nn.Module):
         return sum(self.groups.values())
 
     def canonical(self, observations: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Observations as the networks see them, before normalisation.
+        """Observations as the networks see them, before normalization.
 
         Args:
             observations: (n, observation_size).
@@ -179,19 +179,19 @@ class Policy(nn.Module):
             return actions
         return torch.where(mirrored[:, None], actions[:, self._mirrored_actions], actions)
 
-    def update_normaliser(self, observations: torch.Tensor, only: torch.Tensor | None = None) -> None:
-        """Take observations (n, observation_size) into the normaliser; ``only`` as in its :meth:`Normaliser.update`."""
-        self.normaliser.update(self.canonical(observations)[0], only)
+    def update_normalizer(self, observations: torch.Tensor, only: torch.Tensor | None = None) -> None:
+        """Take observations (n, observation_size) into the normalizer; ``only`` as in its :meth:`Normalizer.update`."""
+        self.normalizer.update(self.canonical(observations)[0], only)
 
     def forward(self, observations: torch.Tensor) -> torch.Tensor:
         """(n, actions) mean actions for flat observations (n, observation_size)."""
         features, mirrored = self.canonical(observations)
-        mean = self.actor(self.normaliser(features))
+        mean = self.actor(self.normalizer(features))
         return self.oriented(torch.tanh(mean) if self.architecture.squash else mean, mirrored)
 
     def value(self, observations: torch.Tensor) -> torch.Tensor:
         """(n,) estimated returns, with rewards scaled by ``1 - gamma`` so that they lie in [0, 1]."""
-        return self.critic(self.normaliser(self.canonical(observations)[0])).squeeze(-1)
+        return self.critic(self.normalizer(self.canonical(observations)[0])).squeeze(-1)
 
     def distribution(self, observations: torch.Tensor) -> torch.distributions.Normal:
         """Gaussian over actions, (n, actions)."""

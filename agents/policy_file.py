@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -78,7 +79,7 @@ def save_policy(
         PolicyFileError: for weights that are not finite float32.
         OutputError: if the place cannot be written, or holds something that is no policy.
     """
-    weights = save_tensors({name: value.cpu().contiguous() for name, value in policy.state_dict().items()})
+    weights = save_tensors({_stored(name): value.cpu().contiguous() for name, value in policy.state_dict().items()})
     manifest = describe(
         policy,
         robot,
@@ -157,9 +158,15 @@ def _from_bytes(record: bytes, weights: bytes) -> LoadedPolicy:
     except (SafetensorError, ValueError, KeyError) as error:
         raise PolicyFileError(f"its weights are not safetensors ({error})") from None
     policy = manifest.build()
-    _check_tensors(tensors, policy.state_dict())
-    policy.load_state_dict(tensors, assign=True)
+    expected = policy.state_dict()
+    _check_tensors(tensors, {_stored(name): value for name, value in expected.items()})
+    policy.load_state_dict({name: tensors[_stored(name)] for name in expected}, assign=True)
     return LoadedPolicy(policy.eval(), manifest)
+
+
+def _stored(name: str) -> str:
+    """Name of a tensor in the file: formats 1 and 2 spell the normalizer in British English."""
+    return re.sub(r"^normalizer\b", "normaliser", name)
 
 
 def _check_tensors(tensors: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> None:

@@ -52,7 +52,7 @@ class Sb3Policy(ActorCriticPolicy):
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Actions (n, actions), values (n, 1) and log probabilities (n,)."""
         canonical, mirrored = self.network.canonical(obs)
-        features = self.network.normaliser(canonical)
+        features = self.network.normalizer(canonical)
         mean, std = self.network.actor(features), self.network.log_std.exp()
         actions = mean if deterministic else mean + std * torch.randn_like(mean)
         log_prob = self._log_prob(actions, mean)
@@ -63,7 +63,7 @@ class Sb3Policy(ActorCriticPolicy):
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Values (n, 1), log probabilities (n,) and entropy (n,) of given actions."""
         canonical, mirrored = self.network.canonical(obs)
-        features = self.network.normaliser(canonical)
+        features = self.network.normalizer(canonical)
         log_prob = self._log_prob(self.network.oriented(actions, mirrored), self.network.actor(features))
         return self.network.critic(features), log_prob, entropy(self.network.log_std).expand(len(obs))
 
@@ -90,7 +90,7 @@ def entropy(log_std: torch.Tensor) -> torch.Tensor:
 
 
 def trained_parameters(network: Policy) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """What PPO's optimiser trains, in its order: actor and exploration noise, then the critic."""
+    """What PPO's optimizer trains, in its order: actor and exploration noise, then the critic."""
     return [*network.actor.parameters(), network.log_std], list(network.critic.parameters())
 
 

@@ -22,7 +22,7 @@ from rich.table import Table
 from policykd.agents.policy import Policy
 from policykd.agents.training.config import PpoConfig
 from policykd.agents.training.device_ppo import DevicePpo
-from policykd.agents.training.warm_up import warm_up_normaliser
+from policykd.agents.training.warm_up import warm_up_normalizer
 from policykd.envs import BatchedEnv, EnvConfig, get_skill
 from policykd.envs.devices import choose_device
 from policykd.envs.masked_env import MaskedEnv
@@ -139,7 +139,7 @@ class Scene:
                            minibatch=max(1, count // options.ppo_minibatches))  # fmt: skip
         symmetry = mirror_symmetry(skill.groups, skill.character)
         policy = Policy(skill.group_sizes, self.env.num_actions, generator_seed=0, symmetry=symmetry).to(self._device)
-        warm_up_normaliser(policy, self.env, steps=2)
+        warm_up_normalizer(policy, self.env, steps=2)
         ppo = DevicePpo(policy, self.env, config, seed=0)
         rollout = ppo.collect()
         ppo.update(rollout, config.learning_rate)

@@ -48,20 +48,20 @@ class Settings:
     """Torch threads; 0 leaves torch's choice."""
 
 
-def optimiser_of(student: ResNet) -> torch.optim.Optimizer:
+def optimizer_of(student: ResNet) -> torch.optim.Optimizer:
     """The usual SGD."""
     return torch.optim.SGD(student.parameters(), 0.05, 0.9, weight_decay=5e-4)
 
 
 def stepper(student: ResNet, loss: Callable[[], Tensor]) -> Step:
     """A training step of a student under a loss."""
-    optimiser = optimiser_of(student)
+    optimizer = optimizer_of(student)
 
     def step() -> Tensor:
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         value = loss()
         value.backward()
-        optimiser.step()
+        optimizer.step()
         return value.detach()
 
     return step
@@ -74,7 +74,7 @@ def by_hand(student: ResNet, x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def similarity(maps: Tensor) -> Tensor:
-    """Row-normalised Gram matrix of a batch."""
+    """Row-normalized Gram matrix of a batch."""
     flat = maps.flatten(1)
     return F.normalize(flat @ flat.T, dim=1)
 

@@ -27,7 +27,7 @@ from policykd.agents.policy_file import load_policy
 from policykd.envs.batched_env import BatchedEnv
 from policykd.envs.skills import Skill
 from policykd.merge import MergeConfig, Teacher, merge_experts, teachers_from
-from policykd.merge.labelling import Labeller
+from policykd.merge.labeling import Labeler
 from policykd.plain import as_plain
 from policykd.storage import prepare_folder, write_json
 from policykd.threads import torch_threads
@@ -95,15 +95,15 @@ def measure_labels(teachers: Sequence[Teacher], options: Options) -> dict[str, A
     for count in options.counts:
         chosen = several(teachers, count)
         states = [seen[t.skill.id] for t in chosen]
-        arms = {"one by one": Labeller(chosen, batched=False), "batched": Labeller(chosen, batched=True)}
-        alone, together = (labeller(states) for labeller in arms.values())
+        arms = {"one by one": Labeler(chosen, batched=False), "batched": Labeler(chosen, batched=True)}
+        alone, together = (labeler(states) for labeler in arms.values())
         worst = max(float((a - b).abs().max()) for a, b in zip(alone, together, strict=True))
         times: dict[str, list[tuple[float, float]]] = {name: [] for name in arms}
-        for labeller in arms.values():
-            seconds_of(partial(labeller, states), 10)  # warm up
+        for labeler in arms.values():
+            seconds_of(partial(labeler, states), 10)  # warm up
         for _ in range(options.repeats):
-            for name, labeller in arms.items():
-                times[name].append(seconds_of(partial(labeller, states), options.steps))
+            for name, labeler in arms.items():
+                times[name].append(seconds_of(partial(labeler, states), options.steps))
         figures[str(count)] = {
             "largest_difference": worst,
             "wall_seconds": {name: [wall for wall, _ in values] for name, values in times.items()},

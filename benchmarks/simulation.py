@@ -1,4 +1,4 @@
-"""Environment steps per second: our VectorEnv, MuJoCo's bare batch, and usual vectorisations of a plain environment.
+"""Environment steps per second: our VectorEnv, MuJoCo's bare batch, and usual vectorizations of a plain environment.
 
 Every repeat runs all arms one after the other, in an order that turns, so that a noisy machine hurts all alike. The
 bare batch repeats the physics of our environment exactly: same model, boxes, states, resets and controls, of which
@@ -40,7 +40,7 @@ class Options:
     Attributes:
         skill: the skill.
         sims: sizes of our batch.
-        workers: sizes of the plain environment's vectorisations; the best one counts.
+        workers: sizes of the plain environment's vectorizations; the best one counts.
         repeats: measurements of every arm.
         seconds: length of one measurement, s.
         scale: actions are uniform in [-scale, scale].
@@ -155,7 +155,7 @@ class Bare:
 
 
 class Plain:
-    """The plain environment under one of the usual vectorisations."""
+    """The plain environment under one of the usual vectorizations."""
 
     def __init__(self, options: Options, kind: str, workers: int) -> None:
         self.name, self._workers = f"{kind}, {workers}", workers
@@ -207,7 +207,7 @@ def measure(options: Options) -> dict[str, list[float]]:
 
 
 def ratios(options: Options, figures: dict[str, list[float]]) -> dict[str, list[float]]:
-    """Paired ratios: ours over the bare batch, and ours over the best plain vectorisation of the same repeat."""
+    """Paired ratios: ours over the bare batch, and ours over the best plain vectorization of the same repeat."""
     plain = [values for name, values in figures.items() if name.startswith(KINDS)]
     best = max(plain, key=statistics.median)
     result = {}

@@ -1,4 +1,4 @@
-"""Training steps per second: PPO of stable-baselines3 on our adapter, and on the usual vectorisations of a plain env.
+"""Training steps per second: PPO of stable-baselines3 on our adapter, and on the usual vectorizations of a plain env.
 
 Every arm has the hyper-parameters and the network sizes of expert training, on batches of the same number of
 transitions. Each has what its user would have: ours the learner that ``policykd train`` builds (without the mirror
@@ -49,7 +49,7 @@ class Options:
         skill: the skill.
         envs: simulations of our batch.
         rollout_steps: their steps between two updates, of which each has ``4 * 5`` gradient steps as in training.
-        workers: environments of the plain vectorisations; they get longer rollouts, so that every update sees as many
+        workers: environments of the plain vectorizations; they get longer rollouts, so that every update sees as many
             transitions.
         more: environments of a second DummyVecEnv, which spends less on policy inference.
         repeats: measurements of every arm.

@@ -2,7 +2,7 @@
 
 Every point of a planar chain is the root's place plus a sum of link vectors turned by the links' absolute angles, so
 all points of all simulations follow from the sines and cosines of those angles by one matrix product. This asks less
-of an engine than its own body frames would (generalised positions and velocities suffice), works on any device, and
+of an engine than its own body frames would (generalized positions and velocities suffice), works on any device, and
 costs a fraction of them.
 """
 
@@ -30,7 +30,7 @@ class PlanarState:
         root_velocity: (n, 2) velocity of the root's joint.
         joints: (n, joints) joint angles.
         joint_velocity: (n, joints) joint rates.
-        com: (n, links, 2) centres of mass of the links, from the root's joint.
+        com: (n, links, 2) centers of mass of the links, from the root's joint.
         com_velocity: (n, links, 2) their velocities in the world.
         fall_points: (n, points, 2) points along the links that must not touch the ground, in the world.
         effort: (n, joints) torques of the last physics step as fractions of their limits.
@@ -100,7 +100,7 @@ class _Chains:
         self._points = torch.cat([self._com, _point_matrix(robot, falling, places).to(**like)], dim=1)
 
     def state(self, qpos: torch.Tensor, qvel: torch.Tensor, force: torch.Tensor) -> PlanarState:
-        """State with generalised positions (n, nq) and velocities (n, nv), and torques (n, joints)."""
+        """State with generalized positions (n, nq) and velocities (n, nv), and torques (n, joints)."""
         angle, rate = qpos[:, 2:] @ self._ancestors, qvel[:, 2:] @ self._ancestors
         c, s = torch.cos(angle), torch.sin(angle)
         points = (torch.cat([c, s], dim=1) @ self._points).view(len(qpos), -1, 2)
@@ -127,7 +127,7 @@ def _chains(robot: Robot, dtype: torch.dtype, device: torch.device) -> _Chains:
 
 
 def planar_state(robot: Robot, qpos: torch.Tensor, qvel: torch.Tensor) -> PlanarState:
-    """State of a robot with generalised positions (n, nq) and velocities (n, nv), whose motors are at rest."""
+    """State of a robot with generalized positions (n, nq) and velocities (n, nv), whose motors are at rest."""
     return _chains(robot, qpos.dtype, qpos.device).state(qpos, qvel, torch.zeros_like(qvel[:, 3:]))
 
 

@@ -1,6 +1,6 @@
 """The visible world of one simulation: the robot on its whole track, lit, textured, with a camera that follows.
 
-Physics never reads these models; a state is shown by copying its generalised positions.
+Physics never reads these models; a state is shown by copying its generalized positions.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ MAX_PIXELS = 3840
 
 _TILE = 1.0  # edge of a square of the ground's pattern, m: makes motion visible
 _LEFT_RIGHT = 0.1  # legs and arms stand this far beside the plane, so that a picture shows both, m
-_EYE = (0.6, -4.6, 0.9)  # camera from the robot's centre of mass, m
+_EYE = (0.6, -4.6, 0.9)  # camera from the robot's center of mass, m
 _LOOK = np.array([0.0, 1.0, -0.19])  # direction of view
 
 
 def build_scene(robot: Robot, tracks_row: Tracks) -> mujoco.MjModel:
     """A model to look at.
 
-    The ground is one mesh of all segments, cut open towards the camera, so that gaps, steps and slopes show in
+    The ground is one mesh of all segments, cut open toward the camera, so that gaps, steps and slopes show in
     profile; a box per segment, as physics has them, would leave the thin boxes of slopes hanging in the air.
 
     Args:
@@ -42,7 +42,7 @@ def build_scene(robot: Robot, tracks_row: Tracks) -> mujoco.MjModel:
         tracks_row: one track, as :meth:`BatchedEnv.track` gives it.
 
     Returns:
-        A model with the generalised positions of the simulated one. It has a camera named ``follow``, and nothing
+        A model with the generalized positions of the simulated one. It has a camera named ``follow``, and nothing
         in it collides.
 
     Raises:
@@ -173,7 +173,7 @@ class SceneRenderer:
             ) from error
 
     def frame(self, qpos: np.ndarray) -> np.ndarray:
-        """(height, width, 3) uint8 picture of the state with generalised positions ``qpos`` (nq,)."""
+        """(height, width, 3) uint8 picture of the state with generalized positions ``qpos`` (nq,)."""
         self._data.qpos[:] = qpos
         mujoco.mj_kinematics(self._model, self._data)
         mujoco.mj_comPos(self._model, self._data)

@@ -67,7 +67,7 @@ class Starts:
             last: the track behind the last one.
 
         Returns:
-            (count,) tracks, (count, nq) generalised positions, (count, nv) generalised velocities, and (count,) times
+            (count,) tracks, (count, nq) generalized positions, (count, nv) generalized velocities, and (count,) times
             of the gait clock, s.
         """
         if (first, last) != self._range or count > self._drawn - self._used:

@@ -18,18 +18,18 @@ from policykd.kd.tasks import Split, load
 
 def train_teacher(teacher: nn.Module, data: Split, epochs: int) -> nn.Module:
     """Ordinary training with labels."""
-    optimiser = torch.optim.SGD(teacher.parameters(), lr=0.05, momentum=0.9)
+    optimizer = torch.optim.SGD(teacher.parameters(), lr=0.05, momentum=0.9)
     for _ in range(epochs):
         for rows in torch.randperm(len(data)).split(64):
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             F.cross_entropy(teacher(data.x[rows]), data.y[rows]).backward()
-            optimiser.step()
+            optimizer.step()
     return teacher.eval()
 
 
 def distil(student: nn.Module, teacher: nn.Module, data: Split, epochs: int) -> nn.Module:
     """The loop: fifteen lines, no trainer, no registry, no model edits."""
-    optimiser = torch.optim.SGD(student.parameters(), lr=0.05, momentum=0.9)
+    optimizer = torch.optim.SGD(student.parameters(), lr=0.05, momentum=0.9)
     taps = Taps({"pooled": "pool"})
     for _ in range(epochs):
         for rows in torch.randperm(len(data)).split(64):
@@ -40,9 +40,9 @@ def distil(student: nn.Module, teacher: nn.Module, data: Split, epochs: int) -> 
                     soft = teacher(x)
             loss = 0.1 * KF.ce(logits, y) + 0.9 * KF.kd(logits, soft, temperature=4.0)
             loss = loss + 0.02 * KF.rkd(mine["pooled"], theirs["pooled"])
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
-            optimiser.step()
+            optimizer.step()
     return student.eval()
 
 

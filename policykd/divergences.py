@@ -222,14 +222,14 @@ def categorical_jsd(
     beta: float = 0.5,
     temperature: float = 1.0,
     scale_t2: bool = True,
-    normalise: bool = False,
+    normalize: bool = False,
     reduction: Reduction = "batchmean",
 ) -> Tensor:
-    """Generalised Jensen-Shannon divergence of two categorical distributions, logits of shape ``(..., C)``.
+    """Generalized Jensen-Shannon divergence of two categorical distributions, logits of shape ``(..., C)``.
 
     ``beta KL(p_t || m) + (1 - beta) KL(p_s || m)`` with ``m = beta p_t + (1 - beta) p_s`` (Agarwal et al. 2024, GKD).
     The ends are *defined* as the forward (``beta = 0``) and the reverse KL (``beta = 1``). That jumps: the expression
-    itself vanishes like ``beta`` there. With `normalise` it is divided by ``beta (1 - beta)`` and is continuous in beta
+    itself vanishes like ``beta`` there. With `normalize` it is divided by ``beta (1 - beta)`` and is continuous in beta
     over the closed interval.
 
     Args:
@@ -238,7 +238,7 @@ def categorical_jsd(
         beta: Weight of the teacher in the mixture, in [0, 1].
         temperature: T > 0.
         scale_t2: Multiply by ``T**2``.
-        normalise: Divide by ``beta (1 - beta)`` inside the interval.
+        normalize: Divide by ``beta (1 - beta)`` inside the interval.
         reduction: How the values of shape ``(...)`` are reduced.
 
     Raises:
@@ -255,7 +255,7 @@ def categorical_jsd(
     log_s, log_t = F.log_softmax(student / temperature, -1), F.log_softmax(teacher / temperature, -1)
     log_m = torch.logaddexp(log_t + math.log(beta), log_s + math.log1p(-beta))
     values = beta * _kl_from_logs(log_t, log_m) + (1.0 - beta) * _kl_from_logs(log_s, log_m)
-    factor = (temperature**2 if scale_t2 else 1.0) / (beta * (1.0 - beta) if normalise else 1.0)
+    factor = (temperature**2 if scale_t2 else 1.0) / (beta * (1.0 - beta) if normalize else 1.0)
     return reduce_loss(values * factor, reduction)
 
 
@@ -314,7 +314,7 @@ def gaussian_jsd(
     teacher: Gaussian,
     *,
     beta: float = 0.5,
-    normalise: bool = False,
+    normalize: bool = False,
     reduction: Reduction = "batchmean",
 ) -> Tensor:
     """Geometric Jensen-Shannon divergence of diagonal Gaussians, summed over the last dimension.
@@ -322,13 +322,13 @@ def gaussian_jsd(
     A mixture of two Gaussians is no Gaussian and the ordinary divergence has no closed form. This is the *geometric*
     one (Nielsen 2019): the middle distribution is ``G ~ T**beta S**(1 - beta)``, again a Gaussian, of precision
     ``beta / s_T**2 + (1 - beta) / s_S**2``, and the value is ``beta KL(T || G) + (1 - beta) KL(S || G)``. Unlike the
-    arithmetic one it is not bounded. Ends and `normalise` as in `categorical_jsd`.
+    arithmetic one it is not bounded. Ends and `normalize` as in `categorical_jsd`.
 
     Args:
         student: Mean ``(..., A)`` and log standard deviation, broadcastable to it.
         teacher: The same for the teacher.
         beta: Weight of the teacher in the middle, in [0, 1]; 0 is the forward KL, 1 the reverse KL.
-        normalise: Divide by ``beta (1 - beta)`` inside the interval.
+        normalize: Divide by ``beta (1 - beta)`` inside the interval.
         reduction: How the values of shape ``(...)`` are reduced.
 
     Raises:
@@ -344,7 +344,7 @@ def gaussian_jsd(
     mean_g = mean_s + torch.sigmoid(log_wt - log_ws) * (mean_t - mean_s)
     from_teacher, from_student = (_gaussian_kl(m, log, mean_g, log_g) for m, log in ((mean_t, log_t), (mean_s, log_s)))
     values = beta * from_teacher + (1.0 - beta) * from_student
-    return reduce_loss(values / (beta * (1.0 - beta)) if normalise else values, reduction)
+    return reduce_loss(values / (beta * (1.0 - beta)) if normalize else values, reduction)
 
 
 @full_precision
@@ -354,7 +354,7 @@ def gaussian_nll(
     """Negative log-likelihood of an action under the student's diagonal Gaussian, summed over the last dimension.
 
     ``sum_a log s + (x - m)**2 / (2 s**2) + log(2 pi) / 2`` with ``s`` clamped to ``[min_std, max_std]``: unbounded, it
-    follows the error towards 0, and the gradients grow like ``1 / s**2``.
+    follows the error toward 0, and the gradients grow like ``1 / s**2``.
 
     Args:
         student: Mean ``(..., A)`` and log standard deviation, broadcastable to it.

@@ -39,7 +39,7 @@ class PolicyFileError(PolicykdError):
 
 
 class DatasetError(PolicykdError):
-    """A labelled dataset that is truncated, tampered with, foreign or from a newer format."""
+    """A labeled dataset that is truncated, tampered with, foreign or from a newer format."""
 
 
 class OutputError(PolicykdError, OSError):

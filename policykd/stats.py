@@ -116,7 +116,7 @@ def stratified_bootstrap(
     """Percentile interval of a statistic over all seeds and tasks; seeds are resampled within each task.
 
     Args:
-        scores: (seeds, tasks) one score each, normalised so that tasks can be averaged.
+        scores: (seeds, tasks) one score each, normalized so that tasks can be averaged.
         statistic: ``mean`` or ``iqm``, over all scores at once.
         confidence: nominal coverage in (0, 1).
         resamples: number of bootstrap samples, >= 100.

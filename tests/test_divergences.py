@@ -72,7 +72,7 @@ def test_categorical_jsd_ends_and_symmetry():
         near = abs(end - 1e-6)
         exact = dv.categorical_kl(s, t, direction=direction)
         torch.testing.assert_close(dv.categorical_jsd(s, t, beta=end), exact)
-        torch.testing.assert_close(dv.categorical_jsd(s, t, beta=near, normalise=True), exact, rtol=1e-4, atol=0)
+        torch.testing.assert_close(dv.categorical_jsd(s, t, beta=near, normalize=True), exact, rtol=1e-4, atol=0)
     torch.testing.assert_close(dv.categorical_jsd(s, t), dv.categorical_jsd(t, s))
     assert dv.categorical_jsd(s, t) <= math.log(2)
 
@@ -109,7 +109,7 @@ def test_gaussian_jsd_ends():
     for end, direction in ((0.0, "forward"), (1.0, "reverse")):
         exact = dv.gaussian_kl(s, t, direction=direction)
         torch.testing.assert_close(dv.gaussian_jsd(s, t, beta=end), exact)
-        near = dv.gaussian_jsd(s, t, beta=abs(end - 1e-7), normalise=True)
+        near = dv.gaussian_jsd(s, t, beta=abs(end - 1e-7), normalize=True)
         torch.testing.assert_close(near, exact, rtol=1e-4, atol=0)
 
 

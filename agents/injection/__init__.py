@@ -5,11 +5,11 @@
 
 PLAID injects terrain once, between incline and steps (Berseth et al., Progressive Reinforcement Learning with
 Distillation for Multi-Skilled Motion Control, 2018). Its paper sets the weights from new features to zero, which keeps
-every output (``exact``); its released code to a hundredth of a fresh initialisation (``scaled``), which moves the
-outputs a little and lets gradients reach an encoder one update earlier. ``random`` keeps the fresh initialisation, for
-comparison. New features get statistics of their own in the normaliser, which start from nothing.
+every output (``exact``); its released code to a hundredth of a fresh initialization (``scaled``), which moves the
+outputs a little and lets gradients reach an encoder one update earlier. ``random`` keeps the fresh initialization, for
+comparison. New features get statistics of their own in the normalizer, which start from nothing.
 
-``operations`` works on policies and optimiser states, ``geometry`` knows where old weights lie in the new networks,
+``operations`` works on policies and optimizer states, ``geometry`` knows where old weights lie in the new networks,
 ``files`` works on policy files and measures what changed.
 """
 
@@ -21,7 +21,7 @@ _HOME = {
     "grow": "operations",
     "inject": "operations",
     "inject_file": "files",
-    "inject_optimiser_state": "operations",
+    "inject_optimizer_state": "operations",
     "largest_difference": "operations",
     "on_policy_observations": "files",
     "random_observations": "files",
@@ -33,7 +33,7 @@ __all__ = [
     "grow",
     "inject",
     "inject_file",
-    "inject_optimiser_state",
+    "inject_optimizer_state",
     "largest_difference",
     "on_policy_observations",
     "random_observations",

@@ -69,7 +69,7 @@ def inject_file(
         groups: new observation groups; none only grows the layers.
         mode: see :func:`inject`, as for ``encoder`` and ``scale``.
         encoder: branch of one of the new groups.
-        scale: share of the usual initialisation for ``scaled``.
+        scale: share of the usual initialization for ``scaled``.
         seed: seed of the new weights and of the observations.
         hidden: see :func:`grow`, as for ``critic_hidden``; None keeps the widths.
         critic_hidden: widths of the critic's hidden layers.
@@ -129,7 +129,7 @@ def random_observations(before: Policy, after: Policy, count: int, seed: int) ->
     """Random values of all observation groups.
 
     Args:
-        before: its features are drawn from the Gaussian that its normaliser has seen.
+        before: its features are drawn from the Gaussian that its normalizer has seen.
         after: its other features are uniform within ``RANDOM_RANGE``.
         count: number of observations.
         seed: seed of the values.
@@ -138,7 +138,7 @@ def random_observations(before: Policy, after: Policy, count: int, seed: int) ->
         Observation groups of ``after``, name to (count, size).
     """
     draws = torch.Generator().manual_seed(integer_seed(seed, "random observations"))
-    statistics, columns = before.normaliser, group_columns(before.groups)
+    statistics, columns = before.normalizer, group_columns(before.groups)
     values = {}
     for name, size in after.groups.items():
         if name in columns:

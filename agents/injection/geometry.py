@@ -1,7 +1,7 @@
 """Where the weights of a policy lie in a larger one: the geometry that injection and growth share.
 
 Every dense layer's columns have names (observation groups, ``hidden``, ``encoding of <group>``), and a larger policy
-holds the columns of each name of the smaller one first. Whatever belongs to a weight, such as an optimiser's moments,
+holds the columns of each name of the smaller one first. Whatever belongs to a weight, such as an optimizer's moments,
 moves in the same way.
 """
 
@@ -81,7 +81,7 @@ def _inputs(policy: Policy, network: str) -> list[dict[str, int]]:
 
 @torch.no_grad()
 def transplant(before: Policy, after: Policy, factor: float) -> None:
-    """Give a larger policy the weights, the noise and the normaliser's statistics of a smaller one.
+    """Give a larger policy the weights, the noise and the normalizer's statistics of a smaller one.
 
     Args:
         before: the smaller policy; see :func:`places`.
@@ -94,11 +94,11 @@ def transplant(before: Policy, after: Policy, factor: float) -> None:
         if place.columns is not None:
             new[name][: len(old[place.source])] *= factor
         place.put(old[place.source], new[name])
-    _transplant_normaliser(before, after)
+    _transplant_normalizer(before, after)
 
 
-def _transplant_normaliser(before: Policy, after: Policy) -> None:
-    source, target = before.normaliser, after.normaliser
+def _transplant_normalizer(before: Policy, after: Policy) -> None:
+    source, target = before.normalizer, after.normalizer
     target.min_std, target.clip = source.min_std, source.clip
     if before.groups == after.groups:
         target.count = source.count.clone()
@@ -115,17 +115,17 @@ def _transplant_normaliser(before: Policy, after: Policy) -> None:
 def grown_moments(
     before: Policy, after: Policy, state: Mapping[str, Mapping[str, torch.Tensor]]
 ) -> dict[str, dict[str, torch.Tensor]]:
-    """What an optimiser remembers of each parameter, carried over to a larger policy.
+    """What an optimizer remembers of each parameter, carried over to a larger policy.
 
     Args:
         before: the smaller policy.
         after: the larger one.
-        state: by name of the parameter in ``before``, the optimiser's tensors: those of the parameter's shape, such as
+        state: by name of the parameter in ``before``, the optimizer's tensors: those of the parameter's shape, such as
             Adam's moments, grow with zeros; others, such as the number of steps, are kept.
 
     Returns:
         The same by name of the parameter in ``after``; parameters that are wholly new have no entry, so that the
-        optimiser begins anew with them.
+        optimizer begins anew with them.
     """
     old, new = dict(before.named_parameters()), dict(after.named_parameters())
     grown: dict[str, dict[str, torch.Tensor]] = {}

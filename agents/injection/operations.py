@@ -1,4 +1,4 @@
-"""Inject observation groups into a policy, grow its layers, and carry an optimiser's state along."""
+"""Inject observation groups into a policy, grow its layers, and carry an optimizer's state along."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MODES = ("exact", "scaled", "random")
 """How the weights from new features to old units begin: zero, a share of the usual, or as usual."""
 
 Trained = Callable[[Policy], Sequence[Sequence[nn.Parameter]]]
-"""An optimiser's parameters in its order, group by group."""
+"""An optimizer's parameters in its order, group by group."""
 
 
 def inject(
@@ -44,7 +44,7 @@ def inject(
         robot: the robot that the policy moves: it says how large the groups are and what left and right exchange.
         mode: ``exact``, ``scaled`` or ``random``.
         encoder: branch of one of the new groups, in actor and critic; without, new groups go into the first layer.
-        scale: share of the usual initialisation with which new weights of ``scaled`` begin, in [0, 1].
+        scale: share of the usual initialization with which new weights of ``scaled`` begin, in [0, 1].
         seed: seed of the new weights, >= 0.
 
     Returns:
@@ -103,10 +103,10 @@ def grow(
     return _enlarged(policy, policy.groups, wider, policy.symmetry, 0.0, seed)
 
 
-def inject_optimiser_state(
+def inject_optimizer_state(
     state: Mapping[str, Any], before: Policy, after: Policy, *, trained: Trained
 ) -> dict[str, Any]:
-    """The state of an optimiser that goes on with a larger policy.
+    """The state of an optimizer that goes on with a larger policy.
 
     Adam's moments grow with zeros, so that a step without gradient on the new weights moves the old ones as it would
     have moved them in the smaller policy. New columns share their tensor's number of steps: bias correction takes their
@@ -114,26 +114,26 @@ def inject_optimiser_state(
     times, with the usual values). Parameters that are wholly new begin without state.
 
     Args:
-        state: ``state_dict()`` of the optimiser of ``before``.
+        state: ``state_dict()`` of the optimizer of ``before``.
         before: the smaller policy.
         after: what :func:`inject` or :func:`grow` made of it.
-        trained: parameters of a policy in the order of the optimiser, group by group; for expert training
+        trained: parameters of a policy in the order of the optimizer, group by group; for expert training
             :func:`policykd.agents.sb3_policy.trained_parameters`.
 
     Returns:
-        A state for ``load_state_dict`` of an optimiser of ``after``.
+        A state for ``load_state_dict`` of an optimizer of ``after``.
 
     Raises:
-        ContractError: if the state is not one of the smaller policy's optimiser.
+        ContractError: if the state is not one of the smaller policy's optimizer.
     """
     old, new = _names(before, trained), _names(after, trained)
     if [len(group["params"]) for group in state["param_groups"]] != [len(group) for group in old]:
-        raise ContractError("the optimiser's state has other parameters than the policy before injection")
+        raise ContractError("the optimizer's state has other parameters than the policy before injection")
     remembered = {name: state["state"][i] for i, name in enumerate(chain(*old)) if i in state["state"]}
     for name, parameter in before.named_parameters():
         moments = remembered.get(name, {})
         if any(value.ndim and value.shape != parameter.shape for value in moments.values()):
-            raise ContractError(f"the optimiser's state of {name} has another shape than the policy before injection")
+            raise ContractError(f"the optimizer's state of {name} has another shape than the policy before injection")
     grown = grown_moments(before, after, remembered)
     flat = list(chain(*new))
     places = {name: i for i, name in enumerate(flat)}

@@ -24,7 +24,7 @@ class WeightAverage:
             the average keeps up with a policy that learns fast. 0 keeps no average: the weights as they are.
 
     Attributes:
-        policy: a policy of its own with the average weights, under the normaliser of the last update.
+        policy: a policy of its own with the average weights, under the normalizer of the last update.
     """
 
     def __init__(self, policy: Policy, horizon: float) -> None:
@@ -44,7 +44,7 @@ class WeightAverage:
         share = 1.0 if horizon <= 0 else -math.expm1(-passed / horizon)
         mine: list[torch.Tensor] = list(self.policy.parameters())
         torch._foreach_lerp_(mine, list(policy.parameters()), share)
-        self.policy.normaliser.load_state_dict(policy.normaliser.state_dict())
+        self.policy.normalizer.load_state_dict(policy.normalizer.state_dict())
 
     def state_dict(self) -> dict[str, torch.Tensor | int]:
         """The weights and the steps so far, for a checkpoint."""

@@ -1,4 +1,4 @@
-"""What happens inside stable-baselines3's loop: the normaliser follows, and whoever watches hears of it."""
+"""What happens inside stable-baselines3's loop: the normalizer follows, and whoever watches hears of it."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ class _Rollout:
 
 
 class TrainingCallback(BaseCallback):
-    """Updates the normaliser between rollouts, the step size, the curriculum's level, and the progress.
+    """Updates the normalizer between rollouts, the step size, the curriculum's level, and the progress.
 
-    The normaliser changes only between an update and the next rollout: within them, the old and the new
+    The normalizer changes only between an update and the next rollout: within them, the old and the new
     log-probability of an action must see the same features.
 
     Args:
@@ -81,7 +81,7 @@ class TrainingCallback(BaseCallback):
             spent = min(1.0, self.num_timesteps / self._config.steps)
             self._rate.adapt(self._rollout.divergence(self._policy), spent)
             self._average.update(self._policy, self.num_timesteps)
-            self._policy.update_normaliser(self._rollout.observations)
+            self._policy.update_normalizer(self._rollout.observations)
             self._bound_noise(spent)
 
     def _on_training_end(self) -> None:

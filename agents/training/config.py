@@ -22,7 +22,7 @@ FINAL_EPISODES = 256
 
 @dataclass(frozen=True)
 class PpoConfig:
-    """Proximal policy optimisation (Schulman et al., 2017), as in stable-baselines3.
+    """Proximal policy optimization (Schulman et al., 2017), as in stable-baselines3.
 
     Attributes:
         envs: simulations stepped together.
@@ -38,7 +38,7 @@ class PpoConfig:
             of the gradient.
         learning_rate_range: bounds of the adapted step size; equal bounds keep it constant.
         gamma: discount factor.
-        gae_lambda: lambda of generalised advantage estimation.
+        gae_lambda: lambda of generalized advantage estimation.
         clip_range: clip of the probability ratio.
         entropy_weight: weight of the entropy bonus.
         max_grad_norm: clip of the gradient's norm.

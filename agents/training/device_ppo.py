@@ -1,11 +1,11 @@
 """PPO whose transitions never leave the device: collected, judged and learned from where the simulation runs.
 
 The algorithm is that of :class:`PpoConfig` as stable-baselines3 does it in :mod:`policykd.agents.training.learners`,
-with the same networks, optimiser, step size and bounds; ``tests/agents/test_device_ppo.py`` compares one update of
+with the same networks, optimizer, step size and bounds; ``tests/agents/test_device_ppo.py`` compares one update of
 both. stable-baselines3 keeps its rollouts in NumPy: every step would travel from the device to the host and back.
 
-Everything that an update needs is in the policy's canonical frame (see :meth:`Policy.canonical`) and normalised once:
-between two changes of the normaliser neither depends on the weights.
+Everything that an update needs is in the policy's canonical frame (see :meth:`Policy.canonical`) and normalized once:
+between two changes of the normalizer neither depends on the weights.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class Rollout:
     """Transitions of ``n`` simulations over ``T`` steps, in the canonical frame.
 
     Attributes:
-        features: (T, n, features) normalised observations.
-        raw: (T, n, features) the same before normalisation.
+        features: (T, n, features) normalized observations.
+        raw: (T, n, features) the same before normalization.
         actions: (T, n, actions) actions as they were drawn.
         log_probs: (T, n) their log probabilities.
         values: (T, n) estimated returns.
@@ -69,7 +69,7 @@ class Rollout:
 def advantages(
     rewards: torch.Tensor, values: torch.Tensor, ended: torch.Tensor, last: torch.Tensor, gamma: float, lam: float
 ) -> torch.Tensor:
-    """Generalised advantage estimates (Schulman et al., 2016, equation 16).
+    """Generalized advantage estimates (Schulman et al., 2016, equation 16).
 
     Args:
         rewards: (T, n).
@@ -137,14 +137,14 @@ class DevicePpo:
         seed: seed of exploration and of the order of minibatches.
 
     Attributes:
-        optimiser: Adam over both networks.
+        optimizer: Adam over both networks.
         episodes: means over the training episodes.
     """
 
     def __init__(self, policy: Policy, env: MaskedEnv, config: PpoConfig, seed: int) -> None:
         self._policy, self._env, self._config = policy, env, config
         self._draw = torch.Generator(env.device).manual_seed(seed)
-        self.optimiser = TwoRates(policy, config.learning_rate, config.critic_rate, config.max_grad_norm)
+        self.optimizer = TwoRates(policy, config.learning_rate, config.critic_rate, config.max_grad_norm)
         self._rollout = Rollout.empty(config.rollout_steps, env.num_envs, policy)
         self._flat: torch.Tensor | None = None
         self.episodes = EpisodeMeans(env.device)
@@ -155,11 +155,11 @@ class DevicePpo:
 
     def state_dict(self) -> dict[str, Any]:
         """What the next rollouts depend on beside the policy and the environment."""
-        return {"optimiser": self.optimiser.state_dict(), "flat": self._flat, "episodes": self.episodes.sums.clone()}
+        return {"optimizer": self.optimizer.state_dict(), "flat": self._flat, "episodes": self.episodes.sums.clone()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a :meth:`state_dict`."""
-        self.optimiser.load_state_dict(state["optimiser"])
+        self.optimizer.load_state_dict(state["optimizer"])
         self._flat = None if state["flat"] is None else state["flat"].to(self._env.device)
         self.episodes.sums.copy_(state["episodes"])
 
@@ -172,7 +172,7 @@ class DevicePpo:
         std = policy.log_std.exp()
         for t in range(config.rollout_steps):
             raw, mirrored = policy.canonical(self._flat)
-            features = policy.normaliser(raw)
+            features = policy.normalizer(raw)
             noise = self._noise()
             actions = policy.actor(features) + std * noise
             step = self._env.step_masked(policy.oriented(actions, mirrored))
@@ -203,25 +203,25 @@ class DevicePpo:
         log_probs, values = rollout.log_probs.flatten(), rollout.values.flatten()
         gains = rollout.advantages.flatten()
         before = self._answers(features)
-        for group in self.optimiser.param_groups:  # the optimiser gives the critic its own
+        for group in self.optimizer.param_groups:  # the optimizer gives the critic its own
             group["lr"] = rate
         for _ in range(config.epochs):
             order = torch.randperm(count, generator=self._draw, device=features.device)
             for rows in order.split(config.minibatch):
                 loss = self._loss(features[rows], actions[rows], log_probs[rows], values[rows], gains[rows])
-                self.optimiser.zero_grad()
+                self.optimizer.zero_grad()
                 loss.backward()
-                self.optimiser.step()
+                self.optimizer.step()
         return float(gaussian_kl(self._answers(features), before, direction="forward", reduction="batchmean"))
 
     def follow(self, rollout: Rollout, bound: float) -> None:
-        """Between an update and the next rollout: the normaliser follows, the exploration noise is bounded.
+        """Between an update and the next rollout: the normalizer follows, the exploration noise is bounded.
 
         Args:
-            rollout: the states that the normaliser takes in.
+            rollout: the states that the normalizer takes in.
             bound: largest standard deviation of the noise.
         """
-        self._policy.normaliser.update(rollout.raw.flatten(0, 1))
+        self._policy.normalizer.update(rollout.raw.flatten(0, 1))
         self._policy.log_std.data.clamp_(max=math.log(bound))
 
     def _loss(

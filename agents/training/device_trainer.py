@@ -11,7 +11,7 @@ from policykd.agents.training.device_ppo import DevicePpo
 from policykd.agents.training.learners import noise_bound
 from policykd.agents.training.levels import next_level, review_due
 from policykd.agents.training.trainer import Run
-from policykd.agents.training.warm_up import warm_up_normaliser
+from policykd.agents.training.warm_up import warm_up_normalizer
 from policykd.envs.masked_env import MaskedEnv
 from policykd.seeding import integer_seed
 
@@ -42,8 +42,8 @@ class DeviceRun(Run):
         self._env.seed(seed)
         self._ppo.seed(seed)
         self._env.draw_starts()
-        if self._policy.normaliser.fresh.any():
-            warm_up_normaliser(self._policy, self._env)
+        if self._policy.normalizer.fresh.any():
+            warm_up_normalizer(self._policy, self._env)
         end, figures = min(self._steps + self._config.segment_steps, self._config.steps), dict[str, float]()
         while self._steps < end:
             figures = self._update() or figures
@@ -53,14 +53,14 @@ class DeviceRun(Run):
         return figures
 
     def _update(self) -> dict[str, float]:
-        """Collect a rollout, learn from it, and adapt step size, normaliser, noise and level to what came of it."""
+        """Collect a rollout, learn from it, and adapt step size, normalizer, noise and level to what came of it."""
         ppo, rate = self._ppo, self._rate
         rollout = ppo.collect()
         self._steps += rollout.rewards.numel()
         divergence = ppo.update(rollout, rate.value)
         spent = min(1.0, self._steps / self._config.steps)
         rate.adapt(divergence, spent)
-        # Before the normaliser moves on: the weights have not seen that yet.
+        # Before the normalizer moves on: the weights have not seen that yet.
         self._average.update(self._policy, self._steps)
         ppo.follow(rollout, noise_bound(self._policy.architecture.initial_std, self._config.ppo, spent))
         # Episodes are taken for a review only: those between two of them count together.

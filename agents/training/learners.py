@@ -11,7 +11,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.sac.policies import Actor, SACPolicy
 
-from policykd.agents.policy import Normaliser, Policy
+from policykd.agents.policy import Normalizer, Policy
 from policykd.agents.sb3_policy import Sb3Policy
 from policykd.agents.training.config import PpoConfig, TrainConfig
 from policykd.envs.sb3_env import Sb3VecEnv
@@ -95,7 +95,7 @@ def _make_ppo(policy: Policy, env: Sb3VecEnv, config: TrainConfig, rate: Adaptiv
         gae_lambda=ppo.gae_lambda,
         clip_range=ppo.clip_range,
         ent_coef=ppo.entropy_weight,
-        max_grad_norm=float("inf"),  # the policy's optimiser clips actor and critic apart
+        max_grad_norm=float("inf"),  # the policy's optimizer clips actor and critic apart
         device="cpu",
     )
 
@@ -110,8 +110,8 @@ def _make_sac(policy: Policy, env: Sb3VecEnv, config: TrainConfig) -> SAC:
         policy_kwargs={
             "network": policy,
             "net_arch": {"pi": list(policy.architecture.hidden), "qf": list(policy.architecture.critic_hidden)},
-            "features_extractor_class": _Normalised,
-            "features_extractor_kwargs": {"normaliser": policy.normaliser},
+            "features_extractor_class": _Normalized,
+            "features_extractor_kwargs": {"normalizer": policy.normalizer},
             "share_features_extractor": False,
         },
         learning_rate=sac.learning_rate,
@@ -125,15 +125,15 @@ def _make_sac(policy: Policy, env: Sb3VecEnv, config: TrainConfig) -> SAC:
     )
 
 
-class _Normalised(BaseFeaturesExtractor):
-    """The policy's own normaliser in front of stable-baselines3's networks."""
+class _Normalized(BaseFeaturesExtractor):
+    """The policy's own normalizer in front of stable-baselines3's networks."""
 
-    def __init__(self, observation_space: spaces.Box, normaliser: Normaliser) -> None:
+    def __init__(self, observation_space: spaces.Box, normalizer: Normalizer) -> None:
         super().__init__(observation_space, features_dim=observation_space.shape[0])
-        self.normaliser = normaliser
+        self.normalizer = normalizer
 
     def forward(self, observations: torch.Tensor) -> torch.Tensor:
-        return self.normaliser(observations)
+        return self.normalizer(observations)
 
 
 class _SacActor(Actor):

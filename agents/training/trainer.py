@@ -20,7 +20,7 @@ from policykd.agents.training.callback import TrainingCallback
 from policykd.agents.training.config import FINAL_EPISODES, TrainConfig, start_level
 from policykd.agents.training.learners import AdaptiveRate, make_learner
 from policykd.agents.training.validation import Validation
-from policykd.agents.training.warm_up import warm_up_normaliser
+from policykd.agents.training.warm_up import warm_up_normalizer
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
 from policykd.envs.sb3_env import Sb3VecEnv
 from policykd.envs.skills import Skill
@@ -112,8 +112,8 @@ class Run:
         torch.manual_seed(seed)
         np.random.seed(seed)  # noqa: NPY002 - stable-baselines3 shuffles with NumPy's global stream
         self._env.seed(seed)
-        if self._policy.normaliser.fresh.any():
-            warm_up_normaliser(self._policy, self._env)
+        if self._policy.normalizer.fresh.any():
+            warm_up_normalizer(self._policy, self._env)
         steps = min(self._config.segment_steps, self._config.steps - self._steps)
         callback = TrainingCallback(
             self._policy, self._average, self._env, self._rate, self._config, self._progress, self._name
@@ -160,7 +160,7 @@ class Run:
         """What a checkpoint holds of the algorithm and its simulations."""
         return {
             "learner": _plain_parameters(self._learner),
-            "normaliser": self._policy.normaliser.state_dict(),
+            "normalizer": self._policy.normalizer.state_dict(),
             "env": self._env.state_dict(),
             "episodes": _running_episodes(self._learner),
         }
@@ -168,7 +168,7 @@ class Run:
     def _load_learner_state(self, state: dict[str, Any]) -> None:
         _set_parameters(self._learner, state["learner"])
         self._learner.num_timesteps = self._steps
-        self._policy.normaliser.load_state_dict(state["normaliser"])
+        self._policy.normalizer.load_state_dict(state["normalizer"])
         self._env.load_state_dict(state["env"])
         _continue_episodes(self._learner, state["episodes"])
 
@@ -236,7 +236,7 @@ def _continue_episodes(learner: BaseAlgorithm, state: dict[str, Any]) -> None:
 
 
 def _plain_parameters(learner: BaseAlgorithm) -> dict[str, Any]:
-    """Weights and optimiser states of a learner."""
+    """Weights and optimizer states of a learner."""
     state = dict(learner.get_parameters())
     entropy = getattr(learner, "log_ent_coef", None)
     return state if entropy is None else {**state, "log_ent_coef": entropy.detach().clone()}

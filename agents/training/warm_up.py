@@ -1,4 +1,4 @@
-"""First statistics of a normaliser, before anything is learned from what it scales."""
+"""First statistics of a normalizer, before anything is learned from what it scales."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from policykd.envs.batched_env import BatchedEnv
 
 
 @torch.no_grad()
-def warm_up_normaliser(policy: Policy, env: BatchedEnv, steps: int = 32) -> None:
+def warm_up_normalizer(policy: Policy, env: BatchedEnv, steps: int = 32) -> None:
     """Give features that have no statistics yet some: from random actions, or those of a policy that can act.
 
     Args:
@@ -17,12 +17,12 @@ def warm_up_normaliser(policy: Policy, env: BatchedEnv, steps: int = 32) -> None
         env: where it acts; it is reset first.
         steps: steps of every simulation.
     """
-    fresh = policy.normaliser.fresh
+    fresh = policy.normalizer.fresh
     observations = env.reset()
     std = policy.log_std.exp()
     for _ in range(steps):
         flat = policy.flatten(observations)
-        policy.update_normaliser(flat, only=fresh)
+        policy.update_normalizer(flat, only=fresh)
         actions = torch.randn(env.num_envs, env.num_actions, device=env.device) * std
         if not fresh.all():
             actions += policy(flat)

@@ -41,10 +41,10 @@ def main() -> None:
         figsize=(9, 4.6), height_ratios=(1.3, 1), layout="constrained",
     )  # fmt: skip
     _angles(panels["angles"], phase, qpos, [link.name for link in robot.joints])
-    for side, colour, columns in (("right", "#d97840", (0, 1)), ("left", "#4078bf", (2, 3))):
+    for side, color, columns in (("right", "#d97840", (0, 1)), ("left", "#4078bf", (2, 3))):
         for end, style, column in zip(("heel", "toe"), ("-", "--"), columns, strict=True):
-            panels["heights"].plot(phase, points[:, column, 1], style, color=colour, label=f"{side} {end}")
-            panels["speeds"].plot(phase, speed[:, column], style, color=colour)
+            panels["heights"].plot(phase, points[:, column, 1], style, color=color, label=f"{side} {end}")
+            panels["speeds"].plot(phase, speed[:, column], style, color=color)
     panels["heights"].set(title="height of the soles' ends (m)", xlabel="phase", ylim=(-0.01, 0.3))
     panels["heights"].legend(frameon=False, ncols=2)
     panels["speeds"].plot(phase, qvel[:, 0], color="black", linewidth=1)
@@ -76,8 +76,8 @@ def _postures(axes: Axes, qpos: np.ndarray) -> None:
         for link in robot.links:
             origin, angle = frames[link.name]
             ends = np.array([origin + _turned(end, angle) for end in link.ends])
-            colour = {"right": "#d97840", "left": "#4078bf"}.get(link.name.split("_")[0], "#8a8372")
-            axes.plot(*ends.T, color=colour, linewidth=3, solid_capstyle="round")
+            color = {"right": "#d97840", "left": "#4078bf"}.get(link.name.split("_")[0], "#8a8372")
+            axes.plot(*ends.T, color=color, linewidth=3, solid_capstyle="round")
     axes.axhline(0.0, color="black", linewidth=0.8)
     axes.set(title="postures every tenth of the cycle", aspect="equal", xticks=[])
 

@@ -27,8 +27,8 @@ class FusedView:
     """See :class:`~policykd.envs.backends.view.View`; tensors are made when somebody asks for them.
 
     Args:
-        qpos: (n, nq) generalised positions of all simulations.
-        qvel: (n, nv) their generalised velocities.
+        qpos: (n, nq) generalized positions of all simulations.
+        qvel: (n, nv) their generalized velocities.
         ids: (m,) the simulations.
         found: memory for what :func:`kernels.look` finds out: com, com_velocity, fall_points, effort, ground, scan,
             touching.

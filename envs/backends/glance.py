@@ -25,7 +25,7 @@ _COS = np.array([(-1.0) ** k / math.factorial(2 * k) for k in range(_TERMS)])
 
 @numba.njit
 def _turn(angle: Array, cosine: Array, sine: Array) -> None:
-    """Cosines and sines (n,) of angles (n,), rad; a loop that vectorises, which one over libm's functions does not.
+    """Cosines and sines (n,) of angles (n,), rad; a loop that vectorizes, which one over libm's functions does not.
 
     Taylor series around the nearest quarter turn: within pi / 4 of it, the first term left out is below 1e-17.
     """
@@ -60,7 +60,7 @@ def _turns(ids: Array, qpos: Array, parent: Array) -> Array:
 def _chain(qvel: Array, cosine: Array, sine: Array, parent: Array, links: Array, frames: Array, out: Array) -> None:
     """Frames (links, 5) of the links of one robot: rate, place and velocity of the joint from the root's.
 
-    Centres of mass and their velocities go to ``out`` (4 * links,), the features of ``proprio`` but for the first.
+    Centers of mass and their velocities go to ``out`` (4 * links,), the features of ``proprio`` but for the first.
     """
     count = len(parent)
     for k in range(count):

@@ -42,13 +42,13 @@ def find(edges: Array, x: float) -> int:
 
 @numba.njit
 def _chain(qpos: Array, qvel: Array, parent: Array, links: Array, frames: Array, com: Array, velocity: Array) -> None:
-    """Frames of the links of one robot, and their centres of mass.
+    """Frames of the links of one robot, and their centers of mass.
 
     Args:
-        qpos: (nq,) generalised positions.
-        qvel: (nv,) generalised velocities.
+        qpos: (nq,) generalized positions.
+        qvel: (nv,) generalized velocities.
         parent: (links,) index of the parent.
-        links: (links, 4) anchor and centre of mass, x and z, m.
+        links: (links, 4) anchor and center of mass, x and z, m.
         frames: (links, 8) out: angle, rate, cosine, sine, place and velocity of the joint from the root's.
         com: (links, 2) out: see :class:`PlanarState`.
         velocity: (links, 2) out: likewise.
@@ -92,8 +92,8 @@ def look(
     Args:
         ids: (m,) the simulations.
         rows: (n,) row of each simulation's track in the bank.
-        qpos: (n, nq) generalised positions.
-        qvel: (n, nv) generalised velocities.
+        qpos: (n, nq) generalized positions.
+        qvel: (n, nv) generalized velocities.
         force: (n, joints) torques, Nm.
         parent: (links,) see :func:`_chain`.
         links: (links, 4) see :func:`_chain`.
@@ -162,13 +162,13 @@ def follow(
     qpos: Array, center: Array, slack: float, behind: float, rows: Array, edges: Array, left: Array,
     grade: Array, ids: Array, pose: Array, half: Array,
 ) -> int:  # fmt: skip
-    """Move the windows whose robot is farther than ``slack`` from their centre.
+    """Move the windows whose robot is farther than ``slack`` from their center.
 
     Args:
-        qpos: (n, nq) generalised positions.
-        center: (n,) in and out: centres of the windows, m.
-        slack: distance from the centre that lets a window be, m.
-        behind: extent of a window behind its centre, m.
+        qpos: (n, nq) generalized positions.
+        center: (n,) in and out: centers of the windows, m.
+        slack: distance from the center that lets a window be, m.
+        behind: extent of a window behind its center, m.
         rows: (n,) see :func:`look`; so are ``edges``, ``left`` and ``grade``.
         edges: the bank of tracks.
         left: likewise.
@@ -292,7 +292,7 @@ def judge(
         touching: (n,) see :class:`View`.
         failed: (n,) whether MuJoCo failed.
         worth: (n,) reward before falls are taken into account.
-        qpos: (n, nq) generalised positions.
+        qpos: (n, nq) generalized positions.
         dt: duration of the step, s.
         limit: steps of an episode.
         goal: (n, 2) smallest and largest x at which an episode must end to count as a success, m.

@@ -11,7 +11,7 @@ from policykd.envs.kinematics import PlanarState
 from policykd.envs.robots import Robot
 
 SLACK = 0.5
-"""How far a robot may get from the centre of its window of boxes before the window follows, m."""
+"""How far a robot may get from the center of its window of boxes before the window follows, m."""
 
 
 def window_width(robot: Robot) -> float:

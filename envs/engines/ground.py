@@ -16,7 +16,7 @@ def ground_fields(pose: np.ndarray, half: np.ndarray) -> dict[str, np.ndarray]:
     """Model fields of ground boxes.
 
     Args:
-        pose: (..., k, 3) centres x, z in m and slope angles in rad.
+        pose: (..., k, 3) centers x, z in m and slope angles in rad.
         half: (..., k, 2) half extents along and below the surface, m.
 
     Returns:

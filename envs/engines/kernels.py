@@ -57,7 +57,7 @@ def write_ground(
 
     Args:
         ids: (m,) simulations to write.
-        pose: (m, k, 3) centres x, z in m and slope angles in rad.
+        pose: (m, k, 3) centers x, z in m and slope angles in rad.
         half: (m, k, 2) half extents along and below the surface, m.
         pos: (n, geoms, 3) out: ``geom_pos``.
         quat: (n, geoms, 4) out: ``geom_quat``.

@@ -52,8 +52,8 @@ class Engine(Protocol):
 
         Args:
             ids: (m,) ascending simulation numbers.
-            qpos: (m, nq) generalised positions.
-            qvel: (m, nv) generalised velocities.
+            qpos: (m, nq) generalized positions.
+            qvel: (m, nv) generalized velocities.
         """
         ...
 
@@ -78,7 +78,7 @@ class Engine(Protocol):
 
         Args:
             ids: (m,) simulation numbers.
-            pose: (m, boxes, 3) centres x, z in m and slope angles in rad.
+            pose: (m, boxes, 3) centers x, z in m and slope angles in rad.
             half: (m, boxes, 2) half extents along and below the surface, m.
         """
         ...
@@ -96,8 +96,8 @@ class MaskEngine(Protocol):
 
         Args:
             mask: (num_sims,) bool.
-            qpos: (num_sims, nq) generalised positions; the other rows do not matter.
-            qvel: (num_sims, nv) generalised velocities; likewise.
+            qpos: (num_sims, nq) generalized positions; the other rows do not matter.
+            qvel: (num_sims, nv) generalized velocities; likewise.
         """
         ...
 

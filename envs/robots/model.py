@@ -23,7 +23,7 @@ def build_model(robot: Robot, boxes: int) -> mujoco.MjModel:
         boxes: number of ground boxes, >= 1.
 
     Returns:
-        The model; generalised positions are x, z, pitch of the root, then one angle per joint.
+        The model; generalized positions are x, z, pitch of the root, then one angle per joint.
     """
     spec = build_spec(robot, boxes)
     # Naming the pairs that may touch spares MuJoCo its search for them, which sorts bodies along an axis in every step:

@@ -26,7 +26,7 @@ class Link:
         parent: name of the parent link; None for the root.
         mass: mass, kg.
         size: extent along x and z in the zero pose, m.
-        center: position of the centre of mass from the joint, (x, z) in m.
+        center: position of the center of mass from the joint, (x, z) in m.
         anchor: position of the joint in the parent's frame, whose origin is the parent's joint, (x, z) in m.
         limits: joint limits, rad.
         torque: limit of the position controller's torque, Nm.
@@ -60,7 +60,7 @@ class Link:
 
     @property
     def ends(self) -> tuple[Point, Point]:
-        """Centres of the capsule's two caps in the link's frame, m."""
+        """Centers of the capsule's two caps in the link's frame, m."""
         half = max(self.size) / 2 - self.radius
         dx, dz = (half, 0.0) if self.size[0] > self.size[1] else (0.0, half)
         (x, z) = self.center
@@ -124,7 +124,7 @@ class Robot:
 
     @cached_property
     def stand_pose(self) -> np.ndarray:
-        """(3 + joints,) generalised positions of the standing pose over ground of height 0: x, z, pitch, joints."""
+        """(3 + joints,) generalized positions of the standing pose over ground of height 0: x, z, pitch, joints."""
         ends = self._standing_ends()
         lowest = min(z - link.radius for link, heights in zip(self.links, ends, strict=True) for z in heights)
         return np.array([0.0, -lowest, 0.0, *(link.stand for link in self.joints)])

@@ -16,7 +16,7 @@ Rows = slice | torch.Tensor
 """Which of n simulations."""
 
 Start = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-"""(m, nq) generalised positions, (m, nv) generalised velocities and (m,) times of the gait clock, s."""
+"""(m, nq) generalized positions, (m, nv) generalized velocities and (m,) times of the gait clock, s."""
 
 
 @dataclass

@@ -36,7 +36,7 @@ class Crouch(Task):
     Attributes:
         speed: commanded speed, m/s.
         lowering: how far the ceiling is below the top of the standing robot, m.
-        kneeling: height of a shank's centre above the ground below which the robot kneels, m; 0.03 m is a shank on the
+        kneeling: height of a shank's center above the ground below which the robot kneels, m; 0.03 m is a shank on the
             ground, 0.24 m one that stands.
         low_width: excess of height at which the lowness term falls to 1/e, m.
         speed_width: see :class:`Walk`.

@@ -79,7 +79,7 @@ class WalkingCycle:
         self._copies = {(self._motion.dtype, self._motion.device): self._motion}
 
     def at(self, phase: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Generalised positions (n, nq), forward position 0, and velocities (n, nv) at phases (n,) of the cycle."""
+        """Generalized positions (n, nq), forward position 0, and velocities (n, nv) at phases (n,) of the cycle."""
         motion = self._motion_like(phase)
         place = (phase % 1.0) * _SAMPLES
         before = place.floor().long() % _SAMPLES
@@ -110,7 +110,7 @@ def sole_points(robot: Robot, qpos: np.ndarray) -> np.ndarray:
 
     Args:
         robot: the robot.
-        qpos: (n, nq) generalised positions.
+        qpos: (n, nq) generalized positions.
     """
     frames = {robot.links[0].name: (qpos[:, :2], qpos[:, 2])}
     for i, link in enumerate(robot.joints):

@@ -31,13 +31,13 @@ class Hop(Task):
         together_weight * exp(-(apart / together_width)^2 - (against / against_width)^2)
         air_weight      * exp(-(max(0, air_height - clearance) / air_width)^2)
 
-    ``apart`` and ``against`` are the distance and the speed between the centres of the feet, and ``clearance`` is the
+    ``apart`` and ``against`` are the distance and the speed between the centers of the feet, and ``clearance`` is the
     height of the lowest end of the soles. Without the latter two, quick shuffling in the sack is rewarded as much as
     hopping, and is what reinforcement learning finds.
 
     Attributes:
         speed: commanded speed, m/s.
-        sack: largest distance between the centres of the feet, m.
+        sack: largest distance between the centers of the feet, m.
         together_width: distance between them at which the term falls to 1/e, m.
         against_width: speed between them at which the term falls to 1/e, m/s.
         air_height: clearance that is enough, m.

@@ -31,23 +31,23 @@ class Imitate(Task):
 
         pose      weighted sum of squared angle errors, joints and root; weights 1.0 root, 0.2 ankles, 0.3 others
         velocity  the same of the angular velocities
-        feet      mean squared error of the feet's places: x from the centre of mass, z from the ground below each
+        feet      mean squared error of the feet's places: x from the center of mass, z from the ground below each
         height    squared error of the root's height above the ground
-        com       squared error of the centre of mass's velocity
+        com       squared error of the center of mass's velocity
 
-    Episodes begin in the cycle's state at one of 20 phases (reference-state initialisation), with noise on the joints.
+    Episodes begin in the cycle's state at one of 20 phases (reference-state initialization), with noise on the joints.
 
     Attributes:
         pose_weight: weight of the pose term.
         velocity_weight: weight of the velocity term.
         feet_weight: weight of the feet's term.
         height_weight: weight of the height term.
-        com_weight: weight of the centre of mass's term.
+        com_weight: weight of the center of mass's term.
         pose_scale: scale of the pose term, 1/rad^2.
         velocity_scale: scale of the velocity term, s^2/rad^2.
         feet_scale: scale of the feet's term, 1/m^2.
         height_scale: scale of the height term, 1/m^2.
-        com_scale: scale of the centre of mass's term, s^2/m^2.
+        com_scale: scale of the center of mass's term, s^2/m^2.
 
     Raises:
         ConfigError: if the weights do not sum to 1, or a scale is not positive.

@@ -43,7 +43,7 @@ def check_terms(task: object, terms: Sequence[str]) -> None:
 
 
 def forward_speed(now: Situation) -> torch.Tensor:
-    """(n,) forward velocity of the centre of mass, m/s."""
+    """(n,) forward velocity of the center of mass, m/s."""
     return now.state.com_velocity[:, :, 0] @ now.mass
 
 
@@ -59,19 +59,19 @@ def height_of_top(now: Situation) -> torch.Tensor:
 
 
 def feet_apart(now: Situation) -> torch.Tensor:
-    """(n,) distance between the centres of the two feet, m."""
+    """(n,) distance between the centers of the two feet, m."""
     right, left = feet_of(now.robot)
     return torch.linalg.vector_norm(now.state.com[:, right] - now.state.com[:, left], dim=1)
 
 
 def feet_speed_apart(now: Situation) -> torch.Tensor:
-    """(n,) speed of the centres of the two feet against each other, m/s."""
+    """(n,) speed of the centers of the two feet against each other, m/s."""
     right, left = feet_of(now.robot)
     return torch.linalg.vector_norm(now.state.com_velocity[:, right] - now.state.com_velocity[:, left], dim=1)
 
 
 def height_of_shanks(now: Situation) -> torch.Tensor:
-    """(n, 2) heights of the shanks' centres of mass above the ground below them, m."""
+    """(n, 2) heights of the shanks' centers of mass above the ground below them, m."""
     shanks = [now.robot.chain(foot)[-2] for foot in feet_of(now.robot)]
     places = torch.stack([now.state.com[:, shank] for shank in shanks], dim=1)  # a list as index would be copied
     ground = now.around.height(now.state.root[:, :1] + places[:, :, 0])

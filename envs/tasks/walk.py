@@ -20,7 +20,7 @@ class Walk(Task):
 
     The reward of a step is a weighted sum of three terms in [0, 1] with weights that sum to 1, and 0 after a fall::
 
-        speed_weight   * exp(-((v - speed) / speed_width)^2)      v: forward velocity of the centre of mass
+        speed_weight   * exp(-((v - speed) / speed_width)^2)      v: forward velocity of the center of mass
         upright_weight * exp(-(pitch / upright_width)^2)
         effort_weight  * exp(-mean(effort^2) / effort_width^2)    effort: torque over its limit
 

@@ -1,7 +1,7 @@
 """Terrains: seeded generators of 2.5-D tracks, and the height function that observations and geometry share.
 
 A track is a row of segments along x. Each segment is a straight piece of ground (flat or sloped); where two
-neighbours meet at different heights stands an exactly vertical edge. The same segments become the boxes that the
+neighbors meet at different heights stands an exactly vertical edge. The same segments become the boxes that the
 feet touch and the heights that policies see, so the two cannot disagree.
 
 ``profiles`` describes pieces of ground, ``generators`` holds one dataclass per terrain, ``presets`` their published

@@ -191,7 +191,7 @@ class Slopes:
         middle, half_width = sum(self.band) / 2, (self.band[1] - self.band[0]) / 2
         grade, now = np.empty(shape), np.full(shape[0], 0.0)
         step, coin = rng.uniform(0.0, self.walk, shape), rng.random(shape)
-        for i in range(shape[1]):  # sequential by definition; vectorised over the tracks
+        for i in range(shape[1]):  # sequential by definition; vectorized over the tracks
             down = coin[:, i] < (1.0 + (now - middle) / half_width) / 2.0
             now = now + np.where(down, -step[:, i], step[:, i])
             grade[:, i] = now

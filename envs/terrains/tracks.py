@@ -25,7 +25,7 @@ TOP_SPEED = 5.2
 BASE_THICKNESS = 3.0
 """Thickness of the boxes under level ground, m; thicker than any gap is deep, so that gaps have solid walls."""
 SLOPE_THICKNESS = 0.3
-"""Thickness of the boxes under sloped ground, m; thin, since a tilted box's end leans over its neighbour."""
+"""Thickness of the boxes under sloped ground, m; thin, since a tilted box's end leans over its neighbor."""
 HALF_DEPTH = 1.0
 """Half of the boxes' extent across the track, m."""
 
@@ -89,7 +89,7 @@ class Tracks:
             count: segments per track; those beyond the last, and those without width, are parked far below.
 
         Returns:
-            ``pose`` (n, count, 3) as (x, z, slope angle in rad, positive uphill) of the box centres, and ``half``
+            ``pose`` (n, count, 3) as (x, z, slope angle in rad, positive uphill) of the box centers, and ``half``
             (n, count, 2), half extents along and below the surface, m.
         """
         i = self.segment_at(x[:, None]) + torch.arange(count, device=x.device)

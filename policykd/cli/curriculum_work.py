@@ -148,7 +148,7 @@ def matrix_table(result: CurriculumResult) -> Table:
     table.add_column("after", no_wrap=True)
     for skill in matrix.skills:
         table.add_column(skill, justify="right", no_wrap=True)
-    for stage, values in zip(matrix.stages, matrix.normalised, strict=True):
+    for stage, values in zip(matrix.stages, matrix.normalized, strict=True):
         table.add_row(stage, *(f"{value:.3f}" for value in values))
     table.add_section()
     forgotten = [f"{f:+.3f}" if old else "-" for f, old in zip(matrix.forgetting, matrix.old, strict=True)]

@@ -25,7 +25,7 @@ class Inject:
     mode: Literal["exact", "scaled", "random"] = "exact"
     """How new weights begin: zero (outputs unchanged), a share of the usual (--scale), or as usual."""
     scale: float = 0.01
-    """Share of the usual initialisation for --mode scaled."""
+    """Share of the usual initialization for --mode scaled."""
     encoder: EncoderText = None
     """Branch of a new group: terrain, or terrain:16x8,8x4,64 for convolutions of 16 filters of width 8 and 8 of width
     4 (8x4/2 for a stride of 2) and a dense layer of 64, joined at the last hidden layer; terrain:8x3,32@every at every

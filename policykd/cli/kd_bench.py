@@ -45,7 +45,7 @@ class KdBench:
     task_option: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE")] = ()
     """Options of the task, for example root=/data/cifar-10 or similarity=0.8."""
     set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="FIELD=VALUE")] = ()
-    """Any other setting, for example train.optimiser.lr=0.05 or student=resnet8:4,4,8,16."""
+    """Any other setting, for example train.optimizer.lr=0.05 or student=resnet8:4,4,8,16."""
 
 
 def run_bench(command: KdBench, console: Console) -> None:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from policykd.kd.catalogue.record import Method, Preset
+    from policykd.kd.catalog.record import Method, Preset
 
 
 def print_method(method: Method, console: Console) -> None:
@@ -27,7 +27,7 @@ def _facts(method: Method) -> Iterator[tuple[str, str]]:
     yield "module", f"policykd.kd.losses.{method.loss}, function policykd.kd.functional.{method.name}"
     traits = {
         "remembers samples between calls": method.stateful,
-        "may hold parameters for the optimiser": method.trainable,
+        "may hold parameters for the optimizer": method.trainable,
         "compares the samples of a batch": method.batch_coupled,
     }
     yield "traits", "; ".join(text for text, holds in traits.items() if holds) or "none: a value per sample"

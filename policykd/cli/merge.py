@@ -1,4 +1,4 @@
-"""``policykd merge``: experts, or the labelled states of earlier merges, become one student."""
+"""``policykd merge``: experts, or the labeled states of earlier merges, become one student."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Merge:
     experts: tyro.conf.Positional[tuple[str, ...]] = ()
     """Policy files, or folders of training runs; POLICY@SKILL,SKILL labels only these of the policy's skills."""
     data: tuple[Path, ...] = ()
-    """Labelled datasets, or folders of merges, to merge in place of experts: no simulator, so loss is all they show."""
+    """Labeled datasets, or folders of merges, to merge in place of experts: no simulator, so loss is all they show."""
     out: Path = Path("student")
     """Folder of the run; the student is <out>/policy."""
     hidden: tuple[int, ...] = _MERGE.architecture.hidden
@@ -52,7 +52,7 @@ class Merge:
     noise: float = _MERGE.noise
     """Standard deviation of that noise, units of the action (-1 to 1)."""
     aggregation: str = _MERGE.aggregation
-    """Labelled states that are fitted: all, last:N rounds, or none but this round's."""
+    """Labeled states that are fitted: all, last:N rounds, or none but this round's."""
     adaptive: float = _MERGE.adaptive
     """Share of simulations and minibatch that follows the gap to the expert, 0 to 0.9."""
     critic: Literal["td", "teacher", "none"] | None = None
@@ -130,7 +130,7 @@ def _merge_experts(command: Merge, config: MergeConfig, init: LoadedPolicy | Non
     console.print(f"retention {kept} -> {result.policy_path}", highlight=False, soft_wrap=True)
     for mark, states in result.states_to_retention.items():
         if states is not None:
-            console.print(f"  every skill first kept {mark} after {states:,} labelled states")
+            console.print(f"  every skill first kept {mark} after {states:,} labeled states")
     _print_masked(result.masked, console)
     if not result.reached_target and config.target_retention <= 1.5:
         console.print(f"  the rounds ended before every skill kept {config.target_retention:g}")

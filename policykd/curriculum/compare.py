@@ -1,6 +1,6 @@
 """Compare curricula at equal budgets over several seeds.
 
-Policies of all curricula and seeds walk the same tracks. The experts that scores are normalised by are the mean over
+Policies of all curricula and seeds walk the same tracks. The experts that scores are normalized by are the mean over
 the seeds of those that ``scratch+merge`` trains, or of ``plaid``'s where it does not take part.
 """
 

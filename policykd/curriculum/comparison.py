@@ -1,6 +1,6 @@
 """What a comparison of curricula found: every seed's values; intervals derive from them.
 
-Scores are normalised by one expert per skill that all curricula share.
+Scores are normalized by one expert per skill that all curricula share.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Comparison:
         seeds: the seeds.
         skills: ids of the skills.
         budget: environment steps that each run may use.
-        experts: reward per step that scores are normalised by, per skill.
+        experts: reward per step that scores are normalized by, per skill.
         runs: every curriculum with every seed.
     """
 
@@ -94,7 +94,7 @@ class Comparison:
         return np.array([run.matrix.success[-1] for run in self.of(curriculum)])
 
     def overall(self, curriculum: str) -> Interval:
-        """Interquartile mean of the normalised scores over seeds and skills, with its stratified 95 % interval."""
+        """Interquartile mean of the normalized scores over seeds and skills, with its stratified 95 % interval."""
         return stratified_bootstrap(self.final_scores(curriculum), statistic="iqm")
 
     def mean(self, curriculum: str) -> Interval:
@@ -117,7 +117,7 @@ class Comparison:
         return {**found, **dict(zip(AGGREGATES, together, strict=True))}
 
     def forgetting(self, curriculum: str) -> Interval | None:
-        """Mean forgetting over the seeds, normalised by the shared experts; None without an old skill.
+        """Mean forgetting over the seeds, normalized by the shared experts; None without an old skill.
 
         Below zero where old skills became better since they were added, as joint training goes on to do.
         """

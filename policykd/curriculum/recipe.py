@@ -128,7 +128,7 @@ class Recipe:
         merge: settings of the merges; ``seed`` and ``threads`` come from the run. Its networks are those of ``train``:
             a student becomes the start of the next expert. A student starts from the ``newest`` expert (as the authors
             did), the ``previous`` student (the newest expert where there is none), or ``random`` weights.
-        keep_data: keep the labelled states of merges, some hundred megabytes each.
+        keep_data: keep the labeled states of merges, some hundred megabytes each.
         transfer_noise: exploration noise with which the training from an earlier policy begins, units of the action;
             None keeps the policy's own.
         early_stop: whether training and merging stop at their targets; off, every budget is spent in full, so that

@@ -92,7 +92,7 @@ class Merge:
         teachers: per skill, the stage whose policy labels it; that of the newest skill is last.
         config: the merge.
         previous: stage whose policy the student starts from, where ``config.start`` is ``previous``; otherwise None.
-        keep_data: keep the labelled states.
+        keep_data: keep the labeled states.
     """
 
     name: str

@@ -24,7 +24,7 @@ def steps_to(curve: Curve, threshold: float) -> float | None:
 
 
 def area(curve: Curve, budget: float, *, start: float = 0.0) -> float:
-    """Mean score over a budget: the normalised area under the curve.
+    """Mean score over a budget: the normalized area under the curve.
 
     Args:
         curve: scores, at best 1; linear in between, and constant after the last (a run that stopped early).
@@ -54,11 +54,11 @@ def forward_transfer(
     where the earlier policy was a burden.
 
     Args:
-        curve: normalised scores of the training from an earlier policy.
-        scratch: normalised scores of the training from new weights.
+        curve: normalized scores of the training from an earlier policy.
+        scratch: normalized scores of the training from new weights.
         budget: steps over which both are averaged.
-        start: normalised score of the earlier policy before the first step.
-        scratch_start: normalised score of new weights.
+        start: normalized score of the earlier policy before the first step.
+        scratch_start: normalized score of new weights.
 
     Raises:
         ConfigError: for curves that :func:`area` refuses, or a scratch curve without room above it.

@@ -57,18 +57,18 @@ class SkillMatrix:
             raise ConfigError(f"learned is {self.learned}; it must hold indices of the {shape[0]} stages")
 
     @property
-    def normalised(self) -> np.ndarray:
+    def normalized(self) -> np.ndarray:
         """(N, K) scores over those of the experts."""
         return np.asarray(self.scores) / np.asarray(self.experts)
 
     @property
     def retention(self) -> np.ndarray:
         """(K,) last row over the experts: what the final policy keeps of each."""
-        return self.normalised[-1]
+        return self.normalized[-1]
 
     def _when_learned(self) -> np.ndarray:
-        """(K,) normalised score of each skill right after it was learned."""
-        return self.normalised[list(self.learned), np.arange(len(self.skills))]
+        """(K,) normalized score of each skill right after it was learned."""
+        return self.normalized[list(self.learned), np.arange(len(self.skills))]
 
     @property
     def old(self) -> np.ndarray:
@@ -77,7 +77,7 @@ class SkillMatrix:
 
     @property
     def forgetting(self) -> np.ndarray:
-        """(K,) normalised score right after learning less the final one; negative where a skill got better."""
+        """(K,) normalized score right after learning less the final one; negative where a skill got better."""
         return self._when_learned() - self.retention
 
     @property
@@ -97,9 +97,9 @@ class SkillMatrix:
 
     @property
     def jumpstart(self) -> tuple[float | None, ...]:
-        """Per skill, normalised score before it was learned less that of new weights; None for skills of stage 0."""
+        """Per skill, normalized score before it was learned less that of new weights; None for skills of stage 0."""
         start = np.asarray(self.untrained) / np.asarray(self.experts)
-        before = [None if i == 0 else float(self.normalised[i - 1, j]) for j, i in enumerate(self.learned)]
+        before = [None if i == 0 else float(self.normalized[i - 1, j]) for j, i in enumerate(self.learned)]
         return tuple(None if b is None else b - float(start[j]) for j, b in enumerate(before))
 
     def with_experts(self, experts: Sequence[float]) -> SkillMatrix:
@@ -109,7 +109,7 @@ class SkillMatrix:
     def to_json(self) -> dict[str, Any]:
         """The fields, and what derives from them for readers who only want that."""
         derived = {
-            "normalised": self.normalised.tolist(),
+            "normalised": self.normalized.tolist(),
             "retention": dict(zip(self.skills, self.retention.tolist(), strict=True)),
             "mean_retention": float(self.retention.mean()),
             "forgetting": dict(zip(self.skills, self.forgetting.tolist(), strict=True)),

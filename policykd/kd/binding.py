@@ -113,7 +113,7 @@ def _mismatch(name: str, term: Term, own: Tensor, other: Tensor, place: int) -> 
         kind = "Linear()" if own.dim() == 2 else "Conv1x1()"
         if own.shape[2:] != other.shape[2:]:
             kind = "Chain(Pool(1), Linear())" if other.dim() == 2 else "Chain(Pool(), Conv1x1())"
-        fix = f"add a projector, e.g. .on(..., student_proj={kind}), and call objective.build(...) before the optimiser"
+        fix = f"add a projector, e.g. .on(..., student_proj={kind}), and call objective.build(...) before the optimizer"
     return (
         f"term {name!r} ({type(term.loss).__name__}): student {what[0]} gives {shape_text(own)}, "
         f"teacher {what[1]} gives {shape_text(other)}: {fix}"

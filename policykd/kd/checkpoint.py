@@ -77,7 +77,7 @@ def _pack(node: Any, tensors: dict[str, Tensor], path: str) -> Any:
         tensors[path] = node.detach().cpu().contiguous().clone()
         return {"tensor": path}
     if isinstance(node, dict):
-        # pairs and not a JSON object, because optimiser states have integer keys
+        # pairs and not a JSON object, because optimizer states have integer keys
         return {"dict": [[key, _pack(item, tensors, f"{path}/{key}")] for key, item in node.items()]}
     if isinstance(node, list | tuple):
         kind = "tuple" if isinstance(node, tuple) else "list"

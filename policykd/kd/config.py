@@ -14,8 +14,8 @@ _FUSED_DEVICES = ("cpu", "cuda")
 
 
 @dataclass(frozen=True)
-class OptimiserConfig:
-    """An optimiser.
+class OptimizerConfig:
+    """An optimizer.
 
     Attributes:
         name: ``"sgd"``, ``"adam"`` or ``"adamw"``.
@@ -35,19 +35,19 @@ class OptimiserConfig:
 
     def __post_init__(self) -> None:
         if self.name not in ("sgd", "adam", "adamw"):
-            raise ValueError(f"optimiser is 'sgd', 'adam' or 'adamw', not {self.name!r}")
+            raise ValueError(f"optimizer is 'sgd', 'adam' or 'adamw', not {self.name!r}")
         if not (self.lr > 0 and self.weight_decay >= 0):
             raise ValueError(f"lr must be above 0 and weight_decay at least 0, got {self.lr} and {self.weight_decay}")
 
     def build(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
-        """The torch optimiser over these parameters; adam and adamw take torch's fused kernel where there is one."""
+        """The torch optimizer over these parameters; adam and adamw take torch's fused kernel where there is one."""
         if self.name == "sgd":
             return torch.optim.SGD(
                 parameters, self.lr, self.momentum, weight_decay=self.weight_decay, nesterov=self.nesterov
             )
         trained = list(parameters)
         kind = torch.optim.Adam if self.name == "adam" else torch.optim.AdamW
-        # halves the optimiser's share of a step of a small network on a CPU
+        # halves the optimizer's share of a step of a small network on a CPU
         fused = all(p.is_floating_point() and p.device.type in _FUSED_DEVICES for p in trained)
         return kind(trained, self.lr, self.betas, weight_decay=self.weight_decay, fused=fused or None)
 
@@ -97,9 +97,9 @@ class TrainConfig:
 
     Attributes:
         epochs: Passes over the training data.
-        batch_size: Samples per optimiser step, over all processes together.
+        batch_size: Samples per optimizer step, over all processes together.
         micro_batches: Parts that a process works off one after the other to save memory; loss and gradient are those
-            of the whole batch for every loss (batch normalisation sees the parts).
+            of the whole batch for every loss (batch normalization sees the parts).
         amp: Run the networks in bfloat16 where that is safe; losses stay in float32.
         seed: Seeds data order, augmentation, dropout, projectors and whatever a loss draws.
         select: ``"last"`` or ``"best"``: which weights are exported. Best means highest accuracy on validation data.
@@ -108,7 +108,7 @@ class TrainConfig:
         checkpoint_epochs: Epochs between checkpoints (only if the run has a folder).
         checkpoint_steps: Additional checkpoints every so many steps, or None.
         log_steps: Steps between step records in the log; 0 logs epochs only.
-        optimiser: The optimiser.
+        optimizer: The optimizer.
         scheduler: The learning rate over time.
     """
 
@@ -123,7 +123,7 @@ class TrainConfig:
     checkpoint_epochs: int = 1
     checkpoint_steps: int | None = None
     log_steps: int = 0
-    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
 
     def __post_init__(self) -> None:

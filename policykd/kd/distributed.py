@@ -1,6 +1,6 @@
 """Data-parallel helpers: who am I, and how signals of one batch are put together across processes.
 
-Without an initialised ``torch.distributed`` everything here is the identity.
+Without an initialized ``torch.distributed`` everything here is the identity.
 """
 
 from __future__ import annotations

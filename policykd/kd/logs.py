@@ -1,6 +1,6 @@
 """Logs of a run: JSON lines are the source of truth; TensorBoard and the progress bar are views of the same records.
 
-A record is a flat mapping with ``kind`` (``start``, ``step``, ``epoch``, ``end``), ``step`` (optimiser steps done) and
+A record is a flat mapping with ``kind`` (``start``, ``step``, ``epoch``, ``end``), ``step`` (optimizer steps done) and
 numbers. Any object with ``open``, ``write`` and ``close`` can listen.
 """
 

@@ -54,12 +54,12 @@ class ObjectiveOutput:
 class Objective(nn.Module):
     """Weighted, named terms.
 
-    Its parameters are those of the losses and projectors: give them to the optimiser along with the student's. Its
+    Its parameters are those of the losses and projectors: give them to the optimizer along with the student's. Its
     ``state_dict`` holds them and the losses' buffers, and nothing of student or teacher.
 
     Args:
         terms: Name -> term, or a bare loss of weight one.
-        validate: Check every batch (finite values, label range, shapes). Costs a synchronisation on an accelerator.
+        validate: Check every batch (finite values, label range, shapes). Costs a synchronization on an accelerator.
         **named: More terms, by keyword.
     """
 
@@ -158,7 +158,7 @@ class Objective(nn.Module):
 
     @torch.no_grad()
     def build(self, student: nn.Module, teacher: Any, x: Tensor, index: Tensor | None = None) -> Objective:
-        """Infer missing widths of projectors and losses from one small batch, before the optimiser is made.
+        """Infer missing widths of projectors and losses from one small batch, before the optimizer is made.
 
         The student's mode and buffers and the losses' buffers are left as they were.
 
@@ -181,10 +181,10 @@ class Objective(nn.Module):
                         self._build_one(name, projectors[place], shape, target)
         self.to(x.device)
         if any(isinstance(parameter, UninitializedParameter) for parameter in self.parameters()):
-            self._initialise_lazy(own, taught, index)
+            self._initialize_lazy(own, taught, index)
         return self
 
-    def _initialise_lazy(self, own: Signals, taught: Mapping[str, Signals], index: Tensor | None) -> None:
+    def _initialize_lazy(self, own: Signals, taught: Mapping[str, Signals], index: Tensor | None) -> None:
         """Lazy layers inside losses find their widths in a call, which must not count as one for the losses' memory."""
         targets = own.logits.new_zeros(len(own.logits), dtype=torch.long)
         index = torch.arange(len(targets), device=targets.device) if index is None else index

@@ -67,7 +67,7 @@ class Projector(nn.Module):
         if not self.built:
             raise ProjectorError(
                 f"{type(self).__name__} does not know its widths yet: give them, or call "
-                "objective.build(student, teacher, x) before you make the optimiser"
+                "objective.build(student, teacher, x) before you make the optimizer"
             )
 
 
@@ -163,7 +163,7 @@ class Conv1x1(Projector):
     Args:
         in_width: Channels that go in; inferred when None.
         out_width: Channels that come out; the other side's channels when None.
-        norm: Follow the convolution (then without bias) by batch normalisation, as the FitNet codes do.
+        norm: Follow the convolution (then without bias) by batch normalization, as the FitNet codes do.
     """
 
     def __init__(self, in_width: int | None = None, out_width: int | None = None, *, norm: bool = False) -> None:

@@ -4,7 +4,7 @@
     method = methods.get("crd", preset="repdistiller")
     loss = method.build(n_data=50_000, student_dim=64, teacher_dim=256)
 
-The records are plain data in ``policykd.kd.catalogue``; torch is loaded by ``build`` and ``load`` only.
+The records are plain data in ``policykd.kd.catalog``; torch is loaded by ``build`` and ``load`` only.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from dataclasses import replace
 from typing import Any
 
 from policykd.errors import UnknownNameError
-from policykd.kd.catalogue import METHODS
-from policykd.kd.catalogue.record import Family, Method, Need, Preset
+from policykd.kd.catalog import METHODS
+from policykd.kd.catalog.record import Family, Method, Need, Preset
 
 
 class Methods(Mapping[str, Method]):

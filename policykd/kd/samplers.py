@@ -111,10 +111,10 @@ class SuperclassUniformSampler(_ClassBatches):
 
 
 def super_classes(features: Tensor, labels: Tensor, count: int, *, smallest: int = 1, seed: int = 0) -> Tensor:
-    """Group classes whose centres in the teacher's feature space lie together, by k-means (Peng et al. 2019).
+    """Group classes whose centers in the teacher's feature space lie together, by k-means (Peng et al. 2019).
 
     Departure: k-means may leave super-classes of one class, which hold no confusable pair. Those with fewer than
-    ``smallest`` classes are joined to the one with the nearest centre.
+    ``smallest`` classes are joined to the one with the nearest center.
 
     Args:
         features: Teacher features of the training data ``(N, D)``.
@@ -133,14 +133,14 @@ def super_classes(features: Tensor, labels: Tensor, count: int, *, smallest: int
 
     sizes = torch.bincount(labels)
     if not bool((sizes > 0).all()):
-        raise ValueError(f"class {int((sizes == 0).nonzero()[0])} has no sample: its centre is unknown")
+        raise ValueError(f"class {int((sizes == 0).nonzero()[0])} has no sample: its center is unknown")
     if not (1 <= count <= len(sizes) and 1 <= smallest <= len(sizes)):
         raise ValueError(f"count and smallest must lie in [1, {len(sizes)}], got {count} and {smallest}")
     flat = features.detach().double().cpu().flatten(1)
     sums = torch.zeros(len(sizes), flat.shape[1], dtype=flat.dtype).index_add_(0, labels.cpu(), flat)
-    centres = (sums / sizes.cpu()[:, None]).numpy()
-    groups = KMeans(count, n_init=10, random_state=seed).fit_predict(centres)
-    return torch.from_numpy(_join_small(groups, centres, smallest))
+    centers = (sums / sizes.cpu()[:, None]).numpy()
+    groups = KMeans(count, n_init=10, random_state=seed).fit_predict(centers)
+    return torch.from_numpy(_join_small(groups, centers, smallest))
 
 
 def same_class_share(labels: ArrayLike | Tensor) -> float:
@@ -191,13 +191,13 @@ def _count_batches(groups: Sequence[int], classes: int) -> int:
     return next(b for b in range(int(sizes.sum()) // classes, -1, -1) if np.minimum(sizes, b).sum() >= b * classes)
 
 
-def _join_small(groups: np.ndarray, centres: np.ndarray, smallest: int) -> np.ndarray:
+def _join_small(groups: np.ndarray, centers: np.ndarray, smallest: int) -> np.ndarray:
     groups = groups.copy()
     while True:
         names, sizes = np.unique(groups, return_counts=True)
         if sizes.min() >= smallest:
             return np.searchsorted(names, groups).astype(np.int64)
         small, others = names[sizes.argmin()], np.delete(names, sizes.argmin())
-        middle = centres[groups == small].mean(0)
-        gaps = [np.linalg.norm(centres[groups == other].mean(0) - middle) for other in others]
+        middle = centers[groups == small].mean(0)
+        gaps = [np.linalg.norm(centers[groups == other].mean(0) - middle) for other in others]
         groups[groups == small] = others[int(np.argmin(gaps))]

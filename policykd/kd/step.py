@@ -119,7 +119,7 @@ class _Parts:
         for place, x in enumerate(self.inputs):
             last = place == len(self.inputs) - 1
             self.random.append(_random_state(x.device))
-            with _autocast(x, self.amp), torch.set_grad_enabled(last), self._synchronised(len(self.inputs) == 1):
+            with _autocast(x, self.amp), torch.set_grad_enabled(last), self._synchronized(len(self.inputs) == 1):
                 done.append(self.objective.student_signals(self.student, x))
         detached = [part.replaced([tensor.detach() for tensor in part.tensors()]) for part in done]
         return Signals.concatenated(detached), done[-1]
@@ -142,11 +142,11 @@ class _Parts:
         after = _random_state(self.batch.x.device)
         buffers = [(buffer, buffer.clone()) for buffer in self.student.buffers()] if len(self.inputs) > 1 else []
         last = len(self.inputs) - 1
-        with self._synchronised(last == 0):
+        with self._synchronized(last == 0):
             self._push(graph, grads, last)
         for place, x in enumerate(self.inputs[:last]):
             _set_random_state(x.device, self.random[place])
-            with self._synchronised(place == last - 1):
+            with self._synchronized(place == last - 1):
                 with _autocast(x, self.amp):
                     again = self.objective.student_signals(self.student, x)
                 self._push(again, grads, place)
@@ -165,7 +165,7 @@ class _Parts:
         torch.autograd.backward([tensor for tensor, _ in reached], [grad for _, grad in reached])
 
     @contextmanager
-    def _synchronised(self, final: bool) -> Iterator[None]:
+    def _synchronized(self, final: bool) -> Iterator[None]:
         """Gradients are averaged over processes only at the last backward pass."""
         wrapped = isinstance(self.student, nn.parallel.DistributedDataParallel)
         with self.student.no_sync() if wrapped and not final else contextlib.nullcontext():  # type: ignore[operator]

@@ -70,7 +70,7 @@ class ModuleTeacher:
         if training:
             raise TeacherError(
                 f"teacher {type(unwrap(self.module)).__name__} is in train mode ({training[0]}): its batch "
-                "normalisation and dropout would change what it teaches; call teacher.eval() first"
+                "normalization and dropout would change what it teaches; call teacher.eval() first"
             )
 
 

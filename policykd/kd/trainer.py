@@ -1,6 +1,6 @@
 """The distiller: a training loop around an objective, for those who do not want to write their own.
 
-It owns data order, optimiser, precision, splitting of batches, checkpoints, logs and selection. Two runs with the same
+It owns data order, optimizer, precision, splitting of batches, checkpoints, logs and selection. Two runs with the same
 configuration on one machine give the same student to the bit, and so does a run that was interrupted and resumed.
 """
 
@@ -45,7 +45,7 @@ class _State:
     """Where a run stands."""
 
     epoch: int = 0  # epochs done
-    step: int = 0  # optimiser steps done
+    step: int = 0  # optimizer steps done
     step_in_epoch: int = 0
     sums: dict[str, float] = field(default_factory=dict)  # of the running epoch, weighted by samples
     best: float = -1.0
@@ -117,13 +117,13 @@ class Distiller:
             world=world_size(),
         )
         with _own_randomness(self.config.seed + 7919 * rank()):
-            optimiser, student = self._prepare(batches)
+            optimizer, student = self._prepare(batches)
             if resume:
-                self._resume(optimiser)
+                self._resume(optimizer)
             with Logs(self.logs if rank() == 0 else (), self._state.step) as logs:
                 logs.write(self._start_record(batches))
                 while self._state.epoch < self.config.epochs:
-                    self._epoch(student, optimiser, batches, val, logs)
+                    self._epoch(student, optimizer, batches, val, logs)
                 logs.write({"kind": "end", "step": self._state.step, "epoch": self._state.epoch, **self._selection()})
         return self
 
@@ -144,7 +144,7 @@ class Distiller:
             self.objective.build(self.student, self.teacher, sample.x[:2], sample.index[:2])
         trained = [p for p in (*self.student.parameters(), *self.objective.parameters()) if p.requires_grad]
         broadcast([*self.student.state_dict().values(), *self.objective.state_dict().values()])
-        return self.config.optimiser.build(trained), data_parallel(self.student)
+        return self.config.optimizer.build(trained), data_parallel(self.student)
 
     def _refuse_joined_losses(self) -> None:
         for name, loss in self.objective.losses.items():
@@ -152,32 +152,32 @@ class Distiller:
                 raise ValueError(f"term {name!r}: leave gather_distributed off, the distiller joins processes itself")
 
     def _epoch(
-        self, student: nn.Module, optimiser: torch.optim.Optimizer, batches: Batches, val: Any, logs: Logs
+        self, student: nn.Module, optimizer: torch.optim.Optimizer, batches: Batches, val: Any, logs: Logs
     ) -> None:
         state, began = self._state, time.perf_counter()
         student.train()
         self.objective.train()
         for batch in batches.epoch(state.epoch, state.step_in_epoch):
-            out = self._step(student, optimiser, batch.to(self._device()), len(batches))
+            out = self._step(student, optimizer, batch.to(self._device()), len(batches))
             self._count(out, batch)
             if self.config.log_steps and state.step % self.config.log_steps == 0:
                 logs.write({"kind": "step", "step": state.step, "loss": out.loss.item(), **_named("term", out.terms)})
             every = self.config.checkpoint_steps
             if every and state.step % every == 0 and state.step_in_epoch < len(batches):
-                self._save(optimiser)
+                self._save(optimizer)
         broadcast([*self.student.buffers(), *self.objective.state_dict().values()])
-        record = self._finish_epoch(out, optimiser, val, time.perf_counter() - began)
+        record = self._finish_epoch(out, optimizer, val, time.perf_counter() - began)
         logs.write(record)
         if state.epoch % self.config.checkpoint_epochs == 0 or state.epoch == self.config.epochs:
-            self._save(optimiser)
+            self._save(optimizer)
 
-    def _step(self, student: nn.Module, optimiser: torch.optim.Optimizer, batch: Batch, steps: int) -> ObjectiveOutput:
+    def _step(self, student: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch, steps: int) -> ObjectiveOutput:
         state, config = self._state, self.config
         position = state.epoch + state.step_in_epoch / steps
         factor = config.scheduler.factor(position, config.epochs)
-        for group in optimiser.param_groups:
-            group["lr"] = config.optimiser.lr * factor
-        optimiser.zero_grad(set_to_none=True)
+        for group in optimizer.param_groups:
+            group["lr"] = config.optimizer.lr * factor
+        optimizer.zero_grad(set_to_none=True)
         setting = StepSetting(config.micro_batches, config.amp, config.seed)
         out = backward_step(
             student,
@@ -190,8 +190,8 @@ class Distiller:
             total=float(config.epochs),
         )
         if config.clip_norm is not None:
-            nn.utils.clip_grad_norm_([p for group in optimiser.param_groups for p in group["params"]], config.clip_norm)
-        optimiser.step()
+            nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], config.clip_norm)
+        optimizer.step()
         state.step += 1
         state.step_in_epoch += 1
         return out
@@ -202,7 +202,7 @@ class Distiller:
             self._state.sums[name] = self._state.sums.get(name, 0.0) + value * samples
 
     def _finish_epoch(
-        self, out: ObjectiveOutput, optimiser: torch.optim.Optimizer, val: Any, seconds: float
+        self, out: ObjectiveOutput, optimizer: torch.optim.Optimizer, val: Any, seconds: float
     ) -> dict[str, Any]:
         state = self._state
         samples = state.sums.pop("samples")
@@ -210,7 +210,7 @@ class Distiller:
         record: dict[str, Any] = {"kind": "epoch", "epoch": state.epoch, "step": state.step}
         record |= {name: total / samples for name, total in state.sums.items()}
         record |= {f"weight/{name}": weight for name, weight in out.weights.items()}
-        record |= {"lr": optimiser.param_groups[0]["lr"], "seconds": seconds}
+        record |= {"lr": optimizer.param_groups[0]["lr"], "seconds": seconds}
         state.sums = {}
         if val is not None:
             record["val_accuracy"] = accuracy(self.student, val)
@@ -221,7 +221,7 @@ class Distiller:
         state.history.append(record)
         return record
 
-    def _save(self, optimiser: torch.optim.Optimizer) -> None:
+    def _save(self, optimizer: torch.optim.Optimizer) -> None:
         if self.folder is None:
             return
         random = gather_random_states(self._device())
@@ -231,14 +231,14 @@ class Distiller:
                 "state": asdict(self._state),
                 "student": dict(self._own_student().state_dict()),
                 "objective": dict(self.objective.state_dict()),
-                "optimiser": optimiser.state_dict(),
+                "optimizer": optimizer.state_dict(),
                 "best": self._best_weights,
                 "random": random,
             }
             checkpoint.save(self.folder / LAST, tree)
         barrier()
 
-    def _resume(self, optimiser: torch.optim.Optimizer) -> None:
+    def _resume(self, optimizer: torch.optim.Optimizer) -> None:
         if self.folder is None:
             raise ValueError("resume needs a folder: Distiller(..., folder=...)")
         if not (self.folder / LAST).exists():
@@ -248,7 +248,7 @@ class Distiller:
         try:
             self._own_student().load_state_dict(tree["student"])
             self.objective.load_state_dict(tree["objective"])
-            optimiser.load_state_dict(tree["optimiser"])
+            optimizer.load_state_dict(tree["optimizer"])
         except (RuntimeError, ValueError) as error:
             raise CheckpointError(f"{self.folder / LAST} does not fit this student and objective: {error}") from error
         self._state, self._best_weights = _State(**tree["state"]), tree["best"]
@@ -297,7 +297,7 @@ def _check_same_run(path: Path, stored: dict[str, Any], current: dict[str, Any])
 
 @contextmanager
 def _own_randomness(seed: int) -> Iterator[None]:
-    """Seed torch for the run and give the caller's random states back afterwards."""
+    """Seed torch for the run and give the caller's random states back afterward."""
     before = checkpoint.random_states()
     torch.manual_seed(seed)
     try:

@@ -1,8 +1,8 @@
 """Merging: several experts become one student by policy distillation (DAgger with several teachers).
 
-``config`` says what a merge is, ``teachers`` checks who may label and ``labelling`` lets them, ``student`` makes the
-first student. ``collect`` runs a mixture of expert and student, with ``noise``, and makes a ``rollout`` of labelled
-states per skill, whose number follows ``quota``. ``labelled_data`` keeps them on disk as ``data_manifest`` says,
+``config`` says what a merge is, ``teachers`` checks who may label and ``labeling`` lets them, ``student`` makes the
+first student. ``collect`` runs a mixture of expert and student, with ``noise``, and makes a ``rollout`` of labeled
+states per skill, whose number follows ``quota``. ``labeled_data`` keeps them on disk as ``data_manifest`` says,
 ``dataset`` in memory. ``fitting`` moves the student by one of ``losses``, ``validation`` measures it, ``critic``
 follows at the end. ``distiller`` drives the rounds; ``offline`` does without a simulator.
 """
@@ -14,7 +14,7 @@ __getattr__ = lazy_exports(
     __name__,
     {
         "DataMergeResult": "offline",
-        "LabelledData": "labelled_data",
+        "LabeledData": "labeled_data",
         "MergeResult": "distiller",
         "Teacher": "teachers",
         "merge_data": "offline",
@@ -24,7 +24,7 @@ __getattr__ = lazy_exports(
 )
 __all__ = [
     "DataMergeResult",
-    "LabelledData",
+    "LabeledData",
     "MergeConfig",
     "MergeResult",
     "Teacher",

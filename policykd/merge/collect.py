@@ -10,9 +10,9 @@ import torch
 
 from policykd.agents.policy import Policy
 from policykd.envs.batched_env import BatchedEnv
-from policykd.merge.labelling import Labeller
+from policykd.merge.labeling import Labeler
 from policykd.merge.noise import ActionNoise
-from policykd.merge.rollout import LabelledRollout
+from policykd.merge.rollout import LabeledRollout
 from policykd.merge.teachers import Teacher
 
 
@@ -40,8 +40,8 @@ def collect(
     *,
     beta: float,
     mixing: Literal["episode", "step"],
-    labeller: Labeller | None = None,
-) -> list[LabelledRollout]:
+    labeler: Labeler | None = None,
+) -> list[LabeledRollout]:
     """Run one episode length in every simulation of every skill from fresh resets, and label every state.
 
     The skills advance together, so that their teachers can be evaluated in one forward; what one skill does has no
@@ -52,18 +52,18 @@ def collect(
         student: who acts where the expert does not.
         beta: probability that the expert acts, in [0, 1].
         mixing: whether that is drawn per episode or per step.
-        labeller: who labels the walks' states, in their order; None for teacher by teacher.
+        labeler: who labels the walks' states, in their order; None for teacher by teacher.
 
     Returns:
-        The labelled states of each skill.
+        The labeled states of each skill.
 
     Raises:
         ConfigError: if the engine dropped contacts.
     """
-    labeller = labeller or Labeller([w.teacher for w in walks], batched=False)
+    labeler = labeler or Labeler([w.teacher for w in walks], batched=False)
     recorders = [_Recorder(walk, student, beta, mixing) for walk in walks]
     for _ in range(walks[0].env.skill.episode_steps):
-        for recorder, labels in zip(recorders, labeller([r.groups for r in recorders]), strict=True):
+        for recorder, labels in zip(recorders, labeler([r.groups for r in recorders]), strict=True):
             recorder.step(labels)
     return [recorder.rollout() for recorder in recorders]
 
@@ -101,7 +101,7 @@ class _Recorder:
         self._expert_acts = self._draw() if self._mixing == "step" else torch.where(self._ended, self._draw(), acting)
         self._steps += 1
 
-    def rollout(self) -> LabelledRollout:
+    def rollout(self) -> LabeledRollout:
         """Everything recorded."""
         n = self._walk.env.num_envs
         self._walk.env.engine.check_overflow()
@@ -110,7 +110,7 @@ class _Recorder:
         self._final_observations.append(self._student.flatten(self.groups)[running])
         flat_rows = {name: torch.cat(self._rows.pop(name)) for name in ("observations", "labels")}
         values, distances = self._walk.teacher.look(flat_rows["observations"], self._student.groups)
-        return LabelledRollout(
+        return LabeledRollout(
             **flat_rows,
             **{name: torch.stack(values) for name, values in self._rows.items()},
             final_rows=torch.cat(self._final_rows),

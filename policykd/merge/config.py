@@ -24,7 +24,7 @@ class MergeConfig:
     """How experts are merged.
 
     Attributes:
-        rounds: rounds of collecting labelled states and fitting the student, at most.
+        rounds: rounds of collecting labeled states and fitting the student, at most.
         envs: simulations per skill and round; each runs for one episode length.
         beta: schedule of the expert's share of the acting, by round: ``exponential:0.5`` (0.5^round), ``linear``,
             ``constant:0`` (the student always acts), ``constant:1`` (the expert does), ``plaid_paper`` (by gradient
@@ -38,26 +38,26 @@ class MergeConfig:
         noise: standard deviation of the noise, in units of the action; with ``dart`` its root mean square over actions.
         start: where the student starts: ``random`` weights of ``architecture``; ``newest``, a copy of the last teacher
             given, or the id of a skill for a copy of its teacher; ``previous``, the policy given as ``init``. A copy
-            keeps its own architecture and normaliser; observation groups that it lacks are injected.
+            keeps its own architecture and normalizer; observation groups that it lacks are injected.
         loss: how student and teacher are compared: ``mse``, ``huber``, ``forward_kl``, ``reverse_kl``, ``jsd`` or
             ``nll``.
         jsd_beta: the teacher's weight in the middle of ``jsd``; 0 is the forward KL, 1 the reverse.
         min_std: smallest standard deviation that a loss may teach the student, in units of the action.
         max_std: largest.
-        aggregation: labelled states that are fitted: ``all``, ``last:N`` rounds, or ``none`` but this round's.
+        aggregation: labeled states that are fitted: ``all``, ``last:N`` rounds, or ``none`` but this round's.
         adaptive: share of simulations and minibatch that goes to skills in proportion to their gap to the teacher; the
             rest is split equally. 0 treats all skills alike.
-        support: labels count only where no feature, normalised by the teacher's own statistics, is larger than this
-            many standard deviations; at most the normaliser's clip of 10. None takes all labels.
+        support: labels count only where no feature, normalized by the teacher's own statistics, is larger than this
+            many standard deviations; at most the normalizer's clip of 10. None takes all labels.
         batched_teachers: whether teachers of one shape are evaluated together by ``torch.func``. Equal labels to float
             precision; slower on a CPU at usual numbers of simulations.
         updates: gradient steps per round.
-        minibatch: labelled states per gradient step, split over the skills.
+        minibatch: labeled states per gradient step, split over the skills.
         learning_rate: Adam's step size in the first round; falls along a cosine to a tenth in the last.
         averaging: share of the student's weights that a gradient step keeps; the student that acts is the exponential
-            moving average of the optimiser's weights. 0 takes those as they are.
+            moving average of the optimizer's weights. 0 takes those as they are.
         critic: what the critic is fitted to once the actor is final, for later reinforcement learning: ``td``,
-            lambda-returns of the finished student; ``teacher``, the teachers' values on the labelled states; ``none``.
+            lambda-returns of the finished student; ``teacher``, the teachers' values on the labeled states; ``none``.
         gamma: discount factor of the critic.
         gae_lambda: lambda of the critic's targets.
         target_retention: stop once the student's validation reward per step is this share of the expert's on every

@@ -10,14 +10,14 @@ import torch
 from policykd.agents.policy import Policy
 from policykd.merge.config import MergeConfig
 from policykd.merge.dataset import Dataset
-from policykd.merge.rollout import LabelledRollout
+from policykd.merge.rollout import LabeledRollout
 
 _REFRESHES = 5
 
 
 @torch.no_grad()
 def value_targets(
-    student: Policy, rollout: LabelledRollout, *, gamma: float, gae_lambda: float
+    student: Policy, rollout: LabeledRollout, *, gamma: float, gae_lambda: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Lambda-returns of the states from which the student acted to the end of the episode.
 
@@ -50,7 +50,7 @@ def value_targets(
 
 
 def fit_critic(
-    student: Policy, rollouts: Sequence[LabelledRollout], config: MergeConfig, generator: torch.Generator
+    student: Policy, rollouts: Sequence[LabeledRollout], config: MergeConfig, generator: torch.Generator
 ) -> None:
     """Fit the critic to lambda-returns of the student's rollouts; the actor does not change.
 
@@ -73,14 +73,14 @@ def fit_critic(
 def fit_critic_to_teachers(
     student: Policy, dataset: Dataset, skills: int, config: MergeConfig, generator: torch.Generator
 ) -> None:
-    """Fit the critic to the teachers' values on the labelled states; the actor does not change.
+    """Fit the critic to the teachers' values on the labeled states; the actor does not change.
 
     Cheaper than returns of the student and possible without a simulator, but the values are those of the teachers'
-    behaviour (as in sb3-distill's student distillation).
+    behavior (as in sb3-distill's student distillation).
 
     Args:
         student: the student; its critic is trained in place.
-        dataset: labelled states, with the value that each skill's teacher gives them.
+        dataset: labeled states, with the value that each skill's teacher gives them.
         skills: number of skills.
         config: number of gradient steps, minibatch and step size.
         generator: source of the minibatches.
@@ -104,7 +104,7 @@ def _regress(
     config: MergeConfig,
     generator: torch.Generator,
 ) -> None:
-    """Gradient steps of the critic towards targets (n,) of states (n, features)."""
+    """Gradient steps of the critic toward targets (n,) of states (n, features)."""
     for _ in range(updates):
         rows = torch.randint(len(targets), (config.minibatch,), generator=generator, device=generator.device)
         loss = (student.value(states[rows]) - targets[rows]).square().mean()

@@ -1,4 +1,4 @@
-"""The manifest of a labelled dataset: a strict, hashed JSON record; docs/labelled_data.md describes the format.
+"""The manifest of a labeled dataset: a strict, hashed JSON record; docs/labeled_data.md describes the format.
 
 The hashes show damage and careless edits. They are no signature: whoever rewrites a file can rewrite its hashes.
 """
@@ -28,8 +28,8 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
-class LabelledSkill:
-    """A skill of a dataset and who labelled it.
+class LabeledSkill:
+    """A skill of a dataset and who labeled it.
 
     Attributes:
         id: id of the skill.
@@ -73,7 +73,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class DataManifest:
-    """What a labelled dataset holds.
+    """What a labeled dataset holds.
 
     Attributes:
         policykd_version: version that wrote it.
@@ -94,7 +94,7 @@ class DataManifest:
     groups: tuple[tuple[str, int], ...]
     actions: tuple[Action, ...]
     labels: str
-    skills: tuple[LabelledSkill, ...]
+    skills: tuple[LabeledSkill, ...]
     shards: tuple[Shard, ...] = ()
     format: str = FORMAT
     format_version: int = FORMAT_VERSION
@@ -113,7 +113,7 @@ class DataManifest:
                 hash that does not fit.
         """
         if not isinstance(content, dict) or content.get("format") != FORMAT:
-            raise DatasetError(f"its manifest is no manifest of labelled states: its format is not '{FORMAT}'")
+            raise DatasetError(f"its manifest is no manifest of labeled states: its format is not '{FORMAT}'")
         version = content.get("format_version")
         if not isinstance(version, int) or isinstance(version, bool) or version > FORMAT_VERSION or version < 1:
             raise DatasetError(f"it has format {version!r}; this policykd reads 1 to {FORMAT_VERSION}: update policykd")
@@ -159,7 +159,7 @@ def describe_data(teachers: Sequence[Teacher], groups: Mapping[str, int]) -> Dat
         actions=describe_actions(skill.character),
         labels=LABELS,
         skills=tuple(
-            LabelledSkill(
+            LabeledSkill(
                 t.skill.id,
                 t.source,
                 t.weights_sha256,
@@ -206,12 +206,12 @@ def _action(entry: dict[str, Any]) -> Action:
     return Action(joint=_text(entry["joint"]), limits=(_number(low), _number(high)), **numbers)
 
 
-def _skill(entry: dict[str, Any]) -> LabelledSkill:
+def _skill(entry: dict[str, Any]) -> LabeledSkill:
     if not isinstance(entry["symmetric"], bool):
         raise DatasetError("symmetric must be true or false")
     spread = tuple(_number(value) for value in entry["log_std"])
     digest = _matching(entry["weights_sha256"], _HASH, "weights_sha256")
-    return LabelledSkill(_text(entry["id"]), _text(entry["teacher"]), digest, spread, entry["symmetric"])
+    return LabeledSkill(_text(entry["id"]), _text(entry["teacher"]), digest, spread, entry["symmetric"])
 
 
 def _shard(entry: dict[str, Any], known: set[str]) -> Shard:

@@ -1,4 +1,4 @@
-"""The pool of labelled states that the student is fitted to: per skill, the latest rounds, what the teachers know."""
+"""The pool of labeled states that the student is fitted to: per skill, the latest rounds, what the teachers know."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import torch
 
 from policykd.errors import ConfigError
-from policykd.merge.rollout import LabelledRollout
+from policykd.merge.rollout import LabeledRollout
 
 Pool = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Labelled states of several skills.
+    """Labeled states of several skills.
 
     Attributes:
         observations: (n, features).
@@ -29,7 +29,7 @@ class Batch:
 
 
 class Dataset:
-    """Labelled states in memory.
+    """Labeled states in memory.
 
     Args:
         skills: number of skills.
@@ -38,7 +38,7 @@ class Dataset:
             beyond it do not count. None takes all.
 
     Attributes:
-        states: labelled states added so far, those outside the support and of forgotten rounds included.
+        states: labeled states added so far, those outside the support and of forgotten rounds included.
     """
 
     def __init__(self, skills: int, rounds_kept: int | None = None, support: float | None = None) -> None:
@@ -47,7 +47,7 @@ class Dataset:
         self._pools: list[Pool | None] = [None] * skills
         self._added, self._masked = [0] * skills, [0] * skills
 
-    def add(self, skill: int, rollout: LabelledRollout) -> None:
+    def add(self, skill: int, rollout: LabeledRollout) -> None:
         """Aggregate a round of a skill, and forget the rounds that are too old."""
         part = (rollout.observations, rollout.labels, rollout.teacher_values)
         self._added[skill] += len(rollout.labels)
@@ -62,12 +62,12 @@ class Dataset:
 
     @property
     def states(self) -> int:
-        """Number of labelled states added over all skills."""
+        """Number of labeled states added over all skills."""
         return sum(self._added)
 
     @property
     def masked(self) -> list[float]:
-        """Per skill, the share of labelled states outside the teacher's support."""
+        """Per skill, the share of labeled states outside the teacher's support."""
         return [masked / max(1, added) for masked, added in zip(self._masked, self._added, strict=True)]
 
     def pool(self, skill: int) -> Pool:

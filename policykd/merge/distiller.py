@@ -19,11 +19,11 @@ from policykd.merge.critic import fit_critic, fit_critic_to_teachers
 from policykd.merge.data_manifest import describe_data
 from policykd.merge.dataset import Dataset
 from policykd.merge.fitting import Fitting
-from policykd.merge.labelled_data import LabelledData
-from policykd.merge.labelling import Labeller
+from policykd.merge.labeled_data import LabeledData
+from policykd.merge.labeling import Labeler
 from policykd.merge.noise import ActionNoise, dart_noise
 from policykd.merge.quota import shares, split
-from policykd.merge.rollout import LabelledRollout
+from policykd.merge.rollout import LabeledRollout
 from policykd.merge.student import first_student, parents, spread
 from policykd.merge.teachers import Teacher, on_device
 from policykd.merge.validation import Score, Validation
@@ -46,11 +46,11 @@ class MergeResult:
     Attributes:
         policy_path: the student's policy file, with the weights of the best validation.
         rounds: rounds run.
-        states: labelled states collected, which are also the environment steps used.
+        states: labeled states collected, which are also the environment steps used.
         seconds: wall time, over all sessions, s.
         retention: per skill, validation reward per step of the student over the expert's.
         reached_target: whether the merge stopped because every skill reached the target retention.
-        states_to_retention: labelled states after which every skill first kept a retention (``0.95``, ``0.98``), with
+        states_to_retention: labeled states after which every skill first kept a retention (``0.95``, ``0.98``), with
             its success the expert's less at most 0.05; None if that never happened.
         masked: per skill, the share of labels that did not count: their states lie outside the teacher's support.
     """
@@ -78,7 +78,7 @@ def merge_experts(
 
     Args:
         teachers: who labels which skill; see :func:`policykd.merge.teachers.teachers_from`.
-        out: folder of the run; the student's policy file is ``out / "policy"``, the labelled states ``out / "data"``.
+        out: folder of the run; the student's policy file is ``out / "policy"``, the labeled states ``out / "data"``.
         config: the merge.
         init: the policy to start from, with ``config.start="previous"``.
         resume: continue the merge in ``out``; a finished one is returned as it is.
@@ -90,7 +90,7 @@ def merge_experts(
     Raises:
         ConfigError: for a merge of another configuration in ``out``, or a teacher below ``min_teacher_success``.
         ContractError: if the policy to start from does not read what the teachers read.
-        DatasetError: if the labelled states of an interrupted merge were damaged.
+        DatasetError: if the labeled states of an interrupted merge were damaged.
         OutputError: if ``out`` cannot be written or holds a merge and ``resume`` is off.
         UnknownNameError: for an unknown device.
         MissingDependencyError: for a device that cannot be used here.
@@ -127,11 +127,11 @@ class _Merge:
         self._init, self._ids = init, [t.skill.id for t in teachers]
         self._name = f"merge {' '.join(self._ids)}"
         self._student = first_student(teachers, config, init).to(self._device)
-        self._fresh = self._student.normaliser.fresh.clone()
+        self._fresh = self._student.normalizer.fresh.clone()
         self._fitting = Fitting(self._student, spread(teachers), config)
-        self._labeller = Labeller(teachers, config.batched_teachers)
+        self._labeler = Labeler(teachers, config.batched_teachers)
         self._envs: dict[tuple[int, int], BatchedEnv] = {}
-        self._data = LabelledData(folder.path / "data", describe_data(teachers, self._student.groups))
+        self._data = LabeledData(folder.path / "data", describe_data(teachers, self._student.groups))
         self._dataset = Dataset(len(teachers), config.rounds_kept, config.support)
         self._beta = parse(config.beta)
         self._round, self._streak, self._seconds = 0, 0, 0.0
@@ -184,17 +184,17 @@ class _Merge:
             self._data.store(self._round, self._ids[i], rollout, beta)
             self._dataset.add(i, rollout)
             if self._round == 0:  # statistics of what has none yet, of the pooled states; frozen from here on
-                self._student.update_normaliser(rollout.observations, self._fresh)
+                self._student.update_normalizer(rollout.observations, self._fresh)
         self._data.commit()
 
-    def _collect(self, beta: float, round_: int, counts: Sequence[int]) -> list[LabelledRollout]:
-        """Labelled states per skill; equal arguments and students give equal states, whatever ran before."""
+    def _collect(self, beta: float, round_: int, counts: Sequence[int]) -> list[LabeledRollout]:
+        """Labeled states per skill; equal arguments and students give equal states, whatever ran before."""
         walks = []
         for i, (teacher, count) in enumerate(zip(self._teachers, counts, strict=True)):
             env = self._env(i, count)
             env.seed(integer_seed(self._config.seed, "collection", self._ids[i], round_))
             walks.append(Walk(teacher, env, self._noise(i), self._generator(f"mixture {self._ids[i]}")))
-        return collect(walks, self._student, beta=beta, mixing=self._config.mixing, labeller=self._labeller)
+        return collect(walks, self._student, beta=beta, mixing=self._config.mixing, labeler=self._labeler)
 
     def _noise(self, i: int) -> ActionNoise:
         if self._config.noise_model == "none":
@@ -205,7 +205,7 @@ class _Merge:
         return dart_noise(self._student, last, self._config.noise)
 
     def _fit(self) -> float:
-        """Gradient steps on the labelled states; returns the mean loss."""
+        """Gradient steps on the labeled states; returns the mean loss."""
         count = max(1, self._config.minibatch // len(self._ids))
         counts = split(count * len(self._ids), self._shares)
         return self._fitting.fit(self._dataset, counts, self._round, self._generator("minibatches"))
@@ -254,7 +254,7 @@ class _Merge:
         self._best, self._round = state["best"], state["round"]
         self._streak, self._seconds = state["streak"], state["seconds"]
         self._shares, self._reached = state["shares"], state["reached"]
-        self._data = LabelledData.open(self._data.folder)
+        self._data = LabeledData.open(self._data.folder)
         self._data.keep(self._round)
         for round_ in range(self._round):
             for i, skill in enumerate(self._ids):

@@ -1,4 +1,4 @@
-"""Fitting: gradient steps of the student towards the labels."""
+"""Fitting: gradient steps of the student toward the labels."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TEACH_SPREAD = ("forward_kl", "reverse_kl", "jsd", "nll")
 
 
 class Fitting:
-    """The optimiser of a student.
+    """The optimizer of a student.
 
     It moves a twin; the student that acts is the moving average of the twin's weights, which leaves the noise of the
     minibatches behind.
@@ -40,7 +40,7 @@ class Fitting:
         """One round of gradient steps.
 
         Args:
-            dataset: labelled states.
+            dataset: labeled states.
             counts: states of every skill in a minibatch.
             round_: number of the round, from 0; sets the step size.
             generator: source of the minibatches.
@@ -49,7 +49,7 @@ class Fitting:
             The mean loss.
         """
         config = self._config
-        self._learner.normaliser.load_state_dict(self._student.normaliser.state_dict())
+        self._learner.normalizer.load_state_dict(self._student.normalizer.state_dict())
         for group in self._optimizer.param_groups:
             group["lr"] = self._rate(round_)
         total = torch.zeros((), device=self._spread.device)
@@ -65,7 +65,7 @@ class Fitting:
 
     @torch.no_grad()
     def loss(self, batch: Batch) -> float:
-        """Mean loss of the student on labelled states."""
+        """Mean loss of the student on labeled states."""
         return float(self._loss_of(self._student, batch))
 
     def state_dict(self) -> dict[str, Any]:

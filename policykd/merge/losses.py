@@ -20,7 +20,7 @@ from policykd.merge.config import MergeConfig
 
 @dataclass(frozen=True)
 class Imitation:
-    """What student and teacher say about n states, in units of the normalised action.
+    """What student and teacher say about n states, in units of the normalized action.
 
     Attributes:
         student: mean (n, actions), and log standard deviation (actions,) or (n, actions).
@@ -55,8 +55,8 @@ def _reverse_kl(given: Imitation, config: MergeConfig) -> torch.Tensor:
 
 
 def _jsd(given: Imitation, config: MergeConfig) -> torch.Tensor:
-    """Geometric Jensen-Shannon divergence, between the two KLs; normalised, so that ``jsd_beta`` keeps its scale."""
-    return divergences.gaussian_jsd(given.student, given.teacher, beta=config.jsd_beta, normalise=True)
+    """Geometric Jensen-Shannon divergence, between the two KLs; normalized, so that ``jsd_beta`` keeps its scale."""
+    return divergences.gaussian_jsd(given.student, given.teacher, beta=config.jsd_beta, normalize=True)
 
 
 def _nll(given: Imitation, config: MergeConfig) -> torch.Tensor:

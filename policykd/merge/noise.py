@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from policykd.agents.policy import Policy
-from policykd.merge.rollout import LabelledRollout
+from policykd.merge.rollout import LabeledRollout
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class ActionNoise:
 
 
 @torch.no_grad()
-def dart_noise(student: Policy, rollout: LabelledRollout, std: float) -> ActionNoise:
+def dart_noise(student: Policy, rollout: LabeledRollout, std: float) -> ActionNoise:
     """Noise like the student's own errors (DART; Laskey et al., 2017, Noise Injection for Robust Imitation Learning).
 
     The covariance of the noise is that of ``student - expert`` on states of the expert, ``E[e e^T]``, scaled to a given
@@ -39,7 +39,7 @@ def dart_noise(student: Policy, rollout: LabelledRollout, std: float) -> ActionN
 
     Args:
         student: whose errors they are.
-        rollout: labelled states; those in which the expert acted count, or all if the student always did.
+        rollout: labeled states; those in which the expert acted count, or all if the student always did.
         std: root mean square over actions.
 
     Returns:

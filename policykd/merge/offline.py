@@ -1,4 +1,4 @@
-"""Merging recorded data: a student from labelled states alone, without a simulator and without the teachers.
+"""Merging recorded data: a student from labeled states alone, without a simulator and without the teachers.
 
 Nothing can be validated in closed loop, so the only measure is the loss on held-out simulations. A small loss is no
 promise that the student walks: evaluate it where a simulator is at hand.
@@ -22,11 +22,11 @@ from policykd.envs.symmetry import mirror_symmetry
 from policykd.errors import ConfigError, ContractError
 from policykd.merge.config import MergeConfig
 from policykd.merge.critic import fit_critic_to_teachers
-from policykd.merge.data_manifest import DataManifest, LabelledSkill
+from policykd.merge.data_manifest import DataManifest, LabeledSkill
 from policykd.merge.dataset import Batch, Dataset
 from policykd.merge.fitting import Fitting
-from policykd.merge.labelled_data import LabelledData
-from policykd.merge.rollout import LabelledRollout
+from policykd.merge.labeled_data import LabeledData
+from policykd.merge.rollout import LabeledRollout
 from policykd.merge.student import check_start
 from policykd.plain import as_plain
 from policykd.progress import Progress, Silent
@@ -42,7 +42,7 @@ class DataMergeResult:
     Attributes:
         policy_path: the student's policy file, with the weights of the least held-out loss.
         rounds: rounds of ``config.updates`` gradient steps.
-        states: labelled states read, held-out ones included.
+        states: labeled states read, held-out ones included.
         held_out_loss: per skill, the student's loss on held-out simulations.
         masked: per skill, the share of labels that did not count: their states lie outside the teacher's support.
     """
@@ -63,10 +63,10 @@ def merge_data(
     resume: bool = False,
     progress: Progress = Silent(),
 ) -> DataMergeResult:
-    """Merge labelled datasets into one student.
+    """Merge labeled datasets into one student.
 
     Args:
-        folders: datasets, or run folders of merges. Several may hold the same skill if the same teacher labelled it.
+        folders: datasets, or run folders of merges. Several may hold the same skill if the same teacher labeled it.
         out: folder of the run; the student's policy file is ``out / "policy"``.
         config: the merge; everything that needs a simulator (beta, envs, noise, ...) plays no part.
         init: the policy to start from, with ``config.start="previous"``.
@@ -84,7 +84,7 @@ def merge_data(
         OutputError: if ``out`` cannot be written or holds a merge and ``resume`` is off.
     """
     _check_config(config, init)
-    data = [LabelledData.open(folder) for folder in folders]
+    data = [LabeledData.open(folder) for folder in folders]
     contract = _contract(data)
     wanted: dict[str, Any] = {"merge": config, "data": [d.manifest.to_json()["content_sha256"] for d in data]}
     if init is not None:
@@ -105,12 +105,12 @@ def _check_config(config: MergeConfig, init: LoadedPolicy | None) -> None:
     check_start(config, init)
 
 
-def _contract(data: Sequence[LabelledData]) -> DataManifest:
+def _contract(data: Sequence[LabeledData]) -> DataManifest:
     """The first manifest, with the skills of all, after checking that they belong together."""
     if not data:
         raise ConfigError("no dataset was given; name at least one folder")
     first = data[0].manifest
-    skills: dict[str, LabelledSkill] = {}
+    skills: dict[str, LabeledSkill] = {}
     for one in data:
         for name in ("robot", "groups", "actions", "control_dt", "labels"):
             if getattr(one.manifest, name) != getattr(first, name):
@@ -140,7 +140,7 @@ class _DataMerge:
 
     def __init__(
         self,
-        data: Sequence[LabelledData],
+        data: Sequence[LabeledData],
         contract: DataManifest,
         folder: RunFolder,
         config: MergeConfig,
@@ -176,12 +176,12 @@ class _DataMerge:
         self._finish()
         self._progress.end(name, "held-out loss only: nothing was validated in the simulator")
 
-    def _read(self, data: Sequence[LabelledData]) -> None:
+    def _read(self, data: Sequence[LabeledData]) -> None:
         every = max(2, round(1 / self._config.held_out))
         for one in data:
             for shard in one.manifest.shards:
                 rollout, i = one.load(shard), self._ids.index(shard.skill)
-                # Whole simulations are held out: neighbours in time are nearly the same state.
+                # Whole simulations are held out: neighbors in time are nearly the same state.
                 column = torch.arange(len(rollout.labels)) % shard.simulations
                 held = column % every == every - 1 if shard.simulations > 1 else column == -1
                 self._train.add(i, _rows(rollout, ~held))
@@ -198,7 +198,7 @@ class _DataMerge:
             seed = integer_seed(self._config.seed, "student", *self._ids)
             student = Policy(groups, actions, self._config.architecture, seed, symmetry)
             for i in range(len(self._ids)):
-                student.update_normaliser(self._train.pool(i)[0])
+                student.update_normalizer(self._train.pool(i)[0])
         student.log_std.data.copy_(spread.mean(dim=0))
         return student
 
@@ -256,7 +256,7 @@ class _DataMerge:
         self._folder.finish(outcome)
 
 
-def _rows(rollout: LabelledRollout, chosen: torch.Tensor) -> LabelledRollout:
+def _rows(rollout: LabeledRollout, chosen: torch.Tensor) -> LabeledRollout:
     """The rollout with the chosen states only, in what a dataset takes of it."""
     names = ("observations", "labels", "teacher_values", "distances")
     return dataclasses.replace(rollout, **{name: getattr(rollout, name)[chosen] for name in names})

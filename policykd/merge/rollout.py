@@ -8,7 +8,7 @@ import torch
 
 
 @dataclass
-class LabelledRollout:
+class LabeledRollout:
     """One round's states of one skill: T steps of n simulations, flattened in time order to rows ``t * n + i``.
 
     Attributes:
@@ -23,7 +23,7 @@ class LabelledRollout:
         final_observations: (m, features) the state behind each of those rows.
         teacher_values: (T * n,) the expert's estimates of its own return, rewards scaled by ``1 - gamma``.
         distances: (T * n,) how far the state is from those that the expert was trained on: the largest magnitude of
-            its normalised features, in standard deviations.
+            its normalized features, in standard deviations.
     """
 
     observations: torch.Tensor
@@ -41,6 +41,6 @@ class LabelledRollout:
         """The fields by name, as they are stored: on the CPU."""
         return {f.name: getattr(self, f.name).contiguous().cpu() for f in fields(self)}
 
-    def to(self, device: torch.device) -> LabelledRollout:
+    def to(self, device: torch.device) -> LabeledRollout:
         """The same on a device."""
-        return LabelledRollout(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+        return LabeledRollout(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})

@@ -21,7 +21,7 @@ class Teacher:
 
     Attributes:
         skill: the skill, with the observation groups that student and teachers need together.
-        policy: the expert; its deterministic mean, under its own normaliser, is the label.
+        policy: the expert; its deterministic mean, under its own normalizer, is the label.
         source: the policy file that it came from, as written into the student's lineage.
         weights_sha256: hash of the expert's weights.
     """
@@ -41,10 +41,10 @@ class Teacher:
 
         Returns:
             (n,) the teacher's values, and (n,) how far the states are from those that it was trained on: the largest
-            magnitude of its normalised features, in standard deviations.
+            magnitude of its normalized features, in standard deviations.
         """
         observations = self.policy.flatten(dict(zip(groups, flat.split(list(groups.values()), dim=-1), strict=True)))
-        features = self.policy.normaliser(self.policy.canonical(observations)[0])
+        features = self.policy.normalizer(self.policy.canonical(observations)[0])
         return self.policy.value(observations), features.abs().amax(dim=-1)
 
 
@@ -76,7 +76,7 @@ def teachers_from(
     groups = tuple(dict.fromkeys(name for _, loaded in experts for name in loaded.policy.groups))
     teachers: dict[str, Teacher] = {}
     for source, loaded in experts:
-        for skill_id in _labelled(source, loaded, only):
+        for skill_id in _labeled(source, loaded, only):
             if skill_id in teachers:
                 raise ConfigError(
                     f"{teachers[skill_id].source} and {source} both label {skill_id}; leave one out, or say which "
@@ -112,7 +112,7 @@ def _check_distinguishable(skills: Sequence[Skill]) -> None:
             )
 
 
-def _labelled(source: str, loaded: LoadedPolicy, only: Mapping[str, Collection[str]] | None) -> Sequence[str]:
+def _labeled(source: str, loaded: LoadedPolicy, only: Mapping[str, Collection[str]] | None) -> Sequence[str]:
     """Skills that a source labels."""
     made_for = loaded.manifest.skills
     wanted = made_for if only is None or source not in only else tuple(only[source])

@@ -22,7 +22,7 @@ from policykd.kd.benchmark.table import (
     teacher_means,
 )
 from policykd.kd.registry import methods
-from policykd.report.bench_plots import VERDICT_COLOURS, cost_plot, effect_plot
+from policykd.report.bench_plots import VERDICT_COLorS, cost_plot, effect_plot
 from policykd.report.figures import save_figure, svg_text
 from policykd.report.html import data_uri, write_html
 
@@ -62,7 +62,7 @@ def _context(result: BenchResult, content: bytes, drawn: Mapping[str, tuple[str,
         "measures": MEASURES,
         "teacher": teacher_means(result),
         "rows": rows(result),
-        "colours": VERDICT_COLOURS,
+        "colors": VERDICT_COLorS,
         "families": {name: methods[name].family for name in result.methods if name in methods},
         "titles": {name: methods[name].title for name in result.methods if name in methods},
         "plots": [{"title": title, "svg": Markup(svg_text(figure))} for title, figure in drawn.values()],

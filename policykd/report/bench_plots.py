@@ -10,17 +10,17 @@ from matplotlib.ticker import NullLocator
 
 from policykd.kd.benchmark.measures import MEASURES
 from policykd.kd.benchmark.results import BenchResult, Verdict
-from policykd.report.figures import COLOURS, INK, new_figure, set_title
+from policykd.report.figures import INK, COLorS, new_figure, set_title
 
 _GREY = "#868e96"
-VERDICT_COLOURS: dict[Verdict, str] = {
-    "better": COLOURS[2],
-    "worse": COLOURS[1],
+VERDICT_COLorS: dict[Verdict, str] = {
+    "better": COLorS[2],
+    "worse": COLorS[1],
     "not shown": _GREY,
     "too few seeds": _GREY,
-    "baseline": COLOURS[0],
+    "baseline": COLorS[0],
 }
-"""Colours of what an interval shows."""
+"""Colors of what an interval shows."""
 
 _EFFECTS = ("accuracy", "kl", "ece")
 _ROW_HEIGHT = 0.24  # of a method, inches
@@ -34,10 +34,10 @@ def effect_plot(result: BenchResult) -> Figure:
     for axes, measure in zip(panels, _EFFECTS, strict=True):
         scale, known = MEASURES[measure].scale, MEASURES[measure]
         for method, y in zip(names, places, strict=True):
-            effect, colour = result.effect(method, measure), VERDICT_COLOURS[result.verdict(method, measure)]
+            effect, color = result.effect(method, measure), VERDICT_COLorS[result.verdict(method, measure)]
             ends = (scale * effect.low, scale * effect.high)
-            axes.plot(ends, (y, y), color=colour, linewidth=2.2, alpha=0.55, solid_capstyle="butt")
-            axes.plot(scale * effect.estimate, y, marker="o", markersize=5, color=colour)
+            axes.plot(ends, (y, y), color=color, linewidth=2.2, alpha=0.55, solid_capstyle="butt")
+            axes.plot(scale * effect.estimate, y, marker="o", markersize=5, color=color)
         axes.axvline(0.0, linewidth=0.8, color=_GREY)
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", length=0)
@@ -55,9 +55,9 @@ def cost_plot(result: BenchResult) -> Figure:
     axes, points = panels[0], []
     for method in result.ranked():
         accuracy, seconds = result.mean(method, "accuracy"), result.mean(method, "seconds_per_epoch").estimate
-        colour = VERDICT_COLOURS[result.verdict(method, "accuracy")]
-        axes.plot((seconds, seconds), (100 * accuracy.low, 100 * accuracy.high), color=colour, alpha=0.55)
-        axes.plot(seconds, 100 * accuracy.estimate, marker="o", markersize=5, color=colour)
+        color = VERDICT_COLorS[result.verdict(method, "accuracy")]
+        axes.plot((seconds, seconds), (100 * accuracy.low, 100 * accuracy.high), color=color, alpha=0.55)
+        axes.plot(seconds, 100 * accuracy.estimate, marker="o", markersize=5, color=color)
         points.append((method, seconds, 100 * accuracy.estimate))
     teacher = 100 * sum(result.teacher_values("accuracy")) / result.seeds
     axes.axhline(teacher, linewidth=0.9, linestyle=":", color=_GREY)

@@ -75,7 +75,7 @@ def _figures(comparison: Comparison, intervals: Intervals, folder: Path) -> list
         f"Reward of the final policies over the shared experts'{spread}; at the bottom the mean over all skills, and "
         "that of every policy's weakest skill"
     )
-    drawn = [("scores", title, interval_plot(groups, "normalised reward", least=1.0))]
+    drawn = [("scores", title, interval_plot(groups, "normalized reward", least=1.0))]
     for name in comparison.curricula:
         title = f"{name}: mean matrix over all seeds; framed: the skill that was just learned"
         drawn.append((f"matrix-{name}", title, matrix_heat_map(_mean_matrix(comparison, name))))

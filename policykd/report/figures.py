@@ -1,4 +1,4 @@
-"""How all figures look and how they are written: quiet axes, fixed colours, SVG in the page's own text colour."""
+"""How all figures look and how they are written: quiet axes, fixed colors, SVG in the page's own text color."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from matplotlib.figure import Figure
 from policykd.errors import ConfigError, OutputError
 from policykd.storage import write_bytes
 
-COLOURS = ("#2a78d6", "#eb6834", "#1a9e6e", "#8a63d2", "#c98500", "#d6336c", "#0c8599", "#868e96")
-"""Colours of policies in their order; told apart with the common colour deficiencies, on white and on black."""
+COLorS = ("#2a78d6", "#eb6834", "#1a9e6e", "#8a63d2", "#c98500", "#d6336c", "#0c8599", "#868e96")
+"""Colors of policies in their order; told apart with the common color deficiencies, on white and on black."""
 
 INK = "#010203"
-"""Colour of text and axes: nearly black, and in an SVG the text colour of the page around it."""
+"""Color of text and axes: nearly black, and in an SVG the text color of the page around it."""
 _STYLE: Any = {  # matplotlib types the names of all its settings, as literals
     "font.family": "sans-serif",
     "font.size": 10.0,
@@ -67,13 +67,13 @@ def set_title(axes: Axes, text: str) -> None:
     axes.set_title(text, loc="left", fontsize=10.0, fontweight="bold")
 
 
-def colour_of(names: Sequence[str]) -> dict[str, str]:
-    """A colour for each name, by position; they repeat beyond the eighth."""
-    return {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(names)}
+def color_of(names: Sequence[str]) -> dict[str, str]:
+    """A color for each name, by position; they repeat beyond the eighth."""
+    return {name: COLorS[i % len(COLorS)] for i, name in enumerate(names)}
 
 
 def svg_text(figure: Figure) -> str:
-    """A figure as an SVG element for a page, whose text colour and font it takes.
+    """A figure as an SVG element for a page, whose text color and font it takes.
 
     Equal figures give equal text.
     """

@@ -102,13 +102,13 @@ def _draw_robot(axes: Axes, robot: Robot) -> None:
         _draw_capsule(axes, ends, link.radius, _SIDES.get(side, "#c9bfa8"), order={"right": 4, "left": 2}.get(side, 3))
 
 
-def _draw_capsule(axes: Axes, ends: np.ndarray, radius: float, colour: str, order: int) -> None:
+def _draw_capsule(axes: Axes, ends: np.ndarray, radius: float, color: str, order: int) -> None:
     along = ends[1] - ends[0]
     start = np.arctan2(along[1], along[0])
     half = np.linspace(-np.pi / 2, np.pi / 2, 12)
     caps = [(ends[1], start + half), (ends[0], start + half + np.pi)]
     outline = np.concatenate([end + radius * np.stack([np.cos(a), np.sin(a)], axis=1) for end, a in caps])
-    axes.fill(*outline.T, color=colour, zorder=order, linewidth=0)
+    axes.fill(*outline.T, color=color, zorder=order, linewidth=0)
 
 
 def _rotation(angle: float) -> np.ndarray:

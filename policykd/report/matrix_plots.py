@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from policykd.errors import ConfigError
 from policykd.evaluation.matrix import SkillMatrix
-from policykd.report.figures import COLOURS, INK, new_figure, set_title
+from policykd.report.figures import INK, COLorS, new_figure, set_title
 from policykd.stats import Interval
 
 _HEAT = LinearSegmentedColormap.from_list("kept", ["#f4dccf", "#f3ead7", "#cfe3d6", "#7fbf9b"])
@@ -20,7 +20,7 @@ _LABELS = 40  # characters that fit below a panel side by side
 
 
 def matrix_heat_map(matrix: SkillMatrix) -> Figure:
-    """Normalised score and success after every stage, one column per skill; framed where the skill was just learned.
+    """Normalized score and success after every stage, one column per skill; framed where the skill was just learned.
 
     Args:
         matrix: the matrix.
@@ -29,7 +29,7 @@ def matrix_heat_map(matrix: SkillMatrix) -> Figure:
     names = [skill.partition("/")[2] for skill in matrix.skills]
     crowded = sum(len(name) for name in names) > _LABELS
     figure, panels = new_figure(1, 2, (9.0, 0.42 * rows + (1.6 if crowded else 1.0)), share_y=True)
-    _heat(panels[0], matrix, matrix.normalised.tolist(), 3, "reward over the expert's")
+    _heat(panels[0], matrix, matrix.normalized.tolist(), 3, "reward over the expert's")
     _heat(panels[1], matrix, [list(row) for row in matrix.success], 2, "success")
     panels[0].set_yticks(range(rows), [f"after {stage}" for stage in matrix.stages])
     panels[0].set_ylim(rows - 0.5, -0.5)
@@ -45,13 +45,13 @@ def _heat(axes: Axes, matrix: SkillMatrix, values: Sequence[Sequence[float]], di
         spine.set_visible(False)
     for i, row in enumerate(values):
         for j, value in enumerate(row):
-            colour = _HEAT(min(1.0, max(0.0, value)))
+            color = _HEAT(min(1.0, max(0.0, value)))
             own = matrix.learned[j] == i
             # Rectangles in place of an image: an SVG keeps them sharp, and text on them can be selected.
             axes.fill(
                 [j - 0.48, j + 0.48, j + 0.48, j - 0.48],
                 [i - 0.46, i - 0.46, i + 0.46, i + 0.46],
-                facecolor=colour,
+                facecolor=color,
                 edgecolor=INK if own else "none",
                 linewidth=1.2,
             )
@@ -83,10 +83,10 @@ def interval_plot(groups: Mapping[str, Mapping[str, Interval]], title: str, *, l
         places.append((y, skill))
         for i, method in enumerate(methods):
             if method in group:
-                interval, colour = group[method], COLOURS[i % len(COLOURS)]
-                axes.plot([interval.low, interval.high], [y, y], color=colour, linewidth=2.2, alpha=0.55)
+                interval, color = group[method], COLorS[i % len(COLorS)]
+                axes.plot([interval.low, interval.high], [y, y], color=color, linewidth=2.2, alpha=0.55)
                 label = method if skill == next(iter(groups)) else None
-                axes.plot(interval.estimate, y, marker="o", markersize=5, color=colour, linestyle="none", label=label)
+                axes.plot(interval.estimate, y, marker="o", markersize=5, color=color, linestyle="none", label=label)
             y -= 1
         y -= gap
     middle = (len(methods) - 1) / 2
@@ -137,8 +137,8 @@ def lineage_figure(nodes: Sequence[tuple[str, str, Sequence[str]]]) -> Figure:
         x, y = places[name]
         axes.plot(x, y, marker="o", markersize=11, color=_KINDS[kind])
         axes.text(x, y + (0.16 if y > 0 else -0.16), name, ha="center", va="bottom" if y > 0 else "top", size=8)
-    for kind, colour in _KINDS.items():
-        axes.plot([], [], marker="o", linestyle="none", color=colour, label=kind)
+    for kind, color in _KINDS.items():
+        axes.plot([], [], marker="o", linestyle="none", color=color, label=kind)
     figure.legend(loc="outside lower center", ncols=3, labelcolor=INK)
     axes.set_xlim(-0.6, len(nodes) - 0.4)
     axes.set_ylim(-0.45, 1.45)

@@ -1,6 +1,6 @@
 """One self-contained page about a run: it opens from disk, without a network, and holds every number it shows.
 
-Plots are inline SVG in the page's colours; pictures, clips and the evaluation itself are embedded as data.
+Plots are inline SVG in the page's colors; pictures, clips and the evaluation itself are embedded as data.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from policykd.envs.skills import get_skill
 from policykd.errors import PolicykdError
 from policykd.evaluation import Evaluation
 from policykd.report.commands import reproduction
-from policykd.report.figures import colour_of, save_figure, svg_text
+from policykd.report.figures import color_of, save_figure, svg_text
 from policykd.report.gallery import gallery_figure
 from policykd.report.headlines import headlines, verdict
 from policykd.report.html import data_uri, interval_cell, write_html
@@ -49,14 +49,14 @@ class Row:
     Attributes:
         skill: id of the skill, empty where it is that of the row above.
         policy: name of the policy.
-        colour: its colour in the plots.
+        color: its color in the plots.
         role: ``expert``, ``student`` or empty.
         cells: per column estimate and interval as text; None where there is none.
     """
 
     skill: str
     policy: str
-    colour: str
+    color: str
     role: str
     cells: list[tuple[str, str] | None]
 
@@ -110,12 +110,12 @@ def page_context(results: ResultsFolder) -> dict[str, Any]:
 
 
 def _rows(results: ResultsFolder, columns: _Columns) -> list[Row]:
-    evaluation, colours = results.evaluation, colour_of(results.evaluation.policies)
+    evaluation, colors = results.evaluation, color_of(results.evaluation.policies)
     return [
         Row(
             skill=skill if i == 0 else "",
             policy=policy,
-            colour=colours[policy],
+            color=colors[policy],
             role=_role(evaluation, policy, skill, results.students),
             cells=[interval_cell(getattr(evaluation.summaries[policy, skill], f), digits) for f, _, digits in columns],
         )
@@ -166,7 +166,7 @@ def _embedded(results: ResultsFolder, path: Path, kind: str) -> dict[str, Any]:
 
 
 def _terrains(results: ResultsFolder) -> dict[str, Any] | None:
-    """Profiles of the terrains, drawn anew in the page's colours; the run's own picture of terrains not known here."""
+    """Profiles of the terrains, drawn anew in the page's colors; the run's own picture of terrains not known here."""
     try:
         skills = [get_skill(skill) for skill in results.evaluation.skills]
     except PolicykdError:

@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from policykd.errors import ConfigError
 from policykd.evaluation import Evaluation
-from policykd.report.figures import INK, colour_of, new_figure, set_title
+from policykd.report.figures import INK, color_of, new_figure, set_title
 from policykd.stats import Interval
 
 Rows = Sequence[Mapping[str, Any]]
@@ -32,13 +32,13 @@ def learning_curves(runs: Mapping[str, Rows]) -> Figure:
     if not any("steps" in row for rows in runs.values() for row in rows):
         raise ConfigError("no training log holds any measurement to plot")
     figure, panels = new_figure(1, len(_CURVES), (9.0, 2.7))
-    colours = colour_of(list(runs))
+    colors = color_of(list(runs))
     for axes, (name, label) in zip(panels, _CURVES.items(), strict=True):
         for run, rows in runs.items():
             points = [(row["steps"], row[name]) for row in rows if "steps" in row and name in row]
             if points:
                 marker = "o" if len(points) < 10 else ""
-                axes.plot(*zip(*points, strict=True), color=colours[run], label=run, marker=marker, markersize=3)
+                axes.plot(*zip(*points, strict=True), color=colors[run], label=run, marker=marker, markersize=3)
         _count_axis(axes, "environment steps")
         set_title(axes, label)
         axes.set_ylim(0, 1.02 if name != "distance" else 1.05 * max(axes.dataLim.y1, 0.1))
@@ -61,7 +61,7 @@ def score_plot(evaluation: Evaluation) -> Figure:
         measures["reward_per_step"] = "reward per step"
     height = (len(policies) * _ROW_HEIGHT + 0.25) * len(skills) + 0.8
     figure, panels = new_figure(1, len(measures), (9.0, height), share_y=True)
-    colours = colour_of(policies)
+    colors = color_of(policies)
     rows = [(skill, policy) for skill in skills for policy in policies]
     gap = 1.2
     places = [-(i + gap * (i // len(policies))) for i in range(len(rows))]
@@ -69,7 +69,7 @@ def score_plot(evaluation: Evaluation) -> Figure:
         for (skill, policy), y in zip(rows, places, strict=True):
             interval = getattr(evaluation.summaries[policy, skill], name)
             if interval is not None:
-                _point(axes, interval, y, colours[policy], own=evaluation.experts.get(skill) == policy)
+                _point(axes, interval, y, colors[policy], own=evaluation.experts.get(skill) == policy)
         set_title(axes, label)
         axes.grid(visible=False, axis="y")
         axes.set_xlim(0, max(1.03, axes.get_xlim()[1]))
@@ -97,9 +97,9 @@ def merge_curve(rows: Rows) -> Figure:
     figure, panels = new_figure(1, 2, (9.0, 2.7))
     rounds = [row["round"] for row in rows]
     skills = list(rows[0]["retention"])
-    for skill, colour in colour_of(skills).items():
+    for skill, color in color_of(skills).items():
         values = [row["retention"].get(skill) for row in rows]
-        panels[0].plot(rounds, values, color=colour, label=skill, marker="o", markersize=3)
+        panels[0].plot(rounds, values, color=color, label=skill, marker="o", markersize=3)
     panels[0].axhline(1.0, linewidth=0.8, linestyle=":", color="#868e96")
     panels[0].set_ylim(bottom=0)
     set_title(panels[0], "retention of each expert's reward")
@@ -114,11 +114,11 @@ def merge_curve(rows: Rows) -> Figure:
     return figure
 
 
-def _point(axes: Axes, interval: Interval, y: float, colour: str, *, own: bool) -> None:
+def _point(axes: Axes, interval: Interval, y: float, color: str, *, own: bool) -> None:
     """An estimate with its interval; hollow where the policy is the expert that retention is measured against."""
-    axes.plot([interval.low, interval.high], [y, y], color=colour, linewidth=2.2, alpha=0.55, solid_capstyle="butt")
-    face = "none" if own else colour
-    axes.plot(interval.estimate, y, marker="o", markersize=6, color=colour, markerfacecolor=face)
+    axes.plot([interval.low, interval.high], [y, y], color=color, linewidth=2.2, alpha=0.55, solid_capstyle="butt")
+    face = "none" if own else color
+    axes.plot(interval.estimate, y, marker="o", markersize=6, color=color, markerfacecolor=face)
 
 
 def _count_axis(axes: Axes, label: str) -> None:

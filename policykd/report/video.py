@@ -32,7 +32,7 @@ class Recording:
 
     Attributes:
         track: the ground, one row.
-        qpos: (t, nq) generalised positions, one per policy step, the start included.
+        qpos: (t, nq) generalized positions, one per policy step, the start included.
         control_dt: time between them, s.
         fell: whether the episode ended in a fall.
     """

@@ -16,13 +16,13 @@ ENCODERS = {
 
 
 def blind_policy(groups=("proprio",), symmetric=True, architecture=SHAPE, seed=0):
-    """A policy with lively actions and a normaliser that has seen something."""
+    """A policy with lively actions and a normalizer that has seen something."""
     symmetry = mirror_symmetry(groups, ROBOT) if symmetric else None
     policy = Policy(group_sizes(groups, ROBOT), 11, architecture, seed, symmetry)
     generator = torch.Generator().manual_seed(seed)
     torch.nn.init.normal_(policy.actor[-1].weight, std=0.3, generator=generator)
     policy.log_std.data.copy_(torch.linspace(-1.5, -1, 11))
-    policy.update_normaliser(torch.randn(300, policy.observation_size, generator=generator) * 2 + 1)
+    policy.update_normalizer(torch.randn(300, policy.observation_size, generator=generator) * 2 + 1)
     return policy
 
 

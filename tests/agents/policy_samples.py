@@ -21,7 +21,7 @@ def make_policy(seed=0, groups=None):
     groups = SKILL.group_sizes if groups is None else groups
     policy = Policy(groups, 11, Architecture((16, 8), (12,), "tanh", 0.3), generator_seed=seed)
     generator = torch.Generator().manual_seed(seed)
-    policy.normaliser.update(torch.randn(50, policy.observation_size, generator=generator) * 3 + 1)
+    policy.normalizer.update(torch.randn(50, policy.observation_size, generator=generator) * 3 + 1)
     return policy
 
 

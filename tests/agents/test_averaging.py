@@ -45,15 +45,15 @@ def test_without_a_horizon_it_is_the_policy():
     assert first_weight(average.policy) == first_weight(policy) == pytest.approx(-0.7)
 
 
-def test_leaves_the_policy_alone_and_takes_its_normaliser():
+def test_leaves_the_policy_alone_and_takes_its_normalizer():
     policy = make_policy()
     average = WeightAverage(policy, 1e6)
-    policy.update_normaliser(torch.randn(50, 3))
+    policy.update_normalizer(torch.randn(50, 3))
     before = {k: v.clone() for k, v in policy.state_dict().items()}
     average.update(policy, 1000)
     assert all(torch.equal(v, before[k]) for k, v in policy.state_dict().items())
-    assert torch.equal(average.policy.normaliser.mean, policy.normaliser.mean)
-    assert average.policy.normaliser.mean.data_ptr() != policy.normaliser.mean.data_ptr()
+    assert torch.equal(average.policy.normalizer.mean, policy.normalizer.mean)
+    assert average.policy.normalizer.mean.data_ptr() != policy.normalizer.mean.data_ptr()
 
 
 def test_continues_from_a_checkpoint():

@@ -10,7 +10,7 @@ from policykd.agents.policy import Policy
 from policykd.agents.training.config import PpoConfig, TrainConfig
 from policykd.agents.training.device_ppo import DevicePpo, EpisodeMeans, Rollout, advantages
 from policykd.agents.training.learners import AdaptiveRate, make_learner
-from policykd.agents.training.warm_up import warm_up_normaliser
+from policykd.agents.training.warm_up import warm_up_normalizer
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
 from policykd.envs.masked_env import MaskedEnv
 from policykd.envs.sb3_env import Sb3VecEnv
@@ -69,12 +69,12 @@ def test_one_update_is_that_of_stable_baselines3():
         return tensor.detach().reshape(STEPS, SIMS, *inner)
 
     rollout = Rollout(
-        features=shaped(mine.normaliser(raw), mine.observation_size), raw=shaped(raw, mine.observation_size),
+        features=shaped(mine.normalizer(raw), mine.observation_size), raw=shaped(raw, mine.observation_size),
         actions=shaped(actions, 11), log_probs=shaped(flat["log_probs"]), values=shaped(flat["values"]),
         rewards=torch.zeros(STEPS, SIMS), ended=torch.zeros(STEPS, SIMS, dtype=torch.bool),
         advantages=shaped(flat["advantages"]),
     )  # fmt: skip
-    ppo.optimiser.load_state_dict(copy.deepcopy(learner.policy.optimizer.state_dict()))
+    ppo.optimizer.load_state_dict(copy.deepcopy(learner.policy.optimizer.state_dict()))
     before = copy.deepcopy(mine.state_dict())
     learner.train()
     ppo.update(rollout, ONE_STEP.learning_rate)
@@ -89,9 +89,9 @@ def test_one_update_is_that_of_stable_baselines3():
 def test_a_rollout_holds_what_was_done():
     policy, env = small_policy(), small_env()
     ppo = DevicePpo(policy, env, ONE_STEP, seed=1)
-    warm_up_normaliser(policy, env, steps=4)
+    warm_up_normalizer(policy, env, steps=4)
     rollout = ppo.collect()
-    torch.testing.assert_close(rollout.features, policy.normaliser(rollout.raw))
+    torch.testing.assert_close(rollout.features, policy.normalizer(rollout.raw))
     flat = rollout.features.flatten(0, 1)
     expected = torch.distributions.Normal(policy.actor(flat), policy.log_std.exp()).log_prob(
         rollout.actions.flatten(0, 1)
@@ -105,7 +105,7 @@ def test_a_rollout_holds_what_was_done():
 def test_cut_episodes_are_worth_their_last_state_and_falls_are_not():
     policy, env = small_policy(), small_env()
     ppo = DevicePpo(policy, env, ONE_STEP, seed=1)
-    warm_up_normaliser(policy, env, steps=1)
+    warm_up_normalizer(policy, env, steps=1)
     ppo.collect()
     with torch.no_grad():
         policy.critic[-1].weight.zero_()
@@ -142,7 +142,7 @@ def test_equal_seeds_learn_equally():
         config = PpoConfig(envs=SIMS, rollout_steps=STEPS, minibatch=32, epochs=2)
         ppo = DevicePpo(policy, env, config, seed=5)
         torch.manual_seed(5)
-        warm_up_normaliser(policy, env, steps=4)
+        warm_up_normalizer(policy, env, steps=4)
         for _ in range(2):
             rollout = ppo.collect()
             ppo.update(rollout, 1e-3)

@@ -38,7 +38,7 @@ def test_a_run_leaves_a_policy_that_is_evaluated_anywhere(on_device, tmp_path):
     assert [row["steps"] for row in rows(tmp_path / "run")] == [512, 1024]
     loaded = load_policy(result.policy_path)
     assert list(loaded.manifest.skills) == ["biped/flat"]
-    assert loaded.policy.normaliser.count >= 512  # the first segment may have done best
+    assert loaded.policy.normalizer.count >= 512  # the first segment may have done best
     measured = evaluate({"expert": loaded.policy}, [FLAT], episodes=2, threads=1, device="cpu")
     assert len(measured.cells["expert", "biped/flat"].total_reward) == 2
 

@@ -63,7 +63,7 @@ def test_an_injection_that_changes_outputs_is_not_called_exact(blind, tmp_path, 
 
 def test_round_trip_of_an_injected_policy(tmp_path):
     policy = inject(blind_policy(), ["terrain"], robot=ROBOT, mode="random", encoder=ENCODER)
-    policy.update_normaliser(torch.randn(30, 99))
+    policy.update_normalizer(torch.randn(30, 99))
     written = store(tmp_path / "p", policy)
     loaded = load_policy(tmp_path / "p")
     observations = torch.randn(20, 99)
@@ -71,7 +71,7 @@ def test_round_trip_of_an_injected_policy(tmp_path):
     assert loaded.policy.architecture == policy.architecture
     assert torch.equal(loaded.policy(observations), policy(observations))
     assert torch.equal(loaded.policy.value(observations), policy.value(observations))
-    assert torch.equal(loaded.policy.normaliser.count, policy.normaliser.count)
+    assert torch.equal(loaded.policy.normalizer.count, policy.normalizer.count)
 
 
 def test_plain_policies_keep_the_first_format(blind, sighted):
@@ -79,14 +79,14 @@ def test_plain_policies_keep_the_first_format(blind, sighted):
     assert (plain["format_version"], injected["format_version"]) == (1, 2)
     assert plain.keys() == injected.keys() - {"counted_apart"}
     assert "encoders" not in plain["architecture"]
-    assert load_policy(blind).policy.normaliser.count.ndim == 0
+    assert load_policy(blind).policy.normalizer.count.ndim == 0
     assert sorted(load_policy(blind).policy.state_dict())[:2] == ["actor.0.bias", "actor.0.weight"]
 
 
 def test_new_student_with_an_encoder_needs_no_injection(tmp_path):
     policy = Policy(STEPS.group_sizes, 11, Architecture((16,), (16,), encoders=(Encoder("terrain"),)), 0)
     assert store(tmp_path / "p", policy).format_version == 2
-    assert load_policy(tmp_path / "p").policy.normaliser.count.ndim == 0
+    assert load_policy(tmp_path / "p").policy.normalizer.count.ndim == 0
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_injected_policy_is_trained_on(blind, tmp_path, encoder):
     trained = load_policy(result.policy_path)
     assert trained.manifest.format_version == 2
     assert trained.manifest.parents[0].weights_sha256 == first.manifest.weights_sha256
-    count = trained.policy.normaliser.count
+    count = trained.policy.normalizer.count
     # every feature saw the rollout between two updates; new ones saw the 32 * 16 warm-up states, too
     assert (count[49:] - 512).tolist() == (count[:49] - 300).mean().expand(50).tolist()
     name = "actor.0.weight" if encoder is None else "actor.0.layers.1.weight"

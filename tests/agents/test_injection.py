@@ -7,8 +7,8 @@ import torch
 from injection_samples import ENCODERS, ROBOT, blind_policy, random_groups
 
 from policykd.agents.architecture import Architecture, Encoder
-from policykd.agents.injection import grow, inject, inject_optimiser_state, largest_difference
-from policykd.agents.policy import Normaliser, Policy
+from policykd.agents.injection import grow, inject, inject_optimizer_state, largest_difference
+from policykd.agents.policy import Normalizer, Policy
 from policykd.agents.policy_file import load_policy
 from policykd.agents.sb3_policy import TwoRates, trained_parameters
 from policykd.errors import ConfigError, ContractError, UnknownNameError
@@ -76,7 +76,7 @@ def test_scaled_and_random_differ_by_the_scale_alone():
         small, large = getattr(scaled, network)[0].weight, getattr(random, network)[0].weight
         torch.testing.assert_close(small[:, 49:], 0.01 * large[:, 49:])
         assert torch.equal(small[:, :49], getattr(before, network)[0].weight)
-        # the usual initialisation: rows of an orthogonal matrix times sqrt(2), of which 50 of 99 columns are new
+        # the usual initialization: rows of an orthogonal matrix times sqrt(2), of which 50 of 99 columns are new
         assert float(large.detach()[:, 49:].square().mean()) == pytest.approx(2 / 99, rel=0.15)
     observations = random_groups(BOTH)
     assert 0 < largest_difference(before, scaled, observations) < 0.3 * largest_difference(before, random, observations)
@@ -120,14 +120,14 @@ def test_encoder_network_equals_a_plain_computation():
     encoder = Encoder("terrain", (4, 3), (8, 4), (1, 2), 10)
     policy = inject(blind_policy(symmetric=False), ["terrain"], robot=ROBOT, mode="random", encoder=encoder).double()
     groups = random_groups(BOTH, 50, dtype=torch.float64)
-    normalised = policy.normaliser(policy.flatten(groups))
+    normalized = policy.normalizer(policy.flatten(groups))
     elu, hidden = torch.nn.functional.elu, policy.actor[0]
-    points = normalised[:, None, 49:]
+    points = normalized[:, None, 49:]
     for layer, stride in zip(hidden.encoders[0].convolutions[::2], (1, 2), strict=True):
         windows = points.unfold(2, layer.weight.shape[2], stride)
         points = elu(torch.einsum("ncpk,fck->nfp", windows, layer.weight) + layer.bias[:, None])
     encoding = elu(points.flatten(1) @ hidden.encoders[0].dense.weight.T + hidden.encoders[0].dense.bias)
-    below = elu(normalised[:, :49] @ hidden.layers[0].weight.T + hidden.layers[0].bias)
+    below = elu(normalized[:, :49] @ hidden.layers[0].weight.T + hidden.layers[0].bias)
     top = elu(torch.cat([below, encoding], 1) @ hidden.layers[1].weight.T + hidden.layers[1].bias)
     expected = top @ policy.actor[1].weight.T + policy.actor[1].bias
     torch.testing.assert_close(policy(policy.flatten(groups)), expected)
@@ -158,31 +158,31 @@ def test_new_features_learn_at_once_and_their_encoder_one_step_later():
     assert scaled.actor[0].encoders[0].dense.weight.grad.abs().max() > 0
 
 
-def test_new_statistics_are_those_of_a_fresh_normaliser_and_old_ones_go_on():
+def test_new_statistics_are_those_of_a_fresh_normalizer_and_old_ones_go_on():
     before = blind_policy(symmetric=False)
     twin = blind_policy(symmetric=False)
-    after, fresh = inject(before, ["terrain"], robot=ROBOT), Normaliser(50)
-    assert after.normaliser.fresh.tolist() == [False] * 49 + [True] * 50
+    after, fresh = inject(before, ["terrain"], robot=ROBOT), Normalizer(50)
+    assert after.normalizer.fresh.tolist() == [False] * 49 + [True] * 50
     for seed in range(3):
         groups = random_groups(BOTH, 70, seed)
-        after.update_normaliser(after.flatten(groups))
-        twin.update_normaliser(groups["proprio"])
+        after.update_normalizer(after.flatten(groups))
+        twin.update_normalizer(groups["proprio"])
         fresh.update(groups["terrain"])
     for name in ("mean", "var"):
-        expected = torch.cat([getattr(twin.normaliser, name), getattr(fresh, name)])
-        torch.testing.assert_close(getattr(after.normaliser, name), expected, rtol=1e-6, atol=1e-6)
-    assert after.normaliser.count.tolist() == [510] * 49 + [210] * 50
+        expected = torch.cat([getattr(twin.normalizer, name), getattr(fresh, name)])
+        torch.testing.assert_close(getattr(after.normalizer, name), expected, rtol=1e-6, atol=1e-6)
+    assert after.normalizer.count.tolist() == [510] * 49 + [210] * 50
 
 
 def test_only_some_features_are_updated():
     policy = inject(blind_policy(), ["terrain"], robot=ROBOT)
-    mean = policy.normaliser.mean.clone()
-    policy.update_normaliser(policy.flatten(random_groups(BOTH)), only=policy.normaliser.fresh)
-    assert torch.equal(policy.normaliser.mean[:49], mean[:49])
-    assert policy.normaliser.mean[49:].abs().min() > 0
-    assert not policy.normaliser.fresh.any()
+    mean = policy.normalizer.mean.clone()
+    policy.update_normalizer(policy.flatten(random_groups(BOTH)), only=policy.normalizer.fresh)
+    assert torch.equal(policy.normalizer.mean[:49], mean[:49])
+    assert policy.normalizer.mean[49:].abs().min() > 0
+    assert not policy.normalizer.fresh.any()
     with pytest.raises(ConfigError, match="count_apart"):
-        blind_policy().update_normaliser(torch.zeros(3, 49), only=torch.arange(49) > 3)
+        blind_policy().update_normalizer(torch.zeros(3, 49), only=torch.arange(49) > 3)
 
 
 @pytest.mark.parametrize("injected", list(ENCODERS))
@@ -233,7 +233,7 @@ def train_step(policy, optimizer, groups, still=None):
 
 
 @pytest.mark.parametrize("how", [*ENCODERS, "grown"])
-def test_the_optimiser_goes_on_where_it_was(how):
+def test_the_optimizer_goes_on_where_it_was(how):
     """While new weights get no gradient, old ones move as they would have, with clipped norms and two step sizes."""
     before, groups = blind_policy(), random_groups(BOTH, 64)
     optimizer = TwoRates(before, 1e-3, 2e-3, 1.0)
@@ -241,7 +241,7 @@ def test_the_optimiser_goes_on_where_it_was(how):
         train_step(before, optimizer, groups)
     after = enlarge(before, how)
     continued = TwoRates(after, 1e-3, 2e-3, 1.0)
-    state = inject_optimiser_state(optimizer.state_dict(), before, after, trained=trained_parameters)
+    state = inject_optimizer_state(optimizer.state_dict(), before, after, trained=trained_parameters)
     continued.load_state_dict(state)
     new, start = new_weights(how), {name: p.detach().clone() for name, p in after.named_parameters()}
     for _ in range(5):
@@ -252,10 +252,10 @@ def test_the_optimiser_goes_on_where_it_was(how):
         assert torch.equal(p[new[name]], start[name][new[name]])
         assert new[name].all() or (p - start[name])[~new[name]].abs().max() > 1e-3
     cold = TwoRates(enlarge(before, how), 1e-3, 2e-3, 1.0)
-    assert len(cold.state_dict()["state"]) == 0 < len(state["state"]), "a new optimiser would have begun anew"
+    assert len(cold.state_dict()["state"]) == 0 < len(state["state"]), "a new optimizer would have begun anew"
 
 
-def test_optimiser_state_of_another_policy_is_refused():
+def test_optimizer_state_of_another_policy_is_refused():
     before = blind_policy()
     after = inject(before, ["terrain"], robot=ROBOT)
     other = blind_policy(architecture=Architecture((24,), (20, 12)))
@@ -264,7 +264,7 @@ def test_optimiser_state_of_another_policy_is_refused():
         optimizer = TwoRates(policy, 1e-3, None, 1.0)
         train_step(policy, optimizer, random_groups(BOTH, 8))
         with pytest.raises(ContractError, match="before injection"):
-            inject_optimiser_state(optimizer.state_dict(), before, after, trained=trained_parameters)
+            inject_optimizer_state(optimizer.state_dict(), before, after, trained=trained_parameters)
 
 
 @pytest.mark.parametrize(

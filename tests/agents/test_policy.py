@@ -1,4 +1,4 @@
-"""The policy network: normaliser, groups, determinism, and its twin inside stable-baselines3."""
+"""The policy network: normalizer, groups, determinism, and its twin inside stable-baselines3."""
 
 import numpy as np
 import pytest
@@ -6,30 +6,30 @@ import torch
 from gymnasium import spaces
 
 from policykd.agents.architecture import Architecture
-from policykd.agents.policy import Normaliser, Policy
+from policykd.agents.policy import Normalizer, Policy
 from policykd.agents.sb3_policy import Sb3Policy
 from policykd.errors import ConfigError, ContractError, UnknownNameError
 
 GROUPS = {"proprio": 4, "terrain": 3}
 
 
-def test_normaliser_equals_numpy_over_all_batches():
+def test_normalizer_equals_numpy_over_all_batches():
     rng = np.random.default_rng(0)
     batches = [rng.normal(3.0, 2.0, (n, 5)) for n in (7, 1, 100, 13)]
-    normaliser = Normaliser(5)
+    normalizer = Normalizer(5)
     for batch in batches:
-        normaliser.update(torch.from_numpy(batch).float())
+        normalizer.update(torch.from_numpy(batch).float())
     everything = np.concatenate(batches)
-    np.testing.assert_allclose(normaliser.mean, everything.mean(0), rtol=1e-5)
-    np.testing.assert_allclose(normaliser.var, everything.var(0), rtol=1e-4)
-    assert normaliser.count == len(everything)
+    np.testing.assert_allclose(normalizer.mean, everything.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(normalizer.var, everything.var(0), rtol=1e-4)
+    assert normalizer.count == len(everything)
 
 
 def test_constant_features_do_not_explode():
-    normaliser = Normaliser(1)
-    normaliser.update(torch.zeros(1000, 1))
-    assert normaliser(torch.tensor([[0.15]])).item() == pytest.approx(1.5)  # a 15 cm step after flat ground
-    assert normaliser(torch.tensor([[1e9]])).item() == normaliser.clip
+    normalizer = Normalizer(1)
+    normalizer.update(torch.zeros(1000, 1))
+    assert normalizer(torch.tensor([[0.15]])).item() == pytest.approx(1.5)  # a 15 cm step after flat ground
+    assert normalizer(torch.tensor([[1e9]])).item() == normalizer.clip
 
 
 def test_flatten_takes_named_groups_in_the_policys_order():
@@ -71,7 +71,7 @@ def test_squash_bounds_the_mean():
 
 def test_inside_stable_baselines3_it_is_the_same_gaussian():
     network = Policy(GROUPS, 2, generator_seed=0)
-    network.normaliser.update(torch.randn(50, 7) * 3 + 1)
+    network.normalizer.update(torch.randn(50, 7) * 3 + 1)
     box = spaces.Box(-np.inf, np.inf, (7,), np.float32)
     policy = Sb3Policy(box, spaces.Box(-1, 1, (2,), np.float32), lambda _: 1e-3, network=network)
     observations, actions = torch.randn(9, 7), torch.randn(9, 2)

@@ -28,7 +28,7 @@ def tensors(folder):
 @pytest.mark.parametrize("name", ["student", "student.zip", "new/parents/student"])
 def test_round_trip_gives_bit_identical_outputs(tmp_path, name):
     policy = make_policy(3)
-    policy.normaliser.min_std, policy.normaliser.clip = 0.05, 4.0
+    policy.normalizer.min_std, policy.normalizer.clip = 0.05, 4.0
     parent = store(tmp_path / "parent").as_parent("flat")
     written = store(
         tmp_path / name, policy, operation="merge", parents=[parent], metrics={"success": 0.5}, config={"beta": [1, 0]}

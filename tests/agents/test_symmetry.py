@@ -28,7 +28,7 @@ def symmetric_policy():
     policy = Policy(SKILL.group_sizes, 11, generator_seed=0, symmetry=SYMMETRY)
     torch.nn.init.normal_(policy.actor[-1].weight, std=0.3)
     policy.log_std.data.copy_(torch.linspace(-1, 0, 11))
-    policy.update_normaliser(torch.randn(200, policy.observation_size))
+    policy.update_normalizer(torch.randn(200, policy.observation_size))
     return policy
 
 
@@ -67,13 +67,13 @@ def test_a_symmetric_policy_is_equivariant():
     assert not torch.allclose(policy(other), policy(observations), atol=1e-3)
 
 
-def test_normaliser_sees_only_representatives():
+def test_normalizer_sees_only_representatives():
     policy, observations = symmetric_policy(), torch.randn(100, 99)
     twin = symmetric_policy()
-    twin.normaliser.load_state_dict(policy.normaliser.state_dict())
-    policy.update_normaliser(observations)
-    twin.update_normaliser(exchanged(SYMMETRY, observations))
-    assert torch.equal(policy.normaliser.mean, twin.normaliser.mean)
+    twin.normalizer.load_state_dict(policy.normalizer.state_dict())
+    policy.update_normalizer(observations)
+    twin.update_normalizer(exchanged(SYMMETRY, observations))
+    assert torch.equal(policy.normalizer.mean, twin.normalizer.mean)
 
 
 def test_twin_inside_stable_baselines3_agrees():

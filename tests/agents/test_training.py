@@ -63,7 +63,7 @@ def test_sac_trains_the_policy_inside(tmp_path):
     first = Policy(FLAT.group_sizes, 11, config.architecture, 0)
     assert policy(torch.randn(100, policy.observation_size) * 100).abs().max() <= 1
     assert not torch.allclose(policy.actor[0].weight.std(), first.actor[0].weight.std(), rtol=1e-4)
-    assert policy.normaliser.count > 0
+    assert policy.normalizer.count > 0
 
 
 class Killed(Exception):

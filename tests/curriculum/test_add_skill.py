@@ -28,7 +28,7 @@ def test_a_skill_is_added(finished, tmp_path):
     assert load_policy(result.policy_path).policy.architecture == NETWORKS
     assert result.matrix.skills == manifest.skills
     assert result.matrix.learned == (0, 0, 0, 1)
-    assert result.matrix.normalised[0, :3].tolist() == [1.0, 1.0, 1.0]  # the student is its own yardstick
+    assert result.matrix.normalized[0, :3].tolist() == [1.0, 1.0, 1.0]  # the student is its own yardstick
     assert json.loads((tmp_path / "added.json").read_text())["price_steps"] == result.price_steps
     again = add_skill(student, "biped/walls", tmp_path, **options, resume=True)
     assert again == result

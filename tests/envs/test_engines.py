@@ -12,7 +12,7 @@ def _mujoco_log_elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # MuJoCo writes its warnings to a file in the working directory
 
 
-def centres(env):
+def centers(env):
     return torch.from_numpy(env._backend._centers.copy())
 
 
@@ -24,14 +24,14 @@ def test_batch_engine_equals_the_loop_of_single_simulations(name):
     ended = 0
     moves = 0
     for action in random_actions(120, 4, scale=0.5):
-        before = centres(batch)
+        before = centers(batch)
         mine, theirs = batch.step(action), loop.step(action)
         assert_same(mine, theirs)
         running = ~(mine.terminated | mine.truncated)
         forces = [env.engine.field("actuator_force")[running] for env in (batch, loop)]
         assert torch.equal(*forces)
         ended += len(mine.episodes.ids)
-        moves += int((before != centres(batch))[running].sum())
+        moves += int((before != centers(batch))[running].sum())
     assert ended > 0, "no episode ended, so resets were not compared"
     assert moves > 0, "no window moved, so ground changes were not compared"
 

@@ -57,7 +57,7 @@ def test_the_visible_ground_is_the_height_function(name):
         assert near.min() - 1e-4 <= 200.0 - distance <= near.max() + 1e-4
 
 
-def test_a_scene_has_the_generalised_positions_of_the_simulated_robot():
+def test_a_scene_has_the_generalized_positions_of_the_simulated_robot():
     model, simulated = scene.build_scene(BIPED, bank_of("flat:paper", tracks=1).tracks), build_model(BIPED, 2)
     names = [[m.joint(i).name for i in range(m.njnt)] for m in (model, simulated)]
     assert names[0] == names[1]

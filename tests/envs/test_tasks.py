@@ -26,7 +26,7 @@ def env_of(skill_id, num_envs=6, groups=("proprio", "phase", "command"), **optio
 
 
 def measured(env, i):
-    """What MuJoCo says of simulation i: effort, centres of mass, their velocities, and the generalised state."""
+    """What MuJoCo says of simulation i: effort, centers of mass, their velocities, and the generalized state."""
     model, data = env.engine._models[i], env.engine._data[i]
     mujoco.mj_forward(model, data)  # positions and velocities after the step
     links = [model.body(link.name).id for link in env.robot.links]
@@ -122,7 +122,7 @@ def test_crouching_pays_for_being_low_and_ends_at_the_ceiling():
 
 
 def test_kneeling_ends_a_crouch():
-    """A shank that is level, with its centre just above or below the bound in MuJoCo's own kinematics."""
+    """A shank that is level, with its center just above or below the bound in MuJoCo's own kinematics."""
     env = env_of("biped/flat+crouch", 3, make_engine=LoopEngine)
     env.reset()
     data, model = env.engine._data[0], env.engine._models[0]

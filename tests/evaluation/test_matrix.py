@@ -19,7 +19,7 @@ MATRIX = SkillMatrix(
 
 
 def test_figures_worked_out_by_hand():
-    assert MATRIX.normalised.tolist() == pytest.approx(np.array([[1, 0.4, 0.2], [0.75, 1, 0.4], [0.5, 1.2, 0.8]]))
+    assert MATRIX.normalized.tolist() == pytest.approx(np.array([[1, 0.4, 0.2], [0.75, 1, 0.4], [0.5, 1.2, 0.8]]))
     assert MATRIX.retention.tolist() == pytest.approx([0.5, 1.2, 0.8])
     assert MATRIX.forgetting.tolist() == pytest.approx([0.5, -0.2, 0.0])
     assert MATRIX.relative_forgetting.tolist() == pytest.approx([-0.5, 0.2, 0.0])

@@ -53,8 +53,8 @@ def test_no_sample_is_in_two_splits(name):
 def test_digits_regimes_are_what_they_say():
     whole, few = load("digits"), load("digits-few-label", per_class=3)
     assert torch.equal(torch.bincount(few.train.y), torch.full((10,), 3))
-    assert len(few.unlabelled) + len(few.train) == len(whole.train)
-    assert not rows(few.unlabelled) & rows(few.train.x)
+    assert len(few.unlabeled) + len(few.train) == len(whole.train)
+    assert not rows(few.unlabeled) & rows(few.train.x)
     noisy = load("digits-noisy-label", noise=0.3)
     wrong = noisy.train.y != noisy.true_targets
     assert float(wrong.double().mean()) == pytest.approx(0.3, abs=1e-3)

@@ -152,7 +152,7 @@ def test_cifar_from_either_version(tmp_path, kind, classes, records):
     assert task.input_shape == (3, 32, 32)
     pixels = torch.from_numpy(data.reshape(-1, 3, 32, 32)).float() / 255
     flat, given = task.test.x.transpose(0, 1).flatten(1), pixels.transpose(0, 1).flatten(1)
-    for channel in range(3):  # normalised per channel: an affine function of the pixels
+    for channel in range(3):  # normalized per channel: an affine function of the pixels
         slope, offset = np.polyfit(given[channel].numpy(), flat[channel].numpy(), 1)
         assert 3 < slope < 5
         torch.testing.assert_close(flat[channel], given[channel] * slope + offset, atol=1e-4, rtol=0)

@@ -118,7 +118,7 @@ def test_several_teachers_average_listen_or_pool(pair, batch):
     pooled = Objective(kd=term.combined("ensemble"))(student, teachers, x).loss
     torch.testing.assert_close(pooled, KD(temperature=1.0)(z, mean))
     total = Objective(p=Term(FunctionLoss(lambda s, t: t.exp().sum(1).mean())).combined("ensemble"))
-    torch.testing.assert_close(total(student, teachers, x).loss, torch.tensor(1.0))  # log-probabilities, normalised
+    torch.testing.assert_close(total(student, teachers, x).loss, torch.tensor(1.0))  # log-probabilities, normalized
     stacked = Objective(k=Term(FunctionLoss(lambda s, t: (t.mean(0) - s).square().sum())).combined("stack"))
     torch.testing.assert_close(stacked(student, teachers, x).loss, (sum(logits) / 2 - z).square().sum())
     with pytest.raises(ValueError, match=r"listens to teacher 'c'; given: \['a', 'b'\]"):
@@ -190,7 +190,7 @@ def test_build_infers_widths_and_leaves_the_student_alone(batch):
     assert all(parameter.grad is not None for parameter in objective.parameters())
 
 
-def test_build_initialises_lazy_losses_without_touching_their_memory(pair, batch):
+def test_build_initializes_lazy_losses_without_touching_their_memory(pair, batch):
     x, y = batch
     loss = CRD(8, dim=4, negatives=3)
     objective = Objective(crd=Term(loss).on("hidden1"))

@@ -61,6 +61,6 @@ def test_features_that_do_not_fit_are_refused(projector: Projector, own, message
 
 def test_an_unbuilt_projector_says_how_to_build_it():
     with pytest.raises(
-        ProjectorError, match=r"call objective.build\(student, teacher, x\) before you make the optimiser"
+        ProjectorError, match=r"call objective.build\(student, teacher, x\) before you make the optimizer"
     ):
         nn.Sequential(Linear())(torch.zeros(2, 3))

@@ -84,7 +84,7 @@ def test_superclass_batches_stay_inside_one_superclass():
     assert batches == list(sampler.epoch(0))
 
 
-def test_superclasses_follow_the_class_centres():
+def test_superclasses_follow_the_class_centers():
     labels = torch.arange(6).repeat(5)
     corner = torch.tensor([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]])
     features = corner[labels % 3] + 0.1 * torch.randn(30, 2, generator=torch.Generator().manual_seed(0))
@@ -95,10 +95,10 @@ def test_superclasses_follow_the_class_centres():
 
 
 def test_small_superclasses_join_the_nearest():
-    centres = torch.tensor([[0.0], [1.0], [2.0], [20.0], [21.0], [9.0]])
-    alone = super_classes(centres, torch.arange(6), 3)
+    centers = torch.tensor([[0.0], [1.0], [2.0], [20.0], [21.0], [9.0]])
+    alone = super_classes(centers, torch.arange(6), 3)
     assert Counter(alone.tolist())[int(alone[5])] == 1
-    joined = super_classes(centres, torch.arange(6), 3, smallest=2)
+    joined = super_classes(centers, torch.arange(6), 3, smallest=2)
     assert sorted(Counter(joined.tolist()).values()) == [2, 4]
     assert joined[5] == joined[0]
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from policykd.kd.cache import TeacherCache
 from policykd.kd.checkpoint import CheckpointError, load, save
-from policykd.kd.config import OptimiserConfig, SchedulerConfig, TrainConfig
+from policykd.kd.config import OptimizerConfig, SchedulerConfig, TrainConfig
 from policykd.kd.evaluate import accuracy
 from policykd.kd.export import load_weights, save_weights
 from policykd.kd.logs import JSONLines, ProgressBar, TensorBoard, read_records
@@ -29,8 +29,8 @@ from policykd.schedules import Ramp
 def data(samples: int = 60, seed: int = 0):
     generator = torch.Generator().manual_seed(seed)
     y = torch.randint(0, 3, (samples,), generator=generator)
-    centres = torch.tensor([[2.0, 0, 0, 0], [0, 2.0, 0, 0], [0, 0, 2.0, 0]])
-    return centres[y] + torch.randn(samples, 4, generator=generator), y
+    centers = torch.tensor([[2.0, 0, 0, 0], [0, 2.0, 0, 0], [0, 0, 2.0, 0]])
+    return centers[y] + torch.randn(samples, 4, generator=generator), y
 
 
 TRAIN, VAL = data(60), data(40, seed=1)
@@ -53,7 +53,7 @@ CONFIG = TrainConfig(
     epochs=4,
     batch_size=16,
     scheduler=SchedulerConfig("cosine", warmup=1.0),
-    optimiser=OptimiserConfig(lr=0.1),
+    optimizer=OptimizerConfig(lr=0.1),
     checkpoint_steps=3,
     log_steps=1,
 )
@@ -83,9 +83,9 @@ def weights(run: Distiller):
     return {**run.student.state_dict(), **{f"o/{k}": v for k, v in run.objective.state_dict().items()}}
 
 
-@pytest.mark.parametrize(("stop", "optimiser"), [(1, "sgd"), (7, "sgd"), (8, "sgd"), (14, "sgd"), (7, "adam")])
-def test_a_resumed_run_equals_the_uninterrupted_one_to_the_bit(tmp_path, stop, optimiser):
-    config = replace(CONFIG, optimiser=OptimiserConfig(optimiser, lr=0.1 if optimiser == "sgd" else 0.01))
+@pytest.mark.parametrize(("stop", "optimizer"), [(1, "sgd"), (7, "sgd"), (8, "sgd"), (14, "sgd"), (7, "adam")])
+def test_a_resumed_run_equals_the_uninterrupted_one_to_the_bit(tmp_path, stop, optimizer):
+    config = replace(CONFIG, optimizer=OptimizerConfig(optimizer, lr=0.1 if optimizer == "sgd" else 0.01))
     np.random.seed(0)  # noqa: NPY002
     random.seed(0)
     whole = Distiller(*parts(), config, folder=tmp_path / "a", logs=[JSONLines(tmp_path / "a")])
@@ -116,23 +116,23 @@ def test_a_resumed_run_equals_the_uninterrupted_one_to_the_bit(tmp_path, stop, o
 
 
 @pytest.mark.parametrize("name", ["adam", "adamw"])
-def test_the_optimiser_takes_the_steps_of_its_paper(name):
+def test_the_optimizer_takes_the_steps_of_its_paper(name):
     """Kingma and Ba 2015, algorithm 1, with the decay of the weights inside (adam) or apart (adamw)."""
     start, gradients = np.array([1.0, -2.0]), [np.array([0.3, -0.1]), np.array([-0.2, 0.4])]
     parameter = nn.Parameter(torch.from_numpy(start.copy()))
-    config = OptimiserConfig(name, lr=0.1, weight_decay=0.01, betas=(0.8, 0.9))
-    optimiser = config.build(iter([parameter]))
-    assert optimiser.defaults["fused"]
+    config = OptimizerConfig(name, lr=0.1, weight_decay=0.01, betas=(0.8, 0.9))
+    optimizer = config.build(iter([parameter]))
+    assert optimizer.defaults["fused"]
     value, first, second = start.copy(), np.zeros(2), np.zeros(2)
     for step, gradient in enumerate(gradients, 1):
         parameter.grad = torch.from_numpy(gradient.copy())
-        optimiser.step()
+        optimizer.step()
         gradient = gradient + 0.01 * value if name == "adam" else gradient
         value = value * (1 - 0.1 * 0.01) if name == "adamw" else value
         first, second = 0.8 * first + 0.2 * gradient, 0.9 * second + 0.1 * gradient**2
         value = value - 0.1 * (first / (1 - 0.8**step)) / (np.sqrt(second / (1 - 0.9**step)) + 1e-8)
     np.testing.assert_allclose(parameter.detach().numpy(), value, rtol=1e-12)
-    assert not OptimiserConfig(name).build([nn.Parameter(torch.zeros(1, device="meta"))]).defaults["fused"]
+    assert not OptimizerConfig(name).build([nn.Parameter(torch.zeros(1, device="meta"))]).defaults["fused"]
 
 
 def test_two_runs_agree_and_seeds_differ_and_the_callers_random_state_survives():
@@ -159,7 +159,7 @@ def test_training_learns_and_the_teacher_helps_where_labels_are_wrong():
     x, y = data(400)
     generator = torch.Generator().manual_seed(4)
     wrong = torch.where(torch.rand(400, generator=generator) < 0.6, torch.randint(0, 3, (400,), generator=generator), y)
-    config = TrainConfig(epochs=8, batch_size=32, optimiser=OptimiserConfig(lr=0.1))
+    config = TrainConfig(epochs=8, batch_size=32, optimizer=OptimizerConfig(lr=0.1))
     torch.manual_seed(0)
     teacher = Distiller(MLP((4,), (16,), classes=3), None, Objective(ce=CE()), config).fit((x, y)).export()
     before = MLP((4,), (6,), classes=3)
@@ -174,7 +174,7 @@ def test_training_learns_and_the_teacher_helps_where_labels_are_wrong():
 
 def test_best_selection_uses_validation_and_keeps_the_earliest_best(tmp_path):
     student, teacher, objective = parts()
-    config = TrainConfig(epochs=6, batch_size=16, select="best", optimiser=OptimiserConfig(lr=0.5))
+    config = TrainConfig(epochs=6, batch_size=16, select="best", optimizer=OptimizerConfig(lr=0.5))
     run = Distiller(student, teacher, objective, config, logs=[JSONLines(tmp_path)]).fit(TRAIN, VAL)
     scores = [record["val_accuracy"] for record in run.history]
     end = read_records(tmp_path / "log.jsonl")[-1]
@@ -188,7 +188,7 @@ def test_best_selection_uses_validation_and_keeps_the_earliest_best(tmp_path):
 
 def test_a_tie_keeps_the_earlier_weights():
     student, teacher, objective = parts()
-    config = TrainConfig(epochs=3, batch_size=16, select="best", optimiser=OptimiserConfig(lr=1e-7))
+    config = TrainConfig(epochs=3, batch_size=16, select="best", optimizer=OptimizerConfig(lr=1e-7))
     run = Distiller(student, teacher, objective, config).fit(TRAIN, VAL)
     assert len({record["val_accuracy"] for record in run.history}) == 1
     first = Distiller(*parts(), replace(config, epochs=1)).fit(TRAIN, VAL)
@@ -215,7 +215,7 @@ def test_logs_agree_with_one_another(tmp_path):
     run = Distiller(*parts(), CONFIG, logs=logs).fit(TRAIN, VAL)
     records = read_records(tmp_path / "log.jsonl")
     assert records[0]["kind"] == "start"
-    assert records[0]["config"]["optimiser"]["lr"] == 0.1
+    assert records[0]["config"]["optimizer"]["lr"] == 0.1
     assert [r["epoch"] for r in records if r["kind"] == "epoch"] == [1, 2, 3, 4]
     assert [r for r in records if r["kind"] == "epoch"] == run.history
     events = EventAccumulator(str(tmp_path / "tb"))
@@ -333,7 +333,7 @@ def test_micro_batches_and_map_style_data_train_the_same_student():
 
 def test_mixed_precision_training_learns_and_keeps_float32_weights():
     student, teacher, _ = parts()
-    config = TrainConfig(epochs=20, batch_size=16, amp=True, optimiser=OptimiserConfig(lr=0.1))
+    config = TrainConfig(epochs=20, batch_size=16, amp=True, optimizer=OptimizerConfig(lr=0.1))
     run = Distiller(student, teacher, Objective(ce=CE()), config).fit(TRAIN, VAL)
     assert {p.dtype for p in run.student.parameters()} == {torch.float32}
     assert run.history[-1]["loss"] < run.history[0]["loss"]
@@ -343,8 +343,8 @@ def test_mixed_precision_training_learns_and_keeps_float32_weights():
 def test_gradients_are_clipped_and_bad_teachers_stop_the_run_before_it_starts():
     student, teacher, objective = parts()
     before = [p.detach().clone() for p in student.parameters()]
-    plain = OptimiserConfig(lr=1.0, momentum=0.0, weight_decay=0.0)
-    Distiller(student, teacher, objective, TrainConfig(epochs=1, batch_size=60, clip_norm=1e-3, optimiser=plain)).fit(
+    plain = OptimizerConfig(lr=1.0, momentum=0.0, weight_decay=0.0)
+    Distiller(student, teacher, objective, TrainConfig(epochs=1, batch_size=60, clip_norm=1e-3, optimizer=plain)).fit(
         TRAIN
     )
     moved = torch.cat([(p.detach() - b).flatten() for p, b in zip(student.parameters(), before, strict=True)])

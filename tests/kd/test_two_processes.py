@@ -83,5 +83,5 @@ def test_two_processes_equal_one(tmp_path):
     for rank in (0, 1):
         shared = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         torch.testing.assert_close(shared["steps"], alone["steps"], rtol=1e-9, atol=1e-11)
-        # batches of 8, 8 and 6 samples: two epochs of optimiser steps accumulate rounding, not differences
+        # batches of 8, 8 and 6 samples: two epochs of optimizer steps accumulate rounding, not differences
         torch.testing.assert_close(shared["training"], alone["training"], rtol=1e-7, atol=1e-9)

@@ -32,7 +32,7 @@ def test_labels_are_the_teachers_noise_free_means(setup):
     setup[0].policy.actor[-1].weight.data *= 10  # some means lie beyond what can be executed
     rollout = run(setup)
     with torch.no_grad():
-        mean = setup[0].policy(rollout.observations)  # same groups, the teacher's own normaliser
+        mean = setup[0].policy(rollout.observations)  # same groups, the teacher's own normalizer
     assert (mean.abs() > 1).any()
     torch.testing.assert_close(rollout.labels, mean.clamp(-1, 1))
 

@@ -6,7 +6,7 @@ import torch
 
 from policykd.agents.policy import Policy
 from policykd.merge.critic import value_targets
-from policykd.merge.rollout import LabelledRollout
+from policykd.merge.rollout import LabeledRollout
 
 STEPS, SIMS, FEATURES = 12, 5, 3
 
@@ -19,7 +19,7 @@ def rollout():
     rows = torch.nonzero(truncated.view(-1)).squeeze(1)
     running = torch.nonzero(~(terminated | truncated)[-1]).squeeze(1) + (STEPS - 1) * SIMS
     rows = torch.unique(torch.cat([rows, running]))
-    return LabelledRollout(
+    return LabeledRollout(
         observations=torch.randn(STEPS * SIMS, FEATURES, generator=g),
         labels=torch.zeros(STEPS * SIMS, 2),
         rewards=torch.rand(STEPS, SIMS, generator=g),

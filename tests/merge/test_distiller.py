@@ -12,7 +12,7 @@ from policykd.agents.policy import Policy
 from policykd.agents.policy_file import load_policy
 from policykd.envs.batched_env import BatchedEnv
 from policykd.errors import ConfigError, OutputError, UnknownNameError
-from policykd.merge import LabelledData, MergeConfig, merge_experts, teachers_from
+from policykd.merge import LabeledData, MergeConfig, merge_experts, teachers_from
 from policykd.merge.collect import Walk, collect
 from policykd.merge.config import LOSS_NAMES
 from policykd.merge.critic import value_targets
@@ -161,7 +161,7 @@ def test_adaptive_quota_moves_simulations_to_the_larger_gap(teachers, tmp_path):
     merge_experts(teachers, tmp_path / "student", config)
     rows = [json.loads(line) for line in (tmp_path / "student" / "progress.jsonl").read_text().splitlines()]
     gap = {s: max(0.0, 1 - r) for s, r in rows[0]["retention"].items()}
-    shards = LabelledData.open(tmp_path / "student").manifest.shards
+    shards = LabeledData.open(tmp_path / "student").manifest.shards
     counts = {s.skill: s.simulations for s in shards if s.round == 1}
     assert sum(counts.values()) == 2 * SMALL.envs
     assert {s.simulations for s in shards if s.round == 0} == {SMALL.envs}

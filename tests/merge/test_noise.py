@@ -6,7 +6,7 @@ import torch
 
 from policykd.agents.policy import Policy
 from policykd.merge.noise import ActionNoise, dart_noise
-from policykd.merge.rollout import LabelledRollout
+from policykd.merge.rollout import LabeledRollout
 
 STEPS, SIMS, ACTIONS = 20, 6, 3
 
@@ -29,9 +29,7 @@ def rollout(student, acted):
     grid = torch.zeros(STEPS, SIMS, dtype=torch.bool)
     nothing = torch.zeros(0, dtype=torch.long)
     flat = torch.zeros(STEPS * SIMS)
-    return LabelledRollout(
-        observations, labels, grid.float(), grid, grid, acted, nothing, torch.zeros(0, 4), flat, flat
-    )
+    return LabeledRollout(observations, labels, grid.float(), grid, grid, acted, nothing, torch.zeros(0, 4), flat, flat)
 
 
 def covariance(student, data, rows):

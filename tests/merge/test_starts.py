@@ -10,7 +10,7 @@ from policykd.agents.policy import Policy
 from policykd.agents.policy_file import load_policy, save_policy
 from policykd.envs.skills import get_skill
 from policykd.errors import ConfigError, ContractError, UnknownNameError
-from policykd.merge import LabelledData, merge_experts, teachers_from
+from policykd.merge import LabeledData, merge_experts, teachers_from
 from policykd.merge.distiller import _Merge
 from policykd.merge.student import first_student
 from policykd.progress import Silent
@@ -46,7 +46,7 @@ def test_beta_decides_round_0_of_a_student_that_can_walk_already(teachers, tmp_p
     for start, share in (("random", 0.0), ("newest", 1.0)):
         out = tmp_path / start
         merge_experts(teachers, out, replace(TINY, start=start, beta="constant:0", rounds=1))
-        first = LabelledData.open(out).find(0, "biped/flat")
+        first = LabeledData.open(out).find(0, "biped/flat")
         assert float(first.student_acted.double().mean()) == share
 
 
@@ -54,18 +54,18 @@ def test_a_copy_that_lacks_groups_gets_them_and_acts_as_before(teachers, tmp_pat
     blind = make_teacher("biped/gaps", 4)
     proprio = blind.skill.group_sizes["proprio"]
     blind = replace(blind, policy=Policy({"proprio": proprio}, blind.policy.actions, generator_seed=0))
-    blind.policy.normaliser.update(torch.randn(50, proprio))
+    blind.policy.normalizer.update(torch.randn(50, proprio))
     student = first_student([teachers[0], blind], replace(TINY, start="newest"), None)
     assert student.groups == teachers[0].skill.group_sizes
     seen = torch.randn(9, student.observation_size)
     torch.testing.assert_close(student(seen), blind.policy(seen[:, :proprio]), atol=1e-6, rtol=0)
     merge = _Merge([teachers[0], blind], RunFolder(tmp_path, {}, False), replace(TINY, start="newest"), None, Silent())
-    before = merge._student.normaliser.mean.clone()
+    before = merge._student.normalizer.mean.clone()
     merge._collect_round()
-    moved = merge._student.normaliser.mean != before
+    moved = merge._student.normalizer.mean != before
     assert moved[proprio:].any()
     assert not moved[:proprio].any()  # what has statistics keeps them
-    assert int(merge._student.normaliser.fresh.sum()) == 0
+    assert int(merge._student.normalizer.fresh.sum()) == 0
 
 
 def test_a_copy_that_reads_what_no_teacher_reads_is_refused(teachers, tmp_path):

@@ -44,8 +44,8 @@ def test_heat_map_shows_every_cell():
 
 def test_interval_plot_names_skills_and_methods():
     groups = {"biped/flat": {"plaid": Interval(0.9, 0.8, 1.0), "tl-only": Interval(0.5, 0.4, 0.6)}}
-    text = svg_text(interval_plot(groups, "normalised reward"))
-    for shown in ("biped/flat", "plaid", "tl-only", "normalised reward"):
+    text = svg_text(interval_plot(groups, "normalized reward"))
+    for shown in ("biped/flat", "plaid", "tl-only", "normalized reward"):
         assert shown in text
     with pytest.raises(ConfigError, match="no interval"):
         interval_plot({}, "nothing")

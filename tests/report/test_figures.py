@@ -79,7 +79,7 @@ def test_log_cut_short_by_a_kill(tmp_path):
     assert read_log(tmp_path / "none.jsonl") == []
 
 
-def test_svg_takes_the_pages_colours_and_is_repeatable(evaluation):
+def test_svg_takes_the_pages_colors_and_is_repeatable(evaluation):
     svg = svg_text(score_plot(evaluation))
     assert svg == svg_text(score_plot(evaluation))
     assert svg.startswith("<svg")

@@ -56,7 +56,7 @@ def test_clip_has_one_picture_per_step_at_the_policys_rate(tmp_path):
     assert len(frames) == 16
     assert meta["fps"] == pytest.approx(30, abs=0.01)
     assert meta["codec"].startswith("h264")
-    assert frames[0].std() > 10, "a picture, not one colour"
+    assert frames[0].std() > 10, "a picture, not one color"
     assert np.abs(frames[0].astype(int) - frames[-1]).max() > 40, "it moves"
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["x.mp4"]
 

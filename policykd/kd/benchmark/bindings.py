@@ -2,8 +2,8 @@
 
 The places follow the code that the presets are from. Departures: CC compares the pooled feature through a linear map
 of the student alone (the code maps the teacher, too, and trains that map); FSP brings the student to the teacher's
-channels by 1 x 1 convolutions (the code has none and needs equal channels); methods with an initialisation phase run it
-inside the same number of epochs, under one optimiser and one learning rate schedule.
+channels by 1 x 1 convolutions (the code has none and needs equal channels); methods with an initialization phase run it
+inside the same number of epochs, under one optimizer and one learning rate schedule.
 """
 
 from __future__ import annotations
@@ -268,13 +268,13 @@ def train_paraphraser(loss: FT, maps: Tensor) -> None:
     Ten epochs of Adam; draws from torch's current random state.
     """
     part = loss.paraphraser.requires_grad_(True)
-    optimiser = torch.optim.Adam(part.parameters(), 1e-3)
+    optimizer = torch.optim.Adam(part.parameters(), 1e-3)
     part.train()
     for _ in range(_PARAPHRASER_EPOCHS):
         for rows in torch.randperm(len(maps)).split(_PARAPHRASER_BATCH):
-            optimiser.zero_grad(set_to_none=True)
+            optimizer.zero_grad(set_to_none=True)
             part.reconstruction_loss(maps[rows]).backward()
-            optimiser.step()
+            optimizer.step()
     part.requires_grad_(False)
     part.eval()
 

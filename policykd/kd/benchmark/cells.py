@@ -131,7 +131,7 @@ def _finite(student: nn.Module) -> bool:
 
 def _diverged(scene: Scene, method: str, what: str) -> ConfigError:
     return ConfigError(
-        f"{method} diverged on seed {scene.seed} ({what}); lower train.optimiser.lr or leave the method out"
+        f"{method} diverged on seed {scene.seed} ({what}); lower train.optimizer.lr or leave the method out"
     )
 
 

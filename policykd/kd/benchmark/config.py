@@ -18,7 +18,7 @@ from torch import nn
 from policykd.errors import ConfigError, UnknownNameError, check_range
 from policykd.kd import tasks
 from policykd.kd.benchmark.search import MOST_CANDIDATES
-from policykd.kd.config import OptimiserConfig, SchedulerConfig, TrainConfig
+from policykd.kd.config import OptimizerConfig, SchedulerConfig, TrainConfig
 from policykd.kd.networks import ResNet
 from policykd.kd.registry import methods
 from policykd.kd.tasks import Task
@@ -38,7 +38,7 @@ def training(epochs: int, batch_size: int, lr: float) -> TrainConfig:
         epochs=epochs,
         batch_size=batch_size,
         clip_norm=5.0,
-        optimiser=OptimiserConfig(lr=lr, nesterov=True),
+        optimizer=OptimizerConfig(lr=lr, nesterov=True),
         scheduler=SchedulerConfig("cosine", warmup=1.0),
     )
 

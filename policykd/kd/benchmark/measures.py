@@ -36,7 +36,7 @@ class Measure:
 
 MEASURES: Mapping[str, Measure] = MappingProxyType(
     {
-        "accuracy": Measure("accuracy, %", "higher", 100.0, 2, "test samples whose class is recognised, %"),
+        "accuracy": Measure("accuracy, %", "higher", 100.0, 2, "test samples whose class is recognized, %"),
         "agreement": Measure(
             "agreement, %", "higher", 100.0, 2, "test samples on which student and teacher name the same class, %"
         ),

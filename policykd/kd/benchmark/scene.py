@@ -58,8 +58,8 @@ class Scene:
     def training(self, lr_factor: float = 1.0) -> TrainConfig:
         """Training of a student: the seed's data order, the learning rate times a factor."""
         train = self.config.train
-        optimiser = replace(train.optimiser, lr=lr_factor * train.optimiser.lr)
-        return replace(train, optimiser=optimiser, seed=integer_seed(self.seed, "benchmark", "order"))
+        optimizer = replace(train.optimizer, lr=lr_factor * train.optimizer.lr)
+        return replace(train, optimizer=optimizer, seed=integer_seed(self.seed, "benchmark", "order"))
 
     def teaching(self, taps: Iterable[str]) -> TeacherCache | nn.Module:
         """What teaches on the training samples: outputs and features by sample index, computed once per tap.
@@ -117,7 +117,7 @@ def train_teacher(config: BenchConfig, seed: int, folder: Path) -> None:
     try:
         train_classifier(teacher, task.for_teacher, train)
     except FloatingPointError as error:
-        raise ConfigError(f"the teacher of seed {seed} diverged: {error}; lower teacher_train.optimiser.lr") from None
+        raise ConfigError(f"the teacher of seed {seed} diverged: {error}; lower teacher_train.optimizer.lr") from None
     measured = {name: figures(*predict(teacher.eval(), getattr(task, name))) for name in ("val", "test")}
     checkpoint.save(teacher_path(folder, seed), {"seed": seed, "weights": teacher.state_dict(), "figures": measured})
 

@@ -19,7 +19,7 @@ PUBLISHED_EPOCHS = 240
 """Epochs of the published runs that presets count their warm-up in (CIFAR-100)."""
 
 FIRST_STAGE = 1 / 8
-"""Share of the epochs of an initialisation phase, for methods that train features first and the classifier after."""
+"""Share of the epochs of an initialization phase, for methods that train features first and the classifier after."""
 
 PRESETS: Mapping[str, str] = MappingProxyType(
     {
@@ -79,7 +79,7 @@ class Setting:
         kd_weight: Weight of plain KD (temperature 4) beside it.
         options: Options of the loss.
         warmup: Share of the epochs over which ``weight`` rises from 0.
-        first_stage: Share of the epochs in which the method's own term trains alone; afterwards it has weight 0.
+        first_stage: Share of the epochs in which the method's own term trains alone; afterward it has weight 0.
         lr_factor: Multiplies the learning rate.
         preset: Where the default's numbers are from; empty where they are ours.
     """
@@ -98,7 +98,7 @@ def default_setting(name: str) -> Setting:
     """The setting of a method's preset.
 
     The weight is the preset's, for five methods times a factor of :data:`LOWERED`. A warm-up keeps its share of the
-    published epochs. Presets of initialisation phases get :data:`FIRST_STAGE` of the epochs for it, then cross-entropy
+    published epochs. Presets of initialization phases get :data:`FIRST_STAGE` of the epochs for it, then cross-entropy
     alone, so that all methods train equally long.
 
     Raises:

@@ -31,7 +31,7 @@ def ab(
 
     Sum over neurons of ``(s + m)**2 [s > -m, t <= 0] + (s - m)**2 [s <= m, t > 0]`` on values *before* the
     activation. Heo et al., AAAI 2019, eq. 6. Variants: ``paper`` adds the levels; ``code`` weights level l of n by
-    ``2**(l - n)`` (the last has 1) and everything by 3/1000. It is used to initialise a student, not beside the
+    ``2**(l - n)`` (the last has 1) and everything by 3/1000. It is used to initialize a student, not beside the
     labels.
 
     A student equal to the teacher is not at zero where ``|s| < m``: the margin asks for more.

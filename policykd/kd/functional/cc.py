@@ -16,10 +16,10 @@ Kernel = Literal["taylor", "rbf", "bilinear"]
 
 
 def correlation(
-    features: Tensor, *, kernel: Kernel = "taylor", gamma: float = 0.4, order: int = 2, normalise: bool = True
+    features: Tensor, *, kernel: Kernel = "taylor", gamma: float = 0.4, order: int = 2, normalize: bool = True
 ) -> Tensor:
     """Return the correlation matrix ``(B, B)`` of embeddings ``(B, D)`` under a kernel."""
-    features = F.normalize(features, dim=1) if normalise else features
+    features = F.normalize(features, dim=1) if normalize else features
     if kernel == "rbf":
         gaps = features[:, None] - features[None]
         return torch.exp(-gamma * gaps.square().sum(2))
@@ -42,14 +42,14 @@ def cc(
     kernel: Kernel = "taylor",
     gamma: float = 0.4,
     order: int = 2,
-    normalise: bool = True,
+    normalize: bool = True,
     reduction: Reduction = "mean",
 ) -> Tensor:
     """Keep the teacher's correlations between the samples of a batch.
 
     ``paper``: ``1 / B**2 || C_s - C_t ||_F**2`` with ``C_ij = exp(-2 g) sum_{p <= P} (2 g)**p / p! (f_i' f_j)**p`` on
     unit vectors, the truncated Gaussian kernel. Peng et al., ICCV 2019, eq. 6 to 8 [numbering recalled].
-    ``adjacent``: mean over neighbours of the batch of ``sum_d |f_s - f_t|_i |f_s - f_t|_{i+1}``, a product of errors,
+    ``adjacent``: mean over neighbors of the batch of ``sum_d |f_s - f_t|_i |f_s - f_t|_{i+1}``, a product of errors,
     not of correlations: what the widely used benchmark code computes. It needs equal widths and depends on the order
     of the batch.
 
@@ -63,7 +63,7 @@ def cc(
         kernel: ``taylor``, the exact ``rbf``, or ``bilinear``.
         gamma: g > 0 of the Gaussian kernel.
         order: P >= 1, terms of the series.
-        normalise: Divide every embedding by its norm; the series is only valid then.
+        normalize: Divide every embedding by its norm; the series is only valid then.
         reduction: How the values of shape ``(B,)`` are reduced.
 
     Raises:
@@ -73,20 +73,20 @@ def cc(
     check_choice("variant", variant, ("paper", "adjacent"))
     check_choice("kernel", kernel, ("taylor", "rbf", "bilinear"))
     check_positive(gamma=gamma, order=order)
-    if not normalise and kernel == "taylor":
-        raise ValueError("the Taylor kernel needs normalise=True: its series is that of unit vectors")
+    if not normalize and kernel == "taylor":
+        raise ValueError("the Taylor kernel needs normalize=True: its series is that of unit vectors")
     student, teacher = prepare_embeddings(student, teacher, same_width=variant == "adjacent")
     if variant == "adjacent":
         return reduce_loss(_adjacent(student, teacher), reduction)
-    first = correlation(student, kernel=kernel, gamma=gamma, order=order, normalise=normalise)
-    second = correlation(teacher, kernel=kernel, gamma=gamma, order=order, normalise=normalise)
+    first = correlation(student, kernel=kernel, gamma=gamma, order=order, normalize=normalize)
+    second = correlation(teacher, kernel=kernel, gamma=gamma, order=order, normalize=normalize)
     return reduce_loss((first - second).square().mean(1), reduction)
 
 
 def _adjacent(student: Tensor, teacher: Tensor) -> Tensor:
     batch = student.shape[0]
     if batch < 2:
-        raise ValueError(f"cc with variant='adjacent' compares neighbours and needs two samples, got {batch}")
+        raise ValueError(f"cc with variant='adjacent' compares neighbors and needs two samples, got {batch}")
     gap = (student - teacher).abs()
     products = (gap[:-1] * gap[1:]).sum(1) * (batch / (batch - 1))
     return F.pad(products, (0, 1))

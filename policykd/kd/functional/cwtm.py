@@ -26,7 +26,7 @@ def cwtm(student: Tensor, teacher: Tensor, target: Tensor, *, reduction: Reducti
     generation's gain is a matter of weights. (The other control permutes the teacher's wrong classes; a generation
     itself is plain KD at temperature 1.)
 
-    The weights are normalised over the batch, so the loss depends on it by definition. Values per sample are
+    The weights are normalized over the batch, so the loss depends on it by definition. Values per sample are
     ``B w_i CE_i``, so that their mean is the sum above.
 
     Args:

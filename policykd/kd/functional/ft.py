@@ -24,7 +24,7 @@ def ft(
 
     Variants: ``paper`` ``|| f_s / ||f_s||_2 - f_t / ||f_t||_2 ||_p`` on the whole factor (Kim et al., NeurIPS 2018,
     eq. 3); ``code`` (the common benchmark) first takes the channel mean of the squared factor, an attention map,
-    normalises that and averages ``|difference|**p`` over places: another method, to which the weight 200 belongs.
+    normalizes that and averages ``|difference|**p`` over places: another method, to which the weight 200 belongs.
 
     Args:
         student: Factors ``(B, K, H, W)`` of the student.

@@ -1,4 +1,4 @@
-"""Generalised Jensen-Shannon divergence on logits (Agarwal et al. 2024)."""
+"""Generalized Jensen-Shannon divergence on logits (Agarwal et al. 2024)."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ def jsd(
     beta: float = 0.5,
     temperature: float = 1.0,
     scale_t2: bool = True,
-    normalise: bool = False,
+    normalize: bool = False,
     reduction: Reduction = "mean",
 ) -> Tensor:
     """Move between forward KL (beta 0) and reverse KL (beta 1) through a bounded, symmetric middle (beta 1/2).
 
     ``beta KL(p_t || m) + (1 - beta) KL(p_s || m)``, ``m = beta p_t + (1 - beta) p_s``. Agarwal et al., ICLR 2024 (GKD),
     section 2 [numbering recalled]. See `policykd.divergences.categorical_jsd`, which this calls, for the ends of the
-    interval and `normalise`.
+    interval and `normalize`.
 
     Departure from the popular code: that one divides the logits by T and never multiplies by ``T**2``; here
     ``scale_t2=False`` asks for it.
@@ -33,7 +33,7 @@ def jsd(
         beta: Weight of the teacher in the mixture, in [0, 1].
         temperature: T > 0.
         scale_t2: Multiply by ``T**2``.
-        normalise: Divide by ``beta (1 - beta)``, which makes the loss continuous in beta at both ends.
+        normalize: Divide by ``beta (1 - beta)``, which makes the loss continuous in beta at both ends.
         reduction: How the values of shape ``(B,)`` are reduced.
 
     Raises:
@@ -47,6 +47,6 @@ def jsd(
         beta=beta,
         temperature=temperature,
         scale_t2=scale_t2,
-        normalise=normalise,
+        normalize=normalize,
         reduction=reduction,
     )

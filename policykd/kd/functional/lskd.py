@@ -1,4 +1,4 @@
-"""Logit standardisation before distillation (Sun et al. 2024)."""
+"""Logit standardization before distillation (Sun et al. 2024)."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from policykd.divergences import Reduction, categorical_kl, full_precision, prep
 from policykd.kd.functional.shapes import check_choice
 
 
-def standardise(logits: Tensor, *, variant: Literal["paper", "code"] = "paper", eps: float = 1e-7) -> Tensor:
+def standardize(logits: Tensor, *, variant: Literal["paper", "code"] = "paper", eps: float = 1e-7) -> Tensor:
     """Give every sample's logits ``(B, C)`` mean 0 and standard deviation 1 (population: paper; sample: code)."""
-    centred = logits - logits.mean(-1, keepdim=True)
+    centered = logits - logits.mean(-1, keepdim=True)
     # Written out instead of Tensor.std, whose gradient is not finite where all logits are equal.
     count = logits.shape[-1] - (1 if variant == "code" else 0)
-    variance = centred.square().sum(-1, keepdim=True) / count
+    variance = centered.square().sum(-1, keepdim=True) / count
     std = variance.where(variance > 0, variance.new_ones(())).sqrt()
-    return centred / (std + eps)
+    return centered / (std + eps)
 
 
 @full_precision
@@ -53,6 +53,6 @@ def lskd(
     check_choice("variant", variant, ("paper", "code"))
     student, teacher = prepare_pair(student, teacher, min_dim=2)
     if student.shape[-1] < 2:
-        raise ValueError(f"standardising logits needs at least two classes, got {tuple(student.shape)}")
-    student, teacher = standardise(student, variant=variant), standardise(teacher, variant=variant)
+        raise ValueError(f"standardizing logits needs at least two classes, got {tuple(student.shape)}")
+    student, teacher = standardize(student, variant=variant), standardize(teacher, variant=variant)
     return categorical_kl(student, teacher, temperature=temperature, scale_t2=scale_t2, reduction=reduction)

@@ -15,13 +15,13 @@ def mse_logits(
     student: Tensor,
     teacher: Tensor,
     *,
-    variant: Literal["code", "paper", "centred"] = "code",
+    variant: Literal["code", "paper", "centered"] = "code",
     reduction: Reduction = "mean",
 ) -> Tensor:
     """Regress the teacher's logits.
 
     Variants: ``paper`` ``1/2 sum_c (z_s - z_t)**2`` (Ba and Caruana 2014, eq. 1 [recalled]); ``code`` the mean over
-    classes, as most libraries have it; ``centred`` ``sum_c (d_c - mean(d))**2 / (2 C)`` with ``d = z_s - z_t``, the
+    classes, as most libraries have it; ``centered`` ``sum_c (d_c - mean(d))**2 / (2 C)`` with ``d = z_s - z_t``, the
     high-temperature limit of KD, which ignores a constant added to all logits of a sample.
 
     Args:
@@ -34,11 +34,11 @@ def mse_logits(
         TypeError: an input is no floating-point tensor.
         ValueError: shapes differ, a value is not finite, or an option is unknown.
     """
-    check_choice("variant", variant, ("code", "paper", "centred"))
+    check_choice("variant", variant, ("code", "paper", "centered"))
     student, teacher = prepare_pair(student, teacher, min_dim=2)
     gap = student - teacher
     if variant == "paper":
         return reduce_loss(0.5 * gap.square().sum(1), reduction)
-    if variant == "centred":
+    if variant == "centered":
         return reduce_loss(0.5 * (gap - gap.mean(1, keepdim=True)).square().mean(1), reduction)
     return reduce_loss(gap.square().mean(1), reduction)

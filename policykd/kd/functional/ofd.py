@@ -16,7 +16,7 @@ def ofd_margin(mean: Tensor, std: Tensor) -> Tensor:
     """Expected value of a negative response, ``E[t | t < 0]``, of ``t ~ N(mean, std**2)``, per channel.
 
     ``mean - std phi(mean / std) / Phi(-mean / std)``, and ``-3 std`` where a negative response is rarer than 0.001,
-    as in the authors' code. For a channel after batch normalisation the mean is its bias and the deviation
+    as in the authors' code. For a channel after batch normalization the mean is its bias and the deviation
     ``|weight|``.
 
     Args:

@@ -29,7 +29,7 @@ def pkt(
     eps: float = 1e-7,
     reduction: Reduction = "mean",
 ) -> Tensor:
-    """Keep the teacher's probability that one sample of the batch picks another as its neighbour.
+    """Keep the teacher's probability that one sample of the batch picks another as its neighbor.
 
     ``P_t log((P_t + eps) / (P_s + eps))`` on the conditional probabilities. Passalis and Tefas, ECCV 2018, eq. 3 to 8
     [numbering recalled]. Variants: ``code`` has the pair (i, i) in every row and takes the mean over all B**2 entries

@@ -10,7 +10,7 @@ from policykd.kd.functional.shapes import prepare_embeddings
 
 
 def similarity_matrix(features: Tensor) -> Tensor:
-    """Return the row-normalised Gram matrix ``(B, B)`` of flattened features ``(B, D)``."""
+    """Return the row-normalized Gram matrix ``(B, B)`` of flattened features ``(B, D)``."""
     return F.normalize(features @ features.T, dim=1)
 
 

@@ -30,7 +30,7 @@ def virtual_teacher(
         classes: C, at least 2.
         certainty: Probability a of the label before softening; the others share the rest.
         temperature: T > 0.
-        variant: ``paper`` softens logits, ``p**(1/T)`` normalised; ``code`` takes ``softmax(p / T)``.
+        variant: ``paper`` softens logits, ``p**(1/T)`` normalized; ``code`` takes ``softmax(p / T)``.
     """
     probabilities = F.one_hot(target, classes).double()
     probabilities = probabilities * certainty + (1.0 - probabilities) * (1.0 - certainty) / (classes - 1)
@@ -47,7 +47,7 @@ def tfkd(
     variant: Variant = "paper",
     reduction: Reduction = "mean",
 ) -> Tensor:
-    """Regularise by the soft answers of a virtual teacher, which needs no network.
+    """Regularize by the soft answers of a virtual teacher, which needs no network.
 
     ``KL(softened virtual teacher || softmax(z_s))``, Yuan, Tay, Li, Wang, Feng, CVPR 2020, eq. 9 and 10 [numbering
     recalled]; see :func:`virtual_teacher`. The student is not softened, as in the released code.

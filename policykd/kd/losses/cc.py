@@ -28,7 +28,7 @@ class CC(GatheredLoss):
         kernel: Literal["taylor", "rbf", "bilinear"] = "taylor",
         gamma: float = 0.4,
         order: int = 2,
-        normalise: bool = True,
+        normalize: bool = True,
         reduction: Reduction = "mean",
         gather_distributed: bool = False,
     ) -> None:
@@ -39,7 +39,7 @@ class CC(GatheredLoss):
         self.kernel: Literal["taylor", "rbf", "bilinear"] = kernel
         self.gamma = gamma
         self.order = order
-        self.normalise = normalise
+        self.normalize = normalize
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Return the loss of features ``(B, ...)``."""
@@ -51,6 +51,6 @@ class CC(GatheredLoss):
             kernel=self.kernel,
             gamma=self.gamma,
             order=self.order,
-            normalise=self.normalise,
+            normalize=self.normalize,
             reduction=self.reduction,
         )

@@ -1,6 +1,6 @@
 """Small trainable networks that stand between a student's and a teacher's feature maps.
 
-They belong to the optimiser and to a checkpoint of the run, never to the exported student.
+They belong to the optimizer and to a checkpoint of the run, never to the exported student.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 def conv_bn(
     channels_in: int, channels_out: int, *, kernel: int = 1, stride: int = 1, relu: bool = False
 ) -> nn.Sequential:
-    """Return convolution, batch normalisation and, if asked, ReLU; odd kernels keep the size at stride 1."""
+    """Return convolution, batch normalization and, if asked, ReLU; odd kernels keep the size at stride 1."""
     layers: list[nn.Module] = [
         nn.Conv2d(channels_in, channels_out, kernel, stride, kernel // 2, bias=False),
         nn.BatchNorm2d(channels_out),

@@ -23,11 +23,11 @@ class CRD(KDLoss):
 
     Both features go through a trained linear map to unit vectors, which are compared with banks of earlier ones. In
     train mode a call also notes the batch's embeddings; they enter the banks at the next call, or, with
-    ``auto_commit=False``, at ``commit()``: call that once per optimiser step and a batch in several micro-batches
+    ``auto_commit=False``, at ``commit()``: call that once per optimizer step and a batch in several micro-batches
     gives the loss and gradient of the whole. Banks, counts and Z are buffers: a checkpoint restores them. Under
     several processes the embeddings of all are exchanged, so that every process holds the same banks.
 
-    Normalisers: ``fixed_z`` (the code) estimates Z on the first batch it sees, all processes together, and keeps it;
+    Normalizers: ``fixed_z`` (the code) estimates Z on the first batch it sees, all processes together, and keeps it;
     with micro-batches call ``calibrate`` on the first whole batch instead. ``paper`` has no Z. Departures: negatives
     are drawn with replacement; without `labels` they may share the class but are never the sample itself.
 
@@ -39,7 +39,7 @@ class CRD(KDLoss):
         negatives: K per sample; of the order of `n_data` or below.
         temperature: T > 0.
         momentum: Share of the old entry when a bank is updated, in [0, 1).
-        normaliser: ``fixed_z`` or ``paper``.
+        normalizer: ``fixed_z`` or ``paper``.
         labels: Class of every training sample; negatives then come from other classes.
         seed: For the banks' first content and the negatives.
         auto_commit: See above.
@@ -64,20 +64,20 @@ class CRD(KDLoss):
         negatives: int = 16384,
         temperature: float = 0.07,
         momentum: float = 0.5,
-        normaliser: Literal["fixed_z", "paper"] = "fixed_z",
+        normalizer: Literal["fixed_z", "paper"] = "fixed_z",
         labels: Tensor | None = None,
         seed: int = 0,
         auto_commit: bool = True,
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__(reduction=reduction)
-        check_choice("normaliser", normaliser, ("fixed_z", "paper"))
+        check_choice("normalizer", normalizer, ("fixed_z", "paper"))
         check_positive(dim=dim, negatives=negatives)
         if not 0.0 <= momentum < 1.0:
             raise ValueError(f"momentum must lie in [0, 1), got {momentum!r}")
         self.n_data, self.negatives, self.momentum = n_data, negatives, momentum
         self.temperature = check_temperature(temperature)
-        self.normaliser, self.auto_commit = normaliser, auto_commit
+        self.normalizer, self.auto_commit = normalizer, auto_commit
         self.draw = NegativeDraw(n_data, labels, seed=seed)
         self.student_embed = nn.LazyLinear(dim) if student_dim is None else nn.Linear(student_dim, dim)
         self.teacher_embed = nn.LazyLinear(dim) if teacher_dim is None else nn.Linear(teacher_dim, dim)
@@ -86,7 +86,7 @@ class CRD(KDLoss):
         for bank in ("student_bank", "teacher_bank"):
             self.register_buffer(bank, (2.0 * torch.rand(n_data, dim, generator=generator) - 1.0) * bound)
         self.register_buffer("visits", torch.zeros(n_data, dtype=torch.int32))
-        start = math.nan if normaliser == "fixed_z" else 0.0
+        start = math.nan if normalizer == "fixed_z" else 0.0
         self.register_buffer("log_z", torch.full((2,), start, dtype=torch.float64))
         self._pending: list[tuple[Tensor, Tensor, Tensor]] = []
 
@@ -128,13 +128,13 @@ class CRD(KDLoss):
     @torch.no_grad()
     def calibrate(self, student: Tensor, teacher: Tensor, index: Tensor, negatives: Tensor | None = None) -> None:
         """Set Z (``fixed_z``) from one batch, without a loss and without touching the banks."""
-        if self.normaliser == "fixed_z":
+        if self.normalizer == "fixed_z":
             v_s, v_t = self.embed(student, teacher)
             self._set_z(v_s, v_t, self._candidates(index, negatives, batch=len(v_s)))
 
     @torch.no_grad()
     def commit(self) -> None:
-        """Put the embeddings noted since the last commit into the banks; call it between optimiser steps."""
+        """Put the embeddings noted since the last commit into the banks; call it between optimizer steps."""
         if not self._pending:
             return
         index, v_s, v_t = (torch.cat(parts).to(self.visits.device) for parts in zip(*self._pending, strict=True))

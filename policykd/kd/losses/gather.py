@@ -19,7 +19,7 @@ class _GatherBatch(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        # Every process computes the whole loss, so the gradients of this part add up; the optimiser averages them.
+        # Every process computes the whole loss, so the gradients of this part add up; the optimizer averages them.
         whole = gradients[0].contiguous()
         dist.all_reduce(whole)
         return whole[ctx.rank * ctx.size : (ctx.rank + 1) * ctx.size]

@@ -10,7 +10,7 @@ from policykd.kd.losses.base import KDLoss
 
 
 class JSD(KDLoss):
-    """Generalised Jensen-Shannon divergence; equation, options and errors as in `policykd.kd.functional.jsd`."""
+    """Generalized Jensen-Shannon divergence; equation, options and errors as in `policykd.kd.functional.jsd`."""
 
     name = "jsd"
 
@@ -20,14 +20,14 @@ class JSD(KDLoss):
         beta: float = 0.5,
         temperature: float = 1.0,
         scale_t2: bool = True,
-        normalise: bool = False,
+        normalize: bool = False,
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__(reduction=reduction)
         self.beta = beta
         self.temperature = check_temperature(temperature)
         self.scale_t2 = scale_t2
-        self.normalise = normalise
+        self.normalize = normalize
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Return the loss of logits ``(B, C)``."""
@@ -37,6 +37,6 @@ class JSD(KDLoss):
             beta=self.beta,
             temperature=self.temperature,
             scale_t2=self.scale_t2,
-            normalise=self.normalise,
+            normalize=self.normalize,
             reduction=self.reduction,
         )

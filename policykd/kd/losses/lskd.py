@@ -13,7 +13,7 @@ from policykd.kd.losses.base import KDLoss
 
 
 class LSKD(KDLoss):
-    """Distillation of standardised logits; equation, options and errors as in `policykd.kd.functional.lskd`."""
+    """Distillation of standardized logits; equation, options and errors as in `policykd.kd.functional.lskd`."""
 
     name = "lskd"
 

@@ -17,10 +17,12 @@ class MSELogits(KDLoss):
 
     name = "mse_logits"
 
-    def __init__(self, *, variant: Literal["code", "paper", "centred"] = "code", reduction: Reduction = "mean") -> None:
+    def __init__(
+        self, *, variant: Literal["code", "paper", "centered"] = "code", reduction: Reduction = "mean"
+    ) -> None:
         super().__init__(reduction=reduction)
-        check_choice("variant", variant, ("code", "paper", "centred"))
-        self.variant: Literal["code", "paper", "centred"] = variant
+        check_choice("variant", variant, ("code", "paper", "centered"))
+        self.variant: Literal["code", "paper", "centered"] = variant
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Return the loss of logits ``(B, C)``."""

@@ -23,7 +23,7 @@ def _shift_right(values: Tensor, bits: int) -> Tensor:
 
 
 def scramble(values: Tensor) -> Tensor:
-    """Map int64 to well-mixed int64 (the finaliser of the splitmix64 generator); overflow wraps around."""
+    """Map int64 to well-mixed int64 (the finalizer of the splitmix64 generator); overflow wraps around."""
     values = (values ^ _shift_right(values, 30)) * _signed(0xBF58476D1CE4E5B9)
     values = (values ^ _shift_right(values, 27)) * _signed(0x94D049BB133111EB)
     return values ^ _shift_right(values, 31)

@@ -19,7 +19,7 @@ class VID(KDLoss):
     """Variational information distillation of one level; equation and errors as in `policykd.kd.functional.vid`.
 
     The mean comes from three 1 x 1 convolutions with ReLU between them, the variance of channel c is ``softplus(a_c)
-    + eps``; both are trained. (A port keeps the ``a_c`` in a plain list, where no optimiser finds them.)
+    + eps``; both are trained. (A port keeps the ``a_c`` in a plain list, where no optimizer finds them.)
 
     Args:
         student_channels: Channels of the student's map.

@@ -27,7 +27,7 @@ class PadShortcut(nn.Module):
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions with batch normalisation around a shortcut."""
+    """Two 3x3 convolutions with batch normalization around a shortcut."""
 
     def __init__(self, in_width: int, width: int, stride: int, shortcut: Shortcut) -> None:
         super().__init__()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 class CNN1d(nn.Module):
-    """Strided convolutions with batch normalisation, then average pooling over time.
+    """Strided convolutions with batch normalization, then average pooling over time.
 
     Args:
         in_channels: Channels of the series.

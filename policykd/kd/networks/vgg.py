@@ -1,4 +1,4 @@
-"""VGG networks with batch normalisation for 32 x 32 images, five stages of 64, 128, 256, 512, 512 channels.
+"""VGG networks with batch normalization for 32 x 32 images, five stages of 64, 128, 256, 512, 512 channels.
 
 The distillation literature's VGG-8 has one convolution per stage and VGG-13 two; a single linear layer ends both. Tap
 paths: ``layer1`` to ``layer5``, ``pool``, ``fc``; max-pooling stands between the stages.

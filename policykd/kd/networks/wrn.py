@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class PreactBlock(nn.Module):
-    """Normalise, activate, convolve, twice; the shortcut is a 1x1 convolution where shapes change."""
+    """Normalize, activate, convolve, twice; the shortcut is a 1x1 convolution where shapes change."""
 
     def __init__(self, in_width: int, width: int, stride: int) -> None:
         super().__init__()

@@ -3,7 +3,7 @@
 Amara, Sepahvand, Meyer, Gross and Clark, BD-KD: Balancing the Divergences for Online Knowledge Distillation
 (arXiv 2212.12965). Teacher and student learn together. For every sample the student's loss weights
 ``F = KL(teacher || student)``, which widens an over-confident student, against ``R = KL(student || teacher)``, which
-sharpens an under-confident one; the teacher is regularised by ``KL(teacher || student)`` alone. With ``wR = 0`` for the
+sharpens an under-confident one; the teacher is regularized by ``KL(teacher || student)`` alone. With ``wR = 0`` for the
 student and ``KL(student || teacher)`` for the teacher it is deep mutual learning (DML, Zhang et al. 2018).
 
 Departures: only the abstract was readable. The rule ``Balance`` and its delta are a reconstruction from it, other rules
@@ -28,7 +28,7 @@ from policykd.kd.networks import MLP
 from policykd.kd.systems.base import Cell, Comparison, Experiment
 from policykd.kd.systems.data import PIXELS, digits_rows, with_label_noise
 from policykd.kd.systems.metrics import measure
-from policykd.kd.systems.training import ADAM, Loss, minimise, seeded, train_classifier
+from policykd.kd.systems.training import ADAM, Loss, minimize, seeded, train_classifier
 from policykd.kd.tasks.base import Split
 from policykd.seeding import integer_seed
 
@@ -45,7 +45,7 @@ class Rule(Protocol):
 
 @dataclass(frozen=True)
 class Balance:
-    """Pulls the student's entropy towards the teacher's: the divergence that does gets the weight ``delta``.
+    """Pulls the student's entropy toward the teacher's: the divergence that does gets the weight ``delta``.
 
     Attributes:
         delta: At least 1; at 1 both divergences always weigh the same.
@@ -151,9 +151,9 @@ def peer_first_kl(own: Tensor, peer: Tensor, *, temperature: float = 2.0) -> Ten
 def online_loss(
     student: nn.Module, teacher: nn.Module, student_term: Term, teacher_term: Term, *, kd_weight: float = 1.0
 ) -> Loss:
-    """The sum of both networks' losses, each cross-entropy plus a term towards the detached peer.
+    """The sum of both networks' losses, each cross-entropy plus a term toward the detached peer.
 
-    Both come from the same forward passes. No gradient of one loss reaches the other network, so that one optimiser
+    Both come from the same forward passes. No gradient of one loss reaches the other network, so that one optimizer
     over both does what two would.
 
     Args:
@@ -207,7 +207,7 @@ class BDKDConfig:
     def training(self, seed: int) -> TrainConfig:
         """The training of all arms."""
         order = integer_seed(seed, "order")
-        return TrainConfig(self.epochs, self.batch_size, seed=order, optimiser=replace(ADAM, lr=self.lr))
+        return TrainConfig(self.epochs, self.batch_size, seed=order, optimizer=replace(ADAM, lr=self.lr))
 
 
 def _arms(config: BDKDConfig) -> dict[str, tuple[Term, Term]]:
@@ -241,7 +241,7 @@ def run(seed: int, config: BDKDConfig) -> Cell:
         student = _network(config.student_hidden, seed, "student")
         teacher = _network(config.teacher_hidden, seed, "teacher")
         loss = online_loss(student, teacher, *terms, kd_weight=config.kd_weight)
-        minimise(loss, (student, teacher), train, config.training(seed))
+        minimize(loss, (student, teacher), train, config.training(seed))
         cell[arm] = _figures(student, test)
     return cell
 

@@ -33,7 +33,7 @@ from policykd.kd.networks import MLP
 from policykd.kd.systems.base import Cell, Comparison, Experiment
 from policykd.kd.systems.data import CLASSES, PIXELS, digits_rows, some
 from policykd.kd.systems.metrics import accuracy, nll
-from policykd.kd.systems.training import ADAM, Loss, minimise, seeded, train_classifier
+from policykd.kd.systems.training import ADAM, Loss, minimize, seeded, train_classifier
 from policykd.kd.tasks.base import Split
 from policykd.seeding import integer_seed
 
@@ -144,7 +144,7 @@ class ConfidenceFeatures(nn.Module):
     """The feature term: the student's last map against every teacher's, weighted by what the teachers' heads see in it.
 
     ``L = mean_i sum_k w'_ki mean (F_k - r_k(F_s))**2`` with adapters ``r_k`` (resize, convolution of size 1, batch
-    normalisation, ReLU) and ``w'`` from the cross-entropies of ``head_k(r_k(F_s))``. Train its parameters along with
+    normalization, ReLU) and ``w'`` from the cross-entropies of ``head_k(r_k(F_s))``. Train its parameters along with
     the student's; the heads stay as they are.
 
     Args:
@@ -247,7 +247,7 @@ class CAMKDConfig:
     def training(self, epochs: int, seed: int, *key: str | int) -> TrainConfig:
         """A training of so many epochs; networks with the same key see the same batches."""
         order = integer_seed(seed, "order", *key)
-        return TrainConfig(epochs, self.batch_size, seed=order, optimiser=replace(ADAM, lr=self.lr))
+        return TrainConfig(epochs, self.batch_size, seed=order, optimizer=replace(ADAM, lr=self.lr))
 
 
 _HALF = CLASSES // 2
@@ -291,7 +291,7 @@ def _teacher(seed: int, config: CAMKDConfig, data: Split, number: int) -> nn.Mod
 def _student(seed: int, config: CAMKDConfig, data: Split, taught: Tensor, weights: Tensor) -> nn.Module:
     network = seeded(lambda: MLP((PIXELS,), config.student_hidden), seed, "student")
     loss = _weighted(network, taught, weights, config)
-    minimise(loss, network, data, config.training(config.student_epochs, seed, "student"))
+    minimize(loss, network, data, config.training(config.student_epochs, seed, "student"))
     return network
 
 

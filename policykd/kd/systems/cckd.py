@@ -2,7 +2,7 @@
 
 The loss is ``policykd.kd.functional.cc`` with its kernels and variants; the samplers that give it pairs worth comparing
 are ``policykd.kd.samplers.ClassUniformSampler`` (CUR) and ``SuperclassUniformSampler`` (SUR). Here is the experiment:
-few labels, and correlations matched on many unlabelled rows.
+few labels, and correlations matched on many unlabeled rows.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from policykd.kd.systems.base import Cell, Comparison, Experiment
 from policykd.kd.systems.budget import step_budget
 from policykd.kd.systems.data import CLASSES, PIXELS, digits_rows, some_per_class
 from policykd.kd.systems.penultimate import penultimate
-from policykd.kd.systems.sp import LabelledDraws
-from policykd.kd.systems.training import Loss, minimise, seeded, train_classifier
+from policykd.kd.systems.sp import LabeledDraws
+from policykd.kd.systems.training import Loss, minimize, seeded, train_classifier
 from policykd.seeding import generator, integer_seed
 
 
@@ -37,13 +37,13 @@ class CckdConfig:
         share: Share of the digits that the teacher is trained on and all students may see without labels; tested on
             the rest.
         per_class: Rows of every class whose label the students see.
-        labelled_batch: Labelled rows per step.
-        batch_size: Unlabelled rows per step, on which teacher and student are compared; n of the correlation loss.
+        labeled_batch: Labeled rows per step.
+        batch_size: Unlabeled rows per step, on which teacher and student are compared; n of the correlation loss.
         teacher_hidden: Widths of the teacher's hidden layers; the last one is compared.
         student_hidden: Widths of the student's.
         teacher_batch: Samples per step of the teacher.
-        teacher_steps: Optimiser steps of the teacher.
-        steps: Optimiser steps of every student.
+        teacher_steps: Optimizer steps of the teacher.
+        steps: Optimizer steps of every student.
         learning_rate: Of Adam.
         temperature: T of plain distillation.
         ce_weight: Weight of the cross-entropy where there is plain distillation.
@@ -59,7 +59,7 @@ class CckdConfig:
 
     share: float = 0.56
     per_class: int = 6
-    labelled_batch: int = 24
+    labeled_batch: int = 24
     batch_size: int = 96
     teacher_hidden: tuple[int, ...] = (256, 64)
     student_hidden: tuple[int, ...] = (48, 32)
@@ -81,7 +81,7 @@ class CckdConfig:
     def __post_init__(self) -> None:
         check_range("share", self.share, 0.1, 0.9)
         check_range("per_class", self.per_class, 1, 40)
-        check_range("labelled_batch", self.labelled_batch, 1, CLASSES * self.per_class)
+        check_range("labeled_batch", self.labeled_batch, 1, CLASSES * self.per_class)
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,8 @@ def run(seed: int, config: CckdConfig) -> Cell:
     cell = {"teacher": {"accuracy": accuracy(teacher, test)}}
     for arm, weights in _arms(config).items():
         student = seeded(lambda: MLP((PIXELS,), config.student_hidden, classes=CLASSES), seed, "student")
-        draws = LabelledDraws(some_per_class(pool, config.per_class, seed), config.labelled_batch, seed)
-        minimise(_loss(student, draws, taught, weights, config), student, pool, budget)
+        draws = LabeledDraws(some_per_class(pool, config.per_class, seed), config.labeled_batch, seed)
+        minimize(_loss(student, draws, taught, weights, config), student, pool, budget)
         with torch.no_grad():
             gap = kf.cc(penultimate(student, test.x)[0], expected, gamma=config.gamma, order=config.order)
         cell[arm] = {"accuracy": accuracy(student, test), "correlation gap": float(gap)}
@@ -132,12 +132,12 @@ def _arms(config: CckdConfig) -> dict[str, _Weights]:
 
 
 def _loss(
-    student: MLP, labelled: LabelledDraws, taught: tuple[Tensor, Tensor], weights: _Weights, config: CckdConfig
+    student: MLP, labeled: LabeledDraws, taught: tuple[Tensor, Tensor], weights: _Weights, config: CckdConfig
 ) -> Loss:
-    """Cross-entropy on labelled rows, the other terms on the unlabelled batch; one pass over both."""
+    """Cross-entropy on labeled rows, the other terms on the unlabeled batch; one pass over both."""
 
     def loss(batch: Batch, epoch: int) -> Tensor:
-        rows = labelled.draw()
+        rows = labeled.draw()
         compared = bool(weights.kd or weights.cc)
         features, logits = penultimate(student, torch.cat([rows.x, batch.x]) if compared else rows.x)
         total = weights.ce * F.cross_entropy(logits[: len(rows)], rows.y)
@@ -172,7 +172,7 @@ EXPERIMENT = Experiment(
     title="Correlation congruence between the samples of a batch",
     paper="Peng, Jin, Liu, Li, Wu, Liu, Zhou, Zhang, Correlation Congruence for Knowledge Distillation, ICCV 2019, "
     "arXiv 1904.01802",
-    claim="matching the correlations of unlabelled rows helps a student with few labels and does not hurt beside plain "
+    claim="matching the correlations of unlabeled rows helps a student with few labels and does not hurt beside plain "
     "distillation; class-uniform batches hold more pairs of one class than random ones",
     config=CckdConfig(),
     run=run,
@@ -211,7 +211,7 @@ EXPERIMENT = Experiment(
         ),
     ),
     notes=(
-        "The gain of correlations comes from unlabelled rows that cross-entropy cannot use; plain distillation uses "
+        "The gain of correlations comes from unlabeled rows that cross-entropy cannot use; plain distillation uses "
         "them better still.",
         "Features are compared directly, without the linear embeddings of the published recipe: the correlation "
         "matrices have one size whatever the widths, and a trained embedding of the teacher can collapse.",

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from policykd.divergences import prepare_tensor
 from policykd.errors import ConfigError, check_range
-from policykd.kd.config import OptimiserConfig, TrainConfig
+from policykd.kd.config import OptimizerConfig, TrainConfig
 from policykd.kd.evaluate import predict
 from policykd.kd.functional.shapes import check_labels
 from policykd.kd.networks import MLP, count_parameters
@@ -176,8 +176,8 @@ class CesKdConfig:
 
     def training(self, seed: int) -> TrainConfig:
         """How networks are trained."""
-        optimiser = OptimiserConfig("adam", lr=self.lr, weight_decay=0.0)
-        return TrainConfig(epochs=self.epochs, batch_size=self.batch_size, seed=seed, optimiser=optimiser)
+        optimizer = OptimizerConfig("adam", lr=self.lr, weight_decay=0.0)
+        return TrainConfig(epochs=self.epochs, batch_size=self.batch_size, seed=seed, optimizer=optimizer)
 
 
 Teaching = Callable[[int], Tensor]  # epoch -> teacher logits (N, C) of that epoch

@@ -25,15 +25,15 @@ from policykd.kd.systems.base import Cell, Comparison, Experiment
 from policykd.kd.systems.budget import step_budget
 from policykd.kd.systems.data import CLASSES, PIXELS, digits_rows, some_per_class
 from policykd.kd.systems.penultimate import penultimate
-from policykd.kd.systems.training import Loss, minimise, seeded, train_classifier
+from policykd.kd.systems.training import Loss, minimize, seeded, train_classifier
 from policykd.kd.tasks.base import Split
 from policykd.seeding import integer_seed
 
 
 def linear_cka(first: Tensor, second: Tensor) -> float:
-    """Linear centred kernel alignment of two features of the same samples, in [0, 1].
+    """Linear centered kernel alignment of two features of the same samples, in [0, 1].
 
-    ``||Y' X||_F**2 / (||X' X||_F ||Y' Y||_F)`` on centred columns (Kornblith et al. 2019, equation numbers not
+    ``||Y' X||_F**2 / (||X' X||_F ||Y' Y||_F)`` on centered columns (Kornblith et al. 2019, equation numbers not
     checked). It does not change under rotation, shift and scale of either feature.
 
     Args:
@@ -58,7 +58,7 @@ def info_nce_bound(student: Tensor, teacher: Tensor, *, temperature: float) -> f
     cannot exceed ``log N``.
 
     Args:
-        student: ``(N, E)``, normalised here.
+        student: ``(N, E)``, normalized here.
         teacher: ``(N, E)``, row i of the same sample.
         temperature: T > 0.
 
@@ -77,11 +77,11 @@ class CrdConfig:
 
     Attributes:
         share: Share of the digits that the teacher is trained on and the student's rows come from; tested on the rest.
-        per_class: Rows of every class that the student sees, all labelled.
+        per_class: Rows of every class that the student sees, all labeled.
         teacher_hidden: Widths of the teacher's hidden layers; the last one is contrasted.
         student_hidden: Widths of the student's.
-        teacher_steps: Optimiser steps of the teacher.
-        steps: Optimiser steps of every student.
+        teacher_steps: Optimizer steps of the teacher.
+        steps: Optimizer steps of every student.
         batch_size: Samples per step.
         learning_rate: Of Adam.
         temperature: T of plain distillation.
@@ -134,7 +134,7 @@ def run(seed: int, config: CrdConfig) -> Cell:
         student = seeded(lambda: MLP((PIXELS,), config.student_hidden, classes=CLASSES), seed, "student")
         contrast = seeded(lambda: _contrast(rows, config, seed), seed, "crd embeddings")
         loss = _loss(student, contrast if "crd" in arm else None, taught, "kd" in arm, config)
-        minimise(loss, [student, contrast] if "crd" in arm else student, rows, budget)
+        minimize(loss, [student, contrast] if "crd" in arm else student, rows, budget)
         if arm == "ce":
             _fit_embeddings(student, contrast, taught[0], rows, budget)
         embedded = None if arm == "kd" else contrast
@@ -185,7 +185,7 @@ def _fit_embeddings(student: MLP, contrast: CRD, known: Tensor, rows: Split, bud
     """Give a student that was trained without the term its embeddings, by the term alone, on finished features."""
     with torch.no_grad():
         features = penultimate(student, rows.x)[0]
-    minimise(
+    minimize(
         lambda batch, epoch: contrast(batch.x, known[batch.index], batch.index), contrast, (features, rows.y), budget
     )
 
@@ -236,7 +236,7 @@ EXPERIMENT = Experiment(
     ),
     notes=(
         "The bound is that of InfoNCE between the embeddings. The student of cross-entropy gets its embeddings "
-        "afterwards, by the same term and budget on its finished features.",
+        "afterward, by the same term and budget on its finished features.",
         "Weights are the published ones: cross-entropy and divergence with 0.1 and 0.9 for plain distillation, with 1 "
         "and 1 where the contrastive term joins it; so the two students differ in more than that term.",
         "K of the paper is 16384 for 50000 samples; K over the number of samples enters the loss.",

@@ -54,7 +54,7 @@ class EnsembleWeights:
     """What differential evolution found.
 
     Attributes:
-        weights: normalised weights (M,); they sum to one.
+        weights: normalized weights (M,); they sum to one.
         value: the objective there: nats, or the share of errors.
         evaluations: weight vectors that were tried.
     """
@@ -64,7 +64,7 @@ class EnsembleWeights:
     evaluations: int
 
 
-def normalised(weights: ArrayLike) -> np.ndarray:
+def normalized(weights: ArrayLike) -> np.ndarray:
     """Weights divided by their sum along the first axis; all zero gives equal weights.
 
     Args:
@@ -83,7 +83,7 @@ def normalised(weights: ArrayLike) -> np.ndarray:
 def ensemble_probabilities(probabilities: ArrayLike, weights: ArrayLike) -> np.ndarray:
     """Weighted mean of class probabilities (M, N, C) over the members: (N, C)."""
     p = _checked_probabilities(probabilities)
-    w = normalised(weights)
+    w = normalized(weights)
     if w.shape != (len(p),):
         raise ConfigError(f"{len(p)} members need {len(p)} weights, got shape {w.shape}")
     return np.einsum("m,mnc->nc", w, p)
@@ -117,7 +117,7 @@ def evolve_weights(
             over-fitted member would get all the weight.
         labels: (N,).
         seed: seeds the population and the search.
-        goal: minimise the mean negative log-likelihood (convex in the weights), or the share of errors (piecewise
+        goal: minimize the mean negative log-likelihood (convex in the weights), or the share of errors (piecewise
             constant: many optima, which one depends on the seed).
         config: the evolution.
 
@@ -135,7 +135,7 @@ def evolve_weights(
     of_label = p[:, np.arange(len(y)), y]
 
     def objective(candidates: np.ndarray) -> np.ndarray:
-        w = normalised(candidates)  # (M,) or (M, S)
+        w = normalized(candidates)  # (M,) or (M, S)
         if goal == "nll":
             return -np.log(np.maximum(w.T @ of_label, _TINY)).mean(-1)
         return 1 - (np.einsum("m...,mnc->...nc", w, p).argmax(-1) == y).mean(-1)
@@ -157,7 +157,7 @@ def evolve_weights(
         vectorized=True,
         rng=np.random.default_rng(seed),
     )
-    return EnsembleWeights(normalised(found.x), float(found.fun), int(found.nfev))
+    return EnsembleWeights(normalized(found.x), float(found.fun), int(found.nfev))
 
 
 def ensemble_logits(
@@ -170,7 +170,7 @@ def ensemble_logits(
 
     Args:
         logits: ``(M, N, C)``.
-        weights: Weights ``(M,)``, normalised here.
+        weights: Weights ``(M,)``, normalized here.
         temperature: T > 0.
         softening: See above.
 
@@ -184,7 +184,7 @@ def ensemble_logits(
     """
     check_temperature(temperature)
     members = prepare_tensor("member logits", logits.detach())
-    w = torch.from_numpy(normalised(weights)).to(members)
+    w = torch.from_numpy(normalized(weights)).to(members)
     if members.dim() != 3 or w.shape != members.shape[:1]:
         raise ConfigError(f"member logits must be (M, N, C) with M weights, got {tuple(members.shape)} and {len(w)}")
     if softening == "softened":

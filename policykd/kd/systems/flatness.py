@@ -128,11 +128,11 @@ def sam_sharpness(loss: Closure, parameters: Iterable[Tensor], *, radius: float,
     return _moved_loss(loss, given, [radius / size * step for step in steps]) - float(here.detach())
 
 
-def filter_normalised_direction(module: nn.Module, generator: torch.Generator) -> list[Tensor]:
+def filter_normalized_direction(module: nn.Module, generator: torch.Generator) -> list[Tensor]:
     """A random direction in which every filter has the norm of the module's own (Li et al. 2018, section 4).
 
     A filter is a slice of a parameter along its first dimension; parameters with one dimension get zero, since biases
-    and normalisation would dominate the picture.
+    and normalization would dominate the picture.
 
     Returns:
         One tensor per parameter, in the module's order.

@@ -97,7 +97,7 @@ def limit_factors(eigenvalues: np.ndarray, ridge: float, weight: float) -> np.nd
 
 
 def best_weight(target: ArrayLike, on_labels: ArrayLike, on_predictions: ArrayLike) -> float:
-    """Weight of the ground truth that minimises the squared error of a step on held-out data.
+    """Weight of the ground truth that minimizes the squared error of a step on held-out data.
 
     The prediction is ``w u + (1 - w) v``, so that ``w* = <t - v, u - v> / ||u - v||^2``. It can lie outside [0, 1]
     (negative when the ridge is too small); clip it where that range is wanted.
@@ -125,7 +125,7 @@ class KernelSelfDistillation:
 
     Args:
         kernel: K of the training inputs (n, n), symmetric and positive semi-definite.
-        targets: labels (n,) or (n, C), centred by the caller: a weight of 0 shrinks towards zero, not the mean.
+        targets: labels (n,) or (n, C), centered by the caller: a weight of 0 shrinks toward zero, not the mean.
         ridge: penalty > 0.
 
     Raises:
@@ -243,7 +243,7 @@ class GroundTruthSelfDistillationConfig:
 
     Attributes:
         samples: training samples n; the rest of the 442 is the test part.
-        gamma: width of the kernel ``exp(-gamma ||x - x'||^2)`` on standardised inputs.
+        gamma: width of the kernel ``exp(-gamma ||x - x'||^2)`` on standardized inputs.
         steps: distillation steps.
         small_ridge: a penalty that is too small.
         large_ridge: one that is too large.

@@ -30,7 +30,7 @@ from policykd.kd.networks import MLP
 from policykd.kd.systems.base import Cell, Comparison, Experiment
 from policykd.kd.systems.data import PIXELS, digits_rows, some, some_per_class
 from policykd.kd.systems.metrics import accuracy, recall
-from policykd.kd.systems.training import ADAM, Loss, distil, distillation, minimise, seeded, train_classifier
+from policykd.kd.systems.training import ADAM, Loss, distil, distillation, minimize, seeded, train_classifier
 from policykd.kd.tasks.base import Split
 from policykd.seeding import integer_seed
 
@@ -83,7 +83,7 @@ def shortened(config: TrainConfig, epochs: int) -> TrainConfig:
 def early_stopped(loss: Loss, student: nn.Module, stop_epoch: int) -> Loss:
     """A distillation loss that turns into plain cross-entropy at an epoch (ESKD); the teacher is not called any more.
 
-    It is one loss for one run, so that neither the optimiser's state nor the learning rate starts anew.
+    It is one loss for one run, so that neither the optimizer's state nor the learning rate starts anew.
 
     Args:
         loss: The loss of the epochs before, such as ``training.distillation(...)``.
@@ -160,7 +160,7 @@ class HintonKDConfig:
         """The training of a part's networks; arms of one part see the same batches."""
         lr = self.teacher_lr if part == "teacher" else self.student_lr
         order = integer_seed(seed, "order", part)
-        return TrainConfig(epochs, self.batch_size, seed=order, optimiser=replace(ADAM, lr=lr))
+        return TrainConfig(epochs, self.batch_size, seed=order, optimizer=replace(ADAM, lr=lr))
 
 
 def run(seed: int, config: HintonKDConfig) -> Cell:
@@ -175,7 +175,7 @@ def run(seed: int, config: HintonKDConfig) -> Cell:
 
 
 def _teachers(seed: int, config: HintonKDConfig, train: Split) -> dict[int, nn.Module]:
-    """Teachers by the length of their schedule, from one initialisation."""
+    """Teachers by the length of their schedule, from one initialization."""
     whole = config.training(config.teacher_epochs, seed, "teacher")
     return {
         epochs: train_classifier(_network(config.teacher_hidden, seed, "teacher"), train, shortened(whole, epochs))
@@ -240,7 +240,7 @@ def _drop_teacher(
     student: nn.Module, teacher: nn.Module, data: Split, training: TrainConfig, config: HintonKDConfig
 ) -> nn.Module:
     loss = distillation(student, teacher, temperature=config.temperature, **config.weights)
-    minimise(early_stopped(loss, student, config.eskd_epochs), student, data, training)
+    minimize(early_stopped(loss, student, config.eskd_epochs), student, data, training)
     return student
 
 

@@ -21,7 +21,7 @@ from policykd.kd.batches import Batch
 from policykd.kd.functional.sp import similarity_matrix
 from policykd.kd.systems.base import Cell, Comparison, Experiment
 from policykd.kd.systems.budget import step_budget
-from policykd.kd.systems.training import Loss, minimise, seeded
+from policykd.kd.systems.training import Loss, minimize, seeded
 from policykd.seeding import generator, integer_seed
 
 Clips = tuple[Tensor, Tensor]  # frames (N, T, D), tags (N, C) in {0, 1}
@@ -33,7 +33,7 @@ def iusp(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None, reduct
 
     ``1 / t**2 || G_s - G_t ||_F**2`` per clip, ``G[i, :] = (A A')[i, :] / || (A A')[i, :] ||_2`` over the frames of the
     clip: the loss ``sp`` of every clip as if its frames were a batch. Chang et al. 2020; the full text was not
-    available: the similarity is that of the abstract, its normalisation that of ``sp``, on which the paper builds.
+    available: the similarity is that of the abstract, its normalization that of ``sp``, on which the paper builds.
 
     Departures: the mean over clips, average-pooling of the longer of two frame sequences, and masks are choices made
     here. Frames without activation have zero rows.
@@ -193,8 +193,8 @@ class IuspConfig:
         student_hidden: Widths of the student's.
         teacher_batch: Clips per step of the teacher.
         batch_size: Clips per step of the students.
-        teacher_steps: Optimiser steps of the teacher.
-        steps: Optimiser steps of every student.
+        teacher_steps: Optimizer steps of the teacher.
+        steps: Optimizer steps of every student.
         learning_rate: Of Adam.
         temperature: T of plain distillation.
         kd_weight: Weight of plain distillation.
@@ -256,13 +256,13 @@ def run(seed: int, config: IuspConfig) -> Cell:
     budget = step_budget(
         len(many[0]), steps=config.teacher_steps, batch_size=config.teacher_batch, learning_rate=rate, seed=seed
     )
-    minimise(_loss(teacher, None, "baseline", config), teacher, many, budget)
+    minimize(_loss(teacher, None, "baseline", config), teacher, many, budget)
     order = integer_seed(seed, "student order")
     budget = step_budget(len(few[0]), steps=config.steps, batch_size=config.batch_size, learning_rate=rate, seed=order)
     cell = {"teacher": _figures(teacher, test)}
     for arm in ("baseline", "kd", "sp", "iusp"):
         student = seeded(lambda: FrameTagger(config.width, config.student_hidden, config.tags), seed, "student")
-        minimise(_loss(student, teacher, arm, config), student, few, budget)
+        minimize(_loss(student, teacher, arm, config), student, few, budget)
         cell[arm] = _figures(student, test)
     return cell
 
@@ -324,7 +324,7 @@ EXPERIMENT = Experiment(
     ),
     notes=(
         "Clips are generated; the paper's data are recordings of urban sound. The full text was not available: "
-        "normalisation is that of similarity-preserving distillation, averaging over clips a choice made here.",
+        "normalization is that of similarity-preserving distillation, averaging over clips a choice made here.",
         "One weight serves both similarity losses, although their values differ in size.",
     ),
 )

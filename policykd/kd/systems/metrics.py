@@ -22,7 +22,7 @@ def accuracy(logits: Tensor, labels: Tensor) -> float:
 
 
 def recall(logits: Tensor, labels: Tensor, label: int) -> float:
-    """Share of the samples of one class that are recognised.
+    """Share of the samples of one class that are recognized.
 
     Raises:
         ValueError: there is no sample of the class.

@@ -27,13 +27,13 @@ from policykd.kd import functional as kf
 from policykd.kd.batches import Batch
 from policykd.kd.config import TrainConfig
 from policykd.kd.evaluate import predict
-from policykd.kd.functional.lskd import standardise
+from policykd.kd.functional.lskd import standardize
 from policykd.kd.functional.shapes import check_choice
 from policykd.kd.networks import MLP
 from policykd.kd.systems.base import Cell, Comparison, Experiment
 from policykd.kd.systems.data import CLASSES, PIXELS, digits_rows
 from policykd.kd.systems.metrics import accuracy, entropy
-from policykd.kd.systems.training import ADAM, Loss, minimise, seeded
+from policykd.kd.systems.training import ADAM, Loss, minimize, seeded
 from policykd.kd.tasks.base import Split
 from policykd.seeding import generator, integer_seed
 
@@ -47,7 +47,7 @@ class Mixup:
     ``x~_i = a_i x_r(i) + (1 - a_i) x_s(i)`` and likewise for one-hot labels, with two random permutations r and s.
 
     Attributes:
-        beta: Coefficients follow Beta(beta, beta); 1 is uniform, towards 0 they become 0 or 1.
+        beta: Coefficients follow Beta(beta, beta); 1 is uniform, toward 0 they become 0 or 1.
         fraction: Share of the samples that is mixed: 1 is full mixup (FMU), less is partial (PMU), 0 permutes only.
         mode: ``exact`` leaves all but ``round(fraction B)`` samples unmixed; ``reference`` draws
             ``floor((1 - fraction) B)`` of them with replacement, so that more are mixed than the fraction says.
@@ -96,12 +96,12 @@ class Mixup:
 
 
 def std_scaled(logits: Tensor) -> Tensor:
-    """Logits ``(B, C)`` centred and divided by their standard deviation over classes (divisor C - 1).
+    """Logits ``(B, C)`` centered and divided by their standard deviation over classes (divisor C - 1).
 
-    Softmax does not see the centring; the division is a temperature of each sample's own, and it bounds how sharp the
+    Softmax does not see the centering; the division is a temperature of each sample's own, and it bounds how sharp the
     distribution can be: no entry exceeds ``(C - 1) / sqrt(C)``.
     """
-    return standardise(logits, variant="code", eps=1e-6)
+    return standardize(logits, variant="code", eps=1e-6)
 
 
 @full_precision
@@ -165,7 +165,7 @@ class MixupKDConfig:
     def training(self, seed: int, role: str) -> TrainConfig:
         """The training of all networks of a role."""
         order = integer_seed(seed, "order", role)
-        return TrainConfig(self.epochs, self.batch_size, seed=order, optimiser=replace(ADAM, lr=self.lr))
+        return TrainConfig(self.epochs, self.batch_size, seed=order, optimizer=replace(ADAM, lr=self.lr))
 
     @property
     def mixups(self) -> dict[str, Mixup | None]:
@@ -234,7 +234,7 @@ def _train(
     role, hidden = ("teacher", config.teacher_hidden) if teacher is None else ("student", config.student_hidden)
     network = seeded(lambda: MLP((PIXELS,), hidden, classes=CLASSES), seed, role)
     step = mixed_loss(network, teacher, config.losses[loss], config.mixups[mixup], generator(seed, "mixup", role))
-    minimise(step, network, data, config.training(seed, role))
+    minimize(step, network, data, config.training(seed, role))
     return network
 
 

@@ -4,7 +4,7 @@ Liu, Multi-Modality Distillation via Learning the teacher's modality-level Gram 
 runs over modalities: it is neither the Gram matrix over channels (ICKD) nor the one over samples (SP). Its size
 does not depend on the networks' widths.
 
-Departures: only the abstract was readable. The formula, its normalisation and its variants are our construction.
+Departures: only the abstract was readable. The formula, its normalization and its variants are our construction.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ from policykd.divergences import Reduction, categorical_kl, full_precision, prep
 from policykd.errors import ConfigError, check_range
 from policykd.kd import functional as kf
 from policykd.kd.batches import Batch
-from policykd.kd.config import OptimiserConfig, TrainConfig
+from policykd.kd.config import OptimizerConfig, TrainConfig
 from policykd.kd.functional.shapes import check_choice
 from policykd.kd.systems.base import Cell, Comparison, Experiment
 from policykd.kd.systems.metrics import accuracy, agreement
-from policykd.kd.systems.training import minimise, seeded, train_classifier
+from policykd.kd.systems.training import minimize, seeded, train_classifier
 from policykd.kd.tasks.base import Split
 from policykd.seeding import generator
 
 Variant = Literal["per_sample", "off_diagonal", "batch", "raw", "probability"]
 
 
-def modality_gram(features: Tensor, *, normalise: bool = True) -> Tensor:
+def modality_gram(features: Tensor, *, normalize: bool = True) -> Tensor:
     """Gram matrix across the modalities of each sample: ``G = F F'``.
 
     Args:
         features: Embeddings ``(B, M, d)``.
-        normalise: Scale every embedding to length one (zero stays zero), so that G holds cosines; else divide G by d.
+        normalize: Scale every embedding to length one (zero stays zero), so that G holds cosines; else divide G by d.
 
     Returns:
         ``(B, M, M)``.
     """
-    rows = F.normalize(features, dim=-1) if normalise else features / features.shape[-1] ** 0.5
+    rows = F.normalize(features, dim=-1) if normalize else features / features.shape[-1] ** 0.5
     return rows @ rows.transpose(1, 2)
 
 
@@ -79,7 +79,7 @@ def gram_loss(
     student, teacher = _checked_embeddings(student, teacher, present)
     if variant == "batch":
         student, teacher = (f.transpose(0, 1).flatten(1)[None] for f in (student, teacher))
-    own, taught = (modality_gram(f, normalise=variant != "raw") for f in (student, teacher))
+    own, taught = (modality_gram(f, normalize=variant != "raw") for f in (student, teacher))
     if variant == "probability":
         return reduce_loss(categorical_kl(own, taught, reduction="none").mean(1), reduction)
     count = own.shape[1]
@@ -143,7 +143,7 @@ class ModalityRelationGramConfig:
     Attributes:
         latent: Size of the latent vector.
         classes: Number of classes.
-        separation: Standard deviation of the class centres; the latent spread within a class is one.
+        separation: Standard deviation of the class centers; the latent spread within a class is one.
         inputs: Width of every modality.
         noise: Standard deviation of the noise on every input.
         corruption: Probability that one of a sample's modalities is replaced by that of another sample.
@@ -190,15 +190,15 @@ class ModalityRelationGramConfig:
 
     def training(self, epochs: int, seed: int) -> TrainConfig:
         """How networks are trained."""
-        optimiser = OptimiserConfig("adam", lr=self.lr, weight_decay=0.0)
-        return TrainConfig(epochs=epochs, batch_size=self.batch_size, seed=seed, optimiser=optimiser)
+        optimizer = OptimizerConfig("adam", lr=self.lr, weight_decay=0.0)
+        return TrainConfig(epochs=epochs, batch_size=self.batch_size, seed=seed, optimizer=optimizer)
 
 
 def modality_data(seed: int, config: ModalityRelationGramConfig) -> tuple[Split, Tensor]:
     """Draw all samples of a cell, those for testing last.
 
     Args:
-        seed: The cell's seed; it also draws class centres and views.
+        seed: The cell's seed; it also draws class centers and views.
         config: Sizes.
 
     Returns:
@@ -206,9 +206,9 @@ def modality_data(seed: int, config: ModalityRelationGramConfig) -> tuple[Split,
     """
     rng = generator(seed, "modality_relation_gram", "data")
     count = config.teacher_samples + config.test_samples
-    centres = config.separation * rng.normal(size=(config.classes, config.latent))
+    centers = config.separation * rng.normal(size=(config.classes, config.latent))
     y = rng.integers(0, config.classes, count)
-    latent = centres[y] + rng.normal(size=(count, config.latent))
+    latent = centers[y] + rng.normal(size=(count, config.latent))
     views = [np.tanh(latent @ rng.normal(size=(config.latent, size)) / config.latent**0.5) for size in config.inputs]
     corrupted = np.where(rng.uniform(size=count) < config.corruption, rng.integers(0, len(views), count), -1)
     donor = (np.arange(count) + rng.integers(1, count, count)) % count  # never the sample itself
@@ -268,7 +268,7 @@ def _distil(
             total = total + kd_weight * kf.kd(logits, answers[batch.index], temperature=config.temperature)
         return total + gram_weight * gram_loss(own, taught[batch.index]) if gram_weight else total
 
-    minimise(loss, student, data, config.training(config.epochs, seed))
+    minimize(loss, student, data, config.training(config.epochs, seed))
 
 
 @torch.no_grad()

@@ -1,7 +1,7 @@
 """Several teaching assistants whose weighted ensemble, found by differential evolution, teaches the student.
 
 Ganta, Das Gupta, Sheng, Knowledge Distillation via Weighted Ensemble of Teaching Assistants (arXiv 2206.12005). The
-assistants are distilled from the teacher one by one, not in a chain. The weights of their ensemble are optimised on
+assistants are distilled from the teacher one by one, not in a chain. The weights of their ensemble are optimized on
 held-out data, then frozen, and the ensemble teaches the student. The pieces are in
 ``policykd.kd.systems.ensembles``.
 
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from policykd.errors import check_range
-from policykd.kd.config import OptimiserConfig, TrainConfig
+from policykd.kd.config import OptimizerConfig, TrainConfig
 from policykd.kd.evaluate import predict
 from policykd.kd.networks import MLP
 from policykd.kd.systems.base import Cell, Comparison, Experiment
@@ -34,7 +34,7 @@ from policykd.kd.systems.ensembles import (
     ensemble_logits,
     ensemble_nll,
     evolve_weights,
-    normalised,
+    normalized,
 )
 from policykd.kd.systems.label_noise import redrawn_labels
 from policykd.kd.systems.metrics import accuracy
@@ -60,7 +60,7 @@ class MultiTaDeConfig:
         temperature: T of all distillation.
         assistant_kd_weight: weight of the divergence when assistants are distilled; the labels get the rest.
         student_kd_weight: the same for the student.
-        goal: what the evolution minimises.
+        goal: what the evolution minimizes.
         softening: how the ensemble is softened.
         epochs: epochs of teacher and assistants.
         student_epochs: epochs of the students.
@@ -98,8 +98,8 @@ class MultiTaDeConfig:
 
     def training(self, epochs: int, seed: int) -> TrainConfig:
         """How networks are trained."""
-        optimiser = OptimiserConfig("adam", lr=self.lr, weight_decay=0.0)
-        return TrainConfig(epochs=epochs, batch_size=self.batch_size, seed=seed, optimiser=optimiser)
+        optimizer = OptimizerConfig("adam", lr=self.lr, weight_decay=0.0)
+        return TrainConfig(epochs=epochs, batch_size=self.batch_size, seed=seed, optimizer=optimizer)
 
 
 _NO_TEACHER, _LONG = "labels only", "accuracy after long training"
@@ -141,7 +141,7 @@ def _weightings(
 ) -> dict[str, tuple[np.ndarray, Softening]]:
     """Arm -> weights of the assistants, found on held-out probabilities (M, N, C), and how they are softened."""
     found = evolve_weights(p, y, seed=integer_seed(seed, "evolution"), goal=config.goal, config=config.evolution)
-    equal, alone = normalised(np.ones(len(p))), np.eye(len(p))
+    equal, alone = normalized(np.ones(len(p))), np.eye(len(p))
     best = int(np.argmin([ensemble_nll(p, y, one) for one in alone]))
     return {
         "evolved ensemble": (found.weights, config.softening),

@@ -1,7 +1,7 @@
 """Self-distillation into fresh copies of the same network, round after round, and the flatness of what comes out.
 
 Pham, Cho, Joshi, Hegde, Revisiting Self-Distillation (arXiv 2206.08491). Round 0 learns from labels; every later round
-starts from new weights and learns from the round before. The paper's account of why students generalise better is that
+starts from new weights and learns from the round before. The paper's account of why students generalize better is that
 they end in flatter minima; ``policykd.kd.systems.flatness`` measures that. Kernel rounds are those of
 ``policykd.kd.systems.ground_truth_self_distillation`` without weight on the labels.
 
@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from policykd.errors import ConfigError, check_range
-from policykd.kd.config import OptimiserConfig, TrainConfig
+from policykd.kd.config import OptimizerConfig, TrainConfig
 from policykd.kd.evaluate import predict
 from policykd.kd.networks import MLP
 from policykd.kd.systems.base import Cell, Comparison, Experiment
@@ -170,8 +170,8 @@ class RevisitingSelfDistillationConfig:
 
     def training(self, epochs: int, seed: int, weight_decay: float = 0.0) -> TrainConfig:
         """How networks are trained."""
-        optimiser = OptimiserConfig("adam", lr=self.lr, weight_decay=weight_decay)
-        return TrainConfig(epochs=epochs, batch_size=self.batch_size, seed=seed, optimiser=optimiser)
+        optimizer = OptimizerConfig("adam", lr=self.lr, weight_decay=weight_decay)
+        return TrainConfig(epochs=epochs, batch_size=self.batch_size, seed=seed, optimizer=optimizer)
 
 
 def run(seed: int, config: RevisitingSelfDistillationConfig) -> Cell:
@@ -269,7 +269,7 @@ EXPERIMENT = Experiment(
     name="revisiting_self_distillation",
     title="Self-distillation, round after round, and flat minima",
     paper="Pham, Cho, Joshi, Hegde, Revisiting Self-Distillation, arXiv 2206.08491",
-    claim="where the teacher over-fits, a student of the same architecture beats it; where it is regularised enough, "
+    claim="where the teacher over-fits, a student of the same architecture beats it; where it is regularized enough, "
     "more rounds hurt",
     config=RevisitingSelfDistillationConfig(),
     run=run,

@@ -19,7 +19,7 @@ from policykd.divergences import categorical_kl
 from policykd.errors import ConfigError
 from policykd.kd.batches import Batch
 from policykd.kd.config import TrainConfig
-from policykd.kd.systems.training import minimise
+from policykd.kd.systems.training import minimize
 
 Targets = Tensor | Callable[[int], Tensor]  # teacher logits (K, N, C), for all epochs or by epoch
 
@@ -37,7 +37,7 @@ class SideBySide(nn.Module):
     def __init__(self, networks: Sequence[nn.Module]) -> None:
         super().__init__()
         if any(True for network in networks for _ in network.buffers()):
-            raise ConfigError("networks with buffers (batch normalisation) cannot be trained side by side")
+            raise ConfigError("networks with buffers (batch normalization) cannot be trained side by side")
         stacked, _ = stack_module_state(list(networks))
         self._names = tuple(stacked)
         self.stacked = nn.ParameterList(stacked.values())
@@ -73,7 +73,7 @@ def distil_side_by_side(
         targets: Teacher logits ``(K, N, C)`` for the samples of ``data`` in their order, or a function of the epoch
             that gives them.
         data: What ``policykd.kd.batches.Batches`` takes.
-        config: The run, as for :func:`policykd.kd.systems.training.minimise`, without ``clip_norm``.
+        config: The run, as for :func:`policykd.kd.systems.training.minimize`, without ``clip_norm``.
         temperature: T > 0.
         kd_weights: w of every student, in [0, 1]; 0 learns from labels alone, whatever its targets are.
 
@@ -99,7 +99,7 @@ def distil_side_by_side(
         weights = shares.to(soft)
         return (weights * soft + (1 - weights) * hard).sum()
 
-    minimise(loss, stack, data, config)
+    minimize(loss, stack, data, config)
     stack.copy_to(students)
     for student in students:
         student.eval()

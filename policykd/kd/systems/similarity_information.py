@@ -45,7 +45,7 @@ def response_entropy(logits: Tensor, *, temperature: float = 1.0, reduction: Red
 
 @full_precision
 def non_target_entropy(
-    logits: Tensor, target: Tensor, *, temperature: float = 1.0, normalise: bool = False, reduction: Reduction = "mean"
+    logits: Tensor, target: Tensor, *, temperature: float = 1.0, normalize: bool = False, reduction: Reduction = "mean"
 ) -> Tensor:
     """Entropy of the distribution over the wrong classes, ``H(q)`` with ``q_c = p_c / (1 - p_y)``, in nats.
 
@@ -53,7 +53,7 @@ def non_target_entropy(
         logits: ``(N, C)``.
         target: Labels ``(N,)``.
         temperature: T > 0.
-        normalise: Divide by ``log(C - 1)``, its largest value; 0 for two classes, where there is nothing to tell.
+        normalize: Divide by ``log(C - 1)``, its largest value; 0 for two classes, where there is nothing to tell.
         reduction: How the values of shape ``(N,)`` are reduced.
 
     Raises:
@@ -61,7 +61,7 @@ def non_target_entropy(
     """
     values = _non_target_entropy(*_log_p(logits, target, temperature))
     most = max(float(torch.tensor(logits.shape[1] - 1.0).log()), 1e-12)
-    return reduce_loss(values / most if normalise else values, reduction)
+    return reduce_loss(values / most if normalize else values, reduction)
 
 
 @full_precision
@@ -124,7 +124,7 @@ def permuted_non_targets(
     """Logits of the same answers with the wrong classes' probabilities shuffled in every sample.
 
     Entropy, ``p_y`` and similarity information stay, but it now tells of random classes: what a student still gains
-    from this teacher is regularisation, not knowledge.
+    from this teacher is regularization, not knowledge.
 
     Args:
         logits: ``(N, C)``.

@@ -24,15 +24,15 @@ from policykd.kd.networks import MLP
 from policykd.kd.systems.base import Cell, Comparison, Experiment
 from policykd.kd.systems.budget import step_budget
 from policykd.kd.systems.penultimate import penultimate
-from policykd.kd.systems.training import Loss, minimise, seeded, train_classifier
+from policykd.kd.systems.training import Loss, minimize, seeded, train_classifier
 from policykd.kd.tasks.base import Split
 from policykd.seeding import generator, integer_seed
 
 
-def keeping_gram(features: Tensor, *, centre: bool = True) -> Tensor:
+def keeping_gram(features: Tensor, *, center: bool = True) -> Tensor:
     """Mean over channels of the correlation in time between the samples of a batch.
 
-    Huang et al. 2024, in the form of the official code: every channel's time course is centred and divided by its
+    Huang et al. 2024, in the form of the official code: every channel's time course is centered and divided by its
     norm, and ``G_ab`` is the mean over channels of the inner products, so ``G_aa = 1`` and ``|G_ab| <= 1``.
 
     Departure: where a map has more axes between batch and time than channels, the mean is over all of them (the
@@ -40,13 +40,13 @@ def keeping_gram(features: Tensor, *, centre: bool = True) -> Tensor:
 
     Args:
         features: ``(B, C, ..., T)``, time last. A channel without variation has norm zero and contributes 0.
-        centre: Subtract the mean over time; off for features without a time axis, given as ``(B, 1, D)``.
+        center: Subtract the mean over time; off for features without a time axis, given as ``(B, 1, D)``.
 
     Returns:
         ``(B, B)``.
     """
     courses = features.flatten(1, -2)
-    courses = courses - courses.mean(-1, keepdim=True) if centre else courses
+    courses = courses - courses.mean(-1, keepdim=True) if center else courses
     flat = F.normalize(courses, dim=-1).flatten(1)
     return flat @ flat.T / courses.shape[1]
 
@@ -56,19 +56,19 @@ def similarity_keeping(
     student: Tensor | Sequence[Tensor],
     teacher: Tensor | Sequence[Tensor],
     *,
-    centre: bool = True,
+    center: bool = True,
     reduction: Reduction = "mean",
 ) -> Tensor:
     """Keep the teacher's similarity between the samples of a batch, block by block.
 
     ``sum_j 1 / B**2 || G_t - G_s ||_F**2`` over the blocks j, with ``keeping_gram``. Against ``sp``: amplitude and
-    offset of every channel are removed, and rows are not normalised. The value depends on the batch by definition;
+    offset of every channel are removed, and rows are not normalized. The value depends on the batch by definition;
     under ``none`` sample i gets its row.
 
     Args:
         student: Feature map ``(B, C, ..., T)``, or several blocks of them.
         teacher: As many maps; channels and times may differ. Detached here.
-        centre: See ``keeping_gram``.
+        center: See ``keeping_gram``.
         reduction: How the values of shape ``(B,)`` are reduced.
 
     Raises:
@@ -79,13 +79,13 @@ def similarity_keeping(
     teachers = (teacher,) if isinstance(teacher, Tensor) else tuple(teacher)
     if len(students) != len(teachers) or not students:
         raise ValueError(f"student and teacher need as many blocks, got {len(students)} and {len(teachers)}")
-    values = [_rows(own, other, centre) for own, other in zip(students, teachers, strict=True)]
+    values = [_rows(own, other, center) for own, other in zip(students, teachers, strict=True)]
     return reduce_loss(sum(values[1:], values[0]), reduction)
 
 
-def _rows(student: Tensor, teacher: Tensor, centre: bool) -> Tensor:
+def _rows(student: Tensor, teacher: Tensor, center: bool) -> Tensor:
     student, teacher = prepare_pair(student, teacher, what="feature maps", min_dim=3, same_shape=False)
-    gap = keeping_gram(student, centre=centre) - keeping_gram(teacher, centre=centre)
+    gap = keeping_gram(student, center=center) - keeping_gram(teacher, center=center)
     return gap.square().mean(1)
 
 
@@ -104,7 +104,7 @@ class SkKdConfig:
         test_samples: Samples for the final figures.
         teacher_hidden: Width of the teacher's hidden layer, which is compared.
         student_hidden: Width of the student's.
-        steps: Optimiser steps of all networks.
+        steps: Optimizer steps of all networks.
         batch_size: Samples per step, on which the loss depends; a last partial batch is left out.
         learning_rate: Of Adam.
         temperature: T of plain distillation.
@@ -175,7 +175,7 @@ def run(seed: int, config: SkKdConfig) -> Cell:
     for arm, weights in arms.items():
         student = seeded(lambda: _network(len(kept), config.student_hidden, config), seed, "student")
         loss = _loss(student, taught, weights, config.temperature)
-        minimise(loss, student, few, _budget(config, integer_seed(seed, "student order")))
+        minimize(loss, student, few, _budget(config, integer_seed(seed, "student order")))
         with torch.no_grad():
             gap = _static_similarity(penultimate(student, few_test.x)[0], expected)
         cell[arm] = {"accuracy": accuracy(student, few_test), "gram gap": float(gap)}
@@ -193,8 +193,8 @@ def _budget(config: SkKdConfig, seed: int) -> TrainConfig:
 
 
 def _static_similarity(student: Tensor, teacher: Tensor) -> Tensor:
-    """The loss on features ``(B, D)`` without a time axis, which are normalised as they are."""
-    return similarity_keeping(student[:, None], teacher[:, None], centre=False)
+    """The loss on features ``(B, D)`` without a time axis, which are normalized as they are."""
+    return similarity_keeping(student[:, None], teacher[:, None], center=False)
 
 
 def _loss(student: MLP, taught: tuple[Tensor, Tensor], weights: tuple[float, float, float], temperature: float) -> Loss:
@@ -255,7 +255,7 @@ EXPERIMENT = Experiment(
     notes=(
         "No gain in accuracy is to be expected on static Gaussian features: the few electrodes do not hold what the "
         "teacher knows more. The paper's gain is on recorded EEG.",
-        "Features have no time axis here, so they are normalised without centring; the loss for feature maps over time "
-        "is similarity_keeping.",
+        "Features have no time axis here, so they are normalized without centering; the loss for feature maps over "
+        "time is similarity_keeping.",
     ),
 )

@@ -2,8 +2,8 @@
 
 Tung and Mori, Similarity-Preserving Knowledge Distillation (ICCV 2019, arXiv 1907.09682). The loss itself is
 ``policykd.kd.functional.sp``; it needs neither labels nor equal widths, so that a teacher can pass on what it knows of
-unlabelled inputs. That is what this system does: a few labelled samples and a large unlabelled pool in every step,
-``L = ce_weight CE(labelled) + sp_weight L_SP(pool)``.
+unlabeled inputs. That is what this system does: a few labeled samples and a large unlabeled pool in every step,
+``L = ce_weight CE(labeled) + sp_weight L_SP(pool)``.
 
 Departures: the paper trains with labels on everything; here most inputs have none. Features are the last hidden layer,
 where the paper takes the last convolutional map.
@@ -27,16 +27,16 @@ from policykd.kd.systems.base import Cell, Comparison, Experiment
 from policykd.kd.systems.data import PIXELS, digits_rows, some_per_class
 from policykd.kd.systems.metrics import accuracy
 from policykd.kd.systems.penultimate import penultimate
-from policykd.kd.systems.training import ADAM, Loss, minimise, seeded, train_classifier
+from policykd.kd.systems.training import ADAM, Loss, minimize, seeded, train_classifier
 from policykd.kd.tasks.base import Split
 from policykd.seeding import generator, integer_seed
 
 
-class LabelledDraws:
-    """Small labelled batches, drawn without replacement anew for every step, beside the batches of a pool.
+class LabeledDraws:
+    """Small labeled batches, drawn without replacement anew for every step, beside the batches of a pool.
 
     Args:
-        data: The labelled samples.
+        data: The labeled samples.
         size: Samples per step.
         seed: The cell's seed; equal seeds give equal draws.
 
@@ -45,7 +45,7 @@ class LabelledDraws:
     """
 
     def __init__(self, data: Split, size: int, seed: int) -> None:
-        check_range("labelled samples per step", size, 1, len(data))
+        check_range("labeled samples per step", size, 1, len(data))
         self._data, self._size, self._rng = data, size, generator(seed, "labelled draws")
 
     def draw(self) -> Split:
@@ -55,7 +55,7 @@ class LabelledDraws:
 
 def on_pool(
     student: MLP,
-    labelled: LabelledDraws,
+    labeled: LabeledDraws,
     features: Tensor,
     logits: Tensor,
     *,
@@ -64,14 +64,14 @@ def on_pool(
     kd_weight: float = 0.0,
     temperature: float = 4.0,
 ) -> Loss:
-    """A loss on batches of an unlabelled pool, with a labelled batch beside each; the batch's own labels are not read.
+    """A loss on batches of an unlabeled pool, with a labeled batch beside each; the batch's own labels are not read.
 
     Args:
         student: The student.
-        labelled: Where its labels come from.
+        labeled: Where its labels come from.
         features: The teacher's last hidden layer for the pool ``(N, D)``.
         logits: Its logits for the pool ``(N, C)``.
-        ce_weight: Weight of the cross-entropy on the labelled batch.
+        ce_weight: Weight of the cross-entropy on the labeled batch.
         sp_weight: Weight of the similarity loss on the pool, gamma in the paper; in the thousands, because the loss is
             divided by the square of the batch.
         kd_weight: Weight of the divergence of logits on the pool.
@@ -79,7 +79,7 @@ def on_pool(
     """
 
     def loss(batch: Batch, epoch: int) -> Tensor:
-        known = labelled.draw()
+        known = labeled.draw()
         own_features, own_logits = penultimate(student, torch.cat([known.x, batch.x]))
         count = len(known)
         total = ce_weight * F.cross_entropy(own_logits[:count], known.y)
@@ -98,8 +98,8 @@ class SPConfig:
 
     Attributes:
         pool: Share of the digits that the teacher learns from and whose inputs are the pool.
-        labelled_per_class: Samples per class whose labels the student has.
-        labelled_batch: Labelled samples per step.
+        labeled_per_class: Samples per class whose labels the student has.
+        labeled_batch: Labeled samples per step.
         pool_batch: Samples of the pool per step.
         teacher_hidden: Widths of the teacher.
         student_hidden: Widths of the student.
@@ -111,8 +111,8 @@ class SPConfig:
     """
 
     pool: float = 0.557
-    labelled_per_class: int = 6
-    labelled_batch: int = 24
+    labeled_per_class: int = 6
+    labeled_batch: int = 24
     pool_batch: int = 96
     teacher_hidden: tuple[int, ...] = (256, 64)
     student_hidden: tuple[int, ...] = (48, 32)
@@ -131,14 +131,14 @@ class SPConfig:
     def training(self, epochs: int, batch_size: int, seed: int, role: str) -> TrainConfig:
         """The training of a role; all students see the same batches of the pool."""
         order = integer_seed(seed, "order", role)
-        optimiser = replace(ADAM, lr=self.lr)
-        return TrainConfig(epochs, batch_size, seed=order, drop_last=True, optimiser=optimiser)
+        optimizer = replace(ADAM, lr=self.lr)
+        return TrainConfig(epochs, batch_size, seed=order, drop_last=True, optimizer=optimizer)
 
 
 def run(seed: int, config: SPConfig) -> Cell:
     """One cell: the teacher, and students with labels alone, with similarities of the pool, and with its logits."""
     pool, test = digits_rows(seed, (config.pool, 1 - config.pool))
-    labelled = some_per_class(pool, config.labelled_per_class, seed)
+    labeled = some_per_class(pool, config.labeled_per_class, seed)
     teacher = seeded(lambda: MLP((PIXELS,), config.teacher_hidden), seed, "teacher")
     train_classifier(teacher, pool, config.training(config.teacher_epochs, 64, seed, "teacher"))
     with torch.no_grad():
@@ -150,9 +150,9 @@ def run(seed: int, config: SPConfig) -> Cell:
     cell = {"teacher": _figures(teacher, teacher, test)}
     for arm, weights in arms.items():
         student = seeded(lambda: MLP((PIXELS,), config.student_hidden), seed, "student")
-        draws = LabelledDraws(labelled, config.labelled_batch, seed)
+        draws = LabeledDraws(labeled, config.labeled_batch, seed)
         loss = on_pool(student, draws, features, logits, **weights)
-        minimise(loss, student, pool, config.training(config.epochs, config.pool_batch, seed, "student"))
+        minimize(loss, student, pool, config.training(config.epochs, config.pool_batch, seed, "student"))
         cell[arm] = _figures(student, teacher, test)
     return cell
 
@@ -167,7 +167,7 @@ EXPERIMENT = Experiment(
     name="sp",
     title="Similarity-preserving distillation",
     paper="Tung, Mori, ICCV 2019, arXiv 1907.09682",
-    claim="A teacher's similarities of unlabelled inputs help a student that has few labels.",
+    claim="A teacher's similarities of unlabeled inputs help a student that has few labels.",
     config=SPConfig(),
     run=run,
     comparisons=(

@@ -34,13 +34,13 @@ from policykd.kd.systems.self_supervision import (
     selected,
     view_similarity,
 )
-from policykd.kd.systems.training import distil, minimise, seeded, train_classifier
+from policykd.kd.systems.training import distil, minimize, seeded, train_classifier
 from policykd.kd.tasks.base import Split
 from policykd.seeding import integer_seed
 
 
 class HeadedCNN(nn.Module):
-    """Two convolutions with batch normalisation, a linear classifier, and a similarity head beside it.
+    """Two convolutions with batch normalization, a linear classifier, and a similarity head beside it.
 
     Args:
         widths: Channels of the convolutions; the second is the width of the pooled feature.
@@ -96,7 +96,7 @@ def _train_head(
             return head_loss(similarity)
         return terms.similarity(similarity, view_similarity(known[batch.index].flatten(0, 1)))
 
-    minimise(loss, network.head, (features, torch.arange(len(images))), config)
+    minimize(loss, network.head, (features, torch.arange(len(images))), config)
 
 
 @dataclass(frozen=True)
@@ -106,12 +106,12 @@ class SskdConfig:
     Attributes:
         share: Share of the digits that teacher and head are trained on and the student's images come from; tested on
             the rest.
-        per_class: Images of every class that the student sees, all labelled.
+        per_class: Images of every class that the student sees, all labeled.
         teacher_widths: Channels of the teacher.
         student_widths: Channels of the student.
-        teacher_steps: Optimiser steps of the teacher.
-        head_steps: Optimiser steps of the teacher's head; 930 are 30 epochs.
-        steps: Optimiser steps of every student; 720 are the published 240 epochs.
+        teacher_steps: Optimizer steps of the teacher.
+        head_steps: Optimizer steps of the teacher's head; 930 are 30 epochs.
+        steps: Optimizer steps of every student; 720 are the published 240 epochs.
         batch_size: B, images per step; four times as many views.
         learning_rate: Of Adam.
         terms: The objective.
@@ -174,7 +174,7 @@ def _students(seed: int, known: ViewOutputs, rows: Split, config: SskdConfig) ->
         taught = ViewOutputs(logits[batch.index].flatten(0, 1), embeddings[batch.index].flatten(0, 1))
         return terms(students["sskd"].outputs(batch.x), taught, batch.targets)
 
-    minimise(loss, students["sskd"], rows, budget)
+    minimize(loss, students["sskd"], rows, budget)
     return students
 
 

@@ -34,7 +34,7 @@ from policykd.kd.networks import MLP
 from policykd.kd.systems.base import Cell, Comparison, Experiment
 from policykd.kd.systems.budget import step_budget
 from policykd.kd.systems.data import CLASSES, PIXELS, digits_rows, some_per_class
-from policykd.kd.systems.training import Loss, distil, minimise, seeded, train_classifier
+from policykd.kd.systems.training import Loss, distil, minimize, seeded, train_classifier
 from policykd.seeding import generator, integer_seed
 
 Reading = Literal["on_mix", "mixed_targets"]
@@ -116,7 +116,7 @@ def virtual_teacher(
 
     Args:
         teacher: ``(B, ...) -> (B, C)``, in eval mode.
-        x: The real samples ``(B, ...)``, augmented and normalised already: both networks must see the same mixture.
+        x: The real samples ``(B, ...)``, augmented and normalized already: both networks must see the same mixture.
         mixing: How they are combined.
         temperature: T > 0.
         reading: See above.
@@ -142,11 +142,11 @@ class StkdConfig:
 
     Attributes:
         share: Share of the digits that the teacher is trained on and the student's rows come from; tested on the rest.
-        per_class: Rows of every class that the student sees, all labelled.
+        per_class: Rows of every class that the student sees, all labeled.
         teacher_hidden: Widths of the teacher's hidden layers.
         student_hidden: Widths of the student's.
-        teacher_steps: Optimiser steps of the teacher.
-        steps: Optimiser steps of every student.
+        teacher_steps: Optimizer steps of the teacher.
+        steps: Optimizer steps of every student.
         batch_size: Samples per step.
         learning_rate: Of Adam.
         temperature: T of all distillation.
@@ -203,7 +203,7 @@ def run(seed: int, config: StkdConfig) -> Cell:
     }
     for arm, reading in readings.items():
         loss = _virtual_loss(students[arm], teacher, reading, config, generator(seed, "stkd", "mixing"))
-        minimise(loss, students[arm], rows, budget)
+        minimize(loss, students[arm], rows, budget)
     cell = {arm: {"accuracy": accuracy(student, test)} for arm, student in students.items()}
     return cell | {"teacher": {"accuracy": accuracy(teacher, test)}}
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from policykd.errors import ConfigError, check_range
 from policykd.kd.batches import Batch
-from policykd.kd.config import OptimiserConfig, TrainConfig
+from policykd.kd.config import OptimizerConfig, TrainConfig
 from policykd.kd.evaluate import predict
 from policykd.kd.networks import MLP
 from policykd.kd.systems.base import Cell, Comparison, Experiment
@@ -38,7 +38,7 @@ from policykd.kd.systems.similarity_information import (
     smoothed_labels,
     sweet_spot,
 )
-from policykd.kd.systems.training import minimise, seeded
+from policykd.kd.systems.training import minimize, seeded
 from policykd.kd.tasks.base import Split
 from policykd.seeding import integer_seed
 
@@ -89,8 +89,8 @@ class SweetSpotTeacherConfig:
 
     def training(self, epochs: int, batch_size: int, seed: int) -> TrainConfig:
         """How networks are trained."""
-        optimiser = OptimiserConfig("adam", lr=self.lr, weight_decay=0.0)
-        return TrainConfig(epochs=epochs, batch_size=batch_size, seed=seed, optimiser=optimiser)
+        optimizer = OptimizerConfig("adam", lr=self.lr, weight_decay=0.0)
+        return TrainConfig(epochs=epochs, batch_size=batch_size, seed=seed, optimizer=optimizer)
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def _teachers(
             kept[epoch] = copy.deepcopy(network)
         return F.cross_entropy(network(batch.x), batch.targets)
 
-    minimise(loss, network, train, config.training(max(config.epochs), batch_size, seed))
+    minimize(loss, network, train, config.training(max(config.epochs), batch_size, seed))
     kept[max(config.epochs)] = network
     steps = -(-len(train) // batch_size)
     taken = {}

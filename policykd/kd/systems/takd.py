@@ -40,7 +40,7 @@ class Hop:
     """One network of a path.
 
     Attributes:
-        make: Makes it, freshly initialised.
+        make: Makes it, freshly initialized.
         training: How it is trained.
         temperature: T of the distillation into it; unused in the first network.
         kd_weight: Weight of the divergence, the cross-entropy has the rest; unused in the first network.
@@ -161,7 +161,7 @@ class TAKDConfig:
         """The network of a role: the same initial weights and batches wherever it stands."""
         hidden = {"teacher": self.teacher_hidden, "assistant": self.assistant_hidden, "student": self.student_hidden}
         order = integer_seed(seed, "order", role)
-        training = TrainConfig(self.epochs, self.batch_size, seed=order, optimiser=replace(ADAM, lr=self.lr))
+        training = TrainConfig(self.epochs, self.batch_size, seed=order, optimizer=replace(ADAM, lr=self.lr))
         make = partial(seeded, partial(MLP, (PIXELS,), hidden[role]), seed, role)
         return Hop(make, training, self.temperature, self.kd_weight)
 

@@ -1,6 +1,6 @@
 """Training that systems share.
 
-``fit`` runs an objective through the distiller: taps, projectors, scheduled weights. ``minimise`` is the bare loop for
+``fit`` runs an objective through the distiller: taps, projectors, scheduled weights. ``minimize`` is the bare loop for
 methods whose loss is one expression of a batch, or whose networks learn together. Both draw the same batches for the
 same seed, so that arms trained one way or the other stay paired. ``seeded`` gives networks whose initial weights
 depend on the seed and the purpose alone.
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from policykd.kd import functional as kf
 from policykd.kd.batches import Augment, Batch, Batches
-from policykd.kd.config import OptimiserConfig, TrainConfig
+from policykd.kd.config import OptimizerConfig, TrainConfig
 from policykd.kd.objective import Objective
 from policykd.kd.trainer import Distiller
 from policykd.seeding import integer_seed
@@ -25,7 +25,7 @@ from policykd.seeding import integer_seed
 Network = TypeVar("Network", bound=nn.Module)
 Loss = Callable[[Batch, int], Tensor]  # (batch, epoch counted from 0) -> scalar with its graph
 
-ADAM = OptimiserConfig("adam", lr=2e-3, weight_decay=0.0)
+ADAM = OptimizerConfig("adam", lr=2e-3, weight_decay=0.0)
 
 
 def seeded(factory: Callable[[], Network], seed: int, *key: str | int) -> Network:
@@ -34,14 +34,14 @@ def seeded(factory: Callable[[], Network], seed: int, *key: str | int) -> Networ
     Args:
         factory: Makes the network.
         seed: The cell's seed.
-        key: What the network is for. Arms that share an initialisation share the key.
+        key: What the network is for. Arms that share an initialization share the key.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(integer_seed(seed, "network", *key))
         return factory()
 
 
-def minimise(
+def minimize(
     loss: Loss,
     networks: nn.Module | Sequence[nn.Module],
     data: Any,
@@ -49,14 +49,14 @@ def minimise(
     *,
     augment: Augment | None = None,
 ) -> None:
-    """Minimise a loss over batches, in place; the networks are in train mode meanwhile and in eval mode afterwards.
+    """Minimize a loss over batches, in place; the networks are in train mode meanwhile and in eval mode afterward.
 
     Args:
         loss: ``(batch, epoch) -> scalar``. It may also read ``batch.index``, positions in ``data``.
-        networks: What is trained, together under one optimiser.
+        networks: What is trained, together under one optimizer.
         data: What ``policykd.kd.batches.Batches`` takes.
         config: The run; of its fields ``epochs``, ``batch_size``, ``drop_last``, ``seed``, ``clip_norm``,
-            ``optimiser`` and ``scheduler`` are used here.
+            ``optimizer`` and ``scheduler`` are used here.
         augment: ``(x, generator) -> x`` on training batches.
 
     Raises:
@@ -65,14 +65,14 @@ def minimise(
     """
     trained = [networks] if isinstance(networks, nn.Module) else list(networks)
     parameters = [p for network in trained for p in network.parameters() if p.requires_grad]
-    optimiser = config.optimiser.build(parameters)
+    optimizer = config.optimizer.build(parameters)
     batches = Batches(data, config.batch_size, seed=config.seed, drop_last=config.drop_last, augment=augment)
     for network in trained:
         network.train()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         for epoch in range(config.epochs):
-            last = _epoch(loss, parameters, optimiser, batches, config, epoch)
+            last = _epoch(loss, parameters, optimizer, batches, config, epoch)
             if not bool(torch.isfinite(last)):
                 raise FloatingPointError(f"the loss is {float(last)} after epoch {epoch + 1}; lower the learning rate")
     for network in trained:
@@ -82,7 +82,7 @@ def minimise(
 def _epoch(
     loss: Loss,
     parameters: list[nn.Parameter],
-    optimiser: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
     batches: Batches,
     config: TrainConfig,
     epoch: int,
@@ -90,14 +90,14 @@ def _epoch(
     """One pass over the data; the last batch's loss."""
     for step, batch in enumerate(batches.epoch(epoch)):
         factor = config.scheduler.factor(epoch + step / len(batches), config.epochs)
-        for group in optimiser.param_groups:
-            group["lr"] = config.optimiser.lr * factor
-        optimiser.zero_grad(set_to_none=True)
+        for group in optimizer.param_groups:
+            group["lr"] = config.optimizer.lr * factor
+        optimizer.zero_grad(set_to_none=True)
         value = loss(batch, epoch)
         value.backward()
         if config.clip_norm is not None:
             nn.utils.clip_grad_norm_(parameters, config.clip_norm)
-        optimiser.step()
+        optimizer.step()
     return value.detach()
 
 
@@ -129,7 +129,7 @@ def fit(
 
 def train_classifier(network: Network, data: Any, config: TrainConfig, *, augment: Augment | None = None) -> Network:
     """Train a network, in place, by cross-entropy; it is returned in eval mode."""
-    minimise(
+    minimize(
         lambda batch, epoch: F.cross_entropy(network(batch.x), batch.targets), network, data, config, augment=augment
     )
     return network
@@ -173,7 +173,7 @@ def distil(
 ) -> Network:
     """Train a student, in place, under :func:`distillation`; it is returned in eval mode."""
     loss = distillation(student, teacher, temperature=temperature, kd_weight=kd_weight, ce_weight=ce_weight)
-    minimise(loss, student, data, config)
+    minimize(loss, student, data, config)
     return student
 
 

@@ -55,7 +55,7 @@ class Task:
         student: Makes the small network.
         teacher: Makes the large network.
         teacher_train: What the teacher learns from, where that is more than ``train``.
-        unlabelled: Inputs without labels that the student may be distilled on.
+        unlabeled: Inputs without labels that the student may be distilled on.
         true_targets: The right labels of ``train`` where its own were corrupted.
         taps: Tap paths that both networks have: ``features`` (a vector), ``map`` (the last map), ``levels`` (several).
         about: One sentence on what the data are.
@@ -69,7 +69,7 @@ class Task:
     student: Network
     teacher: Network
     teacher_train: Split | None = None
-    unlabelled: Tensor | None = None
+    unlabeled: Tensor | None = None
     true_targets: Tensor | None = None
     taps: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: dict(STAGE_TAPS))
     about: str = ""

@@ -1,6 +1,6 @@
 """Handwritten digits: 1797 real 8 x 8 images that come with scikit-learn, and three harder versions.
 
-- few labels: the student sees some labels per class, the rest as unlabelled inputs; the teacher saw all labels;
+- few labels: the student sees some labels per class, the rest as unlabeled inputs; the teacher saw all labels;
 - noisy labels: a share of the student's training labels is replaced by a random other class;
 - missing class: the student's data lack some classes altogether, which only the teacher knows.
 """
@@ -63,7 +63,7 @@ def digits(*, seed: int = 0) -> Task:
         _CLASSES,
         _student,
         _teacher,
-        about="8 x 8 grey images of handwritten digits, 1797 samples",
+        about="8 x 8 gray images of handwritten digits, 1797 samples",
     )
 
 
@@ -91,7 +91,7 @@ def digits_few_label(*, per_class: int = 5, seed: int = 0) -> Task:
         name="digits-few-label",
         train=whole.train.take(kept),
         teacher_train=whole.train,
-        unlabelled=whole.train.x[torch.from_numpy(rest)],
+        unlabeled=whole.train.x[torch.from_numpy(rest)],
         about=f"digits with {per_class} labels per class",
     )
 

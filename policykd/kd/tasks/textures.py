@@ -1,8 +1,8 @@
-"""Generated textures: 32 x 32 colour images of superposed gratings, with a dial for how alike the classes are.
+"""Generated textures: 32 x 32 color images of superposed gratings, with a dial for how alike the classes are.
 
-A class is a set of gratings (direction, frequency, colour). At ``similarity`` 0 every class has its own; towards 1 all
+A class is a set of gratings (direction, frequency, color). At ``similarity`` 0 every class has its own; toward 1 all
 classes move to common ones, until only chance is left. Each image draws its phases, small turns, contrast and noise, so
-that no pixel tells the class: only orientation, scale and colour do.
+that no pixel tells the class: only orientation, scale and color do.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ def texture_images(
     apart = 1.0 - similarity
     angle = shared.uniform(0, np.pi, _GRATINGS) + apart * own.uniform(-np.pi / 2, np.pi / 2, (classes, _GRATINGS))
     frequency = shared.uniform(3, 7, _GRATINGS) + apart * own.uniform(-2, 2, (classes, _GRATINGS))
-    colour = shared.normal(size=(_GRATINGS, 3)) + apart * own.normal(size=(classes, _GRATINGS, 3))
+    color = shared.normal(size=(_GRATINGS, 3)) + apart * own.normal(size=(classes, _GRATINGS, 3))
     count = (len(labels), _GRATINGS)
     turned = angle[labels] + draw.normal(0, 0.08, count)
     scale = 2 * np.pi * frequency[labels] * draw.lognormal(0, 0.05, count) / side
     phase = draw.uniform(0, 2 * np.pi, count)
-    tint = colour[labels] * draw.lognormal(0, 0.2, (*count, 1))
+    tint = color[labels] * draw.lognormal(0, 0.2, (*count, 1))
     rows, columns = np.mgrid[:side, :side].astype(np.float64)
     images = np.zeros((len(labels), 3, side, side), dtype=np.float32)
     for k in range(_GRATINGS):

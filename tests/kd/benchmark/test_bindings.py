@@ -68,7 +68,7 @@ def test_a_warm_up_keeps_its_share_of_the_published_epochs(scene, epoch, weight)
     assert out.weights == {"dkd": pytest.approx(weight), "labels": 1.0}
 
 
-def test_methods_with_an_initialisation_phase_train_features_first(scene):
+def test_methods_with_an_initialization_phase_train_features_first(scene):
     end = FIRST_STAGE * 240
     before, _ = first_batch(scene("ab"), "ab", end - 1)
     after, _ = first_batch(scene("ab"), "ab", end)

@@ -85,7 +85,7 @@ def test_candidates_start_from_the_same_student_and_see_the_same_batches(scene, 
     class Noted(cells.Distiller):
         def fit(self, train, val=None, **options):
             seen.append(
-                (self.config.seed, self.config.optimiser.lr, [p.clone() for p in self.student.parameters()], val)
+                (self.config.seed, self.config.optimizer.lr, [p.clone() for p in self.student.parameters()], val)
             )
             return super().fit(train, val, **options)
 
@@ -131,7 +131,7 @@ def test_cross_entropy_asks_no_teacher(scene, monkeypatch):
 def test_a_training_that_diverges_is_named(scene, monkeypatch):
     made = scene("ce", "kd", "sp", train=training(3, 24, 0.05))
     for method in ("kd", "sp"):  # one loss is not finite, the other refuses features that are not
-        with pytest.raises(ConfigError, match=rf"{method} diverged on seed 0 \(.*finite.*\); lower train.optimiser.lr"):
+        with pytest.raises(ConfigError, match=rf"{method} diverged on seed 0 \(.*finite.*\); lower train.optimizer.lr"):
             cells.train(made, method, Setting(lr_factor=1e30))
 
     def refuse(*arguments, **options):

@@ -159,8 +159,8 @@ def test_options():
         kf.tfkd(Z[:, :1], torch.zeros(4, dtype=torch.long))
     with pytest.raises(ValueError, match=r"label_smoothing must lie in \[0, 1\)"):
         losses.CE(label_smoothing=1.0)
-    with pytest.raises(ValueError, match="needs normalise=True"):
-        kf.cc(VECTORS, VECTORS, normalise=False)
+    with pytest.raises(ValueError, match="needs normalize=True"):
+        kf.cc(VECTORS, VECTORS, normalize=False)
     with pytest.raises(ValueError, match="order must be above 0, got 0"):
         kf.cc(VECTORS, VECTORS, order=0)
     with pytest.raises(ValueError, match="margin must be above 0"):

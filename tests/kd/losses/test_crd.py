@@ -55,7 +55,7 @@ class TestCRD(LossContract):
         return values
 
     def build(self, **case):
-        options = {"normaliser": "fixed_z" if "log_z_student" in case else "paper"}
+        options = {"normalizer": "fixed_z" if "log_z_student" in case else "paper"}
         return losses.CRD(**self.module_args, **options, temperature=case.get("temperature", 0.07))
 
     def check_module(self, arrays, case, expected):
@@ -164,26 +164,26 @@ def make(seed=1, **options):
 
 
 def run(loss, data, parts=1):
-    optimiser = torch.optim.SGD(loss.parameters(), lr=0.1)
+    optimizer = torch.optim.SGD(loss.parameters(), lr=0.1)
     values = []
     for s, t, index in data:
         s, t = s.double(), t.double()
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         total = 0.0
         for piece in index.split(len(index) // parts):
             place = torch.isin(index, piece)
             value = loss(s[place], t[place], index[place]) / parts
             value.backward()
             total += value.item()
-        optimiser.step()
+        optimizer.step()
         loss.commit()
         values.append(total)
     return values
 
 
-@pytest.mark.parametrize("normaliser", ["fixed_z", "paper"])
-def test_micro_batches_equal_the_whole(normaliser):
-    whole, split = (make(normaliser=normaliser, auto_commit=False) for _ in range(2))
+@pytest.mark.parametrize("normalizer", ["fixed_z", "paper"])
+def test_micro_batches_equal_the_whole(normalizer):
+    whole, split = (make(normalizer=normalizer, auto_commit=False) for _ in range(2))
     s, t, index = next(batches(30, 1))
     for loss in (whole, split):
         loss.calibrate(s, t, index)
@@ -286,5 +286,5 @@ def test_errors():
         loss(torch.randn(2, 2), torch.randn(2, 2), torch.tensor([0, 5]))
     with pytest.raises(ValueError, match=r"index must be integers \(2,\)"):
         loss(torch.randn(2, 2), torch.randn(2, 2), torch.tensor([0.0, 1.0]))
-    with pytest.raises(ValueError, match="normaliser must be one of"):
-        losses.CRD(5, 2, 2, normaliser="none")
+    with pytest.raises(ValueError, match="normalizer must be one of"):
+        losses.CRD(5, 2, 2, normalizer="none")

@@ -41,7 +41,7 @@ def relational_step(rank, world):
 def crd_run(rank, world):
     torch.manual_seed(0)
     loss = losses.CRD(40, 6, 5, dim=4, negatives=9, labels=torch.arange(40) % 4).double()
-    optimiser = torch.optim.SGD(loss.parameters(), lr=0.1)
+    optimizer = torch.optim.SGD(loss.parameters(), lr=0.1)
     generator = torch.Generator().manual_seed(5)
     values = []
     for _ in range(4):
@@ -49,7 +49,7 @@ def crd_run(rank, world):
         s = torch.randn(8, 6, generator=generator).double()
         t = torch.randn(8, 5, generator=generator).double()
         part = slice(rank * 8 // world, (rank + 1) * 8 // world)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         value = loss(s[part], t[part], index[part])
         value.backward()
         total = value.detach().clone()
@@ -59,7 +59,7 @@ def crd_run(rank, world):
                 dist.all_reduce(parameter.grad)
                 parameter.grad /= world
         values.append(total.item() / world)
-        optimiser.step()
+        optimizer.step()
     return values, {k: v.clone() for k, v in loss.state_dict().items()}
 
 

@@ -8,7 +8,7 @@ import torch
 from policykd.kd import functional as kf
 from policykd.kd.functional.cc import correlation
 from policykd.kd.functional.dist import pearson
-from policykd.kd.functional.lskd import standardise
+from policykd.kd.functional.lskd import standardize
 
 
 def doubles(seed, *shape):
@@ -72,10 +72,10 @@ def test_correlation_ignores_affine_maps_of_probabilities():
     torch.testing.assert_close(pearson(-p, q, dim=1), -pearson(p, q, dim=1))
 
 
-def test_standardised_logits_are_bounded():
+def test_standardized_logits_are_bounded():
     for classes in (2, 10, 100):
         z = torch.exp(3 * doubles(0, 200, classes))
-        assert standardise(z).abs().max() <= math.sqrt(classes - 1)
+        assert standardize(z).abs().max() <= math.sqrt(classes - 1)
 
 
 def test_jsd_is_bounded_and_its_mirror_swaps_the_sides():

@@ -30,7 +30,7 @@ def dkd_row(s, t, y, temperature=4.0, tckd_weight=1.0, nckd_weight=8.0, scale_t2
     return (tckd_weight * binary + nckd_weight * others) * (temperature**2 if scale_t2 else 1)
 
 
-def centred_limit(student, teacher):
+def centered_limit(student, teacher):
     gap = student - teacher
     gap = gap - gap.mean(1, keepdims=True)
     return (gap**2).sum(1) / (2 * gap.shape[1])
@@ -125,7 +125,7 @@ class TestKD(LogitContract):
         return [factor * kl(softmax(t, temperature), softmax(s, temperature)) for s, t in rows]
 
     def temperature_limit(self, arrays, variant="paper", **_):
-        return centred_limit(arrays["student"], arrays["teacher"]) / (5 if variant == "element_mean" else 1)
+        return centered_limit(arrays["student"], arrays["teacher"]) / (5 if variant == "element_mean" else 1)
 
 
 class TestLSKD(LogitContract):
@@ -135,7 +135,7 @@ class TestLSKD(LogitContract):
     invariances = {"scale": lambda x: 2.5 * x}
     exempt = {"weights": "has no weight inside"}
 
-    def standardised(self, row, variant):
+    def standardized(self, row, variant):
         mean = sum(row) / len(row)
         variance = sum((x - mean) ** 2 for x in row) / (len(row) - (variant == "code"))
         return [(x - mean) / (math.sqrt(variance) + 1e-7) for x in row]
@@ -143,13 +143,13 @@ class TestLSKD(LogitContract):
     def oracle(self, arrays, temperature=2.0, variant="paper"):
         values = []
         for s, t in zip(arrays["student"], arrays["teacher"], strict=True):
-            s, t = self.standardised(s, variant), self.standardised(t, variant)
+            s, t = self.standardized(s, variant), self.standardized(t, variant)
             values.append(temperature**2 * kl(softmax(t, temperature), softmax(s, temperature)))
         return values
 
     def temperature_limit(self, arrays, variant="paper", **_):
-        rows = {n: np.array([self.standardised(r, variant) for r in arrays[n]]) for n in arrays}
-        return centred_limit(rows["student"], rows["teacher"])
+        rows = {n: np.array([self.standardized(r, variant) for r in arrays[n]]) for n in arrays}
+        return centered_limit(rows["student"], rows["teacher"])
 
     def test_equal_logits_are_finite(self):
         student = torch.zeros(2, 4, requires_grad=True)
@@ -196,7 +196,7 @@ class TestDIST(LogitContract):
     weights = {"inter_weight": 0.0, "intra_weight": 0.0}
     exempt = {
         "split": "depends on the batch by definition (columns of the batch are correlated)",
-        "temperature": "grows like T**2: the correlation tends to that of the centred logits",
+        "temperature": "grows like T**2: the correlation tends to that of the centered logits",
     }
 
     def floor(self, arrays, variant="paper", **options):
@@ -271,7 +271,7 @@ class TestMLKD(LogitContract):
     def test_is_kd_at_a_high_temperature(self):
         s, t = (torch.from_numpy(x) for x in self.arrays().values())
         assert float(kf.mlkd(s, t, temperatures=(2e4,))) == pytest.approx(
-            centred_limit(s.numpy(), t.numpy()).mean(), rel=1e-3
+            centered_limit(s.numpy(), t.numpy()).mean(), rel=1e-3
         )
 
 
@@ -350,17 +350,17 @@ class TestCWTM(WithLabels):
 class TestMSELogits(LogitContract):
     function = staticmethod(kf.mse_logits)
     module = losses.MSELogits
-    cases = {"code": {}, "paper": {"variant": "paper"}, "centred": {"variant": "centred"}}
+    cases = {"code": {}, "paper": {"variant": "paper"}, "centered": {"variant": "centered"}}
     exempt = INDEPENDENT
 
     def oracle(self, arrays, variant="code"):
         gap = arrays["student"] - arrays["teacher"]
-        if variant == "centred":
-            return centred_limit(arrays["student"], arrays["teacher"])
+        if variant == "centered":
+            return centered_limit(arrays["student"], arrays["teacher"])
         return [sum(x * x for x in row) * (0.5 if variant == "paper" else 1 / 5) for row in gap]
 
     def test_02_documented_invariances(self, case):
-        if case.get("variant") != "centred":
+        if case.get("variant") != "centered":
             pytest.skip("sees the level of the logits on purpose")
         super().test_02_documented_invariances(case)
 
@@ -373,29 +373,29 @@ class TestJSD(LogitContract):
         "beta 0.1": {"beta": 0.1, "temperature": 2.0},
         "forward": {"beta": 0.0},
         "reverse": {"beta": 1.0},
-        "normalised": {"beta": 0.3, "normalise": True},
+        "normalised": {"beta": 0.3, "normalize": True},
         "no T2": {"temperature": 2.0, "scale_t2": False},
     }
     weights = {"beta": 0.0}
 
-    def oracle(self, arrays, beta=0.5, temperature=1.0, normalise=False, scale_t2=True):
+    def oracle(self, arrays, beta=0.5, temperature=1.0, normalize=False, scale_t2=True):
         values = []
         for s, t in zip(arrays["student"], arrays["teacher"], strict=True):
             p_s, p_t = softmax(s, temperature), softmax(t, temperature)
             m = [beta * b + (1 - beta) * a for a, b in zip(p_s, p_t, strict=True)]
             value = beta * kl(p_t, m) + (1 - beta) * kl(p_s, m)
             value = kl(p_t, p_s) if beta == 0 else kl(p_s, p_t) if beta == 1 else value
-            factor = beta * (1 - beta) if normalise else 1.0
+            factor = beta * (1 - beta) if normalize else 1.0
             values.append(value / factor * (temperature**2 if scale_t2 else 1.0))
         return values
 
-    def temperature_limit(self, arrays, beta=0.5, normalise=False, **_):
-        factor = 1.0 if normalise or beta in (0.0, 1.0) else beta * (1 - beta)
-        return factor * centred_limit(arrays["student"], arrays["teacher"])
+    def temperature_limit(self, arrays, beta=0.5, normalize=False, **_):
+        factor = 1.0 if normalize or beta in (0.0, 1.0) else beta * (1 - beta)
+        return factor * centered_limit(arrays["student"], arrays["teacher"])
 
     def test_11_weights_are_continuous(self, case):
-        if not case.get("normalise"):
-            pytest.skip("without normalise the ends are defined as the KLs and beta jumps there, as documented")
+        if not case.get("normalize"):
+            pytest.skip("without normalize the ends are defined as the KLs and beta jumps there, as documented")
         for end in (0.0, 1.0):
             arrays = self.arrays()
             near, at_end = (float(self.value(arrays, **(case | {"beta": b}))) for b in (abs(end - 1e-7), end))

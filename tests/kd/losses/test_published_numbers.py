@@ -11,7 +11,7 @@ from policykd.kd.functional.at import attention_map
 from policykd.kd.functional.cc import correlation
 from policykd.kd.functional.cwtm import top_weights
 from policykd.kd.functional.fsp import fsp_matrix
-from policykd.kd.functional.lskd import standardise
+from policykd.kd.functional.lskd import standardize
 from policykd.kd.functional.sp import similarity_matrix
 from policykd.kd.functional.tfkd import virtual_teacher
 from policykd.kd.functional.wsld import wsld_weights
@@ -40,7 +40,7 @@ def test_ce_and_kd():
     close(kf.kd(Z_S, Z_T, temperature=1.0), 0.504378)
     close(kd, 0.624764)
     close(0.1 * ce + 0.9 * kd, 0.682960)
-    close(kf.mse_logits(Z_S, Z_T, variant="centred"), 0.611111)
+    close(kf.mse_logits(Z_S, Z_T, variant="centered"), 0.611111)
     close(kf.kd(Z_S, Z_T, temperature=1000.0), 0.611225)
 
 
@@ -76,7 +76,7 @@ def test_hinton_mixture_and_the_wrong_reduction():
     close(ce, 0.407606)
     close(0.1 * ce + 0.9 * kf.kd(z, v), 0.384786)
     close(kf.kd(z, v, variant="element_mean"), 0.127417)
-    close(kf.mse_logits(z, v, variant="centred"), 0.444444)
+    close(kf.mse_logits(z, v, variant="centered"), 0.444444)
 
 
 def test_dkd():
@@ -126,7 +126,7 @@ def test_cc():
         close(kf.cc(Q_S, Q_T, order=order), value)
     close(kf.cc(Q_S, Q_T, kernel="rbf"), 0.087976)
     close(kf.cc(Q_S, Q_T, kernel="bilinear"), 0.364444)
-    close(kf.cc(Q_S, Q_T, kernel="bilinear", normalise=False), 7.666667)
+    close(kf.cc(Q_S, Q_T, kernel="bilinear", normalize=False), 7.666667)
     close(kf.cc(t([[1, 0], [0, 1], [1, 1]]), t([[0, 0], [0, 3], [1, 0]]), variant="adjacent"), 1.0)
 
 
@@ -169,8 +169,8 @@ def test_lskd():
     close(kf.lskd(Z_S3, Z_T3, variant="paper"), 0.695017)
     spike = torch.zeros(1, 100, dtype=torch.float64)
     spike[0, 0] = 1.0
-    close(standardise(spike, eps=0.0).max(), 9.949874)
-    close(standardise(spike, variant="code", eps=0.0).max(), 9.9)
+    close(standardize(spike, eps=0.0).max(), 9.949874)
+    close(standardize(spike, variant="code", eps=0.0).max(), 9.9)
 
 
 def test_hierarchical_context():

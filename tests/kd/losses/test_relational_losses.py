@@ -39,7 +39,7 @@ class TestSP(RelationalContract):
     function = staticmethod(kf.sp)
     module = losses.SP
     invariances = {"rotation": lambda x: x @ ROTATION, "one positive scale": lambda x: 2.5 * x}
-    exempt = BY_DEFINITION | {"duplication": "rows of the Gram matrix are normalised over the batch"}
+    exempt = BY_DEFINITION | {"duplication": "rows of the Gram matrix are normalized over the batch"}
 
     def oracle(self, arrays):
         grams = []
@@ -83,12 +83,12 @@ class TestCC(RelationalContract):
         "order 4": {"order": 4, "gamma": 0.7},
         "rbf": {"kernel": "rbf"},
         "bilinear": {"kernel": "bilinear"},
-        "bilinear, no unit": {"kernel": "bilinear", "normalise": False},
+        "bilinear, no unit": {"kernel": "bilinear", "normalize": False},
     }
     invariances = {"rotation": lambda x: x @ ROTATION}
     exempt = BY_DEFINITION
 
-    def oracle(self, arrays, kernel="taylor", gamma=0.4, order=2, normalise=True):
+    def oracle(self, arrays, kernel="taylor", gamma=0.4, order=2, normalize=True):
         def correlation(a, b):
             if kernel == "rbf":
                 return math.exp(-gamma * sum((x - y) ** 2 for x, y in zip(a, b, strict=True)))
@@ -97,7 +97,7 @@ class TestCC(RelationalContract):
             return math.exp(-2 * gamma) * sum(terms) if kernel == "taylor" else s
 
         values = []
-        rows = {n: [unit(r) if normalise else list(r) for r in arrays[n]] for n in arrays}
+        rows = {n: [unit(r) if normalize else list(r) for r in arrays[n]] for n in arrays}
         s, t = rows["student"], rows["teacher"]
         for i in range(6):
             gaps = [(correlation(s[i], s[j]) - correlation(t[i], t[j])) ** 2 for j in range(6)]
@@ -114,8 +114,8 @@ class TestCCAdjacent(LossContract):
     module = losses.CC
     cases = {"adjacent": {"variant": "adjacent"}}
     exempt = BY_DEFINITION | {
-        "permutation": "multiplies the errors of neighbours in the batch",
-        "duplication": "multiplies the errors of neighbours in the batch",
+        "permutation": "multiplies the errors of neighbors in the batch",
+        "duplication": "multiplies the errors of neighbors in the batch",
         "invariance": "is built from differences of features: no invariance but a common shift of both",
     }
 

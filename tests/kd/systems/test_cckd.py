@@ -35,7 +35,7 @@ def test_known_losses():
         assert float(kf.cc(Q_S, Q_T, order=order)) == pytest.approx(value, abs=1e-6)
     assert float(kf.cc(Q_S, Q_T, kernel="rbf")) == pytest.approx(0.087976, abs=1e-6)
     assert float(kf.cc(Q_S, Q_T, kernel="bilinear")) == pytest.approx(0.364444, abs=1e-6)
-    assert float(kf.cc(Q_S, Q_T, kernel="bilinear", normalise=False)) == pytest.approx(7.666667, abs=1e-6)
+    assert float(kf.cc(Q_S, Q_T, kernel="bilinear", normalize=False)) == pytest.approx(7.666667, abs=1e-6)
 
 
 def test_exact_kernel_is_the_one_of_scikit_learn():
@@ -83,5 +83,5 @@ def test_arms_differ_by_the_correlation_term_alone():
 
 
 def test_bad_configurations_are_refused():
-    with pytest.raises(ConfigError, match="labelled_batch"):
-        replace(SMALL, labelled_batch=61)
+    with pytest.raises(ConfigError, match="labeled_batch"):
+        replace(SMALL, labeled_batch=61)

@@ -100,7 +100,7 @@ def test_banks_and_constants_through_training_and_a_checkpoint():
     assert torch.equal(again.log_z, constants)
 
 
-def test_loss_falls_towards_the_positive_and_survives_a_joint_rotation():
+def test_loss_falls_toward_the_positive_and_survives_a_joint_rotation():
     candidates, v_t = torch.tensor([[0, 1, 2]]), double([[1.0, 0.0]])
 
     def turned(angle):
@@ -127,8 +127,8 @@ def test_candidates_start_with_the_sample_and_negatives_have_other_labels():
 
 def test_alignment_of_kernels():
     x, y = features(0), features(1, width=3)
-    centred = [v.numpy() - v.numpy().mean(0) for v in (x, y)]
-    grams = [v @ v.T for v in centred]
+    centered = [v.numpy() - v.numpy().mean(0) for v in (x, y)]
+    grams = [v @ v.T for v in centered]
     expected = (grams[0] * grams[1]).sum() / np.linalg.norm(grams[0]) / np.linalg.norm(grams[1])
     assert linear_cka(x, y) == pytest.approx(expected, rel=1e-12)
     turn, _ = torch.linalg.qr(features(2, rows=4))

@@ -180,7 +180,7 @@ def test_results_survive_json():
         {"values": None},
         {"values": {"a": {"m": ["x"]}}},
         {"comparisons": [{"metric": "m"}]},
-        {"colour": "red"},
+        {"color": "red"},
     ],
 )
 def test_garbled_results_are_refused(change):

@@ -11,11 +11,11 @@ from torch import nn
 from policykd.errors import ConfigError
 from policykd.kd import functional as kf
 from policykd.kd.batches import Batch
-from policykd.kd.config import OptimiserConfig, SchedulerConfig, TrainConfig
+from policykd.kd.config import OptimizerConfig, SchedulerConfig, TrainConfig
 from policykd.kd.networks import MLP
 from policykd.kd.systems.ensembles import ensemble_logits
 from policykd.kd.systems.hinton_kd import EXPERIMENT, HintonKDConfig, early_stopped, run, shortened, tune_bias
-from policykd.kd.systems.training import distillation, minimise, seeded
+from policykd.kd.systems.training import distillation, minimize, seeded
 
 Z = torch.tensor([[1.0, 2.0, 3.0]], dtype=torch.double)  # student
 V = torch.tensor([[2.0, 1.0, 4.0]], dtype=torch.double)  # teacher
@@ -70,14 +70,14 @@ def test_the_whole_loss_has_the_worked_value():
     assert float(kf.kd(Z, V, temperature=4.0, variant="element_mean")) == pytest.approx(0.127417, abs=1e-6)
 
 
-def test_at_a_high_temperature_it_matches_centred_logits():
+def test_at_a_high_temperature_it_matches_centered_logits():
     value = float(kf.kd(Z, V, temperature=1000.0))
     assert value == pytest.approx(0.444247, abs=1e-6)
-    centred = (Z - Z.mean()) - (V - V.mean())
-    limit = float(centred.square().sum()) / (2 * 3)
+    centered = (Z - Z.mean()) - (V - V.mean())
+    limit = float(centered.square().sum()) / (2 * 3)
     assert limit == pytest.approx(4 / 9)
     assert value == pytest.approx(limit, abs=3e-4)
-    expected = (centred / 3)[0].tolist()
+    expected = (centered / 3)[0].tolist()
     assert expected == pytest.approx((-2 / 9, 4 / 9, -2 / 9))
     assert gradient(Z, temperature=1000.0)[0].tolist() == pytest.approx(expected, abs=3e-4)
 
@@ -124,31 +124,31 @@ def test_eskd_is_distillation_and_then_cross_entropy_without_the_teacher():
     assert teacher.calls == 2
 
 
-def test_the_eskd_switch_resets_neither_optimiser_nor_schedule():
-    """Against a loop by hand over one optimiser whose rate falls across the switch."""
+def test_the_eskd_switch_resets_neither_optimizer_nor_schedule():
+    """Against a loop by hand over one optimizer whose rate falls across the switch."""
     x, y = torch.randn(20, 4, generator=torch.Generator().manual_seed(0)), torch.arange(20) % 3
     teacher = seeded(lambda: MLP((4,), (5,), classes=3), 0, "teacher").eval()
     config = TrainConfig(
         epochs=4,
         batch_size=20,
-        optimiser=OptimiserConfig(lr=0.5),
+        optimizer=OptimizerConfig(lr=0.5),
         scheduler=SchedulerConfig("multistep", milestones=(1, 3), gamma=0.5),
     )
     student = seeded(lambda: MLP((4,), (5,), classes=3), 0, "student")
     soft = distillation(student, teacher, temperature=4.0, kd_weight=0.9, ce_weight=0.1)
-    minimise(early_stopped(soft, student, 2), student, (x, y), config)
+    minimize(early_stopped(soft, student, 2), student, (x, y), config)
 
     by_hand = seeded(lambda: MLP((4,), (5,), classes=3), 0, "student")
-    optimiser = torch.optim.SGD(by_hand.parameters(), 0.5, momentum=0.9, weight_decay=5e-4)
+    optimizer = torch.optim.SGD(by_hand.parameters(), 0.5, momentum=0.9, weight_decay=5e-4)
     for epoch, rate in enumerate((0.5, 0.25, 0.25, 0.125)):
-        optimiser.param_groups[0]["lr"] = rate
-        optimiser.zero_grad()
+        optimizer.param_groups[0]["lr"] = rate
+        optimizer.zero_grad()
         hard = F.cross_entropy(by_hand(x), y)
         with torch.no_grad():
             taught = (teacher(x) / 4).softmax(1)
         soft_term = 16 * F.kl_div((by_hand(x) / 4).log_softmax(1), taught, reduction="batchmean")
         (0.1 * hard + 0.9 * soft_term if epoch < 2 else hard).backward()
-        optimiser.step()
+        optimizer.step()
     for own, other in zip(student.parameters(), by_hand.parameters(), strict=True):
         torch.testing.assert_close(own, other)
 

@@ -126,7 +126,7 @@ def test_full_mixup_is_the_whole_fraction():
     assert float(a.var()) == pytest.approx(1 / 12, abs=0.002)  # Beta(1, 1) is uniform
 
 
-def test_towards_zero_the_coefficients_are_all_or_nothing():
+def test_toward_zero_the_coefficients_are_all_or_nothing():
     a = Mixup(1e-6).coefficients(200, rng())
     assert np.minimum(a, 1 - a).max() < 1e-3
     assert 0.3 < (a > 0.5).mean() < 0.7

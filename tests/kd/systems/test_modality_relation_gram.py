@@ -39,15 +39,15 @@ def test_known_matrices_and_loss():
 def test_against_loops_over_pairs_of_modalities():
     student, teacher = random(4, 3, 2), random(4, 3, 5, seed=1)
 
-    def entry(f, b, i, j, normalise):
+    def entry(f, b, i, j, normalize):
         x, y = f[b, i].numpy(), f[b, j].numpy()
-        return x @ y / (np.linalg.norm(x) * np.linalg.norm(y) if normalise else len(x))
+        return x @ y / (np.linalg.norm(x) * np.linalg.norm(y) if normalize else len(x))
 
-    for variant, normalise in (("per_sample", True), ("raw", False)):
+    for variant, normalize in (("per_sample", True), ("raw", False)):
         expected = [
             np.mean(
                 [
-                    (entry(student, b, i, j, normalise) - entry(teacher, b, i, j, normalise)) ** 2
+                    (entry(student, b, i, j, normalize) - entry(teacher, b, i, j, normalize)) ** 2
                     for i in range(3)
                     for j in range(3)
                 ]

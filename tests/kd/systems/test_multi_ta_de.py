@@ -15,7 +15,7 @@ from policykd.kd.systems.ensembles import (
     ensemble_nll,
     ensemble_probabilities,
     evolve_weights,
-    normalised,
+    normalized,
 )
 from policykd.kd.systems.label_noise import redrawn_labels
 from policykd.kd.systems.multi_ta_de import EXPERIMENT
@@ -99,11 +99,11 @@ def test_order_and_copies_of_members():
     assert doubled.weights[0] + doubled.weights[3] == pytest.approx(found.weights[0], abs=1e-3)
 
 
-def test_nll_is_convex_in_the_normalised_weights():
+def test_nll_is_convex_in_the_normalized_weights():
     p, y = random_members(seed=4)
     draw = np.random.default_rng(0)
     for _ in range(50):
-        a, b = normalised(draw.uniform(size=3)), normalised(draw.uniform(size=3))
+        a, b = normalized(draw.uniform(size=3)), normalized(draw.uniform(size=3))
         assert ensemble_nll(p, y, (a + b) / 2) <= (ensemble_nll(p, y, a) + ensemble_nll(p, y, b)) / 2 + 1e-12
 
 
@@ -117,9 +117,9 @@ def test_accuracy_as_the_goal():
     assert 1 - found.value >= max(ensemble_accuracy(p, y, w) for w in np.eye(3))
 
 
-def test_normalisation():
-    np.testing.assert_array_equal(normalised([0, 0]), [0.5, 0.5])
-    np.testing.assert_allclose(normalised(np.array([[0, 2], [0, 6]])), [[0.5, 0.25], [0.5, 0.75]])
+def test_normalization():
+    np.testing.assert_array_equal(normalized([0, 0]), [0.5, 0.5])
+    np.testing.assert_allclose(normalized(np.array([[0, 2], [0, 6]])), [[0.5, 0.25], [0.5, 0.75]])
 
 
 def test_softened_ensembles_against_their_definition():
@@ -167,7 +167,7 @@ def test_bad_input_is_refused():
     with pytest.raises(ConfigError, match="3 members need 3 weights"):
         ensemble_nll(p, y, [1, 1])
     with pytest.raises(ConfigError, match="not negative"):
-        normalised([1, -1])
+        normalized([1, -1])
     with pytest.raises(UnknownNameError, match="goal 'loss'"):
         evolve_weights(p, y, seed=0, goal="loss")
     with pytest.raises(UnknownNameError, match="softening"):

@@ -11,11 +11,11 @@ import torch.nn.functional as F
 
 from policykd.errors import ConfigError
 from policykd.kd import functional as kf
-from policykd.kd.config import OptimiserConfig, TrainConfig
+from policykd.kd.config import OptimizerConfig, TrainConfig
 from policykd.kd.evaluate import predict
 from policykd.kd.networks import MLP
 from policykd.kd.systems.flatness import (
-    filter_normalised_direction,
+    filter_normalized_direction,
     hessian_vector_product,
     hutchinson_trace,
     loss_slice,
@@ -134,7 +134,7 @@ def test_sharpness_at_a_zero_gradient_is_the_quadratic_bound():
 
 def test_slices_and_filter_norms():
     loss, network = small_network()
-    direction = filter_normalised_direction(network, torch.Generator().manual_seed(0))
+    direction = filter_normalized_direction(network, torch.Generator().manual_seed(0))
     for parameter, step in zip(network.parameters(), direction, strict=True):
         expected = parameter.norm(dim=1) if parameter.dim() > 1 else torch.zeros(()).double()
         torch.testing.assert_close(step.flatten(1).norm(dim=1) if step.dim() > 1 else step.norm(), expected)
@@ -180,7 +180,7 @@ def test_bad_input_is_refused():
         loss_slice(loss, parameters, [torch.zeros(2)], [0.0])
 
 
-SETTING = TrainConfig(epochs=3, batch_size=8, seed=5, optimiser=OptimiserConfig("adam", lr=1e-2, weight_decay=0.0))
+SETTING = TrainConfig(epochs=3, batch_size=8, seed=5, optimizer=OptimizerConfig("adam", lr=1e-2, weight_decay=0.0))
 
 
 def rows(count=24):

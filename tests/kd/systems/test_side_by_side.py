@@ -5,13 +5,13 @@ import torch
 from torch import nn
 
 from policykd.errors import ConfigError
-from policykd.kd.config import OptimiserConfig, TrainConfig
+from policykd.kd.config import OptimizerConfig, TrainConfig
 from policykd.kd.networks import MLP
 from policykd.kd.systems.side_by_side import SideBySide, distil_side_by_side
-from policykd.kd.systems.training import distil, minimise, seeded, train_classifier
+from policykd.kd.systems.training import distil, minimize, seeded, train_classifier
 from policykd.kd.tasks.base import Split
 
-CONFIG = TrainConfig(epochs=4, batch_size=8, seed=3, optimiser=OptimiserConfig("adam", lr=1e-2, weight_decay=0.0))
+CONFIG = TrainConfig(epochs=4, batch_size=8, seed=3, optimizer=OptimizerConfig("adam", lr=1e-2, weight_decay=0.0))
 
 
 def student(seed=0):
@@ -59,7 +59,7 @@ def test_targets_may_change_with_the_epoch():
         p = taught[epoch % 2][batch.index].softmax(1)
         return (p * (p.log() - alone(batch.x).log_softmax(1))).sum(1).mean()
 
-    minimise(loss, alone, split, CONFIG)
+    minimize(loss, alone, split, CONFIG)
     same(together[0], alone)
 
 

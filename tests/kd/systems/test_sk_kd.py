@@ -55,17 +55,17 @@ def test_invariances():
     assert float(similarity_keeping(student[:1], teacher[:1])) == pytest.approx(0.0, abs=1e-24)
 
 
-def test_blocks_are_summed_and_reduction_honoured():
+def test_blocks_are_summed_and_reduction_honored():
     students, teachers = (maps(0), maps(2, time=4)), (maps(1), maps(3))
     singly = [similarity_keeping(s, t, reduction="none") for s, t in zip(students, teachers, strict=True)]
     torch.testing.assert_close(similarity_keeping(students, teachers, reduction="none"), sum(singly))
     torch.testing.assert_close(similarity_keeping(students, teachers), sum(singly).mean())
 
 
-def test_uncentred_form_is_the_cosine_gram():
+def test_uncentered_form_is_the_cosine_gram():
     student, teacher = maps(0, channels=1), maps(1, channels=1, time=9)
     torch.testing.assert_close(
-        similarity_keeping(student, teacher, centre=False),
+        similarity_keeping(student, teacher, center=False),
         kf.cc(student[:, 0], teacher[:, 0], kernel="bilinear"),
     )
 

@@ -11,7 +11,7 @@ from policykd.kd.batches import Batch
 from policykd.kd.functional.sp import similarity_matrix
 from policykd.kd.networks import MLP
 from policykd.kd.systems.penultimate import penultimate
-from policykd.kd.systems.sp import EXPERIMENT, LabelledDraws, SPConfig, on_pool, run
+from policykd.kd.systems.sp import EXPERIMENT, LabeledDraws, SPConfig, on_pool, run
 from policykd.kd.systems.training import seeded
 from policykd.kd.tasks.base import Split
 
@@ -94,14 +94,14 @@ def parts():
     student = seeded(lambda: MLP((4,), (6, 5), classes=3), 0, "student")
     teacher = seeded(lambda: MLP((4,), (9,), classes=3), 0, "teacher")
     with torch.no_grad():
-        return student, LabelledDraws(KNOWN, 4, 0), *penultimate(teacher, POOL)
+        return student, LabeledDraws(KNOWN, 4, 0), *penultimate(teacher, POOL)
 
 
 def test_a_step_adds_labels_similarities_and_logits_of_the_right_rows():
     student, draws, taught, logits = parts()
     weights = {"ce_weight": 0.5, "sp_weight": 30.0, "kd_weight": 0.7, "temperature": 2.0}
     value = on_pool(student, draws, taught, logits, **weights)(BATCH, 0)
-    known = LabelledDraws(KNOWN, 4, 0).draw()
+    known = LabeledDraws(KNOWN, 4, 0).draw()
     own, said = penultimate(student, BATCH.x)
     expected = 0.5 * F.cross_entropy(student(known.x), known.y) + 30 * kf.sp(own, taught[2:8])
     torch.testing.assert_close(value, expected + 0.7 * kf.kd(said, logits[2:8], temperature=2.0))
@@ -111,19 +111,19 @@ def test_the_pools_labels_are_never_read_and_a_weight_of_zero_needs_no_teacher()
     student, draws, _, _ = parts()
     nothing = torch.empty(0)
     value = on_pool(student, draws, nothing, nothing)(BATCH, 0)
-    known = LabelledDraws(KNOWN, 4, 0).draw()
+    known = LabeledDraws(KNOWN, 4, 0).draw()
     torch.testing.assert_close(value, F.cross_entropy(student(known.x), known.y))
 
 
 def test_draws_repeat_and_hold_no_sample_twice():
-    first, second = LabelledDraws(KNOWN, 4, 3), LabelledDraws(KNOWN, 4, 3)
+    first, second = LabeledDraws(KNOWN, 4, 3), LabeledDraws(KNOWN, 4, 3)
     for _ in range(5):
         drawn = first.draw()
         assert torch.equal(drawn.x, second.draw().x)
         assert len({tuple(row) for row in drawn.x.tolist()}) == 4
-    assert len(LabelledDraws(KNOWN, 6, 0).draw()) == 6
-    with pytest.raises(ConfigError, match="labelled samples per step"):
-        LabelledDraws(KNOWN, 7, 0)
+    assert len(LabeledDraws(KNOWN, 6, 0).draw()) == 6
+    with pytest.raises(ConfigError, match="labeled samples per step"):
+        LabeledDraws(KNOWN, 7, 0)
 
 
 @pytest.mark.parametrize("change", [{"sp_weights": ()}, {"sp_weights": (0.0,)}, {"pool": 1.0}])

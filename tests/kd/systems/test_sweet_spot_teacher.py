@@ -42,7 +42,7 @@ def test_known_distribution():
     close(response_entropy(KNOWN), 0.414878)
     close(response_entropy(KNOWN).exp(), 1.514186)
     close(non_target_entropy(KNOWN, FIRST), 0.897946)
-    close(non_target_entropy(KNOWN, FIRST, normalise=True), 0.817345)
+    close(non_target_entropy(KNOWN, FIRST, normalize=True), 0.817345)
     close(similarity_information(KNOWN, FIRST), 0.0897946, digits=7)
     binary = -(0.9 * math.log(0.9) + 0.1 * math.log(0.1))
     close(binary, 0.325083)
@@ -77,7 +77,7 @@ def test_special_distributions():
     close(similarity_information(smooth.log(), y), s * 3 / 4 * math.log(3), digits=12)
     two = torch.tensor([[1.0, -1.0]], dtype=torch.float64)
     assert non_target_entropy(two, y).item() == 0
-    assert non_target_entropy(two, y, normalise=True).item() == 0
+    assert non_target_entropy(two, y, normalize=True).item() == 0
 
 
 def test_chain_rule_and_bound_against_numpy():
@@ -102,7 +102,7 @@ def test_a_confident_teacher_keeps_its_digits():
 
 
 def test_temperature_inflates_information_without_adding_any():
-    values = [float(non_target_entropy(*batch(), temperature=t, normalise=True)) for t in (1, 4, 20, 1000)]
+    values = [float(non_target_entropy(*batch(), temperature=t, normalize=True)) for t in (1, 4, 20, 1000)]
     assert values == sorted(values)
     assert values[-1] == pytest.approx(1, abs=1e-5)
 

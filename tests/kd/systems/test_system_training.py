@@ -6,13 +6,13 @@ import torch
 from torch import nn
 
 from policykd.errors import ConfigError
-from policykd.kd.config import OptimiserConfig, SchedulerConfig, TrainConfig
+from policykd.kd.config import OptimizerConfig, SchedulerConfig, TrainConfig
 from policykd.kd.losses import CE, KD
 from policykd.kd.networks import MLP
 from policykd.kd.objective import Objective
 from policykd.kd.systems import metrics
 from policykd.kd.systems.data import digits_rows, some, some_per_class, with_label_noise
-from policykd.kd.systems.training import ADAM, distil, fit, minimise, seeded, train_classifier
+from policykd.kd.systems.training import ADAM, distil, fit, minimize, seeded, train_classifier
 from policykd.kd.tasks.base import Split
 from policykd.kd.terms import Term
 
@@ -38,7 +38,7 @@ CONFIG = TrainConfig(
     batch_size=16,
     seed=5,
     clip_norm=0.5,
-    optimiser=OptimiserConfig(lr=0.1),
+    optimizer=OptimizerConfig(lr=0.1),
     scheduler=SchedulerConfig("multistep", milestones=(1.5,)),
 )
 TEACHER = train_classifier(network("teacher"), data(), CONFIG)
@@ -80,7 +80,7 @@ def test_initial_weights_depend_on_seed_and_purpose_alone():
     assert not same(first, seeded(lambda: MLP((3,), (6,), classes=3, dropout=0.3), 1, "s"))
 
 
-def test_minimise_tells_the_epoch_follows_the_schedule_and_steps_all_networks():
+def test_minimize_tells_the_epoch_follows_the_schedule_and_steps_all_networks():
     """One weight each, gradient 1 and no momentum: the path is the sum of learning rates, 0.1 0.1 0.01 0.01 ..."""
     weights, seen = [nn.Linear(1, 1, bias=False) for _ in range(2)], []
     for layer in weights:
@@ -90,10 +90,10 @@ def test_minimise_tells_the_epoch_follows_the_schedule_and_steps_all_networks():
         seen.append((epoch, [layer.training for layer in weights]))
         return sum(layer.weight.sum() for layer in weights)
 
-    plain = OptimiserConfig(lr=0.1, momentum=0.0, weight_decay=0.0)
+    plain = OptimizerConfig(lr=0.1, momentum=0.0, weight_decay=0.0)
     schedule = SchedulerConfig("multistep", milestones=(1.0,))
-    config = TrainConfig(epochs=3, batch_size=20, optimiser=plain, scheduler=schedule)
-    minimise(loss, weights, data(40), config)
+    config = TrainConfig(epochs=3, batch_size=20, optimizer=plain, scheduler=schedule)
+    minimize(loss, weights, data(40), config)
     assert [epoch for epoch, _ in seen] == [0, 0, 1, 1, 2, 2]
     assert all(modes == [True, True] for _, modes in seen)
     for layer in weights:
@@ -104,10 +104,10 @@ def test_minimise_tells_the_epoch_follows_the_schedule_and_steps_all_networks():
 def test_divergence_is_said_at_once():
     layer = nn.Linear(3, 3)
     with pytest.raises(FloatingPointError, match="epoch 1"):
-        minimise(lambda batch, epoch: layer(batch.x).sum() * float("nan"), layer, data(), TrainConfig(epochs=2))
+        minimize(lambda batch, epoch: layer(batch.x).sum() * float("nan"), layer, data(), TrainConfig(epochs=2))
 
 
-def test_the_default_optimiser_is_adam_without_decay():
+def test_the_default_optimizer_is_adam_without_decay():
     assert (ADAM.name, ADAM.lr, ADAM.weight_decay) == ("adam", 2e-3, 0.0)
 
 

@@ -8,14 +8,14 @@ from torch import nn
 
 from policykd.errors import ConfigError
 from policykd.kd import functional as kf
-from policykd.kd.config import OptimiserConfig, TrainConfig
+from policykd.kd.config import OptimizerConfig, TrainConfig
 from policykd.kd.networks import MLP
 from policykd.kd.systems.takd import EXPERIMENT, Hop, TAKDConfig, best_path, paths, run, train_path
 from policykd.kd.systems.training import distil, seeded, train_classifier
 
 X = torch.randn(40, 4, generator=torch.Generator().manual_seed(0))
 DATA = (X, torch.arange(40) % 3)
-TRAINING = TrainConfig(epochs=3, batch_size=16, seed=1, optimiser=OptimiserConfig(lr=0.1))
+TRAINING = TrainConfig(epochs=3, batch_size=16, seed=1, optimizer=OptimizerConfig(lr=0.1))
 
 
 def hop(width, key="net", **options):

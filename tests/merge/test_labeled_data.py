@@ -1,4 +1,4 @@
-"""Labelled datasets: round trip, merging without a simulator, and what is refused."""
+"""Labeled datasets: round trip, merging without a simulator, and what is refused."""
 
 import json
 import pickle
@@ -12,7 +12,7 @@ from teacher_samples import TINY, make_teacher
 from policykd.agents.architecture import Architecture
 from policykd.agents.policy_file import load_policy
 from policykd.errors import ConfigError, ContractError, DatasetError
-from policykd.merge import LabelledData, MergeConfig, merge_data, merge_experts
+from policykd.merge import LabeledData, MergeConfig, merge_data, merge_experts
 from policykd.merge.data_manifest import _hash
 from policykd.merge.dataset import Dataset
 from policykd.merge.offline import _DataMerge
@@ -37,7 +37,7 @@ def recorded(tmp_path_factory):
 
 def test_what_is_stored_is_what_was_collected(recorded):
     teachers, folder = recorded
-    data = LabelledData.open(folder)
+    data = LabeledData.open(folder)
     assert [(s.round, s.skill) for s in data.manifest.shards] == [(r, t.skill.id) for r in range(2) for t in teachers]
     for shard in data.manifest.shards:
         rollout = data.load(shard)
@@ -47,7 +47,7 @@ def test_what_is_stored_is_what_was_collected(recorded):
             values = teacher.policy.value(rollout.observations)
         torch.testing.assert_close(rollout.labels, labels)
         torch.testing.assert_close(rollout.teacher_values, values)
-        features = (rollout.observations - teacher.policy.normaliser.mean) / teacher.policy.normaliser.var.sqrt().clamp(
+        features = (rollout.observations - teacher.policy.normalizer.mean) / teacher.policy.normalizer.var.sqrt().clamp(
             0.1
         )
         torch.testing.assert_close(rollout.distances, features.clamp(-10, 10).abs().amax(1))
@@ -61,13 +61,13 @@ def test_a_student_of_recorded_data_needs_no_simulator(recorded, tmp_path, monke
     loaded = load_policy(result.policy_path)
     assert loaded.manifest.skills == ("biped/flat", "biped/gaps")
     assert [p.weights_sha256 for p in loaded.manifest.parents] == [t.weights_sha256 for t in teachers]
-    rollout = LabelledData.open(folder).find(1, "biped/gaps")
+    rollout = LabeledData.open(folder).find(1, "biped/gaps")
     with torch.no_grad():
         error = (loaded.policy(rollout.observations) - rollout.labels).square().mean()
         value_error = (loaded.policy.value(rollout.observations) - rollout.teacher_values).square().mean()
     assert error < 0.5 * rollout.labels.square().mean()
     assert value_error < 0.5 * rollout.teacher_values.square().mean()
-    assert result.states == sum(s.steps * s.simulations for s in LabelledData.open(folder).manifest.shards)
+    assert result.states == sum(s.steps * s.simulations for s in LabeledData.open(folder).manifest.shards)
 
 
 def test_a_killed_merge_of_data_equals_an_uninterrupted_one(recorded, tmp_path, monkeypatch):
@@ -158,7 +158,7 @@ def missing(folder):
         (delete, "No such file"),
         (link, "link"),
         (edit, "altered"),
-        (foreign, "no manifest of labelled states"),
+        (foreign, "no manifest of labeled states"),
         (pickled, "not valid JSON"),
         (missing, "No such file"),
         (forge(lambda m: m["shards"][0].update(file="../../secret.safetensors")), "not a shard's file"),
@@ -194,7 +194,7 @@ def test_what_recorded_data_cannot_do_is_refused(recorded, tmp_path, option, mes
 
 
 def test_aggregation_keeps_the_latest_rounds(recorded):
-    data = LabelledData.open(recorded[1])
+    data = LabeledData.open(recorded[1])
     rounds = [data.find(r, "biped/flat") for r in (0, 1)]
     for kept, expected in ((None, rounds), (2, rounds), (1, rounds[1:])):
         dataset = Dataset(1, kept)
@@ -206,7 +206,7 @@ def test_aggregation_keeps_the_latest_rounds(recorded):
 
 
 def test_labels_outside_the_support_do_not_count(recorded):
-    rollout = LabelledData.open(recorded[1]).find(0, "biped/flat")
+    rollout = LabeledData.open(recorded[1]).find(0, "biped/flat")
     limit = float(rollout.distances.median())
     dataset = Dataset(1, None, limit)
     dataset.add(0, rollout)

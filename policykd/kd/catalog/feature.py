@@ -1,6 +1,6 @@
 """Losses on feature maps of single samples."""
 
-from policykd.kd.catalogue.record import Method, Preset
+from policykd.kd.catalog.record import Method, Preset
 
 _REP = "RepDistiller script, CIFAR-100"
 _MDISTILLER = "mdistiller configuration, CIFAR-100"
@@ -73,7 +73,7 @@ METHODS = (
         equation="sum over level pairs ||G_s - G_t||^2, G_ij = mean_hw F_i F'_j",
         loss="FSP",
         variants={"code": "average pooling, mean over the matrix", "paper": "max pooling, sum over the matrix"},
-        presets=(Preset("repdistiller", f"{_REP}, initialisation phase", "read", 50.0, 0.0),),
+        presets=(Preset("repdistiller", f"{_REP}, initialization phase", "read", 50.0, 0.0),),
     ),
     Method(
         name="ab",
@@ -87,7 +87,7 @@ METHODS = (
         loss="AB",
         variants={"paper": "levels added", "code": "levels weighted 2^(l - n), everything times 3/1000"},
         presets=(
-            Preset("repdistiller", f"{_REP}, initialisation phase", "read", 1.0, 0.0, options={"variant": "code"}),
+            Preset("repdistiller", f"{_REP}, initialization phase", "read", 1.0, 0.0, options={"variant": "code"}),
         ),
         trainable=True,
     ),
@@ -102,8 +102,8 @@ METHODS = (
         equation="|| f_s / ||f_s|| - f_t / ||f_t|| ||_1 on the translator's and the paraphraser's factors",
         loss="FT",
         variants={
-            "paper": "whole normalised factors",
-            "code": "normalised channel mean of the squared factor, mean over places",
+            "paper": "whole normalized factors",
+            "code": "normalized channel mean of the squared factor, mean over places",
         },
         presets=(Preset("repdistiller", _REP, "read", 200.0, options={"variant": "code", "rate": 0.5}),),
         trainable=True,

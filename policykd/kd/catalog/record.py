@@ -1,4 +1,4 @@
-"""The types of the catalogue: a method and its presets, as plain data."""
+"""The types of the catalog: a method and its presets, as plain data."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Method:
         deviations: Departures from the paper.
         presets: Name -> settings.
         stateful: Whether the loss remembers samples between calls.
-        trainable: Whether the module may hold parameters for the optimiser.
+        trainable: Whether the module may hold parameters for the optimizer.
         batch_coupled: Whether the value depends on the batch by definition.
         preset: The preset chosen by ``methods.get(name, preset=...)``.
     """

@@ -1,6 +1,6 @@
 """Losses that compare the samples of a batch, or a sample with a memory."""
 
-from policykd.kd.catalogue.record import Method, Preset
+from policykd.kd.catalog.record import Method, Preset
 
 _REP = "RepDistiller script, CIFAR-100"
 
@@ -74,7 +74,7 @@ METHODS = (
         loss="CC",
         variants={
             "paper": "truncated Gaussian kernel on unit vectors",
-            "adjacent": "product of the errors of neighbouring samples: the benchmark code, not the paper's equation",
+            "adjacent": "product of the errors of neighboring samples: the benchmark code, not the paper's equation",
         },
         deviations=("kernels rbf (exact) and bilinear are offered too",),
         presets=(
@@ -105,7 +105,7 @@ METHODS = (
         venue="ECCV",
         family="relational",
         needs=("features",),
-        equation="mean_ij P_t log(P_t / P_s), P = row-normalised (cos + 1) / 2",
+        equation="mean_ij P_t log(P_t / P_s), P = row-normalized (cos + 1) / 2",
         loss="PKT",
         variants={
             "code": "mean over all B^2 entries, diagonal included",
@@ -140,7 +140,7 @@ METHODS = (
                 _REP,
                 "read",
                 0.8,
-                options={"dim": 128, "negatives": 16384, "temperature": 0.07, "momentum": 0.5, "normaliser": "fixed_z"},
+                options={"dim": 128, "negatives": 16384, "temperature": 0.07, "momentum": 0.5, "normalizer": "fixed_z"},
             ),
             Preset(
                 "small_data",

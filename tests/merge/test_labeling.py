@@ -9,7 +9,7 @@ from teacher_samples import make_teacher
 from policykd.agents.architecture import Architecture
 from policykd.agents.policy import Policy
 from policykd.envs.symmetry import mirror_symmetry
-from policykd.merge.labelling import Labeller
+from policykd.merge.labeling import Labeler
 
 
 def states(teacher, n, seed):
@@ -38,10 +38,10 @@ def test_batched_labels_are_those_of_each_teacher(mixed):
     expected = [t.policy(t.policy.flatten(s)).clamp(-1, 1) for t, s in zip(mixed, seen, strict=True)]
     assert max(float(e.detach().abs().max()) for e in expected) == 1.0  # some are clamped
     for batched in (False, True):
-        for label, wanted in zip(Labeller(mixed, batched)(seen), expected, strict=True):
+        for label, wanted in zip(Labeler(mixed, batched)(seen), expected, strict=True):
             torch.testing.assert_close(label, wanted, atol=1e-5, rtol=0)
 
 
 def test_labels_carry_no_gradient(teachers):
     for batched in (False, True):
-        assert not any(x.requires_grad for x in Labeller(teachers, batched)([states(t, 3, 0) for t in teachers]))
+        assert not any(x.requires_grad for x in Labeler(teachers, batched)([states(t, 3, 0) for t in teachers]))

@@ -1,4 +1,4 @@
-"""Labelling: what the teachers would do, for several skills at a time, one by one or in one batched forward."""
+"""Labeling: what the teachers would do, for several skills at a time, one by one or in one batched forward."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from policykd.envs.batched_env import Observations
 from policykd.merge.teachers import Teacher
 
 
-class Labeller:
+class Labeler:
     """The labels of several skills' states.
 
     With ``batched``, the states of one policy that teaches several skills go through it together, and policies of one
@@ -52,8 +52,8 @@ def _stacks(policies: Sequence[Policy]) -> list[_Stack]:
     """Policies of one shape together."""
     by_shape: dict[Any, list[int]] = {}
     for i, policy in enumerate(policies):
-        normaliser = (policy.normaliser.min_std, policy.normaliser.clip, policy.normaliser.count.shape)
-        shape = (tuple(policy.groups.items()), policy.actions, policy.architecture, policy.symmetry, normaliser)
+        normalizer = (policy.normalizer.min_std, policy.normalizer.clip, policy.normalizer.count.shape)
+        shape = (tuple(policy.groups.items()), policy.actions, policy.architecture, policy.symmetry, normalizer)
         by_shape.setdefault(shape, []).append(i)
     return [_Stack(policies, places) for places in by_shape.values()]
 

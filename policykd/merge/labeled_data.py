@@ -1,4 +1,4 @@
-"""Labelled datasets on disk: a folder with ``manifest.json`` and one safetensors shard per round and skill. No pickle.
+"""Labeled datasets on disk: a folder with ``manifest.json`` and one safetensors shard per round and skill. No pickle.
 
 A merge writes one, resumes from it, and can be repeated from it with another network or loss and without a simulator.
 Files from strangers are data: names, sizes, hashes, shapes and values are checked before anything is used.
@@ -19,15 +19,15 @@ from safetensors.torch import save as save_tensors
 
 from policykd.errors import DatasetError
 from policykd.merge.data_manifest import DataManifest, Shard
-from policykd.merge.rollout import LabelledRollout
+from policykd.merge.rollout import LabeledRollout
 from policykd.storage import write_bytes, write_json
 
 MANIFEST = "manifest.json"
 _MAX_MANIFEST_BYTES = 64_000_000
 
 
-class LabelledData:
-    """A labelled dataset in a folder, to which rounds can be added.
+class LabeledData:
+    """A labeled dataset in a folder, to which rounds can be added.
 
     Args:
         folder: the folder; created if it is missing.
@@ -39,7 +39,7 @@ class LabelledData:
         self.folder, self.manifest = folder, manifest
 
     @classmethod
-    def open(cls, folder: Path) -> LabelledData:
+    def open(cls, folder: Path) -> LabeledData:
         """Open a dataset.
 
         Args:
@@ -54,7 +54,7 @@ class LabelledData:
         except DatasetError as error:
             raise DatasetError(f"cannot read the dataset {folder}: {error}") from None
 
-    def store(self, round_: int, skill: str, rollout: LabelledRollout, beta: float) -> None:
+    def store(self, round_: int, skill: str, rollout: LabeledRollout, beta: float) -> None:
         """Write a round of a skill, atomically; :meth:`commit` lists it in the manifest."""
         content = save_tensors(rollout.tensors())
         name = f"{round_:03d}-{skill.replace('/', '_').replace(':', '_').replace('@', '_')}.safetensors"
@@ -74,7 +74,7 @@ class LabelledData:
         kept = tuple(s for s in self.manifest.shards if s.round < rounds)
         self.manifest = dataclasses.replace(self.manifest, shards=kept)
 
-    def load(self, shard: Shard) -> LabelledRollout:
+    def load(self, shard: Shard) -> LabeledRollout:
         """Read a shard.
 
         Raises:
@@ -90,7 +90,7 @@ class LabelledData:
         except DatasetError as error:
             raise DatasetError(f"cannot read {self.folder / shard.file}: {error}") from None
 
-    def find(self, round_: int, skill: str) -> LabelledRollout:
+    def find(self, round_: int, skill: str) -> LabeledRollout:
         """Read a round of a skill; errors as in :meth:`load`."""
         for shard in self.manifest.shards:
             if (shard.round, shard.skill) == (round_, skill):
@@ -121,7 +121,7 @@ def _parse(content: bytes) -> object:
         raise DatasetError(f"its {MANIFEST} is not valid JSON ({error})") from None
 
 
-def _rollout(content: bytes, shard: Shard, features: int, actions: int) -> LabelledRollout:
+def _rollout(content: bytes, shard: Shard, features: int, actions: int) -> LabeledRollout:
     """The rollout of a shard, after checking every tensor."""
     try:
         tensors = load_tensors(content)
@@ -154,4 +154,4 @@ def _rollout(content: bytes, shard: Shard, features: int, actions: int) -> Label
         raise DatasetError("final_rows points beyond the rollout")
     if float(tensors["labels"].abs().max()) > 1.0:
         raise DatasetError("a label lies outside [-1, 1]")
-    return LabelledRollout(**tensors)
+    return LabeledRollout(**tensors)

@@ -1,6 +1,6 @@
 """Losses on logits and on logit maps."""
 
-from policykd.kd.catalogue.record import Method, Preset
+from policykd.kd.catalog.record import Method, Preset
 
 _MDISTILLER = "mdistiller configuration, CIFAR-100"
 _AUTHORS = "the authors' code, CIFAR-100"
@@ -68,7 +68,7 @@ METHODS = (
     ),
     Method(
         name="lskd",
-        title="Logit standardisation",
+        title="Logit standardization",
         paper="Sun, Ren, Li, Wang, Cao: Logit Standardization in Knowledge Distillation",
         year=2024,
         venue="CVPR",
@@ -139,12 +139,12 @@ METHODS = (
         variants={
             "code": "mean over classes",
             "paper": "half the sum over classes [recalled]",
-            "centred": "sum over classes of the centred difference squared, / 2C: KD at high temperature",
+            "centered": "sum over classes of the centered difference squared, / 2C: KD at high temperature",
         },
     ),
     Method(
         name="jsd",
-        title="Generalised Jensen-Shannon divergence",
+        title="Generalized Jensen-Shannon divergence",
         paper="Agarwal, Vieillard, Zhou et al.: On-Policy Distillation of Language Models (GKD)",
         year=2024,
         venue="ICLR",
@@ -153,7 +153,7 @@ METHODS = (
         equation="b KL(p_t || m) + (1 - b) KL(p_s || m), m = b p_t + (1 - b) p_s",
         loss="JSD",
         deviations=(
-            "b = 0 and b = 1 are the forward and the reverse KL; normalise=True makes the loss continuous there",
+            "b = 0 and b = 1 are the forward and the reverse KL; normalize=True makes the loss continuous there",
             "T^2 is applied unless scale_t2=False; the popular code has none",
         ),
         presets=(Preset("trl", "TRL's GKD trainer", "recalled", options={"beta": 0.5, "scale_t2": False}),),
