@@ -25,11 +25,11 @@ import torch.nn.functional as F
 import tyro
 from torch import Tensor
 
-from policykd.kd.cache import TeacherCache
 from policykd.kd.losses import CE, KD, SP
 from policykd.kd.networks import ResNet, resnet
-from policykd.kd.objective import Objective
-from policykd.kd.terms import Term
+from policykd.kd.objective.objective import Objective
+from policykd.kd.objective.terms import Term
+from policykd.kd.training.teacher_cache import TeacherCache
 
 Step = Callable[[], Tensor]
 

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from policykd.kd import functional as KF
-from policykd.kd.evaluate import accuracy
-from policykd.kd.taps import Taps
+from policykd.kd.objective.taps import Taps
 from policykd.kd.tasks import Split, load
+from policykd.kd.training.evaluate import accuracy
 
 
 def train_teacher(teacher: nn.Module, data: Split, epochs: int) -> nn.Module:

@@ -50,6 +50,7 @@ BASE = (
     "lazy",
     "plain",
     "executor",
+    "names",
 )
 MAY_IMPORT = {
     "envs": {"envs"},

@@ -16,7 +16,7 @@ from rich.text import Text
 from policykd.errors import ConfigError
 
 if TYPE_CHECKING:
-    from policykd.kd.systems.results import Result
+    from policykd.kd.experiments.results import Result
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ def run_systems(command: KdRun, console: Console) -> None:
     chosen = _chosen(command)  # before torch is loaded, so that a mistyped name is answered at once
     from policykd.cli.progress import Bars
     from policykd.executor import Inline, Processes
-    from policykd.kd.systems.runner import run_experiment
-    from policykd.kd.systems.summary import write_summary
+    from policykd.kd.experiments.runner import run_experiment
+    from policykd.kd.experiments.summary import write_summary
     from policykd.threads import cores_for
 
     workers = cores_for(command.workers, "workers")
@@ -76,14 +76,14 @@ def run_systems(command: KdRun, console: Console) -> None:
 def _chosen(command: KdRun) -> list[tuple[Any, Any]]:
     """The experiments with their configurations; everything is checked before anything runs."""
     from policykd.cli.overrides import with_overrides
-    from policykd.kd.systems import get, names
+    from policykd.kd.systems import SYSTEMS
 
     if not command.systems:
-        raise ConfigError(f"name a system to run, or all (valid: {', '.join(names())})")
-    chosen = names() if "all" in command.systems else tuple(dict.fromkeys(command.systems))
+        raise ConfigError(f"name a system to run, or all (valid: {', '.join(SYSTEMS)})")
+    chosen = SYSTEMS.names() if "all" in command.systems else tuple(dict.fromkeys(command.systems))
     if command.set and len(chosen) > 1:
         raise ConfigError("--set changes the configuration of one system; run that one alone")
-    experiments = [get(name) for name in chosen]
+    experiments = [SYSTEMS.resolve(name) for name in chosen]
     try:
         return [(experiment, with_overrides(experiment.config, command.set)) for experiment in experiments]
     except ValueError as error:
@@ -102,7 +102,7 @@ def print_result(result: Result, console: Console) -> None:
 
 def print_summary(results: Sequence[Result], console: Console) -> None:
     """Print one row per system."""
-    from policykd.kd.systems.summary import required_effects
+    from policykd.kd.experiments.summary import required_effects
 
     table = Table("system", "claim", "effect [95 % interval]", "verdict", title="systems")
     for result in results:
@@ -121,7 +121,7 @@ def _arms(result: Result) -> Table:
 
 
 def _comparisons(result: Result) -> Table:
-    from policykd.kd.systems.summary import effect_text, gate_text
+    from policykd.kd.experiments.summary import effect_text, gate_text
 
     table = Table("comparison", "effect [95 % interval]", "gate", "verdict")
     for outcome in result.outcomes:

@@ -3,7 +3,7 @@
 * ``policykd.kd.functional``: the losses as functions of tensors, student first, teacher second.
 * ``policykd.kd.losses``: their module twins, which own what is trained or remembered.
 * ``policykd.kd.registry``: ``methods.list()`` and ``methods.get(name)``, what a loss is and where its numbers are from.
-* ``policykd.kd.taps``, ``objective``, ``trainer``: features by module path, weighted terms, and a loop.
+* ``policykd.kd.objective.taps``, ``objective``, ``trainer``: features by module path, weighted terms, and a loop.
 
 Importing this package loads no torch; names below are found when they are first used.
 """
@@ -14,7 +14,13 @@ import importlib
 import importlib.util
 from typing import Any
 
-_NAMES = {"Distiller": "trainer", "Objective": "objective", "Taps": "taps", "Term": "terms", "methods": "registry"}
+_NAMES = {
+    "Distiller": "training",
+    "Objective": "objective",
+    "Taps": "objective",
+    "Term": "objective",
+    "methods": "registry",
+}
 
 __all__ = ["Distiller", "Objective", "Taps", "Term", "functional", "losses", "methods", "registry"]
 

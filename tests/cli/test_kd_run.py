@@ -3,14 +3,14 @@
 import subprocess
 import sys
 from dataclasses import dataclass
-from types import ModuleType
 
 import pytest
 
 from policykd.cli.main import main
 from policykd.errors import check_range
-from policykd.kd.systems import registry
-from policykd.kd.systems.base import Comparison, Experiment
+from policykd.kd import systems
+from policykd.kd.experiments.experiment import Comparison, Experiment
+from policykd.names import Registry
 from policykd.storage import read_json
 
 
@@ -45,11 +45,10 @@ def toy(name):
 
 @pytest.fixture(autouse=True)
 def toys(monkeypatch, tmp_path):
+    registry = Registry("system")
     for name in ("toy", "trinket"):
-        module = ModuleType(name)
-        module.EXPERIMENT = toy(name)
-        monkeypatch.setitem(sys.modules, f"policykd.kd.systems.{name}", module)
-    monkeypatch.setattr(registry, "_MODULES", ("toy", "trinket"))
+        registry.register(name, toy(name))
+    monkeypatch.setattr(systems, "SYSTEMS", registry)
     monkeypatch.chdir(tmp_path)
 
 

@@ -4,13 +4,13 @@ import pytest
 import torch
 
 from policykd.kd import losses
-from policykd.kd.batches import Batch
 from policykd.kd.networks import ResNet
-from policykd.kd.objective import Objective
-from policykd.kd.projectors import Conv1x1
+from policykd.kd.objective.objective import Objective
+from policykd.kd.objective.projectors import Conv1x1
+from policykd.kd.objective.terms import Term
 from policykd.kd.registry import methods
-from policykd.kd.step import StepSetting, backward_step
-from policykd.kd.terms import Term
+from policykd.kd.training.batches import Batch
+from policykd.kd.training.step import StepSetting, backward_step
 
 STUDENT, TEACHER = (4, 4, 6, 8), (4, 6, 8, 10)
 CHANNELS = {"student_channels": STUDENT[1:], "teacher_channels": TEACHER[1:]}

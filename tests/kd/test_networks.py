@@ -5,7 +5,7 @@ import torch
 
 from policykd.errors import UnknownNameError
 from policykd.kd.networks import ResNet, count_parameters, create
-from policykd.kd.taps import Taps
+from policykd.kd.objective.taps import Taps
 
 
 def conv(a, b, k, groups=1, bias=False):

@@ -7,14 +7,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from policykd.kd.calling import FunctionLoss, LossCall
 from policykd.kd.losses import CE, CRD, FSP, KD, SP
 from policykd.kd.networks import MLP, resnet
-from policykd.kd.objective import Objective
-from policykd.kd.projectors import Chain, Conv1x1, Linear, Pool, ProjectorError
-from policykd.kd.taps import TapError
-from policykd.kd.teachers import TeacherError
-from policykd.kd.terms import Term
+from policykd.kd.objective.loss_call import FunctionLoss, LossCall
+from policykd.kd.objective.objective import Objective
+from policykd.kd.objective.projectors import Chain, Conv1x1, Linear, Pool, ProjectorError
+from policykd.kd.objective.taps import TapError
+from policykd.kd.objective.teachers import TeacherError
+from policykd.kd.objective.terms import Term
 from policykd.schedules import Ramp
 
 

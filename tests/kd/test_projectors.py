@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from policykd.kd.projectors import MLP, Chain, Conv1x1, Identity, Linear, Pool, Projector, ProjectorError
+from policykd.kd.objective.projectors import MLP, Chain, Conv1x1, Identity, Linear, Pool, Projector, ProjectorError
 
 CASES = [
     (Identity(), (5,), (9,), (5,)),

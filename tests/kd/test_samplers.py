@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from policykd.kd.samplers import ClassUniformSampler, SuperclassUniformSampler, same_class_share, super_classes
+from policykd.kd.training.samplers import ClassUniformSampler, SuperclassUniformSampler, same_class_share, super_classes
 
 BALANCED = np.repeat(np.arange(20), 12)
 UNEVEN = np.repeat(np.arange(6), [3, 5, 8, 20, 2, 9])

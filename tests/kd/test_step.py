@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from policykd.kd.batches import Batch, Batches
-from policykd.kd.calling import FunctionLoss
 from policykd.kd.losses import CC, CE, CRD, KD, RKD, SP
 from policykd.kd.networks import MLP, resnet
-from policykd.kd.objective import Objective
-from policykd.kd.projectors import Linear
-from policykd.kd.step import StepSetting, backward_step
-from policykd.kd.terms import Term
+from policykd.kd.objective.loss_call import FunctionLoss
+from policykd.kd.objective.objective import Objective
+from policykd.kd.objective.projectors import Linear
+from policykd.kd.objective.terms import Term
+from policykd.kd.training.batches import Batch, Batches
+from policykd.kd.training.step import StepSetting, backward_step
 
 
 def objective() -> Objective:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from policykd.kd.networks import resnet
-from policykd.kd.taps import TapError, TapPoint, Taps
+from policykd.kd.objective.taps import TapError, TapPoint, Taps
 
 
 class Branching(nn.Module):

@@ -10,9 +10,9 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.gaussian_process import GaussianProcessClassifier
 from torch import nn
 
-from policykd.kd.cache import TeacherCache
 from policykd.kd.networks import MLP
-from policykd.kd.teachers import CallableTeacher, TeacherError, as_teacher, as_teachers, from_sklearn
+from policykd.kd.objective.teachers import CallableTeacher, TeacherError, as_teacher, as_teachers, from_sklearn
+from policykd.kd.training.teacher_cache import TeacherCache
 
 
 @pytest.fixture

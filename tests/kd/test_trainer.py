@@ -10,19 +10,19 @@ import pytest
 import torch
 from torch import nn
 
-from policykd.kd.cache import TeacherCache
-from policykd.kd.checkpoint import CheckpointError, load, save
-from policykd.kd.config import OptimizerConfig, SchedulerConfig, TrainConfig
-from policykd.kd.evaluate import accuracy
-from policykd.kd.export import load_weights, save_weights
-from policykd.kd.logs import JSONLines, ProgressBar, TensorBoard, read_records
 from policykd.kd.losses import CE, CRD, KD, SP
 from policykd.kd.networks import MLP
-from policykd.kd.objective import Objective
-from policykd.kd.projectors import Linear
-from policykd.kd.teachers import TeacherError
-from policykd.kd.terms import Term
-from policykd.kd.trainer import Distiller
+from policykd.kd.objective.objective import Objective
+from policykd.kd.objective.projectors import Linear
+from policykd.kd.objective.teachers import TeacherError
+from policykd.kd.objective.terms import Term
+from policykd.kd.training.checkpoint import CheckpointError, load, save
+from policykd.kd.training.config import OptimizerConfig, SchedulerConfig, TrainConfig
+from policykd.kd.training.distiller import Distiller
+from policykd.kd.training.evaluate import accuracy
+from policykd.kd.training.export import load_weights, save_weights
+from policykd.kd.training.logs import JSONLines, ProgressBar, TensorBoard, read_records
+from policykd.kd.training.teacher_cache import TeacherCache
 from policykd.schedules import Ramp
 
 

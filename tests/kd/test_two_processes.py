@@ -4,16 +4,16 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from policykd.kd.batches import Batch
-from policykd.kd.config import TrainConfig
-from policykd.kd.distributed import data_parallel, shares
 from policykd.kd.losses import CE, CRD, KD, RKD, SP
 from policykd.kd.networks import MLP
-from policykd.kd.objective import Objective
-from policykd.kd.projectors import Linear
-from policykd.kd.step import StepSetting, backward_step
-from policykd.kd.terms import Term
-from policykd.kd.trainer import Distiller
+from policykd.kd.objective.objective import Objective
+from policykd.kd.objective.projectors import Linear
+from policykd.kd.objective.terms import Term
+from policykd.kd.training.batches import Batch
+from policykd.kd.training.config import TrainConfig
+from policykd.kd.training.distiller import Distiller
+from policykd.kd.training.distributed import data_parallel, shares
+from policykd.kd.training.step import StepSetting, backward_step
 
 SAMPLES = 22
 

@@ -21,12 +21,12 @@ from policykd.kd.benchmark.config import BenchConfig, load_task, make_network
 from policykd.kd.benchmark.search import Setting
 from policykd.kd.losses import CE, FT, KD
 from policykd.kd.networks.resnet import BasicBlock
-from policykd.kd.objective import Objective
-from policykd.kd.projectors import Conv1x1, Linear
+from policykd.kd.objective.objective import Objective
+from policykd.kd.objective.projectors import Conv1x1, Linear
+from policykd.kd.objective.taps import TapError, Taps, find_layer
+from policykd.kd.objective.terms import Term
 from policykd.kd.registry import methods
-from policykd.kd.taps import TapError, Taps, find_layer
 from policykd.kd.tasks import Task
-from policykd.kd.terms import Term
 from policykd.schedules import Ramp, Step
 from policykd.seeding import integer_seed
 

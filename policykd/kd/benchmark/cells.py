@@ -17,10 +17,10 @@ from policykd.kd.benchmark.config import BenchConfig
 from policykd.kd.benchmark.measures import MEASURES, figures
 from policykd.kd.benchmark.scene import Scene, load_scene
 from policykd.kd.benchmark.search import Setting, candidates
-from policykd.kd.calling import LossCall
-from policykd.kd.evaluate import predict
-from policykd.kd.objective import Objective
-from policykd.kd.trainer import Distiller
+from policykd.kd.objective.loss_call import LossCall
+from policykd.kd.objective.objective import Objective
+from policykd.kd.training.distiller import Distiller
+from policykd.kd.training.evaluate import predict
 from policykd.plain import as_plain
 from policykd.progress import Progress
 from policykd.storage import read_json, write_json

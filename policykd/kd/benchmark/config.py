@@ -18,10 +18,10 @@ from torch import nn
 from policykd.errors import ConfigError, UnknownNameError, check_range
 from policykd.kd import tasks
 from policykd.kd.benchmark.search import MOST_CANDIDATES
-from policykd.kd.config import OptimizerConfig, SchedulerConfig, TrainConfig
 from policykd.kd.networks import ResNet
 from policykd.kd.registry import methods
 from policykd.kd.tasks import Task
+from policykd.kd.training.config import OptimizerConfig, SchedulerConfig, TrainConfig
 
 OWN = "task"
 """Name of the task's own network."""

@@ -9,7 +9,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from policykd.kd.systems.metrics import accuracy, agreement, brier, kl, nll
+from policykd.kd.metrics import accuracy, agreement, brier, kl, nll
 
 BINS = 15
 """Equal-width bins of the calibration error."""

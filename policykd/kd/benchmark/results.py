@@ -12,7 +12,7 @@ from typing import Any, Literal
 from policykd.errors import OutputError
 from policykd.kd.benchmark.config import BenchConfig
 from policykd.kd.benchmark.measures import MEASURES
-from policykd.kd.systems.results import LEAST_SEEDS
+from policykd.kd.experiments.results import LEAST_SEEDS
 from policykd.plain import as_plain
 from policykd.stats import Interval, bootstrap, paired_difference
 from policykd.storage import read_json

@@ -12,17 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from policykd.errors import ConfigError, OutputError
-from policykd.kd import checkpoint
 from policykd.kd.benchmark.bindings import Ground
 from policykd.kd.benchmark.config import BenchConfig, load_task, make_network
 from policykd.kd.benchmark.measures import figures
-from policykd.kd.cache import TeacherCache
-from policykd.kd.checkpoint import CheckpointError
-from policykd.kd.config import TrainConfig
-from policykd.kd.evaluate import predict
-from policykd.kd.systems.training import seeded, train_classifier
-from policykd.kd.taps import Taps
+from policykd.kd.objective.taps import Taps
 from policykd.kd.tasks import Split, Task
+from policykd.kd.training import checkpoint
+from policykd.kd.training.checkpoint import CheckpointError
+from policykd.kd.training.config import TrainConfig
+from policykd.kd.training.evaluate import predict
+from policykd.kd.training.loop import seeded, train_classifier
+from policykd.kd.training.teacher_cache import TeacherCache
 from policykd.seeding import integer_seed
 
 CACHE_BYTES = 2_000_000_000

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from policykd.divergences import Reduction
 
 if TYPE_CHECKING:
-    from policykd.kd.terms import Term
+    from policykd.kd.objective.terms import Term
     from policykd.schedules import Schedule
 
 Signal = Literal["logits", "features", "levels", "maps"]
@@ -45,17 +45,17 @@ class KDLoss(nn.Module):
         return self.signal != "logits"
 
     def __mul__(self, weight: float | Schedule) -> Term:
-        """A weighted term of an objective: ``0.9 * KD()``; see `policykd.kd.terms.Term`."""
+        """A weighted term of an objective: ``0.9 * KD()``; see `policykd.kd.objective.terms.Term`."""
         return self._term() * weight
 
     __rmul__ = __mul__
 
     def on(self, *taps: Any, **projectors: Any) -> Term:
-        """A term that reads features: ``SP().on("layer3")``; arguments as in `policykd.kd.terms.Term.on`."""
+        """A term that reads features: ``SP().on("layer3")``; arguments as in `policykd.kd.objective.terms.Term.on`."""
         return self._term().on(*taps, **projectors)
 
     def _term(self) -> Term:
-        from policykd.kd.terms import Term  # here only: losses know tensors, terms know taps and modules
+        from policykd.kd.objective.terms import Term  # here only: losses know tensors, terms know taps and modules
 
         return Term(self)
 

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from policykd.divergences import Reduction, check_temperature
 from policykd.kd import functional as kf
-from policykd.kd.distributed import gather_rows
 from policykd.kd.functional.crd import log_scores
 from policykd.kd.functional.shapes import check_choice, check_positive, prepare_embeddings
 from policykd.kd.losses.base import KDLoss, Signal
 from policykd.kd.losses.negatives import NegativeDraw
+from policykd.kd.training.distributed import gather_rows
 
 
 class CRD(KDLoss):

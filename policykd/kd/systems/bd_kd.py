@@ -22,14 +22,14 @@ from torch import Tensor, nn
 
 from policykd.divergences import Reduction, categorical_kl, check_temperature, full_precision, reduce_loss
 from policykd.errors import check_range
-from policykd.kd.batches import Batch
-from policykd.kd.config import TrainConfig
+from policykd.kd.experiments.digits import PIXELS, digits_rows, with_label_noise
+from policykd.kd.experiments.experiment import Cell, Comparison, Experiment
+from policykd.kd.metrics import measure
 from policykd.kd.networks import MLP
-from policykd.kd.systems.base import Cell, Comparison, Experiment
-from policykd.kd.systems.data import PIXELS, digits_rows, with_label_noise
-from policykd.kd.systems.metrics import measure
-from policykd.kd.systems.training import ADAM, Loss, minimize, seeded, train_classifier
 from policykd.kd.tasks.base import Split
+from policykd.kd.training.batches import Batch
+from policykd.kd.training.config import TrainConfig
+from policykd.kd.training.loop import ADAM, Loss, minimize, seeded, train_classifier
 from policykd.seeding import integer_seed
 
 Term = Callable[[Tensor, Tensor], Tensor]  # (own logits, the peer's logits, detached) -> scalar

@@ -24,17 +24,17 @@ from torch.func import functional_call
 
 from policykd.divergences import categorical_kl, check_temperature, full_precision, prepare_tensor
 from policykd.errors import check_range
-from policykd.kd.batches import Batch
-from policykd.kd.config import TrainConfig
-from policykd.kd.evaluate import predict
+from policykd.kd.experiments.digits import CLASSES, PIXELS, digits_rows, some
+from policykd.kd.experiments.experiment import Cell, Comparison, Experiment
 from policykd.kd.functional.shapes import check_labels
 from policykd.kd.losses.base import KDLoss
+from policykd.kd.metrics import accuracy, nll
 from policykd.kd.networks import MLP
-from policykd.kd.systems.base import Cell, Comparison, Experiment
-from policykd.kd.systems.data import CLASSES, PIXELS, digits_rows, some
-from policykd.kd.systems.metrics import accuracy, nll
-from policykd.kd.systems.training import ADAM, Loss, minimize, seeded, train_classifier
 from policykd.kd.tasks.base import Split
+from policykd.kd.training.batches import Batch
+from policykd.kd.training.config import TrainConfig
+from policykd.kd.training.evaluate import predict
+from policykd.kd.training.loop import ADAM, Loss, minimize, seeded, train_classifier
 from policykd.seeding import integer_seed
 
 Weighting = Callable[[Tensor, Tensor], Tensor]  # (teachers (K, B, C), labels (B,)) -> weights (K, B)

@@ -1,8 +1,8 @@
 """CCKD: correlation congruence for distillation (Peng et al., ICCV 2019, arXiv 1904.01802).
 
 The loss is ``policykd.kd.functional.cc`` with its kernels and variants; the samplers that give it pairs worth comparing
-are ``policykd.kd.samplers.ClassUniformSampler`` (CUR) and ``SuperclassUniformSampler`` (SUR). Here is the experiment:
-few labels, and correlations matched on many unlabeled rows.
+are ``policykd.kd.training.samplers.ClassUniformSampler`` (CUR) and ``SuperclassUniformSampler`` (SUR). Here is the
+experiment: few labels, and correlations matched on many unlabeled rows.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from torch import Tensor
 
 from policykd.errors import check_range
 from policykd.kd import functional as kf
-from policykd.kd.batches import Batch
-from policykd.kd.evaluate import accuracy
+from policykd.kd.experiments.digits import CLASSES, PIXELS, digits_rows, some_per_class
+from policykd.kd.experiments.experiment import Cell, Comparison, Experiment
 from policykd.kd.networks import MLP
-from policykd.kd.samplers import ClassUniformSampler, same_class_share
-from policykd.kd.systems.base import Cell, Comparison, Experiment
-from policykd.kd.systems.budget import step_budget
-from policykd.kd.systems.data import CLASSES, PIXELS, digits_rows, some_per_class
-from policykd.kd.systems.penultimate import penultimate
+from policykd.kd.networks.penultimate import penultimate
 from policykd.kd.systems.sp import LabeledDraws
-from policykd.kd.systems.training import Loss, minimize, seeded, train_classifier
+from policykd.kd.training.batches import Batch
+from policykd.kd.training.budget import step_budget
+from policykd.kd.training.evaluate import accuracy
+from policykd.kd.training.loop import Loss, minimize, seeded, train_classifier
+from policykd.kd.training.samplers import ClassUniformSampler, same_class_share
 from policykd.seeding import generator, integer_seed
 
 

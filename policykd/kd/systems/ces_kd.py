@@ -21,16 +21,16 @@ from torch import Tensor, nn
 
 from policykd.divergences import prepare_tensor
 from policykd.errors import ConfigError, check_range
-from policykd.kd.config import OptimizerConfig, TrainConfig
-from policykd.kd.evaluate import predict
+from policykd.kd.ensembles import ensemble_logits
+from policykd.kd.experiments.digits import CLASSES, PIXELS, digits_rows
+from policykd.kd.experiments.experiment import Cell, Comparison, Experiment
 from policykd.kd.functional.shapes import check_labels
+from policykd.kd.metrics import measure
 from policykd.kd.networks import MLP, count_parameters
-from policykd.kd.systems.base import Cell, Comparison, Experiment
-from policykd.kd.systems.data import CLASSES, PIXELS, digits_rows
-from policykd.kd.systems.ensembles import ensemble_logits
-from policykd.kd.systems.metrics import measure
-from policykd.kd.systems.side_by_side import distil_side_by_side
-from policykd.kd.systems.training import seeded, train_classifier
+from policykd.kd.training.config import OptimizerConfig, TrainConfig
+from policykd.kd.training.evaluate import predict
+from policykd.kd.training.loop import seeded, train_classifier
+from policykd.kd.training.stacked import distil_side_by_side
 from policykd.seeding import generator
 
 

@@ -16,17 +16,17 @@ from torch import Tensor
 from policykd.divergences import check_temperature, prepare_pair
 from policykd.errors import check_range
 from policykd.kd import functional as kf
-from policykd.kd.batches import Batch
-from policykd.kd.config import TrainConfig
-from policykd.kd.evaluate import accuracy
+from policykd.kd.experiments.digits import CLASSES, PIXELS, digits_rows, some_per_class
+from policykd.kd.experiments.experiment import Cell, Comparison, Experiment
 from policykd.kd.losses import CRD
 from policykd.kd.networks import MLP
-from policykd.kd.systems.base import Cell, Comparison, Experiment
-from policykd.kd.systems.budget import step_budget
-from policykd.kd.systems.data import CLASSES, PIXELS, digits_rows, some_per_class
-from policykd.kd.systems.penultimate import penultimate
-from policykd.kd.systems.training import Loss, minimize, seeded, train_classifier
+from policykd.kd.networks.penultimate import penultimate
 from policykd.kd.tasks.base import Split
+from policykd.kd.training.batches import Batch
+from policykd.kd.training.budget import step_budget
+from policykd.kd.training.config import TrainConfig
+from policykd.kd.training.evaluate import accuracy
+from policykd.kd.training.loop import Loss, minimize, seeded, train_classifier
 from policykd.seeding import integer_seed
 
 

@@ -4,7 +4,7 @@ Hinton, Vinyals and Dean, Distilling the Knowledge in a Neural Network (NIPS 201
 Hariharan, On the Efficacy of Knowledge Distillation (ICCV 2019, arXiv 1910.01348). The loss is
 ``ce_weight CE + kd_weight T**2 KL(softmax(v / T) || softmax(z / T))``, section 2 of the first; here are what the two
 papers do around it: the bias of classes that the transfer set lacks, teachers from a shortened schedule, and a student
-that drops the teacher half-way (ESKD). Ensembles as teachers are in ``policykd.kd.systems.ensembles``: the first
+that drops the teacher half-way (ESKD). Ensembles as teachers are in ``policykd.kd.ensembles``: the first
 paper's arithmetic mean is the softening ``softened``, its geometric mean ``logits``.
 
 Departures: the specialists of the first paper's section 5 are left out. One converged teacher serves all three parts
@@ -23,15 +23,15 @@ from torch import Tensor, nn
 
 from policykd.divergences import check_temperature
 from policykd.errors import ConfigError, check_range
-from policykd.kd.batches import Batch
-from policykd.kd.config import TrainConfig
-from policykd.kd.evaluate import predict
+from policykd.kd.experiments.digits import PIXELS, digits_rows, some, some_per_class
+from policykd.kd.experiments.experiment import Cell, Comparison, Experiment
+from policykd.kd.metrics import accuracy, recall
 from policykd.kd.networks import MLP
-from policykd.kd.systems.base import Cell, Comparison, Experiment
-from policykd.kd.systems.data import PIXELS, digits_rows, some, some_per_class
-from policykd.kd.systems.metrics import accuracy, recall
-from policykd.kd.systems.training import ADAM, Loss, distil, distillation, minimize, seeded, train_classifier
 from policykd.kd.tasks.base import Split
+from policykd.kd.training.batches import Batch
+from policykd.kd.training.config import TrainConfig
+from policykd.kd.training.evaluate import predict
+from policykd.kd.training.loop import ADAM, Loss, distil, distillation, minimize, seeded, train_classifier
 from policykd.seeding import integer_seed
 
 

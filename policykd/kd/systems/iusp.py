@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from policykd.divergences import Reduction, check_temperature, full_precision, prepare_pair, reduce_loss
 from policykd.errors import check_range
 from policykd.kd import functional as kf
-from policykd.kd.batches import Batch
+from policykd.kd.experiments.experiment import Cell, Comparison, Experiment
 from policykd.kd.functional.sp import similarity_matrix
-from policykd.kd.systems.base import Cell, Comparison, Experiment
-from policykd.kd.systems.budget import step_budget
-from policykd.kd.systems.training import Loss, minimize, seeded
+from policykd.kd.training.batches import Batch
+from policykd.kd.training.budget import step_budget
+from policykd.kd.training.loop import Loss, minimize, seeded
 from policykd.seeding import generator, integer_seed
 
 Clips = tuple[Tensor, Tensor]  # frames (N, T, D), tags (N, C) in {0, 1}

@@ -24,17 +24,17 @@ from torch import Tensor, nn
 from policykd.divergences import categorical_kl, check_temperature, full_precision, prepare_pair
 from policykd.errors import check_range
 from policykd.kd import functional as kf
-from policykd.kd.batches import Batch
-from policykd.kd.config import TrainConfig
-from policykd.kd.evaluate import predict
+from policykd.kd.experiments.digits import CLASSES, PIXELS, digits_rows
+from policykd.kd.experiments.experiment import Cell, Comparison, Experiment
 from policykd.kd.functional.lskd import standardize
 from policykd.kd.functional.shapes import check_choice
+from policykd.kd.metrics import accuracy, entropy
 from policykd.kd.networks import MLP
-from policykd.kd.systems.base import Cell, Comparison, Experiment
-from policykd.kd.systems.data import CLASSES, PIXELS, digits_rows
-from policykd.kd.systems.metrics import accuracy, entropy
-from policykd.kd.systems.training import ADAM, Loss, minimize, seeded
 from policykd.kd.tasks.base import Split
+from policykd.kd.training.batches import Batch
+from policykd.kd.training.config import TrainConfig
+from policykd.kd.training.evaluate import predict
+from policykd.kd.training.loop import ADAM, Loss, minimize, seeded
 from policykd.seeding import generator, integer_seed
 
 SoftLoss = Callable[[Tensor, Tensor, Tensor], Tensor]  # (student's logits, teacher's, label distributions) -> scalar

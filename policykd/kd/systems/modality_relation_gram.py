@@ -22,13 +22,13 @@ from torch import Tensor, nn
 from policykd.divergences import Reduction, categorical_kl, full_precision, prepare_pair, reduce_loss
 from policykd.errors import ConfigError, check_range
 from policykd.kd import functional as kf
-from policykd.kd.batches import Batch
-from policykd.kd.config import OptimizerConfig, TrainConfig
+from policykd.kd.experiments.experiment import Cell, Comparison, Experiment
 from policykd.kd.functional.shapes import check_choice
-from policykd.kd.systems.base import Cell, Comparison, Experiment
-from policykd.kd.systems.metrics import accuracy, agreement
-from policykd.kd.systems.training import minimize, seeded, train_classifier
+from policykd.kd.metrics import accuracy, agreement
 from policykd.kd.tasks.base import Split
+from policykd.kd.training.batches import Batch
+from policykd.kd.training.config import OptimizerConfig, TrainConfig
+from policykd.kd.training.loop import minimize, seeded, train_classifier
 from policykd.seeding import generator
 
 Variant = Literal["per_sample", "off_diagonal", "batch", "raw", "probability"]

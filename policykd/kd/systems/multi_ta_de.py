@@ -3,7 +3,7 @@
 Ganta, Das Gupta, Sheng, Knowledge Distillation via Weighted Ensemble of Teaching Assistants (arXiv 2206.12005). The
 assistants are distilled from the teacher one by one, not in a chain. The weights of their ensemble are optimized on
 held-out data, then frozen, and the ensemble teaches the student. The pieces are in
-``policykd.kd.systems.ensembles``.
+``policykd.kd.ensembles``.
 
 Departures: only the abstract was readable. The objective is the negative log-likelihood by default (smooth; the
 accuracy is available), the evolution has SciPy's settings, sizes and weights of the losses are ours. The ensemble is
@@ -22,12 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from policykd.errors import check_range
-from policykd.kd.config import OptimizerConfig, TrainConfig
-from policykd.kd.evaluate import predict
-from policykd.kd.networks import MLP
-from policykd.kd.systems.base import Cell, Comparison, Experiment
-from policykd.kd.systems.data import CLASSES, PIXELS, digits_rows, some
-from policykd.kd.systems.ensembles import (
+from policykd.kd.ensembles import (
     EvolutionConfig,
     Goal,
     Softening,
@@ -36,11 +31,16 @@ from policykd.kd.systems.ensembles import (
     evolve_weights,
     normalized,
 )
-from policykd.kd.systems.label_noise import redrawn_labels
-from policykd.kd.systems.metrics import accuracy
-from policykd.kd.systems.side_by_side import distil_side_by_side
-from policykd.kd.systems.training import distil, seeded, train_classifier
+from policykd.kd.experiments.digits import CLASSES, PIXELS, digits_rows, some
+from policykd.kd.experiments.experiment import Cell, Comparison, Experiment
+from policykd.kd.experiments.label_noise import redrawn_labels
+from policykd.kd.metrics import accuracy
+from policykd.kd.networks import MLP
 from policykd.kd.tasks.base import Split
+from policykd.kd.training.config import OptimizerConfig, TrainConfig
+from policykd.kd.training.evaluate import predict
+from policykd.kd.training.loop import distil, seeded, train_classifier
+from policykd.kd.training.stacked import distil_side_by_side
 from policykd.seeding import generator, integer_seed
 
 

@@ -17,15 +17,15 @@ from torch import Tensor
 from policykd.divergences import Reduction, full_precision, prepare_pair, reduce_loss
 from policykd.errors import check_range
 from policykd.kd import functional as kf
-from policykd.kd.batches import Batch
-from policykd.kd.config import TrainConfig
-from policykd.kd.evaluate import accuracy
+from policykd.kd.experiments.experiment import Cell, Comparison, Experiment
 from policykd.kd.networks import MLP
-from policykd.kd.systems.base import Cell, Comparison, Experiment
-from policykd.kd.systems.budget import step_budget
-from policykd.kd.systems.penultimate import penultimate
-from policykd.kd.systems.training import Loss, minimize, seeded, train_classifier
+from policykd.kd.networks.penultimate import penultimate
 from policykd.kd.tasks.base import Split
+from policykd.kd.training.batches import Batch
+from policykd.kd.training.budget import step_budget
+from policykd.kd.training.config import TrainConfig
+from policykd.kd.training.evaluate import accuracy
+from policykd.kd.training.loop import Loss, minimize, seeded, train_classifier
 from policykd.seeding import generator, integer_seed
 
 

@@ -20,15 +20,15 @@ from torch import Tensor
 from policykd.divergences import check_temperature
 from policykd.errors import ConfigError, check_range
 from policykd.kd import functional as kf
-from policykd.kd.batches import Batch
-from policykd.kd.config import TrainConfig
+from policykd.kd.experiments.digits import PIXELS, digits_rows, some_per_class
+from policykd.kd.experiments.experiment import Cell, Comparison, Experiment
+from policykd.kd.metrics import accuracy
 from policykd.kd.networks import MLP
-from policykd.kd.systems.base import Cell, Comparison, Experiment
-from policykd.kd.systems.data import PIXELS, digits_rows, some_per_class
-from policykd.kd.systems.metrics import accuracy
-from policykd.kd.systems.penultimate import penultimate
-from policykd.kd.systems.training import ADAM, Loss, minimize, seeded, train_classifier
+from policykd.kd.networks.penultimate import penultimate
 from policykd.kd.tasks.base import Split
+from policykd.kd.training.batches import Batch
+from policykd.kd.training.config import TrainConfig
+from policykd.kd.training.loop import ADAM, Loss, minimize, seeded, train_classifier
 from policykd.seeding import generator, integer_seed
 
 

@@ -26,15 +26,15 @@ from torch import Tensor, nn
 from policykd.divergences import check_temperature
 from policykd.errors import check_range
 from policykd.kd import functional as kf
-from policykd.kd.batches import Batch
-from policykd.kd.config import TrainConfig
-from policykd.kd.evaluate import accuracy
+from policykd.kd.experiments.digits import CLASSES, PIXELS, digits_rows, some_per_class
+from policykd.kd.experiments.experiment import Cell, Comparison, Experiment
 from policykd.kd.functional.shapes import check_choice, check_positive
 from policykd.kd.networks import MLP
-from policykd.kd.systems.base import Cell, Comparison, Experiment
-from policykd.kd.systems.budget import step_budget
-from policykd.kd.systems.data import CLASSES, PIXELS, digits_rows, some_per_class
-from policykd.kd.systems.training import Loss, distil, minimize, seeded, train_classifier
+from policykd.kd.training.batches import Batch
+from policykd.kd.training.budget import step_budget
+from policykd.kd.training.config import TrainConfig
+from policykd.kd.training.evaluate import accuracy
+from policykd.kd.training.loop import Loss, distil, minimize, seeded, train_classifier
 from policykd.seeding import generator, integer_seed
 
 Reading = Literal["on_mix", "mixed_targets"]

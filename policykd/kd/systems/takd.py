@@ -21,14 +21,14 @@ from torch import nn
 
 from policykd.divergences import check_temperature
 from policykd.errors import ConfigError, check_range
-from policykd.kd.config import TrainConfig
-from policykd.kd.evaluate import predict
+from policykd.kd.experiments.digits import PIXELS, digits_rows
+from policykd.kd.experiments.experiment import Cell, Comparison, Experiment
+from policykd.kd.metrics import accuracy, kl
 from policykd.kd.networks import MLP
-from policykd.kd.systems.base import Cell, Comparison, Experiment
-from policykd.kd.systems.data import PIXELS, digits_rows
-from policykd.kd.systems.metrics import accuracy, kl
-from policykd.kd.systems.training import ADAM, distil, seeded, train_classifier
 from policykd.kd.tasks.base import Split
+from policykd.kd.training.config import TrainConfig
+from policykd.kd.training.evaluate import predict
+from policykd.kd.training.loop import ADAM, distil, seeded, train_classifier
 from policykd.seeding import integer_seed
 
 Size = TypeVar("Size")
@@ -69,7 +69,7 @@ def train_path(hops: Sequence[Hop], data: Any, *, teacher: nn.Module | None = No
 
     Args:
         hops: Largest network first.
-        data: What ``policykd.kd.batches.Batches`` takes.
+        data: What ``policykd.kd.training.batches.Batches`` takes.
         teacher: What the first hop is distilled from; None trains it on the labels.
 
     Returns:

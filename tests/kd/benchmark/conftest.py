@@ -6,7 +6,7 @@ import pytest
 
 from policykd.kd.benchmark.config import bench_config, load_task, make_network, training
 from policykd.kd.benchmark.scene import Scene
-from policykd.kd.systems.training import seeded
+from policykd.kd.training.loop import seeded
 
 OPTIONS = {"train": 48, "val": 20, "test": 20, "side": 8, "classes": 4, "similarity": 0.3}
 

@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 
-from policykd.kd.batches import Batches
 from policykd.kd.benchmark.bindings import BINDINGS, objective, obstacle, preactivations, runnable, train_paraphraser
 from policykd.kd.benchmark.cells import train
 from policykd.kd.benchmark.config import bench_config, load_task, make_network
@@ -14,6 +13,7 @@ from policykd.kd.functional import ofd_margin
 from policykd.kd.networks import WideResNet
 from policykd.kd.registry import methods
 from policykd.kd.tasks import load
+from policykd.kd.training.batches import Batches
 
 
 def bound(scene, name, setting=None, epochs=240):

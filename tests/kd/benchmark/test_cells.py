@@ -13,8 +13,8 @@ from policykd.kd.benchmark import scene as scenes
 from policykd.kd.benchmark.config import training
 from policykd.kd.benchmark.measures import calibration, figures
 from policykd.kd.benchmark.search import Setting, candidates
-from policykd.kd.cache import TeacherCache
-from policykd.kd.systems.metrics import ece
+from policykd.kd.metrics import ece
+from policykd.kd.training.teacher_cache import TeacherCache
 
 
 class Says(nn.Module):

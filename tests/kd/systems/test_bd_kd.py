@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from policykd.errors import ConfigError
-from policykd.kd.batches import Batch
+from policykd.kd.metrics import calibration_error
 from policykd.kd.networks import MLP
 from policykd.kd.systems.bd_kd import (
     EXPERIMENT,
@@ -20,8 +20,8 @@ from policykd.kd.systems.bd_kd import (
     peer_first_kl,
     run,
 )
-from policykd.kd.systems.metrics import calibration_error
-from policykd.kd.systems.training import seeded
+from policykd.kd.training.batches import Batch
+from policykd.kd.training.loop import seeded
 
 T = torch.tensor([[2.0, 0, 0], [1, 0.5, 0]], dtype=torch.double)  # teacher
 S = torch.tensor([[1.0, 0, 0], [3, 0, 0]], dtype=torch.double)  # student: under-confident, then over-confident

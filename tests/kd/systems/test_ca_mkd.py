@@ -11,7 +11,8 @@ from policykd.errors import ConfigError
 from policykd.kd import functional as kf
 from policykd.kd.losses import CE
 from policykd.kd.networks import MLP
-from policykd.kd.objective import Objective
+from policykd.kd.objective.objective import Objective
+from policykd.kd.objective.terms import Term
 from policykd.kd.systems.ca_mkd import (
     EXPERIMENT,
     CAMKDConfig,
@@ -25,8 +26,7 @@ from policykd.kd.systems.ca_mkd import (
     run,
     shifted,
 )
-from policykd.kd.systems.training import seeded
-from policykd.kd.terms import Term
+from policykd.kd.training.loop import seeded
 
 TEACHERS = torch.tensor([[[2.0, 0, 0]], [[0, 2.0, 0]], [[0.5, 0.5, 0.5]]], dtype=torch.double)
 STUDENT = torch.tensor([[1.0, 0, 0]], dtype=torch.double)

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from policykd.errors import ConfigError, OutputError, UnknownNameError
-from policykd.kd.systems.base import Comparison, Experiment
-from policykd.kd.systems.results import Result
-from policykd.kd.systems.runner import run_experiment
+from policykd.kd.experiments.experiment import Comparison, Experiment
+from policykd.kd.experiments.results import Result
+from policykd.kd.experiments.runner import run_experiment
 from policykd.storage import read_json
 
 

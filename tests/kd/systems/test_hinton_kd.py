@@ -10,12 +10,12 @@ from torch import nn
 
 from policykd.errors import ConfigError
 from policykd.kd import functional as kf
-from policykd.kd.batches import Batch
-from policykd.kd.config import OptimizerConfig, SchedulerConfig, TrainConfig
+from policykd.kd.ensembles import ensemble_logits
 from policykd.kd.networks import MLP
-from policykd.kd.systems.ensembles import ensemble_logits
 from policykd.kd.systems.hinton_kd import EXPERIMENT, HintonKDConfig, early_stopped, run, shortened, tune_bias
-from policykd.kd.systems.training import distillation, minimize, seeded
+from policykd.kd.training.batches import Batch
+from policykd.kd.training.config import OptimizerConfig, SchedulerConfig, TrainConfig
+from policykd.kd.training.loop import distillation, minimize, seeded
 
 Z = torch.tensor([[1.0, 2.0, 3.0]], dtype=torch.double)  # student
 V = torch.tensor([[2.0, 1.0, 4.0]], dtype=torch.double)  # teacher

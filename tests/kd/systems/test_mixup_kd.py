@@ -7,7 +7,6 @@ import torch.nn.functional as F
 
 from policykd.errors import ConfigError
 from policykd.kd import functional as kf
-from policykd.kd.batches import Batch
 from policykd.kd.networks import MLP
 from policykd.kd.systems.mixup_kd import (
     EXPERIMENT,
@@ -18,7 +17,8 @@ from policykd.kd.systems.mixup_kd import (
     std_scaled,
     std_scaled_loss,
 )
-from policykd.kd.systems.training import seeded
+from policykd.kd.training.batches import Batch
+from policykd.kd.training.loop import seeded
 
 S = torch.tensor([[1.0, 2, 4]], dtype=torch.double)
 T = torch.tensor([[0.0, 1, 5]], dtype=torch.double)

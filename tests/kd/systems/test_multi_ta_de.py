@@ -8,7 +8,7 @@ import torch
 
 from policykd.errors import ConfigError, UnknownNameError
 from policykd.kd import functional as kf
-from policykd.kd.systems.ensembles import (
+from policykd.kd.ensembles import (
     EvolutionConfig,
     ensemble_accuracy,
     ensemble_logits,
@@ -17,7 +17,7 @@ from policykd.kd.systems.ensembles import (
     evolve_weights,
     normalized,
 )
-from policykd.kd.systems.label_noise import redrawn_labels
+from policykd.kd.experiments.label_noise import redrawn_labels
 from policykd.kd.systems.multi_ta_de import EXPERIMENT
 
 

@@ -11,10 +11,10 @@ import torch.nn.functional as F
 
 from policykd.errors import ConfigError
 from policykd.kd import functional as kf
-from policykd.kd.config import OptimizerConfig, TrainConfig
-from policykd.kd.evaluate import predict
 from policykd.kd.networks import MLP
-from policykd.kd.systems.flatness import (
+from policykd.kd.systems.ground_truth_self_distillation import limit_factors, step_factors
+from policykd.kd.systems.revisiting_self_distillation import EXPERIMENT, flatness, self_distillation_rounds
+from policykd.kd.systems.revisiting_self_distillation.flatness import (
     filter_normalized_direction,
     hessian_vector_product,
     hutchinson_trace,
@@ -23,10 +23,10 @@ from policykd.kd.systems.flatness import (
     sam_sharpness,
     top_eigenvalue,
 )
-from policykd.kd.systems.ground_truth_self_distillation import limit_factors, step_factors
-from policykd.kd.systems.revisiting_self_distillation import EXPERIMENT, flatness, self_distillation_rounds
-from policykd.kd.systems.training import distil, seeded, train_classifier
 from policykd.kd.tasks.base import Split
+from policykd.kd.training.config import OptimizerConfig, TrainConfig
+from policykd.kd.training.evaluate import predict
+from policykd.kd.training.loop import distil, seeded, train_classifier
 from policykd.seeding import integer_seed
 
 A = torch.tensor([[4, 0.3, 0], [0.3, 1, 0], [0, 0, 0.5]], dtype=torch.float64)

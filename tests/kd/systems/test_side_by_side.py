@@ -5,11 +5,11 @@ import torch
 from torch import nn
 
 from policykd.errors import ConfigError
-from policykd.kd.config import OptimizerConfig, TrainConfig
 from policykd.kd.networks import MLP
-from policykd.kd.systems.side_by_side import SideBySide, distil_side_by_side
-from policykd.kd.systems.training import distil, minimize, seeded, train_classifier
 from policykd.kd.tasks.base import Split
+from policykd.kd.training.config import OptimizerConfig, TrainConfig
+from policykd.kd.training.loop import distil, minimize, seeded, train_classifier
+from policykd.kd.training.stacked import SideBySide, distil_side_by_side
 
 CONFIG = TrainConfig(epochs=4, batch_size=8, seed=3, optimizer=OptimizerConfig("adam", lr=1e-2, weight_decay=0.0))
 

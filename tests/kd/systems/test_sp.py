@@ -7,13 +7,13 @@ import torch.nn.functional as F
 
 from policykd.errors import ConfigError
 from policykd.kd import functional as kf
-from policykd.kd.batches import Batch
 from policykd.kd.functional.sp import similarity_matrix
 from policykd.kd.networks import MLP
-from policykd.kd.systems.penultimate import penultimate
+from policykd.kd.networks.penultimate import penultimate
 from policykd.kd.systems.sp import EXPERIMENT, LabeledDraws, SPConfig, on_pool, run
-from policykd.kd.systems.training import seeded
 from policykd.kd.tasks.base import Split
+from policykd.kd.training.batches import Batch
+from policykd.kd.training.loop import seeded
 
 QT = torch.tensor([[1.0, 0], [0, 1], [1, 1]], dtype=torch.double)
 QS = torch.tensor([[1.0, 2, 0], [2, 1, 0], [0, 0, 1]], dtype=torch.double)

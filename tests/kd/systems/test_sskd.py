@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from policykd.kd import functional as kf
-from policykd.kd.systems.budget import step_budget
-from policykd.kd.systems.self_supervision import (
+from policykd.kd.systems.sskd import EXPERIMENT, HeadedCNN, train_head
+from policykd.kd.systems.sskd.self_supervision import (
     SimilarityHead,
     SskdTerms,
     ViewOutputs,
@@ -21,7 +21,7 @@ from policykd.kd.systems.self_supervision import (
     split_views,
     view_similarity,
 )
-from policykd.kd.systems.sskd import EXPERIMENT, HeadedCNN, train_head
+from policykd.kd.training.budget import step_budget
 
 # rows per image: the original, then its three rotations
 TEACHER = torch.tensor(

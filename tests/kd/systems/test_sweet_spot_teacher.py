@@ -9,7 +9,8 @@ import torch
 
 from policykd.divergences import categorical_kl
 from policykd.errors import ConfigError
-from policykd.kd.systems.similarity_information import (
+from policykd.kd.systems.sweet_spot_teacher import EXPERIMENT
+from policykd.kd.systems.sweet_spot_teacher.similarity_information import (
     class_mean_answers,
     class_similarity,
     class_similarity_agreement,
@@ -20,7 +21,6 @@ from policykd.kd.systems.similarity_information import (
     smoothed_labels,
     sweet_spot,
 )
-from policykd.kd.systems.sweet_spot_teacher import EXPERIMENT
 
 FIRST = torch.tensor([0])
 KNOWN = torch.tensor([[0.9, 0.06, 0.03, 0.01]], dtype=torch.float64).log()

@@ -6,15 +6,15 @@ import torch
 from torch import nn
 
 from policykd.errors import ConfigError
-from policykd.kd.config import OptimizerConfig, SchedulerConfig, TrainConfig
+from policykd.kd import metrics
+from policykd.kd.experiments.digits import digits_rows, some, some_per_class, with_label_noise
 from policykd.kd.losses import CE, KD
 from policykd.kd.networks import MLP
-from policykd.kd.objective import Objective
-from policykd.kd.systems import metrics
-from policykd.kd.systems.data import digits_rows, some, some_per_class, with_label_noise
-from policykd.kd.systems.training import ADAM, distil, fit, minimize, seeded, train_classifier
+from policykd.kd.objective.objective import Objective
+from policykd.kd.objective.terms import Term
 from policykd.kd.tasks.base import Split
-from policykd.kd.terms import Term
+from policykd.kd.training.config import OptimizerConfig, SchedulerConfig, TrainConfig
+from policykd.kd.training.loop import ADAM, distil, fit, minimize, seeded, train_classifier
 
 
 def data(samples=40, seed=0):

@@ -8,10 +8,10 @@ from torch import nn
 
 from policykd.errors import ConfigError
 from policykd.kd import functional as kf
-from policykd.kd.config import OptimizerConfig, TrainConfig
 from policykd.kd.networks import MLP
 from policykd.kd.systems.takd import EXPERIMENT, Hop, TAKDConfig, best_path, paths, run, train_path
-from policykd.kd.systems.training import distil, seeded, train_classifier
+from policykd.kd.training.config import OptimizerConfig, TrainConfig
+from policykd.kd.training.loop import distil, seeded, train_classifier
 
 X = torch.randn(40, 4, generator=torch.Generator().manual_seed(0))
 DATA = (X, torch.arange(40) % 3)

@@ -18,10 +18,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from policykd.kd.batches import Batch
-from policykd.kd.distributed import gather_rows, rank, shares
-from policykd.kd.objective import Objective, ObjectiveOutput
-from policykd.kd.signals import Signals, check_finite
+from policykd.kd.objective.objective import Objective, ObjectiveOutput
+from policykd.kd.objective.signals import Signals, check_finite
+from policykd.kd.training.batches import Batch
+from policykd.kd.training.distributed import gather_rows, rank, shares
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from policykd.kd.signals import Signals, check_logits, shape_text
-from policykd.kd.taps import Taps, unwrap
+from policykd.kd.objective.signals import Signals, check_logits, shape_text
+from policykd.kd.objective.taps import Taps, unwrap
 
 _FLOOR = 1e-12  # the log of a probability of zero must stay finite
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from policykd.divergences import categorical_kl, check_temperature
 from policykd.errors import check_range
-from policykd.kd.evaluate import predict
+from policykd.kd.training.evaluate import predict
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:
@@ -91,7 +91,7 @@ def measure(network: nn.Module, data: Any, *, teacher: nn.Module | None = None) 
 
     Args:
         network: Maps x to logits.
-        data: What ``policykd.kd.batches.Batches`` takes.
+        data: What ``policykd.kd.training.batches.Batches`` takes.
         teacher: Adds ``agreement`` and ``kl`` to it.
 
     Returns:

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from policykd.kd.checkpoint import CheckpointError, random_states, restore_random_states
+from policykd.kd.training.checkpoint import CheckpointError, random_states, restore_random_states
 
 
 def rank() -> int:

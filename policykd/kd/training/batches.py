@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from policykd.kd.distributed import shares
+from policykd.kd.training.distributed import shares
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from policykd.kd.taps import unwrap
+from policykd.kd.objective.taps import unwrap
 
 
 def export_student(student: nn.Module, weights: Mapping[str, Tensor] | None = None) -> nn.Module:

@@ -12,7 +12,7 @@ import numpy as np
 
 from policykd import __version__
 from policykd.errors import ConfigError, OutputError
-from policykd.kd.systems.base import Cell, Comparison, Experiment, Verdict
+from policykd.kd.experiments.experiment import Cell, Comparison, Experiment, Verdict
 from policykd.plain import as_plain
 from policykd.stats import Interval, paired_difference, paired_ratio
 

@@ -1,7 +1,7 @@
 """Batches with a chosen make-up of classes, for losses that compare the samples of a batch with one another.
 
 Both samplers are batch samplers for ``DataLoader(batch_sampler=...)`` and, through ``epoch(number)``, for one's own
-loop. Like ``policykd.kd.batches`` they make an epoch a pure function of (seed, epoch).
+loop. Like ``policykd.kd.training.batches`` they make an epoch a pure function of (seed, epoch).
 """
 
 from __future__ import annotations

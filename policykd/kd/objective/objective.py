@@ -21,13 +21,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
-from policykd.kd.binding import term_value
-from policykd.kd.calling import LossCall
-from policykd.kd.projectors import Projector, ProjectorError
-from policykd.kd.signals import Signals, check_finite, check_logits, check_targets, shape_text
-from policykd.kd.taps import Taps, unwrap
-from policykd.kd.teachers import as_teachers
-from policykd.kd.terms import Term, as_terms
+from policykd.kd.objective.binding import term_value
+from policykd.kd.objective.loss_call import LossCall
+from policykd.kd.objective.projectors import Projector, ProjectorError
+from policykd.kd.objective.signals import Signals, check_finite, check_logits, check_targets, shape_text
+from policykd.kd.objective.taps import Taps, unwrap
+from policykd.kd.objective.teachers import as_teachers
+from policykd.kd.objective.terms import Term, as_terms
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from policykd.divergences import categorical_kl
 from policykd.errors import ConfigError
-from policykd.kd.batches import Batch
-from policykd.kd.config import TrainConfig
-from policykd.kd.systems.training import minimize
+from policykd.kd.training.batches import Batch
+from policykd.kd.training.config import TrainConfig
+from policykd.kd.training.loop import minimize
 
 Targets = Tensor | Callable[[int], Tensor]  # teacher logits (K, N, C), for all epochs or by epoch
 
@@ -72,8 +72,8 @@ def distil_side_by_side(
         students: K students of one architecture, left in eval mode.
         targets: Teacher logits ``(K, N, C)`` for the samples of ``data`` in their order, or a function of the epoch
             that gives them.
-        data: What ``policykd.kd.batches.Batches`` takes.
-        config: The run, as for :func:`policykd.kd.systems.training.minimize`, without ``clip_norm``.
+        data: What ``policykd.kd.training.batches.Batches`` takes.
+        config: The run, as for :func:`policykd.kd.training.loop.minimize`, without ``clip_norm``.
         temperature: T > 0.
         kd_weights: w of every student, in [0, 1]; 0 learns from labels alone, whatever its targets are.
 

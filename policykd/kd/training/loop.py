@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from policykd.kd import functional as kf
-from policykd.kd.batches import Augment, Batch, Batches
-from policykd.kd.config import OptimizerConfig, TrainConfig
-from policykd.kd.objective import Objective
-from policykd.kd.trainer import Distiller
+from policykd.kd.objective.objective import Objective
+from policykd.kd.training.batches import Augment, Batch, Batches
+from policykd.kd.training.config import OptimizerConfig, TrainConfig
+from policykd.kd.training.distiller import Distiller
 from policykd.seeding import integer_seed
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -54,7 +54,7 @@ def minimize(
     Args:
         loss: ``(batch, epoch) -> scalar``. It may also read ``batch.index``, positions in ``data``.
         networks: What is trained, together under one optimizer.
-        data: What ``policykd.kd.batches.Batches`` takes.
+        data: What ``policykd.kd.training.batches.Batches`` takes.
         config: The run; of its fields ``epochs``, ``batch_size``, ``drop_last``, ``seed``, ``clip_norm``,
             ``optimizer`` and ``scheduler`` are used here.
         augment: ``(x, generator) -> x`` on training batches.
@@ -116,7 +116,7 @@ def fit(
         student: The student.
         teacher: What the objective takes as teacher, or None.
         objective: The objective; its projectors and losses are trained, too.
-        data: What ``policykd.kd.batches.Batches`` takes.
+        data: What ``policykd.kd.training.batches.Batches`` takes.
         config: The run.
         augment: ``(x, generator) -> x`` on training batches.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from policykd.errors import check_range
-from policykd.kd.config import OptimizerConfig, TrainConfig
+from policykd.kd.training.config import OptimizerConfig, TrainConfig
 
 
 def step_budget(samples: int, *, steps: int, batch_size: int, learning_rate: float, seed: int) -> TrainConfig:

@@ -16,13 +16,9 @@ from torch import Tensor, nn
 
 from policykd.errors import check_range
 from policykd.kd import functional as kf
-from policykd.kd.batches import Batch, Batches
-from policykd.kd.config import TrainConfig
-from policykd.kd.evaluate import accuracy
-from policykd.kd.systems.base import Cell, Comparison, Experiment
-from policykd.kd.systems.budget import step_budget
-from policykd.kd.systems.data import CLASSES, digits_rows, some_per_class
-from policykd.kd.systems.self_supervision import (
+from policykd.kd.experiments.digits import CLASSES, digits_rows, some_per_class
+from policykd.kd.experiments.experiment import Cell, Comparison, Experiment
+from policykd.kd.systems.sskd.self_supervision import (
     VIEWS,
     SimilarityHead,
     SskdTerms,
@@ -34,8 +30,12 @@ from policykd.kd.systems.self_supervision import (
     selected,
     view_similarity,
 )
-from policykd.kd.systems.training import distil, minimize, seeded, train_classifier
 from policykd.kd.tasks.base import Split
+from policykd.kd.training.batches import Batch, Batches
+from policykd.kd.training.budget import step_budget
+from policykd.kd.training.config import TrainConfig
+from policykd.kd.training.evaluate import accuracy
+from policykd.kd.training.loop import distil, minimize, seeded, train_classifier
 from policykd.seeding import integer_seed
 
 

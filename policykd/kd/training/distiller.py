@@ -17,11 +17,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from policykd.kd import checkpoint
-from policykd.kd.batches import Augment, Batch, Batches
-from policykd.kd.checkpoint import CheckpointError
-from policykd.kd.config import TrainConfig
-from policykd.kd.distributed import (
+from policykd.kd.objective.objective import Objective, ObjectiveOutput
+from policykd.kd.objective.taps import unwrap
+from policykd.kd.training import checkpoint
+from policykd.kd.training.batches import Augment, Batch, Batches
+from policykd.kd.training.checkpoint import CheckpointError
+from policykd.kd.training.config import TrainConfig
+from policykd.kd.training.distributed import (
     barrier,
     broadcast,
     data_parallel,
@@ -30,12 +32,10 @@ from policykd.kd.distributed import (
     restore_gathered_random_states,
     world_size,
 )
-from policykd.kd.evaluate import accuracy
-from policykd.kd.export import export_student
-from policykd.kd.logs import Log, Logs
-from policykd.kd.objective import Objective, ObjectiveOutput
-from policykd.kd.step import StepSetting, backward_step
-from policykd.kd.taps import unwrap
+from policykd.kd.training.evaluate import accuracy
+from policykd.kd.training.export import export_student
+from policykd.kd.training.logs import Log, Logs
+from policykd.kd.training.step import StepSetting, backward_step
 
 LAST = "last.safetensors"
 

@@ -2,7 +2,7 @@
 
 Pham, Cho, Joshi, Hegde, Revisiting Self-Distillation (arXiv 2206.08491). Round 0 learns from labels; every later round
 starts from new weights and learns from the round before. The paper's account of why students generalize better is that
-they end in flatter minima; ``policykd.kd.systems.flatness`` measures that. Kernel rounds are those of
+they end in flatter minima; the module ``flatness`` here measures that. Kernel rounds are those of
 ``policykd.kd.systems.ground_truth_self_distillation`` without weight on the labels.
 
 Departures: only the abstract was readable. Networks, data, temperature and weights are ours, with three rounds.
@@ -22,23 +22,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from policykd.errors import ConfigError, check_range
-from policykd.kd.config import OptimizerConfig, TrainConfig
-from policykd.kd.evaluate import predict
+from policykd.kd.experiments.digits import CLASSES, PIXELS, digits_rows
+from policykd.kd.experiments.experiment import Cell, Comparison, Experiment
+from policykd.kd.experiments.label_noise import redrawn_labels
+from policykd.kd.metrics import accuracy, ece, nll
 from policykd.kd.networks import MLP
-from policykd.kd.systems.base import Cell, Comparison, Experiment
-from policykd.kd.systems.data import CLASSES, PIXELS, digits_rows
-from policykd.kd.systems.flatness import (
+from policykd.kd.systems.ground_truth_self_distillation import KernelSelfDistillation
+from policykd.kd.systems.revisiting_self_distillation.flatness import (
     hessian_vector_product,
     hutchinson_trace,
     rademacher,
     sam_sharpness,
     top_eigenvalue,
 )
-from policykd.kd.systems.ground_truth_self_distillation import KernelSelfDistillation
-from policykd.kd.systems.label_noise import redrawn_labels
-from policykd.kd.systems.metrics import accuracy, ece, nll
-from policykd.kd.systems.training import distil, seeded, train_classifier
 from policykd.kd.tasks.base import Split
+from policykd.kd.training.config import OptimizerConfig, TrainConfig
+from policykd.kd.training.evaluate import predict
+from policykd.kd.training.loop import distil, seeded, train_classifier
 from policykd.seeding import integer_seed
 
 

@@ -20,8 +20,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from policykd.kd.signals import Signals, check_finite
-from policykd.kd.teachers import TeacherError, as_teacher
+from policykd.kd.objective.signals import Signals, check_finite
+from policykd.kd.objective.teachers import TeacherError, as_teacher
 
 _FORMAT = 1
 

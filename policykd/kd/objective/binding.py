@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from policykd.kd.calling import LossCall
-from policykd.kd.projectors import Projector, ProjectorError
-from policykd.kd.signals import Signals, shape_text
-from policykd.kd.terms import Term
+from policykd.kd.objective.loss_call import LossCall
+from policykd.kd.objective.projectors import Projector, ProjectorError
+from policykd.kd.objective.signals import Signals, shape_text
+from policykd.kd.objective.terms import Term
 
 
 def term_value(

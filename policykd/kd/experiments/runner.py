@@ -21,8 +21,8 @@ import torch
 
 from policykd.errors import OutputError, check_range
 from policykd.executor import Executor, Inline
-from policykd.kd.systems.base import Experiment
-from policykd.kd.systems.results import Result
+from policykd.kd.experiments.experiment import Experiment
+from policykd.kd.experiments.results import Result
 from policykd.plain import as_plain
 from policykd.progress import Progress, Silent
 from policykd.runs import RunFolder

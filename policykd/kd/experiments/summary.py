@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from policykd.kd.systems.results import Outcome, Result
+from policykd.kd.experiments.results import Outcome, Result
 from policykd.storage import write_json, write_text
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from policykd.divergences import check_temperature, prepare_tensor
 from policykd.errors import ConfigError, UnknownNameError, check_range
-from policykd.kd.teachers import log_probabilities
+from policykd.kd.objective.teachers import log_probabilities
 
 Goal = Literal["nll", "accuracy"]
 Softening = Literal["softened", "resoftened", "logits"]

@@ -3,7 +3,7 @@
 Vats and Crandall, Controlling the Quality of Distillation in Response-Based Network Compression (AAAI-22 workshop,
 arXiv 2112.10047). A teacher that was trained for long puts all probability on one class and no longer says which wrong
 classes are alike. The loss stays as it is; the teacher is chosen by its batch size and number of epochs. The pieces are
-in ``policykd.kd.systems.similarity_information``.
+in ``policykd.kd.systems.sweet_spot_teacher.similarity_information``.
 
 Departures: only the abstract was readable. The measures of similarity information, the search and the diagnostic are
 our construction.
@@ -22,15 +22,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from policykd.errors import ConfigError, check_range
-from policykd.kd.batches import Batch
-from policykd.kd.config import OptimizerConfig, TrainConfig
-from policykd.kd.evaluate import predict
+from policykd.kd.experiments.digits import CLASSES, PIXELS, digits_rows, some
+from policykd.kd.experiments.experiment import Cell, Comparison, Experiment
+from policykd.kd.metrics import accuracy, nll
 from policykd.kd.networks import MLP
-from policykd.kd.systems.base import Cell, Comparison, Experiment
-from policykd.kd.systems.data import CLASSES, PIXELS, digits_rows, some
-from policykd.kd.systems.metrics import accuracy, nll
-from policykd.kd.systems.side_by_side import distil_side_by_side
-from policykd.kd.systems.similarity_information import (
+from policykd.kd.systems.sweet_spot_teacher.similarity_information import (
     class_mean_answers,
     permuted_non_targets,
     response_entropy,
@@ -38,8 +34,12 @@ from policykd.kd.systems.similarity_information import (
     smoothed_labels,
     sweet_spot,
 )
-from policykd.kd.systems.training import minimize, seeded
 from policykd.kd.tasks.base import Split
+from policykd.kd.training.batches import Batch
+from policykd.kd.training.config import OptimizerConfig, TrainConfig
+from policykd.kd.training.evaluate import predict
+from policykd.kd.training.loop import minimize, seeded
+from policykd.kd.training.stacked import distil_side_by_side
 from policykd.seeding import integer_seed
 
 Side = Literal["higher", "lower"]

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from policykd.kd.batches import Batches
+from policykd.kd.training.batches import Batches
 
 
 @torch.no_grad()

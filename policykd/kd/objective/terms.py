@@ -16,9 +16,9 @@ from typing import Any, Literal
 
 from torch import nn
 
-from policykd.kd.calling import LossCall
-from policykd.kd.projectors import Projector
-from policykd.kd.taps import TapError, TapPoint
+from policykd.kd.objective.loss_call import LossCall
+from policykd.kd.objective.projectors import Projector
+from policykd.kd.objective.taps import TapError, TapPoint
 from policykd.schedules import Schedule
 
 Combine = Literal["mean", "ensemble", "stack"]
