@@ -242,7 +242,7 @@ def check_fits(manifest: Manifest, skill: Skill) -> None:
     Raises:
         ContractError: naming the robot, the observation group with both sizes, or the joint and property that differ.
     """
-    robot = skill.character
+    robot = skill.robot
     if manifest.robot != robot.name:
         raise ContractError(f"the policy was made for robot '{manifest.robot}'; skill {skill.id} has '{robot.name}'")
     check_groups(manifest.groups, skill.group_sizes, f"skill {skill.id}")

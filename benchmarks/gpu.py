@@ -137,7 +137,7 @@ class Scene:
         count = self._worlds * options.ppo_rollout
         config = PpoConfig(envs=self._worlds, rollout_steps=options.ppo_rollout,
                            minibatch=max(1, count // options.ppo_minibatches))  # fmt: skip
-        symmetry = mirror_symmetry(skill.groups, skill.character)
+        symmetry = mirror_symmetry(skill.groups, skill.robot)
         policy = Policy(skill.group_sizes, self.env.num_actions, generator_seed=0, symmetry=symmetry).to(self._device)
         warm_up_normalizer(policy, self.env, steps=2)
         ppo = DevicePpo(policy, self.env, config, seed=0)

@@ -41,7 +41,7 @@ class PlainWalker(gymnasium.Env[Observation, np.ndarray]):
     ) -> None:
         stop_profiler()
         self.skill = get_skill(skill_id)
-        robot = self.skill.character
+        robot = self.skill.robot
         bank = bank or TrackBank([self.skill.terrain], tracks, seed).tracks
         self._edges, self._left, self._grade = (t.numpy() for t in (bank.edges, bank.left, bank.grade))
         self._models = [_compile(robot, bank, row) for row in range(len(bank.left))]

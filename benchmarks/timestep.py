@@ -19,7 +19,7 @@ from rich.table import Table
 from policykd.agents.policy_file import load_policy
 from policykd.agents.rollout import run_episodes
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
-from policykd.envs.robots import get_robot, register_robot
+from policykd.envs.robots import register_robot
 from policykd.envs.skills import get_skill
 from policykd.storage import write_json
 
@@ -45,7 +45,7 @@ def main(options: Options) -> None:
     for path in options.policies:
         loaded = load_policy(path)
         skill = get_skill(loaded.manifest.skills[0])
-        robot = get_robot(skill.robot)
+        robot = skill.robot
         measured = {}
         for decimation in options.decimations:
             variant = replace(

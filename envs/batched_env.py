@@ -130,7 +130,7 @@ class BatchedEnv:
     ) -> None:
         check_range("num_envs", num_envs, 1, 1_000_000)
         self.skill, self.skills, self.config = common_contract(skills), tuple(skills), config
-        self.num_envs, self.robot = num_envs, self.skill.character
+        self.num_envs, self.robot = num_envs, self.skill.robot
         self._bank = TrackBank(
             [s.terrain for s in skills],
             config.tracks,

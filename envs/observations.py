@@ -9,7 +9,7 @@ import torch
 
 from policykd.envs.kinematics import PlanarState
 from policykd.envs.robots import Robot
-from policykd.errors import UnknownNameError
+from policykd.names import Registry
 
 SCAN_BEHIND, SCAN_AHEAD, SCAN_POINTS = -0.5, 3.0, 50
 """The terrain scanner: places of its samples relative to the root, m (PLAID)."""
@@ -103,32 +103,50 @@ def _command(state: PlanarState, around: Surroundings) -> torch.Tensor:
     return around.command
 
 
-_GROUPS = {
-    group.name: group
-    for group in (
-        ObservationGroup(
-            "proprio", lambda robot: 1 + 4 * len(robot.links),
-            "root height above the ground (m); x, z of every body from the root (m); their velocities (m/s)", _proprio,
-            _proprio_mirrored, lambda robot, link: 1 + 2 * link,
-        ),
-        ObservationGroup("phase", lambda robot: 1 + PHASE_BINS, "gait clock in [0, 1); its quarter, one-hot", _phase),
-        ObservationGroup(
-            "terrain", lambda robot: SCAN_POINTS,
-            f"{SCAN_POINTS} ground heights from {SCAN_BEHIND} m to {SCAN_AHEAD} m ahead, from the ground below (m)",
-            _terrain, lambda robot: list(range(SCAN_POINTS)),
-        ),
-        ObservationGroup(
-            "command", lambda robot: len(COMMAND),
-            "commanded speed (m/s); lowering below the standing height (m); 1 for feet together, else 0", _command,
-            lambda robot: list(range(len(COMMAND))),
-        ),
-    )
-}  # fmt: skip
+GROUPS: Registry[ObservationGroup] = Registry("observation group", ObservationGroup)
+"""The observation groups by name."""
+
+
+def register_group(group: ObservationGroup) -> None:
+    """Make an observation group available under its name.
+
+    Raises:
+        ConfigError: if another group has that name.
+    """
+    GROUPS.register(group.name, group)
+
+
+for _group in (
+    ObservationGroup(
+        "proprio",
+        lambda robot: 1 + 4 * len(robot.links),
+        "root height above the ground (m); x, z of every body from the root (m); their velocities (m/s)",
+        _proprio,
+        _proprio_mirrored,
+        lambda robot, link: 1 + 2 * link,
+    ),
+    ObservationGroup("phase", lambda robot: 1 + PHASE_BINS, "gait clock in [0, 1); its quarter, one-hot", _phase),
+    ObservationGroup(
+        "terrain",
+        lambda robot: SCAN_POINTS,
+        f"{SCAN_POINTS} ground heights from {SCAN_BEHIND} m to {SCAN_AHEAD} m ahead, from the ground below (m)",
+        _terrain,
+        lambda robot: list(range(SCAN_POINTS)),
+    ),
+    ObservationGroup(
+        "command",
+        lambda robot: len(COMMAND),
+        "commanded speed (m/s); lowering below the standing height (m); 1 for feet together, else 0",
+        _command,
+        lambda robot: list(range(len(COMMAND))),
+    ),
+):
+    register_group(_group)
 
 
 def group_names() -> list[str]:
     """Names of the observation groups."""
-    return list(_GROUPS)
+    return list(GROUPS)
 
 
 def get_group(name: str) -> ObservationGroup:
@@ -137,9 +155,7 @@ def get_group(name: str) -> ObservationGroup:
     Raises:
         UnknownNameError: with the close matches.
     """
-    if name not in _GROUPS:
-        raise UnknownNameError("observation group", name, _GROUPS)
-    return _GROUPS[name]
+    return GROUPS[name]
 
 
 def group_sizes(names: Sequence[str], robot: Robot) -> dict[str, int]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium
 
-from policykd.envs.robots import robot_names
+from policykd.envs.robots import get_robot, robot_names
 
 if TYPE_CHECKING:
     from policykd.envs.single_env import SkillEnv
@@ -92,7 +92,7 @@ def _skill_and_config(robot: str, options: dict[str, Any]) -> tuple[Skill, int, 
     from policykd.errors import UnknownNameError
 
     given = dict(options)
-    terrain = Terrain(given.pop("terrain", "flat"), given.pop("preset", "paper"), given.pop("difficulty", 1.0))
+    terrain = Terrain(given.pop("terrain", "flat"), given.pop("preset", ""), given.pop("difficulty", 1.0))
     task = get_task(given.pop("task", DEFAULT_TASK))
     groups: Sequence[str] = given.pop("groups", task.groups)
     steps = given.pop("episode_steps", 256)
@@ -102,4 +102,4 @@ def _skill_and_config(robot: str, options: dict[str, Any]) -> tuple[Skill, int, 
         if name not in fields:
             known = {"terrain", "preset", "difficulty", "task", "groups", "episode_steps", "seed"}
             raise UnknownNameError("environment option", name, known | fields)
-    return Skill(robot, terrain, task, tuple(groups), steps), seed, EnvConfig(**given)
+    return Skill(get_robot(robot), terrain, task, tuple(groups), steps), seed, EnvConfig(**given)

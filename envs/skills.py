@@ -10,7 +10,7 @@ from itertools import accumulate, pairwise
 from policykd.envs.observations import group_names, group_sizes
 from policykd.envs.robots import Robot, get_robot, robot_names
 from policykd.envs.tasks import Task, Walk, get_task, task_name
-from policykd.envs.terrains import PRESETS, Terrain, terrain_names
+from policykd.envs.terrains import Terrain, terrain_names
 from policykd.errors import ConfigError, ContractError, UnknownNameError
 
 _ID = re.compile(
@@ -23,29 +23,28 @@ DEFAULT_TASK = "walk"
 
 @dataclass(frozen=True)
 class Skill:
-    """What a policy is to do, and what it sees.
+    """A task of one robot on one terrain, and the observation groups that its policies read.
 
     Attributes:
-        robot: name of the robot.
-        terrain: ground it walks on.
-        task: what is rewarded.
+        robot: the robot.
+        terrain: ground it moves on.
+        task: defines rewards, starts and success.
         groups: observation groups, in the order in which a flat observation holds them.
         episode_steps: policy steps after which an episode is truncated.
 
     Raises:
-        UnknownNameError: for an unknown robot or observation group.
+        UnknownNameError: for an unknown observation group.
         ConfigError: for no group, a repeated group, or episodes shorter than one step.
     """
 
-    robot: str
+    robot: Robot
     terrain: Terrain
     task: Task = field(default_factory=Walk)
     groups: tuple[str, ...] = DEFAULT_GROUPS
     episode_steps: int = 256
 
     def __post_init__(self) -> None:
-        get_robot(self.robot)
-        group_sizes(self.groups, self.character)
+        group_sizes(self.groups, self.robot)
         if not self.groups or len(set(self.groups)) != len(self.groups):
             raise ConfigError(f"groups are {self.groups}; give at least one, each once (valid: {group_names()})")
         if self.episode_steps < 1:
@@ -55,24 +54,30 @@ class Skill:
     def id(self) -> str:
         """``robot/terrain``, with ``:preset``, ``@difficulty`` and ``+task`` where they are not the defaults.
 
-        A task with parameters of its own goes by the name of its kind, so it cannot be told from the id.
+        The id is for people. Parameters of a terrain or task, groups and episode length are not in it:
+        :func:`policykd.envs.skill_records.skill_record` keeps the whole skill.
         """
+        return f"{self.robot.name}/{self.short}"
+
+    @property
+    def short(self) -> str:
+        """The id without the robot, for tables of one robot's skills."""
         default = Terrain(self.terrain.name)
         preset = f":{self.terrain.preset}" if self.terrain.preset != default.preset else ""
         difficulty = f"@{self.terrain.difficulty:g}" if self.terrain.difficulty != default.difficulty else ""
         name = task_name(self.task)
         task = f"+{name}" if name != DEFAULT_TASK else ""
-        return f"{self.robot}/{self.terrain.name}{preset}{difficulty}{task}"
+        return f"{self.terrain.name}{preset}{difficulty}{task}"
 
     @property
-    def character(self) -> Robot:
-        """The robot's table."""
-        return get_robot(self.robot)
+    def slug(self) -> str:
+        """The short id in characters that every file system takes; names files and folders of this skill."""
+        return slug(self.short)
 
     @property
     def group_sizes(self) -> dict[str, int]:
         """Number of features of each observation group, in order."""
-        return group_sizes(self.groups, self.character)
+        return group_sizes(self.groups, self.robot)
 
     @property
     def columns(self) -> dict[str, slice]:
@@ -83,7 +88,26 @@ class Skill:
     @property
     def seconds(self) -> float:
         """Length of a whole episode, s."""
-        return self.episode_steps * self.character.control_dt
+        return self.episode_steps * self.robot.control_dt
+
+
+def slug(skill_id: str) -> str:
+    """File name of a skill: its id without the robot, in characters that every file system takes."""
+    return skill_id.rpartition("/")[2].replace(":", "-").replace("@", "-")
+
+
+def folder_names(skills: Sequence[Skill]) -> list[str]:
+    """One folder name per skill, all different: the slug, after the robot's name where there are several robots.
+
+    Raises:
+        ConfigError: if two skills have one id.
+    """
+    several = len({skill.robot.name for skill in skills}) > 1
+    names = [f"{skill.robot.name}-{skill.slug}" if several else skill.slug for skill in skills]
+    repeated = [skill.id for skill, name in zip(skills, names, strict=True) if names.count(name) > 1]
+    if repeated:
+        raise ConfigError(f"skill {repeated[0]} was given more than once; give every skill once")
+    return names
 
 
 def skill_ids() -> list[str]:
@@ -92,7 +116,7 @@ def skill_ids() -> list[str]:
 
 
 def get_skill(skill_id: str, groups: Sequence[str] | None = None) -> Skill:
-    """The skill of an id.
+    """The skill of an id, out of registered robots, terrains and tasks; nothing is imported.
 
     Args:
         skill_id: ``robot/terrain[:preset][@difficulty][+task]``, for example ``biped/gaps:terrainrlsim@0.5`` or
@@ -106,15 +130,13 @@ def get_skill(skill_id: str, groups: Sequence[str] | None = None) -> Skill:
     match = _ID.fullmatch(skill_id)
     if match is None or f"{match['robot']}/{match['terrain']}" not in skill_ids():
         raise UnknownNameError("skill", skill_id, skill_ids())
-    if match["preset"] and match["preset"] not in PRESETS:
-        raise UnknownNameError("terrain preset", match["preset"], PRESETS)
     try:
         difficulty = float(match["difficulty"] or 1.0)
     except ValueError:
         raise ConfigError(f"difficulty is '{match['difficulty']}'; it must be a number in [0, 1]") from None
-    terrain = Terrain(match["terrain"], match["preset"] or "paper", difficulty)
+    terrain = Terrain(match["terrain"], match["preset"] or "", difficulty)
     task = get_task(match["task"] or DEFAULT_TASK)
-    return Skill(match["robot"], terrain, task, task.groups if groups is None else tuple(groups))
+    return Skill(get_robot(match["robot"]), terrain, task, task.groups if groups is None else tuple(groups))
 
 
 def common_contract(skills: Sequence[Skill]) -> Skill:
@@ -128,7 +150,7 @@ def common_contract(skills: Sequence[Skill]) -> Skill:
     first = skills[0]
     for other in skills[1:]:
         for name in ("robot", "groups", "episode_steps"):
-            mine, theirs = getattr(first, name), getattr(other, name)
+            mine, theirs = (skill.robot.name if name == "robot" else getattr(skill, name) for skill in (first, other))
             if mine != theirs:
                 raise ContractError(
                     f"skills of one environment must share their {name}: {first.id} has {mine}, {other.id} has {theirs}"

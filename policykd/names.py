@@ -14,6 +14,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Generic, TypeVar, cast
 
 from policykd.errors import ConfigError, UnknownNameError
@@ -82,6 +83,15 @@ class Registry(Mapping[str, T], Generic[T]):
         """
         self[name]
         del self._entries[name]
+
+    @contextmanager
+    def scope(self) -> Iterator[Registry[T]]:
+        """Undo every change made inside the block when it ends, for tests and trials."""
+        before = dict(self._entries)
+        try:
+            yield self
+        finally:
+            self._entries = before
 
     def __getitem__(self, name: str) -> T:
         if name not in self._entries:

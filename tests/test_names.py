@@ -48,6 +48,14 @@ def test_unregister(numbers):
         numbers.unregister("one")
 
 
+def test_a_scope_undoes_its_changes(numbers):
+    with numbers.scope():
+        numbers.unregister("one")
+        numbers.register("one", 11)
+        assert numbers["one"] == 11
+    assert dict(numbers) == {"one": 1, "two": 2}
+
+
 def test_resolve_imports_what_a_path_names(numbers, tmp_path, monkeypatch):
     (tmp_path / "outside_numbers.py").write_text("class Box:\n    SEVEN = 7\nTEXT = 'seven'\n")
     monkeypatch.syspath_prepend(tmp_path)

@@ -182,7 +182,7 @@ def _comparison_skill(loaded: LoadedPolicy, after: Policy, skill_id: str | None)
     if skill_id is None and not loaded.manifest.skills:
         raise ConfigError("the policy names no skill; say in which one to compare, for example biped/flat")
     skill = get_skill(skill_id or loaded.manifest.skills[0], tuple(after.groups))
-    if skill.robot != loaded.manifest.robot:
+    if skill.robot.name != loaded.manifest.robot:
         raise ContractError(f"the policy was made for robot '{loaded.manifest.robot}'; skill {skill.id} has another")
     return skill
 

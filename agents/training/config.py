@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from policykd.agents.architecture import Architecture
 from policykd.errors import ConfigError, UnknownNameError, check_range
 from policykd.threads import cores_for
 
-START_LEVELS: Mapping[str, float] = MappingProxyType({"steps": 0.1})
-"""Where the curriculum of a terrain begins, by its name, as a share of the skill's own difficulty."""
-
-_START_LEVEL = 0.5
+if TYPE_CHECKING:
+    from policykd.envs.terrains import Terrain
 
 FINAL_EPISODES = 256
 """Episodes of the validation that decides between the finalists."""
@@ -137,7 +134,7 @@ class TrainConfig:
         curriculum: begin on easy tracks and raise their difficulty with the training success; validation is always at
             the skill's own difficulty.
         start_level: difficulty at which the curriculum begins, as a share of the skill's own; None for what suits the
-            terrain (:data:`START_LEVELS`).
+            terrain (see ``register_terrain``).
         raise_above: share of the last 100 training episodes that must succeed for the curriculum to become harder by a
             twenty-fifth.
         review_steps: environment steps between two of its decisions; up to the length of a rollout it decides after
@@ -215,8 +212,8 @@ class TrainConfig:
         return self.ppo.gamma if self.algorithm == "ppo" else self.sac.gamma
 
 
-def start_level(config: TrainConfig, terrains: Sequence[str]) -> float:
+def start_level(config: TrainConfig, terrains: Sequence[Terrain]) -> float:
     """Where the curriculum of a run begins: the configured level, or the highest that suits one of the terrains."""
     if config.start_level is not None:
         return config.start_level
-    return max(START_LEVELS.get(name, _START_LEVEL) for name in terrains)
+    return max(terrain.kind.start_level for terrain in terrains)

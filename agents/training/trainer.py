@@ -66,7 +66,7 @@ class Run:
         )
         self._validate_on = validate_on
         self._validation = Validation(validate_on, config)
-        self._env.level = start_level(config, [s.terrain.name for s in skills]) if config.curriculum else 1.0
+        self._env.level = start_level(config, [s.terrain for s in skills]) if config.curriculum else 1.0
         self._policy = self._first_policy()
         self._average = WeightAverage(self._policy, config.averaging_steps)
         self._rate = AdaptiveRate(config.ppo)
@@ -102,7 +102,7 @@ class Run:
         seed = integer_seed(self._config.seed, "weights", *(s.id for s in self._skills))
         skill, config = self._env.skill, self._config
         symmetry = (
-            mirror_symmetry(skill.groups, skill.character) if config.symmetric and config.algorithm == "ppo" else None
+            mirror_symmetry(skill.groups, skill.robot) if config.symmetric and config.algorithm == "ppo" else None
         )
         return Policy(skill.group_sizes, self._env.num_actions, config.architecture, seed, symmetry)
 

@@ -113,7 +113,7 @@ class FusedBackend(TensorBackend):
     """See :class:`TensorBackend`."""
 
     def _allocate(self) -> None:
-        n, robot, tracks, task = self._engine.num_sims, self._skill.character, self._bank, self.tasks.common
+        n, robot, tracks, task = self._engine.num_sims, self._skill.robot, self._bank, self.tasks.common
         qpos, qvel, force = (self._engine.field(name) for name in ("qpos", "qvel", "actuator_force"))
         self._fields = (qpos.numpy(), qvel.numpy(), force.numpy())
         self._ground = tuple(t.contiguous().numpy() for t in (tracks.edges, tracks.left, tracks.grade))

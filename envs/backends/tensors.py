@@ -46,7 +46,7 @@ class TensorBackend:
     """
 
     def __init__(self, engine: Engine, skill: Skill, tracks: Tracks, boxes: int, tasks: Sequence[Task] = ()) -> None:
-        n, robot = engine.num_sims, skill.character
+        n, robot = engine.num_sims, skill.robot
         like: dict[str, Any] = {"dtype": engine.field("qpos").dtype, "device": engine.device}
         self._engine, self._skill, self._bank, self._boxes = engine, skill, tracks, boxes
         self._groups = [get_group(name) for name in skill.groups]
@@ -70,7 +70,7 @@ class TensorBackend:
         rows = torch.zeros(self._engine.num_sims, dtype=torch.long, device=self._engine.device)
         self._row, self._center = rows, torch.zeros_like(self.clock)
         self._tracks = self._bank.rows(rows)
-        self._reader = StateReader(self._engine, self._skill.character)
+        self._reader = StateReader(self._engine, self._skill.robot)
 
     def targets(self, actions: torch.Tensor) -> torch.Tensor:
         """Target joint angles of actions (n, joints), rad: ``stand + scale * action`` within the joint limits."""
@@ -161,8 +161,8 @@ class TensorBackend:
 
     def _situation(self, view: View) -> Situation:
         """All simulations after a step that the books do not hold yet."""
-        around = self._around(view, self.clock + self._skill.character.control_dt)
-        return Situation(self._skill.character, self._mass, view.state, around)
+        around = self._around(view, self.clock + self._skill.robot.control_dt)
+        return Situation(self._skill.robot, self._mass, view.state, around)
 
     def _around(self, view: View, clock: torch.Tensor) -> Surroundings:
         which = view.which

@@ -5,7 +5,7 @@ loads MuJoCo, so it is imported by its own name). Adding a planar robot means ad
 project changes.
 """
 
-from policykd.envs.robots.registry import get_robot, register_robot, robot_names
+from policykd.envs.robots.registry import ROBOTS, get_robot, register_robot, robot_names
 from policykd.envs.robots.table import Link, Robot
 
-__all__ = ["Link", "Robot", "get_robot", "register_robot", "robot_names"]
+__all__ = ["ROBOTS", "Link", "Robot", "get_robot", "register_robot", "robot_names"]

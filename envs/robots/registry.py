@@ -1,12 +1,15 @@
-"""Robots by name."""
+"""Robots by name; register one of your own before a skill names it."""
 
 from __future__ import annotations
 
 from policykd.envs.robots.biped import BIPED
 from policykd.envs.robots.table import Robot
-from policykd.errors import ConfigError, UnknownNameError
+from policykd.names import Registry
 
-_ROBOTS = {BIPED.name: BIPED}
+ROBOTS: Registry[Robot] = Registry("robot", Robot)
+"""The robots by name."""
+
+ROBOTS.register(BIPED.name, BIPED)
 
 
 def register_robot(robot: Robot) -> None:
@@ -15,13 +18,12 @@ def register_robot(robot: Robot) -> None:
     Raises:
         ConfigError: if another robot has that name.
     """
-    if _ROBOTS.setdefault(robot.name, robot) != robot:
-        raise ConfigError(f"another robot is already called '{robot.name}'")
+    ROBOTS.register(robot.name, robot)
 
 
 def robot_names() -> list[str]:
     """Names of the robots."""
-    return sorted(_ROBOTS)
+    return sorted(ROBOTS)
 
 
 def get_robot(name: str) -> Robot:
@@ -30,6 +32,4 @@ def get_robot(name: str) -> Robot:
     Raises:
         UnknownNameError: with the close matches.
     """
-    if name not in _ROBOTS:
-        raise UnknownNameError("robot", name, _ROBOTS)
-    return _ROBOTS[name]
+    return ROBOTS[name]

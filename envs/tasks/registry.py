@@ -1,4 +1,4 @@
-"""Tasks by name, as skill ids spell them."""
+"""Tasks by name, as skill ids spell them; register one of your own before a skill names it."""
 
 from __future__ import annotations
 
@@ -7,16 +7,11 @@ from policykd.envs.tasks.crouch import Crouch
 from policykd.envs.tasks.hop import Hop
 from policykd.envs.tasks.imitate import Imitate
 from policykd.envs.tasks.walk import Walk
-from policykd.errors import ConfigError, UnknownNameError
+from policykd.errors import ConfigError
+from policykd.names import Registry
 
-_TASKS: dict[str, Task] = {
-    "walk": Walk(),
-    "run": Walk(speed=3.0, speed_width=1.5, least=0.75),
-    "backwards": Walk(speed=-1.0, speed_width=0.65),
-    "crouch": Crouch(),
-    "hop": Hop(),
-    "imitate": Imitate(),
-}
+TASKS: Registry[Task] = Registry("task", Task)
+"""The tasks by name."""
 
 
 def register_task(name: str, task: Task) -> None:
@@ -25,13 +20,15 @@ def register_task(name: str, task: Task) -> None:
     Raises:
         ConfigError: if another task has that name, or this one has another.
     """
-    if _TASKS.setdefault(name, task) != task or [n for n, t in _TASKS.items() if t == task] != [name]:
-        raise ConfigError(f"another task is already called '{name}', or this one has another name")
+    other = next((known for known, entry in TASKS.items() if entry == task and known != name), None)
+    if other is not None:
+        raise ConfigError(f"the task '{name}' is already called '{other}'")
+    TASKS.register(name, task)
 
 
 def task_names() -> list[str]:
     """Names of the tasks."""
-    return list(_TASKS)
+    return list(TASKS)
 
 
 def get_task(name: str) -> Task:
@@ -40,13 +37,19 @@ def get_task(name: str) -> Task:
     Raises:
         UnknownNameError: with the close matches.
     """
-    if name not in _TASKS:
-        raise UnknownNameError("task", name, _TASKS)
-    return _TASKS[name]
+    return TASKS[name]
 
 
 def task_name(task: Task) -> str:
     """The name of a task; that of the first of its kind for other parameters, and that of its type for other kinds."""
-    names = [name for name, known in _TASKS.items() if known == task]
-    kind = [name for name, known in _TASKS.items() if type(known) is type(task)]
+    names = [name for name, known in TASKS.items() if known == task]
+    kind = [name for name, known in TASKS.items() if type(known) is type(task)]
     return (names + kind + [type(task).__name__.lower()])[0]
+
+
+register_task("walk", Walk())
+register_task("run", Walk(speed=3.0, speed_width=1.5, least=0.75))
+register_task("backwards", Walk(speed=-1.0, speed_width=0.65))
+register_task("crouch", Crouch())
+register_task("hop", Hop())
+register_task("imitate", Imitate())

@@ -4,17 +4,18 @@ A track is a row of segments along x. Each segment is a straight piece of ground
 neighbors meet at different heights stands an exactly vertical edge. The same segments become the boxes that the
 feet touch and the heights that policies see, so the two cannot disagree.
 
-``profiles`` describes pieces of ground, ``generators`` holds one dataclass per terrain, ``presets`` their published
-parameters, ``tracks`` the tensors that the environment reads.
+``profiles`` describes pieces of ground, ``generators`` holds one dataclass per terrain, ``registry`` names terrains,
+``presets`` registers ours with their published parameters, ``tracks`` has the tensors that the environment reads.
 """
 
 from policykd.envs.terrains.generators import Flat, Gaps, Generator, Incline, Mixed, Slopes, Stairs, Steps, Walls
-from policykd.envs.terrains.presets import PRESETS, Terrain, terrain_names
+from policykd.envs.terrains.presets import Terrain, terrain_names
 from policykd.envs.terrains.profiles import Profile
+from policykd.envs.terrains.registry import TERRAINS, TerrainKind, register_terrain
 from policykd.envs.terrains.tracks import TrackBank, Tracks
 
 __all__ = [
-    "PRESETS",
+    "TERRAINS",
     "Flat",
     "Gaps",
     "Generator",
@@ -25,8 +26,10 @@ __all__ = [
     "Stairs",
     "Steps",
     "Terrain",
+    "TerrainKind",
     "TrackBank",
     "Tracks",
     "Walls",
+    "register_terrain",
     "terrain_names",
 ]

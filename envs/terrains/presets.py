@@ -10,9 +10,10 @@ image of ``incline``: nobody in PLAID is trained on it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from policykd.envs.terrains.generators import Flat, Gaps, Generator, Incline, Mixed, Slopes, Stairs, Steps, Walls
+from policykd.envs.terrains.registry import TERRAINS, TerrainKind, register_terrain
 from policykd.errors import UnknownNameError, check_range
 
 _PAPER: dict[str, Generator] = {
@@ -56,12 +57,24 @@ _HARD: dict[str, Generator] = {
 _HARD["mixed"] = Mixed(portions=tuple(_HARD[name] for name in ("steps", "slopes", "gaps", "walls")), portion=6.0)
 _HARD["downhill"] = Incline(angle=(-35.0, -30.0))
 
-PRESETS: dict[str, dict[str, Generator]] = {"paper": _PAPER, "terrainrlsim": _TERRAINRLSIM, "hard": _HARD}
+_START_LEVELS = {"steps": 0.1}
+"""Terrains whose curriculum begins lower than half of the difficulty."""
+
+_FLOORS = {"walls": 0.5}
+"""Terrains whose curriculum ends with easier tracks than 0.9 of the difficulty; see docs/training.md."""
+
+for _name in _PAPER:
+    register_terrain(
+        _name,
+        {"paper": _PAPER[_name], "terrainrlsim": _TERRAINRLSIM[_name], "hard": _HARD[_name]},
+        start_level=_START_LEVELS.get(_name, 0.5),
+        floor=_FLOORS.get(_name, 0.9),
+    )
 
 
 def terrain_names() -> list[str]:
     """Names of the terrains: first those of PLAID, in the order in which it visits them."""
-    return list(_PAPER)
+    return list(TERRAINS)
 
 
 @dataclass(frozen=True)
@@ -70,8 +83,10 @@ class Terrain:
 
     Attributes:
         name: one of :func:`terrain_names`.
-        preset: parameter set, one of ``PRESETS``.
-        difficulty: size of the features in [0, 1]; 0 is flat, 1 the preset's own parameters.
+        preset: parameter set of the terrain; empty for its default.
+        difficulty: size of the features in [0, 1]; 0 is flat, 1 the generator's own parameters.
+        generator: draws the terrain's tracks; None for that of the preset.
+        kind: the registered terrain of this name.
 
     Raises:
         UnknownNameError: for an unknown name or preset, with the close matches.
@@ -79,17 +94,22 @@ class Terrain:
     """
 
     name: str
-    preset: str = "paper"
+    preset: str = ""
     difficulty: float = 1.0
+    generator: Generator = field(default=None, repr=False)  # type: ignore[assignment]  # set in __post_init__
+    kind: TerrainKind = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if self.preset not in PRESETS:
-            raise UnknownNameError("terrain preset", self.preset, PRESETS)
-        if self.name not in PRESETS[self.preset]:
-            raise UnknownNameError("terrain", self.name, PRESETS[self.preset])
+        kind = TERRAINS[self.name]
+        preset = self.preset or kind.default_preset
+        if preset not in kind.presets:
+            raise UnknownNameError("terrain preset", preset, kind.presets)
         check_range("difficulty", self.difficulty, 0.0, 1.0)
+        object.__setattr__(self, "preset", preset)
+        object.__setattr__(self, "generator", self.generator or kind.presets[preset])
+        object.__setattr__(self, "kind", kind)  # kept, so that a pickled terrain needs no registry
 
     @property
-    def generator(self) -> Generator:
-        """The generator that draws this terrain's tracks."""
-        return PRESETS[self.preset][self.name]
+    def is_preset(self) -> bool:
+        """Whether the generator is that of the preset, so that name, preset and difficulty say everything."""
+        return self.generator == self.kind.presets[self.preset]

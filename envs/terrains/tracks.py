@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -159,15 +158,12 @@ def _graded_shares(count: int) -> np.ndarray:
     return np.minimum(np.arange(1, count + 1) / (_GRADED * count), 1.0)
 
 
-FLOORS: Mapping[str, float] = MappingProxyType({"walls": 0.5})
-"""Lowest difficulty of a curriculum's last level by the name of the terrain, as a share of the terrain's own."""
-
 _FLOOR = 0.9
 
 
 def graded_floor(terrains: Sequence[Terrain]) -> float:
     """The lowest difficulty at the last level that suits one of the terrains, as a share of its own."""
-    return min(FLOORS.get(terrain.name, _FLOOR) for terrain in terrains)
+    return min(terrain.kind.floor for terrain in terrains)
 
 
 def graded_rows(count: int, level: float, floor: float = _FLOOR) -> tuple[int, int]:

@@ -190,7 +190,7 @@ class _Builder:
 def _check_actions(skills: Sequence[Skill]) -> None:
     first = skills[0]
     for other in skills[1:]:
-        mine, theirs = first.character.joints, other.character.joints
+        mine, theirs = first.robot.joints, other.robot.joints
         if mine != theirs:
             raise ContractError(f"{first.id} has {len(mine)} joints, {other.id} has {len(theirs)}; they must be equal")
 

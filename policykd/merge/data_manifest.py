@@ -153,10 +153,10 @@ def describe_data(teachers: Sequence[Teacher], groups: Mapping[str, int]) -> Dat
     skill = teachers[0].skill
     return DataManifest(
         policykd_version=__version__,
-        robot=skill.character.name,
-        control_dt=float(skill.character.control_dt),
+        robot=skill.robot.name,
+        control_dt=float(skill.robot.control_dt),
         groups=tuple(groups.items()),
-        actions=describe_actions(skill.character),
+        actions=describe_actions(skill.robot),
         labels=LABELS,
         skills=tuple(
             LabeledSkill(

@@ -280,7 +280,7 @@ class _Merge:
         save_policy(
             self._folder.path / "policy",
             self._student,
-            robot=self._teachers[0].skill.character,
+            robot=self._teachers[0].skill.robot,
             skills=self._ids,
             operation="merge",
             parents=parents(self._teachers, self._init),

@@ -68,7 +68,7 @@ def parents(teachers: Sequence[Teacher], init: LoadedPolicy | None) -> list[Pare
 def _new(teachers: Sequence[Teacher], config: MergeConfig) -> Policy:
     skill = teachers[0].skill
     symmetric = all(t.policy.symmetry is not None for t in teachers)
-    symmetry = mirror_symmetry(skill.groups, skill.character) if symmetric else None
+    symmetry = mirror_symmetry(skill.groups, skill.robot) if symmetric else None
     seed = integer_seed(config.seed, "student", *[t.skill.id for t in teachers])
     return Policy(skill.group_sizes, teachers[0].policy.actions, config.architecture, seed, symmetry)
 
@@ -91,5 +91,5 @@ def _copy(teachers: Sequence[Teacher], config: MergeConfig, init: LoadedPolicy |
         )
     lacking = [name for name in skill.groups if name not in policy.groups]
     seed = integer_seed(config.seed, "injection")
-    grown = inject(policy, lacking, robot=skill.character, seed=seed) if lacking else copy.deepcopy(policy)
+    grown = inject(policy, lacking, robot=skill.robot, seed=seed) if lacking else copy.deepcopy(policy)
     return grown.train()

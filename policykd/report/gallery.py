@@ -48,13 +48,13 @@ def gallery_figure(skills: Sequence[Skill], *, seed: int = 0) -> Figure:
     if not skills:
         raise ConfigError("no skill was given; name at least one, for example biped/flat")
     profiles = [height_profile(skill, seed) for skill in skills]
-    spans = [_span(*profile, skill.character) for profile, skill in zip(profiles, skills, strict=True)]
+    spans = [_span(*profile, skill.robot) for profile, skill in zip(profiles, skills, strict=True)]
     scale = _WIDTH / (BEHIND + AHEAD)
     heights = [(high - low) * scale + 0.45 for low, high in spans]
     figure, panels = new_figure(len(skills), 1, (_WIDTH, sum(heights) + 0.3), heights=heights)
     for axes, skill, (x, z), span in zip(panels, skills, profiles, spans, strict=True):
         axes.fill_between(x, z, span[0] - 1, color=_EARTH, linewidth=0)
-        _draw_robot(axes, skill.character)
+        _draw_robot(axes, skill.robot)
         axes.set(xlim=(-BEHIND, AHEAD), ylim=span, aspect="equal")
         axes.yaxis.set_major_locator(MultipleLocator(1.0))
         set_title(axes, skill.id)

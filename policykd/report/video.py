@@ -58,7 +58,7 @@ def record(policy: Policy, skill: Skill, *, seed: int = 0, seconds: float = 8.0)
         ConfigError: for a length outside [0.1, 600] s.
     """
     check_range("seconds", seconds, 0.1, 600.0, "s")
-    steps = math.ceil(seconds / skill.character.control_dt)
+    steps = math.ceil(seconds / skill.robot.control_dt)
     config = EnvConfig(tracks=1, ordered=True)
     env = BatchedEnv(
         [replace(skill, episode_steps=steps + 1)], 1, seed=integer_seed(seed, "film"), config=config, threads=1
@@ -166,7 +166,7 @@ def _qpos(env: BatchedEnv) -> np.ndarray:
 
 
 def _pictures(recording: Recording, skill: Skill, size: tuple[int, int], *, fast: bool) -> Iterator[np.ndarray]:
-    scene = build_scene(skill.character, recording.track)
+    scene = build_scene(skill.robot, recording.track)
     if fast:
         # Without a GPU, smoothing the edges and the shadow map take most of the time, and compression hides both:
         # 18 ms a picture of 640 x 360 in place of 75.

@@ -10,6 +10,7 @@ from policykd.agents.policy import Policy
 from policykd.agents.training import TrainConfig
 from policykd.agents.training.averaging import WeightAverage
 from policykd.agents.training.config import start_level
+from policykd.envs.terrains import Terrain
 
 
 def make_policy(seed=0):
@@ -68,6 +69,6 @@ def test_continues_from_a_checkpoint():
 
 
 def test_the_curriculum_begins_where_it_suits_the_terrain_unless_told():
-    assert start_level(TrainConfig(), ["steps"]) == 0.1
-    assert start_level(TrainConfig(), ["flat", "steps"]) == 0.5
-    assert start_level(TrainConfig(start_level=0.3), ["steps"]) == 0.3
+    assert start_level(TrainConfig(), [Terrain("steps")]) == 0.1
+    assert start_level(TrainConfig(), [Terrain("flat"), Terrain("steps")]) == 0.5
+    assert start_level(TrainConfig(start_level=0.3), [Terrain("steps")]) == 0.3

@@ -23,7 +23,7 @@ ONE_STEP = PpoConfig(envs=SIMS, rollout_steps=STEPS, minibatch=SIMS * STEPS, epo
 
 
 def small_policy(seed=0):
-    symmetry = mirror_symmetry(SKILL.groups, SKILL.character)
+    symmetry = mirror_symmetry(SKILL.groups, SKILL.robot)
     return Policy(SKILL.group_sizes, 11, generator_seed=seed, symmetry=symmetry)
 
 

@@ -17,7 +17,7 @@ from policykd.envs.symmetry import MirrorSymmetry, mirror_symmetry
 from policykd.errors import ConfigError, ContractError, PolicyFileError
 
 SKILL = get_skill("biped/steps")
-SYMMETRY = mirror_symmetry(SKILL.groups, SKILL.character)
+SYMMETRY = mirror_symmetry(SKILL.groups, SKILL.robot)
 
 
 def exchanged(symmetry, observations):
@@ -95,7 +95,7 @@ def test_twin_inside_stable_baselines3_agrees():
 def test_round_trip_and_tampering(tmp_path):
     policy = symmetric_policy()
     provenance = {"skills": [SKILL.id], "operation": "train", "parents": [], "seed": 0, "metrics": {}, "config": {}}
-    manifest = save_policy(tmp_path / "p", policy, robot=SKILL.character, **provenance)
+    manifest = save_policy(tmp_path / "p", policy, robot=SKILL.robot, **provenance)
     loaded = load_policy(tmp_path / "p").policy
     observations = torch.randn(20, 99)
     assert loaded.symmetry == SYMMETRY
@@ -109,7 +109,7 @@ def test_round_trip_and_tampering(tmp_path):
 def test_other_layout_is_refused():
     policy = symmetric_policy()
     provenance = {"skills": (SKILL.id,), "operation": "train", "parents": (), "seed": 0, "metrics": {}, "config": {}}
-    manifest = describe(policy, SKILL.character, weights_sha256="0", **provenance)
+    manifest = describe(policy, SKILL.robot, weights_sha256="0", **provenance)
     check_fits(manifest, SKILL)
     features = list(SYMMETRY.features)
     features[97:99] = [98, 97]
@@ -133,6 +133,6 @@ def test_symmetry_of_another_size_is_refused():
 
 
 def test_a_gait_clock_has_no_mirror_image():
-    assert mirror_symmetry(("proprio", "phase"), SKILL.character) is None
-    assert mirror_symmetry(("terrain",), SKILL.character) is None
-    assert mirror_symmetry(("proprio",), SKILL.character) is not None
+    assert mirror_symmetry(("proprio", "phase"), SKILL.robot) is None
+    assert mirror_symmetry(("terrain",), SKILL.robot) is None
+    assert mirror_symmetry(("proprio",), SKILL.robot) is not None

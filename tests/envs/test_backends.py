@@ -196,12 +196,19 @@ class Jump(Walk):
         return torch.sigmoid(state.root[:, 1] + state.com_velocity[:, :, 1] @ mass + state.fall_points[:, 0, 0])
 
 
-def test_tasks_and_groups_of_ones_own_are_computed_in_torch(monkeypatch):
+@pytest.fixture
+def own_groups():
+    with observations.GROUPS.scope() as groups:
+        yield groups
+
+
+def test_tasks_and_groups_of_ones_own_are_computed_in_torch(monkeypatch, own_groups):
     pitch = observations.ObservationGroup("pitch", lambda robot: 2, "rad", lambda state, around: torch.stack(
         [state.pitch, around.cycles], dim=1))  # fmt: skip
     shifted = replace(observations.get_group("terrain"), compute=lambda state, around: around.scan + 1.0)
-    monkeypatch.setitem(observations._GROUPS, "pitch", pitch)
-    monkeypatch.setitem(observations._GROUPS, "terrain", shifted)
+    own_groups.register("pitch", pitch)
+    own_groups.unregister("terrain")
+    own_groups.register("terrain", shifted)
     skill = replace(get_skill("biped/steps", groups=("terrain", "pitch", "proprio")), task=Jump())
     fused = BatchedEnv([skill], 12, config=FEW)
     monkeypatch.setattr(batched_env, "make_backend", TensorBackend)

@@ -9,6 +9,7 @@ from worlds import FEW, batched, random_actions
 
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
 from policykd.envs.engines import LoopEngine
+from policykd.envs.robots import get_robot
 from policykd.envs.skills import Skill, get_skill, skill_ids
 from policykd.envs.tasks import Walk
 from policykd.envs.terrains import Terrain
@@ -199,7 +200,7 @@ def test_skills_that_differ_in_more_than_ground_are_refused():
         (lambda: get_skill("biped/gaps", groups=("propio",)), "observation group 'propio'; did you mean proprio"),
         (lambda: Terrain("stpes"), "unknown terrain 'stpes'; did you mean steps"),
         (lambda: Terrain("steps", "terrainrlsm"), "preset 'terrainrlsm'; did you mean terrainrlsim"),
-        (lambda: Skill("bipd", Terrain("flat")), "unknown robot 'bipd'; did you mean biped"),
+        (lambda: Skill(get_robot("bipd"), Terrain("flat")), "unknown robot 'bipd'; did you mean biped"),
     ],
 )
 def test_unknown_names_come_with_close_matches(make, message):

@@ -16,7 +16,7 @@ from worlds import FEW, TERRAINS, batched, terrain_of
 
 import policykd.envs
 from policykd.envs import BatchedEnv, Sb3VecEnv, SkillEnv, SkillVectorEnv, get_skill
-from policykd.envs.robots import robot_names
+from policykd.envs.robots import get_robot, robot_names
 from policykd.envs.skills import Skill
 from policykd.errors import ConfigError, UnknownNameError
 
@@ -62,7 +62,7 @@ def test_every_exported_name_is_there():
 def test_options_reach_the_skill():
     env = make("steps:terrainrlsim", difficulty=0.5, groups=("terrain", "phase"), episode_steps=7).unwrapped
     assert env.env.skill == replace(
-        Skill("biped", terrain_of("steps:terrainrlsim", 0.5)), groups=("terrain", "phase"), episode_steps=7
+        Skill(get_robot("biped"), terrain_of("steps:terrainrlsim", 0.5)), groups=("terrain", "phase"), episode_steps=7
     )
     assert list(env.observation_space) == ["phase", "terrain"]  # gymnasium sorts a Dict's keys
     assert env.metadata["render_fps"] == 30

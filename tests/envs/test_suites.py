@@ -16,7 +16,7 @@ def test_skills_of_a_suite(name):
     skills = get_suite(name)
     assert [skill.id for skill in skills] == list(SUITES[name])
     assert len({(skill.robot, skill.groups, skill.episode_steps) for skill in skills}) == 1
-    assert mirror_symmetry(skills[0].groups, skills[0].character) is not None
+    assert mirror_symmetry(skills[0].groups, skills[0].robot) is not None
     told_apart = {(skill.terrain, skill.task) for skill in skills}
     assert len(told_apart) == len(skills)
     if len({skill.task for skill in skills}) > 1:
@@ -35,14 +35,14 @@ def test_unknown_suites_come_with_close_matches():
 
 def test_commands_have_no_side():
     skill = get_suite("gaits")[0]
-    symmetry = mirror_symmetry(skill.groups, skill.character)
+    symmetry = mirror_symmetry(skill.groups, skill.robot)
     command = range(*skill.columns["command"].indices(1000))
     assert [symmetry.features[i] for i in command] == list(command)
 
 
 def test_one_policy_is_evaluated_on_every_gait():
     skills = get_suite("gaits")
-    symmetry = mirror_symmetry(skills[0].groups, skills[0].character)
+    symmetry = mirror_symmetry(skills[0].groups, skills[0].robot)
     policy = Policy(skills[0].group_sizes, 11, generator_seed=0, symmetry=symmetry)
     torch.nn.init.normal_(policy.actor[-1].weight, std=0.5, generator=torch.Generator().manual_seed(0))
     result = evaluate({"student": policy}, skills, episodes=4, threads=1)

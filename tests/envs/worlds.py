@@ -6,9 +6,10 @@ import torch
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
 from policykd.envs.engines import LoopEngine
 from policykd.envs.skills import get_skill
-from policykd.envs.terrains import PRESETS, Terrain, TrackBank
+from policykd.envs.terrains import TERRAINS as KINDS
+from policykd.envs.terrains import Terrain, TrackBank
 
-TERRAINS = [f"{name}:{preset}" for preset, terrains in PRESETS.items() for name in terrains]
+TERRAINS = [f"{name}:{preset}" for name, kind in KINDS.items() for preset in kind.presets]
 FEW = EnvConfig(tracks=16)
 
 

@@ -18,7 +18,7 @@ def states(teacher, n, seed):
 
 
 def symmetric(teacher, seed):
-    symmetry = mirror_symmetry(teacher.skill.groups, teacher.skill.character)
+    symmetry = mirror_symmetry(teacher.skill.groups, teacher.skill.robot)
     policy = Policy(teacher.skill.group_sizes, teacher.policy.actions, generator_seed=seed, symmetry=symmetry)
     torch.nn.init.normal_(policy.actor[-1].weight, std=0.5, generator=torch.Generator().manual_seed(seed))
     return replace(teacher, policy=policy)

@@ -18,7 +18,7 @@ from policykd.runs import RunFolder
 
 
 def saved(teacher, path, skills):
-    save_policy(path, teacher.policy, robot=teacher.skill.character, skills=skills, operation="train", seed=0)
+    save_policy(path, teacher.policy, robot=teacher.skill.robot, skills=skills, operation="train", seed=0)
     return load_policy(path)
 
 

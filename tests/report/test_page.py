@@ -36,7 +36,7 @@ def make_evaluation(policies=(*NAMES, "student"), experts=True):
 def make_run(folder, seed, skills, log, result, **options):
     skill = get_skill(skills[0])
     policy = Policy(skill.group_sizes, 11, Architecture((8,), (8,)), generator_seed=seed)
-    manifest = save_policy(folder / "policy", policy, robot=skill.character, skills=skills, seed=5, **options)
+    manifest = save_policy(folder / "policy", policy, robot=skill.robot, skills=skills, seed=5, **options)
     (folder / "progress.jsonl").write_text("".join(json.dumps(row) + "\n" for row in log))
     (folder / "config.json").write_text(json.dumps({"train": {"steps": 123456}, "note": "<script>alert(1)</script>"}))
     (folder / "result.json").write_text(json.dumps(result))

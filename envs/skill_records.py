@@ -1,0 +1,174 @@
+"""Whole skills as JSON, and skills as a person writes them.
+
+``skill_record`` and ``skill_from_record`` keep what an id cannot hold: parameters of terrain and task, observation
+groups, episode length. They never import code. ``read_skill`` is for text that a person typed: parts of it may be
+``package.module:Attribute``, which is imported and registered first.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, get_type_hints
+
+from policykd.envs.observations import ObservationGroup, register_group
+from policykd.envs.robots import Robot, get_robot, register_robot
+from policykd.envs.skills import Skill, get_skill
+from policykd.envs.tasks import Task, register_task
+from policykd.envs.tasks.registry import TASKS
+from policykd.envs.terrains import TERRAINS, Terrain
+from policykd.envs.terrains.registry import import_terrain
+from policykd.errors import ConfigError, UnknownNameError
+from policykd.names import import_object
+from policykd.plain import as_plain, typed
+
+_PATH = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+:[A-Za-z_][\w.]*"
+_DOTTED = re.compile(rf"(?P<robot>{_PATH})(?=/)|(?<=/)(?P<terrain>{_PATH})|(?<=\+)(?P<task>{_PATH})")
+
+
+def skill_record(skill: Skill) -> dict[str, Any]:
+    """Return a skill as JSON: its id, and the parameters that the id leaves out."""
+    terrain = {"name": skill.terrain.name, "preset": skill.terrain.preset, "difficulty": skill.terrain.difficulty}
+    return {
+        "id": skill.id,
+        "robot": skill.robot.name,
+        "terrain": {**terrain, "generator": _tagged(skill.terrain.generator)},
+        "task": _tagged(skill.task),
+        "groups": list(skill.groups),
+        "episode_steps": skill.episode_steps,
+    }
+
+
+def skill_from_record(record: Any) -> Skill:
+    """Return the skill that :func:`skill_record` described.
+
+    The kinds of terrain generators and tasks that it may name are those of the registered terrains and tasks.
+
+    Raises:
+        UnknownNameError: for a robot, terrain, task or observation group that is not registered here.
+        ConfigError: for a record of another form, or parameters out of range.
+    """
+    where = "skill record"
+    content = _mapping(record, where, ("robot", "terrain", "task", "groups", "episode_steps"))
+    ground = _mapping(content["terrain"], f"{where}: terrain", ("name", "preset", "difficulty", "generator"))
+    name, preset = (typed(str, ground[key], f"{where}: terrain.{key}") for key in ("name", "preset"))
+    difficulty = typed(float, ground["difficulty"], f"{where}: terrain.difficulty")
+    TERRAINS[name]  # names the terrain where its generator, too, would be unknown
+    generator = _from_tagged(ground["generator"], _generator_types(), "terrain generator", f"{where}: terrain")
+    return Skill(
+        get_robot(typed(str, content["robot"], f"{where}: robot")),
+        Terrain(name, preset, difficulty, generator),
+        _from_tagged(content["task"], {type(t).__name__: type(t) for t in TASKS.values()}, "task", f"{where}: task"),
+        typed(tuple[str, ...], content["groups"], f"{where}: groups"),
+        typed(int, content["episode_steps"], f"{where}: episode_steps"),
+    )
+
+
+def read_skill(text: str, groups: Sequence[str] | None = None) -> Skill:
+    """Return the skill that a person wrote, for example ``biped/steps`` or ``my_lab.robots:DOG/flat``.
+
+    Args:
+        text: an id as for :func:`policykd.envs.skills.get_skill`. Robot, terrain and task may each be
+            ``package.module:Attribute``: it is imported and registered under its own name, a terrain or task without
+            one under the attribute's in lower case.
+        groups: observation groups, likewise; None for those of the task.
+
+    Raises:
+        UnknownNameError: for an unknown part, with the close matches.
+        ConfigError: for a module that cannot be imported, or one that holds something else there.
+    """
+    chosen = None if groups is None else [import_group(name) for name in groups]
+    return get_skill(_DOTTED.sub(_registered, text), chosen)
+
+
+def import_group(name: str) -> str:
+    """Import and register an observation group given as ``package.module:Attribute``; return the group's name.
+
+    Raises:
+        ConfigError: if the module cannot be imported, or holds something else there.
+    """
+    if ":" not in name:
+        return name
+    group = import_object(name)
+    _check_type(name, group, ObservationGroup)
+    register_group(group)
+    return str(group.name)
+
+
+def _registered(match: re.Match[str]) -> str:
+    """The name of one dotted part of a skill, imported and registered."""
+    path = match[0]
+    if match["terrain"]:
+        return import_terrain(path)
+    found = import_object(path)
+    if match["robot"]:
+        _check_type(path, found, Robot)
+        register_robot(found)
+        return str(found.name)
+    _check_type(path, found, Task)
+    name = path.rpartition(":")[2].rpartition(".")[2].lower()
+    register_task(name, found)
+    return name
+
+
+def _check_type(path: str, found: object, expected: type) -> None:
+    if not isinstance(found, expected):
+        raise ConfigError(f"'{path}' is a {type(found).__name__}; a {expected.__name__} is needed there")
+
+
+def _generator_types() -> dict[str, type]:
+    """Types of the generators of all registered terrains, and of those that they are made of, by name."""
+    found: dict[str, type] = {}
+
+    def visit(value: Any) -> None:
+        if isinstance(value, (list, tuple)):
+            for entry in value:
+                visit(entry)
+        elif dataclasses.is_dataclass(value):
+            found[type(value).__name__] = type(value)
+            for entry in dataclasses.fields(value):
+                visit(getattr(value, entry.name))
+
+    for kind in TERRAINS.values():
+        visit(list(kind.presets.values()))
+    return found
+
+
+def _tagged(value: Any) -> Any:
+    """A dataclass as a mapping of its type's name and its fields, dataclasses inside it likewise."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {entry.name: _tagged(getattr(value, entry.name)) for entry in dataclasses.fields(value)}
+        return {"type": type(value).__name__, **fields}
+    return [_tagged(entry) for entry in value] if isinstance(value, (list, tuple)) else as_plain(value)
+
+
+def _from_tagged(content: Any, types: Mapping[str, type], kind: str, where: str) -> Any:
+    """What :func:`_tagged` wrote, built out of these types alone."""
+    given = dict(_mapping(content, where, ("type",)))
+    name = typed(str, given.pop("type"), f"{where}.type")
+    if name not in types:
+        raise UnknownNameError(kind, name, types)
+    hints = get_type_hints(types[name])
+    unknown = given.keys() - {entry.name for entry in dataclasses.fields(types[name])}
+    if unknown:
+        raise UnknownNameError(f"field of {kind} {name}:", sorted(unknown)[0], hints)
+    values = {key: _field(hints[key], value, types, kind, f"{where}.{key}") for key, value in given.items()}
+    return types[name](**values)
+
+
+def _field(hint: Any, value: Any, types: Mapping[str, type], kind: str, where: str) -> Any:
+    if isinstance(value, Mapping):
+        return _from_tagged(value, types, kind, where)
+    if isinstance(value, list) and any(isinstance(entry, Mapping) for entry in value):
+        return tuple(_from_tagged(entry, types, kind, where) for entry in value)
+    return typed(hint, value, where)
+
+
+def _mapping(content: Any, where: str, keys: Sequence[str]) -> Mapping[str, Any]:
+    if not isinstance(content, Mapping):
+        raise ConfigError(f"{where} must be a mapping, got {content!r}")
+    missing = [key for key in keys if key not in content]
+    if missing:
+        raise ConfigError(f"{where} lacks {', '.join(missing)}")
+    return content

@@ -1,0 +1,100 @@
+"""Terrains by name: the generators of a terrain's presets, and where a curriculum over its difficulty begins and ends.
+
+Register a terrain of your own before a skill names it::
+
+    register_terrain("stones", {"default": Stones(width=(0.2, 0.3))}, start_level=0.2)
+    get_skill("biped/stones")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from policykd.envs.terrains.generators import Generator
+from policykd.errors import ConfigError, check_range
+from policykd.names import Registry, import_object
+
+RESERVED = "/:@+"
+"""Characters that separate the parts of a skill's id; no name may hold one."""
+
+
+@dataclass(frozen=True)
+class TerrainKind:
+    """A named terrain.
+
+    Attributes:
+        presets: parameter sets by name, at least one; the first is the default.
+        start_level: difficulty at which a curriculum begins, as a share of the skill's own, in [0.01, 1].
+        floor: lowest difficulty of a curriculum's last level, as a share of the skill's own, in [0, 1].
+
+    Raises:
+        ConfigError: for no preset, or a level out of range.
+    """
+
+    presets: Mapping[str, Generator]
+    start_level: float = 0.5
+    floor: float = 0.9
+
+    def __post_init__(self) -> None:
+        if not self.presets:
+            raise ConfigError("a terrain needs at least one preset, for example {'default': Steps()}")
+        check_range("start_level", self.start_level, 0.01, 1.0)
+        check_range("floor", self.floor, 0.0, 1.0)
+
+    @property
+    def default_preset(self) -> str:
+        """Name of the preset that a skill has unless its id names another."""
+        return next(iter(self.presets))
+
+
+TERRAINS: Registry[TerrainKind] = Registry("terrain", TerrainKind)
+"""The terrains by name."""
+
+
+def register_terrain(
+    name: str, presets: Mapping[str, Generator], *, start_level: float = 0.5, floor: float = 0.9
+) -> TerrainKind:
+    """Make a terrain available in skill ids; registering an equal terrain again changes nothing.
+
+    Args:
+        name: name of the terrain in skill ids.
+        presets: parameter sets by name; the first is the default.
+        start_level: difficulty at which a curriculum begins, as a share of the skill's own.
+        floor: lowest difficulty of a curriculum's last level, as a share of the skill's own.
+
+    Raises:
+        ConfigError: for a name with a separator of skill ids, a name that another terrain has, no preset, or a level
+            out of range.
+    """
+    for part in (name, *presets):
+        check_name("terrain", part)
+    return TERRAINS.register(name, TerrainKind(dict(presets), start_level, floor))
+
+
+def import_terrain(path: str) -> str:
+    """Import the generator or terrain at ``package.module:Attribute``, register it and return its name.
+
+    A generator becomes a terrain with one preset, named as the attribute in lower case.
+
+    Raises:
+        ConfigError: if there is nothing at the path, or something that is neither.
+    """
+    found, name = import_object(path), path.rpartition(":")[2].rpartition(".")[2].lower()
+    if isinstance(found, TerrainKind):
+        TERRAINS.register(name, found)
+    elif callable(getattr(found, "profile", None)) and not isinstance(found, type):
+        register_terrain(name, {"default": found})
+    else:
+        raise ConfigError(f"'{path}' is neither a terrain generator nor a TerrainKind, but a {type(found).__name__}")
+    return name
+
+
+def check_name(kind: str, name: str) -> None:
+    """Refuse a name that a skill's id could not hold.
+
+    Raises:
+        ConfigError: for an empty name, or one with a separator.
+    """
+    if not name or any(separator in name for separator in RESERVED):
+        raise ConfigError(f"{kind} name '{name}' must not be empty or hold one of {' '.join(RESERVED)}")
