@@ -26,7 +26,7 @@ from policykd.agents.injection import MODES, inject_file
 from policykd.agents.policy_file import load_policy, read_manifest
 from policykd.agents.training import TrainConfig, train_expert
 from policykd.agents.training.validation import Validation
-from policykd.cli.encoder import parse_encoder
+from policykd.cli.options import parse_encoder
 from policykd.cli.overrides import with_overrides
 from policykd.envs.skills import get_skill
 from policykd.storage import prepare_folder, write_json

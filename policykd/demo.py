@@ -11,7 +11,8 @@ from types import MappingProxyType
 from policykd.agents.policy import Policy
 from policykd.agents.policy_file import LoadedPolicy, load_policy
 from policykd.agents.training import TrainConfig, train_expert
-from policykd.envs.skills import Skill
+from policykd.envs.skill_records import skill_record
+from policykd.envs.skills import Skill, folder_names
 from policykd.evaluation import Evaluation, evaluate
 from policykd.executor import Processes
 from policykd.merge import MergeConfig, merge_experts, teachers_from
@@ -66,7 +67,7 @@ def run_demo(
     video: bool = True,
     progress: Progress = Silent(),
 ) -> DemoOutcome:
-    """Train an expert per skill, merge them, evaluate everybody on every skill, film the student, write a page.
+    """Train an expert per skill, merge them, evaluate all policies on every skill, film the student, write a page.
 
     What an earlier, interrupted demo in the same folder finished is not done again.
 
@@ -80,7 +81,7 @@ def run_demo(
         seed: seed of everything.
         threads: cores to use; None for all usable ones.
         video: whether to film.
-        progress: who watches.
+        progress: progress reporter.
 
     Returns:
         The evaluation, the page and the time that it took.
@@ -91,7 +92,9 @@ def run_demo(
     began = time.perf_counter()
     prepare_folder(out, megabytes=300)
     chosen = {s: replace(train.get(s.terrain.name, DEMO_TRAIN), seed=seed, threads=1) for s in skills}
-    experts = _train_experts([(s, out / "experts" / s.terrain.name, c) for s, c in chosen.items()], threads, progress)
+    names = folder_names(skills)
+    jobs = [(s, out / "experts" / name, chosen[s]) for s, name in zip(skills, names, strict=True)]
+    experts = dict(zip(names, _train_experts(jobs, threads, progress), strict=True))
     merge = replace(merge, seed=seed, threads=threads)
     teachers = teachers_from(list(experts.items()))
     merged = merge_experts(teachers, out / "student", merge, resume=True, progress=progress)
@@ -102,7 +105,7 @@ def run_demo(
         episodes=episodes,
         seed=seed,
         threads=threads,
-        experts={s.id: n for s, n in zip(skills, experts, strict=True)},
+        experts={s.id: n for s, n in zip(skills, names, strict=True)},
         progress=progress,
     )
     evaluation.save(out / "evaluation.json")
@@ -110,20 +113,21 @@ def run_demo(
     if video:
         _film(policies["student"], skills, out / "videos", seed, progress)
     seconds = time.perf_counter() - began
-    write_json(out / "demo.json", as_plain({"skills": skills, "episodes": episodes, "seed": seed, "seconds": seconds}))
+    records = [skill_record(skill) for skill in skills]
+    write_json(out / "demo.json", as_plain({"skills": records, "episodes": episodes, "seed": seed, "seconds": seconds}))
     return DemoOutcome(evaluation, write_page(out), seconds)
 
 
 _Job = tuple[Skill, Path, TrainConfig]
 
 
-def _train_experts(jobs: Sequence[_Job], threads: int | None, progress: Progress) -> dict[str, LoadedPolicy]:
-    """One expert per skill, by the name of its terrain; side by side, each on one core."""
+def _train_experts(jobs: Sequence[_Job], threads: int | None, progress: Progress) -> list[LoadedPolicy]:
+    """Train one expert per skill, side by side, each on one core; return them in the order of the jobs."""
     # The largest budgets first: begun last, they would leave the other cores idle at the end.
     ordered = sorted(jobs, key=lambda job: -job[2].steps)
     paths = Processes(threads).map(_train_one, ordered, progress)
     found = {skill: path for (skill, _, _), path in zip(ordered, paths, strict=True)}
-    return {skill.terrain.name: load_policy(found[skill]) for skill, _, _ in jobs}
+    return [load_policy(found[skill]) for skill, _, _ in jobs]
 
 
 def _train_one(job: _Job, progress: Progress) -> Path:
@@ -135,6 +139,6 @@ def _film(student: Policy, skills: Sequence[Skill], folder: Path, seed: int, pro
     folder.mkdir(exist_ok=True)
     progress.begin("film the student", len(skills), "clips")
     for i, skill in enumerate(skills):
-        render_video(student, skill, folder / f"{skill.terrain.name}.mp4", seed=seed)
+        render_video(student, skill, folder / f"{skill.slug}.mp4", seed=seed)
         progress.update("film the student", i + 1)
     progress.end("film the student")

@@ -1,4 +1,4 @@
-"""Entry point of ``policykd``."""
+"""Entry point of ``policykd``: parse the command line, run the command, turn errors into one line."""
 
 from __future__ import annotations
 
@@ -9,10 +9,7 @@ import tyro
 from rich.console import Console
 from rich.text import Text
 
-from policykd.cli.add_skill import AddSkill
-from policykd.cli.commands import Command, KdGroup
-from policykd.cli.compare import Compare
-from policykd.cli.plaid import Plaid
+from policykd.cli.commands import ANY_COMMAND, Command
 from policykd.errors import PolicykdError
 
 
@@ -25,8 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0, 1 for an interruption, 2 for bad input.
     """
-    command = tyro.cli(
-        Command,
+    command: Command = tyro.cli(
+        ANY_COMMAND,
         args=arguments,
         prog="policykd",
         description="Train an expert per skill, merge the experts into one student, measure what was kept.",
@@ -34,16 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     # Tables that go into a file or a pipe keep their width.
     width = None if sys.stdout.isatty() else 160
-    # What is printed is data: [gpu] and results[1] are no markup.
+    # Output is data: do not interpret [gpu] or results[1] as markup.
     console, errors = Console(width=width, markup=False), Console(stderr=True, markup=False)
     try:
-        if isinstance(command, KdGroup):  # these need neither simulation nor reinforcement learning
-            from policykd.cli.kd_work import run
-        elif isinstance(command, (AddSkill, Compare, Plaid)):
-            from policykd.cli.curriculum_work import run
-        else:
-            from policykd.cli.work import run
-        run(command, console)
+        command.run(console)
     except PolicykdError as error:
         errors.print(Text.assemble(("error:", "bold red"), f" {error}"), highlight=False, soft_wrap=True)
         return 2

@@ -15,7 +15,7 @@ Config = TypeVar("Config")
 
 
 def with_overrides(config: Config, overrides: Sequence[str]) -> Config:
-    """A copy of a frozen configuration with fields replaced.
+    """Return a copy of a frozen configuration with fields replaced.
 
     Args:
         config: a frozen dataclass, which may hold others.
@@ -34,21 +34,36 @@ def with_overrides(config: Config, overrides: Sequence[str]) -> Config:
     return _changed(config, changes)
 
 
+def from_options(kind: type[Config], options: Any, **others: Any) -> Config:
+    """Return a configuration whose fields are the options of the same names, and `others` for the rest.
+
+    Args:
+        kind: the configuration's dataclass.
+        options: a command; options that the configuration does not have are left out.
+        **others: fields that are not plain copies; they win.
+
+    Raises:
+        ConfigError: for a value out of range.
+    """
+    names = {entry.name for entry in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    return kind(**{name: value for name, value in vars(options).items() if name in names} | others)
+
+
 def read_value(text: str, option: str) -> Any:
-    """A value from the command line, read as YAML.
+    """Return a value from the command line, read as YAML.
 
     Args:
         text: the value.
         option: the whole option, for messages.
 
     Raises:
-        ConfigError: for text that is no YAML, such as a list without its end.
+        ConfigError: for text that is not valid YAML, such as a list without its end.
     """
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
         what = getattr(error, "problem", None) or "it cannot be read"
-        raise ConfigError(f"{option}: the value is no YAML: {what}") from None
+        raise ConfigError(f"{option}: the value is not valid YAML: {what}") from None
 
 
 def _place(changes: dict[str, Any], config: Any, path: Sequence[str], value: Any, override: str) -> None:

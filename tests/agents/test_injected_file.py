@@ -13,8 +13,8 @@ from policykd.agents.injection import files, inject, inject_file
 from policykd.agents.policy import Policy
 from policykd.agents.policy_file import check_fits, load_policy, read_manifest
 from policykd.agents.training import PpoConfig, TrainConfig, train_expert
-from policykd.cli.encoder import parse_encoder
 from policykd.cli.main import main
+from policykd.cli.options import parse_encoder
 from policykd.envs.skills import get_skill
 from policykd.errors import ConfigError, ContractError, OutputError
 

@@ -172,7 +172,7 @@ def test_overrides_reach_nested_fields_in_their_types():
         ("architecture.hidden=[64, wide]", r"architecture.hidden\[1\] is 'wide'; it must be of type int"),
         ("algorithm=pop", "did you mean ppo"),
         ("threads=0", "threads is 0; it must lie in"),
-        ("architecture.hidden=[8", "the value is no YAML: expected"),
+        ("architecture.hidden=[8", "the value is not valid YAML: expected"),
     ],
 )
 def test_overrides_of_the_wrong_kind_are_refused(override, message):

@@ -34,7 +34,7 @@ def test_run_and_redraw(tmp_path, capsys):
         (("--methods", "ce", "--set", "train.epoch=3"), "did you mean epochs"),
         (("--methods", "ce", "--set", "train.batch_size=0"), "batch_size must be at least 1"),
         (("--methods", "ce", "--task-option", "noise"), "write it as name=value"),
-        (("--methods", "ce", "--task-option", "noise=[1"), "the value is no YAML"),
+        (("--methods", "ce", "--task-option", "noise=[1"), "the value is not valid YAML"),
         (("--redraw", "nowhere"), "holds no result.json"),
     ],
 )

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tyro
 
-from policykd.cli.kd_bench import KdBench, _config
+from policykd.cli.commands.kd_bench import KdBench, _config
 from policykd.errors import OutputError
 from policykd.kd.benchmark.measures import MEASURES
 from policykd.kd.benchmark.results import BenchResult

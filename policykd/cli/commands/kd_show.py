@@ -1,15 +1,35 @@
-"""``policykd kd show``: what the register knows about one loss, as text."""
+"""``policykd kd show``: the record of one loss as text."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import tyro
 from rich.console import Console
 from rich.text import Text
 
 if TYPE_CHECKING:
     from policykd.kd.catalog.record import Method, Preset
+
+
+@dataclass(frozen=True)
+class KdShow:
+    """Show one loss: paper, equation, variants, departures, presets."""
+
+    name: tyro.conf.Positional[str]
+    """Name of the loss, for example crd."""
+
+    def run(self, console: Console) -> None:
+        """Print the record of the loss.
+
+        Raises:
+            UnknownNameError: for an unknown loss, with the close matches.
+        """
+        from policykd.kd.registry import methods
+
+        print_method(methods.get(self.name), console)
 
 
 def print_method(method: Method, console: Console) -> None:

@@ -1,6 +1,8 @@
-"""Progress bars on the terminal."""
+"""Output of the commands: progress bars and the closing line that says where results are."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import (
@@ -13,12 +15,15 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.text import Text
+from typing_extensions import override
+
+from policykd.progress import Progress as ProgressProtocol
 
 
-class Bars:
-    """Draws one bar per piece of work, with its latest figures; see :class:`policykd.progress.Progress`.
+class Bars(ProgressProtocol):
+    """Draws one bar per piece of work, with its latest figures; implements :class:`policykd.progress.Progress`.
 
-    Where the output is no terminal, each finished piece of work is one line.
+    Where the output is not a terminal, each finished piece of work prints one line.
 
     Args:
         console: where to draw.
@@ -42,20 +47,30 @@ class Bars:
             disable=not console.is_terminal,
         )
 
+    @override
     def begin(self, name: str, total: int, unit: str) -> None:
-        """See :class:`policykd.progress.Progress`."""
         self._bars.start()
         self._tasks[name] = self._bars.add_task(name, total=total, unit=unit, figures="")
 
+    @override
     def update(self, name: str, done: int, **figures: float) -> None:
-        """See :class:`policykd.progress.Progress`."""
         shown = "  ".join(f"{k.removeprefix('train_')} {figures[k]:.3g}" for k in self._SHOWN if k in figures)
         self._bars.update(self._tasks[name], completed=done, figures=shown)
 
+    @override
     def end(self, name: str, message: str = "") -> None:
-        """See :class:`policykd.progress.Progress`."""
         self._bars.remove_task(self._tasks.pop(name))
         if not self._tasks:
             self._bars.stop()
         if message:
             self._console.print(Text.assemble((name, "bold"), f": {message}"), highlight=False)
+
+
+def say(console: Console, text: str) -> None:
+    """Print one line as it is: long paths are not broken, numbers are not colored."""
+    console.print(text, highlight=False, soft_wrap=True)
+
+
+def say_where(console: Console, path: Path, before: str = "") -> None:
+    """Print where a result is, after an optional summary of it."""
+    say(console, f"{before + ' ' if before else ''}-> {path}")

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 from rich.console import Console
 
+from policykd.cli.options import Set, Workers
+from policykd.cli.output import say_where
 from policykd.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -36,46 +38,44 @@ class KdBench:
     """Results folder; default results/kd_bench/<task>. Open its index.html."""
     resume: bool = False
     """Keep finished cells, also when more seeds or methods are asked for."""
-    workers: int | None = None
-    """Processes side by side; default one per usable core."""
+    workers: Workers = None
     redraw: Path | None = None
     """Run nothing: draw table, plots and page of this results folder again."""
     docs: Path | None = None
     """Also write the tables into this Markdown file."""
     task_option: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE")] = ()
     """Options of the task, for example root=/data/cifar-10 or similarity=0.8."""
-    set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="FIELD=VALUE")] = ()
+    set: Set = ()
     """Any other setting, for example train.optimizer.lr=0.05 or student=resnet8:4,4,8,16."""
 
+    def run(self, console: Console) -> None:
+        """Run or redraw a benchmark and print its table.
 
-def run_bench(command: KdBench, console: Console) -> None:
-    """Run or redraw a benchmark and print its table.
+        Raises:
+            PolicykdError: bad input.
+        """
+        from policykd.kd.benchmark import BenchResult, markdown
+        from policykd.kd.benchmark.table import remarks, rich_table
+        from policykd.report.bench import write_bench_page
+        from policykd.storage import write_text
 
-    Raises:
-        PolicykdError: bad input.
-    """
-    from policykd.kd.benchmark import BenchResult, markdown
-    from policykd.kd.benchmark.table import remarks, rich_table
-    from policykd.report.bench import write_bench_page
-    from policykd.storage import write_text
-
-    if command.redraw is None:
-        folder = command.out or Path("results/kd_bench") / command.task
-        result = _run(command, folder, console)
-    else:
-        folder, result = command.redraw, BenchResult.load(command.redraw)
-    console.print(rich_table(result))
-    for remark in remarks(result):
-        console.print(f"note: {remark}", highlight=False)
-    console.print(f"-> {write_bench_page(folder)}", highlight=False, soft_wrap=True)
-    if command.docs is not None:
-        command.docs.parent.mkdir(parents=True, exist_ok=True)
-        write_text(command.docs, markdown(result))
-        console.print(f"-> {command.docs}", highlight=False, soft_wrap=True)
+        if self.redraw is None:
+            folder = self.out or Path("results/kd_bench") / self.task
+            result = _run(self, folder, console)
+        else:
+            folder, result = self.redraw, BenchResult.load(self.redraw)
+        console.print(rich_table(result))
+        for remark in remarks(result):
+            console.print(f"note: {remark}", highlight=False)
+        say_where(console, write_bench_page(folder))
+        if self.docs is not None:
+            self.docs.parent.mkdir(parents=True, exist_ok=True)
+            write_text(self.docs, markdown(result))
+            say_where(console, self.docs)
 
 
 def _run(command: KdBench, folder: Path, console: Console) -> BenchResult:
-    from policykd.cli.progress import Bars
+    from policykd.cli.output import Bars
     from policykd.executor import Inline, Processes
     from policykd.kd.benchmark import run_benchmark
     from policykd.threads import cores_for

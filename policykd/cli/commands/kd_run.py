@@ -6,13 +6,15 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import tyro
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from policykd.cli.options import Set, Workers
+from policykd.cli.output import say_where
 from policykd.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -29,48 +31,46 @@ class KdRun:
     """Results folder; each system gets a folder of its name."""
     seeds: int | None = None
     """Number of seeds, counted from 0; default the experiment's own (10)."""
-    workers: int | None = None
-    """Processes side by side; default one per usable core."""
+    workers: Workers = None
     resume: bool = False
     """Keep finished cells, also when more seeds are asked for."""
-    set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="FIELD=VALUE")] = ()
+    set: Set = ()
     """Settings of the one system that is run, for example temperature=2 (fields of its configuration)."""
 
+    def run(self, console: Console) -> None:
+        """Run the systems that the command names, print their results and, for several, the summary.
 
-def run_systems(command: KdRun, console: Console) -> None:
-    """Run the systems that the command names, print their results and, for several, the summary.
+        Raises:
+            PolicykdError: bad input.
+        """
+        chosen = _chosen(self)  # before torch is loaded, so that a mistyped name is answered at once
+        from policykd.cli.output import Bars
+        from policykd.executor import Inline, Processes
+        from policykd.kd.experiments.runner import run_experiment
+        from policykd.kd.experiments.summary import write_summary
+        from policykd.threads import cores_for
 
-    Raises:
-        PolicykdError: bad input.
-    """
-    chosen = _chosen(command)  # before torch is loaded, so that a mistyped name is answered at once
-    from policykd.cli.progress import Bars
-    from policykd.executor import Inline, Processes
-    from policykd.kd.experiments.runner import run_experiment
-    from policykd.kd.experiments.summary import write_summary
-    from policykd.threads import cores_for
-
-    workers = cores_for(command.workers, "workers")
-    executor = Inline() if workers == 1 else Processes(workers)
-    results: list[Result] = []
-    for experiment, config in chosen:
-        result = run_experiment(
-            experiment,
-            command.out / experiment.name,
-            config=config,
-            seeds=command.seeds,
-            resume=command.resume,
-            executor=executor,
-            progress=Bars(console),
-        )
-        print_result(result, console)
-        console.print(f"-> {command.out / experiment.name / 'result.json'}", highlight=False, soft_wrap=True)
-        results.append(result)
-        if len(command.systems) > 1 or "all" in command.systems:
-            write_summary(results, command.out)  # after every system, so that an interrupted run leaves its table
-    if len(results) > 1:
-        print_summary(results, console)
-        console.print(f"-> {command.out / 'summary.md'}", highlight=False, soft_wrap=True)
+        workers = cores_for(self.workers, "workers")
+        executor = Inline() if workers == 1 else Processes(workers)
+        results: list[Result] = []
+        for experiment, config in chosen:
+            result = run_experiment(
+                experiment,
+                self.out / experiment.name,
+                config=config,
+                seeds=self.seeds,
+                resume=self.resume,
+                executor=executor,
+                progress=Bars(console),
+            )
+            print_result(result, console)
+            say_where(console, self.out / experiment.name / "result.json")
+            results.append(result)
+            if len(self.systems) > 1 or "all" in self.systems:
+                write_summary(results, self.out)  # after every system, so that an interrupted run leaves its table
+        if len(results) > 1:
+            print_summary(results, console)
+            say_where(console, self.out / "summary.md")
 
 
 def _chosen(command: KdRun) -> list[tuple[Any, Any]]:

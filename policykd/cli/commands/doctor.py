@@ -1,4 +1,4 @@
-"""``policykd doctor``: say what this machine offers, how fast it simulates, and what to install."""
+"""``policykd doctor``: what this machine offers, how fast it simulates, and what to install."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
+
+from policykd.cli.output import say, say_where
 
 if TYPE_CHECKING:
     from policykd.doctor import Findings
@@ -24,21 +26,20 @@ class Doctor:
     out: Path = Path("doctor.json")
     """JSON file with everything that was found, for a report of a problem."""
 
+    def run(self, console: Console) -> None:
+        """Examine this machine, print what was found and write it down.
 
-def run_doctor(command: Doctor, console: Console) -> None:
-    """Examine this machine, print what was found and write it down.
+        Raises:
+            PolicykdError: for bad input.
+        """
+        from policykd.doctor import examine
+        from policykd.storage import prepare_folder, write_json
 
-    Raises:
-        PolicykdError: for bad input.
-    """
-    from policykd.doctor import examine
-    from policykd.storage import prepare_folder, write_json
-
-    prepare_folder(command.out.parent)
-    findings = examine(command.seconds, command.device)
-    write_json(command.out, asdict(findings))
-    _print(findings, console)
-    console.print(f"-> {command.out}", highlight=False, soft_wrap=True)
+        prepare_folder(self.out.parent)
+        findings = examine(self.seconds, self.device)
+        write_json(self.out, asdict(findings))
+        _print(findings, console)
+        say_where(console, self.out)
 
 
 def _print(findings: Findings, console: Console) -> None:
@@ -62,6 +63,6 @@ def _print(findings: Findings, console: Console) -> None:
         )
     console.print(table)
     for sentence in findings.advice:
-        console.print(f"- {sentence}", highlight=False, soft_wrap=True)
+        say(console, f"- {sentence}")
     if not findings.advice:
         console.print("nothing is missing")

@@ -1,0 +1,83 @@
+"""The commands of ``policykd``, one module each: a frozen dataclass of options with a ``run(console)`` method.
+
+To add a command, write a module with such a class and list it in :data:`COMMANDS` (or :data:`KD_COMMANDS`). Modules
+import what is heavy inside ``run``, so that help and error messages about options are instant.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, Union
+
+import tyro
+
+from policykd.cli.commands.add_skill import AddSkill
+from policykd.cli.commands.compare import Compare
+from policykd.cli.commands.demo import Demo
+from policykd.cli.commands.doctor import Doctor
+from policykd.cli.commands.evaluate import Evaluate
+from policykd.cli.commands.inject import Inject
+from policykd.cli.commands.kd_bench import KdBench
+from policykd.cli.commands.kd_list import KdList
+from policykd.cli.commands.kd_run import KdRun
+from policykd.cli.commands.kd_show import KdShow
+from policykd.cli.commands.merge import Merge
+from policykd.cli.commands.plaid import Plaid
+from policykd.cli.commands.render import Render
+from policykd.cli.commands.skills import Skills
+from policykd.cli.commands.train import Train
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+class Command(Protocol):
+    """A command with its options."""
+
+    def run(self, console: Console) -> None:
+        """Do the work and print its outcome.
+
+        Raises:
+            PolicykdError: for bad input.
+        """
+        ...
+
+
+def _union(commands: dict[str, type]) -> Any:
+    """Return the type from which tyro makes one subcommand per entry."""
+    return Union[tuple(Annotated[kind, tyro.conf.subcommand(name)] for name, kind in commands.items())]  # noqa: UP007
+
+
+KD_COMMANDS: dict[str, type] = {"list": KdList, "show": KdShow, "run": KdRun, "bench": KdBench}
+"""Commands of the group ``policykd kd``, in the order of its help."""
+
+
+@dataclass(frozen=True)
+class Kd:
+    """Supervised knowledge distillation: losses, systems, benchmark."""
+
+    command: Annotated[_union(KD_COMMANDS), tyro.conf.arg(name="")]  # type: ignore[valid-type]
+
+    def run(self, console: Console) -> None:
+        """Run the chosen command of the group."""
+        self.command.run(console)
+
+
+COMMANDS: dict[str, type] = {
+    "demo": Demo,
+    "train": Train,
+    "merge": Merge,
+    "inject": Inject,
+    "evaluate": Evaluate,
+    "render": Render,
+    "skills": Skills,
+    "doctor": Doctor,
+    "plaid": Plaid,
+    "compare": Compare,
+    "add-skill": AddSkill,
+    "kd": Kd,
+}
+"""Commands in the order of ``policykd --help``."""
+
+ANY_COMMAND = _union(COMMANDS)
+"""Type of a parsed command line."""

@@ -1,0 +1,65 @@
+"""``policykd add-skill``: one more skill for a student that keeps the old ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+
+from policykd.cli.options import Cores, Resume, Set
+from policykd.cli.output import Bars, say
+from policykd.cli.overrides import with_overrides
+
+
+@dataclass(frozen=True)
+class AddSkill:
+    """Add one skill to a student: train an expert from it, then merge both into a new student."""
+
+    student: tyro.conf.Positional[Path]
+    """Policy file of the student, or folder of its run."""
+    skill: tyro.conf.Positional[str]
+    """Skill to add, for example biped/walls@0.5."""
+    out: Path = Path("student-grown")
+    """Folder; the new student is <out>/policy."""
+    steps: int = 1_500_000
+    """Budget of the training, environment steps."""
+    seed: int = 0
+    """Seed of everything but the tracks of the measurements."""
+    threads: Cores = None
+    resume: Resume = False
+    train: Set = ()
+    """Any setting of the training, for example start_level=0.3 (policykd.agents.training.TrainConfig)."""
+    merge: Set = ()
+    """Any setting of the merge, for example rounds=10 (policykd.merge.MergeConfig)."""
+
+    def run(self, console: Console) -> None:
+        """Add the skill and print what was kept and what it cost.
+
+        Raises:
+            PolicykdError: for bad input.
+        """
+        from policykd.curriculum.add_skill import ADD_MERGE, ADD_TRAIN, NEW_RETENTION, OLD_RETENTION, add_skill
+        from policykd.report.page import write_page
+
+        result = add_skill(
+            self.student,
+            self.skill,
+            self.out,
+            train=with_overrides(replace(ADD_TRAIN, steps=self.steps), self.train),
+            merge=with_overrides(ADD_MERGE, self.merge),
+            seed=self.seed,
+            threads=self.threads,
+            resume=self.resume,
+            progress=Bars(console),
+        )
+        for skill, kept in zip(result.matrix.skills, result.matrix.retention, strict=True):
+            console.print(f"{skill}: retention {kept:.3f}", highlight=False)
+        kept_both = f"{OLD_RETENTION:g} of every old skill and {NEW_RETENTION:g} of the new one"
+        if result.price_steps is None:
+            console.print(f"no validation kept {kept_both}")
+        else:
+            cost = f"{result.price_steps:,} environment steps, {result.price_seconds:.0f} s"
+            console.print(f"{kept_both} were kept after {cost}", highlight=False)
+        say(console, f"-> {result.policy_path}; open {write_page(self.out)}")

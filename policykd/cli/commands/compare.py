@@ -1,0 +1,103 @@
+"""``policykd compare``: PLAID and its baselines at equal environment steps over several seeds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from policykd.cli.options import PresetName, RecipeFile, Resume, Set
+from policykd.cli.output import Bars, say
+from policykd.cli.overrides import with_overrides
+
+if TYPE_CHECKING:
+    from policykd.curriculum import Recipe
+    from policykd.curriculum.comparison import Comparison
+    from policykd.stats import Interval
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Compare PLAID with its baselines at equal environment steps over several seeds."""
+
+    preset: PresetName = "standard"
+    """Recipe that all share."""
+    recipe: RecipeFile = None
+    suite: str | None = None
+    """Skills of this suite instead of the recipe's: terrains, terrains-hard or gaits."""
+    curricula: tuple[str, ...] = ("plaid", "tl-only", "tl-only+merge", "multitasker", "scratch+merge")
+    """Curricula to compare; multitasker-joint is another."""
+    seeds: int = 5
+    """Number of seeds; fewer than 5 give intervals that are too narrow."""
+    out: Path = Path("results/compare")
+    """Results folder; index.html shows comparison.json, which holds the values of all seeds that are finished."""
+    threads: int | None = None
+    """Runs side by side; default one per usable core."""
+    resume: Resume = False
+    set: Set = ()
+    """Any other setting, for example merge.rounds=10 (fields of policykd.curriculum.Recipe)."""
+
+    def run(self, console: Console) -> None:
+        """Run the comparison and print its table; the page is written after every seed.
+
+        Raises:
+            PolicykdError: for bad input.
+        """
+        from policykd.curriculum.compare import run_comparison
+        from policykd.report.comparison_page import write_comparison_page
+
+        def show(found: Comparison) -> None:
+            page = write_comparison_page(self.out)
+            if len(found.seeds) < self.seeds:
+                say(console, f"{len(found.seeds)} of {self.seeds} seeds: open {page}")
+
+        comparison = run_comparison(
+            self._recipe(),
+            self.out,
+            curricula=self.curricula,
+            seeds=self.seeds,
+            threads=self.threads,
+            resume=self.resume,
+            progress=Bars(console),
+            on_seed=show,
+        )
+        console.print(_comparison_table(comparison))
+        if comparison.warning:
+            console.print(comparison.warning, style="bold", highlight=False)
+        say(console, f"open {self.out / 'index.html'}")
+
+    def _recipe(self) -> Recipe:
+        """Return the recipe that the options ask for."""
+        from policykd.curriculum import load_recipe, preset
+        from policykd.curriculum.presets import for_suite
+
+        recipe = load_recipe(self.recipe) if self.recipe else preset(self.preset)
+        if self.suite:
+            recipe = for_suite(recipe, self.suite)
+        return with_overrides(recipe, self.set)
+
+
+def _comparison_table(comparison: Comparison) -> Table:
+    """Return scores with 95 % intervals per skill and over all, and the cost: one column per curriculum."""
+    from policykd.evaluation.table import format_interval
+
+    names = comparison.curricula
+    several = len(comparison.seeds) > 1
+    seeds = f"{len(comparison.seeds)} seeds: interquartile mean (95 % interval)" if several else "1 seed"
+    title = f"reward over the shared experts', {seeds}"
+    table = Table(title=title, title_justify="left")
+    table.add_column("", no_wrap=True)
+    for name in names:
+        table.add_column(name, justify="right")
+    found = [comparison.intervals(name) for name in names]
+    rows: dict[str, list[Interval | None]] = {label: [one[label] for one in found] for label in found[0]}
+    rows["forgotten"] = [comparison.forgetting(name) for name in names]
+    for label, intervals in rows.items():
+        table.add_row(label, *(format_interval(interval, 3) for interval in intervals))
+    table.add_row("M steps", *(f"{np.mean([r.steps for r in comparison.of(name)]) / 1e6:.2f}" for name in names))
+    table.add_row("CPU s", *(f"{np.mean([r.cpu_seconds for r in comparison.of(name)]):.0f}" for name in names))
+    return table

@@ -1,0 +1,91 @@
+"""``policykd evaluate``: reward, success, distance and retention of policies on skills."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tyro
+from rich.console import Console
+
+from policykd.cli.options import Device, Threads
+from policykd.cli.output import Bars, say_where
+from policykd.errors import ConfigError
+
+if TYPE_CHECKING:
+    from policykd.agents.policy_file import LoadedPolicy
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Measure policies on skills: reward, success, distance, retention, with 95 % intervals."""
+
+    policies: tyro.conf.Positional[tuple[Path, ...]]
+    """Policy files, or folders of runs."""
+    skills: tuple[str, ...] = ()
+    """Skills to measure on; default all that the policies were made for."""
+    episodes: int = 64
+    """Episodes per policy and skill, on fixed tracks shared by all policies."""
+    seed: int = 0
+    """Seed of tracks and initial states."""
+    noise: bool = False
+    """Sample actions instead of taking the policies' means."""
+    out: Path = Path("evaluation.json")
+    """JSON file with every episode's outcome."""
+    threads: Threads = None
+    device: Device = "cpu"
+
+    def run(self, console: Console) -> None:
+        """Evaluate, save and print a table.
+
+        Raises:
+            PolicykdError: for bad input.
+        """
+        from policykd.envs.skill_records import read_skill
+        from policykd.envs.skills import get_skill
+        from policykd.evaluation import evaluate, evaluation_table
+
+        policies = _load_named(self.policies)
+        made_for = dict.fromkeys(skill for loaded in policies.values() for skill in loaded.manifest.skills)
+        groups = tuple(dict.fromkeys(name for loaded in policies.values() for name in loaded.policy.groups))
+        skills = [read_skill(name, groups) for name in self.skills]
+        skills = skills or [get_skill(name, groups) for name in made_for]  # names out of files never import
+        experts = {s: name for s, name in _expert_of(policies).items() if s in {k.id for k in skills}}
+        evaluation = evaluate(
+            {name: loaded.policy for name, loaded in policies.items()},
+            skills,
+            episodes=self.episodes,
+            seed=self.seed,
+            threads=self.threads,
+            device=self.device,
+            noise=self.noise,
+            experts=experts,
+            progress=Bars(console),
+        )
+        evaluation.save(self.out)
+        console.print(evaluation_table(evaluation))
+        say_where(console, self.out)
+
+
+def _load_named(paths: Sequence[Path]) -> dict[str, LoadedPolicy]:
+    """Load policies by the shortest distinct ends of their paths."""
+    from policykd.agents.policy_file import load_policy
+
+    for depth in range(1, 20):
+        names = ["/".join(p.resolve().parts[-depth:]).removesuffix(".zip") for p in paths]
+        if len(set(names)) == len(paths):
+            break
+    else:
+        raise ConfigError("the same policy was given twice")
+    return {name: load_policy(path) for name, path in zip(names, paths, strict=True)}
+
+
+def _expert_of(policies: dict[str, LoadedPolicy]) -> dict[str, str]:
+    """Map each skill to the name of the policy that was trained on that skill alone."""
+    return {
+        loaded.manifest.skills[0]: name
+        for name, loaded in policies.items()
+        if loaded.manifest.operation == "train" and len(loaded.manifest.skills) == 1
+    }

@@ -1,0 +1,42 @@
+"""``policykd render``: film a policy on a skill."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+
+from policykd.cli.output import say_where
+
+
+@dataclass(frozen=True)
+class Render:
+    """Film a policy on a skill."""
+
+    policy: tyro.conf.Positional[Path]
+    """Policy file, or folder of a run."""
+    skill: str
+    """Skill such as biped/steps."""
+    out: Path = Path("video.mp4")
+    """Video file."""
+    seconds: float = 8.0
+    """Length, s; a fall ends it earlier."""
+    seed: int = 0
+    """Seed of track and initial state."""
+
+    def run(self, console: Console) -> None:
+        """Film and print where the video is.
+
+        Raises:
+            PolicykdError: for bad input.
+        """
+        from policykd.agents.policy_file import load_policy
+        from policykd.envs.skill_records import read_skill
+        from policykd.report.video import render_video
+
+        policy = load_policy(self.policy).policy
+        skill = read_skill(self.skill, tuple(policy.groups))
+        render_video(policy, skill, self.out, seed=self.seed, seconds=self.seconds)
+        say_where(console, self.out)

@@ -1,0 +1,103 @@
+"""``policykd train``: one expert per skill, from scratch or from another policy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import tyro
+from rich.console import Console
+
+from policykd.agents.training.config import TrainConfig
+from policykd.cli.options import Device, EncoderText, Resume, Set, Threads, parse_encoder
+from policykd.cli.output import Bars, say
+from policykd.cli.overrides import with_overrides
+from policykd.errors import ConfigError
+
+if TYPE_CHECKING:
+    from policykd.agents.training import TrainResult
+    from policykd.envs.skills import Skill
+
+_TRAIN = TrainConfig()
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train one expert per skill from scratch, or from another policy."""
+
+    skills: tyro.conf.Positional[tuple[str, ...]]
+    """Skills such as biped/steps, biped/gaps:hard, biped/walls@0.5 or biped/flat+hop; `policykd skills` lists them."""
+    out: Path = Path("experts")
+    """Folder of the experts; each gets a folder named after its skill."""
+    steps: int = _TRAIN.steps
+    """Budget, environment steps."""
+    algorithm: Literal["ppo", "sac"] = _TRAIN.algorithm
+    """Reinforcement learning algorithm of stable-baselines3."""
+    init: Path | None = None
+    """Policy to start from."""
+    groups: tuple[str, ...] = ()
+    """Observation groups that the expert reads: proprio, phase, terrain, command; default those of the task."""
+    encoder: EncoderText = None
+    seed: int = _TRAIN.seed
+    """Seed of weights, tracks and exploration."""
+    target_success: float = _TRAIN.target_success
+    """Stop early when two validations in a row reach this success (0 to 1); above 1 disables early stopping."""
+    threads: Threads = None
+    device: Device = _TRAIN.device
+    resume: Resume = False
+    set: Set = ()
+    """Any other setting, for example ppo.epochs=5 (fields of policykd.agents.training.TrainConfig)."""
+
+    def run(self, console: Console) -> None:
+        """Train the experts and print where each is.
+
+        Raises:
+            PolicykdError: for bad input.
+        """
+        from policykd.agents.policy_file import load_policy
+        from policykd.agents.training import train_expert
+        from policykd.envs.skill_records import read_skill
+        from policykd.envs.skills import folder_names, skill_ids
+
+        if not self.skills:
+            raise ConfigError(f"name a skill to train, for example biped/flat (valid: {', '.join(skill_ids())})")
+        skills = [read_skill(name, self.groups or None) for name in self.skills]
+        config = self._config()
+        for skill, folder in zip(skills, folder_names(skills), strict=True):
+            # Loaded again for every expert: training changes the policy that it starts from.
+            init = load_policy(self.init) if self.init else None
+            result = train_expert(
+                [skill], self.out / folder, config, init=init, resume=self.resume, progress=Bars(console)
+            )
+            _print_trained(skill, result, config, console)
+
+    def _config(self) -> TrainConfig:
+        """Return the configuration that the options ask for."""
+        config = TrainConfig(
+            algorithm=self.algorithm,
+            steps=self.steps,
+            seed=self.seed,
+            target_success=self.target_success,
+            threads=self.threads,
+            device=self.device,
+        )
+        architecture = config.architecture
+        if self.algorithm == "sac":
+            architecture = replace(architecture, squash=True)
+        if self.encoder:
+            architecture = replace(architecture, encoders=(parse_encoder(self.encoder),))
+        return with_overrides(replace(config, architecture=architecture), self.set)
+
+
+def _print_trained(skill: Skill, result: TrainResult, config: TrainConfig, console: Console) -> None:
+    """Print where an expert is, and whether it reached its target."""
+    say(
+        console,
+        f"{skill.id}: success {result.success:.2f}, reward {result.reward_per_step:.3f} per step, "
+        f"{result.steps:,} steps, {result.seconds:.0f} s -> {result.policy_path}",
+    )
+    if not result.reached_target and config.target_success <= 1:
+        console.print(f"  the budget ended before validation success reached {config.target_success:g}")
+    if result.failures:
+        console.print(f"  {result.failures} simulations failed in MuJoCo and were reset")

@@ -1,0 +1,86 @@
+"""Options that several commands share, each with its help text written once.
+
+A type here is the option's value with its metavar and help. Nothing in this module loads torch or MuJoCo.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from policykd.agents.architecture import Encoder
+from policykd.curriculum.presets import preset_names
+from policykd.errors import ConfigError
+
+Set = Annotated[tuple[str, ...], tyro.conf.arg(metavar="FIELD=VALUE")]
+"""Overrides of configuration fields; each command's help names the configuration and an example."""
+
+Threads = Annotated[int | None, tyro.conf.arg(help="Threads of the simulation; default one per usable core.")]
+"""Number of simulation threads."""
+
+Cores = Annotated[int | None, tyro.conf.arg(help="Cores to use; default all usable ones.")]
+"""Number of cores of a command that runs several processes."""
+
+Workers = Annotated[int | None, tyro.conf.arg(help="Processes side by side; default one per usable core.")]
+"""Number of processes."""
+
+Device = Annotated[
+    str,
+    tyro.conf.arg(help="Where simulation and policies run: cpu, cuda, or auto for cuda where nothing is missing."),
+]
+"""Device of simulation and policies."""
+
+Resume = Annotated[bool, tyro.conf.arg(help="Continue an interrupted run; finished parts are not run again.")]
+"""Whether an interrupted run goes on."""
+
+EncoderText = Annotated[
+    str | None,
+    tyro.conf.arg(
+        metavar="GROUP[:SIZES]",
+        help="Branch of an observation group: terrain, or terrain:16x8,8x4,64 for convolutions of 16 filters of width "
+        "8 and 8 of width 4 (8x4/2 for a stride of 2) and a dense layer of 64, joined at the last hidden layer; "
+        "terrain:8x3,32@every at every one.",
+    ),
+]
+"""Encoder of an observation group; :func:`parse_encoder` reads it."""
+
+if TYPE_CHECKING:
+    PresetName = str
+else:
+    PresetName = Literal[tuple(preset_names())]
+"""Name of a recipe that ships with policykd."""
+
+RecipeFile = Annotated[Path | None, tyro.conf.arg(help="YAML file with your own recipe, used instead of the preset.")]
+"""File of a recipe."""
+
+
+def parse_encoder(text: str) -> Encoder:
+    """Return the encoder that ``GROUP[:SIZES][@JOIN]`` describes, for example ``terrain:16x8,8x4/2,64@every``.
+
+    Raises:
+        ConfigError: for text of another form, or sizes out of range.
+        UnknownNameError: for an unknown way to join.
+    """
+    group, colon, rest = text.partition(":")
+    sizes, at, join = (rest if colon else group).partition("@")
+    group, join = (group if colon else sizes), (join if at else "last")
+    if not colon:
+        return Encoder(group, join=join)
+    *convolutions, dense = sizes.split(",")
+    try:
+        shapes = [_convolution(part) for part in convolutions]
+        channels, kernel, stride = zip(*shapes, strict=True) if shapes else ((), (), ())
+        return Encoder(group, channels, kernel, stride, int(dense), join)
+    except ValueError as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"--encoder {text}: write it as terrain or terrain:16x8,8x4,64") from None
+
+
+def _convolution(text: str) -> tuple[int, int, int]:
+    """Return channels, width and stride of ``16x8`` or ``16x8/2``."""
+    shape, _, stride = text.partition("/")
+    channels, width = shape.split("x")
+    return int(channels), int(width), int(stride or 1)
