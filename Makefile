@@ -1,13 +1,14 @@
 # make demo    train three experts, merge them, measure and film the student (results/demo)
 # make test    lint, types and the test suite
 # make bench   the throughput benchmarks
+# make mutants can the tests fail? single mutations of the code, and which of them no test notices
 PYTHON ?= python3
 VENV   ?= .venv
 OUT    ?= results/demo
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.policykd-installed
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench mutants clean
 
 demo: $(READY)
 	$(BIN)/policykd demo --out $(OUT)
@@ -25,6 +26,9 @@ lint: $(READY)
 bench: $(READY)
 	$(BIN)/python benchmarks/simulation.py
 	$(BIN)/python benchmarks/training.py
+
+mutants: $(READY)
+	$(BIN)/python tests/mutants/run.py
 
 # The stamp is written last, so that an interrupted installation is done again.
 $(READY): pyproject.toml constraints.txt

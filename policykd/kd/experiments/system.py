@@ -1,0 +1,305 @@
+"""Systems: one distillation method with the arms that test it on paired seeds and the claims that they decide.
+
+Subclass :class:`System`, state in class attributes what it is, and write ``arms``. Everything else has a default: the
+digits are split by ``recipe.shares``, the teacher is trained by cross-entropy, every arm's student starts from the same
+weights and sees the same batches, and ``measure`` reports test accuracy. A method of another shape overrides ``run``
+and uses the pieces of :class:`Cell`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, ClassVar, Generic, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from policykd.divergences import check_temperature
+from policykd.errors import ConfigError, check_range
+from policykd.kd.experiments.digits import CLASSES, PIXELS, digits_rows
+from policykd.kd.experiments.experiment import Cell as Metrics
+from policykd.kd.experiments.experiment import Comparison, Experiment
+from policykd.kd.metrics import accuracy
+from policykd.kd.networks import MLP
+from policykd.kd.networks.penultimate import penultimate
+from policykd.kd.tasks.base import Split
+from policykd.kd.training.batches import Batch
+from policykd.kd.training.budget import step_budget
+from policykd.kd.training.config import TrainConfig
+from policykd.kd.training.loop import ADAM, distillation, minimize, seeded
+from policykd.seeding import integer_seed
+
+MOST_EPOCHS, MOST_STEPS = 100_000, 10_000_000
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Hidden widths and training of one role, by Adam without weight decay.
+
+    Attributes:
+        hidden: Widths of the hidden layers.
+        epochs: Passes over the data; exactly one of ``epochs`` and ``steps`` is above 0.
+        steps: Optimizer steps, with full batches, rounded up to whole epochs.
+        batch_size: Samples per step.
+        lr: Learning rate.
+        drop_last: Whether an incomplete last batch is left out; always so with ``steps``.
+
+    Raises:
+        ConfigError: A field is out of range, or both or neither of ``epochs`` and ``steps`` are given.
+    """
+
+    hidden: tuple[int, ...]
+    epochs: int = 0
+    steps: int = 0
+    batch_size: int = 64
+    lr: float = 2e-3
+    drop_last: bool = False
+
+    def __post_init__(self) -> None:
+        check_range("epochs", self.epochs, 0, MOST_EPOCHS)
+        check_range("steps", self.steps, 0, MOST_STEPS)
+        if (self.epochs == 0) == (self.steps == 0):
+            raise ConfigError(f"epochs is {self.epochs} and steps is {self.steps}; exactly one of them must be above 0")
+        check_range("batch_size", self.batch_size, 1, 1_000_000)
+        check_range("lr", self.lr, 1e-9, 1e3)
+        for width in self.hidden:
+            check_range("hidden", width, 1, 100_000)
+
+    def config(self, samples: int, order: int) -> TrainConfig:
+        """Return the training on ``samples`` samples, whose order in batches follows from the seed ``order``."""
+        if self.steps:
+            return step_budget(samples, steps=self.steps, batch_size=self.batch_size, learning_rate=self.lr, seed=order)
+        optimizer = replace(ADAM, lr=self.lr)
+        return TrainConfig(self.epochs, self.batch_size, seed=order, drop_last=self.drop_last, optimizer=optimizer)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Configuration of a system; subclasses add what only their method has.
+
+    Attributes:
+        teacher: Widths and training of the teacher.
+        student: Widths and training of every student.
+        shares: Shares of the splits of the digits; the first is for training, the last for testing.
+        temperature: T of plain distillation.
+        ce_weight: Weight of the labels' cross-entropy in plain distillation.
+        kd_weight: Weight of the divergence in plain distillation.
+
+    Raises:
+        ConfigError: A field is out of range.
+    """
+
+    teacher: Fit
+    student: Fit
+    shares: tuple[float, ...] = (0.56, 0.44)
+    temperature: float = 4.0
+    ce_weight: float = 0.1
+    kd_weight: float = 0.9
+
+    def __post_init__(self) -> None:
+        check_temperature(self.temperature)
+        for share in self.shares:
+            check_range("shares", share, 0.01, 0.99)
+        for name in ("ce_weight", "kd_weight"):
+            check_range(name, getattr(self, name), 0.0, 1e6)
+
+
+R = TypeVar("R", bound=Recipe)
+StudentLoss = Callable[[Any, Batch, int], Tensor]
+"""``(student, batch, epoch counted from 0) -> scalar`` with its graph."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way of training the student.
+
+    Attributes:
+        loss: ``(student, batch, epoch) -> scalar``.
+        along: Modules that are trained together with the student.
+    """
+
+    loss: StudentLoss
+    along: Sequence[nn.Module] = ()
+
+
+class Cell(Generic[R]):
+    """One seed of a system: data, teacher, students, all drawn from the seed and a purpose.
+
+    Attributes:
+        teacher_order: Key of the seed of the teacher's batches; None for the cell's own seed.
+        student_order: Key of the seed of the students' batches; None for the cell's own seed.
+        seed: The seed.
+        recipe: The configuration.
+        train: Data of the teacher.
+        test: Data of the figures.
+        transfer: Data of the students; ``System.prepare`` may replace it.
+    """
+
+    teacher_order: ClassVar[tuple[str, ...] | None] = ("order", "teacher")
+    student_order: ClassVar[tuple[str, ...] | None] = ("order", "student")
+
+    def __init__(self, seed: int, recipe: R) -> None:
+        self.seed, self.recipe = seed, recipe
+        self.train, self.test = self.splits()
+        self.transfer = self.train
+
+    def splits(self) -> tuple[Split, Split]:
+        """Return training and test data; by default the digits as rows of 64 pixels."""
+        train, *_, test = digits_rows(self.seed, self.recipe.shares)
+        return train, test
+
+    def build(self, role: str, fit: Fit) -> Any:
+        """Return a network of a role with the widths of ``fit``; by default a multilayer perceptron on the digits."""
+        return MLP((PIXELS,), fit.hidden, classes=CLASSES)
+
+    def network(self, role: str, fit: Fit, *key: str | int) -> Any:
+        """Return a new network; equal roles and keys begin with equal weights."""
+        return seeded(lambda: self.build(role, fit), self.seed, *(key or (role,)))
+
+    def order(self, key: tuple[str, ...] | None) -> int:
+        """Return the seed of a purpose; None is the cell's own."""
+        return self.seed if key is None else integer_seed(self.seed, *key)
+
+    @cached_property
+    def teacher(self) -> Any:
+        """The teacher, trained on ``train`` by cross-entropy and left in eval mode."""
+        fit = self.recipe.teacher
+        return self.fit(self.network("teacher", fit), cross_entropy, self.train, fit, self.teacher_order)
+
+    @cached_property
+    def taught(self) -> tuple[Tensor, Tensor]:
+        """The teacher's features and logits for ``transfer``, in its order."""
+        with torch.no_grad():
+            return penultimate(self.teacher, self.transfer.x)
+
+    def fit(
+        self,
+        network: Any,
+        loss: StudentLoss,
+        data: Any,
+        fit: Fit,
+        order: tuple[str, ...] | None,
+        along: Sequence[nn.Module] = (),
+    ) -> Any:
+        """Train a network, in place, under a loss; it is returned in eval mode."""
+        config = fit.config(len(data), self.order(order))
+        minimize(lambda batch, epoch: loss(network, batch, epoch), [network, *along], data, config)
+        return network
+
+    def distil(self, arm: Arm) -> Any:
+        """Return a student trained under an arm; all arms share initial weights and batches."""
+        fit = self.recipe.student
+        student = self.network("student", fit)
+        return self.fit(student, arm.loss, self.transfer, fit, self.student_order, arm.along)
+
+
+def cross_entropy(network: nn.Module, batch: Batch, epoch: int) -> Tensor:
+    """Return the cross-entropy of a network's logits with the labels."""
+    return F.cross_entropy(network(batch.x), batch.targets)
+
+
+def plain_kd(teacher: nn.Module | Tensor, recipe: Recipe) -> StudentLoss:
+    """Return the loss ``ce_weight * CE + kd_weight * T**2 KL(teacher || student)`` with the recipe's numbers.
+
+    Args:
+        teacher: The teacher, or its logits ``(N, C)`` for the training samples in their order.
+        recipe: Temperature and weights.
+    """
+
+    def loss(student: nn.Module, batch: Batch, epoch: int) -> Tensor:
+        options = {"temperature": recipe.temperature, "kd_weight": recipe.kd_weight, "ce_weight": recipe.ce_weight}
+        return distillation(student, teacher, **options)(batch, epoch)
+
+    return loss
+
+
+class System(ABC, Generic[R]):
+    """One distillation method and its experiment.
+
+    Attributes:
+        name: The system's name; that of its module for systems in this package.
+        title: The method in a few words.
+        paper: Authors, venue, year, arXiv number.
+        claim: A whole sentence that the experiment tests.
+        claims: The comparisons that decide it; at least one is required.
+        notes: What the output must state in words: departures, and what this small setting cannot show.
+        recipe: The default configuration.
+        cell: Class of the cells.
+        with_teacher: Whether the teacher is trained and reported as an arm.
+        seeds: Number of seeds that the verdict is meant for.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    paper: ClassVar[str]
+    claim: ClassVar[str]
+    claims: ClassVar[tuple[Comparison, ...]]
+    notes: ClassVar[tuple[str, ...]] = ()
+    recipe: R
+    cell: ClassVar[type[Cell[Any]]] = Cell
+    with_teacher: ClassVar[bool] = True
+    seeds: ClassVar[int] = 10
+
+    def prepare(self, cell: Any) -> None:
+        """Set ``cell.transfer`` and what the arms share; called once per cell, before anything is trained."""
+
+    def arms(self, cell: Any) -> Mapping[str, Arm]:
+        """Return every arm by name.
+
+        Raises:
+            NotImplementedError: The system overrides neither ``arms`` nor ``run``.
+        """
+        raise NotImplementedError(f"system {self.name} must define arms or run")
+
+    @torch.no_grad()
+    def measure(self, cell: Any, network: Any) -> dict[str, float]:
+        """Return the metrics of a trained network; by default its accuracy on the test data."""
+        return {"accuracy": accuracy(network(cell.test.x), cell.test.y)}
+
+    def run(self, seed: int, recipe: R) -> Metrics:
+        """Run one paired cell: the teacher and every arm.
+
+        Returns:
+            Arm -> metric -> finite value.
+        """
+        cell = self.cell(seed, recipe)
+        self.prepare(cell)
+        found = {"teacher": self.measure(cell, cell.teacher)} if self.with_teacher else {}
+        return found | {name: self.measure(cell, cell.distil(arm)) for name, arm in self.arms(cell).items()}
+
+    def experiment(self) -> Experiment:
+        """Return the record that the runner takes."""
+        return Experiment(
+            name=self.name,
+            title=self.title,
+            paper=self.paper,
+            claim=self.claim,
+            config=self.recipe,
+            run=self.run,
+            comparisons=self.claims,
+            notes=self.notes,
+            seeds=self.seeds,
+        )
+
+
+def higher(metric: str, arm: str, than: str | None = None, *, by: float = 0.0, says: str, **options: Any) -> Comparison:
+    """Return the claim that an arm's metric exceeds another arm's by more than ``by``.
+
+    Args:
+        metric: The metric.
+        arm: The arm that the claim is about.
+        than: The arm that it is compared with; None compares the value itself with ``by``.
+        by: The gate: of the difference, of the ratio with ``statistic="ratio"``, or of the value without ``than``.
+        says: The claim as a sentence that can be read alone.
+        **options: ``required`` and ``statistic`` of :class:`Comparison`.
+    """
+    return Comparison(metric, student=arm, baseline=than, better="higher", gate=by, text=says, **options)
+
+
+def lower(metric: str, arm: str, than: str | None = None, *, by: float = 0.0, says: str, **options: Any) -> Comparison:
+    """Return the claim that an arm's metric is below another arm's by more than ``-by``; see :func:`higher`."""
+    return Comparison(metric, student=arm, baseline=than, better="lower", gate=by, text=says, **options)
