@@ -16,11 +16,10 @@ from torch import Tensor
 
 from policykd.errors import check_range
 from policykd.kd import functional as kf
-from policykd.kd.experiments.digits import CLASSES, PIXELS, digits_rows, some_per_class
+from policykd.kd.experiments.digits import CLASSES, PIXELS, LabeledDraws, digits_rows, some_per_class
 from policykd.kd.experiments.experiment import Cell, Comparison, Experiment
 from policykd.kd.networks import MLP
 from policykd.kd.networks.penultimate import penultimate
-from policykd.kd.systems.sp import LabeledDraws
 from policykd.kd.training.batches import Batch
 from policykd.kd.training.budget import step_budget
 from policykd.kd.training.evaluate import accuracy
