@@ -137,10 +137,13 @@ class Arm:
     Attributes:
         loss: ``(student, batch, epoch) -> scalar``.
         along: Modules that are trained together with the student.
+        figures: ``student -> metric -> value``: metrics that only this arm has, added to ``System.measure``; None for
+            none. They are asked for without gradients, after the training.
     """
 
     loss: StudentLoss
     along: Sequence[nn.Module] = ()
+    figures: Callable[[Any], Mapping[str, float]] | None = None
 
 
 class Cell(Generic[R]):
@@ -293,11 +296,12 @@ class System(ABC, Generic[R]):
         cell = self.cell(seed, recipe)
         self.prepare(cell)
         found = {"teacher": self._measured(cell, cell.teacher)} if self.with_teacher else {}
-        return found | {name: self._measured(cell, cell.distil(arm)) for name, arm in self.arms(cell).items()}
+        return found | {name: self._measured(cell, cell.distil(arm), arm) for name, arm in self.arms(cell).items()}
 
     @torch.no_grad()
-    def _measured(self, cell: Any, network: Any) -> dict[str, float]:
-        return self.measure(cell, network)
+    def _measured(self, cell: Any, network: Any, arm: Arm | None = None) -> dict[str, float]:
+        own = arm.figures(network) if arm is not None and arm.figures is not None else {}
+        return self.measure(cell, network) | dict(own)
 
     def experiment(self) -> Experiment:
         """Return the record that the runner takes."""
