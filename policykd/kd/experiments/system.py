@@ -18,7 +18,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from policykd.divergences import check_temperature
 from policykd.errors import ConfigError, check_range
 from policykd.kd.experiments.digits import CLASSES, PIXELS, digits_rows
 from policykd.kd.experiments.experiment import Cell as Metrics
@@ -99,7 +98,7 @@ class DistillationRecipe:
     kd_weight: float = 0.9
 
     def __post_init__(self) -> None:
-        check_temperature(self.temperature)
+        check_range("temperature", self.temperature, 1e-6, 1e6)
         for name in ("ce_weight", "kd_weight"):
             check_range(name, getattr(self, name), 0.0, 1e6)
 
@@ -287,6 +286,10 @@ class System(ABC, Generic[R]):
         """Return the metrics of a trained network, without gradients; by default its accuracy on the test data."""
         return {"accuracy": accuracy(network(cell.test.x), cell.test.y)}
 
+    def other_arms(self, cell: Any) -> Metrics:
+        """Return arms that are not trained students, such as samplers, without gradients; by default none."""
+        return {}
+
     def run(self, seed: int, recipe: R) -> Metrics:
         """Run one paired cell: the teacher and every arm.
 
@@ -296,7 +299,9 @@ class System(ABC, Generic[R]):
         cell = self.cell(seed, recipe)
         self.prepare(cell)
         found = {"teacher": self._measured(cell, cell.teacher)} if self.with_teacher else {}
-        return found | {name: self._measured(cell, cell.distil(arm), arm) for name, arm in self.arms(cell).items()}
+        found |= {name: self._measured(cell, cell.distil(arm), arm) for name, arm in self.arms(cell).items()}
+        with torch.no_grad():
+            return found | dict(self.other_arms(cell))
 
     @torch.no_grad()
     def _measured(self, cell: Any, network: Any, arm: Arm | None = None) -> dict[str, float]:

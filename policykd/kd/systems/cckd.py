@@ -186,8 +186,8 @@ class CCKD(System[CCKDRecipe]):
         return found
 
     @override
-    def run(self, seed: int, recipe: CCKDRecipe) -> Metrics:
-        return {**super().run(seed, recipe), **sampler_arms(seed, recipe)}
+    def other_arms(self, cell: CCKDCell) -> Metrics:
+        return sampler_arms(cell.seed, cell.recipe)
 
 
 EXPERIMENT = CCKD().experiment()
