@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from policykd.errors import ConfigError, check_range
+from policykd.kd import functional as kf
 from policykd.kd.experiments.digits import CLASSES, PIXELS, digits_rows
 from policykd.kd.experiments.experiment import Cell as Metrics
 from policykd.kd.experiments.experiment import Comparison, Experiment
@@ -127,6 +128,8 @@ class Recipe(DistillationRecipe):
 R = TypeVar("R", bound=DistillationRecipe)
 StudentLoss = Callable[[Any, Batch, int], Tensor]
 """``(student, batch, epoch counted from 0) -> scalar`` with its graph."""
+FeatureTerm = Callable[[Tensor, Tensor, Batch], Tensor]
+"""``(student's features, teacher's features, batch) -> scalar`` with its graph."""
 
 
 @dataclass(frozen=True)
@@ -190,11 +193,15 @@ class Cell(Generic[R]):
         """Return the seed of a purpose; None is the cell's own."""
         return self.seed if key is None else integer_seed(self.seed, *key)
 
+    def on_labels(self, network: Any, batch: Batch, epoch: int) -> Tensor:
+        """Return the loss of the labels, by which the teacher is trained; by default cross-entropy."""
+        return cross_entropy(network, batch, epoch)
+
     @cached_property
     def teacher(self) -> Any:
-        """The teacher, trained on ``train`` by cross-entropy and left in eval mode."""
+        """The teacher, trained on the labels of ``train`` and left in eval mode."""
         fit = self.recipe.teacher
-        return self.fit(self.network("teacher", fit), cross_entropy, self.train, fit, self.teacher_order)
+        return self.fit(self.network("teacher", fit), self.on_labels, self.train, fit, self.teacher_order)
 
     @cached_property
     def taught(self) -> tuple[Tensor, Tensor]:
@@ -229,7 +236,7 @@ def cross_entropy(network: nn.Module, batch: Batch, epoch: int) -> Tensor:
     return F.cross_entropy(network(batch.x), batch.targets)
 
 
-def plain_kd(teacher: nn.Module | Tensor, recipe: Recipe) -> StudentLoss:
+def plain_kd(teacher: nn.Module | Tensor, recipe: DistillationRecipe) -> StudentLoss:
     """Return the loss ``ce_weight * CE + kd_weight * T**2 KL(teacher || student)`` with the recipe's numbers.
 
     Args:
@@ -240,6 +247,32 @@ def plain_kd(teacher: nn.Module | Tensor, recipe: Recipe) -> StudentLoss:
     def loss(student: nn.Module, batch: Batch, epoch: int) -> Tensor:
         options = {"temperature": recipe.temperature, "kd_weight": recipe.kd_weight, "ce_weight": recipe.ce_weight}
         return distillation(student, teacher, **options)(batch, epoch)
+
+    return loss
+
+
+def feature_kd(
+    cell: Cell[Any], term: FeatureTerm, weight: float, *, ce_weight: float = 1.0, kd_weight: float = 0.0
+) -> StudentLoss:
+    """Return a loss with a term between the last hidden layers of multilayer perceptrons, in one pass.
+
+    ``ce_weight * CE + kd_weight * T**2 KL(teacher || student) + weight * term``.
+
+    Args:
+        cell: Gives the teacher's features and logits, and the recipe's temperature.
+        term: ``(student's features, teacher's features, batch) -> scalar``.
+        weight: Weight of the term; at 0 it is not computed.
+        ce_weight: Weight of the labels' cross-entropy.
+        kd_weight: Weight of the divergence; at 0 it is not computed.
+    """
+
+    def loss(student: Any, batch: Batch, epoch: int) -> Tensor:
+        features, logits = penultimate(student, batch.x)
+        known, target = (values[batch.index] for values in cell.taught)
+        total = ce_weight * F.cross_entropy(logits, batch.targets)
+        if kd_weight:
+            total = total + kd_weight * kf.kd(logits, target, temperature=cell.recipe.temperature)
+        return total + weight * term(features, known, batch) if weight else total
 
     return loss
 

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override
 
 from policykd.errors import check_range
-from policykd.kd import functional as kf
 from policykd.kd.experiments.digits import some_per_class
-from policykd.kd.experiments.system import Arm, Cell, Fit, Recipe, System, cross_entropy, higher, plain_kd
+from policykd.kd.experiments.system import Arm, Cell, Fit, Recipe, System, cross_entropy, feature_kd, higher, plain_kd
 from policykd.kd.losses.crd import CRD
 from policykd.kd.metrics import accuracy
 from policykd.kd.networks import MLP
@@ -102,18 +100,12 @@ class CRDCell(Cell[CRDRecipe]):
         return {"information": info_nce_bound(*contrast.embed(*features), temperature=temperature)}
 
 
-def contrasted(cell: CRDCell, *, ce_weight: float = 1.0, kd_weight: float = 0.0) -> Arm:
-    """Return the arm with the contrastive term; without a weight of the divergence there is no plain distillation."""
-    recipe, contrast = cell.recipe, cell.contrast()
-
-    def loss(student: MLP, batch: Batch, epoch: int) -> Tensor:
-        features, logits = penultimate(student, batch.x)
-        known, target = (values[batch.index] for values in cell.taught)
-        total = ce_weight * F.cross_entropy(logits, batch.targets)
-        if kd_weight:
-            total = total + kd_weight * kf.kd(logits, target, temperature=recipe.temperature)
-        return total + recipe.crd_weight * contrast(features, known, batch.index)
-
+def contrasted(cell: CRDCell, **weights: float) -> Arm:
+    """Return the arm with the contrastive term; ``weights`` are those of :func:`feature_kd`."""
+    contrast = cell.contrast()
+    loss = feature_kd(
+        cell, lambda own, known, batch: contrast(own, known, batch.index), cell.recipe.crd_weight, **weights
+    )
     return Arm(loss, (contrast,), lambda student: cell.information(student, contrast))
 
 
