@@ -121,11 +121,12 @@ class Recipe(DistillationRecipe):
         super().__post_init__()
         for share in self.shares:
             check_range("shares", share, 0.01, 0.99)
-        if len(self.shares) < 2 or abs(sum(self.shares) - 1) > 1e-9:
-            raise ConfigError(f"shares must be at least two numbers that sum to 1, got {self.shares}")
+        if abs(sum(self.shares) - 1.0) > 1e-9:
+            raise ConfigError(f"shares is {self.shares}; the shares of all splits must sum to 1")
 
 
 R = TypeVar("R", bound=DistillationRecipe)
+C = TypeVar("C")  # the configuration of a system: a recipe, unless the system overrides ``run``
 StudentLoss = Callable[[Any, Batch, int], Tensor]
 """``(student, batch, epoch counted from 0) -> scalar`` with its graph."""
 FeatureTerm = Callable[[Tensor, Tensor, Batch], Tensor]
@@ -189,7 +190,7 @@ class Cell(Generic[R]):
         """Return a new network; equal roles and keys begin with equal weights."""
         return seeded(lambda: self.build(role, fit), self.seed, *(key or (role,)))
 
-    def order(self, key: tuple[str, ...] | None) -> int:
+    def order(self, key: tuple[str | int, ...] | None) -> int:
         """Return the seed of a purpose; None is the cell's own."""
         return self.seed if key is None else integer_seed(self.seed, *key)
 
@@ -215,7 +216,7 @@ class Cell(Generic[R]):
         loss: StudentLoss,
         data: Any,
         fit: Fit,
-        order: tuple[str, ...] | None,
+        order: tuple[str | int, ...] | None,
         along: Sequence[nn.Module] = (),
     ) -> Any:
         """Train a network, in place, under a loss; it is returned in eval mode."""
@@ -277,7 +278,7 @@ def feature_kd(
     return loss
 
 
-class System(ABC, Generic[R]):
+class System(ABC, Generic[C]):
     """One distillation method and its experiment.
 
     Attributes:
@@ -299,7 +300,7 @@ class System(ABC, Generic[R]):
     claim: ClassVar[str]
     claims: ClassVar[tuple[Comparison, ...]]
     notes: ClassVar[tuple[str, ...]] = ()
-    recipe: R
+    recipe: C
     cell: ClassVar[type[Cell[Any]]] = Cell
     with_teacher: ClassVar[bool] = True
     seeds: ClassVar[int] = 10
@@ -323,7 +324,7 @@ class System(ABC, Generic[R]):
         """Return arms that are not trained students, such as samplers, without gradients; by default none."""
         return {}
 
-    def run(self, seed: int, recipe: R) -> Metrics:
+    def run(self, seed: int, recipe: C) -> Metrics:
         """Run one paired cell: the teacher and every arm.
 
         Returns:
