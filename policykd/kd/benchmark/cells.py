@@ -14,9 +14,10 @@ from torch import nn
 from policykd.errors import ConfigError, OutputError
 from policykd.kd.benchmark.bindings import objective
 from policykd.kd.benchmark.config import BenchConfig
-from policykd.kd.benchmark.measures import MEASURES, figures
+from policykd.kd.benchmark.measures import MEASURES
 from policykd.kd.benchmark.scene import Scene, load_scene
 from policykd.kd.benchmark.search import Setting, candidates
+from policykd.kd.metrics import figures
 from policykd.kd.objective.loss_call import LossCall
 from policykd.kd.objective.objective import Objective
 from policykd.kd.training.distiller import Distiller

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from policykd.errors import ConfigError, OutputError
 from policykd.kd.benchmark.bindings import Ground
 from policykd.kd.benchmark.config import BenchConfig, load_task, make_network
-from policykd.kd.benchmark.measures import figures
+from policykd.kd.metrics import figures
 from policykd.kd.objective.taps import Taps
 from policykd.kd.tasks import Split, Task
 from policykd.kd.training import checkpoint

@@ -11,9 +11,8 @@ from policykd.errors import ConfigError
 from policykd.kd.benchmark import cells
 from policykd.kd.benchmark import scene as scenes
 from policykd.kd.benchmark.config import training
-from policykd.kd.benchmark.measures import calibration, figures
 from policykd.kd.benchmark.search import Setting, candidates
-from policykd.kd.metrics import ece
+from policykd.kd.metrics import figures
 from policykd.kd.training.teacher_cache import TeacherCache
 
 
@@ -159,4 +158,3 @@ def test_figures_against_numpy():
         "ece": sum(abs((correct - confidence)[bins == b].sum()) for b in range(1, 16)) / 200,
     }
     assert found == pytest.approx(expected, rel=1e-6)
-    assert calibration(torch.tensor(z), torch.tensor(y)) == pytest.approx(ece(torch.tensor(z), torch.tensor(y)))

@@ -14,7 +14,8 @@ from policykd.kd.objective.objective import Objective
 from policykd.kd.objective.terms import Term
 from policykd.kd.tasks.base import Split
 from policykd.kd.training.config import OptimizerConfig, SchedulerConfig, TrainConfig
-from policykd.kd.training.loop import ADAM, distil, fit, minimize, seeded, train_classifier
+from policykd.kd.training.distiller import Distiller
+from policykd.kd.training.loop import ADAM, distil, minimize, seeded, train_classifier
 
 
 def data(samples=40, seed=0):
@@ -46,7 +47,8 @@ TEACHER = train_classifier(network("teacher"), data(), CONFIG)
 
 def test_the_bare_loop_and_the_distiller_give_the_same_student_to_the_bit():
     objective = Objective(kd=0.9 * Term(KD(temperature=2.0)), ce=0.1 * Term(CE()))
-    long = fit(network("s"), TEACHER, objective, data(), CONFIG)
+    long = network("s")
+    Distiller(long, TEACHER, objective, CONFIG).fit(data())
     bare = distil(network("s"), TEACHER, data(), CONFIG, temperature=2.0, kd_weight=0.9, ce_weight=0.1)
     assert same(long, bare)
     assert not bare.training
@@ -201,3 +203,13 @@ def test_measure_gives_the_figures_of_a_network_and_of_its_teacher():
     assert figures["agreement"] == 1.0
     assert figures["kl"] == 0.0
     assert set(metrics.measure(TEACHER, data())) == {"accuracy", "nll", "ece", "brier"}
+
+
+def test_calibration_error_equals_torchmetrics():
+    functional = pytest.importorskip("torchmetrics.functional.classification")
+    generator = torch.Generator().manual_seed(0)
+    for scale in (0.5, 2.0, 8.0):
+        logits = scale * torch.randn(400, 7, generator=generator, dtype=torch.float64)
+        labels = torch.randint(7, (400,), generator=generator)
+        theirs = functional.multiclass_calibration_error(logits.softmax(1), labels, num_classes=7, n_bins=15)
+        assert metrics.ece(logits, labels) == pytest.approx(float(theirs), abs=1e-6)
