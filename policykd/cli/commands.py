@@ -128,10 +128,10 @@ class Demo:
 
 @dataclass(frozen=True)
 class KdList:
-    """List the losses of supervised knowledge distillation."""
+    """List the losses and systems of supervised knowledge distillation."""
 
     family: str | None = None
-    """Only this family, for example relational."""
+    """Only losses of this family, for example relational."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ class KdShow:
     """Show one loss: paper, equation, variants, departures, presets."""
 
     name: tyro.conf.Positional[str]
-    """Name of the loss, for example crd."""
+    """Name of the loss, for example crd, or my_package.my_loss:INFO."""
 
 
 Kd = Annotated[

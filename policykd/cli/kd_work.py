@@ -5,12 +5,12 @@ from __future__ import annotations
 from functools import singledispatch
 
 from rich.console import Console
-from rich.table import Table
 
 from policykd.cli.commands import KdGroup, KdList, KdShow
 from policykd.cli.kd_bench import KdBench, run_bench
+from policykd.cli.kd_list import print_losses, print_systems
 from policykd.cli.kd_run import KdRun, run_systems
-from policykd.cli.kd_show import print_method
+from policykd.cli.kd_show import print_loss
 
 
 @singledispatch
@@ -34,20 +34,16 @@ def _(command: KdGroup, console: Console) -> None:
 
 @run.register
 def _(command: KdShow, console: Console) -> None:
-    from policykd.kd.registry import methods
+    from policykd.kd.registry import LOSSES
 
-    print_method(methods.get(command.name), console)
+    print_loss(LOSSES.get(command.name), console)
 
 
 @run.register
 def _(command: KdList, console: Console) -> None:
-    from policykd.kd.registry import methods
-
-    table = Table("name", "title", "family", "needs", "paper", "year")
-    for method in methods.list(family=command.family):  # type: ignore[arg-type]
-        needs = ", ".join(method.needs)
-        table.add_row(method.name, method.title, method.family, needs, method.paper, str(method.year))
-    console.print(table)
+    print_losses(command.family, console)
+    if command.family is None:
+        print_systems(console)
 
 
 @run.register
