@@ -8,8 +8,7 @@ import torch
 from torch import nn
 
 from policykd.errors import ConfigError
-from policykd.kd.benchmark import cells
-from policykd.kd.benchmark import seed_context
+from policykd.kd.benchmark import cells, seed_context
 from policykd.kd.benchmark.config import training
 from policykd.kd.benchmark.measures import calibration, figures
 from policykd.kd.benchmark.settings import Setting, candidates
