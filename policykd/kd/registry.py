@@ -176,7 +176,7 @@ class Losses(Registry[LossInfo]):
             raise ConfigError(f"loss '{entry.name}' cannot be registered under another name, '{name}'")
         return super().register(name, entry)
 
-    def get(self, name: str, default: Any = None, *, preset: str | None = None) -> LossInfo:  # type: ignore[override]
+    def get(self, name: str, default: Any = None, *, preset: str | None = None) -> LossInfo:
         """Return the record of a name or of ``package.module:Attribute``, with a preset chosen if one is given.
 
         Raises:

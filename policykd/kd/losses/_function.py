@@ -124,6 +124,26 @@ def loss_module(
     Raises:
         TypeError: the function takes another tensor by position.
     """
+    inputs, options = _split_parameters(function)
+    summary = (function.__doc__ or "").partition("\n")[0]
+    body = {
+        "__module__": function.__module__,
+        "__doc__": f"{summary}\n\nEquation, options and errors: :func:`{function.__module__}.{function.__name__}`.",
+        "name": function.__name__,
+        "signal": signal,
+        "inputs": tuple(parameter.name for parameter in inputs),
+        "batch_coupled": batch_coupled,
+        "function": staticmethod(function),
+        "options": inspect.Signature(options),
+        "__init__": _with_signature(FunctionModule.__init__, options),
+        "forward": _with_signature(FunctionModule.forward, inputs),
+    }
+    made = type(class_name or function.__name__.replace("_", "").upper(), (FunctionModule,), body)
+    return cast(LossClass[Any], made)
+
+
+def _split_parameters(function: Callable[..., Any]) -> tuple[list[inspect.Parameter], list[inspect.Parameter]]:
+    """The tensors that a loss function takes by position, and its options."""
     parameters = list(inspect.signature(function).parameters.values())
     inputs = [p for p in parameters if p.kind is not p.KEYWORD_ONLY]
     if wrong := [str(p) for p in inputs if p.name not in _INPUTS or p.kind is not p.POSITIONAL_OR_KEYWORD]:
@@ -131,23 +151,16 @@ def loss_module(
             f"{function.__name__} takes {', '.join(wrong)} by position; loss_module allows {', '.join(_INPUTS)}, "
             "options are keyword-only"
         )
+    return inputs, [p for p in parameters if p.kind is p.KEYWORD_ONLY]
 
-    def forward(self: FunctionModule, *tensors: Any, **named: Any) -> Tensor:
-        return FunctionModule.forward(self, *tensors, **named)
+
+def _with_signature(method: Callable[..., Any], parameters: list[inspect.Parameter]) -> Callable[..., Any]:
+    """A method with other parameters in its signature, which objectives, help and editors read."""
+
+    @functools.wraps(method)
+    def call(self: FunctionModule, *args: Any, **kwargs: Any) -> Any:
+        return method(self, *args, **kwargs)
 
     this = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    forward.__signature__ = inspect.Signature([this, *inputs])  # type: ignore[attr-defined]  # objectives read it
-    summary = (function.__doc__ or "").partition("\n")[0]
-    body = {
-        "__module__": function.__module__,
-        "__doc__": f"{summary}\n\nEquation, options and errors: :func:`{function.__module__}.{function.__name__}`.",
-        "name": function.__name__,
-        "signal": signal,
-        "inputs": tuple(p.name for p in inputs),
-        "batch_coupled": batch_coupled,
-        "function": staticmethod(function),
-        "options": inspect.Signature([p for p in parameters if p not in inputs]),
-        "forward": forward,
-    }
-    made = type(class_name or function.__name__.replace("_", "").upper(), (FunctionModule,), body)
-    return cast(LossClass[Any], made)
+    call.__signature__ = inspect.Signature([this, *parameters])  # type: ignore[attr-defined]
+    return call

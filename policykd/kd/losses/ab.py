@@ -51,6 +51,12 @@ def ab(
     Raises:
         TypeError: an input is not a floating-point tensor.
         ValueError: shapes differ, a value is not finite, or an option is out of range.
+
+    Example:
+        >>> import torch
+        >>> student, teacher = torch.tensor([[2.0, 0.5]]), torch.tensor([[-1.0, 3.0]])
+        >>> ab(student, teacher)  # (2 + 1)**2 + (0.5 - 1)**2
+        tensor(9.2500)
     """
     levels = as_levels(student, teacher)
     terms = []

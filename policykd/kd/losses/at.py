@@ -48,6 +48,12 @@ def at(
     Raises:
         TypeError: an input is not a floating-point tensor.
         ValueError: not four dimensions, batches differ, a value is not finite, or an option is out of range.
+
+    Example:
+        >>> import torch
+        >>> student, teacher = torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]]), torch.tensor([[[[1.0, 0.0], [0.0, 1.0]]]])
+        >>> at(student, teacher), at(student, teacher, variant="paper")
+        (tensor(0.1464), tensor(0.7654))
     """
     terms = []
     for s, t in as_levels(student, teacher):

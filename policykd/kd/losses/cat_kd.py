@@ -42,6 +42,12 @@ def cat_kd(student: Tensor, teacher: Tensor, *, pool_size: PoolSize = 2, reducti
     Raises:
         TypeError: an input is not a floating-point tensor.
         ValueError: shapes do not fit, a value is not finite, or an option is out of range.
+
+    Example:
+        >>> import torch
+        >>> student, teacher = torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]]), torch.tensor([[[[1.0, 0.0], [0.0, 1.0]]]])
+        >>> cat_kd(student, teacher, pool_size=None)
+        tensor(0.1464)
     """
     student, teacher = prepare_maps(student, teacher, same_channels=True)
     if pool_size is not None:

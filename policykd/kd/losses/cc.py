@@ -75,6 +75,12 @@ def cc(
     Raises:
         TypeError: an input is not a floating-point tensor.
         ValueError: shapes do not fit, a value is not finite, or an option is out of range.
+
+    Example:
+        >>> import torch
+        >>> student, teacher = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[1.0, 0.0, 0.0], [3.0, 4.0, 0.0]])
+        >>> cc(student, teacher)
+        tensor(0.0358)
     """
     if not normalize and kernel == "taylor":
         raise ConfigError("the Taylor kernel needs normalize=True: its series is that of unit vectors")

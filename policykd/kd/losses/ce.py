@@ -29,6 +29,12 @@ def ce(
     Raises:
         TypeError: logits are not a floating-point tensor.
         ValueError: wrong shape, a label out of range, a value that is not finite, or a bad option.
+
+    Example:
+        >>> import torch
+        >>> logits, labels = torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 1])
+        >>> ce(logits, labels, label_smoothing=0.1)
+        tensor(0.2951)
     """
     if isinstance(target, Tensor) and target.is_floating_point():
         student, target = prepare_pair(student, target, what="class probabilities", min_dim=2)

@@ -76,6 +76,12 @@ def crd(
     Raises:
         TypeError: an input is not a floating-point tensor.
         ValueError: shapes do not fit, candidates are not rows of the banks, a value is not finite, or a bad option.
+
+    Example:
+        >>> import torch
+        >>> bank, candidates = torch.eye(3), torch.tensor([[0, 1, 2]])  # sample 0 against two others
+        >>> crd(bank[:1], bank[:1], bank, bank, candidates, temperature=0.5)
+        tensor(3.8379)
     """
     if candidates.is_floating_point() or candidates.dim() != 2 or candidates.shape[1] < 2:
         given = f"{candidates.dtype} {tuple(candidates.shape)}"

@@ -39,6 +39,12 @@ def cwtm(student: Tensor, teacher: Tensor, target: Tensor, *, reduction: Reducti
     Raises:
         TypeError: logits are not floating-point, or labels not integers.
         ValueError: shapes differ, a label out of range, or a value is not finite.
+
+    Example:
+        >>> import torch
+        >>> student, teacher = torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([[3.0, 0.0], [1.0, 0.0]])
+        >>> cwtm(student, teacher, torch.tensor([0, 1]))
+        tensor(0.2078)
     """
     student, teacher = prepare_pair(student, teacher, min_dim=2)
     if student.dim() != 2:

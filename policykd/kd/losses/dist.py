@@ -59,6 +59,13 @@ def dist(
     Raises:
         TypeError: an input is not a floating-point tensor.
         ValueError: shapes differ, a value is not finite, or an option is out of range.
+
+    Example:
+        >>> import torch
+        >>> student = torch.tensor([[2.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
+        >>> teacher = torch.tensor([[3.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
+        >>> dist(student, teacher)
+        tensor(1.4249)
     """
     student, teacher = gather_pair(student, teacher, gather_distributed, reduction)
     student, teacher = prepare_pair(student, teacher, min_dim=2)

@@ -61,6 +61,12 @@ def dkd(
     Raises:
         TypeError: logits are not floating-point, or labels not integers.
         ValueError: shapes differ, a label out of range, a value is not finite, or an option is out of range.
+
+    Example:
+        >>> import torch
+        >>> student, teacher = torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[2.0, 1.0, 4.0]])
+        >>> dkd(student, teacher, torch.tensor([2]), nckd_weight=2.0)
+        tensor(1.1189)
     """
     student, teacher = prepare_pair(student, teacher, min_dim=2)
     if student.dim() != 2 or student.shape[1] < 2:

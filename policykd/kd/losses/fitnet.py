@@ -32,6 +32,12 @@ def fitnet(
     Raises:
         TypeError: an input is not a floating-point tensor.
         ValueError: shapes differ, a value is not finite, or an option is unknown.
+
+    Example:
+        >>> import torch
+        >>> student, teacher = torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]]), torch.tensor([[[[1.0, 0.0], [0.0, 1.0]]]])
+        >>> fitnet(student, teacher), fitnet(student, teacher, variant="paper")
+        (tensor(0.2500), tensor(0.5000))
     """
     student, teacher = prepare_pair(student, teacher, what="features", min_dim=2)
     squares = (student - teacher).square().flatten(1)

@@ -43,6 +43,12 @@ def fsp(
     Raises:
         TypeError: an input is not a floating-point tensor.
         ValueError: too few levels, channels differ, a value is not finite, or an option is unknown.
+
+    Example:
+        >>> import torch
+        >>> low, high = torch.ones(1, 1, 2, 2), torch.ones(1, 2, 1, 1)
+        >>> fsp([low, high], [low, 3.0 * high])
+        tensor(4.)
     """
     pool: Pool = "max" if variant == "paper" else "avg"
     pairs = [

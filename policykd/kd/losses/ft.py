@@ -41,6 +41,12 @@ def ft(
     Raises:
         TypeError: an input is not a floating-point tensor.
         ValueError: shapes differ, a value is not finite, or an option is unknown.
+
+    Example:
+        >>> import torch
+        >>> student, teacher = torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]]), torch.tensor([[[[3.0, 4.0], [0.0, 0.0]]]])
+        >>> ft(student, teacher)
+        tensor(1.2000)
     """
     student, teacher = prepare_pair(student, teacher, what="factors", min_dim=3)
     if variant == "code":

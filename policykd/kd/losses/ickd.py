@@ -37,6 +37,12 @@ def ickd(
     Raises:
         TypeError: an input is not a floating-point tensor.
         ValueError: shapes do not fit, a value is not finite, or an option is unknown.
+
+    Example:
+        >>> import torch
+        >>> student, teacher = torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]]), torch.tensor([[[[1.0, 0.0], [0.0, 1.0]]]])
+        >>> ickd(student, teacher)
+        tensor(1.)
     """
     student, teacher = prepare_maps(student, teacher, same_channels=True)
     s, t = student.flatten(2), teacher.flatten(2)

@@ -42,6 +42,12 @@ def jsd(
     Raises:
         TypeError: an input is not a floating-point tensor.
         ValueError: shapes differ, a value is not finite, or an option is out of range.
+
+    Example:
+        >>> import torch
+        >>> student, teacher = torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[2.0, 1.0, 4.0]])
+        >>> jsd(student, teacher), jsd(student, teacher, beta=0.0)  # the second is the forward KL
+        (tensor(0.0457), tensor(0.1537))
     """
     check_logits(student)
     return categorical_jsd(

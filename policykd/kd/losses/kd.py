@@ -41,6 +41,12 @@ def kd(
     Raises:
         TypeError: an input is not a floating-point tensor.
         ValueError: shapes differ, a value is not finite, or an option is out of range.
+
+    Example:
+        >>> import torch
+        >>> student, teacher = torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[2.0, 1.0, 4.0]])
+        >>> kd(student, teacher, temperature=2.0)
+        tensor(0.3026)
     """
     check_logits(student)
     values = categorical_kl(student, teacher, temperature=temperature, scale_t2=scale_t2, reduction="none")

@@ -50,6 +50,14 @@ def lskd(
     Raises:
         TypeError: an input is not a floating-point tensor.
         ValueError: shapes differ, fewer than two classes, a value is not finite, or an option is out of range.
+
+    Example:
+        >>> import torch
+        >>> student, teacher = torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[2.0, 1.0, 4.0]])
+        >>> lskd(student, teacher)
+        tensor(0.2225)
+        >>> lskd(5.0 * student - 1.0, teacher)  # location and scale are free
+        tensor(0.2225)
     """
     student, teacher = prepare_pair(student, teacher, min_dim=2)
     if student.shape[-1] < 2:

@@ -61,6 +61,12 @@ def mlkd(
     Raises:
         TypeError: an input is not a floating-point tensor.
         ValueError: shapes differ, a value is not finite, or an option is out of range.
+
+    Example:
+        >>> import torch
+        >>> student, teacher = torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([[3.0, 0.0], [1.0, 0.0]])
+        >>> mlkd(student, teacher, temperatures=(1.0, 2.0))
+        tensor(1.1173)
     """
     student, teacher = gather_pair(student, teacher, gather_distributed, reduction)
     student, teacher = prepare_pair(student, teacher, min_dim=2)

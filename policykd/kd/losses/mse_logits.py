@@ -33,6 +33,12 @@ def mse_logits(
     Raises:
         TypeError: an input is not a floating-point tensor.
         ValueError: shapes differ, a value is not finite, or an option is unknown.
+
+    Example:
+        >>> import torch
+        >>> student, teacher = torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[2.0, 1.0, 4.0]])
+        >>> mse_logits(student, teacher), mse_logits(student, teacher, variant="centered")
+        (tensor(1.), tensor(0.4444))
     """
     student, teacher = prepare_pair(student, teacher, min_dim=2)
     gap = student - teacher

@@ -39,6 +39,12 @@ def nst(
     Raises:
         TypeError: an input is not a floating-point tensor.
         ValueError: not four dimensions, batches differ, a value is not finite, or an option is unknown.
+
+    Example:
+        >>> import torch
+        >>> student, teacher = torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]]), torch.tensor([[[[3.0, 4.0], [0.0, 0.0]]]])
+        >>> nst(student, teacher)
+        tensor(1.2800)
     """
 
     def mean_kernel(u: Tensor, v: Tensor) -> Tensor:

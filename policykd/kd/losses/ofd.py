@@ -58,6 +58,12 @@ def ofd(student: Features, teacher: Features, margin: Features, *, reduction: Re
     Raises:
         TypeError: an input is not a floating-point tensor.
         ValueError: shapes do not fit, a value is not finite, or the reduction is unknown.
+
+    Example:
+        >>> import torch
+        >>> student, teacher = torch.tensor([[1.0, -5.0]]), torch.tensor([[2.0, -3.0]])
+        >>> ofd(student, teacher, torch.tensor([-1.0, -1.0]))  # -5 is below the margin -1, where nothing is asked
+        tensor(1.)
     """
     levels = as_levels(student, teacher)
     margins: Sequence[Tensor] = [margin] if isinstance(margin, Tensor) else margin

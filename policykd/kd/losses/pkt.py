@@ -52,6 +52,13 @@ def pkt(
     Raises:
         TypeError: an input is not a floating-point tensor.
         ValueError: batches differ, fewer than two samples with ``paper``, a value is not finite, or a bad option.
+
+    Example:
+        >>> import torch
+        >>> student = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+        >>> teacher = torch.tensor([[2.0, 0.0], [0.0, 1.0], [0.0, 3.0]])
+        >>> pkt(student, teacher, variant="paper")
+        tensor(0.0316)
     """
     student, teacher = gather_pair(student, teacher, gather_distributed, reduction)
     student, teacher = prepare_embeddings(student, teacher)

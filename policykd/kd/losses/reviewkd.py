@@ -59,6 +59,12 @@ def reviewkd(
     Raises:
         TypeError: an input is not a floating-point tensor.
         ValueError: shapes differ, a value is not finite, or an option is unknown.
+
+    Example:
+        >>> import torch
+        >>> student, teacher = torch.zeros(1, 1, 2, 2), torch.tensor([[[[2.0, 0.0], [0.0, 0.0]]]])
+        >>> reviewkd(student, teacher)
+        tensor(0.7500)
     """
     terms = []
     for s, t in as_levels(student, teacher):

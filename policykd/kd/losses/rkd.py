@@ -57,6 +57,13 @@ def rkd(
     Raises:
         TypeError: an input is not a floating-point tensor.
         ValueError: batches differ, a value is not finite, or the reduction is unknown.
+
+    Example:
+        >>> import torch
+        >>> student = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+        >>> teacher = torch.tensor([[2.0, 0.0], [0.0, 1.0], [0.0, 3.0]])
+        >>> rkd(student, teacher)
+        tensor(4.9022)
     """
     student, teacher = gather_pair(student, teacher, gather_distributed, reduction)
     student, teacher = prepare_embeddings(student, teacher)

@@ -70,6 +70,12 @@ def sdd(
     Raises:
         TypeError: maps are not floating-point, or labels not integers.
         ValueError: shapes do not fit, a label out of range, a value is not finite, or an option is out of range.
+
+    Example:
+        >>> import torch
+        >>> maps = torch.tensor([[[[4.0, 0.0], [0.0, 0.0]], [[0.0, 0.0], [0.0, 4.0]]]])  # two classes on 2 x 2 places
+        >>> sdd(maps, 2.0 * maps, torch.tensor([0]), cells=(1, 2))
+        tensor(0.6445)
     """
     student, teacher = prepare_maps(student, teacher, same_channels=True)
     target = check_labels(student, target)

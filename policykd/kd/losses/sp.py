@@ -34,6 +34,12 @@ def sp(student: Tensor, teacher: Tensor, *, reduction: Reduction = "mean", gathe
     Raises:
         TypeError: an input is not a floating-point tensor.
         ValueError: batches differ, a value is not finite, or the reduction is unknown.
+
+    Example:
+        >>> import torch
+        >>> student, teacher = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[1.0, 0.0, 0.0], [3.0, 4.0, 0.0]])
+        >>> sp(student, teacher)
+        tensor(0.3454)
     """
     student, teacher = gather_pair(student, teacher, gather_distributed, reduction)
     student, teacher = prepare_embeddings(student, teacher)

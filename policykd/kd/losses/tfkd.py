@@ -61,6 +61,12 @@ def tfkd(
     Raises:
         TypeError: logits are not floating-point, or labels not integers.
         ValueError: wrong shape, a label out of range, a value that is not finite, or an option out of range.
+
+    Example:
+        >>> import torch
+        >>> logits, labels = torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 1])
+        >>> tfkd(logits, labels, certainty=0.9)
+        tensor(0.2373)
     """
     student = prepare_tensor("student logits", student, min_dim=2)
     if student.dim() != 2 or student.shape[1] < 2:

@@ -36,6 +36,12 @@ def vid(student: Tensor, teacher: Tensor, variance: Tensor, *, reduction: Reduct
     Raises:
         TypeError: an input is not a floating-point tensor.
         ValueError: shapes do not fit, a variance is not above 0, a value is not finite, or the reduction is unknown.
+
+    Example:
+        >>> import torch
+        >>> mean, teacher = torch.zeros(1, 2, 1, 1), torch.ones(1, 2, 1, 1)
+        >>> vid(mean, teacher, torch.tensor([1.0, 4.0]))
+        tensor(0.6591)
     """
     student, teacher = prepare_pair(student, teacher, what="features", min_dim=2)
     variance = prepare_tensor("variance", variance).to(student.dtype)

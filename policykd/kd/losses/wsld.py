@@ -49,6 +49,12 @@ def wsld(
     Raises:
         TypeError: logits are not floating-point, or labels not integers.
         ValueError: shapes differ, a label out of range, a value is not finite, or an option is out of range.
+
+    Example:
+        >>> import torch
+        >>> student, teacher = torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[2.0, 1.0, 4.0]])
+        >>> wsld(student, teacher, torch.tensor([2]))
+        tensor(3.5702)
     """
     student, teacher = prepare_pair(student, teacher, min_dim=2)
     weights = wsld_weights(student, teacher, check_labels(student, target))
