@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from policykd.kd.losses._base import KDLoss
+from policykd.kd.losses._base import KDLoss as KDLoss
 from policykd.kd.losses._base import Signal as Signal
 from policykd.kd.losses._function import loss_function as loss_function
 from policykd.kd.losses._function import loss_module as loss_module
@@ -20,7 +20,8 @@ _FILES = {name.replace("_", ""): name for name in public_modules(__name__)}
 
 def __getattr__(name: str) -> Any:
     if name == "__all__":
-        return ["KDLoss", "Signal", "loss_function", "loss_module", *map(_class_name, _FILES.values())]
+        own = (kind for file in _FILES.values() for kind in _modules(file))
+        return ["KDLoss", "Signal", "loss_function", "loss_module", *own]
     file = _FILES.get(name.lower())
     if file is None or name == name.lower():  # a name in lower case is a file, which the import system finds
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -31,8 +32,7 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__getattr__("__all__")})
 
 
-def _class_name(file: str) -> str:
-    """Name of the loss module in a file."""
-    module = importlib.import_module(f"{__name__}.{file}")
-    own = (v for v in vars(module).values() if isinstance(v, type) and issubclass(v, KDLoss))
-    return next(kind.__name__ for kind in own if kind.__module__ == module.__name__ and "name" in vars(kind))
+def _modules(file: str) -> list[str]:
+    """Names of the loss modules that a file defines under its own name in lower case."""
+    defined = vars(importlib.import_module(f"{__name__}.{file}"))
+    return [name for name in defined if name != file and name.lower() == file.replace("_", "")]
