@@ -18,11 +18,11 @@ from pathlib import Path
 
 from policykd.errors import ConfigError
 from policykd.executor import Executor
-from policykd.kd.benchmark.bindings import runnable
 from policykd.kd.benchmark.cells import CellJob, load_cell, run_cell
 from policykd.kd.benchmark.config import BenchConfig
+from policykd.kd.benchmark.placements import runnable
 from policykd.kd.benchmark.results import BenchResult
-from policykd.kd.benchmark.scene import teacher_figures, teacher_path, train_teacher
+from policykd.kd.benchmark.seed_context import teacher_figures, teacher_path, train_teacher
 from policykd.kd.experiments.cells import run_missing
 from policykd.plain import as_plain
 from policykd.progress import Progress

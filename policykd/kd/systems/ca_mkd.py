@@ -26,10 +26,10 @@ from policykd.divergences import categorical_kl, check_temperature, full_precisi
 from policykd.errors import check_range
 from policykd.kd.experiments.digits import CLASSES, PIXELS, digits_rows, some
 from policykd.kd.experiments.experiment import Cell, Comparison, Experiment
-from policykd.kd.functional.shapes import check_labels
-from policykd.kd.losses.base import KDLoss
+from policykd.kd.losses import KDLoss
 from policykd.kd.metrics import accuracy, nll
 from policykd.kd.networks import MLP
+from policykd.kd.shapes import check_labels
 from policykd.kd.tasks.base import Split
 from policykd.kd.training.batches import Batch
 from policykd.kd.training.config import TrainConfig

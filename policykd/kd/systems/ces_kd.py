@@ -24,9 +24,9 @@ from policykd.errors import ConfigError, check_range
 from policykd.kd.ensembles import ensemble_logits
 from policykd.kd.experiments.digits import CLASSES, PIXELS, digits_rows
 from policykd.kd.experiments.experiment import Cell, Comparison, Experiment
-from policykd.kd.functional.shapes import check_labels
 from policykd.kd.metrics import measure
 from policykd.kd.networks import MLP, count_parameters
+from policykd.kd.shapes import check_labels
 from policykd.kd.training.config import OptimizerConfig, TrainConfig
 from policykd.kd.training.evaluate import predict
 from policykd.kd.training.loop import seeded, train_classifier

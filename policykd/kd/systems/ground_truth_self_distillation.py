@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from policykd.divergences import Reduction, full_precision, mse, prepare_pair, reduce_loss
 from policykd.errors import ConfigError, check_range
 from policykd.kd.experiments.experiment import Cell, Comparison, Experiment
-from policykd.kd.functional.shapes import check_labels, check_logits
+from policykd.kd.shapes import check_labels, check_logits
 from policykd.seeding import generator
 
 

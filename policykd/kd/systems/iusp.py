@@ -18,7 +18,7 @@ from policykd.divergences import Reduction, check_temperature, full_precision, p
 from policykd.errors import check_range
 from policykd.kd import functional as kf
 from policykd.kd.experiments.experiment import Cell, Comparison, Experiment
-from policykd.kd.functional.sp import similarity_matrix
+from policykd.kd.losses.sp import similarity_matrix
 from policykd.kd.training.batches import Batch
 from policykd.kd.training.budget import step_budget
 from policykd.kd.training.loop import Loss, minimize, seeded

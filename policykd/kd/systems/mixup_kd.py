@@ -26,10 +26,10 @@ from policykd.errors import check_range
 from policykd.kd import functional as kf
 from policykd.kd.experiments.digits import CLASSES, PIXELS, digits_rows
 from policykd.kd.experiments.experiment import Cell, Comparison, Experiment
-from policykd.kd.functional.lskd import standardize
-from policykd.kd.functional.shapes import check_choice
+from policykd.kd.losses.lskd import standardize
 from policykd.kd.metrics import accuracy, entropy
 from policykd.kd.networks import MLP
+from policykd.kd.options import check_choice
 from policykd.kd.tasks.base import Split
 from policykd.kd.training.batches import Batch
 from policykd.kd.training.config import TrainConfig

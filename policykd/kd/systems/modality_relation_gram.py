@@ -23,8 +23,8 @@ from policykd.divergences import Reduction, categorical_kl, full_precision, prep
 from policykd.errors import ConfigError, check_range
 from policykd.kd import functional as kf
 from policykd.kd.experiments.experiment import Cell, Comparison, Experiment
-from policykd.kd.functional.shapes import check_choice
 from policykd.kd.metrics import accuracy, agreement
+from policykd.kd.options import check_choice
 from policykd.kd.tasks.base import Split
 from policykd.kd.training.batches import Batch
 from policykd.kd.training.config import OptimizerConfig, TrainConfig

@@ -28,8 +28,8 @@ from policykd.errors import check_range
 from policykd.kd import functional as kf
 from policykd.kd.experiments.digits import CLASSES, PIXELS, digits_rows, some_per_class
 from policykd.kd.experiments.experiment import Cell, Comparison, Experiment
-from policykd.kd.functional.shapes import check_choice, check_positive
 from policykd.kd.networks import MLP
+from policykd.kd.options import check_choice, check_positive
 from policykd.kd.training.batches import Batch
 from policykd.kd.training.budget import step_budget
 from policykd.kd.training.config import TrainConfig

@@ -470,7 +470,7 @@ class TestSDD(LossContract):
         arrays = self.arrays()
         s, t, y = (torch.from_numpy(x) for x in arrays.values())
         torch.testing.assert_close(kf.sdd(s, t, y, cells=(1,)), kf.kd(s.mean((2, 3)), t.mean((2, 3))))
-        from policykd.kd.functional.sdd import cell_logits
+        from policykd.kd.losses.sdd import cell_logits
 
         assert cell_logits(s, (1, 2)).shape == (6, 3, 5)
         assert cell_logits(s, (1, 2, 4)).shape == (6, 3, 21)

@@ -9,7 +9,7 @@ from sklearn.metrics.pairwise import rbf_kernel
 
 from policykd.errors import ConfigError
 from policykd.kd import functional as kf
-from policykd.kd.functional.cc import correlation
+from policykd.kd.losses.cc import correlation
 from policykd.kd.systems.cckd import EXPERIMENT
 
 Q_T = torch.tensor([[1, 0], [0, 1], [1, 1]], dtype=torch.float64)

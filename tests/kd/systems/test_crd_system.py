@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from policykd.kd import functional as kf
-from policykd.kd.functional.crd import contrast
 from policykd.kd.losses import CRD
+from policykd.kd.losses.crd import contrast
 from policykd.kd.systems.crd import EXPERIMENT, info_nce_bound, linear_cka
 
 SMALL = replace(EXPERIMENT.config, teacher_steps=20, steps=6)

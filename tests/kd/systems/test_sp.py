@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from policykd.errors import ConfigError
 from policykd.kd import functional as kf
-from policykd.kd.functional.sp import similarity_matrix
+from policykd.kd.losses.sp import similarity_matrix
 from policykd.kd.networks import MLP
 from policykd.kd.networks.penultimate import penultimate
 from policykd.kd.systems.sp import EXPERIMENT, LabeledDraws, SPConfig, on_pool, run

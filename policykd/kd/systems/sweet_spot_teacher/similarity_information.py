@@ -15,8 +15,8 @@ from torch import Tensor
 
 from policykd.divergences import Reduction, check_temperature, full_precision, prepare_tensor, reduce_loss
 from policykd.errors import ConfigError, check_range
-from policykd.kd.functional.shapes import check_labels
 from policykd.kd.objective.teachers import log_probabilities
+from policykd.kd.shapes import check_labels
 
 
 def _log_p(logits: Tensor, target: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
