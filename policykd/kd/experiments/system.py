@@ -109,6 +109,7 @@ class Recipe:
 
 
 R = TypeVar("R", bound=Recipe)
+C = TypeVar("C")  # the configuration of a system: a Recipe, unless the system overrides ``run``
 StudentLoss = Callable[[Any, Batch, int], Tensor]
 """``(student, batch, epoch counted from 0) -> scalar`` with its graph."""
 
@@ -217,7 +218,7 @@ def plain_kd(teacher: nn.Module | Tensor, recipe: Recipe) -> StudentLoss:
     return loss
 
 
-class System(ABC, Generic[R]):
+class System(ABC, Generic[C]):
     """One distillation method and its experiment.
 
     Attributes:
@@ -239,7 +240,7 @@ class System(ABC, Generic[R]):
     claim: ClassVar[str]
     claims: ClassVar[tuple[Comparison, ...]]
     notes: ClassVar[tuple[str, ...]] = ()
-    recipe: R
+    recipe: C
     cell: ClassVar[type[Cell[Any]]] = Cell
     with_teacher: ClassVar[bool] = True
     seeds: ClassVar[int] = 10
@@ -260,7 +261,7 @@ class System(ABC, Generic[R]):
         """Return the metrics of a trained network; by default its accuracy on the test data."""
         return {"accuracy": accuracy(network(cell.test.x), cell.test.y)}
 
-    def run(self, seed: int, recipe: R) -> Metrics:
+    def run(self, seed: int, recipe: C) -> Metrics:
         """Run one paired cell: the teacher and every arm.
 
         Returns:

@@ -31,9 +31,8 @@ from policykd.kd.ensembles import (
     evolve_weights,
     normalized,
 )
-from policykd.kd.experiments.digits import CLASSES, PIXELS, digits_rows, some
+from policykd.kd.experiments.digits import CLASSES, PIXELS, digits_rows, redrawn_labels, some
 from policykd.kd.experiments.experiment import Cell, Comparison, Experiment
-from policykd.kd.experiments.label_noise import redrawn_labels
 from policykd.kd.metrics import accuracy
 from policykd.kd.networks import MLP
 from policykd.kd.tasks.base import Split

@@ -17,7 +17,6 @@ from policykd.kd.ensembles import (
     evolve_weights,
     normalized,
 )
-from policykd.kd.experiments.label_noise import redrawn_labels
 from policykd.kd.systems.multi_ta_de import EXPERIMENT
 
 
@@ -178,17 +177,6 @@ def test_bad_input_is_refused():
         ensemble_logits(torch.zeros(2, 3, 4), [1, 1], temperature=0)
     with pytest.raises(ConfigError, match="population is 2"):
         EvolutionConfig(population=2)
-
-
-def test_redrawn_labels():
-    labels = torch.arange(2000) % 10
-    noisy = redrawn_labels(labels, 0.4, classes=10, seed=0, purpose="a")
-    assert (noisy != labels).float().mean().item() == pytest.approx(0.36, abs=0.04)  # a tenth stays right by chance
-    assert torch.equal(noisy, redrawn_labels(labels, 0.4, classes=10, seed=0, purpose="a"))
-    assert not torch.equal(noisy, redrawn_labels(labels, 0.4, classes=10, seed=0, purpose="b"))
-    assert torch.equal(labels, redrawn_labels(labels, 0.0, classes=10, seed=0, purpose="a"))
-    with pytest.raises(ConfigError, match="share is 2"):
-        redrawn_labels(labels, 2, classes=10, seed=0, purpose="a")
 
 
 def test_a_cell_is_paired_and_repeatable():

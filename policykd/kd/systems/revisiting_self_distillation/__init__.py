@@ -22,9 +22,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from policykd.errors import ConfigError, check_range
-from policykd.kd.experiments.digits import CLASSES, PIXELS, digits_rows
+from policykd.kd.experiments.digits import CLASSES, PIXELS, digits_rows, redrawn_labels
 from policykd.kd.experiments.experiment import Cell, Comparison, Experiment
-from policykd.kd.experiments.label_noise import redrawn_labels
 from policykd.kd.metrics import accuracy, ece, nll
 from policykd.kd.networks import MLP
 from policykd.kd.systems.ground_truth_self_distillation import KernelSelfDistillation
