@@ -104,6 +104,8 @@ class Recipe:
         check_temperature(self.temperature)
         for share in self.shares:
             check_range("shares", share, 0.01, 0.99)
+        if abs(sum(self.shares) - 1.0) > 1e-9:
+            raise ConfigError(f"shares is {self.shares}; the shares of all splits must sum to 1")
         for name in ("ce_weight", "kd_weight"):
             check_range(name, getattr(self, name), 0.0, 1e6)
 
