@@ -163,7 +163,7 @@ class Cell(Generic[R]):
         """Return a new network; equal roles and keys begin with equal weights."""
         return seeded(lambda: self.build(role, fit), self.seed, *(key or (role,)))
 
-    def order(self, key: tuple[str, ...] | None) -> int:
+    def order(self, key: tuple[str | int, ...] | None) -> int:
         """Return the seed of a purpose; None is the cell's own."""
         return self.seed if key is None else integer_seed(self.seed, *key)
 
@@ -185,7 +185,7 @@ class Cell(Generic[R]):
         loss: StudentLoss,
         data: Any,
         fit: Fit,
-        order: tuple[str, ...] | None,
+        order: tuple[str | int, ...] | None,
         along: Sequence[nn.Module] = (),
     ) -> Any:
         """Train a network, in place, under a loss; it is returned in eval mode."""

@@ -22,7 +22,7 @@ def std_scaled(logits: Tensor) -> Tensor:
 def std_scaled_loss(
     student: Tensor, teacher: Tensor, target: Tensor, *, ce_weight: float = 0.1, kd_weight: float = 0.9
 ) -> Tensor:
-    """Return ``ce_weight CE(u, y) + kd_weight KL(softmax(w) || softmax(u))`` on logits scaled by their standard deviations.
+    """Return ``ce_weight CE(u, y) + kd_weight KL(softmax(w) || softmax(u))`` for scaled logits u and w.
 
     The gradient flows through the student's standard deviation. No temperature, no ``T**2``.
 

@@ -184,8 +184,8 @@ class MixupKD(System[MixupKDRecipe]):
     title = "Partial mixup and logits scaled by their standard deviation"
     paper = "Choi, Jeon, Shukla, Turaga, WACV 2023, arXiv 2211.03946"
     claim = (
-        "Mixup smooths a teacher, which makes it a worse teacher at a high temperature; scaling logits by their standard "
-        "deviation replaces the temperature."
+        "Mixup smooths a teacher, which makes it a worse teacher at a high temperature; scaling logits by their "
+        "standard deviation replaces the temperature."
     )
     claims = (
         *(

@@ -120,7 +120,7 @@ def permuted_non_targets(
 
 
 def smoothed_labels(logits: Tensor, target: Tensor, *, temperature: float) -> Tensor:
-    """Return label smoothing as a teacher: logits whose ``softmax(z / T)`` has the teacher's mean ``p_y``, else uniform.
+    """Return label smoothing as a teacher: ``softmax(z / T)`` has the teacher's mean ``p_y`` and is uniform otherwise.
 
     Returns:
         ``(N, C)``.
