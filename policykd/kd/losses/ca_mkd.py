@@ -131,7 +131,7 @@ class MultiTeacherKD(KDLoss):
 
 
 class ConfidenceFeatures(nn.Module):
-    """The feature term: the student's last map against every teacher's, weighted by the confidence of their heads on it.
+    """The feature term: the student's last map against every teacher's, weighted by their heads' confidence on it.
 
     ``L = mean_i sum_k w'_ki mean (F_k - r_k(F_s))**2`` with adapters ``r_k`` (resize, convolution of size 1, batch
     normalization, ReLU) and ``w'`` from the cross-entropies of ``head_k(r_k(F_s))``. Train its parameters along with
