@@ -48,7 +48,7 @@ from policykd.kd.training.loop import train_classifier
 def tune_bias(
     logits: Tensor, labels: Tensor, classes: Sequence[int], *, limit: float = 10.0, steps: int = 81
 ) -> Tensor:
-    """Return the bias for classes that the transfer set lacks, chosen on validation data (section 3 of the first paper).
+    """Return the bias for classes that the transfer set lacks, chosen on validation data (first paper, section 3).
 
     Args:
         logits: Validation logits ``(N, C)``.

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 
 from policykd.errors import ConfigError
 from policykd.kd import functional as kf
+from policykd.kd.kernel_self_distillation import limit_factors, step_factors
 from policykd.kd.networks import MLP
-from policykd.kd.systems.ground_truth_self_distillation import limit_factors, step_factors
 from policykd.kd.systems.revisiting_self_distillation import EXPERIMENT, flatness, self_distillation_rounds
 from policykd.kd.systems.revisiting_self_distillation.flatness import (
     filter_normalized_direction,

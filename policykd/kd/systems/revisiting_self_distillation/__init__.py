@@ -24,9 +24,9 @@ from torch import Tensor, nn
 from policykd.errors import ConfigError, check_range
 from policykd.kd.experiments.digits import CLASSES, PIXELS, digits_rows, redrawn_labels
 from policykd.kd.experiments.experiment import Cell, Comparison, Experiment
+from policykd.kd.kernel_self_distillation import KernelSelfDistillation
 from policykd.kd.metrics import accuracy, ece, nll
 from policykd.kd.networks import MLP
-from policykd.kd.systems.ground_truth_self_distillation import KernelSelfDistillation
 from policykd.kd.systems.revisiting_self_distillation.flatness import (
     hessian_vector_product,
     hutchinson_trace,
