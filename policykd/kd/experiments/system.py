@@ -125,6 +125,7 @@ class Recipe(DistillationRecipe):
 
 
 R = TypeVar("R", bound=DistillationRecipe)
+C = TypeVar("C")  # the configuration of a system: a Recipe, unless the system overrides ``run``
 StudentLoss = Callable[[Any, Batch, int], Tensor]
 """``(student, batch, epoch counted from 0) -> scalar`` with its graph."""
 
@@ -186,7 +187,7 @@ class Cell(Generic[R]):
         """Return a new network; equal roles and keys begin with equal weights."""
         return seeded(lambda: self.build(role, fit), self.seed, *(key or (role,)))
 
-    def order(self, key: tuple[str, ...] | None) -> int:
+    def order(self, key: tuple[str | int, ...] | None) -> int:
         """Return the seed of a purpose; None is the cell's own."""
         return self.seed if key is None else integer_seed(self.seed, *key)
 
@@ -208,7 +209,7 @@ class Cell(Generic[R]):
         loss: StudentLoss,
         data: Any,
         fit: Fit,
-        order: tuple[str, ...] | None,
+        order: tuple[str | int, ...] | None,
         along: Sequence[nn.Module] = (),
     ) -> Any:
         """Train a network, in place, under a loss; it is returned in eval mode."""
@@ -244,7 +245,7 @@ def plain_kd(teacher: nn.Module | Tensor, recipe: Recipe) -> StudentLoss:
     return loss
 
 
-class System(ABC, Generic[R]):
+class System(ABC, Generic[C]):
     """One distillation method and its experiment.
 
     Attributes:
@@ -266,7 +267,7 @@ class System(ABC, Generic[R]):
     claim: ClassVar[str]
     claims: ClassVar[tuple[Comparison, ...]]
     notes: ClassVar[tuple[str, ...]] = ()
-    recipe: R
+    recipe: C
     cell: ClassVar[type[Cell[Any]]] = Cell
     with_teacher: ClassVar[bool] = True
     seeds: ClassVar[int] = 10
@@ -290,7 +291,7 @@ class System(ABC, Generic[R]):
         """Return arms that are not trained students, such as samplers, without gradients; by default none."""
         return {}
 
-    def run(self, seed: int, recipe: R) -> Metrics:
+    def run(self, seed: int, recipe: C) -> Metrics:
         """Run one paired cell: the teacher and every arm.
 
         Returns:
