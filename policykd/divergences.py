@@ -8,7 +8,8 @@ temperature or a reduction means the same on both sides. The rules of the house:
   value per sample, of shape ``(...)``, and `reduction` then acts on those values only.
 * The arithmetic runs in float32 at least, with autocast off; float64 inputs stay float64.
 * ``T**2`` is a visible switch (`scale_t2`), because a hidden one changes the weight of the term with the temperature.
-* Wrong input raises `ValueError` or `TypeError`, which say what was given and what is needed.
+* Wrong tensors raise `ValueError` or `TypeError`, wrong options `ConfigError` (a `ValueError`); all say what was given
+  and what is needed.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from typing import Literal, ParamSpec, TypeAlias, get_args
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from policykd.errors import ConfigError
 
 Reduction = Literal["none", "mean", "sum", "batchmean"]
 Direction = Literal["forward", "reverse"]
@@ -70,9 +73,9 @@ def _first_tensor(values: tuple[object, ...]) -> Tensor | None:
 
 
 def check_temperature(temperature: float) -> float:
-    """Return the temperature, or raise `ValueError` unless it is finite and above zero."""
+    """Return the temperature, or raise ConfigError unless it is finite and above 0."""
     if not (temperature > 0 and math.isfinite(temperature)):
-        raise ValueError(f"temperature must be finite and above 0, got {temperature!r}")
+        raise ConfigError(f"temperature must be finite and above 0, got {temperature!r}")
     return temperature
 
 
@@ -85,7 +88,7 @@ def prepare_tensor(name: str, value: Tensor, *, min_dim: int = 1) -> Tensor:
         min_dim: Smallest number of dimensions accepted.
 
     Raises:
-        TypeError, ValueError: no floating-point tensor; too few dimensions, no element, or a value not finite.
+        TypeError, ValueError: not a floating-point tensor; too few dimensions, no element, or a value not finite.
     """
     value = _promote(name, value, min_dim)
     _check_finite((name,), (value,))
@@ -130,7 +133,7 @@ def prepare_pair(
         same_shape: Demand equal shapes; otherwise only an equal first dimension.
 
     Raises:
-        TypeError: an input is no floating-point tensor.
+        TypeError: an input is not a floating-point tensor.
         ValueError: shapes or devices disagree, an input is empty, or holds a value that is not finite.
     """
     names = (f"student {what}", f"teacher {what}")
@@ -151,7 +154,7 @@ def reduce_loss(values: Tensor, reduction: Reduction) -> Tensor:
     """Reduce per-sample values: `none`, `mean`, `sum`, or `batchmean` (their sum over the size of the first dimension).
 
     Raises:
-        ValueError: unknown reduction.
+        ConfigError: unknown reduction.
     """
     if reduction == "none":
         return values
@@ -161,17 +164,17 @@ def reduce_loss(values: Tensor, reduction: Reduction) -> Tensor:
         return values.sum()
     if reduction == "batchmean":
         return values.sum() / values.shape[0] if values.dim() else values
-    raise ValueError(f"reduction must be one of {', '.join(get_args(Reduction))}, got {reduction!r}")
+    raise ConfigError(f"reduction must be one of {', '.join(get_args(Reduction))}, got {reduction!r}")
 
 
 def _check_direction(direction: str) -> None:
     if direction not in get_args(Direction):
-        raise ValueError(f"direction must be forward (teacher first) or reverse (student first), got {direction!r}")
+        raise ConfigError(f"direction must be forward (teacher first) or reverse (student first), got {direction!r}")
 
 
 def _check_beta(beta: float) -> None:
     if not 0.0 <= beta <= 1.0:
-        raise ValueError(f"beta must lie in [0, 1] (0 forward KL, 1 reverse KL), got {beta!r}")
+        raise ConfigError(f"beta must lie in [0, 1] (0 forward KL, 1 reverse KL), got {beta!r}")
 
 
 def _kl_from_logs(first: Tensor, second: Tensor) -> Tensor:
@@ -203,8 +206,14 @@ def categorical_kl(
         reduction: How the values of shape ``(...)`` are reduced.
 
     Raises:
-        TypeError: an input is no floating-point tensor.
+        TypeError: an input is not a floating-point tensor.
         ValueError: shapes differ, a value is not finite, or an option is out of range.
+
+    Example:
+        >>> import torch
+        >>> student, teacher = torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[2.0, 1.0, 4.0]])
+        >>> categorical_kl(student, teacher, temperature=2.0)
+        tensor(0.3026)
     """
     _check_direction(direction)
     check_temperature(temperature)
@@ -243,6 +252,12 @@ def categorical_jsd(
 
     Raises:
         TypeError, ValueError: As `categorical_kl`.
+
+    Example:
+        >>> import torch
+        >>> student, teacher = torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[2.0, 1.0, 4.0]])
+        >>> categorical_jsd(student, teacher, beta=0.5)
+        tensor(0.0457)
     """
     _check_beta(beta)
     if beta in (0.0, 1.0):
@@ -299,7 +314,13 @@ def gaussian_kl(
         reduction: How the values of shape ``(...)`` are reduced.
 
     Raises:
-        TypeError, ValueError: No pair of floating-point tensors; other shapes, a value not finite, an unknown option.
+        TypeError, ValueError: Not pairs of floating-point tensors; other shapes, a value not finite, an unknown option.
+
+    Example:
+        >>> import torch
+        >>> student, teacher = (torch.zeros(1, 2), torch.zeros(2)), (torch.ones(1, 2), torch.zeros(2))
+        >>> gaussian_kl(student, teacher)
+        tensor(1.)
     """
     _check_direction(direction)
     mean_s, log_s, mean_t, log_t = _prepare_gaussians(student, teacher)
@@ -319,7 +340,7 @@ def gaussian_jsd(
 ) -> Tensor:
     """Geometric Jensen-Shannon divergence of diagonal Gaussians, summed over the last dimension.
 
-    A mixture of two Gaussians is no Gaussian and the ordinary divergence has no closed form. This is the *geometric*
+    A mixture of two Gaussians is not a Gaussian and the ordinary divergence has no closed form. This is the *geometric*
     one (Nielsen 2019): the middle distribution is ``G ~ T**beta S**(1 - beta)``, again a Gaussian, of precision
     ``beta / s_T**2 + (1 - beta) / s_S**2``, and the value is ``beta KL(T || G) + (1 - beta) KL(S || G)``. Unlike the
     arithmetic one it is not bounded. Ends and `normalize` as in `categorical_jsd`.
@@ -333,6 +354,12 @@ def gaussian_jsd(
 
     Raises:
         TypeError, ValueError: As `gaussian_kl`.
+
+    Example:
+        >>> import torch
+        >>> student, teacher = (torch.zeros(1, 2), torch.zeros(2)), (torch.ones(1, 2), torch.zeros(2))
+        >>> gaussian_jsd(student, teacher)
+        tensor(0.2500)
     """
     _check_beta(beta)
     if beta in (0.0, 1.0):
@@ -365,9 +392,15 @@ def gaussian_nll(
 
     Raises:
         TypeError, ValueError: As `gaussian_kl`; and unless ``0 < min_std <= max_std``.
+
+    Example:
+        >>> import torch
+        >>> student, action = (torch.zeros(1, 2), torch.zeros(2)), torch.ones(1, 2)
+        >>> gaussian_nll(student, action, min_std=0.1, max_std=2.0)
+        tensor(2.8379)
     """
     if not 0.0 < min_std <= max_std:
-        raise ValueError(f"bounds must be 0 < min_std <= max_std, got {min_std!r} and {max_std!r}")
+        raise ConfigError(f"bounds must be 0 < min_std <= max_std, got {min_std!r} and {max_std!r}")
     mean, log_std, action, _ = _prepare_gaussians(student, (action, torch.zeros_like(action)))
     log_std = log_std.clamp(math.log(min_std), math.log(max_std))
     scaled = (action - mean) * torch.exp(-log_std)
@@ -379,7 +412,12 @@ def mse(student: Tensor, teacher: Tensor, *, reduction: Reduction = "mean") -> T
     """Squared error, averaged over the last dimension: ``mean_a (s_a - t_a)**2`` for tensors of shape ``(..., A)``.
 
     Raises:
-        TypeError, ValueError: No floating-point tensor; other shapes, a value not finite, an unknown reduction.
+        TypeError, ValueError: Not floating-point tensors; other shapes, a value not finite, an unknown reduction.
+
+    Example:
+        >>> import torch
+        >>> mse(torch.tensor([[1.0, 3.0]]), torch.tensor([[0.0, 0.0]]))
+        tensor(5.)
     """
     student, teacher = prepare_pair(student, teacher, what="values")
     return reduce_loss((student - teacher).square().mean(-1), reduction)
@@ -391,8 +429,13 @@ def huber(student: Tensor, teacher: Tensor, *, delta: float = 1.0, reduction: Re
 
     Raises:
         TypeError, ValueError: As `mse`; and unless `delta` is above 0.
+
+    Example:
+        >>> import torch
+        >>> huber(torch.tensor([[1.0, 3.0]]), torch.tensor([[0.0, 0.0]]))
+        tensor(1.5000)
     """
     if not (delta > 0 and math.isfinite(delta)):
-        raise ValueError(f"delta must be finite and above 0, got {delta!r}")
+        raise ConfigError(f"delta must be finite and above 0, got {delta!r}")
     student, teacher = prepare_pair(student, teacher, what="values")
     return reduce_loss(F.huber_loss(student, teacher, delta=delta, reduction="none").mean(-1), reduction)

@@ -15,7 +15,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, Self, TypeVar, cast
 
 from policykd.errors import ConfigError, UnknownNameError
 
@@ -43,9 +43,10 @@ class Registry(Mapping[str, T], Generic[T]):
         self.kind = kind
         self._type, self._load = type_, load
         self._entries: dict[str, T | None] = dict.fromkeys(lazy)
+        self._outside: dict[str, T] = {}
 
     @classmethod
-    def of_folder(cls, kind: str, package: str, attribute: str, type_: type | None = None) -> Registry[Any]:
+    def of_folder(cls, kind: str, package: str, attribute: str, type_: type | None = None) -> Self:
         """Return a registry with one entry per public module of a package, imported when it is first asked for.
 
         Args:
@@ -54,9 +55,7 @@ class Registry(Mapping[str, T], Generic[T]):
             attribute: name under which each module holds its entry.
             type_: type of the entries.
         """
-        folder = importlib.import_module(package).__path__
-        found = sorted(module.name for module in pkgutil.iter_modules(folder) if not module.name.startswith("_"))
-        lazy = tuple(name for name in found if name != "registry")
+        lazy = tuple(name for name in public_modules(package) if name != "registry")
 
         def load(name: str) -> Any:
             return getattr(importlib.import_module(f"{package}.{name}"), attribute)
@@ -87,17 +86,19 @@ class Registry(Mapping[str, T], Generic[T]):
     @contextmanager
     def scope(self) -> Iterator[Registry[T]]:
         """Undo every change made inside the block when it ends, for tests and trials."""
-        before = dict(self._entries)
+        before = dict(self._entries), dict(self._outside)
         try:
             yield self
         finally:
-            self._entries = before
+            self._entries, self._outside = before
 
     def __getitem__(self, name: str) -> T:
         if name not in self._entries:
             raise UnknownNameError(self.kind, name, self._entries)
         if self._entries[name] is None and self._load is not None:
-            self._entries[name] = self._load(name)
+            entry = self._load(name)
+            self._check_type(name, entry)
+            self._entries[name] = entry
         return cast(T, self._entries[name])
 
     def __contains__(self, name: object) -> bool:
@@ -110,8 +111,8 @@ class Registry(Mapping[str, T], Generic[T]):
         return len(self._entries)
 
     def names(self) -> tuple[str, ...]:
-        """Names of the entries, in the order in which they were added."""
-        return tuple(self._entries)
+        """Names of the entries, in the order of iteration: those of the folder, then as they were added."""
+        return tuple(self)
 
     def resolve(self, name: str) -> T:
         """Return the entry of a name, or the object that ``package.module:Attribute`` names.
@@ -124,11 +125,29 @@ class Registry(Mapping[str, T], Generic[T]):
             return self[name]
         entry = import_object(name)
         self._check_type(name, entry)
-        return cast(T, entry)
+        self._outside[name] = cast(T, entry)
+        return self._outside[name]
+
+    def known(self, name: str) -> T | None:
+        """Return the entry of a name, or what ``resolve`` found for it before; None for others.
+
+        It imports nothing that is not an entry, so it is safe for names out of files.
+        """
+        return self[name] if name in self._entries else self._outside.get(name)
 
     def _check_type(self, name: str, entry: object) -> None:
         if self._type is not None and not isinstance(entry, self._type):
             raise ConfigError(f"{self.kind} '{name}' must be a {self._type.__name__}, not a {type(entry).__name__}")
+
+
+def public_modules(package: str) -> tuple[str, ...]:
+    """Names of the modules of a package that do not begin with an underscore, in alphabetical order; none is imported.
+
+    Args:
+        package: dotted name of the package, which is imported itself unless it is being imported already.
+    """
+    folder = importlib.import_module(package).__path__
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(folder) if not module.name.startswith("_")))
 
 
 def import_object(path: str) -> Any:

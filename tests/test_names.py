@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from policykd.errors import ConfigError, UnknownNameError
-from policykd.names import Registry, import_object
+from policykd.names import Registry, import_object, public_modules
 
 
 @pytest.fixture
@@ -71,6 +71,18 @@ def test_resolve_imports_what_a_path_names(numbers, tmp_path, monkeypatch):
         numbers.resolve("three")
 
 
+def test_what_was_resolved_is_known_and_nothing_is_imported_for_it(numbers, tmp_path, monkeypatch):
+    (tmp_path / "known_numbers.py").write_text("SEVEN = 7\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert numbers.known("one") == 1
+    assert numbers.known("three") is None
+    assert numbers.known("known_numbers:SEVEN") is None
+    assert "known_numbers" not in sys.modules
+    numbers.resolve("known_numbers:SEVEN")
+    assert numbers.known("known_numbers:SEVEN") == 7
+    assert "known_numbers:SEVEN" not in numbers
+
+
 def test_indexing_never_imports(numbers, tmp_path, monkeypatch):
     (tmp_path / "never_imported.py").write_text("SEVEN = 7\n")
     monkeypatch.syspath_prepend(tmp_path)
@@ -99,3 +111,6 @@ def test_a_folder_is_listed_without_importing_its_modules(tmp_path, monkeypatch)
     assert "zoo_for_test.cat" not in sys.modules
     assert zoo["cat"] == "cat!"
     assert "zoo_for_test.owl" not in sys.modules
+    assert public_modules("zoo_for_test") == ("cat", "owl")
+    with pytest.raises(ConfigError, match="animal 'cat' must be a int, not a str"):
+        Registry.of_folder("animal", "zoo_for_test", "ENTRY", int)["cat"]

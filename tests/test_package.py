@@ -30,7 +30,9 @@ def test_every_folder_is_packaged():
     assert sorted(listed) == sorted(folders_on_disk())
 
 
-@pytest.mark.parametrize("module", ["policykd", "policykd.cli.main", "policykd.cli.commands", "policykd.kd"])
+@pytest.mark.parametrize(
+    "module", ["policykd", "policykd.cli.main", "policykd.cli.commands", "policykd.kd", "policykd.kd.registry"]
+)
 def test_light_imports(module):
     code = f"import sys, {module}; print([m for m in ('torch', 'mujoco', 'stable_baselines3') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,6 +1,5 @@
-"""The command line: thin. Each command parses its options, calls the library and prints.
+"""The command line: parse options, call the library, print the outcome.
 
-``main`` is the entry point, ``commands`` the options, ``work`` what the commands call (loaded only when one runs, so
-that ``--help`` answers at once), ``kd_work``, ``kd_run`` and ``kd_bench`` the same for the group ``kd``, ``progress``
-the bars, ``overrides`` the ``--set`` option.
+``main`` is the entry point, ``commands`` holds one module per command, ``options`` the options that several share,
+``overrides`` reads ``--set``, ``output`` draws bars. No logic of the library lives here.
 """

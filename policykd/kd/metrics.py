@@ -1,4 +1,4 @@
-"""What systems measure: accuracy, fidelity to the teacher, calibration. Logits and labels in, a float out.
+"""Metrics of classifiers: accuracy, fidelity to the teacher, calibration. Logits and labels in, a float out.
 
 Everything is computed in float64 and at temperature 1 on the logits as given.
 """
@@ -14,6 +14,9 @@ from torch import Tensor, nn
 from policykd.divergences import categorical_kl, check_temperature
 from policykd.errors import check_range
 from policykd.kd.training.evaluate import predict
+
+ECE_BINS = 15
+"""Equal-width bins of the expected calibration error."""
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:
@@ -61,7 +64,7 @@ def brier(logits: Tensor, labels: Tensor) -> float:
     return float((p - F.one_hot(labels, p.shape[1])).square().sum(1).mean())
 
 
-def ece(logits: Tensor, labels: Tensor, *, bins: int = 15) -> float:
+def ece(logits: Tensor, labels: Tensor, *, bins: int = ECE_BINS) -> float:
     """Expected calibration error of the top class; see :func:`calibration_error`."""
     confidence, predicted = logits.double().softmax(1).max(1)
     return calibration_error(confidence, predicted == labels, bins=bins)
@@ -97,7 +100,7 @@ def relative_gain(baseline: float, reference: float, method: float) -> float:
     return (method - reference) / (reference - baseline)
 
 
-def calibration_error(confidence: Tensor, correct: Tensor, *, bins: int = 15) -> float:
+def calibration_error(confidence: Tensor, correct: Tensor, *, bins: int = ECE_BINS) -> float:
     """``sum_b n_b / n |accuracy_b - confidence_b|`` over equal-width bins ``(low, high]`` (Guo et al. 2017, eq. 3).
 
     Args:
@@ -116,25 +119,34 @@ def calibration_error(confidence: Tensor, correct: Tensor, *, bins: int = 15) ->
     return float(gaps.abs().sum() / len(confidence))
 
 
-def measure(network: nn.Module, data: Any, *, teacher: nn.Module | None = None) -> dict[str, float]:
-    """The usual figures of a network on a data set.
+def figures(logits: Tensor, labels: Tensor, teacher: Tensor | None = None) -> dict[str, float]:
+    """Return the usual figures of a classifier.
 
     Args:
-        network: Maps x to logits.
-        data: What ``policykd.kd.training.batches.Batches`` takes.
-        teacher: Adds ``agreement`` and ``kl`` to it.
+        logits: Its logits ``(N, C)``.
+        labels: Class indices ``(N,)``.
+        teacher: A teacher's logits ``(N, C)``; adds ``agreement`` and ``kl`` to it.
 
     Returns:
-        ``accuracy``, ``nll``, ``ece`` (15 bins), ``brier``, and with a teacher ``agreement`` and ``kl``.
+        ``accuracy``, ``nll``, ``ece`` and ``brier``, and with a teacher ``agreement`` and ``kl``.
     """
-    logits, labels = predict(network, data)
-    figures = {
+    found = {
         "accuracy": accuracy(logits, labels),
         "nll": nll(logits, labels),
         "ece": ece(logits, labels),
         "brier": brier(logits, labels),
     }
     if teacher is not None:
-        taught, _ = predict(teacher, data)
-        figures |= {"agreement": agreement(logits, taught), "kl": kl(logits, taught)}
-    return figures
+        found |= {"agreement": agreement(logits, teacher), "kl": kl(logits, teacher)}
+    return found
+
+
+def measure(network: nn.Module, data: Any, *, teacher: nn.Module | None = None) -> dict[str, float]:
+    """Return the figures of a network on a data set; see :func:`figures`.
+
+    Args:
+        network: Maps x to logits.
+        data: What ``policykd.kd.training.batches.Batches`` takes.
+        teacher: Adds ``agreement`` and ``kl`` to it.
+    """
+    return figures(*predict(network, data), None if teacher is None else predict(teacher, data)[0])

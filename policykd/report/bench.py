@@ -21,7 +21,7 @@ from policykd.kd.benchmark.table import (
     settings,
     teacher_means,
 )
-from policykd.kd.registry import methods
+from policykd.kd.registry import LOSSES
 from policykd.report.bench_plots import VERDICT_COLorS, cost_plot, effect_plot
 from policykd.report.figures import save_figure, svg_text
 from policykd.report.html import data_uri, write_html
@@ -63,8 +63,8 @@ def _context(result: BenchResult, content: bytes, drawn: Mapping[str, tuple[str,
         "teacher": teacher_means(result),
         "rows": rows(result),
         "colors": VERDICT_COLorS,
-        "families": {name: methods[name].family for name in result.methods if name in methods},
-        "titles": {name: methods[name].title for name in result.methods if name in methods},
+        "families": {name: info.family for name in result.methods if (info := LOSSES.known(name))},
+        "titles": {name: info.title for name in result.methods if (info := LOSSES.known(name))},
         "plots": [{"title": title, "svg": Markup(svg_text(figure))} for title, figure in drawn.values()],
         "settings": list(settings(result)),
         "seeds": [

@@ -11,6 +11,8 @@ from policykd.cli.main import main
 from policykd.cli.overrides import with_overrides
 from policykd.curriculum import SkillPlan, preset
 from policykd.errors import ConfigError, UnknownNameError
+from policykd.kd.registry import LOSSES
+from policykd.kd.systems import SYSTEMS
 from policykd.merge import MergeConfig
 
 TINY_TRAIN = ["--steps", "1024", "--threads", "1", "--set", "ppo.envs=16", "ppo.rollout_steps=32", "ppo.minibatch=128",
@@ -82,9 +84,23 @@ def test_skills_lists_every_terrain(capsys):
         assert f"biped/{name}" in printed
 
 
+def test_kd_list_names_losses_and_systems_without_torch():
+    code = "import sys; from policykd.cli.main import main; main(['kd', 'list']); sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    losses, _, systems = done.stdout.partition("systems")
+    for name in LOSSES:
+        assert name in losses
+    for name in SYSTEMS:
+        assert name in systems
+    assert "teacher assistants of intermediate size" in " ".join(systems.split())
+
+
 def test_kd_list_and_show(capsys):
     assert main(["kd", "list", "--family", "relational"]) == 0
-    assert "rkd" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "rkd" in printed
+    assert "lskd" not in printed
+    assert "systems" not in printed
     assert main(["kd", "show", "crd"]) == 0
     printed = " ".join(capsys.readouterr().out.split())
     for told in (

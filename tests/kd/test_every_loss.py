@@ -1,63 +1,54 @@
-"""Every registered loss works as a term, and a batch in four parts gives the loss and gradient of the whole."""
+"""Every registered loss works as a term, and a batch in four parts gives the loss and gradient of the whole.
+
+Each loss is placed where its record says, so a new loss is tested here without an edit.
+"""
+
+import copy
+import pickle
 
 import pytest
 import torch
 
-from policykd.kd import losses
+from policykd.kd.benchmark.placements import PlacementContext, placement_of
+from policykd.kd.benchmark.settings import default_setting
 from policykd.kd.networks import ResNet
 from policykd.kd.objective.objective import Objective
-from policykd.kd.objective.projectors import Conv1x1
-from policykd.kd.objective.terms import Term
-from policykd.kd.registry import methods
+from policykd.kd.objective.taps import Taps
+from policykd.kd.registry import LOSSES
+from policykd.kd.tasks import Split, Task
 from policykd.kd.training.batches import Batch
 from policykd.kd.training.step import StepSetting, backward_step
 
 STUDENT, TEACHER = (4, 4, 6, 8), (4, 6, 8, 10)
-CHANNELS = {"student_channels": STUDENT[1:], "teacher_channels": TEACHER[1:]}
-LAST = {"student_channels": STUDENT[-1], "teacher_channels": TEACHER[-1]}
-OPTIONS = {
-    "ab": CHANNELS,
-    "crd": {"n_data": 8, "student_dim": STUDENT[-1], "teacher_dim": TEACHER[-1], "dim": 4, "negatives": 3},
-    "ft": LAST,
-    "ickd": LAST,
-    "ofd": CHANNELS,
-    "reviewkd": {**CHANNELS, "pools": (2, 1)},
-    "vid": LAST,
-}
-VECTORS = ("cc", "crd", "pkt", "rkd", "sp")
-NEEDS_EQUAL_WIDTH = ("fitnet", "cc")
 
 
-def term(name: str) -> Term:
-    loss = getattr(losses, methods[name].loss)(**OPTIONS.get(name, {}))
-    made = Term(loss)
-    if loss.signal == "maps":
-        return made.on("layer3>fc")
-    if loss.signal == "levels":
-        projectors = [Conv1x1(), Conv1x1(), Conv1x1()] if name == "fsp" else None
-        return made.on(["layer1", "layer2", "layer3"], student_proj=projectors)
-    if loss.signal == "features" and name in VECTORS:
-        return made.on("layer3" if name in NEEDS_EQUAL_WIDTH else "pool", student_proj=projector(name))
-    return made.on("layer3", student_proj=projector(name)) if loss.signal == "features" else made
+def placed(name, student, teacher, data):
+    """The loss's objective on these networks, by its record's placement and default options."""
+
+    def features(tap, samples):
+        with torch.no_grad(), Taps([tap]).attach(teacher) as seen:
+            teacher(data.x[:samples])
+            return seen.tensor(tap)
+
+    task = Task("eight", data, data, data, 3, lambda: student, lambda: teacher)
+    context = PlacementContext(task, student, teacher, features)
+    return Objective(placement_of(name).place(LOSSES[name], context, default_setting(name)))
 
 
-def projector(name: str) -> Conv1x1 | None:
-    return Conv1x1() if name in NEEDS_EQUAL_WIDTH else None
-
-
-def run(name: str, parts: int):
+def run(name, parts):
     torch.manual_seed(0)
-    student = ResNet(8, STUDENT, classes=3).double().eval()  # eval: batch statistics would depend on the parts
-    teacher = ResNet(8, TEACHER, classes=3).double().eval()
-    objective = Objective({name: term(name)}).double()
-    x, y = torch.randn(8, 3, 8, 8, dtype=torch.float64), torch.arange(8) % 3
-    objective.build(student, teacher, x[:2]).double()
+    student = ResNet(8, STUDENT, classes=3).eval()  # eval: batch statistics would depend on the parts
+    teacher = ResNet(8, TEACHER, classes=3).eval()
+    x, y = torch.randn(8, 3, 8, 8), torch.arange(8) % 3
+    objective = placed(name, student, teacher, Split(x, y))
+    x, student, teacher = x.double(), student.double(), teacher.double()
+    objective.double().build(student, teacher, x[:2]).double()
     batch, setting = Batch(x, y, torch.arange(8), (8,)), StepSetting(micro_batches=parts)
     out = backward_step(student, teacher, objective, batch, setting, number=0, step=0, total=1)
     return out.loss.detach(), [p.grad for p in (*student.parameters(), *objective.parameters())], objective
 
 
-@pytest.mark.parametrize("name", sorted(methods))
+@pytest.mark.parametrize("name", LOSSES)
 def test_loss_gradient_and_memory_do_not_depend_on_the_parts(name):
     loss, grads, objective = run(name, 1)
     split_loss, split_grads, split_objective = run(name, 4)
@@ -69,3 +60,15 @@ def test_loss_gradient_and_memory_do_not_depend_on_the_parts(name):
         if whole is not None:
             torch.testing.assert_close(split, whole, rtol=1e-8, atol=1e-12)
     torch.testing.assert_close(dict(split_objective.state_dict()), dict(objective.state_dict()))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_copies_and_pickles_are_the_same_loss(name):
+    torch.manual_seed(0)
+    networks = (ResNet(8, STUDENT, classes=3).eval(), ResNet(8, TEACHER, classes=3).eval())
+    objective = placed(name, *networks, Split(torch.randn(8, 3, 8, 8), torch.arange(8) % 3))
+    for loss in objective.losses.values():
+        for copied in (copy.deepcopy(loss), pickle.loads(pickle.dumps(loss))):
+            assert type(copied) is type(loss) is LOSSES[name].load()
+            assert repr(copied) == repr(loss)
+            torch.testing.assert_close(copied.state_dict(), loss.state_dict(), rtol=0, atol=0, equal_nan=True)

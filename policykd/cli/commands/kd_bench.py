@@ -25,7 +25,8 @@ class KdBench:
     task: str = "digits"
     """Task: digits (also -few-label, -noisy-label, -missing-class), textures, timeseries, or data on disk."""
     methods: str = "all"
-    """Losses with commas between them, such as ce,kd,dkd; `policykd kd list` names them. all: every runnable one."""
+    """Losses with commas between them, such as ce,kd,dkd or my_package.my_loss:INFO; `policykd kd list` names them.
+    all: every runnable one."""
     seeds: int = 10
     """Number of seeds, counted from 0; at least 2, intervals say little below 5."""
     tune: int = 1

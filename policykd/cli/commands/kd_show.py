@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from policykd.kd.catalog.record import Method, Preset
+    from policykd.kd.registry import LossInfo, Preset
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class KdShow:
     """Show one loss: paper, equation, variants, departures, presets."""
 
     name: tyro.conf.Positional[str]
-    """Name of the loss, for example crd."""
+    """Name of the loss, for example crd, or my_package.my_loss:INFO."""
 
     def run(self, console: Console) -> None:
         """Print the record of the loss.
@@ -27,38 +27,46 @@ class KdShow:
         Raises:
             UnknownNameError: for an unknown loss, with the close matches.
         """
-        from policykd.kd.registry import methods
+        from policykd.kd.registry import LOSSES
 
-        print_method(methods.get(self.name), console)
+        print_loss(LOSSES.get(self.name), console)
 
 
-def print_method(method: Method, console: Console) -> None:
+def print_loss(info: LossInfo, console: Console) -> None:
     """Print paper, equation, variants, departures from the paper, and presets with where their numbers are from."""
-    console.print(Text.assemble((method.name, "bold"), f": {method.title}"), highlight=False)
-    for label, text in _facts(method):
+    console.print(Text.assemble((info.name, "bold"), f": {info.title}"), highlight=False)
+    for label, text in _facts(info):
         console.print(Text.assemble((f"{label:<10}", "dim"), f" {text}"), highlight=False)
 
 
-def _facts(method: Method) -> Iterator[tuple[str, str]]:
-    yield "paper", f"{method.paper}. {method.venue}, {method.year}"
-    yield "equation", method.equation
-    yield "family", method.family
-    yield "needs", ", ".join(method.needs)
-    yield "module", f"policykd.kd.losses.{method.loss}, function policykd.kd.functional.{method.name}"
+def _facts(info: LossInfo) -> Iterator[tuple[str, str]]:
+    yield "paper", f"{info.paper}. {info.venue}, {info.year}"
+    yield "equation", info.equation
+    yield "family", info.family
+    yield "needs", ", ".join(info.needs)
+    yield "module", _module(info)
     traits = {
-        "remembers samples between calls": method.stateful,
-        "may hold parameters for the optimizer": method.trainable,
-        "compares the samples of a batch": method.batch_coupled,
+        "remembers samples between calls": info.stateful,
+        "may hold parameters for the optimizer": info.trainable,
+        "compares the samples of a batch": info.batch_coupled,
     }
     yield "traits", "; ".join(text for text, holds in traits.items() if holds) or "none: a value per sample"
-    yield from (("variant", f"{name}: {text}") for name, text in method.variants.items())
-    yield from (("departure", text) for text in method.deviations)
-    yield from (("preset", _preset(preset)) for preset in method.presets)
+    yield from (("variant", f"{name}: {text}") for name, text in info.variants.items())
+    yield from (("departure", text) for text in info.deviations)
+    yield from (("preset", _preset(preset)) for preset in info.presets)
+
+
+def _module(info: LossInfo) -> str:
+    """Where the loss is found, as one writes it in Python."""
+    module, _, kind = info.loss.partition(":")
+    if module == f"policykd.kd.losses.{info.name}":
+        return f"policykd.kd.losses.{kind}, function policykd.kd.functional.{info.name}"
+    return f"{module}.{kind}"
 
 
 def _preset(preset: Preset) -> str:
-    beside = {"cross-entropy": preset.ce_weight, "plain KD": preset.kd_weight}
-    parts = [f"weight {preset.weight:g}", *(f"{label} {weight:g}" for label, weight in beside.items() if weight)]
+    added = {"cross-entropy": preset.ce_weight, "plain KD": preset.kd_weight}
+    parts = [f"weight {preset.weight:g}", *(f"{label} {weight:g}" for label, weight in added.items() if weight)]
     parts += [f"{name}={value}" for name, value in preset.options.items()]
     if preset.warmup:
         parts.append(f"rising over {preset.warmup} epochs")

@@ -1,9 +1,9 @@
 """The benchmark of losses: every registered method on one task, under one protocol, on paired seeds.
 
 * ``config``: what a benchmark is, and the reference networks and training of each task.
-* ``search``: each method's default setting and its small space of alternatives.
-* ``bindings``: where each method looks: taps, projectors, what it must prepare.
-* ``scene``: what the cells of one seed share: split, teacher and its cached outputs, initial student.
+* ``settings``: each loss's default setting and its small space of alternatives.
+* ``placements``: where each loss is placed: taps, projectors, preparations.
+* ``seed_context``: split, teacher and its cached outputs, initial student, shared by the cells of one seed.
 * ``cells``, ``runner``: one method on one seed, and all of them, saved one by one.
 * ``measures``, ``results``, ``table``: figures on test data, intervals against a baseline, tables.
 

@@ -12,11 +12,12 @@ import torch
 from torch import nn
 
 from policykd.errors import ConfigError, OutputError
-from policykd.kd.benchmark.bindings import objective
 from policykd.kd.benchmark.config import BenchConfig
-from policykd.kd.benchmark.measures import MEASURES, figures
-from policykd.kd.benchmark.scene import Scene, load_scene
-from policykd.kd.benchmark.search import Setting, candidates
+from policykd.kd.benchmark.measures import MEASURES
+from policykd.kd.benchmark.placements import objective
+from policykd.kd.benchmark.seed_context import SeedContext, load_seed_context
+from policykd.kd.benchmark.settings import Setting, candidates
+from policykd.kd.metrics import figures
 from policykd.kd.objective.loss_call import LossCall
 from policykd.kd.objective.objective import Objective
 from policykd.kd.training.distiller import Distiller
@@ -39,7 +40,7 @@ class CellJob:
     @property
     def path(self) -> Path:
         """Where the cell is saved."""
-        return self.folder / "cells" / f"{self.method}-seed{self.seed}.json"
+        return self.folder / "cells" / f"{self.method.replace(':', '-')}-seed{self.seed}.json"
 
 
 def run_cell(job: CellJob, progress: Progress) -> None:
@@ -47,13 +48,13 @@ def run_cell(job: CellJob, progress: Progress) -> None:
     name = f"{job.method}, seed {job.seed}"
     progress.begin(name, job.config.tune, "settings")
     with torch_threads(1):
-        scene = load_scene(job.config, job.seed, job.folder)
+        scene = load_seed_context(job.config, job.seed, job.folder)
         cell = measure(scene, job.method, lambda done: progress.update(name, done))
     write_json(job.path, {"method": job.method, "seed": job.seed, **cell})
     progress.end(name)
 
 
-def measure(scene: Scene, method: str, report: Callable[[int], None] = lambda done: None) -> dict[str, Any]:
+def measure(scene: SeedContext, method: str, report: Callable[[int], None] = lambda done: None) -> dict[str, Any]:
     """Train every candidate, choose by validation accuracy, measure the chosen student on test data.
 
     A tie goes to the lower validation loss, then to the earlier candidate.
@@ -86,7 +87,7 @@ def measure(scene: Scene, method: str, report: Callable[[int], None] = lambda do
     return {"chosen": chosen, "test": {**test, "seconds_per_epoch": seconds}, "candidates": tried}
 
 
-def train(scene: Scene, method: str, setting: Setting) -> tuple[nn.Module, dict[str, float]]:
+def train(scene: SeedContext, method: str, setting: Setting) -> tuple[nn.Module, dict[str, float]]:
     """Train the seed's student by a method.
 
     Returns:
@@ -98,7 +99,7 @@ def train(scene: Scene, method: str, setting: Setting) -> tuple[nn.Module, dict[
     """
     began, marks, config = time.perf_counter(), [time.process_time()], scene.training(setting.lr_factor)
     student = scene.student()
-    terms = objective(method, scene.ground(), setting, config.epochs)
+    terms = objective(method, scene.placement_context(), setting, config.epochs)
     run = Distiller(student, _teacher(scene, terms), terms, config)
     marks.append(time.process_time())
     try:
@@ -118,7 +119,7 @@ def train(scene: Scene, method: str, setting: Setting) -> tuple[nn.Module, dict[
     }
 
 
-def _teacher(scene: Scene, terms: Objective) -> Any:
+def _teacher(scene: SeedContext, terms: Objective) -> Any:
     """What the teacher said about the training data, as far as the terms ask; None where no term has a teacher."""
     if not any(LossCall.of(term.loss).pair for term in terms.terms.values()):
         return None
@@ -129,7 +130,7 @@ def _finite(student: nn.Module) -> bool:
     return all(bool(torch.isfinite(tensor).all()) for tensor in student.state_dict().values())
 
 
-def _diverged(scene: Scene, method: str, what: str) -> ConfigError:
+def _diverged(scene: SeedContext, method: str, what: str) -> ConfigError:
     return ConfigError(
         f"{method} diverged on seed {scene.seed} ({what}); lower train.optimizer.lr or leave the method out"
     )

@@ -17,9 +17,9 @@ from torch import nn
 
 from policykd.errors import ConfigError, UnknownNameError, check_range
 from policykd.kd import tasks
-from policykd.kd.benchmark.search import MOST_CANDIDATES
+from policykd.kd.benchmark.settings import MOST_CANDIDATES
 from policykd.kd.networks import ResNet
-from policykd.kd.registry import methods
+from policykd.kd.registry import LOSSES
 from policykd.kd.tasks import Task
 from policykd.kd.training.config import OptimizerConfig, SchedulerConfig, TrainConfig
 
@@ -78,7 +78,7 @@ class BenchConfig:
 
     Attributes:
         task: Name of the task.
-        methods: Names of registered methods, each once, the baseline among them.
+        methods: Names of losses, or ``package.module:Attribute`` of records, each once, the baseline among them.
         seeds: Number of seeds, counted from 0.
         tune: Candidate settings per method and seed; 1 is the default setting alone.
         baseline: Method that the others are compared with.
@@ -109,7 +109,7 @@ class BenchConfig:
         if self.task not in tasks.available():
             raise UnknownNameError("task", self.task, tasks.available())
         for name in (*self.methods, self.baseline):
-            methods[name]  # raises with close matches
+            LOSSES.resolve(name)  # raises with close matches
         if len(set(self.methods)) != len(self.methods):
             raise ConfigError(f"methods names one twice: {', '.join(self.methods)}")
         if self.baseline not in self.methods:
@@ -164,7 +164,7 @@ def bench_config(
     reference = REFERENCES.get(task, Reference())
     train = reference.train if epochs is None else _with_epochs(reference.train, epochs)
     options = tuple(sorted((dict(reference.task_options) | dict(task_options)).items()))
-    named = tuple(methods) if "all" in chosen else tuple(dict.fromkeys(chosen))
+    named = tuple(LOSSES) if "all" in chosen else tuple(dict.fromkeys(chosen))
     config = BenchConfig(
         task,
         named,
@@ -178,7 +178,7 @@ def bench_config(
         options,
     )
     if "all" in chosen:
-        from policykd.kd.benchmark.bindings import runnable
+        from policykd.kd.benchmark.placements import runnable
 
         return replace(config, methods=tuple(name for name, why in runnable(config).items() if not why))
     return config

@@ -1,4 +1,4 @@
-"""What the benchmark measures on data that no method was trained or chosen on."""
+"""The figures of the benchmark: heading, unit, direction and digits of each, as data."""
 
 from __future__ import annotations
 
@@ -7,12 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-from torch import Tensor
-
-from policykd.kd.metrics import accuracy, agreement, brier, kl, nll
-
-BINS = 15
-"""Equal-width bins of the calibration error."""
+from policykd.kd.metrics import ECE_BINS
 
 
 @dataclass(frozen=True)
@@ -41,7 +36,7 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
             "agreement, %", "higher", 100.0, 2, "test samples on which student and teacher name the same class, %"
         ),
         "kl": Measure("KL", "lower", 1.0, 3, "mean KL(teacher || student) at temperature 1, nats"),
-        "ece": Measure("ECE, %", "lower", 100.0, 2, f"expected calibration error over {BINS} equal-width bins, %"),
+        "ece": Measure("ECE, %", "lower", 100.0, 2, f"expected calibration error over {ECE_BINS} equal-width bins, %"),
         "brier": Measure("Brier", "lower", 1.0, 3, "mean squared distance of probabilities to the label, 0 to 2"),
         "nll": Measure("NLL", "lower", 1.0, 3, "mean negative log-likelihood of the labels, nats"),
         "seconds_per_epoch": Measure(
@@ -49,28 +44,3 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
         ),
     }
 )
-
-
-def figures(logits: Tensor, labels: Tensor, taught: Tensor | None = None) -> dict[str, float]:
-    """Accuracy, calibration and, beside a teacher, fidelity.
-
-    Args:
-        logits: A network's logits ``(N, C)``.
-        labels: ``(N,)``.
-        taught: The teacher's logits ``(N, C)``; adds ``agreement`` and ``kl``.
-    """
-    found = {
-        "accuracy": accuracy(logits, labels),
-        "ece": calibration(logits, labels),
-        "brier": brier(logits, labels),
-        "nll": nll(logits, labels),
-    }
-    return found if taught is None else {**found, "agreement": agreement(logits, taught), "kl": kl(logits, taught)}
-
-
-def calibration(logits: Tensor, labels: Tensor) -> float:
-    """Expected calibration error of the top class (torchmetrics, L1 norm, :data:`BINS` bins)."""
-    from torchmetrics.functional.classification import multiclass_calibration_error
-
-    probabilities = logits.double().softmax(1)
-    return float(multiclass_calibration_error(probabilities, labels, num_classes=logits.shape[1], n_bins=BINS))

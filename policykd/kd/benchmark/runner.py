@@ -5,7 +5,7 @@ The folder of a benchmark::
     config.json                  task, networks, training, tuning budget; a resumed run must ask for the same
     teachers/seed-3.safetensors  the teacher of seed 3 and its figures
     cells/dkd-seed3.json         what DKD reached on seed 3; a cell that is there is never run again
-    result.json                  every value, effects, intervals; written anew whenever the run ends
+    result.json                  every value, effects, intervals; written again whenever the run ends
 
 Methods, seeds and baseline are not part of ``config.json``: ``--resume`` with more of them runs what is missing.
 """
@@ -17,14 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from policykd.errors import ConfigError
-from policykd.executor import Executor, Inline
-from policykd.kd.benchmark.bindings import runnable
+from policykd.executor import Executor
 from policykd.kd.benchmark.cells import CellJob, load_cell, run_cell
 from policykd.kd.benchmark.config import BenchConfig
+from policykd.kd.benchmark.placements import runnable
 from policykd.kd.benchmark.results import BenchResult
-from policykd.kd.benchmark.scene import teacher_figures, teacher_path, train_teacher
+from policykd.kd.benchmark.seed_context import teacher_figures, teacher_path, train_teacher
+from policykd.kd.experiments.cells import run_missing
 from policykd.plain import as_plain
-from policykd.progress import Progress, Silent
+from policykd.progress import Progress
 from policykd.runs import RunFolder
 from policykd.threads import torch_threads
 
@@ -36,6 +37,11 @@ class _TeacherJob:
     config: BenchConfig
     seed: int
     folder: Path
+
+    @property
+    def path(self) -> Path:
+        """Where the teacher is saved."""
+        return teacher_path(self.folder, self.seed)
 
 
 def run_benchmark(
@@ -54,7 +60,7 @@ def run_benchmark(
         resume: Keep finished cells and teachers; otherwise the folder must not hold a run.
         executor: Where teachers and cells run; default in this process. The values are the same with any, the times
             are not.
-        progress: Who watches.
+        progress: Progress reporter.
 
     Raises:
         ConfigError: A method cannot run on the networks, a training diverged, or the folder's run has another
@@ -68,14 +74,12 @@ def run_benchmark(
     folder = RunFolder(out, as_plain(config.identity), resume)
     for name in ("teachers", "cells"):
         (out / name).mkdir(exist_ok=True)
-    executor, progress, seeds = executor or Inline(), progress or Silent(), range(config.seeds)
+    seeds = range(config.seeds)
+    run_missing(
+        run_teacher, [_TeacherJob(config, seed, out) for seed in seeds], executor, progress, counted_as="teachers"
+    )
     jobs = [CellJob(config, method, seed, out) for seed in seeds for method in config.methods]
-    missing = [job for job in jobs if not job.path.exists()]
-    teachers = [_TeacherJob(config, seed, out) for seed in seeds if not teacher_path(out, seed).exists()]
-    if teachers:
-        executor.map(run_teacher, teachers, _Counted(progress, "teachers", len(teachers)))
-    if missing:
-        executor.map(run_cell, missing, _Counted(progress, "cells", len(missing)))
+    run_missing(run_cell, jobs, executor, progress, counted_as="cells")
     result = BenchResult.of(
         config,
         [load_cell(job) for job in jobs],
@@ -94,31 +98,3 @@ def run_teacher(job: _TeacherJob, progress: Progress) -> None:
         train_teacher(job.config, job.seed, job.folder)
     progress.update(name, 1)
     progress.end(name)
-
-
-class _Counted:
-    """Shows many short jobs as one piece of work that counts them.
-
-    Args:
-        progress: Who watches.
-        name: What is done.
-        total: Number of jobs.
-    """
-
-    def __init__(self, progress: Progress, name: str, total: int) -> None:
-        self._progress, self._name, self._total, self._done = progress, name, total, 0
-        self._began = time.perf_counter()
-        progress.begin(name, total, name)
-
-    def begin(self, name: str, total: int, unit: str) -> None:
-        """A job begins; not shown."""
-
-    def update(self, name: str, done: int, **figures: float) -> None:
-        """A job goes on; not shown."""
-
-    def end(self, name: str, message: str = "") -> None:
-        """A job is over."""
-        self._done += 1
-        self._progress.update(self._name, self._done)
-        if self._done == self._total:
-            self._progress.end(self._name, f"{self._total} in {time.perf_counter() - self._began:.0f} s")

@@ -10,11 +10,11 @@ from typing import Any
 
 from rich.table import Table
 
-from policykd.kd.benchmark.bindings import BINDINGS
 from policykd.kd.benchmark.config import bench_config
 from policykd.kd.benchmark.measures import MEASURES
+from policykd.kd.benchmark.placements import PLACEMENTS
 from policykd.kd.benchmark.results import BenchResult, Verdict
-from policykd.kd.registry import methods
+from policykd.kd.registry import LOSSES
 from policykd.plain import as_plain
 from policykd.stats import Interval
 
@@ -107,7 +107,7 @@ def command(result: BenchResult) -> str:
     config = dict(result.config)
     words = ["--task", config["task"], "--methods", ",".join(result.methods), "--seeds", str(config["seeds"])]
     words += ["--tune", str(config["tune"]), "--baseline", result.baseline]
-    reference = bench_config(config["task"], (result.baseline,), baseline=result.baseline)
+    reference = bench_config(config["task"], ("ce",))
     told = ("task", "methods", "seeds", "tune", "baseline", "task_options")
     standard = dict(_flat(as_plain(reference)))
     changed = [(path, value) for path, value in _flat(config) if path.partition(".")[0] not in told]
@@ -154,13 +154,15 @@ def markdown(result: BenchResult) -> str:
 
 
 def settings(result: BenchResult) -> Iterator[tuple[str, str, str, str]]:
-    """Per method: where it looks, its default setting in words, and how often each candidate was chosen."""
+    """Yield per method its place, its default setting in words, and how often each candidate was chosen."""
     for method in result.methods:
         cells = result.cells[method]
         first = cells[0]["candidates"][0]["setting"]
         places = [cell["chosen"] for cell in cells]
         counts = ", ".join(f"{place + 1}: {places.count(place)}" for place in sorted(set(places)))
-        yield method, BINDINGS[method].where if method in BINDINGS else "", _setting_text(first), counts
+        info = LOSSES.known(method)
+        placement = PLACEMENTS.known(info.placement) if info else None
+        yield method, placement.where if placement else "", _setting_text(first), counts
 
 
 def _row(result: BenchResult, method: str) -> Row:
@@ -218,7 +220,8 @@ def _settings_table(result: BenchResult) -> list[str]:
     headings = ["method", "family", "compares", "default setting", "candidate chosen (seeds)"]
     lines = [_line(headings), _line(["---"] * len(headings))]
     for method, where, text, counts in settings(result):
-        family = methods[method].family if method in methods else ""
+        info = LOSSES.known(method)
+        family = info.family if info else ""
         lines.append(_line([method, family, where, text, counts]))
     return lines
 

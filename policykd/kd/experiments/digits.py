@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from policykd.errors import check_range
 from policykd.kd.tasks.base import Split, stratified, with_wrong_labels
@@ -102,3 +103,25 @@ class LabeledDraws:
     def draw(self) -> Split:
         """Return the next batch."""
         return self._data.take(self._rng.permutation(len(self._data))[: self._size])
+
+
+def redrawn_labels(labels: Tensor, share: float, *, seed: int, purpose: str, classes: int = CLASSES) -> Tensor:
+    """Return labels of which a share is redrawn uniformly from all classes, so that some stay right by chance.
+
+    Args:
+        labels: Labels ``(N,)``.
+        share: Probability that a label is redrawn, in [0, 1].
+        seed: The cell's seed.
+        purpose: What the noise is for; equal purposes give equal noise.
+        classes: Number of classes.
+
+    Returns:
+        ``(N,)``, a new tensor.
+
+    Raises:
+        ConfigError: The share lies outside [0, 1].
+    """
+    check_range("share", share, 0, 1)
+    rng = generator(seed, "label noise", purpose)
+    changed, drawn = rng.uniform(size=len(labels)) < share, rng.integers(0, classes, len(labels))
+    return torch.where(torch.from_numpy(changed), torch.from_numpy(drawn), labels)

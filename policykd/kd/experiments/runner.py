@@ -4,7 +4,7 @@ The folder of a run::
 
     config.json          system and resolved configuration; a resumed run must ask for the same
     cells/seed-3.json    what every arm of seed 3 reached; a cell that is there is never run again
-    result.json          every value, the effects, the verdicts; written anew whenever the run ends
+    result.json          every value, the effects, the verdicts; written again whenever the run ends
 
 The number of seeds is not part of the configuration: ``--resume`` with more seeds runs only those that are missing.
 """
@@ -20,11 +20,12 @@ from typing import Any
 import torch
 
 from policykd.errors import OutputError, check_range
-from policykd.executor import Executor, Inline
+from policykd.executor import Executor
+from policykd.kd.experiments.cells import run_missing
 from policykd.kd.experiments.experiment import Experiment
 from policykd.kd.experiments.results import Result
 from policykd.plain import as_plain
-from policykd.progress import Progress, Silent
+from policykd.progress import Progress
 from policykd.runs import RunFolder
 from policykd.seeding import integer_seed
 from policykd.storage import read_json, write_json
@@ -60,7 +61,7 @@ def run_experiment(
         seeds: number of seeds, counted from 0; None for the experiment's own.
         resume: keep finished cells; otherwise the folder must not hold a run.
         executor: where cells run; default in this process.
-        progress: who watches.
+        progress: progress reporter.
 
     Returns:
         The result over seeds 0 to ``seeds - 1``, the same with any executor.
@@ -75,9 +76,7 @@ def run_experiment(
     folder = RunFolder(out, {"system": experiment.name, "config": as_plain(config)}, resume)
     (out / "cells").mkdir(exist_ok=True)
     jobs = [_Job(experiment, config, seed, out / "cells" / f"seed-{seed}.json") for seed in range(count)]
-    missing = [job for job in jobs if not job.path.exists()]
-    if missing:
-        (executor or Inline()).map(_run_cell, missing, progress or Silent())
+    run_missing(_run_cell, jobs, executor, progress)
     stored = [_load(job) for job in jobs]
     cells = {job.seed: content["arms"] for job, content in zip(jobs, stored, strict=True)}
     result = Result.of(experiment, config, cells, sum(content["seconds"] for content in stored))

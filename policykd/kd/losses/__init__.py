@@ -1,68 +1,38 @@
-"""The losses as modules: options fixed when built, ``forward`` over tensors, and whatever a loss trains or remembers.
+"""The losses: one file per loss, with the function, its equation, and the module that objectives and trainers use.
 
-One file per loss, each the twin of the function of the same name in ``policykd.kd.functional``, which holds the
-equation.
+A loss is imported from its file, ``from policykd.kd.losses.dkd import DKD, dkd``, which static tools understand, or as
+``policykd.kd.losses.DKD``: every file without a leading underscore is a loss, found by its class name in lower case.
 """
 
-from policykd.kd.losses.ab import AB
-from policykd.kd.losses.at import AT
-from policykd.kd.losses.base import GatheredLoss, KDLoss
-from policykd.kd.losses.cat_kd import CATKD
-from policykd.kd.losses.cc import CC
-from policykd.kd.losses.ce import CE
-from policykd.kd.losses.crd import CRD
-from policykd.kd.losses.cwtm import CWTM
-from policykd.kd.losses.dist import DIST
-from policykd.kd.losses.dkd import DKD
-from policykd.kd.losses.fitnet import FitNet
-from policykd.kd.losses.fsp import FSP
-from policykd.kd.losses.ft import FT
-from policykd.kd.losses.ickd import ICKD
-from policykd.kd.losses.jsd import JSD
-from policykd.kd.losses.kd import KD
-from policykd.kd.losses.lskd import LSKD
-from policykd.kd.losses.mlkd import MLKD
-from policykd.kd.losses.mse_logits import MSELogits
-from policykd.kd.losses.nst import NST
-from policykd.kd.losses.ofd import OFD
-from policykd.kd.losses.pkt import PKT
-from policykd.kd.losses.reviewkd import ReviewKD
-from policykd.kd.losses.rkd import RKD
-from policykd.kd.losses.sdd import SDD
-from policykd.kd.losses.sp import SP
-from policykd.kd.losses.tfkd import TFKD
-from policykd.kd.losses.vid import VID
-from policykd.kd.losses.wsld import WSLD
+from __future__ import annotations
 
-__all__ = [
-    "AB",
-    "AT",
-    "CATKD",
-    "CC",
-    "CE",
-    "CRD",
-    "CWTM",
-    "DIST",
-    "DKD",
-    "FSP",
-    "FT",
-    "ICKD",
-    "JSD",
-    "KD",
-    "LSKD",
-    "MLKD",
-    "NST",
-    "OFD",
-    "PKT",
-    "RKD",
-    "SDD",
-    "SP",
-    "TFKD",
-    "VID",
-    "WSLD",
-    "FitNet",
-    "GatheredLoss",
-    "KDLoss",
-    "MSELogits",
-    "ReviewKD",
-]
+import importlib
+from typing import Any
+
+from policykd.kd.losses._base import KDLoss as KDLoss
+from policykd.kd.losses._base import Signal as Signal
+from policykd.kd.losses._function import loss_function as loss_function
+from policykd.kd.losses._function import loss_module as loss_module
+from policykd.names import public_modules
+
+_FILES = {name.replace("_", ""): name for name in public_modules(__name__)}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__all__":
+        own = (kind for file in _FILES.values() for kind in _modules(file))
+        return ["KDLoss", "Signal", "loss_function", "loss_module", *own]
+    file = _FILES.get(name.lower())
+    if file is None or name == name.lower():  # a name in lower case is a file, which the import system finds
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{file}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__getattr__("__all__")})
+
+
+def _modules(file: str) -> list[str]:
+    """Names of the loss modules that a file defines under its own name in lower case."""
+    defined = vars(importlib.import_module(f"{__name__}.{file}"))
+    return [name for name in defined if name != file and name.lower() == file.replace("_", "")]

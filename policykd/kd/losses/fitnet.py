@@ -1,4 +1,4 @@
-"""Module twin of `policykd.kd.functional.fitnet`, with the regressor."""
+"""FitNets hints (Romero et al. 2015)."""
 
 from __future__ import annotations
 
@@ -6,20 +6,50 @@ from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
-from policykd.divergences import Reduction
-from policykd.kd import functional as kf
-from policykd.kd.functional.shapes import check_choice
-from policykd.kd.losses.base import KDLoss, Signal
-from policykd.kd.losses.connectors import HintRegressor
+from policykd.divergences import Reduction, prepare_pair, reduce_loss
+from policykd.errors import ConfigError
+from policykd.kd.losses._base import KDLoss, Signal
+from policykd.kd.losses._connectors import HintRegressor
+from policykd.kd.losses._function import loss_function
+from policykd.kd.options import check_options
+
+
+@loss_function
+def fitnet(
+    student: Tensor, teacher: Tensor, *, variant: Literal["code", "paper"] = "code", reduction: Reduction = "mean"
+) -> Tensor:
+    """Regress a middle layer of the teacher (the hint) from one of the student (the guided layer).
+
+    Variants: ``paper`` ``1/2 ||u_t - r(u_s)||**2`` per sample (Romero et al., ICLR 2015, eq. 3); ``code`` the mean over
+    all elements of the squared difference.
+
+    Args:
+        student: The *regressed* features ``r(u_s)``, ``(B, ...)``; the regressor is part of the module.
+        teacher: Features of the same shape, detached here.
+        variant: See above.
+        reduction: How the values of shape ``(B,)`` are reduced.
+
+    Raises:
+        TypeError: an input is not a floating-point tensor.
+        ValueError: shapes differ, a value is not finite, or an option is unknown.
+
+    Example:
+        >>> import torch
+        >>> student, teacher = torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]]), torch.tensor([[[[1.0, 0.0], [0.0, 1.0]]]])
+        >>> fitnet(student, teacher), fitnet(student, teacher, variant="paper")
+        (tensor(0.2500), tensor(0.5000))
+    """
+    student, teacher = prepare_pair(student, teacher, what="features", min_dim=2)
+    squares = (student - teacher).square().flatten(1)
+    return reduce_loss(squares.mean(1) if variant == "code" else 0.5 * squares.sum(1), reduction)
 
 
 class FitNet(KDLoss):
-    """FitNets hints; equation, variants and errors as in `policykd.kd.functional.fitnet`.
+    """FitNets hints; equation, variants and errors: :func:`fitnet`.
 
     Args:
         student_shape: ``(C, H, W)`` of the student's level; together with `teacher_shape` it makes the trained
-        regressor.
-            Leave both out if the shapes agree or a projector was applied before.
+            regressor. Leave both out if the shapes agree or a projector was applied before.
         teacher_shape: ``(C, H, W)`` of the teacher's level.
         variant: ``code`` or ``paper``.
         reduction: How the values of shape ``(B,)`` are reduced.
@@ -37,9 +67,9 @@ class FitNet(KDLoss):
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__(reduction=reduction)
-        check_choice("variant", variant, ("code", "paper"))
+        check_options(fitnet, {"variant": variant})
         if (student_shape is None) != (teacher_shape is None):
-            raise ValueError("give both student_shape and teacher_shape, or neither")
+            raise ConfigError("give both student_shape and teacher_shape, or neither")
         self.variant: Literal["code", "paper"] = variant
         self.regressor: nn.Module = nn.Identity()
         if student_shape is not None and teacher_shape is not None:
@@ -47,4 +77,4 @@ class FitNet(KDLoss):
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Return the loss of features ``(B, ...)``."""
-        return kf.fitnet(self.regressor(student), teacher, variant=self.variant, reduction=self.reduction)
+        return fitnet(self.regressor(student), teacher, variant=self.variant, reduction=self.reduction)

@@ -1,16 +1,63 @@
-"""Module twin of `policykd.kd.functional.ft`, with the paraphraser and the translator."""
+"""Factor transfer (Kim et al. 2018)."""
 
 from __future__ import annotations
 
 from typing import ClassVar, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from typing_extensions import override
 
-from policykd.divergences import Reduction
-from policykd.kd import functional as kf
-from policykd.kd.functional.shapes import check_choice, check_positive, match_size
-from policykd.kd.losses.base import KDLoss, Signal
+from policykd.divergences import Reduction, prepare_pair, reduce_loss
+from policykd.kd.losses._base import KDLoss, Signal
+from policykd.kd.losses._function import loss_function
+from policykd.kd.options import check_options, check_positive
+from policykd.kd.shapes import match_size
+
+
+@loss_function
+def ft(
+    student: Tensor,
+    teacher: Tensor,
+    *,
+    norm: Literal["l1", "l2"] = "l1",
+    variant: Literal["paper", "code"] = "paper",
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """Match compressed features: the student's translator output to the teacher's paraphraser output.
+
+    Variants: ``paper`` ``|| f_s / ||f_s||_2 - f_t / ||f_t||_2 ||_p`` on the whole factor (Kim et al., NeurIPS 2018,
+    eq. 3); ``code`` (the common benchmark) first takes the channel mean of the squared factor, an attention map,
+    normalizes that and averages ``|difference|**p`` over places: another method, to which the weight 200 belongs.
+
+    Args:
+        student: Factors ``(B, K, H, W)`` of the student.
+        teacher: Factors of the same shape, detached here.
+        norm: ``l1`` (p = 1) or ``l2`` (p = 2; squared in ``code``).
+        variant: See above.
+        reduction: How the values of shape ``(B,)`` are reduced.
+
+    Raises:
+        TypeError: an input is not a floating-point tensor.
+        ValueError: shapes differ, a value is not finite, or an option is unknown.
+
+    Example:
+        >>> import torch
+        >>> student, teacher = torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]]), torch.tensor([[[[3.0, 4.0], [0.0, 0.0]]]])
+        >>> ft(student, teacher)
+        tensor(1.2000)
+    """
+    student, teacher = prepare_pair(student, teacher, what="factors", min_dim=3)
+    if variant == "code":
+        gap = _energy(student) - _energy(teacher)
+        return reduce_loss((gap.abs() if norm == "l1" else gap.square()).mean(1), reduction)
+    gap = F.normalize(student.flatten(1), dim=1) - F.normalize(teacher.flatten(1), dim=1)
+    return reduce_loss(gap.norm(p=1 if norm == "l1" else 2, dim=1), reduction)
+
+
+def _energy(factor: Tensor) -> Tensor:
+    return F.normalize(factor.square().mean(1).flatten(1), dim=1)
 
 
 def _block(c_in: int, c_out: int, *, transposed: bool = False) -> list[nn.Module]:
@@ -49,7 +96,7 @@ class Paraphraser(nn.Module):
 
 
 class FT(KDLoss):
-    """Factor transfer; equation, variants and errors as in `policykd.kd.functional.ft`.
+    """Factor transfer; equation, variants and errors: :func:`ft`.
 
     The student's map goes through a trained translator, the teacher's through the paraphraser, which is frozen here.
     Train it before: ``paraphraser.requires_grad_(True)``, some epochs on ``paraphraser.reconstruction_loss``, then
@@ -78,8 +125,7 @@ class FT(KDLoss):
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__(reduction=reduction)
-        check_choice("norm", norm, ("l1", "l2"))
-        check_choice("variant", variant, ("paper", "code"))
+        check_options(ft, {"norm": norm, "variant": variant})
         self.norm: Literal["l1", "l2"] = norm
         self.variant: Literal["paper", "code"] = variant
         self.paraphraser = Paraphraser(teacher_channels, rate=rate)
@@ -88,10 +134,10 @@ class FT(KDLoss):
         self.translator = nn.Sequential(*translator, *_block(factor, factor))
         self.paraphraser.requires_grad_(False)
 
+    @override
     def train(self, mode: bool = True) -> FT:
-        """Set the mode of the translator; the paraphraser stays in eval mode."""
         super().train(mode)
-        self.paraphraser.eval()
+        self.paraphraser.eval()  # it is frozen, its batch statistics too
         return self
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
@@ -99,4 +145,4 @@ class FT(KDLoss):
         student, teacher = match_size(student, teacher)
         with torch.no_grad():
             factor = self.paraphraser(teacher)
-        return kf.ft(self.translator(student), factor, norm=self.norm, variant=self.variant, reduction=self.reduction)
+        return ft(self.translator(student), factor, norm=self.norm, variant=self.variant, reduction=self.reduction)

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from policykd.divergences import Reduction, categorical_kl, full_precision, prepare_pair, reduce_loss
-from policykd.kd.functional.shapes import check_choice
+from policykd.kd.options import check_choice
 
 Variant = Literal["per_sample", "off_diagonal", "batch", "raw", "probability"]
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from policykd.divergences import Reduction, full_precision, prepare_pair, reduce_loss
-from policykd.kd.functional.sp import similarity_matrix
+from policykd.kd.losses.sp import similarity_matrix
 
 
 @full_precision

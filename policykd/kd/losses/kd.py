@@ -1,4 +1,4 @@
-"""Module twin of `policykd.kd.functional.kd`."""
+"""Knowledge distillation on softened logits (Hinton et al. 2015)."""
 
 from __future__ import annotations
 
@@ -6,38 +6,51 @@ from typing import Literal
 
 from torch import Tensor
 
-from policykd.divergences import Reduction, check_temperature
-from policykd.kd import functional as kf
-from policykd.kd.functional.shapes import check_choice
-from policykd.kd.losses.base import KDLoss
+from policykd.divergences import Reduction, categorical_kl, reduce_loss
+from policykd.kd.losses._function import loss_function, loss_module
+from policykd.kd.options import Temperature
+from policykd.kd.shapes import check_logits
 
 
-class KD(KDLoss):
-    """Knowledge distillation on softened logits; equation, options and errors as in `policykd.kd.functional.kd`."""
+@loss_function
+def kd(
+    student: Tensor,
+    teacher: Tensor,
+    *,
+    temperature: Temperature = 4.0,
+    scale_t2: bool = True,
+    variant: Literal["paper", "element_mean"] = "paper",
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """Match the teacher's softened class distribution.
 
-    name = "kd"
+    ``T**2 KL(softmax(z_t / T) || softmax(z_s / T))``, summed over classes. Hinton, Vinyals, Dean 2015, section 2 (there
+    as a cross-entropy, which differs by the teacher's entropy and has the same gradient).
 
-    def __init__(
-        self,
-        *,
-        temperature: float = 4.0,
-        scale_t2: bool = True,
-        variant: Literal["paper", "element_mean"] = "paper",
-        reduction: Reduction = "mean",
-    ) -> None:
-        super().__init__(reduction=reduction)
-        check_choice("variant", variant, ("paper", "element_mean"))
-        self.temperature = check_temperature(temperature)
-        self.scale_t2 = scale_t2
-        self.variant: Literal["paper", "element_mean"] = variant
+    Variants: ``paper``; ``element_mean`` also divides by the number of classes, as code does that leaves the reduction
+    of the KL at its default: C times weaker.
 
-    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """Return the loss of logits ``(B, C)``."""
-        return kf.kd(
-            student,
-            teacher,
-            temperature=self.temperature,
-            scale_t2=self.scale_t2,
-            variant=self.variant,
-            reduction=self.reduction,
-        )
+    Args:
+        student: Logits ``(B, C)``.
+        teacher: Logits ``(B, C)``, detached here.
+        temperature: T > 0.
+        scale_t2: Multiply by ``T**2``, so that the gradient keeps its scale when T changes.
+        variant: See above.
+        reduction: How the values of shape ``(B,)`` are reduced.
+
+    Raises:
+        TypeError: an input is not a floating-point tensor.
+        ValueError: shapes differ, a value is not finite, or an option is out of range.
+
+    Example:
+        >>> import torch
+        >>> student, teacher = torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[2.0, 1.0, 4.0]])
+        >>> kd(student, teacher, temperature=2.0)
+        tensor(0.3026)
+    """
+    check_logits(student)
+    values = categorical_kl(student, teacher, temperature=temperature, scale_t2=scale_t2, reduction="none")
+    return reduce_loss(values / student.shape[-1] if variant == "element_mean" else values, reduction)
+
+
+KD = loss_module(kd)

@@ -1,4 +1,4 @@
-"""Module twin of `policykd.kd.functional.lskd`."""
+"""Logit standardization before distillation (Sun et al. 2024)."""
 
 from __future__ import annotations
 
@@ -6,38 +6,64 @@ from typing import Literal
 
 from torch import Tensor
 
-from policykd.divergences import Reduction, check_temperature
-from policykd.kd import functional as kf
-from policykd.kd.functional.shapes import check_choice
-from policykd.kd.losses.base import KDLoss
+from policykd.divergences import Reduction, categorical_kl, prepare_pair
+from policykd.kd.losses._function import loss_function, loss_module
+from policykd.kd.options import Temperature
 
 
-class LSKD(KDLoss):
-    """Distillation of standardized logits; equation, options and errors as in `policykd.kd.functional.lskd`."""
+def standardize(logits: Tensor, *, variant: Literal["paper", "code"] = "paper", eps: float = 1e-7) -> Tensor:
+    """Give every sample's logits ``(B, C)`` mean 0 and standard deviation 1 (population: paper; sample: code)."""
+    centered = logits - logits.mean(-1, keepdim=True)
+    # Written out instead of Tensor.std, whose gradient is not finite where all logits are equal.
+    count = logits.shape[-1] - (1 if variant == "code" else 0)
+    variance = centered.square().sum(-1, keepdim=True) / count
+    std = variance.where(variance > 0, variance.new_ones(())).sqrt()
+    return centered / (std + eps)
 
-    name = "lskd"
 
-    def __init__(
-        self,
-        *,
-        temperature: float = 2.0,
-        scale_t2: bool = True,
-        variant: Literal["paper", "code"] = "paper",
-        reduction: Reduction = "mean",
-    ) -> None:
-        super().__init__(reduction=reduction)
-        check_choice("variant", variant, ("paper", "code"))
-        self.temperature = check_temperature(temperature)
-        self.scale_t2 = scale_t2
-        self.variant: Literal["paper", "code"] = variant
+@loss_function
+def lskd(
+    student: Tensor,
+    teacher: Tensor,
+    *,
+    temperature: Temperature = 2.0,
+    scale_t2: bool = True,
+    variant: Literal["paper", "code"] = "paper",
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """Distil the shape of the logits and leave their location and scale free.
 
-    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """Return the loss of logits ``(B, C)``."""
-        return kf.lskd(
-            student,
-            teacher,
-            temperature=self.temperature,
-            scale_t2=self.scale_t2,
-            variant=self.variant,
-            reduction=self.reduction,
-        )
+    KD on ``z' = (z - mean(z)) / (std(z) + 1e-7)``, mean and deviation over the classes of one sample, at a base
+    temperature T. Sun et al., CVPR 2024, eq. 10 and algorithm 1 [numbering recalled].
+
+    Variants: ``paper`` divides the variance by C, ``code`` (the authors' repository) by C - 1.
+    Departure from both: a sample whose logits are all equal gives 0 with a finite gradient.
+
+    Args:
+        student: Logits ``(B, C)``, at least two classes.
+        teacher: Logits ``(B, C)``, detached here.
+        temperature: Base temperature T > 0.
+        scale_t2: Multiply by ``T**2``.
+        variant: See above.
+        reduction: How the values of shape ``(B,)`` are reduced.
+
+    Raises:
+        TypeError: an input is not a floating-point tensor.
+        ValueError: shapes differ, fewer than two classes, a value is not finite, or an option is out of range.
+
+    Example:
+        >>> import torch
+        >>> student, teacher = torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[2.0, 1.0, 4.0]])
+        >>> lskd(student, teacher)
+        tensor(0.2225)
+        >>> lskd(5.0 * student - 1.0, teacher)  # location and scale are free
+        tensor(0.2225)
+    """
+    student, teacher = prepare_pair(student, teacher, min_dim=2)
+    if student.shape[-1] < 2:
+        raise ValueError(f"standardizing logits needs at least two classes, got {tuple(student.shape)}")
+    student, teacher = standardize(student, variant=variant), standardize(teacher, variant=variant)
+    return categorical_kl(student, teacher, temperature=temperature, scale_t2=scale_t2, reduction=reduction)
+
+
+LSKD = loss_module(lskd)

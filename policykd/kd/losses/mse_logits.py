@@ -1,4 +1,4 @@
-"""Module twin of `policykd.kd.functional.mse_logits`."""
+"""Squared error on the raw logits (Ba and Caruana 2014)."""
 
 from __future__ import annotations
 
@@ -6,24 +6,47 @@ from typing import Literal
 
 from torch import Tensor
 
-from policykd.divergences import Reduction
-from policykd.kd import functional as kf
-from policykd.kd.functional.shapes import check_choice
-from policykd.kd.losses.base import KDLoss
+from policykd.divergences import Reduction, prepare_pair, reduce_loss
+from policykd.kd.losses._function import loss_function, loss_module
 
 
-class MSELogits(KDLoss):
-    """Squared error on raw logits; equation, options and errors as in `policykd.kd.functional.mse_logits`."""
+@loss_function
+def mse_logits(
+    student: Tensor,
+    teacher: Tensor,
+    *,
+    variant: Literal["code", "paper", "centered"] = "code",
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """Regress the teacher's logits.
 
-    name = "mse_logits"
+    Variants: ``paper`` ``1/2 sum_c (z_s - z_t)**2`` (Ba and Caruana 2014, eq. 1 [recalled]); ``code`` the mean over
+    classes, as most libraries have it; ``centered`` ``sum_c (d_c - mean(d))**2 / (2 C)`` with ``d = z_s - z_t``, the
+    high-temperature limit of KD, which ignores a constant added to all logits of a sample.
 
-    def __init__(
-        self, *, variant: Literal["code", "paper", "centered"] = "code", reduction: Reduction = "mean"
-    ) -> None:
-        super().__init__(reduction=reduction)
-        check_choice("variant", variant, ("code", "paper", "centered"))
-        self.variant: Literal["code", "paper", "centered"] = variant
+    Args:
+        student: Logits ``(B, C)``.
+        teacher: Logits ``(B, C)``, detached here.
+        variant: See above.
+        reduction: How the values of shape ``(B,)`` are reduced.
 
-    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """Return the loss of logits ``(B, C)``."""
-        return kf.mse_logits(student, teacher, variant=self.variant, reduction=self.reduction)
+    Raises:
+        TypeError: an input is not a floating-point tensor.
+        ValueError: shapes differ, a value is not finite, or an option is unknown.
+
+    Example:
+        >>> import torch
+        >>> student, teacher = torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[2.0, 1.0, 4.0]])
+        >>> mse_logits(student, teacher), mse_logits(student, teacher, variant="centered")
+        (tensor(1.), tensor(0.4444))
+    """
+    student, teacher = prepare_pair(student, teacher, min_dim=2)
+    gap = student - teacher
+    if variant == "paper":
+        return reduce_loss(0.5 * gap.square().sum(1), reduction)
+    if variant == "centered":
+        return reduce_loss(0.5 * (gap - gap.mean(1, keepdim=True)).square().mean(1), reduction)
+    return reduce_loss(gap.square().mean(1), reduction)
+
+
+MSELogits = loss_module(mse_logits, "MSELogits")

@@ -1,19 +1,78 @@
-"""Module twin of `policykd.kd.functional.reviewkd`, with the fusion of student levels."""
+"""Hierarchical context loss of knowledge review (Chen et al. 2021)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from policykd.divergences import Reduction
-from policykd.kd import functional as kf
-from policykd.kd.functional.shapes import as_levels
-from policykd.kd.losses.base import KDLoss, Signal
-from policykd.kd.losses.connectors import channel_pairs, conv_bn
+from policykd.divergences import Reduction, prepare_pair, reduce_loss
+from policykd.errors import ConfigError
+from policykd.kd.losses._base import KDLoss, Signal
+from policykd.kd.losses._connectors import channel_pairs, conv_bn
+from policykd.kd.losses._function import loss_function
+from policykd.kd.options import Rule, check_options
+from policykd.kd.shapes import Features, as_levels
+
+
+def check_pools(name: str, pools: Sequence[int]) -> None:
+    """Raise ConfigError unless all pool sizes are positive."""
+    if any(size < 1 for size in pools):
+        raise ConfigError(f"{name} must be positive sizes, got {pools!r}")
+
+
+Pools = Annotated[tuple[int, ...], Rule(check_pools)]
+
+
+def hierarchical_context(student: Tensor, teacher: Tensor, pools: tuple[int, ...] = (4, 2, 1)) -> Tensor:
+    """Return ``(B,)``: squared error at full size and at pooled sizes, weighted 1, 1/2, 1/4, ... and averaged."""
+    if student.dim() == 2:
+        student, teacher = student[..., None, None], teacher[..., None, None]
+    total = (student - teacher).square().flatten(1).mean(1)
+    weight, weights = 1.0, 1.0
+    for size in (p for p in pools if p < student.shape[2]):
+        weight /= 2.0
+        gap = F.adaptive_avg_pool2d(student, size) - F.adaptive_avg_pool2d(teacher, size)
+        total = total + weight * gap.square().flatten(1).mean(1)
+        weights += weight
+    return total / weights
+
+
+@loss_function
+def reviewkd(
+    student: Features, teacher: Features, *, pools: Pools = (4, 2, 1), reduction: Reduction = "mean"
+) -> Tensor:
+    """Compare fused student levels with teacher levels at several sizes of context.
+
+    Sum over levels of ``[MSE + sum_j 2**-j MSE(pool_j)] / (1 + sum_j 2**-j)``; pool sizes that do not shrink the map
+    are skipped. Chen et al., CVPR 2021, section 3.3 (HCL). The fusion of student levels is part of the module.
+
+    Args:
+        student: Fused features ``(B, C, H, W)`` or pooled ``(B, C)``, one tensor or one per level.
+        teacher: The same shapes, detached here.
+        pools: Pool sizes, from large to small.
+        reduction: How the values of shape ``(B,)`` are reduced.
+
+    Raises:
+        TypeError: an input is not a floating-point tensor.
+        ValueError: shapes differ, a value is not finite, or an option is unknown.
+
+    Example:
+        >>> import torch
+        >>> student, teacher = torch.zeros(1, 1, 2, 2), torch.tensor([[[[2.0, 0.0], [0.0, 0.0]]]])
+        >>> reviewkd(student, teacher)
+        tensor(0.7500)
+    """
+    terms = []
+    for s, t in as_levels(student, teacher):
+        s, t = prepare_pair(s, t, what="features", min_dim=2)
+        if s.dim() not in (2, 4):
+            raise ValueError(f"features must be (B, C, H, W) or (B, C), got {tuple(s.shape)}")
+        terms.append(hierarchical_context(s, t, pools))
+    return reduce_loss(torch.stack(terms).sum(0), reduction)
 
 
 class Fusion(nn.Module):
@@ -44,7 +103,7 @@ class Fusion(nn.Module):
 
 
 class ReviewKD(KDLoss):
-    """Knowledge review; the distance is `policykd.kd.functional.reviewkd`.
+    """Knowledge review; the distance is :func:`reviewkd`.
 
     Student levels are fused from the deepest to the shallowest and each is compared with the teacher's level of the
     same rank. A level may be a pooled vector ``(B, C)``; it is then a map of one place.
@@ -53,7 +112,7 @@ class ReviewKD(KDLoss):
         student_channels: Channels of the student's levels, shallow to deep.
         teacher_channels: Channels of the teacher's levels, shallow to deep.
         mid_channels: Width of the fused stream; by default the deepest student's, at most 512.
-        pools: See the functional twin.
+        pools: Pool sizes, from large to small.
         reduction: How the values of shape ``(B,)`` are reduced.
     """
 
@@ -70,9 +129,10 @@ class ReviewKD(KDLoss):
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__(reduction=reduction)
+        check_options(reviewkd, {"pools": pools})
         pairs = channel_pairs(student_channels, teacher_channels)
         if not pairs:
-            raise ValueError("ReviewKD needs at least one level, got no channels")
+            raise ConfigError("ReviewKD needs at least one level, got no channels")
         mid = min(512, pairs[-1][0]) if mid_channels is None else mid_channels
         self.pools = pools
         last = len(pairs) - 1
@@ -94,4 +154,4 @@ class ReviewKD(KDLoss):
             raise ValueError(f"built for {len(self.fusions)} levels, got {len(levels)}")
         goals = [t if t.dim() == 4 else t[..., None, None] for _, t in levels]
         fused = self.fuse([s for s, _ in levels], [(t.shape[2], t.shape[3]) for t in goals])
-        return kf.reviewkd(fused, goals, pools=self.pools, reduction=self.reduction)
+        return reviewkd(fused, goals, pools=self.pools, reduction=self.reduction)

@@ -1,59 +1,97 @@
-"""Module twin of `policykd.kd.functional.sdd`."""
+"""Scale-decoupled distillation (Wei et al. 2024)."""
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, Any, Literal
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from policykd.divergences import Reduction, check_temperature
-from policykd.kd import functional as kf
-from policykd.kd.functional.shapes import check_choice
-from policykd.kd.losses.base import KDLoss, Signal
+from policykd.divergences import Reduction, reduce_loss
+from policykd.errors import ConfigError
+from policykd.kd.losses._function import loss_function, loss_module
+from policykd.kd.losses.dkd import dkd
+from policykd.kd.losses.kd import kd
+from policykd.kd.options import Rule, Temperature
+from policykd.kd.shapes import check_labels, prepare_maps
 
 
-class SDD(KDLoss):
-    """Scale-decoupled distillation; equation, options and errors as in `policykd.kd.functional.sdd`."""
+def check_cells(name: str, cells: tuple[int, ...]) -> None:
+    """Raise ConfigError unless the grid sizes are positive and the first is the whole image."""
+    if not cells or cells[0] != 1 or min(cells) < 1:
+        raise ConfigError(f"{name} must begin with 1 (the whole image) and hold positive sizes, got {cells!r}")
 
-    name = "sdd"
-    signal: ClassVar[Signal] = "maps"
-    inputs: ClassVar[tuple[str, ...]] = ("student", "teacher", "target")
 
-    def __init__(
-        self,
-        *,
-        cells: tuple[int, ...] = (1, 2),
-        base: Literal["kd", "dkd"] = "kd",
-        temperature: float = 4.0,
-        tckd_weight: float = 1.0,
-        nckd_weight: float = 8.0,
-        complementary_weight: float = 2.0,
-        cell_reduction: Literal["mean", "sum"] = "mean",
-        reduction: Reduction = "mean",
-    ) -> None:
-        super().__init__(reduction=reduction)
-        check_choice("base", base, ("kd", "dkd"))
-        check_choice("cell_reduction", cell_reduction, ("mean", "sum"))
-        self.cells = cells
-        self.base: Literal["kd", "dkd"] = base
-        self.temperature = check_temperature(temperature)
-        self.tckd_weight = tckd_weight
-        self.nckd_weight = nckd_weight
-        self.complementary_weight = complementary_weight
-        self.cell_reduction: Literal["mean", "sum"] = cell_reduction
+Cells = Annotated[tuple[int, ...], Rule(check_cells)]
 
-    def forward(self, student: Tensor, teacher: Tensor, target: Tensor) -> Tensor:
-        """Return the loss of logit maps ``(B, C, H, W)``."""
-        return kf.sdd(
-            student,
-            teacher,
-            target,
-            cells=self.cells,
-            base=self.base,
-            temperature=self.temperature,
-            tckd_weight=self.tckd_weight,
-            nckd_weight=self.nckd_weight,
-            complementary_weight=self.complementary_weight,
-            cell_reduction=self.cell_reduction,
-            reduction=self.reduction,
-        )
+
+def cell_logits(maps: Tensor, cells: tuple[int, ...]) -> Tensor:
+    """Average logit maps ``(B, C, H, W)`` over grids of ``n x n`` cells: ``(B, C, R)``, ``R = sum n**2``."""
+    return torch.cat([F.adaptive_avg_pool2d(maps, n).flatten(2) for n in cells], 2)
+
+
+@loss_function
+def sdd(
+    student: Tensor,
+    teacher: Tensor,
+    target: Tensor,
+    *,
+    cells: Cells = (1, 2),
+    base: Literal["kd", "dkd"] = "kd",
+    temperature: Temperature = 4.0,
+    tckd_weight: float = 1.0,
+    nckd_weight: float = 8.0,
+    complementary_weight: float = 2.0,
+    cell_reduction: Literal["mean", "sum"] = "mean",
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """Distil the logits of image regions, so that a region with another object teaches that object.
+
+    The maps are averaged over grids of cells, ``[1, 2]`` gives 5 regions; every region's logits pass through KD or DKD.
+    Where the teacher is right in the region but wrong on the whole image, or the other way round, the weight is
+    `complementary_weight`, else 1. Wei et al., CVPR 2024, eq. 5 to 7 [numbering recalled].
+
+    Variants by `cell_reduction`: ``mean`` over cells; ``sum`` is what the released code does with DKD as the base.
+
+    Args:
+        student: Logit maps ``(B, C, H, W)``: the classifier applied at every place, whose mean is the logit.
+        teacher: Logit maps ``(B, C, H', W')``, detached here; the larger is pooled to the smaller size.
+        target: Class indices ``(B,)``.
+        cells: Grid sizes; the first must be 1 (the whole image).
+        base: Loss per cell.
+        temperature: T > 0 of the base.
+        tckd_weight: See `dkd`; only for that base, like the next.
+        nckd_weight: See `dkd`.
+        complementary_weight: Weight of cells that disagree with the whole image.
+        cell_reduction: How the cells of one sample are put together.
+        reduction: How the values of shape ``(B,)`` are reduced.
+
+    Raises:
+        TypeError: maps are not floating-point, or labels not integers.
+        ValueError: shapes do not fit, a label out of range, a value is not finite, or an option is out of range.
+
+    Example:
+        >>> import torch
+        >>> maps = torch.tensor([[[[4.0, 0.0], [0.0, 0.0]], [[0.0, 0.0], [0.0, 4.0]]]])  # two classes on 2 x 2 places
+        >>> sdd(maps, 2.0 * maps, torch.tensor([0]), cells=(1, 2))
+        tensor(0.6445)
+    """
+    student, teacher = prepare_maps(student, teacher, same_channels=True)
+    target = check_labels(student, target)
+    local_s, local_t = (cell_logits(maps, cells).transpose(1, 2) for maps in (student, teacher))
+    regions = local_s.shape[1]
+    rows_s, rows_t = local_s.flatten(0, 1), local_t.flatten(0, 1)
+    options: dict[str, Any] = {"temperature": temperature, "reduction": "none"}
+    if base == "kd":
+        values = kd(rows_s, rows_t, **options)
+    else:
+        options |= {"tckd_weight": tckd_weight, "nckd_weight": nckd_weight}
+        values = dkd(rows_s, rows_t, target.repeat_interleave(regions), **options)
+    right = local_t.argmax(2) == target[:, None]
+    weight = torch.where(right == right[:, :1], 1.0, complementary_weight).to(values.dtype)
+    weighted = weight * values.unflatten(0, (-1, regions))
+    return reduce_loss(weighted.mean(1) if cell_reduction == "mean" else weighted.sum(1), reduction)
+
+
+SDD = loss_module(sdd, signal="maps")

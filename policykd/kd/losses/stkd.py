@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from policykd.divergences import check_temperature
-from policykd.kd.functional.shapes import check_choice, check_positive
+from policykd.kd.options import check_choice, check_positive
 
 Reading = Literal["on_mix", "mixed_targets"]
 

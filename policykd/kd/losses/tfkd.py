@@ -1,45 +1,81 @@
-"""Module twin of `policykd.kd.functional.tfkd`."""
+"""Distillation without a teacher: a virtual one that is nearly always right (Yuan et al. 2020)."""
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal
 
+import torch.nn.functional as F
 from torch import Tensor
 
-from policykd.divergences import Reduction, check_temperature
-from policykd.kd import functional as kf
-from policykd.kd.functional.shapes import check_choice
-from policykd.kd.functional.tfkd import check_certainty
-from policykd.kd.losses.base import KDLoss
+from policykd.divergences import Reduction, prepare_tensor, reduce_loss
+from policykd.kd.losses._function import loss_function, loss_module
+from policykd.kd.options import OpenFraction, Temperature
+from policykd.kd.shapes import check_labels
+
+Variant = Literal["paper", "code"]
 
 
-class TFKD(KDLoss):
-    """Distillation from a virtual teacher; equation, options and errors as in `policykd.kd.functional.tfkd`."""
+def virtual_teacher(
+    target: Tensor, classes: int, *, certainty: float = 0.99, temperature: float = 20.0, variant: Variant = "paper"
+) -> Tensor:
+    """Probabilities ``(B, classes)``, float64, of a teacher that is sure of the labels ``(B,)`` and then softened.
 
-    name = "tfkd"
-    inputs: ClassVar[tuple[str, ...]] = ("student", "target")
+    Args:
+        target: Class indices ``(B,)``.
+        classes: C, at least 2.
+        certainty: Probability a of the label before softening; the others share the rest.
+        temperature: T > 0.
+        variant: ``paper`` softens logits, ``p**(1/T)`` normalized; ``code`` takes ``softmax(p / T)``.
+    """
+    probabilities = F.one_hot(target, classes).double()
+    probabilities = probabilities * certainty + (1.0 - probabilities) * (1.0 - certainty) / (classes - 1)
+    return ((probabilities.log() if variant == "paper" else probabilities) / temperature).softmax(1)
 
-    def __init__(
-        self,
-        *,
-        certainty: float = 0.99,
-        temperature: float = 20.0,
-        variant: Literal["paper", "code"] = "paper",
-        reduction: Reduction = "mean",
-    ) -> None:
-        super().__init__(reduction=reduction)
-        check_choice("variant", variant, ("paper", "code"))
-        self.certainty = check_certainty(certainty)
-        self.temperature = check_temperature(temperature)
-        self.variant: Literal["paper", "code"] = variant
 
-    def forward(self, student: Tensor, target: Tensor) -> Tensor:
-        """Return the loss of logits ``(B, C)`` and labels ``(B,)``."""
-        return kf.tfkd(
-            student,
-            target,
-            certainty=self.certainty,
-            temperature=self.temperature,
-            variant=self.variant,
-            reduction=self.reduction,
-        )
+@loss_function
+def tfkd(
+    student: Tensor,
+    target: Tensor,
+    *,
+    certainty: OpenFraction = 0.99,
+    temperature: Temperature = 20.0,
+    variant: Variant = "paper",
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """Regularize by the soft answers of a virtual teacher, which needs no network.
+
+    ``KL(softened virtual teacher || softmax(z_s))``, Yuan, Tay, Li, Wang, Feng, CVPR 2020, eq. 9 and 10 [numbering
+    recalled]; see :func:`virtual_teacher`. The student is not softened, as in the released code.
+
+    Variants: ``paper``; ``code`` softens probabilities instead of logits and also divides by the number of classes,
+    hence its multipliers of 10 to 100.
+
+    Args:
+        student: Logits ``(B, C)``, at least two classes.
+        target: Class indices ``(B,)``.
+        certainty: The virtual teacher's probability of the label, in (0, 1).
+        temperature: T > 0 of the virtual teacher.
+        variant: See above.
+        reduction: How the values of shape ``(B,)`` are reduced.
+
+    Raises:
+        TypeError: logits are not floating-point, or labels not integers.
+        ValueError: wrong shape, a label out of range, a value that is not finite, or an option out of range.
+
+    Example:
+        >>> import torch
+        >>> logits, labels = torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 1])
+        >>> tfkd(logits, labels, certainty=0.9)
+        tensor(0.2373)
+    """
+    student = prepare_tensor("student logits", student, min_dim=2)
+    if student.dim() != 2 or student.shape[1] < 2:
+        raise ValueError(f"a virtual teacher needs logits (B, C) with at least two classes, got {tuple(student.shape)}")
+    soft = virtual_teacher(
+        check_labels(student, target), student.shape[1], certainty=certainty, temperature=temperature, variant=variant
+    ).to(student.dtype)
+    values = F.kl_div(F.log_softmax(student, 1), soft, reduction="none").sum(1)
+    return reduce_loss(values / student.shape[1] if variant == "code" else values, reduction)
+
+
+TFKD = loss_module(tfkd)

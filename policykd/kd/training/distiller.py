@@ -35,6 +35,7 @@ from policykd.kd.training.distributed import (
 from policykd.kd.training.evaluate import accuracy
 from policykd.kd.training.export import export_student
 from policykd.kd.training.logs import Log, Logs
+from policykd.kd.training.loop import train_epoch
 from policykd.kd.training.step import StepSetting, backward_step
 
 LAST = "last.safetensors"
@@ -157,8 +158,17 @@ class Distiller:
         state, began = self._state, time.perf_counter()
         student.train()
         self.objective.train()
-        for batch in batches.epoch(state.epoch, state.step_in_epoch):
-            out = self._step(student, optimizer, batch.to(self._device()), len(batches))
+        epoch = train_epoch(
+            lambda batch, position: self._backward(student, batch.to(self._device()), position),
+            optimizer,
+            batches,
+            self.config,
+            state.epoch,
+            state.step_in_epoch,
+        )
+        for batch, out in epoch:
+            state.step += 1
+            state.step_in_epoch += 1
             self._count(out, batch)
             if self.config.log_steps and state.step % self.config.log_steps == 0:
                 logs.write({"kind": "step", "step": state.step, "loss": out.loss.item(), **_named("term", out.terms)})
@@ -171,30 +181,18 @@ class Distiller:
         if state.epoch % self.config.checkpoint_epochs == 0 or state.epoch == self.config.epochs:
             self._save(optimizer)
 
-    def _step(self, student: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch, steps: int) -> ObjectiveOutput:
-        state, config = self._state, self.config
-        position = state.epoch + state.step_in_epoch / steps
-        factor = config.scheduler.factor(position, config.epochs)
-        for group in optimizer.param_groups:
-            group["lr"] = config.optimizer.lr * factor
-        optimizer.zero_grad(set_to_none=True)
-        setting = StepSetting(config.micro_batches, config.amp, config.seed)
-        out = backward_step(
+    def _backward(self, student: nn.Module, batch: Batch, position: float) -> ObjectiveOutput:
+        config = self.config
+        return backward_step(
             student,
             self.teacher,
             self.objective,
             batch,
-            setting,
-            number=state.step,
+            StepSetting(config.micro_batches, config.amp, config.seed),
+            number=self._state.step,
             step=position,
             total=float(config.epochs),
         )
-        if config.clip_norm is not None:
-            nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], config.clip_norm)
-        optimizer.step()
-        state.step += 1
-        state.step_in_epoch += 1
-        return out
 
     def _count(self, out: ObjectiveOutput, batch: Batch) -> None:
         samples = sum(batch.sizes)

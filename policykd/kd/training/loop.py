@@ -1,14 +1,13 @@
-"""Training that systems share.
+"""The training loop: every network of this package is trained by :func:`train_epoch`, whatever its loss.
 
-``fit`` runs an objective through the distiller: taps, projectors, scheduled weights. ``minimize`` is the bare loop for
-methods whose loss is one expression of a batch, or whose networks learn together. Both draw the same batches for the
-same seed, so that arms trained one way or the other stay paired. ``seeded`` gives networks whose initial weights
-depend on the seed and the purpose alone.
+``minimize`` trains networks under a loss that is one expression of a batch; the distiller adds objectives, selection,
+checkpoints and logs around the same epochs. Both draw the same batches for the same seed, so arms trained one way or
+the other stay paired. ``seeded`` gives networks whose initial weights depend on the seed and the purpose alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -16,13 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from policykd.kd import functional as kf
-from policykd.kd.objective.objective import Objective
 from policykd.kd.training.batches import Augment, Batch, Batches
 from policykd.kd.training.config import OptimizerConfig, TrainConfig
-from policykd.kd.training.distiller import Distiller
 from policykd.seeding import integer_seed
 
 Network = TypeVar("Network", bound=nn.Module)
+Output = TypeVar("Output")
 Loss = Callable[[Batch, int], Tensor]  # (batch, epoch counted from 0) -> scalar with its graph
 
 ADAM = OptimizerConfig("adam", lr=2e-3, weight_decay=0.0)
@@ -69,62 +67,57 @@ def minimize(
     batches = Batches(data, config.batch_size, seed=config.seed, drop_last=config.drop_last, augment=augment)
     for network in trained:
         network.train()
+
+    def backward(batch: Batch, position: float) -> Tensor:
+        value = loss(batch, int(position))
+        value.backward()
+        return value.detach()
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         for epoch in range(config.epochs):
-            last = _epoch(loss, parameters, optimizer, batches, config, epoch)
+            for _, value in train_epoch(backward, optimizer, batches, config, epoch):
+                last = value
             if not bool(torch.isfinite(last)):
                 raise FloatingPointError(f"the loss is {float(last)} after epoch {epoch + 1}; lower the learning rate")
     for network in trained:
         network.eval()
 
 
-def _epoch(
-    loss: Loss,
-    parameters: list[nn.Parameter],
+def train_epoch(
+    backward: Callable[[Batch, float], Output],
     optimizer: torch.optim.Optimizer,
     batches: Batches,
     config: TrainConfig,
     epoch: int,
-) -> Tensor:
-    """One pass over the data; the last batch's loss."""
-    for step, batch in enumerate(batches.epoch(epoch)):
-        factor = config.scheduler.factor(epoch + step / len(batches), config.epochs)
+    start: int = 0,
+) -> Iterator[tuple[Batch, Output]]:
+    """Train one epoch, a batch per item: set the learning rate, take the gradient, clip it, update the weights.
+
+    Args:
+        backward: ``(batch, position) -> output``; computes the loss and adds its gradient to the parameters. The
+            position is the number of epochs done, with the fraction of the running one.
+        optimizer: The optimizer over everything that is trained.
+        batches: The data.
+        config: The run; ``epochs``, ``clip_norm``, ``optimizer.lr`` and ``scheduler`` are used here.
+        epoch: Number of the epoch, from 0.
+        start: First batch of the epoch, above 0 after an interruption.
+
+    Yields:
+        Each batch with the output of ``backward``, after the update.
+    """
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for step, batch in enumerate(batches.epoch(epoch, start), start):
+        position = epoch + step / len(batches)
+        factor = config.scheduler.factor(position, config.epochs)
         for group in optimizer.param_groups:
             group["lr"] = config.optimizer.lr * factor
         optimizer.zero_grad(set_to_none=True)
-        value = loss(batch, epoch)
-        value.backward()
+        output = backward(batch, position)
         if config.clip_norm is not None:
             nn.utils.clip_grad_norm_(parameters, config.clip_norm)
         optimizer.step()
-    return value.detach()
-
-
-def fit(
-    student: Network,
-    teacher: Any,
-    objective: Objective,
-    data: Any,
-    config: TrainConfig,
-    *,
-    augment: Augment | None = None,
-) -> Network:
-    """Train a student, in place, under an objective by the distiller.
-
-    Args:
-        student: The student.
-        teacher: What the objective takes as teacher, or None.
-        objective: The objective; its projectors and losses are trained, too.
-        data: What ``policykd.kd.training.batches.Batches`` takes.
-        config: The run.
-        augment: ``(x, generator) -> x`` on training batches.
-
-    Returns:
-        The student, in eval mode.
-    """
-    Distiller(student, teacher, objective, config).fit(data, augment=augment)
-    return student.eval()
+        yield batch, output
 
 
 def train_classifier(network: Network, data: Any, config: TrainConfig, *, augment: Augment | None = None) -> Network:

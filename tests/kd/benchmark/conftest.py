@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from policykd.kd.benchmark.config import bench_config, load_task, make_network, training
-from policykd.kd.benchmark.scene import Scene
+from policykd.kd.benchmark.seed_context import SeedContext
 from policykd.kd.training.loop import seeded
 
 OPTIONS = {"train": 48, "val": 20, "test": 20, "side": 8, "classes": 4, "similarity": 0.3}
@@ -32,6 +32,6 @@ def scene(tiny):
     def make(*methods, **changes):
         config = tiny(*methods, **changes)
         task = load_task(config, 0)
-        return Scene(config, 0, seeded(lambda: make_network(config.teacher, task.teacher, task), 0, "teacher"))
+        return SeedContext(config, 0, seeded(lambda: make_network(config.teacher, task.teacher, task), 0, "teacher"))
 
     return make

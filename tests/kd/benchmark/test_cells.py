@@ -8,12 +8,10 @@ import torch
 from torch import nn
 
 from policykd.errors import ConfigError
-from policykd.kd.benchmark import cells
-from policykd.kd.benchmark import scene as scenes
+from policykd.kd.benchmark import cells, seed_context
 from policykd.kd.benchmark.config import training
-from policykd.kd.benchmark.measures import calibration, figures
-from policykd.kd.benchmark.search import Setting, candidates
-from policykd.kd.metrics import ece
+from policykd.kd.benchmark.settings import Setting, candidates
+from policykd.kd.metrics import figures
 from policykd.kd.training.teacher_cache import TeacherCache
 
 
@@ -100,7 +98,7 @@ def test_candidates_start_from_the_same_student_and_see_the_same_batches(scene, 
 def test_distilling_from_the_cache_is_distilling_from_the_teacher(scene, monkeypatch):
     made = scene("ce", "kd")
     cached, _ = cells.train(made, "kd", Setting())
-    monkeypatch.setattr(scenes, "CACHE_BYTES", 100)
+    monkeypatch.setattr(seed_context, "CACHE_BYTES", 100)
     assert isinstance(made.teaching([]), TeacherCache)
     assert made.teaching(["layer3"]) is made.teacher
     monkeypatch.setattr(made, "teaching", lambda taps: made.teacher)
@@ -117,7 +115,7 @@ def test_features_are_computed_once_and_given_up_when_memory_is_full(scene, monk
     again = made.teaching(["pool"])
     assert [call for call in counted if call[0] > 1] == [(48, ("layer1", "pool"))]
     assert again.features["pool"].tobytes() == both.features["pool"].tobytes()
-    monkeypatch.setattr(scenes, "CACHE_BYTES", 48 * 6 * 16 * 4 + 100)  # layer2 alone
+    monkeypatch.setattr(seed_context, "CACHE_BYTES", 48 * 6 * 16 * 4 + 100)  # layer2 alone
     assert set(made.teaching(["layer2"]).features) == {"layer2"}
     assert set(made._features) == {"layer2"}
 
@@ -159,4 +157,3 @@ def test_figures_against_numpy():
         "ece": sum(abs((correct - confidence)[bins == b].sum()) for b in range(1, 16)) / 200,
     }
     assert found == pytest.approx(expected, rel=1e-6)
-    assert calibration(torch.tensor(z), torch.tensor(y)) == pytest.approx(ece(torch.tensor(z), torch.tensor(y)))

@@ -6,7 +6,7 @@ import pytest
 
 from policykd.errors import ConfigError, UnknownNameError
 from policykd.kd.benchmark.config import bench_config, load_task, make_network
-from policykd.kd.registry import methods
+from policykd.kd.registry import LOSSES
 from policykd.kd.tasks import available
 
 
@@ -14,7 +14,7 @@ from policykd.kd.tasks import available
     ("arguments", "options", "error", "words"),
     [
         (("digit",), {}, UnknownNameError, "unknown task 'digit'; did you mean digits"),
-        (("digits", ("ce", "kdd")), {}, UnknownNameError, "unknown method 'kdd'; did you mean"),
+        (("digits", ("ce", "kdd")), {}, UnknownNameError, "unknown loss 'kdd'; did you mean"),
         (("digits", ("ce", "kd")), {"baseline": "cee"}, UnknownNameError, "did you mean ce"),
         (("digits", ("kd",)), {}, ConfigError, "baseline 'ce' is not among the methods"),
         (("digits", ("ce",)), {"seeds": 1}, ConfigError, "seeds is 1: fewer than two show no spread"),
@@ -57,10 +57,10 @@ def test_networks_by_name(tiny):
 
 
 def test_all_is_every_registered_loss_on_the_tasks_that_ship():
-    assert bench_config("digits").methods == tuple(methods)
+    assert bench_config("digits").methods == tuple(LOSSES)
     small = {"train": 10, "val": 10, "test": 10}
     textures = bench_config("textures", task_options=small)
-    assert textures.methods == tuple(methods)
+    assert textures.methods == tuple(LOSSES)
     assert dict(textures.task_options) == {"side": 16, **small}
     assert {"digits", "textures"} <= set(available())
 

@@ -11,7 +11,7 @@ from policykd.cli.commands.kd_bench import KdBench, _config
 from policykd.errors import OutputError
 from policykd.kd.benchmark.measures import MEASURES
 from policykd.kd.benchmark.results import BenchResult
-from policykd.kd.benchmark.search import candidates
+from policykd.kd.benchmark.settings import candidates
 from policykd.kd.benchmark.table import command, interval_text, markdown, remarks, rich_table, rows
 from policykd.plain import as_plain
 from policykd.report.bench import write_bench_page

@@ -11,12 +11,12 @@ from policykd.executor import Processes
 from policykd.kd.benchmark import runner
 from policykd.kd.benchmark.results import BenchResult
 from policykd.kd.benchmark.runner import run_benchmark
-from policykd.kd.benchmark.scene import load_scene, teacher_path
+from policykd.kd.benchmark.seed_context import load_seed_context, teacher_path
 
 
 @pytest.fixture(autouse=True)
 def fresh_scenes():
-    load_scene.cache_clear()
+    load_seed_context.cache_clear()
 
 
 def figures(result, method):
@@ -130,7 +130,7 @@ def test_damaged_files_are_named(tiny, tmp_path):
         with pytest.raises(OutputError, match=r"kd-seed0.json.*delete it"):
             run_benchmark(config, tmp_path, resume=True)
     cell.unlink()
-    load_scene.cache_clear()
+    load_seed_context.cache_clear()
     teacher_path(tmp_path, 0).write_bytes(b"nothing")
     with pytest.raises(OutputError, match=r"seed-0.safetensors.*delete"):
         run_benchmark(config, tmp_path, resume=True)

@@ -6,7 +6,7 @@ import torch
 from sklearn.metrics.pairwise import rbf_kernel
 
 from policykd.kd import functional as kf
-from policykd.kd.functional.cc import correlation
+from policykd.kd.losses.cc import correlation
 
 Q_T = torch.tensor([[1, 0], [0, 1], [1, 1]], dtype=torch.float64)
 Q_S = torch.tensor([[1, 2, 0], [2, 1, 0], [0, 0, 1]], dtype=torch.float64)

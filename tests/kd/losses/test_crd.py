@@ -10,8 +10,8 @@ from loss_contract import LossContract, tensors
 
 from policykd.kd import functional as kf
 from policykd.kd import losses
-from policykd.kd.functional.crd import contrast
-from policykd.kd.losses.negatives import NegativeDraw
+from policykd.kd.losses._negatives import NegativeDraw
+from policykd.kd.losses.crd import contrast
 
 
 class TestCRD(LossContract):

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from policykd.kd import functional as kf
-from policykd.kd.functional.crd import contrast
 from policykd.kd.losses import CRD
+from policykd.kd.losses.crd import contrast
 
 
 def double(rows):

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from policykd.kd import functional as kf
-from policykd.kd.functional.cc import correlation
-from policykd.kd.functional.dist import pearson
-from policykd.kd.functional.lskd import standardize
+from policykd.kd.losses.cc import correlation
+from policykd.kd.losses.dist import pearson
+from policykd.kd.losses.lskd import standardize
 
 
 def doubles(seed, *shape):

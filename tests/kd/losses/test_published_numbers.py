@@ -7,14 +7,15 @@ import torch
 
 from policykd.kd import functional as kf
 from policykd.kd import losses
-from policykd.kd.functional.at import attention_map
-from policykd.kd.functional.cc import correlation
-from policykd.kd.functional.cwtm import top_weights
-from policykd.kd.functional.fsp import fsp_matrix
-from policykd.kd.functional.lskd import standardize
-from policykd.kd.functional.sp import similarity_matrix
-from policykd.kd.functional.tfkd import virtual_teacher
-from policykd.kd.functional.wsld import wsld_weights
+from policykd.kd.losses.at import attention_map
+from policykd.kd.losses.cc import correlation
+from policykd.kd.losses.cwtm import top_weights
+from policykd.kd.losses.fsp import fsp_matrix
+from policykd.kd.losses.lskd import standardize
+from policykd.kd.losses.ofd import ofd_margin
+from policykd.kd.losses.sp import similarity_matrix
+from policykd.kd.losses.tfkd import virtual_teacher
+from policykd.kd.losses.wsld import wsld_weights
 
 
 def t(rows):
@@ -151,7 +152,7 @@ def test_ab():
 def test_ofd():
     student, teacher = t([[-2], [-0.3], [0.2], [1]]), t([[-1], [-1], [-0.2], [2]])
     close(kf.ofd(student, teacher, t([-0.5]), reduction="none"), (0, 0.04, 0.16, 1))
-    margins = kf.ofd_margin(t([0, 1, -0.5, 4]), t([1, 1, 2, 1]))
+    margins = ofd_margin(t([0, 1, -0.5, 4]), t([1, 1, 2, 1]))
     close(margins, (-0.797885, -0.525135, -1.791679, -3))
 
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from policykd.kd import functional as kf
-from policykd.kd.functional.sp import similarity_matrix
+from policykd.kd.losses.sp import similarity_matrix
 
 QT = torch.tensor([[1.0, 0], [0, 1], [1, 1]], dtype=torch.double)
 QS = torch.tensor([[1.0, 2, 0], [2, 1, 0], [0, 0, 1]], dtype=torch.double)

@@ -7,14 +7,15 @@ from torch import nn
 
 from policykd.errors import ConfigError
 from policykd.kd import metrics
-from policykd.kd.experiments.digits import digits_rows, some, some_per_class, with_label_noise
+from policykd.kd.experiments.digits import digits_rows, redrawn_labels, some, some_per_class, with_label_noise
 from policykd.kd.losses import CE, KD
 from policykd.kd.networks import MLP
 from policykd.kd.objective.objective import Objective
 from policykd.kd.objective.terms import Term
 from policykd.kd.tasks.base import Split
 from policykd.kd.training.config import OptimizerConfig, SchedulerConfig, TrainConfig
-from policykd.kd.training.loop import ADAM, distil, fit, minimize, seeded, train_classifier
+from policykd.kd.training.distiller import Distiller
+from policykd.kd.training.loop import ADAM, distil, minimize, seeded, train_classifier
 
 
 def data(samples=40, seed=0):
@@ -46,7 +47,8 @@ TEACHER = train_classifier(network("teacher"), data(), CONFIG)
 
 def test_the_bare_loop_and_the_distiller_give_the_same_student_to_the_bit():
     objective = Objective(kd=0.9 * Term(KD(temperature=2.0)), ce=0.1 * Term(CE()))
-    long = fit(network("s"), TEACHER, objective, data(), CONFIG)
+    long = network("s")
+    Distiller(long, TEACHER, objective, CONFIG).fit(data())
     bare = distil(network("s"), TEACHER, data(), CONFIG, temperature=2.0, kd_weight=0.9, ce_weight=0.1)
     assert same(long, bare)
     assert not bare.training
@@ -147,6 +149,17 @@ def test_noise_gives_so_many_labels_another_class():
         with_label_noise(train, 1.1, 0)
 
 
+def test_redrawn_labels():
+    labels = torch.arange(2000) % 10
+    noisy = redrawn_labels(labels, 0.4, classes=10, seed=0, purpose="a")
+    assert (noisy != labels).float().mean().item() == pytest.approx(0.36, abs=0.04)  # a tenth stays right by chance
+    assert torch.equal(noisy, redrawn_labels(labels, 0.4, classes=10, seed=0, purpose="a"))
+    assert not torch.equal(noisy, redrawn_labels(labels, 0.4, classes=10, seed=0, purpose="b"))
+    assert torch.equal(labels, redrawn_labels(labels, 0.0, classes=10, seed=0, purpose="a"))
+    with pytest.raises(ConfigError, match="share is 2"):
+        redrawn_labels(labels, 2, classes=10, seed=0, purpose="a")
+
+
 LOGITS = torch.tensor([[2.0, 0, 0], [1, 0.5, 0], [0, 0, 3], [-1, 4, 0]])
 LABELS = torch.tensor([0, 1, 2, 1])
 
@@ -201,3 +214,13 @@ def test_measure_gives_the_figures_of_a_network_and_of_its_teacher():
     assert figures["agreement"] == 1.0
     assert figures["kl"] == 0.0
     assert set(metrics.measure(TEACHER, data())) == {"accuracy", "nll", "ece", "brier"}
+
+
+def test_calibration_error_equals_torchmetrics():
+    functional = pytest.importorskip("torchmetrics.functional.classification")
+    generator = torch.Generator().manual_seed(0)
+    for scale in (0.5, 2.0, 8.0):
+        logits = scale * torch.randn(400, 7, generator=generator, dtype=torch.float64)
+        labels = torch.randint(7, (400,), generator=generator)
+        theirs = functional.multiclass_calibration_error(logits.softmax(1), labels, num_classes=7, n_bins=15)
+        assert metrics.ece(logits, labels) == pytest.approx(float(theirs), abs=1e-6)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from policykd.divergences import Reduction, full_precision
 from policykd.errors import check_range
 from policykd.kd import functional as kf
-from policykd.kd.functional.shapes import check_labels
+from policykd.kd.shapes import check_labels
 
 VIEWS = 4  # 0, 90, 180 and 270 degrees
 

@@ -1,0 +1,69 @@
+"""The base of loss modules: a name, the inputs of ``forward``, and a reduction that was checked when it was built."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+
+from torch import nn
+from typing_extensions import override
+
+from policykd.divergences import Reduction
+from policykd.kd.options import check_choice
+
+if TYPE_CHECKING:
+    from policykd.kd.objective.terms import Term
+    from policykd.schedules import Schedule
+
+Signal = Literal["logits", "features", "levels", "maps"]
+"""What student and teacher give: ``logits`` (B, C), ``features`` (one tapped tensor each), ``levels`` (several tapped
+tensors each), ``maps`` (logits at every place)."""
+
+
+class KDLoss(nn.Module):
+    """A loss term: ``forward`` takes the tensors named in `inputs`, in this order.
+
+    Attributes:
+        name: Key in the registry.
+        signal: What student and teacher give, see :data:`Signal`.
+        inputs: Names of the arguments of ``forward``: among ``student``, ``teacher``, ``target``, ``index``.
+        batch_coupled: Whether the value depends on the batch by definition, so that the mean over parts of a batch is
+            another number than the value of the whole.
+    """
+
+    name: ClassVar[str]
+    signal: ClassVar[Signal] = "logits"
+    inputs: ClassVar[tuple[str, ...]] = ("student", "teacher")
+    batch_coupled: ClassVar[bool] = False
+
+    def __init__(self, *, reduction: Reduction = "mean") -> None:
+        super().__init__()
+        check_choice("reduction", reduction, get_args(Reduction))
+        self.reduction: Reduction = reduction
+
+    @property
+    def relational(self) -> bool:
+        """Whether shapes of student and teacher may differ: the loss checks them itself and says what it needs."""
+        return self.signal != "logits"
+
+    def __mul__(self, weight: float | Schedule) -> Term:
+        """A weighted term of an objective: ``0.9 * KD()``; see `policykd.kd.objective.terms.Term`."""
+        return self._term() * weight
+
+    __rmul__ = __mul__
+
+    def on(self, *taps: Any, **projectors: Any) -> Term:
+        """A term that reads features: ``SP().on("layer3")``; arguments as in `policykd.kd.objective.terms.Term.on`."""
+        return self._term().on(*taps, **projectors)
+
+    def _term(self) -> Term:
+        from policykd.kd.objective.terms import Term  # here only: losses know tensors, terms know taps and modules
+
+        return Term(self)
+
+    @override
+    def extra_repr(self) -> str:
+        return ", ".join(f"{key}={value!r}" for key, value in vars(self).items() if _is_option(key, value))
+
+
+def _is_option(key: str, value: object) -> bool:
+    return not key.startswith("_") and key != "training" and isinstance(value, bool | int | float | str | tuple)

@@ -1,0 +1,82 @@
+"""Small trainable networks that stand between a student's and a teacher's feature maps.
+
+They belong to the optimizer and to a checkpoint of the run, never to the exported student.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from policykd.errors import ConfigError
+from policykd.kd.shapes import Features, as_levels, match_size
+
+
+def conv_bn(
+    channels_in: int, channels_out: int, *, kernel: int = 1, stride: int = 1, relu: bool = False
+) -> nn.Sequential:
+    """Return convolution, batch normalization and, if asked, ReLU; odd kernels keep the size at stride 1."""
+    layers: list[nn.Module] = [
+        nn.Conv2d(channels_in, channels_out, kernel, stride, kernel // 2, bias=False),
+        nn.BatchNorm2d(channels_out),
+    ]
+    return nn.Sequential(*layers, nn.ReLU()) if relu else nn.Sequential(*layers)
+
+
+def channel_pairs(student: Sequence[int], teacher: Sequence[int]) -> list[tuple[int, int]]:
+    """Pair the channels of student and teacher levels.
+
+    Raises:
+        ConfigError: different numbers of levels.
+    """
+    if len(student) != len(teacher):
+        raise ConfigError(f"need the channels of as many student as teacher levels, got {student!r} and {teacher!r}")
+    return list(zip(student, teacher, strict=True))
+
+
+def connected(connectors: nn.ModuleList, student: Features, teacher: Features) -> tuple[list[Tensor], list[Tensor]]:
+    """Send every student level through its connector, if there are any, and match the sizes of the maps."""
+    levels = as_levels(student, teacher)
+    if connectors and len(connectors) != len(levels):
+        raise ValueError(f"built for {len(connectors)} levels, got {len(levels)}")
+    students, teachers = [], []
+    for index, (s, t) in enumerate(levels):
+        s = connectors[index](s) if connectors else s
+        s, t = match_size(s, t) if s.dim() == t.dim() == 4 else (s, t)
+        students.append(s)
+        teachers.append(t)
+    return students, teachers
+
+
+class HintRegressor(nn.Module):
+    """FitNets regressor from ``(B, C_s, H_s, W_s)`` to ``(B, C_t, H_t, W_t)``: one convolution, batch norm, ReLU.
+
+    ``H_s = 2 H_t`` uses 3 x 3 with stride 2, ``2 H_s = H_t`` a transposed 4 x 4 with stride 2, ``H_s >= H_t`` a
+    kernel of ``1 + H_s - H_t`` without padding; others are refused.
+
+    Args:
+        student_shape: ``(C_s, H_s, W_s)``.
+        teacher_shape: ``(C_t, H_t, W_t)``.
+        relu: End with ReLU; switch it off for features before an activation.
+    """
+
+    def __init__(
+        self, student_shape: tuple[int, int, int], teacher_shape: tuple[int, int, int], *, relu: bool = True
+    ) -> None:
+        super().__init__()
+        (c_s, h_s, w_s), (c_t, h_t, w_t) = student_shape, teacher_shape
+        if (h_s, w_s) == (2 * h_t, 2 * w_t):
+            conv: nn.Module = nn.Conv2d(c_s, c_t, 3, 2, 1)
+        elif (2 * h_s, 2 * w_s) == (h_t, w_t):
+            conv = nn.ConvTranspose2d(c_s, c_t, 4, 2, 1)
+        elif h_s >= h_t and w_s >= w_t:
+            conv = nn.Conv2d(c_s, c_t, (1 + h_s - h_t, 1 + w_s - w_t))
+        else:
+            raise ConfigError(f"no hint regressor from size {(h_s, w_s)} to {(h_t, w_t)}: resize one of them first")
+        self.net = nn.Sequential(conv, nn.BatchNorm2d(c_t), *([nn.ReLU()] if relu else []))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map student features to the teacher's shape."""
+        mapped: Tensor = self.net(features)
+        return mapped
