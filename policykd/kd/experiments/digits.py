@@ -1,4 +1,4 @@
-"""The data that systems share: the digits as rows of 64 pixels, split anew for every seed."""
+"""The data that systems share: the digits as rows of 64 pixels, split differently for every seed."""
 
 from __future__ import annotations
 
@@ -81,3 +81,24 @@ def with_label_noise(split: Split, share: float, seed: int) -> Split:
     check_range("share", share, 0.0, 1.0)
     labels = with_wrong_labels(split.y.numpy(), share, CLASSES, generator(seed, "label noise"))
     return Split(split.x, torch.from_numpy(labels))
+
+
+class LabeledDraws:
+    """Small labeled batches, drawn without replacement for every step, next to the batches of a pool without labels.
+
+    Args:
+        data: The labeled samples.
+        size: Samples per step.
+        seed: The cell's seed; equal seeds give equal draws.
+
+    Raises:
+        ConfigError: There are fewer samples than one step takes.
+    """
+
+    def __init__(self, data: Split, size: int, seed: int) -> None:
+        check_range("labeled samples per step", size, 1, len(data))
+        self._data, self._size, self._rng = data, size, generator(seed, "labelled draws")
+
+    def draw(self) -> Split:
+        """Return the next batch."""
+        return self._data.take(self._rng.permutation(len(self._data))[: self._size])

@@ -18,7 +18,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from policykd.divergences import check_temperature
 from policykd.errors import ConfigError, check_range
 from policykd.kd.experiments.digits import CLASSES, PIXELS, digits_rows
 from policykd.kd.experiments.experiment import Cell as Metrics
@@ -78,13 +77,12 @@ class Fit:
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """Configuration of a system; subclasses add what only their method has.
+class DistillationRecipe:
+    """Configuration of a system that brings its own data; subclasses add what only their method has.
 
     Attributes:
         teacher: Widths and training of the teacher.
         student: Widths and training of every student.
-        shares: Shares of the splits of the digits; the first is for training, the last for testing.
         temperature: T of plain distillation.
         ce_weight: Weight of the labels' cross-entropy in plain distillation.
         kd_weight: Weight of the divergence in plain distillation.
@@ -95,20 +93,38 @@ class Recipe:
 
     teacher: Fit
     student: Fit
-    shares: tuple[float, ...] = (0.56, 0.44)
     temperature: float = 4.0
     ce_weight: float = 0.1
     kd_weight: float = 0.9
 
     def __post_init__(self) -> None:
-        check_temperature(self.temperature)
-        for share in self.shares:
-            check_range("shares", share, 0.01, 0.99)
+        check_range("temperature", self.temperature, 1e-6, 1e6)
         for name in ("ce_weight", "kd_weight"):
             check_range(name, getattr(self, name), 0.0, 1e6)
 
 
-R = TypeVar("R", bound=Recipe)
+@dataclass(frozen=True)
+class Recipe(DistillationRecipe):
+    """Configuration of a system on the digits; subclasses add what only their method has.
+
+    Attributes:
+        shares: Shares of the splits of the digits, which sum to one; the first is for training, the last for testing.
+
+    Raises:
+        ConfigError: A field is out of range.
+    """
+
+    shares: tuple[float, ...] = (0.56, 0.44)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for share in self.shares:
+            check_range("shares", share, 0.01, 0.99)
+        if len(self.shares) < 2 or abs(sum(self.shares) - 1) > 1e-9:
+            raise ConfigError(f"shares must be at least two numbers that sum to 1, got {self.shares}")
+
+
+R = TypeVar("R", bound=DistillationRecipe)
 StudentLoss = Callable[[Any, Batch, int], Tensor]
 """``(student, batch, epoch counted from 0) -> scalar`` with its graph."""
 
@@ -120,10 +136,13 @@ class Arm:
     Attributes:
         loss: ``(student, batch, epoch) -> scalar``.
         along: Modules that are trained together with the student.
+        figures: ``student -> metric -> value``: metrics that only this arm has, added to ``System.measure``; None for
+            none. They are asked for without gradients, after the training.
     """
 
     loss: StudentLoss
     along: Sequence[nn.Module] = ()
+    figures: Callable[[Any], Mapping[str, float]] | None = None
 
 
 class Cell(Generic[R]):
@@ -148,7 +167,14 @@ class Cell(Generic[R]):
         self.transfer = self.train
 
     def splits(self) -> tuple[Split, Split]:
-        """Return training and test data; by default the digits as rows of 64 pixels."""
+        """Return training and test data; by default the digits as rows of 64 pixels.
+
+        Raises:
+            NotImplementedError: The recipe has no shares of the digits, and the cell does not override this method.
+        """
+        if not isinstance(self.recipe, Recipe):
+            kind = type(self.recipe).__name__
+            raise NotImplementedError(f"{kind} is not a Recipe with shares of the digits: define splits in the cell")
         train, *_, test = digits_rows(self.seed, self.recipe.shares)
         return train, test
 
@@ -187,7 +213,8 @@ class Cell(Generic[R]):
     ) -> Any:
         """Train a network, in place, under a loss; it is returned in eval mode."""
         config = fit.config(len(data), self.order(order))
-        minimize(lambda batch, epoch: loss(network, batch, epoch), [network, *along], data, config)
+        with torch.enable_grad():  # a teacher may be asked for the first time where gradients are off
+            minimize(lambda batch, epoch: loss(network, batch, epoch), [network, *along], data, config)
         return network
 
     def distil(self, arm: Arm) -> Any:
@@ -255,10 +282,13 @@ class System(ABC, Generic[R]):
         """
         raise NotImplementedError(f"system {self.name} must define arms or run")
 
-    @torch.no_grad()
     def measure(self, cell: Any, network: Any) -> dict[str, float]:
-        """Return the metrics of a trained network; by default its accuracy on the test data."""
+        """Return the metrics of a trained network, without gradients; by default its accuracy on the test data."""
         return {"accuracy": accuracy(network(cell.test.x), cell.test.y)}
+
+    def other_arms(self, cell: Any) -> Metrics:
+        """Return arms that are not trained students, such as samplers, without gradients; by default none."""
+        return {}
 
     def run(self, seed: int, recipe: R) -> Metrics:
         """Run one paired cell: the teacher and every arm.
@@ -268,8 +298,15 @@ class System(ABC, Generic[R]):
         """
         cell = self.cell(seed, recipe)
         self.prepare(cell)
-        found = {"teacher": self.measure(cell, cell.teacher)} if self.with_teacher else {}
-        return found | {name: self.measure(cell, cell.distil(arm)) for name, arm in self.arms(cell).items()}
+        found = {"teacher": self._measured(cell, cell.teacher)} if self.with_teacher else {}
+        found |= {name: self._measured(cell, cell.distil(arm), arm) for name, arm in self.arms(cell).items()}
+        with torch.no_grad():
+            return found | dict(self.other_arms(cell))
+
+    @torch.no_grad()
+    def _measured(self, cell: Any, network: Any, arm: Arm | None = None) -> dict[str, float]:
+        own = arm.figures(network) if arm is not None and arm.figures is not None else {}
+        return self.measure(cell, network) | dict(own)
 
     def experiment(self) -> Experiment:
         """Return the record that the runner takes."""
