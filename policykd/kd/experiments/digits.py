@@ -1,4 +1,4 @@
-"""The data that systems share: the digits as rows of 64 pixels, split differently for every seed."""
+"""The data that systems share: the digits as rows of 64 pixels, split by the seed."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def redrawn_labels(labels: Tensor, share: float, *, seed: int, purpose: str, cla
         ``(N,)``, a new tensor.
 
     Raises:
-        ConfigError: The share lies outside [0, 1].
+        ConfigError: The share is outside [0, 1].
     """
     check_range("share", share, 0, 1)
     rng = generator(seed, "label noise", purpose)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from policykd.divergences import categorical_kl, check_temperature, full_precision, prepare_tensor
-from policykd.kd.losses.base import KDLoss
+from policykd.kd.losses import KDLoss
 from policykd.kd.shapes import check_labels
 
 Weighting = Callable[[Tensor, Tensor], Tensor]

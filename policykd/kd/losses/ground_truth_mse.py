@@ -25,7 +25,7 @@ def ground_truth_mse(
 
     Raises:
         TypeError: An input has the wrong type.
-        ValueError: Shapes differ, a value is not finite, or the weight lies outside [0, 1].
+        ValueError: Shapes differ, a value is not finite, or the weight is outside [0, 1].
     """
     check_range("ground_truth_weight", ground_truth_weight, 0, 1)
     check_logits(student)

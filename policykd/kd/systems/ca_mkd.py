@@ -138,10 +138,7 @@ class CAMKD(System[CAMKDRecipe]):
         teachers = cell.teachers()
         cell.transfer = some(cell.train, recipe.transfer, seed)
         taught = torch.stack([predict(teacher, cell.transfer)[0] for teacher in teachers])
-        found = {
-            f"teacher {number}": {"accuracy": accuracy(*predict(teacher, cell.test))}
-            for number, teacher in enumerate(teachers, start=1)
-        }
+        found = {f"teacher {number}": self.measure(cell, teacher) for number, teacher in enumerate(teachers, start=1)}
         for arm, weighting in WEIGHTINGS.items():
             weights = weighting(taught, cell.transfer.y)
             logits, labels = predict(cell.distil(weighted(taught, weights, recipe)), cell.test)

@@ -203,7 +203,7 @@ class CESKD(System[CESKDRecipe]):
             ("reversed strata", 0.0, False, "more accurate than that of reversed strata at the same pacing"),
             ("mean of experts", 0.0, False, "more accurate than that of the mean of the experts"),
             ("no pacing", 0.0, False, "more accurate than that of the same selection without pacing"),
-            (NO_TEACHER, 0.0, False, "more accurate than a student of labels alone"),
+            (NO_TEACHER, 0.0, False, "more accurate than a student trained on labels alone"),
         )
     )
     notes = (

@@ -143,7 +143,7 @@ class GroundTruthSelfDistillation(System[GroundTruthRecipe]):
                 "mse best later step",
                 f"large ridge: {weight} weight",
                 "large ridge: first fit",
-                says=f"{_LARGE} every step with {weight} weight on the ground truth raises the error.",
+                says=f"{_LARGE} each step with {weight} weight on the ground truth has more error than the first fit.",
             )
             for weight in ("no", "low", "high")
         ),

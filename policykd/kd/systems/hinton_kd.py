@@ -262,7 +262,7 @@ class HintonKD(System[HintonKDRecipe]):
                     "A distilled student that never saw a class, with a bias chosen on validation data,",
                     "more than 90 %",
                 ),
-                (lower, "CE", 0.01, "A student of hard labels that never saw a class", "less than 1 %"),
+                (lower, "CE", 0.01, "A student trained on hard labels that never saw a class", "less than 1 %"),
             )
         ),
         higher(

@@ -233,7 +233,7 @@ class MixupKD(System[MixupKDRecipe]):
         chosen = [("plain teacher", loss, mixup) for loss in recipe.losses for mixup in recipe.mixups]
         for name, loss, mixup in [*chosen, ("mixup teacher", "fixed T", "FMU")]:
             student = cell.trained(teachers[name], loss, mixup)
-            found[f"{name}, {loss}, {mixup}"] = {"accuracy": accuracy(*predict(student, cell.test))}
+            found[f"{name}, {loss}, {mixup}"] = self.measure(cell, student)
         return found
 
 

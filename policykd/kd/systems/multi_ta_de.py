@@ -25,7 +25,6 @@ from policykd.kd.experiments.digits import redrawn_labels, some
 from policykd.kd.experiments.experiment import Cell as Metrics
 from policykd.kd.experiments.side_by_side import NO_TEACHER, SideBySideCell, SideBySideRecipe
 from policykd.kd.experiments.system import MOST_EPOCHS, Fit, System, cross_entropy, higher, lower, plain_kd
-from policykd.kd.metrics import accuracy
 from policykd.kd.tasks.base import Split
 from policykd.kd.training.evaluate import predict
 from policykd.seeding import generator, integer_seed
@@ -164,7 +163,7 @@ class MultiTaDe(System[MultiTaDeRecipe]):
             higher(metric, arm, than, required=False, says=f"{subject} more accurate than {other}.")
             for metric, arm, than, subject, other in (
                 ("accuracy", _EVOLVED, "best assistant", _STUDENT, "that of the best single assistant"),
-                ("accuracy", _EVOLVED, NO_TEACHER, _STUDENT, "a student of labels alone"),
+                ("accuracy", _EVOLVED, NO_TEACHER, _STUDENT, "a student trained on labels alone"),
                 (
                     "accuracy",
                     f"{_EVOLVED}, softened members",
@@ -206,9 +205,9 @@ class MultiTaDe(System[MultiTaDeRecipe]):
         direct, _ = predict(cell.teacher, cell.transfer)
         taught |= {"teacher": direct, NO_TEACHER: direct}
         longer = replace(recipe.student, epochs=recipe.long_epochs, steps=0)
-        found = {arm: {"accuracy": accuracy(*predict(own, cell.test))} for arm, own in cell.students(taught).items()}
+        found = {arm: self.measure(cell, own) for arm, own in cell.students(taught).items()}
         for arm, own in cell.students(taught, longer).items():
-            found[arm][_LONG] = accuracy(*predict(own, cell.test))
+            found[arm][_LONG] = self.measure(cell, own)["accuracy"]
         for arm, (weights, _) in weightings.items():
             found[arm] |= {
                 "ensemble nll": ensemble_nll(outputs, cell.test.y.numpy(), weights),

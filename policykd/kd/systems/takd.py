@@ -155,8 +155,8 @@ class TAKD(System[TAKDRecipe]):
             "student, direct",
             by=0.9,
             statistic="ratio",
-            says="On training data, the student's KL divergence from the network that it is distilled from is at least "
-            "10 % smaller with the assistant than with the teacher.",
+            says="On training data, the student's KL divergence from the network that it is distilled from is more "
+            "than 10 % smaller with the assistant than with the teacher.",
         ),
         *(
             higher("accuracy", "student, assistant", baseline, required=False, says=f"{_OF_ASSISTANT} {other}.")

@@ -165,7 +165,7 @@ def test_the_feature_term_is_zero_for_equal_features_and_weights_come_from_the_h
 
 
 def test_the_feature_term_weighs_the_mean_squared_distance_of_each_teacher():
-    """Every teacher's map lies by its own constant beside the adapted one: the distances are their squares."""
+    """Every teacher's map differs from the adapted one by a constant of its own: the distances are their squares."""
     term, _ = features()
     with torch.no_grad():
         adapted = term.adapted(MAPS)

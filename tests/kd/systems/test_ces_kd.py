@@ -1,4 +1,4 @@
-"""Strata, pacing and selection of experts: the card's numbers and what must hold for every input."""
+"""Strata, pacing and selection of experts: known numbers and invariants."""
 
 from dataclasses import replace
 

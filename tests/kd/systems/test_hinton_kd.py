@@ -176,7 +176,7 @@ def test_the_ensemble_is_the_mean_of_distributions_or_of_logits():
 
 
 def test_the_bias_that_validation_data_prefer_is_found():
-    """Class 2 lies 1.5 too low for every sample of its own; any bias in (1.5, 2.5) makes all four right."""
+    """Class 2 is 1.5 too low for every sample of its own; any bias in (1.5, 2.5) makes all four right."""
     logits = torch.tensor([[2.0, 0, 0.5], [0, 2.0, 0.5], [3.0, 0, 0.5], [0, 3.0, 0.5]])
     labels = torch.tensor([2, 2, 0, 1])
     bias = tune_bias(logits, labels, [2], limit=4.0, steps=41)

@@ -173,7 +173,7 @@ def rows(count=24):
     return Split(torch.randn(count, 4, generator=draw), torch.arange(count) % 3)
 
 
-def test_rounds_start_anew_and_without_the_teacher_are_training_anew():
+def test_rounds_start_from_new_weights_and_without_the_teacher_repeat_the_training():
     make = partial(MLP, (4,), (5,), classes=3)
     networks = self_distillation_rounds(make, rows(), SETTING, rounds=2, temperature=4.0, kd_weight=0.0)
     assert len(networks) == 3

@@ -214,7 +214,9 @@ class RevisitingSelfDistillation(System[RevisitingRecipe]):
     )
     claims = (
         *(
-            claimed(metric, f"kernel, {ridge} ridge", by=gate, says=f"In kernel regression with a {words}, {text}.")
+            claimed(
+                metric, f"kernel, {ridge} ridge", by=gate, says=f"In kernel self-distillation with a {words}, {text}."
+            )
             for claimed, ridge, metric, gate, words, text in (
                 (
                     higher,
@@ -222,12 +224,19 @@ class RevisitingSelfDistillation(System[RevisitingRecipe]):
                     "gain of round 1",
                     0.05,
                     "ridge that is too small",
-                    "round 1 gains more than 5 points",
+                    "round 1 gains over 5 points",
                 ),
-                (higher, "small", "least early gain", 0.0, "ridge that is too small", "every early round helps"),
-                (higher, "middle", "gain of round 1", 0.0, "nearly right ridge", "round 1 helps"),
-                (lower, "middle", "gain after round 1", 0.0, "nearly right ridge", "the rounds after the first hurt"),
-                (lower, "large", "greatest gain", 0.0, "ridge that is too large", "every round hurts"),
+                (
+                    higher,
+                    "small",
+                    "least early gain",
+                    0.0,
+                    "ridge that is too small",
+                    "every early round raises accuracy",
+                ),
+                (higher, "middle", "gain of round 1", 0.0, "nearly right ridge", "round 1 raises accuracy"),
+                (lower, "middle", "gain after round 1", 0.0, "nearly right ridge", "later rounds lower accuracy"),
+                (lower, "large", "greatest gain", 0.0, "ridge that is too large", "every round lowers accuracy"),
             )
         ),
         higher(

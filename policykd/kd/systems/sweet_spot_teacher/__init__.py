@@ -111,10 +111,6 @@ class SweetSpotCell(SideBySideCell[SweetSpotTeacherRecipe]):
         logits, labels = predict(network, self.validation)
         return accuracy(logits, labels), -nll(logits, labels)
 
-    def measured(self, network: nn.Module) -> dict[str, float]:
-        """Return the test accuracy of a network as a metric."""
-        return {"accuracy": accuracy(*predict(network, self.test))}
-
     def teachers(self, batch_size: int) -> dict[int, GridTeacher]:
         """Return epochs -> the teacher of one run after them; all runs start from the same weights."""
         fit = replace(self.recipe.teacher, batch_size=batch_size)
@@ -239,14 +235,17 @@ class SweetSpotTeacher(System[SweetSpotTeacherRecipe]):
             "accuracy",
             "most accurate teacher",
             NO_TEACHER,
-            says="The most accurate teacher's student is less accurate than a student of labels alone.",
+            says="The most accurate teacher's student is less accurate than a student trained on labels alone.",
         ),
         *(
             lower("accuracy", arm, "sweet spot", required=arm == "shuffled wrong classes", says=f"{text}.")
             for arm, text in (
-                ("shuffled wrong classes", "A student is less accurate if the teacher's wrong classes are shuffled"),
-                ("smoothed labels", "A student of smoothed labels is less accurate than one of the best teacher"),
-                ("class means", "A student of the teacher's class means is less accurate than one of its own logits"),
+                (
+                    "shuffled wrong classes",
+                    "A student is less accurate if the best teacher's probabilities of wrong classes are shuffled",
+                ),
+                ("smoothed labels", "A student of smoothed labels is less accurate than a student of the best teacher"),
+                ("class means", "A student of the best teacher's class means is less accurate than one of its logits"),
             )
         ),
         higher(
@@ -274,7 +273,7 @@ class SweetSpotTeacher(System[SweetSpotTeacherRecipe]):
         teachers = {f"batch {size}, {epochs} epochs": grid[size][epochs] for size in grid for epochs in grid[size]}
         answers = {arm: teacher.answers for arm, teacher in teachers.items()}
         students = cell.students(answers | {NO_TEACHER: cell.transfer.x.new_zeros(len(cell.transfer), CLASSES)})
-        found = {arm: cell.measured(student) for arm, student in students.items()}
+        found = {arm: self.measure(cell, student) for arm, student in students.items()}
         for arm, teacher in teachers.items():
             found[arm] |= teacher.metrics
         chosen = choices(cell, teachers, students)
@@ -285,7 +284,7 @@ class SweetSpotTeacher(System[SweetSpotTeacherRecipe]):
         diagnosed = cell.students(diagnostics(cell, answers[chosen["sweet spot"]]))
         return {
             **{way: found[arm] for way, arm in chosen.items()},
-            **{arm: cell.measured(student) for arm, student in diagnosed.items()},
+            **{arm: self.measure(cell, student) for arm, student in diagnosed.items()},
             "grid": monotonicity(tables),
             **found,
         }
