@@ -119,7 +119,7 @@ def test_kd_list_and_show(capsys):
     [
         (["train", "biped/stepps"], "did you mean biped/steps"),
         (["train", "biped/steps:papr"], "did you mean paper"),
-        (["train", "biped/steps@2"], "difficulty is 2.0; it must lie in [0.0, 1.0]"),
+        (["train", "biped/steps@2"], "difficulty is 2.0; it must be in [0.0, 1.0]"),
         (["train", "biped/flat", "--groups", "terain"], "did you mean terrain"),
         (["train", "biped/flat", "--set", "ppo.epoch=3"], "did you mean epochs"),
         (["train", "biped/flat", "--set", "steps"], "write it as field=value"),
@@ -187,7 +187,7 @@ def test_overrides_reach_nested_fields_in_their_types():
         ("architecture.hidden=64", r"it must be a list, for example \[64\]"),
         ("architecture.hidden=[64, wide]", r"architecture.hidden\[1\] is 'wide'; it must be of type int"),
         ("algorithm=pop", "did you mean ppo"),
-        ("threads=0", "threads is 0; it must lie in"),
+        ("threads=0", "threads is 0; it must be in"),
         ("architecture.hidden=[8", "the value is not valid YAML: expected"),
     ],
 )
