@@ -64,8 +64,8 @@ class ObservationGroup:
         size: number of features for a robot.
         units: units of the features, in order.
         compute: function from the robot's state and its surroundings to the features, (n, size).
-        mirrored: function from a robot to the permutation of features when left and right are exchanged; None if
-            there is no such permutation.
+        mirrored: function from a robot to the permutation of features when left and right are exchanged; None if the
+            group has no mirror image.
         forward_position: function from a link's index to the index of the feature with its forward position; None if
             no feature has it.
     """

@@ -165,7 +165,7 @@ class SceneRenderer:
             _prefer_egl()
             self._renderer = mujoco.Renderer(model, height, width)
         except (ImportError, AttributeError, OSError, RuntimeError, mujoco.FatalError) as error:
-            # PyOpenGL raises AttributeError if libEGL is missing, MuJoCo RuntimeError if there is no driver.
+            # PyOpenGL raises AttributeError if libEGL is missing, MuJoCo RuntimeError if a driver is missing.
             raise MissingDependencyError(
                 f"cannot render without a display: no OpenGL library found ({error}); "
                 "on Debian: apt-get install libegl1 libgl1-mesa-dri, then set MUJOCO_GL=egl"
@@ -196,7 +196,7 @@ class SceneRenderer:
 
 
 def _prefer_egl() -> None:
-    """Select EGL if no other OpenGL backend is set and there is no display.
+    """Select EGL on a machine without a display, unless another OpenGL backend is set.
 
     MuJoCo has already read MUJOCO_GL when it was imported, so its choice is changed in the module.
     """

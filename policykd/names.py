@@ -79,7 +79,7 @@ class Registry(Mapping[str, T], Generic[T]):
         """Remove an entry, for example one that a test added.
 
         Raises:
-            UnknownNameError: if there is no such entry.
+            UnknownNameError: for an unknown name.
         """
         self[name]
         del self._entries[name]
@@ -119,7 +119,7 @@ class Registry(Mapping[str, T], Generic[T]):
         """Return the entry of a name, or the object that ``package.module:Attribute`` names.
 
         Raises:
-            UnknownNameError: if there is no such entry; close matches are named.
+            UnknownNameError: for an unknown name; close matches are named.
             ConfigError: if the module cannot be imported, lacks the attribute, or the object has another type.
         """
         if name in self._entries or ":" not in name:

@@ -105,7 +105,7 @@ class Robot:
 
     @cached_property
     def foot_pair(self) -> tuple[int, int] | None:
-        """Indices of the right and left foot, the last pair of links that collide; None if there is no such pair."""
+        """Indices of the right and left foot, the last pair of links that collide; None without such a pair."""
         pairs = [
             (i, other)
             for i, other in enumerate(self.mirrored_links)

@@ -27,7 +27,7 @@ class Crouch(Task):
     """Walk under a ceiling that hangs over the whole track from 1 m ahead of the start.
 
     The ceiling follows the ground at the height of the standing robot's top minus ``lowering``. The episode ends if a
-    link that must not touch the ground reaches the ceiling; there is no collision with it. The policy may lower the
+    link that must not touch the ground reaches the ceiling; the ceiling is not a solid body. The policy may lower the
     robot by bending knees or trunk, but kneeling ends the episode, too: otherwise reinforcement learning finds sliding
     on a shank. The reward of a step is that of :class:`Walk` with a lowness term instead of the uprightness term::
 
