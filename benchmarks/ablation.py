@@ -1,9 +1,9 @@
-"""What matters in a merge: one choice at a time is changed, with several seeds, on experts that are given.
+"""Ablation of the merge: changes one setting at a time, with several seeds, for given experts.
 
     python benchmarks/ablation.py --experts experts/flat experts/steps experts/gaps --seeds 3
 
-Every cell is one small merge (about half a minute of CPU). A killed ablation goes on where it was; finished cells are
-not run again, also when seeds or axes are added.
+Every cell is one small merge (about half a minute of processor time). The same command continues an interrupted
+ablation; finished cells are not run again, also when seeds or axes are added.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ BASE = MergeConfig(
     threads=1,
     architecture=Architecture(hidden=(128, 128)),
 )
-"""The merge that every cell changes in one choice; it never stops early, so that all cells cost the same."""
+"""Base configuration, of which cells change one setting; it never stops early, so that all cells cost the same."""
 
 _BETAS = ("exponential:0.5", "exponential:0.7", "linear", "plaid_paper:1500", "plaid_code")
 
@@ -69,7 +69,7 @@ AXES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "quota": {"equal": {"adaptive": 0.0}, "adaptive 0.5": {"adaptive": 0.5}},
     "support": {"all labels": {"support": None}, "within 8 sd": {"support": 8.0}, "within 5 sd": {"support": 5.0}},
 }
-"""Axis, then variant, to the fields that it sets; ``plaid_paper`` ends within the run's 1800 gradient steps."""
+"""Changed fields by axis and variant; ``plaid_paper`` ends within the run's 1800 gradient steps."""
 
 
 @dataclass(frozen=True)
@@ -80,10 +80,10 @@ class Options:
         experts: policy files, or folders of training runs; at least two.
         seeds: number of seeds, counted from 0.
         axes: axes to run; by default all.
-        workers: processes side by side.
+        workers: number of parallel processes.
         min_teacher_success: see ``policykd.merge.MergeConfig``.
-        out: folder of the cells, of ``ablation.json`` and ``ablation.md``.
-        quick: two rounds of next to no work, to see that it runs.
+        out: folder of the cells, ``ablation.json`` and ``ablation.md``.
+        quick: two tiny rounds, as a smoke test.
     """
 
     experts: tuple[Path, ...]
@@ -100,11 +100,11 @@ class Cell:
     """One merge.
 
     Attributes:
-        axis: what is varied.
-        variant: how.
-        config: the merge.
+        axis: name of the varied setting.
+        variant: name of its value.
+        config: configuration of the merge.
         experts: policies to merge.
-        folder: where it is kept.
+        folder: folder of the merge.
     """
 
     axis: str
@@ -115,14 +115,14 @@ class Cell:
 
 
 def cells_of(options: Options) -> list[Cell]:
-    """All cells, seed by seed, so that an ablation that ends early has whole seeds.
+    """Return all cells, seed by seed, so that an interrupted ablation has complete seeds.
 
     Raises:
         UnknownNameError: for an unknown axis.
         ConfigError: for fewer than two experts.
     """
     if len(options.experts) < 2:
-        raise ConfigError("an ablation merges experts; give at least two")
+        raise ConfigError("the ablation merges experts; give at least two with --experts")
     base = replace(BASE, min_teacher_success=options.min_teacher_success)
     if options.quick:
         base = replace(base, rounds=2, envs=2, updates=5, validation_episodes=2)
@@ -141,7 +141,7 @@ def _name(text: str) -> str:
 
 
 def run_cell(cell: Cell, progress: Progress) -> dict[str, Any]:
-    """Run a merge, or read what it gave: the figures of its last round, its best and its cost."""
+    """Run a merge, or read its result: metrics of the last and the best round, and cost."""
     record = cell.folder / "cell.json"
     if not record.exists():
         cpu = time.process_time()
@@ -169,13 +169,13 @@ def run_cell(cell: Cell, progress: Progress) -> dict[str, Any]:
 
 
 def _previous(teachers: Sequence[Teacher], cell: Cell) -> LoadedPolicy:
-    """The student of all experts but the last, which the merge of all starts from."""
+    """Return the student of all experts but the last, from which the merge of all experts starts."""
     config = replace(cell.config, start="random")
     return load_policy(merge_experts(teachers[:-1], cell.folder / "previous", config, resume=True).policy_path)
 
 
 def summary(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One row per variant: means and ranges over seeds."""
+    """Return one row per variant: means and ranges over seeds."""
     grouped: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for cell in cells:
         grouped.setdefault((cell["axis"], cell["variant"]), []).append(cell)
@@ -203,7 +203,7 @@ def summary(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The rows as a table for docs/."""
+    """Return the rows as a Markdown table for docs/."""
     names = list(rows[0])
     lines = [f"| {' | '.join(names)} |", f"| {' | '.join('---' for _ in names)} |"]
     lines += [f"| {' | '.join(str(row[name]) for name in names)} |" for row in rows]
@@ -211,7 +211,7 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def main(options: Options, executor: Executor | None = None, progress: Progress = Silent()) -> None:
-    """Run the cells, save and print the table."""
+    """Run the cells, then save and print the table."""
     prepare_folder(options.out)
     cells = cells_of(options)
     executor = executor or (Inline() if options.workers == 1 else Processes(options.workers))

@@ -1,12 +1,12 @@
-"""Trained policies on mujoco_warp beside the CPU engine: the mean reward per terrain should be the same.
+"""Comparison of trained policies on mujoco_warp and the CPU engine: mean rewards per terrain should be equal.
 
     python benchmarks/terrains.py --out results/terrains --seeds 0
     python benchmarks/engines.py results/terrains
 
-Takes every policy file under a folder and lets it walk one episode on each of many held-out tracks of its own skills,
-from the same states on both engines. A trained policy may fall on one engine and not on the other where a foot meets an
-edge, so means over many tracks are compared, beside the standard error of their paired difference. Needs the extra
-``[gpu]``, but no GPU: ``--device cpu`` is Warp's own CPU device, which runs the same kernels one after the other.
+Runs every policy file under a folder for one episode on each of many held-out tracks of its own skills, from the same
+states on both engines. A trained policy may fall on only one of the engines when a foot meets an edge, so means over
+many tracks are compared, with the standard error of their paired difference. Needs the extra ``[gpu]``, but no GPU:
+``--device cpu`` is Warp's own CPU device, which runs the same kernels one after the other.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ class Options:
     """Options of the benchmark.
 
     Attributes:
-        experts: folder with policy files in it, at any depth.
+        experts: folder with policy files at any depth.
         episodes: held-out tracks per skill.
-        seed: seed of tracks and starts.
-        bound: largest relative difference of the mean rewards that passes.
+        seed: seed of tracks and initial states.
+        bound: largest accepted relative difference of the mean rewards.
         device: cpu for Warp's CPU device, or cuda.
-        out: where the figures go.
+        out: JSON file of the results.
     """
 
     experts: tyro.conf.Positional[Path]
@@ -55,7 +55,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One policy on one skill, on both engines; CPU engine first.
+    """Results of one policy on one skill on both engines; pairs have the CPU engine first.
 
     Attributes:
         policy: the policy file.
@@ -63,8 +63,8 @@ class Comparison:
         reward: mean rewards per step.
         success: shares of successes.
         distance: mean distances, m.
-        difference: of the mean rewards, as a share of the CPU engine's.
-        error: standard error of that share, over the tracks.
+        difference: difference of the mean rewards, as a share of the CPU engine's.
+        error: standard error of this share over the tracks.
     """
 
     policy: str
@@ -77,7 +77,7 @@ class Comparison:
 
 
 def warp_env(skill: Skill, options: Options, config: EnvConfig) -> BatchedEnv:
-    """The environment on Warp, with room for the contacts of its own tracks."""
+    """Return an environment on Warp, with memory for the contacts of its own tracks."""
     plain = BatchedEnv([skill], 1, seed=options.seed, config=config, threads=1)
     model, window = build_model(plain.robot, plain._boxes), window_width(plain.robot)
     sizes = measure_contacts(model, plain.robot, plain._bank.tracks, plain._boxes, window)
@@ -86,13 +86,13 @@ def warp_env(skill: Skill, options: Options, config: EnvConfig) -> BatchedEnv:
 
 
 def walk(policy: Policy, env: BatchedEnv, seed: int) -> EpisodeOutcomes:
-    """One episode on every track."""
+    """Run one episode on every track."""
     env.seed(seed)
     return run_episodes(policy.to(env.device), env)
 
 
 def compare(path: Path, policy: Policy, skill: Skill, options: Options) -> Comparison:
-    """One policy on one skill."""
+    """Compare both engines for one policy on one skill."""
     config = EnvConfig(tracks=options.episodes, ordered=True)
     here = BatchedEnv([skill], options.episodes, seed=options.seed, config=config)
     cpu, warp = (walk(policy, env, options.seed) for env in (here, warp_env(skill, options, config)))
@@ -122,10 +122,10 @@ def show(rows: list[Comparison], options: Options) -> None:
 
 
 def main(options: Options) -> None:
-    """Compare, print, save; exits with status 1 if a mean reward is beyond the bound."""
+    """Compare, print and save; exit with status 1 if a difference is beyond the bound."""
     paths = sorted(manifest.parent for manifest in options.experts.rglob("manifest.json"))
     if not paths:
-        raise ConfigError(f"there is no policy file under {options.experts}")
+        raise ConfigError(f"no policy file found under {options.experts}; make them with benchmarks/terrains.py")
     torch.set_num_threads(1)
     prepare_folder(options.out.parent)
     rows: list[Comparison] = []

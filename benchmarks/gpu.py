@@ -1,8 +1,7 @@
-"""Transitions per second on a CUDA device: environment, bare physics, CPU engine, PPO; memory; where the time goes.
+"""Transitions per second on a CUDA device: environment, bare physics, CPU engine, PPO; memory and time per part.
 
-The bare physics is ``mujoco_warp.step``, captured as a graph of one policy step over the very model and data of our
-environment. With ``--device cpu`` the same code runs on the CPU engine, to see that it works: there is no bare graph
-to compare with then.
+The bare physics is ``mujoco_warp.step``, captured as a graph of one policy step over the model and data of our
+environment. With ``--device cpu`` the same code runs on the CPU engine as a smoke test, without the bare graph.
 """
 
 from __future__ import annotations
@@ -46,8 +45,8 @@ class Options:
         scale: actions are uniform in [-scale, scale].
         ppo_rollout: steps of a rollout of PPO.
         ppo_minibatches: minibatches of an epoch.
-        device: cuda, or cpu to see that it works.
-        out: where the figures go.
+        device: cuda, or cpu as a smoke test.
+        out: JSON file of the results.
         quick: small sizes and few repeats.
     """
 
@@ -65,13 +64,13 @@ class Options:
 
 
 class Clock:
-    """Seconds of work on a device, with everything that it has queued."""
+    """Timer of work on a device that waits for all queued work."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
 
     def time(self, work: Callable[[], Any], times: int) -> float:
-        """Seconds per call of ``work`` over ``times`` calls."""
+        """Return seconds per call of ``work`` over ``times`` calls."""
         self._wait()
         start = time.perf_counter()
         for _ in range(times):
@@ -85,7 +84,7 @@ class Clock:
 
 
 class Scene:
-    """One environment, and everything that is measured on it."""
+    """One environment with all its measurements."""
 
     def __init__(self, options: Options, skill: str, worlds: int) -> None:
         self._options, self._device = options, choose_device(options.device)
@@ -102,11 +101,11 @@ class Scene:
         self._next = 0
 
     def _free(self) -> float:
-        """Free memory of the device, bytes."""
+        """Return the free memory of the device, bytes."""
         return float(torch.cuda.mem_get_info(self._device)[0]) if self._device.type == "cuda" else 0.0
 
     def rates(self) -> dict[str, float]:
-        """Transitions per second of one measurement of each kind."""
+        """Measure transitions per second of each kind once."""
         steps = self._options.steps
         rates = {"environment": self._worlds / self._clock.time(self._step, steps)}
         bare = self._bare()
@@ -115,7 +114,7 @@ class Scene:
         return rates
 
     def sections(self) -> dict[str, float]:
-        """Seconds of each part of a step, measured apart."""
+        """Measure seconds of each part of a step separately."""
         env, backend, action = self.env, self.env._backend, self._actions[0]
         view = backend.look()
         failed = torch.zeros(self._worlds, dtype=torch.bool, device=self._device)
@@ -132,7 +131,7 @@ class Scene:
             return {name: self._clock.time(part, max(1, self._options.steps // 4)) for name, part in parts.items()}
 
     def learning(self) -> dict[str, float]:
-        """Transitions per second of PPO from end to end, and the share of its two halves."""
+        """Measure transitions per second of PPO end to end, and the share of collecting."""
         options, skill = self._options, self.env.skill
         count = self._worlds * options.ppo_rollout
         config = PpoConfig(envs=self._worlds, rollout_steps=options.ppo_rollout,
@@ -148,7 +147,7 @@ class Scene:
         return {"PPO": count / (collecting + learning), "share of collecting": collecting / (collecting + learning)}
 
     def check(self) -> None:
-        """Raise if contacts were dropped: the figures would be of other physics."""
+        """Raise if contacts were dropped, because the physics would be wrong."""
         self.env.engine.check_overflow()
 
     def _step(self) -> None:
@@ -156,7 +155,7 @@ class Scene:
         self._next = (self._next + 1) % ACTIONS
 
     def _bare(self) -> Callable[[], None] | None:
-        """Launches of a graph of the physics alone, on the states that the environment has reached."""
+        """Return a function that launches a graph of the physics alone, from the environment's current states."""
         if self._device.type != "cuda":
             return None
         import mujoco_warp as mjw
@@ -172,7 +171,7 @@ class Scene:
 
 
 def cpu_rate(options: Options, skill: str) -> float:
-    """Transitions per second of the CPU engine on all usable cores."""
+    """Measure transitions per second of the CPU engine on all usable cores."""
     env = BatchedEnv([get_skill(skill)], options.cpu_sims, config=EnvConfig(tracks=256))
     env.reset(stagger=True)
     draw = torch.Generator().manual_seed(0)
@@ -184,7 +183,7 @@ def cpu_rate(options: Options, skill: str) -> float:
 
 
 def measure(options: Options, skill: str, worlds: int) -> dict[str, Any]:
-    """Everything about one skill at one size."""
+    """Measure one skill with one number of simulations."""
     scene = Scene(options, skill, worlds)
     for _ in range(ACTIONS):
         scene._step()
@@ -202,7 +201,7 @@ def measure(options: Options, skill: str, worlds: int) -> dict[str, Any]:
 
 
 def show(skill: str, figures: dict[int, dict[str, Any]], cpu: float) -> None:
-    """Print the figures of one skill."""
+    """Print the results of one skill."""
     table = Table(
         "", *(f"{worlds:,} worlds" for worlds in figures), title=f"{skill}; CPU engine: {cpu:,.0f} per second"
     )

@@ -1,9 +1,9 @@
-"""Learning curves after injection: exact, scaled and random starts of the new weights.
+"""Learning curves after injection with exact, scaled and random initialization of the new weights.
 
     python benchmarks/injection.py --seeds 5
 
 For every seed a blind expert is trained on the incline, given terrain in each mode, and trained on the steps, as in
-PLAID's curriculum. Runs that are finished are not run again, so an interrupted benchmark goes on where it was.
+PLAID's curriculum. Finished runs are not repeated, so the same command continues an interrupted benchmark.
 """
 
 from __future__ import annotations
@@ -40,30 +40,30 @@ COLorS = {"exact": "#1b6ca8", "scaled": "#c8553d", "random": "#6b8f3f"}
 
 @dataclass(frozen=True)
 class Options:
-    """What to run."""
+    """Options of the benchmark."""
 
     seeds: int = 5
-    """Number of seeds, counted from 0; each has a blind expert of its own."""
+    """Number of seeds, counted from 0; each has its own blind expert."""
     first: str = "biped/incline"
     """Skill of the blind expert."""
     second: str = "biped/steps"
     """Skill after the injection."""
     blind_steps: int = 1_500_000
-    """Budget of the blind expert, environment steps; it stops early once it succeeds."""
+    """Budget of the blind expert, environment steps; its training stops early on success."""
     steps: int = 1_000_000
     """Budget of every arm, environment steps; none stops early."""
     encoder: str | None = None
-    """Branch of the new group, for example terrain:16x8,8x4,64; default columns of the first layer."""
+    """Encoder of the new group, for example terrain:16x8,8x4,64; default new columns of the first layer."""
     work: Path = Path("results/benchmarks/injection")
     """Folder of the runs."""
     out: Path = Path("results/benchmarks/injection.json")
-    """JSON file of the curves; the plot lies beside it."""
+    """JSON file of the curves; the plot is saved next to it."""
     set: tuple[str, ...] = ()
-    """Other settings of the training, for example ppo.envs=32."""
+    """Other training settings, for example ppo.envs=32."""
 
 
 def train_blind(options: Options, seed: int) -> Path:
-    """The run folder of a seed's blind expert."""
+    """Train a seed's blind expert and return its run folder."""
     config = TrainConfig(steps=options.blind_steps, seed=seed, threads=1)
     skill = get_skill(options.first, ("proprio",))
     out = options.work / f"seed-{seed}" / "blind"
@@ -72,7 +72,7 @@ def train_blind(options: Options, seed: int) -> Path:
 
 
 def run_arm(options: Options, blind: Path, seed: int, mode: str) -> dict[str, Any]:
-    """Inject, measure the difference, train; returns the curve of one arm."""
+    """Inject, measure the difference, train, and return the curve of one arm."""
     folder = options.work / f"seed-{seed}" / mode
     injected = folder / "injected"
     if not injected.exists():
@@ -89,13 +89,13 @@ def run_arm(options: Options, blind: Path, seed: int, mode: str) -> dict[str, An
 
 
 def run_seed(options: Options, seed: int) -> list[dict[str, Any]]:
-    """All arms of one seed, from the same blind expert."""
+    """Run all arms of one seed from the same blind expert."""
     blind = train_blind(options, seed)
     return [run_arm(options, blind, seed, mode) for mode in MODES]
 
 
 def millions(arm: dict[str, Any]) -> list[float]:
-    """Environment steps of an arm's validations, millions."""
+    """Return the environment steps of an arm's validations, millions."""
     return [steps / 1e6 for steps in arm["steps"]]
 
 
@@ -122,7 +122,7 @@ def draw(arms: list[dict[str, Any]], options: Options, path: Path) -> None:
 
 
 def show(arms: list[dict[str, Any]]) -> None:
-    """Print, per mode, the outputs' difference and the mean over the seeds along the curve."""
+    """Print the difference of the outputs and the mean curve over the seeds, per mode."""
     table = Table("mode", "largest difference (random)", "(on-policy)", "at once", "mean of curve", "last",
                   title="validation reward per step, mean over seeds")  # fmt: skip
     for mode in MODES:
@@ -135,7 +135,7 @@ def show(arms: list[dict[str, Any]]) -> None:
 
 
 def main(options: Options) -> None:
-    """Run, print, store and draw; what is done so far is stored after every seed."""
+    """Run, print, save and plot; results are saved after every seed."""
     prepare_folder(options.out.parent)
     arms: list[dict[str, Any]] = []
     pool = ProcessPoolExecutor(usable_cores(), mp_context=multiprocessing.get_context("spawn"))

@@ -1,11 +1,11 @@
-"""What the objective costs: KD training steps through objective and taps against steps written by hand.
+"""Overhead of the objective: KD training steps with objective and taps against handwritten steps.
 
-Two ratios, each the median over paired runs in alternating order, so that a busy machine hurts both sides alike. They
-are given in wall time, and in processor time of all threads, which other programs hardly change:
+Two ratios, each the median over paired runs in alternating order, so that a busy machine affects both sides equally.
+They are given in wall time, and in processor time of all threads, which other programs hardly change:
 
-- ``objective``: CE + KD + SP, ResNet32x4 -> ResNet8x4 with a running teacher, against the same mathematics by hand with
-  the networks' stages called one by one (no taps, no checks). Aim: at most 1.05.
-- ``cached``: CE + KD with the teacher's logits from a memory map, against a step with CE alone. Aim: at most 1.10.
+- ``objective``: CE + KD + SP, ResNet32x4 -> ResNet8x4 with a running teacher, against the same mathematics written by
+  hand, with the networks' stages called one by one (no taps, no checks). Goal: at most 1.05.
+- ``cached``: CE + KD with the teacher's logits from a memory map, against a step with CE alone. Goal: at most 1.10.
 
 Run it with ``python benchmarks/kd_step.py --pairs 15``; the last line is JSON.
 """
@@ -39,7 +39,7 @@ class Settings:
     """Size of the measurement."""
 
     pairs: int = 9
-    """Paired runs per ratio, after one step of each to warm up."""
+    """Paired runs per ratio, after one warm-up step of each."""
     batch: int = 64
     """Samples per step."""
     steps: int = 1
@@ -49,12 +49,12 @@ class Settings:
 
 
 def optimizer_of(student: ResNet) -> torch.optim.Optimizer:
-    """The usual SGD."""
+    """Return the usual SGD."""
     return torch.optim.SGD(student.parameters(), 0.05, 0.9, weight_decay=5e-4)
 
 
 def stepper(student: ResNet, loss: Callable[[], Tensor]) -> Step:
-    """A training step of a student under a loss."""
+    """Return a training step of a student with a loss."""
     optimizer = optimizer_of(student)
 
     def step() -> Tensor:
@@ -68,19 +68,19 @@ def stepper(student: ResNet, loss: Callable[[], Tensor]) -> Step:
 
 
 def by_hand(student: ResNet, x: Tensor) -> tuple[Tensor, Tensor]:
-    """The last stage and the logits without taps."""
+    """Return the last stage and the logits without taps."""
     maps = student.layer3(student.layer2(student.layer1(student.stem(x))))
     return maps, student.fc(student.pool(maps))
 
 
 def similarity(maps: Tensor) -> Tensor:
-    """Row-normalized Gram matrix of a batch."""
+    """Return the row-normalized Gram matrix of a batch."""
     flat = maps.flatten(1)
     return F.normalize(flat @ flat.T, dim=1)
 
 
 def objective_pair(x: Tensor, y: Tensor, teacher: ResNet) -> tuple[Step, Step]:
-    """The step through the objective and the same step by hand."""
+    """Return the step with the objective and the same step written by hand."""
     ours, theirs = resnet(8, wide=True, classes=100), resnet(8, wide=True, classes=100)
     theirs.load_state_dict(ours.state_dict())
     terms = {"ce": 0.1 * Term(CE()), "kd": 0.9 * Term(KD(temperature=4.0)), "sp": 3000.0 * Term(SP()).on("layer3")}
@@ -99,7 +99,7 @@ def objective_pair(x: Tensor, y: Tensor, teacher: ResNet) -> tuple[Step, Step]:
 
 
 def cached_pair(x: Tensor, y: Tensor, teacher: ResNet, folder: str) -> tuple[Step, Step]:
-    """The step with cached teacher outputs and the step with labels alone."""
+    """Return the step with cached teacher outputs and the step with labels alone."""
     ours, theirs = resnet(8, wide=True, classes=100), resnet(8, wide=True, classes=100)
     theirs.load_state_dict(ours.state_dict())
     index = torch.arange(len(x))
@@ -110,7 +110,7 @@ def cached_pair(x: Tensor, y: Tensor, teacher: ResNet, folder: str) -> tuple[Ste
 
 
 def seconds(step: Step, steps: int) -> tuple[float, float]:
-    """Wall time and processor time of some steps."""
+    """Measure wall time and processor time of several steps."""
     began, worked = time.perf_counter(), time.process_time()
     for _ in range(steps):
         step()
@@ -118,7 +118,7 @@ def seconds(step: Step, steps: int) -> tuple[float, float]:
 
 
 def compare(first: Step, second: Step, settings: Settings) -> dict[str, dict[str, float]]:
-    """Median ratio of paired runs, first over second, in alternating order; by wall and by processor time."""
+    """Return median ratios of paired runs, first over second, in alternating order, of wall and processor time."""
     seconds(first, 1), seconds(second, 1)
     pairs = []
     for number in range(settings.pairs):
@@ -130,7 +130,7 @@ def compare(first: Step, second: Step, settings: Settings) -> dict[str, dict[str
 
 
 def medians(pairs: list[tuple[float, float]]) -> dict[str, float]:
-    """Medians over pairs of times: of their ratio, with its extremes, and of both."""
+    """Return medians over pairs of times: of both times and of their ratio, with its smallest and largest value."""
     ratios = sorted(a / b for a, b in pairs)
     return {
         "ratio": statistics.median(ratios),

@@ -1,9 +1,9 @@
-"""The cost of merging: wall time of labels with and without batching, and of a whole merge with samples-to-retention.
+"""Cost of merging: wall time of labeling with and without batching, and of a whole merge with samples-to-retention.
 
     python benchmarks/merge.py --experts experts/flat experts/steps experts/gaps
 
-Labels: 2, 3, 5, 8 experts of one shape; where fewer are given, copies of them teach easier variants of their skills, so
-that the work is that of as many distinct experts. Merge: the experts as they are.
+Labels: 2, 3, 5, 8 experts of one shape; if fewer are given, copies of them teach easier variants of their skills, so
+that the work is that of the same number of distinct experts. Merge: the given experts.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ class Options:
         experts: policy files, or folders of training runs.
         counts: numbers of experts to label with.
         envs: simulations per expert.
-        steps: steps whose labels one measurement computes.
-        repeats: measurements of every arm, taken in turns.
+        steps: number of labeled steps per measurement.
+        repeats: measurements of every arm, in alternating order.
         merge: also run whole merges of the experts, one per seed.
         seeds: seeds of the merges.
-        rounds: rounds of a merge, at most.
-        out: where the figures go.
+        rounds: largest number of rounds of a merge.
+        out: JSON file of the results.
         runs: folder of the merges; finished ones are not run again.
-        quick: two repeats, no merge, to see that it works.
+        quick: two repeats without a merge, as a smoke test.
     """
 
     experts: tuple[Path, ...]
@@ -65,13 +65,13 @@ class Options:
 
 
 def several(teachers: Sequence[Teacher], count: int) -> list[Teacher]:
-    """``count`` distinct policies: the teachers, then copies of them."""
+    """Return ``count`` distinct policies: the teachers, then copies of them."""
     turns = itertools.islice(itertools.cycle(teachers), count)
     return [replace(t, policy=copy.deepcopy(t.policy)) for t in turns]
 
 
 def states_of(skill: Skill, envs: int) -> dict[str, torch.Tensor]:
-    """Observations of a skill after a few steps."""
+    """Return observations of a skill after a few steps."""
     env = BatchedEnv([skill], envs, seed=0, threads=1)
     env.reset()
     for _ in range(4):
@@ -80,7 +80,7 @@ def states_of(skill: Skill, envs: int) -> dict[str, torch.Tensor]:
 
 
 def seconds_of(work: Callable[[], Any], times: int) -> tuple[float, float]:
-    """Wall and CPU seconds of a piece of work, done several times."""
+    """Measure wall and CPU seconds of calling ``work`` several times."""
     wall, cpu = time.perf_counter(), time.process_time()
     for _ in range(times):
         work()
@@ -89,7 +89,7 @@ def seconds_of(work: Callable[[], Any], times: int) -> tuple[float, float]:
 
 @torch_threads(1)
 def measure_labels(teachers: Sequence[Teacher], options: Options) -> dict[str, Any]:
-    """Seconds of one round's labels of some numbers of experts, one by one and batched, and how far they differ."""
+    """Measure labeling of one round for each number of experts, one by one and batched, and the largest difference."""
     seen = {t.skill.id: states_of(t.skill, options.envs) for t in teachers}
     figures: dict[str, Any] = {}
     for count in options.counts:
@@ -113,7 +113,7 @@ def measure_labels(teachers: Sequence[Teacher], options: Options) -> dict[str, A
 
 
 def measure_merges(teachers: Sequence[Teacher], options: Options) -> dict[str, Any]:
-    """What whole merges cost and kept, by seed."""
+    """Measure cost and retention of whole merges, by seed."""
     figures = {}
     for seed in options.seeds:
         config = MergeConfig(rounds=options.rounds, target_retention=0.98, seed=seed)

@@ -1,9 +1,9 @@
 """The baseline: the walking skill as a plain gymnasium environment, written the usual way.
 
-One MjModel and one MjData per track, ``mj_step``, observations in NumPy. It sees, rewards and ends episodes like the
-environments of ``policykd.envs``; tests/benchmarks/test_plain_env.py compares them. Written to be fast: the models
-of all tracks are compiled ahead with their bounding volumes, physics runs in one call per action, and every
-observation is a handful of array operations. It has the solver settings of ours, and MuJoCo's profiler is off, too.
+It has one MjModel and one MjData per track, ``mj_step``, and observations in NumPy. Observations, rewards and
+terminations equal those of ``policykd.envs``; tests/benchmarks/test_plain_env.py compares them. It is written to be
+fast: the models of all tracks are compiled in advance with their bounding volumes, physics runs in one call per action,
+and every observation takes a handful of array operations. It uses our solver settings, and MuJoCo's profiler is off.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ Observation = np.ndarray
 
 
 class PlainWalker(gymnasium.Env[Observation, np.ndarray]):
-    """One simulation of a skill with the groups ``proprio`` and ``terrain`` side by side.
+    """One simulation of a skill with the concatenated groups ``proprio`` and ``terrain``.
 
     Args:
-        skill_id: the skill.
-        tracks: number of tracks that episodes pick from.
+        skill_id: id of the skill.
+        tracks: number of tracks.
         seed: seed of the tracks.
-        bank: tracks to use in place of drawn ones.
+        bank: tracks to use instead of generated ones.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class PlainWalker(gymnasium.Env[Observation, np.ndarray]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Begin an episode on a random track, or from ``options``' ``track``, ``qpos`` and ``qvel``."""
+        """Start an episode on a random track, or from ``track``, ``qpos`` and ``qvel`` in ``options``."""
         super().reset(seed=seed)
         given = options or {}
         self._row = given.get("track", int(self.np_random.integers(len(self._models))))
@@ -113,7 +113,7 @@ class PlainWalker(gymnasium.Env[Observation, np.ndarray]):
         return np.concatenate(parts, dtype=np.float32, casting="same_kind"), velocity, fallen
 
     def _fall_points(self) -> np.ndarray:
-        """(points, 2) ends and middles of the capsules that must not touch the ground."""
+        """Return (points, 2) ends and middles of the capsules that must not touch the ground."""
         middle = self._now.geom_xpos[self._fall_geoms][:, ::2]
         along = self._now.geom_xmat[self._fall_geoms][:, [2, 8]] * self._fall_half[:, None]
         return np.stack([middle - along, middle, middle + along], axis=1).reshape(-1, 2)
@@ -133,7 +133,7 @@ class PlainWalker(gymnasium.Env[Observation, np.ndarray]):
 
 
 def _compile(robot: Robot, bank: Tracks, row: int) -> mujoco.MjModel:
-    """The robot over the boxes of one whole track."""
+    """Return the model of the robot over the boxes of one whole track."""
     track = Tracks(*(t[row : row + 1] for t in (bank.edges, bank.left, bank.grade)))
     real = int((track.edges[0, 1:] > track.edges[0, :-1]).sum())
     pose, half = track.boxes_from(track.edges[:, 0], real)
@@ -146,5 +146,5 @@ def _compile(robot: Robot, bank: Tracks, row: int) -> mujoco.MjModel:
 
 
 def make_plain(skill_id: str, tracks: int, seed: int) -> PlainWalker:
-    """A plain environment; a module-level function, so that worker processes can find it."""
+    """Return a plain environment; a module-level function, so that worker processes can import it."""
     return PlainWalker(skill_id, tracks, seed)

@@ -1,8 +1,8 @@
 """Environment steps per second: our VectorEnv, MuJoCo's bare batch, and usual vectorizations of a plain environment.
 
-Every repeat runs all arms one after the other, in an order that turns, so that a noisy machine hurts all alike. The
-bare batch repeats the physics of our environment exactly: same model, boxes, states, resets and controls, of which
-only ``Batch.step`` is timed.
+Every repeat runs all arms one after the other, in a rotating order, so that a noisy machine affects all equally. The
+bare batch repeats the physics of our environment exactly, with the same model, boxes, states, resets and controls; only
+``Batch.step`` is timed.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 from rich.console import Console
 from rich.table import Table
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
+from typing_extensions import override
 
 from plain_env import make_plain
 from policykd.envs import BatchedEnv, EnvConfig, SkillVectorEnv, get_skill
@@ -40,13 +41,13 @@ class Options:
     Attributes:
         skill: the skill.
         sims: sizes of our batch.
-        workers: sizes of the plain environment's vectorizations; the best one counts.
+        workers: sizes of the plain environment's vectorizations; the best one is compared.
         repeats: measurements of every arm.
         seconds: length of one measurement, s.
         scale: actions are uniform in [-scale, scale].
         threads: threads of the batch; by default one per usable core.
-        out: where the figures go.
-        quick: small sizes and few repeats, to see that it works.
+        out: JSON file of the results.
+        quick: small sizes and few repeats, as a smoke test.
     """
 
     skill: str = "biped/gaps"
@@ -61,17 +62,17 @@ class Options:
 
 
 class Arm(Protocol):
-    """Something with a throughput."""
+    """One simulation whose throughput is measured."""
 
     name: str
 
     def run(self, seconds: float) -> float:
-        """Environment steps per second over about that long."""
+        """Return environment steps per second over about ``seconds``."""
         ...
 
 
-class Ours:
-    """Our VectorEnv. It writes its engine's inputs down when asked to, for the bare batch."""
+class Ours(Arm):
+    """Our VectorEnv; it can record its engine's inputs for the bare batch."""
 
     def __init__(self, options: Options, sims: int) -> None:
         self.name = f"policykd VectorEnv, {sims}"
@@ -83,9 +84,9 @@ class Ours:
         self.engine, self.sims = batched.engine, sims
         self._env, self._actions = SkillVectorEnv(batched), _actions(sims, options.scale)
 
+    @override
     def run(self, seconds: float) -> float:
-        """See :class:`Arm`; all runs begin alike."""
-        self._env.reset(seed=0, options={"stagger": True})
+        self._env.reset(seed=0, options={"stagger": True})  # all runs start equally
         for action in self._actions[:WARM_UP]:
             self._env.step(action)
         start, steps = time.perf_counter(), 0
@@ -95,7 +96,7 @@ class Ours:
         return self.sims * steps / (time.perf_counter() - start)
 
     def record(self, seconds: float) -> list[Any]:
-        """Calls that the engine got in a run."""
+        """Return the engine's calls in a run."""
         log = self.engine.log = []
         self.run(seconds)
         self.engine.log = None
@@ -103,34 +104,34 @@ class Ours:
 
 
 class Recording(BatchEngine):
-    """The batch engine with a list of the calls that it gets, to be repeated."""
+    """The batch engine with a log of its calls, to be repeated."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.log: list[Any] | None = None
         self.arguments = (arguments, options)
 
+    @override
     def step(self, targets: torch.Tensor) -> torch.Tensor:
-        """See the engine protocol."""
         if self.log is not None:
             self.log.append(("step", targets.clone()))
         return super().step(targets)
 
+    @override
     def reset(self, ids: torch.Tensor, qpos: torch.Tensor, qvel: torch.Tensor) -> None:
-        """See the engine protocol."""
         if self.log is not None:
             self.log.append(("reset", ids.clone(), qpos.clone(), qvel.clone()))
         super().reset(ids, qpos, qvel)
 
+    @override
     def set_ground(self, ids: torch.Tensor, pose: torch.Tensor, half: torch.Tensor) -> None:
-        """See the engine protocol."""
         if self.log is not None:
             self.log.append(("set_ground", ids.clone(), pose.clone(), half.clone()))
         super().set_ground(ids, pose, half)
 
 
-class Bare:
-    """MuJoCo's batch alone: the recorded physics of our environment, of which only ``Batch.step`` is timed."""
+class Bare(Arm):
+    """MuJoCo's batch alone: repeats the recorded physics of our environment and times only ``Batch.step``."""
 
     def __init__(self, ours: Ours, seconds: float) -> None:
         self.name = f"bare Batch.step, {ours.sims}"
@@ -139,8 +140,8 @@ class Bare:
         self._log = ours.record(seconds)
         self._last = ours.engine.field("qpos").clone()
 
-    def run(self, seconds: float) -> float:
-        """See :class:`Arm`; the recording has the right length."""
+    @override
+    def run(self, seconds: float) -> float:  # the recording determines the length
         engine, durations = self._engine, []
         for call, *arguments in self._log:
             if call == "step":
@@ -150,12 +151,14 @@ class Bare:
                 durations.append(time.perf_counter() - start)
             else:
                 getattr(engine, call)(*arguments)
-        assert torch.equal(engine.field("qpos"), self._last), "the bare batch went another way than our environment"
+        assert torch.equal(engine.field("qpos"), self._last), (
+            "the bare batch and our environment ended in different states"
+        )
         return engine.num_sims * (len(durations) - WARM_UP) / sum(durations[WARM_UP:])
 
 
-class Plain:
-    """The plain environment under one of the usual vectorizations."""
+class Plain(Arm):
+    """The plain environment in one of the usual vectorizations."""
 
     def __init__(self, options: Options, kind: str, workers: int) -> None:
         self.name, self._workers = f"{kind}, {workers}", workers
@@ -169,8 +172,8 @@ class Plain:
         self._actions = _actions(workers, options.scale)
         self._env.reset()
 
+    @override
     def run(self, seconds: float) -> float:
-        """See :class:`Arm`."""
         start, steps = time.perf_counter(), 0
         while time.perf_counter() - start < seconds:
             self._env.step(self._actions[steps % len(self._actions)])
@@ -178,7 +181,7 @@ class Plain:
         return self._workers * steps / (time.perf_counter() - start)
 
     def close(self) -> None:
-        """End the worker processes."""
+        """Stop the worker processes."""
         self._env.close()
 
 
@@ -190,7 +193,7 @@ def _actions(sims: int, scale: float) -> np.ndarray:
 
 
 def measure(options: Options) -> dict[str, list[float]]:
-    """Environment steps per second of every arm, one value per repeat."""
+    """Measure environment steps per second of every arm, one value per repeat."""
     plain = [Plain(options, kind, workers) for kind in KINDS for workers in options.workers]  # forks come first
     arms: list[Arm] = list(plain)
     for sims in options.sims:
@@ -207,7 +210,7 @@ def measure(options: Options) -> dict[str, list[float]]:
 
 
 def ratios(options: Options, figures: dict[str, list[float]]) -> dict[str, list[float]]:
-    """Paired ratios: ours over the bare batch, and ours over the best plain vectorization of the same repeat."""
+    """Return paired ratios: ours over the bare batch, and over the best plain vectorization of the same repeat."""
     plain = [values for name, values in figures.items() if name.startswith(KINDS)]
     best = max(plain, key=statistics.median)
     result = {}
@@ -219,7 +222,7 @@ def ratios(options: Options, figures: dict[str, list[float]]) -> dict[str, list[
 
 
 def summary(values: Sequence[float]) -> dict[str, Any]:
-    """Median, minimum, maximum and all values."""
+    """Return median, minimum, maximum and all values."""
     return {"median": statistics.median(values), "min": min(values), "max": max(values), "values": list(values)}
 
 

@@ -1,12 +1,12 @@
-"""The price of one more skill: environment steps and processor time until a student has it and has lost nothing.
+"""Price of one more skill: environment steps and processor time until a student has learned it without forgetting.
 
     python benchmarks/sixth_skill.py STUDENT --skill biped/walls
 
-The student's old skills must keep 0.97 of the student's reward, the new one must reach 0.95 of the reward of the
-expert that PLAID trains for it. Four ways: PLAID (``policykd add-skill``), fine-tuning on the new skill alone, joint
-training on all skills from the student, and joint training on all skills from new weights, with MultiTasker's settings
-of PPO. All are validated thirty times over their budget, or after every round of PLAID's merge, on episodes that count
-for nobody.
+The old skills must keep 0.97 of the student's reward, and the new one must reach 0.95 of the reward of the expert that
+PLAID trains for it. Four methods are compared: PLAID (``policykd add-skill``), fine-tuning on the new skill alone,
+joint training on all skills from the student, and joint training on all skills from new weights, with MultiTasker's
+settings of PPO. All are validated thirty times over their budget, or after every round of PLAID's merge. Validation
+episodes are not counted in the budgets.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ ARMS = ("plaid", "fine-tuning", "joint, continued", "joint, from scratch")
 
 @dataclass(frozen=True)
 class Options:
-    """Which student learns what."""
+    """Options of the benchmark."""
 
     student: tyro.conf.Positional[Path]
     """Policy file of a student, or the folder of its run."""
     skill: str = "biped/walls"
     """The new skill."""
     arms: tuple[str, ...] = ARMS
-    """Ways to add it."""
+    """Methods to compare."""
     seeds: tuple[int, ...] = (0, 1, 2)
-    """Seeds of the addition; the student stays the same."""
+    """Seeds of learning the new skill; the student stays the same."""
     steps: int = 3_000_000
     """Budget of fine-tuning and of joint training from the student, environment steps."""
     scratch_steps: int = 8_000_000
@@ -60,27 +60,27 @@ class Options:
     episodes: int = 64
     """Validation episodes per skill."""
     out: Path = Path("results/sixth_skill")
-    """Folder of the runs and of sixth_skill.json; interrupted, the same command goes on."""
+    """Folder of the runs and of sixth_skill.json; the same command continues an interrupted benchmark."""
 
 
 def rewards(loaded: LoadedPolicy, skills: Sequence[Skill], config: TrainConfig) -> dict[str, float]:
-    """Reward per step of a policy on every skill, on the validation's tracks."""
+    """Return the reward per step of a policy on every skill, on the validation tracks."""
     figures = Validation(skills, config).measure(loaded.policy)["skills"]
     return {skill: float(row["reward_per_step"]) for skill, row in figures.items()}
 
 
 def kept(row: Mapping[str, Any], reference: Mapping[str, float]) -> dict[str, float]:
-    """Share of the reference's reward that a validation showed, by skill."""
+    """Return a validation's reward as a share of the reference's, by skill."""
     return {skill: row["skills"][skill]["reward_per_step"] / value for skill, value in reference.items()}
 
 
 def enough(shares: Mapping[str, float], new: str) -> bool:
-    """Whether every old skill was kept and the new one learned."""
+    """Return whether every old skill was kept and the new one learned."""
     return all(share >= (NEW_RETENTION if skill == new else OLD_RETENTION) for skill, share in shares.items())
 
 
 def by_plaid(options: Options, seed: int, folder: Path) -> dict[str, Any]:
-    """PLAID: its price, and what the finished student kept."""
+    """Run PLAID and return its price and the finished student's retention."""
     added = add_skill(options.student, options.skill, folder, seed=seed, threads=1, resume=True)
     spent = [outcome for outcome in added.outcomes if outcome.kind in ("train", "merge")]
     return {
@@ -92,7 +92,7 @@ def by_plaid(options: Options, seed: int, folder: Path) -> dict[str, Any]:
 
 
 def by_training(arm: str, options: Options, seed: int, folder: Path, expert: Path) -> dict[str, Any]:
-    """Fine-tuning or joint training: its price, and what the validation with the best weakest skill had kept."""
+    """Run fine-tuning or joint training and return its price, and the validation with the best weakest skill."""
     student = load_policy(options.student)
     groups = tuple(student.policy.groups)
     new = get_skill(options.skill, groups)
@@ -122,7 +122,7 @@ def by_training(arm: str, options: Options, seed: int, folder: Path, expert: Pat
 
 
 def measure(options: Options, seed: int) -> dict[str, Any]:
-    """All arms with one seed; PLAID's expert is everybody's measure of the new skill."""
+    """Run all arms with one seed; PLAID's expert is the reference of the new skill for all arms."""
     figures = {}
     plaid = options.out / f"plaid-{seed}"
     for arm in ("plaid", *(arm for arm in options.arms if arm != "plaid")):
@@ -140,8 +140,9 @@ def measure(options: Options, seed: int) -> dict[str, Any]:
 
 def show(content: dict[str, Any], console: Console) -> None:
     """Print the table."""
-    table = Table("way", "seed", "M steps", "s (one thread)", "least kept of the old", "of the new one")
-    table.title = f"until every old skill is at {OLD_RETENTION} and {content['skill']} at {NEW_RETENTION}"
+    headings = ("method", "seed", "M steps", "s (one thread)", "least retention of old skills", "of the new skill")
+    table = Table(*headings)
+    table.title = f"price until every old skill is at {OLD_RETENTION} and {content['skill']} at {NEW_RETENTION}"
     for seed, arms in content["seeds"].items():
         for arm, row in arms.items():
             *old, new = row["kept"].values()

@@ -1,9 +1,9 @@
-"""Train an expert from scratch on every terrain, with several seeds, and measure it on tracks that it never saw.
+"""Experts trained from scratch on every terrain with several seeds, and evaluated on held-out tracks.
 
     python benchmarks/terrains.py --out results/terrains
 
-Prints and stores wall time, environment steps and success over held-out terrains of every run. Runs go on in parallel
-processes of one thread each, one per usable core; interrupted, the same command goes on where it stopped.
+Prints and saves wall time, environment steps and success on held-out tracks of every run. Runs are processes of one
+thread each, one per usable core in parallel; the same command continues an interrupted benchmark.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from policykd.threads import usable_cores
 
 @dataclass(frozen=True)
 class Options:
-    """Which experts to train."""
+    """Options of the benchmark."""
 
     terrains: tuple[str, ...] = ("flat", "incline", "steps", "slopes", "gaps", "walls")
     """Terrains of the `paper` preset."""
@@ -39,7 +39,7 @@ class Options:
 
 
 def train_and_measure(terrain: str, seed: int, options: Options) -> dict[str, Any]:
-    """One run: its figures, from its folder if it is finished."""
+    """Return the results of one run, from its folder if it is finished."""
     from policykd.agents.policy_file import load_policy
     from policykd.agents.training import TrainConfig, train_expert
     from policykd.envs.skills import get_skill
@@ -86,7 +86,7 @@ def show(rows: list[dict[str, Any]], options: Options) -> None:
 
 
 def main(options: Options) -> None:
-    """Run what is not finished yet, then print and store all figures."""
+    """Run all unfinished runs, then print and save all results."""
     prepare_folder(options.out)
     jobs = [(terrain, seed) for seed in options.seeds for terrain in options.terrains]
     spawn = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork

@@ -1,8 +1,8 @@
-"""How much the physics time step and the integrator change what trained experts earn, and what they cost.
+"""Effect of the physics time step on the reward of trained experts, and its cost.
 
     python benchmarks/timestep.py results/terrains/flat-0 results/terrains/slopes-0
 
-Each expert walks the same tracks with the robot's own time step and with finer ones; the finest stands for the truth.
+Each expert walks the same tracks with the robot's own time step and with finer ones; the finest is the reference.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from policykd.storage import write_json
 
 @dataclass(frozen=True)
 class Options:
-    """What to measure."""
+    """Options of the benchmark."""
 
     policies: tyro.conf.Positional[tuple[Path, ...]]
     """Experts: policy files or run folders."""
@@ -39,7 +39,7 @@ class Options:
 
 
 def main(options: Options) -> None:
-    """Measure, print and store."""
+    """Measure, print and save."""
     table = Table("skill", "physics Hz", "reward per step", "change", "success", "env steps/s")
     rows = []
     for path in options.policies:

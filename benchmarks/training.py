@@ -1,13 +1,12 @@
 """Training steps per second: PPO of stable-baselines3 on our adapter, and on the usual vectorizations of a plain env.
 
-Every arm has the hyper-parameters and the network sizes of expert training, on batches of the same number of
-transitions. Each has what its user would have: ours the learner that ``policykd train`` builds (without the mirror
-symmetry, which has no counterpart), the others PPO with stable-baselines3's own ``MlpPolicy`` (without
-``VecNormalize``, which training in earnest would need and which would slow them down). A second table says where the
-time of our arm goes.
+Every arm has the hyper-parameters and network sizes of expert training, with batches of the same number of transitions.
+Each arm is set up as its user would: ours is the learner of ``policykd train`` (without the mirror symmetry, which has
+no counterpart), the others are PPO with stable-baselines3's own ``MlpPolicy`` (without ``VecNormalize``, which real
+training would need and which would slow them down). A second table shows the time per part of our arm.
 
-The update costs all arms much the same: where it takes ``u`` seconds per environment step and a plain arm's rollouts
-``p``, no environment whatever can train more than ``1 + p / u`` times as fast. That bound is printed, too.
+The update costs about the same in all arms. If it takes ``u`` seconds per environment step and a plain arm's rollouts
+take ``p``, no environment can train more than ``1 + p / u`` times as fast. This bound is printed, too.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ from policykd.storage import prepare_folder, write_json
 
 TRACKS = 16
 MINIBATCHES = 4
-"""Minibatches of an epoch; as many as in expert training, whose batches are smaller."""
+"""Minibatches of an epoch; the same number as in expert training, whose batches are smaller."""
 
 
 @dataclass(frozen=True)
@@ -48,16 +47,16 @@ class Options:
     Attributes:
         skill: the skill.
         envs: simulations of our batch.
-        rollout_steps: their steps between two updates, of which each has ``4 * 5`` gradient steps as in training.
-        workers: environments of the plain vectorizations; they get longer rollouts, so that every update sees as many
-            transitions.
-        more: environments of a second DummyVecEnv, which spends less on policy inference.
+        rollout_steps: steps between two updates, each of ``4 * 5`` gradient steps as in training.
+        workers: environments of the plain vectorizations; their rollouts are longer, so that every update has the same
+            number of transitions.
+        more: environments of a second DummyVecEnv, which spends less time on policy inference.
         repeats: measurements of every arm.
         updates: PPO updates in one measurement.
         threads: threads of torch and of our simulation; by default one per usable core for the simulation, and
             torch's own choice for torch.
-        out: where the figures go.
-        quick: one update and two repeats, to see that it works.
+        out: JSON file of the results.
+        quick: one update and two repeats, as a smoke test.
     """
 
     skill: str = "biped/gaps"
@@ -73,7 +72,7 @@ class Options:
 
 
 def plain_learner(env: VecEnv, config: PpoConfig) -> PPO:
-    """PPO as users of stable-baselines3 have it, with the hyper-parameters and network sizes of expert training."""
+    """Return plain PPO of stable-baselines3 with the hyper-parameters and network sizes of expert training."""
     shape = Architecture()
     networks = {"pi": list(shape.hidden), "vf": list(shape.critic_hidden)}
     return PPO(
@@ -99,7 +98,7 @@ def plain_learner(env: VecEnv, config: PpoConfig) -> PPO:
 
 
 def our_learner(options: Options, config: PpoConfig) -> PPO:
-    """PPO as ``policykd train`` builds it."""
+    """Return PPO as ``policykd train`` builds it."""
     skill = get_skill(options.skill)
     env = BatchedEnv([skill], config.envs, config=EnvConfig(tracks=TRACKS), threads=options.threads)
     policy = Policy(skill.group_sizes, env.num_actions, Architecture(), generator_seed=0)
@@ -110,7 +109,7 @@ def our_learner(options: Options, config: PpoConfig) -> PPO:
 
 
 def make_arms(options: Options, config: PpoConfig) -> dict[str, PPO]:
-    """A learner for every arm, ours first; worker processes are forked before any thread is started."""
+    """Return a learner for every arm, ours first; worker processes are forked before any thread starts."""
     maker: Sequence[Callable[[], Any]] = [partial(make_plain, options.skill, TRACKS, 0)]
     plain: dict[str, VecEnv] = {
         f"SB3 SubprocVecEnv, {options.workers}": SubprocVecEnv(maker * options.workers, start_method="fork"),
@@ -122,14 +121,14 @@ def make_arms(options: Options, config: PpoConfig) -> dict[str, PPO]:
 
 
 def speed(learner: PPO, transitions: int) -> float:
-    """Environment steps per second of end-to-end training."""
+    """Measure environment steps per second of end-to-end training."""
     start, before = time.perf_counter(), learner.num_timesteps
     learner.learn(transitions, reset_num_timesteps=False)
     return (learner.num_timesteps - before) / (time.perf_counter() - start)
 
 
 def profile(learner: PPO, transitions: int) -> dict[str, float]:
-    """Shares of the wall time of our arm, by part."""
+    """Measure shares of our arm's wall time by part."""
     spent: Counter[str] = Counter()
     vector: Any = learner.get_env()
     restore = [
@@ -156,7 +155,7 @@ def profile(learner: PPO, transitions: int) -> dict[str, float]:
 
 
 def _timed(owner: Any, name: str, label: str, spent: Counter[str]) -> Callable[[], None]:
-    """Add the time of every call of a method to ``spent``; returns what undoes it."""
+    """Add the time of every call of a method to ``spent``; return a function that undoes it."""
     original = getattr(owner, name)
 
     def call(*arguments: Any, **options: Any) -> Any:
@@ -206,7 +205,7 @@ def main(options: Options) -> None:
     for learner in learners.values():
         learner.get_env().close()
     show(f"{options.skill}: PPO, environment steps per second", dict(figures), 0)
-    show("ratio of paired runs", {"ours / best plain": ratio, "with rollouts for free": [bound]}, 2)
+    show("ratio of paired runs", {"ours / best plain": ratio, "bound, if rollouts cost nothing": [bound]}, 2)
     show("share of our arm's time", {name: [share] for name, share in shares.items()}, 2)
     content = {
         "skill": options.skill,

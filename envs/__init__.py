@@ -1,11 +1,10 @@
-"""Simulation: robots, terrains, skills, and batched environments with gymnasium and stable-baselines3 faces.
+"""Simulation: robots, terrains, skills, and batched environments with gymnasium and stable-baselines3 interfaces.
 
-Built up from ``robots``, ``terrains`` and ``engines`` through ``kinematics``, ``observations``, ``tasks`` and
-``skills`` to ``batched_env``; ``vector_env``, ``single_env`` and ``sb3_env`` are its faces, ``scene`` draws. Nothing
-here knows of policies.
+The layers are ``robots``, ``terrains`` and ``engines``, then ``kinematics``, ``observations``, ``tasks`` and
+``skills``, then ``batched_env``. Its interfaces are ``vector_env``, ``single_env`` and ``sb3_env``; ``scene`` renders.
+Nothing here depends on policies.
 
-Importing this package registers ``policykd/Biped-v0`` with gymnasium. The names below load what they need when they
-are first used.
+Importing this package registers ``policykd/Biped-v0`` with gymnasium. The names below are imported at first use.
 """
 
 from __future__ import annotations

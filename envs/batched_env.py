@@ -1,6 +1,6 @@
-"""The batched environment: observation, reward, termination, reset and terrain, written once for every face and device.
+"""The batched environment: observations, rewards, terminations, resets and terrain, for all interfaces and devices.
 
-Tensors in, tensors out. The gymnasium and stable-baselines3 faces are thin layers over :class:`BatchedEnv`.
+It takes and returns tensors. The gymnasium and stable-baselines3 interfaces are thin layers over :class:`BatchedEnv`.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ Observations = dict[str, torch.Tensor]
 
 @dataclass(frozen=True)
 class EnvConfig:
-    """How episodes begin and where their tracks come from.
+    """Configuration of tracks and initial states.
 
     Attributes:
-        tracks: tracks drawn per terrain; each episode walks on one of them.
-        ordered: give simulation i track i in every episode (for evaluation) in place of a random one.
-        graded: spread the difficulties of a terrain's tracks from 0 to its own; ``BatchedEnv.level`` then says
-            which of them episodes walk on. For a curriculum in training.
+        tracks: number of tracks generated per terrain; each episode takes place on one of them.
+        ordered: use track i in simulation i in every episode (for evaluation) instead of a random one.
+        graded: spread the difficulties of a terrain's tracks from 0 to the terrain's own; ``BatchedEnv.level`` then
+            selects the tracks of new episodes. For a curriculum during training.
         joint_noise: half width of the uniform noise on the standing pose's joint angles, rad.
         speed_noise: the initial forward velocity is uniform between 0 and this, m/s.
     """
@@ -56,16 +56,17 @@ class EnvConfig:
 
 @dataclass
 class Step:
-    """What a step returns; n simulations.
+    """Result of a step of n simulations.
 
     Attributes:
-        flat: (n, features) the observation groups side by side, in the skill's order, float32; those of a new episode
-            where one ended.
+        flat: (n, features) concatenated observation groups in the skill's order, float32; after an auto-reset, the
+            first observation of the new episode.
         reward: (n,) rewards in [0, 1], float32.
         terminated: (n,) whether the robot fell or its simulation failed.
         truncated: (n,) whether the episode ran out of steps.
         failed: (n,) whether MuJoCo raised an error or met a NaN; a subset of ``terminated``.
-        final_flat: (m, features) likewise of the ended episodes' last states, rows as in ``episodes``.
+        final_flat: (m, features) concatenated observation groups of the last states of the ended episodes, with rows
+            as in ``episodes``.
         episodes: statistics of the ended episodes.
         columns: columns of every observation group in ``flat``, in order.
     """
@@ -99,7 +100,7 @@ class BatchedEnv:
         skills: the skills.
         num_envs: number of simulations.
         seed: seed of tracks and resets.
-        config: how episodes begin.
+        config: tracks and initial states.
         threads: worker threads; None for one per usable core.
         device: ``cpu``, ``cuda`` or ``auto``; see :func:`~policykd.envs.devices.choose_device`.
         make_engine: ``(model, num_sims, boxes, decimation) -> Engine``; None for the device's own engine.
@@ -107,8 +108,8 @@ class BatchedEnv:
     Attributes:
         skill_index: (num_envs,) index into ``skills`` of each simulation.
         failures: number of simulations reset so far because MuJoCo failed.
-        level: on graded tracks, difficulty of the hardest track that new episodes get, in [0, 1] of the terrain's own;
-            for the easiest see :func:`policykd.envs.terrains.tracks.graded_rows`.
+        level: on graded tracks, difficulty of the hardest track of new episodes, as a share of the terrain's own in
+            [0, 1]; for the easiest track see :func:`policykd.envs.terrains.tracks.graded_rows`.
 
     Raises:
         ContractError: if the skills cannot share an environment.
@@ -159,7 +160,7 @@ class BatchedEnv:
     def _engine_of(
         self, device: torch.device, threads: int | None
     ) -> Callable[[mujoco.MjModel, int, int, int], Engine]:
-        """What makes a device's engine."""
+        """Return the engine factory of a device."""
         if device.type == "cpu":
             return partial(BatchEngine, threads=threads)
         from policykd.envs.engines.warp import WarpEngine  # needs the extra [gpu]
@@ -185,10 +186,10 @@ class BatchedEnv:
 
     @torch_threads(1)
     def reset(self, *, stagger: bool = False) -> Observations:
-        """Begin new episodes everywhere.
+        """Start new episodes in all simulations.
 
         Args:
-            stagger: pretend that the episodes began at random times, so that they do not all end together.
+            stagger: set the elapsed steps of the episodes to random values, so that they do not all end together.
 
         Returns:
             The observation groups, each (num_envs, size).
@@ -201,14 +202,14 @@ class BatchedEnv:
 
     @torch_threads(1)
     def step(self, actions: torch.Tensor, *, restart: bool = True) -> Step:
-        """Advance every simulation by one action; ended episodes begin anew.
+        """Advance every simulation by one action and reset those whose episode ended.
 
         Args:
-            actions: (num_envs, num_actions); values beyond [-1, 1] are clamped.
+            actions: (num_envs, num_actions); values outside [-1, 1] are clamped.
             restart: False leaves ended episodes in their last state; call :meth:`reset` before the next step.
 
         Returns:
-            The results; its tensors are the caller's to keep.
+            The result; its tensors are not reused by later steps.
         """
         backend = self._backend
         failed = self.engine.step(backend.targets(actions))
@@ -223,7 +224,7 @@ class BatchedEnv:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the next steps depend on, as tensors and numbers; tracks follow from the arguments."""
+        """Return the state as tensors and numbers; tracks are not included, since the arguments determine them."""
         return {
             "engine": self.engine.snapshot(),
             "backend": self._backend.snapshot(),
@@ -233,31 +234,31 @@ class BatchedEnv:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a :meth:`state_dict` of an environment with the same arguments, bit for bit."""
+        """Continue, bit for bit, from a :meth:`state_dict` of an environment with the same arguments."""
         self.engine.restore(state["engine"])
         self._backend.restore(state["backend"])
         self._starts.restore(state["starts"])
         self.failures, self.level = state["failures"], state["level"]
 
     def targets(self, actions: torch.Tensor) -> torch.Tensor:
-        """Target joint angles of actions (n, num_actions), rad: ``stand + scale * action`` within the joint limits."""
+        """Return target joint angles of actions (n, num_actions), rad: ``stand + scale * action`` within the limits."""
         return self._backend.targets(actions)
 
     def ground_height(self, x: torch.Tensor) -> torch.Tensor:
-        """Height of the ground in every simulation at places x (num_envs, q), m."""
+        """Return the ground height in every simulation at positions x (num_envs, q), m."""
         return self._backend.height(x)
 
     def track(self, i: int) -> Tracks:
-        """The track under simulation ``i``, as one row; a copy."""
+        """Return a copy of the track of simulation ``i``, as one row."""
         return self._backend.tracks(torch.tensor([i], device=self.device))
 
     def _track_range(self) -> tuple[int, int]:
-        """First track of a terrain that new episodes walk on, and the one behind the last."""
+        """Return the index of a terrain's first track for new episodes, and the index after the last one."""
         count = self.config.tracks
         return graded_rows(count, self.level, self._floor) if self.config.graded else (0, count)
 
     def _restart(self, ids: torch.Tensor) -> torch.Tensor:
-        """Begin new episodes in the simulations ``ids`` (m,), whose boxes have yet to follow.
+        """Start new episodes in the simulations ``ids`` (m,); their ground boxes are moved later.
 
         Returns:
             (m, features) first observations.

@@ -1,4 +1,4 @@
-"""Compiled loops: the decorator of every kernel of the simulation."""
+"""Compilation of the simulation's kernels with Numba."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import numba
 def compiled(signature: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Compile a function of NumPy arrays for one signature, when its module is imported.
 
-    The machine code is kept on disk beside the source, or in the user's cache folder where that is read-only; without
-    either, every process compiles its own. With one signature per function, processes that compile at the same time
-    write equal files, so it does not matter whose are kept.
+    The machine code is cached next to the source file, or in the user's cache folder if the source folder is read-only;
+    without either, every process compiles. With one signature per function, processes that compile at the same time
+    write equal files, so concurrent writes are harmless.
 
     Args:
-        signature: Numba's; arrays as ``float64[:, :]``, which takes views of any strides.
+        signature: Numba signature; an array type such as ``float64[:, :]`` accepts views of any strides.
     """
 
     def compile_now(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return numba.njit(signature, cache=True, nogil=True)(function)
-        except (RuntimeError, OSError):  # no folder to keep it in
+        except (RuntimeError, OSError):  # no writable cache folder
             return numba.njit(signature, nogil=True)(function)
 
     return compile_now

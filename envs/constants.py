@@ -1,4 +1,4 @@
-"""Numbers of tasks as tensors, made once for each device."""
+"""Constants of tasks as tensors, created once per device."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import torch
 
 
 def constant(values: tuple[float, ...] | tuple[tuple[float, ...], ...], like: torch.Tensor) -> torch.Tensor:
-    """Numbers as a tensor. A new tensor of Python numbers would make every step wait for the device.
+    """Return numbers as a cached tensor; creating one from Python numbers in every step would wait for the device.
 
     Args:
-        values: the numbers, nested as the tensor's axes.
-        like: a tensor on the device, and of the precision, that the result is to have.
+        values: the numbers, nested like the tensor's axes.
+        like: a tensor with the device and dtype of the result.
 
     Returns:
-        The tensor, which all callers share: not to be written to.
+        The tensor. All callers share it: do not write to it.
     """
     return _made(values, like.dtype, like.device)
 

@@ -1,4 +1,4 @@
-"""Where simulation and networks run: on the CPU, or on a CUDA device with mujoco_warp."""
+"""Devices of simulation and networks: the CPU, or a CUDA device with mujoco_warp."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import torch
 from policykd.errors import MissingDependencyError, UnknownNameError
 
 DEVICES = ("auto", "cpu", "cuda")
-"""Names of devices; ``cuda:1`` and so on name one of several."""
+"""Names of devices; ``cuda:1`` and so on select one of several."""
 
 INSTALL = "pip install 'policykd[gpu]'"
-"""What brings mujoco_warp."""
+"""Command that installs mujoco_warp."""
 
 
 def missing_for_cuda() -> list[str]:
-    """What keeps this machine from ``--device cuda``, one sentence each; empty if nothing does."""
+    """Return what is missing for ``--device cuda`` on this machine, one sentence each; empty if nothing is missing."""
     missing = []
     if torch.version.cuda is None:
         missing.append("torch was built without CUDA: install a CUDA build of torch (see pytorch.org)")
@@ -31,17 +31,17 @@ def missing_for_cuda() -> list[str]:
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of a name.
+    """Return the device with a name.
 
     Args:
-        name: ``cpu``; ``cuda``, or ``cuda:1`` and so on; ``auto`` for ``cuda`` where nothing is missing, else ``cpu``.
+        name: ``cpu``; ``cuda``, or ``cuda:1`` and so on; ``auto`` for ``cuda`` if it is usable, otherwise ``cpu``.
 
     Returns:
         The device.
 
     Raises:
         UnknownNameError: for any other name.
-        MissingDependencyError: for ``cuda`` where something is missing, saying what, and how to install it.
+        MissingDependencyError: for ``cuda`` on a machine that cannot use it, saying what to install.
     """
     kind, _, index = name.partition(":")
     if kind not in DEVICES or (index and not (kind == "cuda" and index.isdigit())):

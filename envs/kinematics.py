@@ -1,9 +1,9 @@
 """Planar kinematics of a robot, batched over the simulations.
 
-Every point of a planar chain is the root's place plus a sum of link vectors turned by the links' absolute angles, so
-all points of all simulations follow from the sines and cosines of those angles by one matrix product. This asks less
-of an engine than its own body frames would (generalized positions and velocities suffice), works on any device, and
-costs a fraction of them.
+Every point of a planar chain is the root's position plus a sum of link vectors rotated by the links' absolute angles,
+so one matrix product with the sines and cosines of those angles gives all points of all simulations. This needs only
+generalized positions and velocities from an engine, works on any device, and costs a fraction of the engine's own body
+frames.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _FALL_POINTS_PER_LINK = 3
 
 @dataclass
 class PlanarState:
-    """State of ``n`` simulations in the plane. x forward, z up; m, rad, s.
+    """State of ``n`` simulations in the plane: x forward, z up; m, rad, s.
 
     Attributes:
         root: (n, 2) position of the root's joint.
@@ -30,7 +30,7 @@ class PlanarState:
         root_velocity: (n, 2) velocity of the root's joint.
         joints: (n, joints) joint angles.
         joint_velocity: (n, joints) joint rates.
-        com: (n, links, 2) centers of mass of the links, from the root's joint.
+        com: (n, links, 2) centers of mass of the links, relative to the root's joint.
         com_velocity: (n, links, 2) their velocities in the world.
         fall_points: (n, points, 2) points along the links that must not touch the ground, in the world.
         effort: (n, joints) torques of the last physics step as fractions of their limits.
@@ -49,12 +49,12 @@ class PlanarState:
     pitch_velocity: torch.Tensor
 
     def rows(self, which: slice | torch.Tensor) -> PlanarState:
-        """State of the simulations ``which``."""
+        """Return the state of the simulations ``which``."""
         return PlanarState(**{field.name: getattr(self, field.name)[which] for field in fields(self)})
 
 
 class Fields(Protocol):
-    """Where states are read from; every :class:`~policykd.envs.engines.Engine` is one."""
+    """Source of states; every :class:`~policykd.envs.engines.Engine` is one."""
 
     @property
     def device(self) -> torch.device:
@@ -62,7 +62,7 @@ class Fields(Protocol):
         ...
 
     def field(self, name: str) -> torch.Tensor:
-        """Live (n, ...) tensor of ``qpos``, ``qvel`` or ``actuator_force``."""
+        """Return the live (n, ...) tensor of ``qpos``, ``qvel`` or ``actuator_force``."""
         ...
 
 
@@ -74,7 +74,7 @@ class StateReader:
         robot: the robot that it simulates.
 
     Attributes:
-        fall_radius: (points,) distance from the ground below which a fall point touches, m.
+        fall_radius: (points,) height of a fall point above the ground below which it touches the ground, m.
     """
 
     def __init__(self, engine: Fields, robot: Robot) -> None:
@@ -83,12 +83,12 @@ class StateReader:
         self.fall_radius = self._chains.fall_radius
 
     def read(self, ids: torch.Tensor | None = None) -> PlanarState:
-        """State of the simulations ``ids`` (m,), or of all."""
+        """Return the state of the simulations ``ids`` (m,), or of all."""
         return self._chains.state(*(f if ids is None else f[ids] for f in self._fields))
 
 
 class _Chains:
-    """The matrices of a robot's chains on a device."""
+    """Matrices of a robot's chains on a device."""
 
     def __init__(self, robot: Robot, dtype: torch.dtype, device: torch.device) -> None:
         like: dict[str, Any] = {"dtype": dtype, "device": device}
@@ -100,7 +100,7 @@ class _Chains:
         self._points = torch.cat([self._com, _point_matrix(robot, falling, places).to(**like)], dim=1)
 
     def state(self, qpos: torch.Tensor, qvel: torch.Tensor, force: torch.Tensor) -> PlanarState:
-        """State with generalized positions (n, nq) and velocities (n, nv), and torques (n, joints)."""
+        """Return the state for generalized positions (n, nq) and velocities (n, nv), and torques (n, joints)."""
         angle, rate = qpos[:, 2:] @ self._ancestors, qvel[:, 2:] @ self._ancestors
         c, s = torch.cos(angle), torch.sin(angle)
         points = (torch.cat([c, s], dim=1) @ self._points).view(len(qpos), -1, 2)
@@ -122,23 +122,23 @@ class _Chains:
 
 @cache
 def _chains(robot: Robot, dtype: torch.dtype, device: torch.device) -> _Chains:
-    """Equal robots share them, so that a step makes none."""
+    """Return a robot's matrices, which are cached so that steps do not rebuild them."""
     return _Chains(robot, dtype, device)
 
 
 def planar_state(robot: Robot, qpos: torch.Tensor, qvel: torch.Tensor) -> PlanarState:
-    """State of a robot with generalized positions (n, nq) and velocities (n, nv), whose motors are at rest."""
+    """Return the state for generalized positions (n, nq) and velocities (n, nv), without torques."""
     return _chains(robot, qpos.dtype, qpos.device).state(qpos, qvel, torch.zeros_like(qvel[:, 3:]))
 
 
 def fall_points(robot: Robot) -> tuple[list[Link], list[tuple[float, float]]]:
-    """The points that must not touch the ground: their links, and their places (x, z) in the frames of those, m."""
+    """Return the links of the points that must not touch the ground, and the points (x, z) in the links' frames, m."""
     falling = [link for link in robot.links if link.falls for _ in range(_FALL_POINTS_PER_LINK)]
     return falling, [_along(link.ends, i % _FALL_POINTS_PER_LINK) for i, link in enumerate(falling)]
 
 
 def _ancestors(robot: Robot) -> torch.Tensor:
-    """(links, links) matrix that sums joint angles (root pitch first) to the absolute angles of the links."""
+    """Return the (links, links) matrix from joint angles (root pitch first) to the links' absolute angles."""
     row = {link.name: i for i, link in enumerate(robot.links)}
     matrix = torch.zeros(len(row), len(row))
     for link in robot.links:
@@ -149,12 +149,12 @@ def _ancestors(robot: Robot) -> torch.Tensor:
 
 
 def _point_matrix(robot: Robot, links: Sequence[Link], local: Sequence[tuple[float, float]]) -> torch.Tensor:
-    """(2 links, 2 points) matrix from the links' cosines and sines to x, z of points, from the root's joint.
+    """Return the (2 links, 2 points) matrix from the links' cosines and sines to x, z of points, from the root's joint.
 
     Args:
         robot: the robot.
         links: the link of each point.
-        local: the point in the frame of its link, m.
+        local: each point in the frame of its link, m.
     """
     row = {link.name: i for i, link in enumerate(robot.links)}
     by_name = {link.name: link for link in robot.links}

@@ -1,4 +1,4 @@
-"""The batched environment for training on a device: a step of it never waits for the device."""
+"""The batched environment for training on a GPU: its steps never wait for the device."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from typing_extensions import override
 
 from policykd.envs.backends.masked import MaskedBackend, MaskedOutcome
 from policykd.envs.batched_env import BatchedEnv
@@ -18,17 +19,17 @@ from policykd.seeding import integer_seed
 from policykd.threads import torch_threads
 
 STARTS = 8192
-"""Beginnings of episodes drawn at a time."""
+"""Number of initial states in the pool."""
 
 
 @dataclass
 class MaskedStep:
-    """What a step returns; every tensor has a row for each of ``n`` simulations and is the caller's to keep.
+    """Result of a step; every tensor has one row for each of ``n`` simulations and is not reused by later steps.
 
     Attributes:
-        flat: (n, features) observations, float32; those of a new episode where one ended.
-        final_flat: (n, features) observations of the states that the step led to, before episodes began anew.
-        outcome: rewards, ends, and the books of the episodes up to this step.
+        flat: (n, features) observations, float32; after an auto-reset, the first observation of the new episode.
+        final_flat: (n, features) observations after the step and before auto-resets.
+        outcome: rewards, terminations, truncations, and statistics of the episodes up to this step.
         failed: (n,) whether the simulation failed.
     """
 
@@ -44,20 +45,20 @@ class MaskedStep:
 
 
 class MaskedEnv(BatchedEnv):
-    """A :class:`BatchedEnv` that can also step by masks, on any engine.
+    """A :class:`BatchedEnv` that can also step with masks instead of simulation numbers, on any engine.
 
-    Episodes begin from a pool of drawn beginnings, of which every new episode takes one at random: the host need not
-    know how many begin. :meth:`draw_starts` draws the pool anew.
+    Every new episode takes a random initial state from a pool, so the host need not know how many episodes begin.
+    :meth:`draw_starts` replaces the pool.
 
     Args:
         skills: the skills.
         num_envs: number of simulations.
         seed: seed of tracks and resets.
-        starts: size of the pool.
+        starts: number of initial states in the pool.
         options: the other options of :class:`BatchedEnv`.
 
     Raises:
-        ConfigError: as :class:`BatchedEnv`, or for a pool without members.
+        ConfigError: as :class:`BatchedEnv`, or for an empty pool.
     """
 
     _backend: MaskedBackend
@@ -75,7 +76,7 @@ class MaskedEnv(BatchedEnv):
 
     @property
     def failures(self) -> int:
-        """Number of simulations reset so far because MuJoCo failed; waits for the device, where they are counted."""
+        """Number of simulations reset so far because MuJoCo failed; reading it waits for the device."""
         return int(self._failures)
 
     @failures.setter
@@ -84,34 +85,34 @@ class MaskedEnv(BatchedEnv):
         self._failures = torch.full((), count, dtype=torch.long, device=self.device)
 
     def seed(self, seed: int) -> None:
-        """Restart the streams of random resets; draw the pool anew to use them."""
+        """Restart the random streams of the resets; call :meth:`draw_starts` to apply them to the pool."""
         super().seed(seed)
         self._picker = torch.Generator(self.device).manual_seed(integer_seed(seed, "picks"))
 
+    @override
     def state_dict(self) -> dict[str, Any]:
-        """See :meth:`BatchedEnv.state_dict`."""
         return {
             **super().state_dict(),
             "pool": [part.clone() for part in self._pool],
             "picks": self._picker.get_state(),
         }
 
+    @override
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """See :meth:`BatchedEnv.load_state_dict`."""
         super().load_state_dict(state)
         self._pool = tuple(part.to(self.device) for part in state["pool"])
         self._picker.set_state(state["picks"].cpu())
 
     def draw_starts(self) -> None:
-        """Draw the pool of beginnings anew, on tracks of at most the difficulty ``level``."""
+        """Replace the pool of initial states, on tracks of at most the difficulty ``level``."""
         self._pool = self._starts.take(self._pool_size, *self._track_range())
 
     @torch_threads(1)
     def step_masked(self, actions: torch.Tensor) -> MaskedStep:
-        """Advance every simulation by one action; ended episodes begin anew.
+        """Advance every simulation by one action and reset those whose episode ended.
 
         Args:
-            actions: (num_envs, num_actions); values beyond [-1, 1] are clamped.
+            actions: (num_envs, num_actions); values outside [-1, 1] are clamped.
         """
         backend = self._backend
         failed = self.engine.step(backend.targets(actions))

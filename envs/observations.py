@@ -1,4 +1,4 @@
-"""Observation groups: named blocks of features. Policies declare the groups that they read."""
+"""Observation groups: named blocks of features; policies declare the groups that they read."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from policykd.envs.robots import Robot
 from policykd.names import Registry
 
 SCAN_BEHIND, SCAN_AHEAD, SCAN_POINTS = -0.5, 3.0, 50
-"""The terrain scanner: places of its samples relative to the root, m (PLAID)."""
+"""Sample positions of the terrain scanner relative to the root, m (PLAID)."""
 
 PHASE_BINS = 4
 
 COMMAND = ("speed", "lowering", "together")
-"""Features of the group ``command``: what is asked for, in words that new gaits can use, too.
+"""Features of the group ``command``: the task's command, described so that new gaits can reuse the features.
 
-``speed``: forward velocity, m/s, negative for backwards; ``lowering``: how far below its standing height the robot must
-stay, m; ``together``: 1 where the feet must stay together, 0 where they may alternate. Gaits are told apart by what
-they are to do and not by a number of theirs, so that a gait can be added without new inputs, and a policy may be asked
-for one in between.
+``speed``: forward velocity, m/s, negative for backward; ``lowering``: distance below its standing height at which the
+robot must stay, m; ``together``: 1 if the feet must stay together, 0 if they may alternate. Gaits are identified by
+the commanded motion and not by an index, so that a gait can be added without new inputs, and a policy can be commanded
+to interpolate between gaits.
 """
 
 
 @dataclass
 class Surroundings:
-    """What an observation may read besides the robot's state.
+    """Inputs of observations other than the robot's state.
 
     Attributes:
-        ground: (n,) height of the ground under the root, m.
-        scan: (n, SCAN_POINTS) heights of the ground at the scanner's samples, m.
+        ground: (n,) ground height under the root, m.
+        scan: (n, SCAN_POINTS) ground heights at the scanner's samples, m.
         cycles: (n,) cycles of the gait clock.
-        command: (n, len(COMMAND)) what the tasks ask for.
-        height: height of the ground in every simulation at places (n, q), m: (n, q).
+        command: (n, len(COMMAND)) commands of the tasks.
+        height: function from positions (n, q), m, to ground heights (n, q), m.
     """
 
     ground: torch.Tensor
@@ -45,7 +45,7 @@ class Surroundings:
     height: Callable[[torch.Tensor], torch.Tensor]
 
     def rows(self, which: slice | torch.Tensor) -> Surroundings:
-        """The surroundings of the simulations ``which``."""
+        """Return the surroundings of the simulations ``which``."""
 
         def height(x: torch.Tensor) -> torch.Tensor:
             whole = x.new_zeros(len(self.ground), x.shape[1])
@@ -63,10 +63,11 @@ class ObservationGroup:
         name: name of the group, as policies declare it.
         size: number of features for a robot.
         units: units of the features, in order.
-        compute: the features, (n, size), from the robot's state and its surroundings.
-        mirrored: order of the features of a robot whose left and right are exchanged; None if they have no such order.
-        forward_position: index of the feature that holds the forward position of a link, given by its index; None if
-            there is none.
+        compute: function from the robot's state and its surroundings to the features, (n, size).
+        mirrored: function from a robot to the permutation of features when left and right are exchanged; None if the
+            group has no mirror image.
+        forward_position: function from a link's index to the index of the feature with its forward position; None if
+            no feature has it.
     """
 
     name: str
@@ -78,7 +79,7 @@ class ObservationGroup:
 
 
 def _proprio(state: PlanarState, around: Surroundings) -> torch.Tensor:
-    """PLAID's character features: height of the root, then places and velocities of all bodies."""
+    """Return PLAID's character features: height of the root, then positions and velocities of all bodies."""
     height = (state.root[:, 1] - around.ground)[:, None]
     return torch.cat([height, state.com.flatten(1), state.com_velocity.flatten(1)], dim=1)
 
@@ -104,7 +105,7 @@ def _command(state: PlanarState, around: Surroundings) -> torch.Tensor:
 
 
 GROUPS: Registry[ObservationGroup] = Registry("observation group", ObservationGroup)
-"""The observation groups by name."""
+"""Observation groups by name."""
 
 
 def register_group(group: ObservationGroup) -> None:
@@ -145,19 +146,19 @@ for _group in (
 
 
 def group_names() -> list[str]:
-    """Names of the observation groups."""
+    """Return the names of the observation groups."""
     return list(GROUPS)
 
 
 def get_group(name: str) -> ObservationGroup:
-    """The observation group of that name.
+    """Return the observation group with a name.
 
     Raises:
-        UnknownNameError: with the close matches.
+        UnknownNameError: for an unknown name; close matches are named.
     """
     return GROUPS[name]
 
 
 def group_sizes(names: Sequence[str], robot: Robot) -> dict[str, int]:
-    """Number of features of each named group, in the given order."""
+    """Return the number of features of each named group, in the given order."""
     return {name: get_group(name).size(robot) for name in names}

@@ -1,7 +1,7 @@
-"""gymnasium ids: ``policykd/Biped-v0`` for ``gymnasium.make`` and ``gymnasium.make_vec``.
+"""Registration with gymnasium: ids such as ``policykd/Biped-v0`` for ``gymnasium.make`` and ``gymnasium.make_vec``.
 
-``import policykd.envs`` registers them, and so does the module prefix in
-``gymnasium.make("policykd.envs:policykd/Biped-v0")``. Nothing heavy is imported before an environment is made.
+``import policykd.envs`` registers the ids, and so does the module prefix in
+``gymnasium.make("policykd.envs:policykd/Biped-v0")``. Heavy packages are imported only when an environment is made.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def register_environments() -> None:
-    """Register every known robot with gymnasium; does nothing for those that are registered.
+    """Register an environment per robot with gymnasium, for robots that are not registered yet.
 
     Call it again after :func:`policykd.envs.robots.register_robot`.
     """
@@ -38,18 +38,18 @@ def register_environments() -> None:
 def make_env(
     *, robot: str, render_mode: str | None = None, width: int = 640, height: int = 360, **options: Any
 ) -> SkillEnv:
-    """One simulation; what ``gymnasium.make("policykd/Biped-v0", terrain="steps")`` calls.
+    """Return an environment of one simulation, as ``gymnasium.make("policykd/Biped-v0", terrain="steps")`` does.
 
     Args:
-        robot: the robot.
+        robot: name of the robot.
         render_mode: ``rgb_array`` or None.
-        width: width of a picture, pixels.
-        height: height of a picture, pixels.
+        width: width of an image, pixels.
+        height: height of an image, pixels.
         options: ``terrain``, ``preset``, ``difficulty``, ``task``, ``groups``, ``episode_steps``, ``seed`` (of the
             tracks) and the fields of :class:`~policykd.envs.batched_env.EnvConfig`.
 
     Raises:
-        UnknownNameError: for an unknown option, terrain, preset, task or group, with the close matches.
+        UnknownNameError: for an unknown option, terrain, preset, task or group; close matches are named.
     """
     from policykd.envs.single_env import SkillEnv
 
@@ -60,24 +60,25 @@ def make_env(
 def make_vector_env(
     *, robot: str, num_envs: int = 1, threads: int | None = None, render_mode: None = None, **options: Any
 ) -> SkillVectorEnv:
-    """Many simulations; what ``gymnasium.make_vec("policykd/Biped-v0", num_envs=256)`` calls.
+    """Return an environment of many simulations, as ``gymnasium.make_vec("policykd/Biped-v0", num_envs=256)`` does.
 
     Args:
-        robot: the robot.
+        robot: name of the robot.
         num_envs: number of simulations.
         threads: worker threads; None for one per usable core.
-        render_mode: None; a batch draws no pictures.
+        render_mode: None; batches do not render.
         options: as for :func:`make_env`.
 
     Raises:
-        UnknownNameError: for an unknown option, terrain, preset, task, group or render mode, with the close matches.
+        UnknownNameError: for an unknown option, terrain, preset, task or group; close matches are named.
+        ConfigError: for a render mode.
     """
     from policykd.envs.batched_env import BatchedEnv
     from policykd.envs.vector_env import SkillVectorEnv
     from policykd.errors import ConfigError
 
     if render_mode is not None:
-        raise ConfigError(f"render_mode is '{render_mode}'; a batch draws no pictures, use gymnasium.make for one")
+        raise ConfigError(f"render_mode is '{render_mode}'; batches do not render: use None here, or gymnasium.make")
     skill, seed, config = _skill_and_config(robot, options)
     return SkillVectorEnv(BatchedEnv([skill], num_envs, seed=seed, config=config, threads=threads))
 

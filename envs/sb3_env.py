@@ -1,4 +1,4 @@
-"""The stable-baselines3 face: a thin VecEnv over a batched environment, with one flat observation."""
+"""The stable-baselines3 interface: a thin VecEnv over a batched environment, with one flat observation."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv
+from typing_extensions import override
 
 from policykd.envs.batched_env import BatchedEnv, Step
 
 
 class Sb3VecEnv(VecEnv):
-    """A batched environment as stable-baselines3 wants it.
+    """Adapter of a batched environment to stable-baselines3.
 
-    Observations are the skill's groups side by side, in the skill's order. Ended episodes report ``episode``
-    (``r``, ``l``, ``distance``), ``is_success``, ``terminal_observation`` and ``TimeLimit.truncated``. The infos of
-    running episodes are one shared, empty dictionary: building one per simulation would cost more than the physics.
+    Observations are the concatenated groups in the skill's order. Ended episodes report ``episode`` (``r``, ``l``,
+    ``distance``), ``is_success``, ``terminal_observation`` and ``TimeLimit.truncated``. The infos of running episodes
+    are one shared, empty dictionary: building one per simulation would cost more than the physics.
 
     Args:
         env: the batched environment.
-        reward_scale: factor on the rewards that the learner sees; ``1 - gamma`` keeps returns in [0, 1]. Episode
-            statistics stay unscaled.
+        reward_scale: factor on the rewards for the learner; ``1 - gamma`` keeps returns in [0, 1]. Episode statistics
+            are not scaled.
         stagger: see :meth:`BatchedEnv.reset`.
     """
 
@@ -37,19 +38,19 @@ class Sb3VecEnv(VecEnv):
         self._nothing: dict[str, Any] = {}
         self._result: Step | None = None
 
+    @override
     def reset(self) -> np.ndarray:
-        """(num_envs, size) first observations."""
         if self._seeds[0] is not None:
             self.env.seed(self._seeds[0])
             self._reset_seeds()
         return torch.cat(list(self.env.reset(stagger=self._stagger).values()), dim=1).numpy()
 
+    @override
     def step_async(self, actions: np.ndarray) -> None:
-        """Take the actions (num_envs, actions)."""
         self._result = self.env.step(torch.from_numpy(actions))
 
+    @override
     def step_wait(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]:
-        """Observations, scaled rewards, dones and infos of the last actions."""
         assert self._result is not None, "step_wait without step_async"
         step, self._result = self._result, None
         dones = (step.terminated | step.truncated).numpy()
@@ -77,28 +78,28 @@ class Sb3VecEnv(VecEnv):
         return infos
 
     def close(self) -> None:
-        """Nothing to release: the threads go with the engine."""
+        """Do nothing: the threads end with the engine."""
 
     def get_attr(self, attr_name: str, indices: int | Iterable[int] | None = None) -> list[Any]:
-        """The attribute of this environment, once per requested simulation."""
+        """Return the attribute of this environment, once per requested simulation."""
         value = getattr(self, attr_name) if hasattr(self, attr_name) else getattr(self.env, attr_name)
         return [value] * len(list(self._get_indices(indices)))
 
     def set_attr(self, attr_name: str, value: Any, indices: int | Iterable[int] | None = None) -> None:
-        """Not offered: the simulations share their attributes."""
+        """Raise AttributeError: the simulations share their attributes."""
         raise AttributeError(f"simulations of a batch share their attributes; cannot set '{attr_name}' on some of them")
 
     def env_method(
         self, method_name: str, *args: Any, indices: int | Iterable[int] | None = None, **kwargs: Any
     ) -> list[Any]:
-        """Call a method of the batched environment once; its result is repeated for every requested simulation."""
+        """Call a method of the batched environment once and repeat its result for every requested simulation."""
         result = getattr(self.env, method_name)(*args, **kwargs)
         return [result] * len(list(self._get_indices(indices)))
 
     def env_is_wrapped(self, wrapper_class: type, indices: int | Iterable[int] | None = None) -> list[bool]:
-        """No simulation is wrapped."""
+        """Return False for every requested simulation."""
         return [False] * len(list(self._get_indices(indices)))
 
     def seed(self, seed: int | None = None) -> Sequence[int | None]:
-        """Seed the random resets from the next reset on."""
+        """Seed the random resets, starting with the next reset."""
         return super().seed(seed)

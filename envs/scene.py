@@ -1,6 +1,6 @@
-"""The visible world of one simulation: the robot on its whole track, lit, textured, with a camera that follows.
+"""Rendering of one simulation: the robot on its whole track with lights, textures and a tracking camera.
 
-Physics never reads these models; a state is shown by copying its generalized positions.
+These models are never simulated; a state is shown by copying its generalized positions.
 """
 
 from __future__ import annotations
@@ -19,39 +19,38 @@ from policykd.envs.terrains.tracks import BASE_THICKNESS, HALF_DEPTH
 from policykd.errors import ContractError, MissingDependencyError, check_range
 
 CAMERA = "follow"
-"""Name of the camera that follows the robot."""
+"""Name of the tracking camera."""
 GROUND_MESH = "track"
 """Name of the ground's geom."""
 MAX_PIXELS = 3840
-"""Largest width and height of a picture."""
+"""Largest width and height of an image."""
 
-_TILE = 1.0  # edge of a square of the ground's pattern, m: makes motion visible
-_LEFT_RIGHT = 0.1  # legs and arms stand this far beside the plane, so that a picture shows both, m
-_EYE = (0.6, -4.6, 0.9)  # camera from the robot's center of mass, m
+_TILE = 1.0  # edge of a square of the ground's pattern, m; the pattern makes motion visible
+_LEFT_RIGHT = 0.1  # offset of legs and arms from the plane, m, so that an image shows both sides
+_EYE = (0.6, -4.6, 0.9)  # camera position relative to the robot's center of mass, m
 _LOOK = np.array([0.0, 1.0, -0.19])  # direction of view
 
 
 def build_scene(robot: Robot, tracks_row: Tracks) -> mujoco.MjModel:
-    """A model to look at.
+    """Return a model for rendering.
 
-    The ground is one mesh of all segments, cut open toward the camera, so that gaps, steps and slopes show in
-    profile; a box per segment, as physics has them, would leave the thin boxes of slopes hanging in the air.
+    The ground is one mesh of all segments, cut open toward the camera, so that gaps, steps and slopes show in profile.
+    With a box per segment, as in the physics, the thin boxes of slopes would seem to float.
 
     Args:
-        robot: the robot's table.
-        tracks_row: one track, as :meth:`BatchedEnv.track` gives it.
+        robot: the robot.
+        tracks_row: one track, as returned by :meth:`BatchedEnv.track`.
 
     Returns:
-        A model with the generalized positions of the simulated one. It has a camera named ``follow``, and nothing
-        in it collides.
+        A model with the same generalized positions as the simulated one, a camera named ``follow`` and no collisions.
 
     Raises:
-        ContractError: for more or less than one track.
+        ContractError: for any number of tracks but one.
     """
     if len(tracks_row.left) != 1:
-        raise ContractError(f"a scene shows one track; got {len(tracks_row.left)}")
+        raise ContractError(f"a scene shows one track, got {len(tracks_row.left)}; pass one row, env.track(i)")
     spec = build_spec(robot, boxes=0)
-    spec.stat.extent = 4.0  # scale of clipping planes and shadows, m; the track's own length would blur them
+    spec.stat.extent = 4.0  # scale of clipping planes and shadows, m; with the track's own length they would be blurred
     vis = spec.visual
     vis.global_.offwidth = vis.global_.offheight = MAX_PIXELS
     vis.quality.shadowsize = 4096
@@ -116,7 +115,7 @@ def _add_ground(spec: mujoco.MjSpec, track: Tracks) -> None:
 
 
 def _surface(track: Tracks) -> tuple[np.ndarray, np.ndarray]:
-    """Corners (q, 4, 3), counter-clockwise from outside, and normals (q, 3) of the ground's visible faces."""
+    """Return corners (q, 4, 3), counter-clockwise from outside, and normals (q, 3) of the ground's visible faces."""
     edges, left, grade = (t[0].cpu().numpy() for t in (track.edges, track.left, track.grade))
     real = np.diff(edges) > 0
     x0, x1, z0 = edges[:-1][real], edges[1:][real], left[real]
@@ -128,7 +127,7 @@ def _surface(track: Tracks) -> tuple[np.ndarray, np.ndarray]:
     front = _quads((x0, near, base), (x1, near, base), (x1, near, z1), (x0, near, z0))
     front_normal = np.stack([nothing, nothing - 1, nothing], axis=1)
     x, below, above = x1[:-1], z1[:-1], z0[1:]
-    up = above > below  # a step up shows its face to those who come, a step down to those who have passed
+    up = above > below  # the face of a step up looks backward, that of a step down forward
     near, far = np.where(up, HALF_DEPTH, -HALF_DEPTH), np.where(up, -HALF_DEPTH, HALF_DEPTH)
     low, high = np.minimum(below, above), np.maximum(below, above)
     wall = _quads((x, near, low), (x, far, low), (x, far, high), (x, near, high))
@@ -146,16 +145,16 @@ def _quads(*corners: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:
 
 
 class SceneRenderer:
-    """Pictures of one scene, without a display. Use it as a context manager, or call :meth:`close`.
+    """Off-screen renderer of one scene. Use it as a context manager, or call :meth:`close`.
 
     Args:
-        model: from :func:`build_scene`.
-        width: width of a picture, pixels.
-        height: height of a picture, pixels.
+        model: model from :func:`build_scene`.
+        width: width of an image, pixels.
+        height: height of an image, pixels.
 
     Raises:
         ConfigError: for a size outside [1, MAX_PIXELS].
-        MissingDependencyError: if no OpenGL library can be used; names the Debian packages.
+        MissingDependencyError: naming the Debian packages, if no OpenGL library can be used.
     """
 
     def __init__(self, model: mujoco.MjModel, width: int = 640, height: int = 360) -> None:
@@ -166,14 +165,14 @@ class SceneRenderer:
             _prefer_egl()
             self._renderer = mujoco.Renderer(model, height, width)
         except (ImportError, AttributeError, OSError, RuntimeError, mujoco.FatalError) as error:
-            # PyOpenGL raises AttributeError where libEGL is missing, MuJoCo RuntimeError where it has no driver.
+            # PyOpenGL raises AttributeError if libEGL is missing, MuJoCo RuntimeError if a driver is missing.
             raise MissingDependencyError(
-                f"no OpenGL library for drawing without a display ({error}); "
+                f"cannot render without a display: no OpenGL library found ({error}); "
                 "on Debian: apt-get install libegl1 libgl1-mesa-dri, then set MUJOCO_GL=egl"
             ) from error
 
     def frame(self, qpos: np.ndarray) -> np.ndarray:
-        """(height, width, 3) uint8 picture of the state with generalized positions ``qpos`` (nq,)."""
+        """Return the (height, width, 3) uint8 image of the state with generalized positions ``qpos`` (nq,)."""
         self._data.qpos[:] = qpos
         mujoco.mj_kinematics(self._model, self._data)
         mujoco.mj_comPos(self._model, self._data)
@@ -186,7 +185,7 @@ class SceneRenderer:
         self._renderer.close()
 
     def __enter__(self) -> SceneRenderer:
-        """The renderer itself."""
+        """Return the renderer itself."""
         return self
 
     def __exit__(
@@ -197,9 +196,9 @@ class SceneRenderer:
 
 
 def _prefer_egl() -> None:
-    """Draw through EGL where nobody chose otherwise and there is no display.
+    """Select EGL on a machine without a display, unless another OpenGL backend is set.
 
-    MuJoCo reads MUJOCO_GL when it is first imported, which has happened by now, so its choice is changed in place.
+    MuJoCo has already read MUJOCO_GL when it was imported, so its choice is changed in the module.
     """
     if not sys.platform.startswith("linux") or os.environ.get("MUJOCO_GL") or os.environ.get("DISPLAY"):
         return

@@ -1,4 +1,4 @@
-"""The gymnasium face of one simulation, with pictures."""
+"""The gymnasium interface of one simulation, with rendering."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from policykd.errors import UnknownNameError
 
 
 class SkillEnv(gymnasium.Env[Arrays, np.ndarray]):
-    """One simulation of a skill.
+    """A gymnasium environment of one simulation of a skill.
 
-    Equal seeds give equal episodes, tracks included. The info of an episode's last step holds ``distance`` (m),
+    Equal seeds give equal episodes, including the tracks. The info of an episode's last step has ``distance`` (m),
     ``success`` and ``simulation_failed``. For many simulations use :class:`~policykd.envs.vector_env.SkillVectorEnv`,
-    which is far faster than many of these.
+    which is far faster than many of these environments.
 
     Args:
         skill: the skill.
-        seed: seed of the tracks that episodes pick from.
-        config: how episodes begin.
-        render_mode: ``rgb_array``, or None for no pictures.
-        width: width of a picture, pixels.
-        height: height of a picture, pixels.
+        seed: seed of the tracks.
+        config: tracks and initial states.
+        render_mode: ``rgb_array``, or None for no rendering.
+        width: width of an image, pixels.
+        height: height of an image, pixels.
 
     Raises:
         UnknownNameError: for an unknown render mode.
@@ -59,12 +59,12 @@ class SkillEnv(gymnasium.Env[Arrays, np.ndarray]):
         self._renderer: SceneRenderer | None = None
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Arrays, dict[str, Any]]:
-        """Begin a new episode.
+        """Start a new episode.
 
         Args:
-            seed: seed of this episode and of those after it; None to go on with the stream of random episodes, which
-                begins with entropy of the operating system.
-            options: none are known.
+            seed: seed of this episode and the following ones; None continues the random stream, which is first seeded
+                with entropy of the operating system.
+            options: unused.
 
         Returns:
             Observation groups, each (size,) float32, and an empty info.
@@ -81,14 +81,14 @@ class SkillEnv(gymnasium.Env[Arrays, np.ndarray]):
         """Advance by one action.
 
         Args:
-            action: (joints,) in [-1, 1]; values beyond are clamped.
+            action: (joints,) in [-1, 1]; values outside are clamped.
 
         Returns:
             Observation groups, each (size,) float32; reward in [0, 1]; whether the robot fell or its simulation
             failed; whether the episode ran out of steps; info.
 
         Raises:
-            ResetNeeded: before the first reset, and after an episode's end.
+            ResetNeeded: before the first reset, and after the end of an episode.
         """
         if not self._running:
             raise ResetNeeded("no episode is running; call reset() before step()")
@@ -105,10 +105,10 @@ class SkillEnv(gymnasium.Env[Arrays, np.ndarray]):
         return _row(step.final_observations), float(step.reward[0]), terminated, truncated, info
 
     def render(self) -> np.ndarray | None:
-        """(height, width, 3) uint8 picture of the current state, or None without a render mode.
+        """Return a (height, width, 3) uint8 image of the current state, or None without a render mode.
 
         Raises:
-            MissingDependencyError: if no OpenGL library can be used; names the Debian packages.
+            MissingDependencyError: naming the Debian packages, if no OpenGL library can be used.
         """
         if self.render_mode is None:
             return None
@@ -117,7 +117,7 @@ class SkillEnv(gymnasium.Env[Arrays, np.ndarray]):
         return self._renderer.frame(self.env.engine.field("qpos")[0].numpy(force=True))
 
     def close(self) -> None:
-        """Release the OpenGL context, if pictures were drawn."""
+        """Release the OpenGL context, if there is one."""
         self._forget_scene()
 
     def _forget_scene(self) -> None:

@@ -1,8 +1,8 @@
-"""Whole skills as JSON, and skills as a person writes them.
+"""Skills as JSON records, and skills from text that a person typed.
 
-``skill_record`` and ``skill_from_record`` keep what an id cannot hold: parameters of terrain and task, observation
-groups, episode length. They never import code. ``read_skill`` is for text that a person typed: parts of it may be
-``package.module:Attribute``, which is imported and registered first.
+``skill_record`` and ``skill_from_record`` keep everything that an id leaves out: parameters of terrain and task,
+observation groups, episode length. They never import code. ``read_skill`` is for text that a person typed: parts of it
+may be ``package.module:Attribute``, which is imported and registered first.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _DOTTED = re.compile(rf"(?P<robot>{_PATH})(?=/)|(?<=/)(?P<terrain>{_PATH})|(?<=\
 
 
 def skill_record(skill: Skill) -> dict[str, Any]:
-    """Return a skill as JSON: its id, and the parameters that the id leaves out."""
+    """Return a skill as JSON values: its id, and the parameters that the id leaves out."""
     terrain = {"name": skill.terrain.name, "preset": skill.terrain.preset, "difficulty": skill.terrain.difficulty}
     return {
         "id": skill.id,
@@ -41,20 +41,20 @@ def skill_record(skill: Skill) -> dict[str, Any]:
 
 
 def skill_from_record(record: Any) -> Skill:
-    """Return the skill that :func:`skill_record` described.
+    """Return the skill of a record made by :func:`skill_record`.
 
-    The kinds of terrain generators and tasks that it may name are those of the registered terrains and tasks.
+    A record can name only the types of terrain generators and tasks that are registered.
 
     Raises:
-        UnknownNameError: for a robot, terrain, task or observation group that is not registered here.
-        ConfigError: for a record of another form, or parameters out of range.
+        UnknownNameError: for a robot, terrain, task or observation group that is not registered.
+        ConfigError: for a malformed record, or parameters out of range.
     """
     where = "skill record"
     content = _mapping(record, where, ("robot", "terrain", "task", "groups", "episode_steps"))
     ground = _mapping(content["terrain"], f"{where}: terrain", ("name", "preset", "difficulty", "generator"))
     name, preset = (typed(str, ground[key], f"{where}: terrain.{key}") for key in ("name", "preset"))
     difficulty = typed(float, ground["difficulty"], f"{where}: terrain.difficulty")
-    TERRAINS[name]  # names the terrain where its generator, too, would be unknown
+    TERRAINS[name]  # raises with the terrain's name, before its generator is reported as unknown
     generator = _from_tagged(ground["generator"], _generator_types(), "terrain generator", f"{where}: terrain")
     return Skill(
         get_robot(typed(str, content["robot"], f"{where}: robot")),
@@ -66,17 +66,17 @@ def skill_from_record(record: Any) -> Skill:
 
 
 def read_skill(text: str, groups: Sequence[str] | None = None) -> Skill:
-    """Return the skill that a person wrote, for example ``biped/steps`` or ``my_lab.robots:DOG/flat``.
+    """Return the skill for text that a person typed, for example ``biped/steps`` or ``my_lab.robots:DOG/flat``.
 
     Args:
         text: an id as for :func:`policykd.envs.skills.get_skill`. Robot, terrain and task may each be
-            ``package.module:Attribute``: it is imported and registered under its own name, a terrain or task without
-            one under the attribute's in lower case.
-        groups: observation groups, likewise; None for those of the task.
+            ``package.module:Attribute``: it is imported and registered under its own name, or, for a terrain or task
+            without a name, under the attribute's name in lower case.
+        groups: observation groups, as names or ``package.module:Attribute``; None for those of the task.
 
     Raises:
-        UnknownNameError: for an unknown part, with the close matches.
-        ConfigError: for a module that cannot be imported, or one that holds something else there.
+        UnknownNameError: for an unknown part; close matches are named.
+        ConfigError: if a module cannot be imported, or the attribute has the wrong type.
     """
     chosen = None if groups is None else [import_group(name) for name in groups]
     return get_skill(_DOTTED.sub(_registered, text), chosen)
@@ -86,7 +86,7 @@ def import_group(name: str) -> str:
     """Import and register an observation group given as ``package.module:Attribute``; return the group's name.
 
     Raises:
-        ConfigError: if the module cannot be imported, or holds something else there.
+        ConfigError: if the module cannot be imported, or the attribute is not an observation group.
     """
     if ":" not in name:
         return name
@@ -97,7 +97,7 @@ def import_group(name: str) -> str:
 
 
 def _registered(match: re.Match[str]) -> str:
-    """The name of one dotted part of a skill, imported and registered."""
+    """Import and register one dotted part of a skill, and return its name."""
     path = match[0]
     if match["terrain"]:
         return import_terrain(path)
@@ -114,11 +114,11 @@ def _registered(match: re.Match[str]) -> str:
 
 def _check_type(path: str, found: object, expected: type) -> None:
     if not isinstance(found, expected):
-        raise ConfigError(f"'{path}' is a {type(found).__name__}; a {expected.__name__} is needed there")
+        raise ConfigError(f"'{path}' is a {type(found).__name__}; it must be a {expected.__name__}")
 
 
 def _generator_types() -> dict[str, type]:
-    """Types of the generators of all registered terrains, and of those that they are made of, by name."""
+    """Return the types of the generators of all registered terrains, and of their parts, by name."""
     found: dict[str, type] = {}
 
     def visit(value: Any) -> None:
@@ -136,7 +136,7 @@ def _generator_types() -> dict[str, type]:
 
 
 def _tagged(value: Any) -> Any:
-    """A dataclass as a mapping of its type's name and its fields, dataclasses inside it likewise."""
+    """Convert a dataclass, and dataclasses inside it, to a mapping with the type's name and the fields."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {entry.name: _tagged(getattr(value, entry.name)) for entry in dataclasses.fields(value)}
         return {"type": type(value).__name__, **fields}
@@ -144,7 +144,7 @@ def _tagged(value: Any) -> Any:
 
 
 def _from_tagged(content: Any, types: Mapping[str, type], kind: str, where: str) -> Any:
-    """What :func:`_tagged` wrote, built out of these types alone."""
+    """Return the dataclass that :func:`_tagged` converted; only the given types can be built."""
     given = dict(_mapping(content, where, ("type",)))
     name = typed(str, given.pop("type"), f"{where}.type")
     if name not in types:

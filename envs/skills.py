@@ -1,4 +1,4 @@
-"""Skills: robot + terrain + task + observation groups as one frozen record with an id."""
+"""Skills: robot, terrain, task and observation groups as one frozen record with an id."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Skill:
 
     Attributes:
         robot: the robot.
-        terrain: ground it moves on.
-        task: defines rewards, starts and success.
-        groups: observation groups, in the order in which a flat observation holds them.
+        terrain: the terrain.
+        task: definition of rewards, initial states and success.
+        groups: observation groups, in the order of a flat observation.
         episode_steps: policy steps after which an episode is truncated.
 
     Raises:
@@ -52,9 +52,9 @@ class Skill:
 
     @property
     def id(self) -> str:
-        """``robot/terrain``, with ``:preset``, ``@difficulty`` and ``+task`` where they are not the defaults.
+        """``robot/terrain``, with ``:preset``, ``@difficulty`` and ``+task`` unless they are the defaults.
 
-        The id is for people. Parameters of a terrain or task, groups and episode length are not in it:
+        The id is for people and does not include parameters of a terrain or task, groups and episode length:
         :func:`policykd.envs.skill_records.skill_record` keeps the whole skill.
         """
         return f"{self.robot.name}/{self.short}"
@@ -71,7 +71,7 @@ class Skill:
 
     @property
     def slug(self) -> str:
-        """The short id in characters that every file system takes; names files and folders of this skill."""
+        """Name of the skill's files and folders: the short id in characters that are valid in every file system."""
         return slug(self.short)
 
     @property
@@ -81,7 +81,7 @@ class Skill:
 
     @property
     def columns(self) -> dict[str, slice]:
-        """Columns of each observation group in a flat observation, which holds the groups in order."""
+        """Columns of each observation group in a flat observation."""
         ends = list(accumulate(self.group_sizes.values(), initial=0))
         return {name: slice(*span) for name, span in zip(self.groups, pairwise(ends), strict=True)}
 
@@ -92,15 +92,15 @@ class Skill:
 
 
 def slug(skill_id: str) -> str:
-    """File name of a skill: its id without the robot, in characters that every file system takes."""
+    """Return the file name of a skill: its id without the robot, in characters that are valid in every file system."""
     return skill_id.rpartition("/")[2].replace(":", "-").replace("@", "-")
 
 
 def folder_names(skills: Sequence[Skill]) -> list[str]:
-    """One folder name per skill, all different: the slug, after the robot's name where there are several robots.
+    """Return distinct folder names of skills: slugs, with the robot's name as a prefix if there are several robots.
 
     Raises:
-        ConfigError: if two skills have one id.
+        ConfigError: if two skills have the same id.
     """
     several = len({skill.robot.name for skill in skills}) > 1
     names = [f"{skill.robot.name}-{skill.slug}" if several else skill.slug for skill in skills]
@@ -111,12 +111,12 @@ def folder_names(skills: Sequence[Skill]) -> list[str]:
 
 
 def skill_ids() -> list[str]:
-    """Ids of the skills of the default task at their default preset and difficulty; every task goes with each."""
+    """Return the ids of the skills with the default task, preset and difficulty."""
     return [f"{robot}/{terrain}" for robot in robot_names() for terrain in terrain_names()]
 
 
 def get_skill(skill_id: str, groups: Sequence[str] | None = None) -> Skill:
-    """The skill of an id, out of registered robots, terrains and tasks; nothing is imported.
+    """Return the skill of an id, made of registered robots, terrains and tasks; no code is imported.
 
     Args:
         skill_id: ``robot/terrain[:preset][@difficulty][+task]``, for example ``biped/gaps:terrainrlsim@0.5`` or
@@ -124,7 +124,7 @@ def get_skill(skill_id: str, groups: Sequence[str] | None = None) -> Skill:
         groups: observation groups; None for those of the task.
 
     Raises:
-        UnknownNameError: for an unknown skill, preset, task or group, with the close matches.
+        UnknownNameError: for an unknown skill, preset, task or group; close matches are named.
         ConfigError: for a difficulty that is not a number in [0, 1].
     """
     match = _ID.fullmatch(skill_id)
@@ -140,10 +140,10 @@ def get_skill(skill_id: str, groups: Sequence[str] | None = None) -> Skill:
 
 
 def common_contract(skills: Sequence[Skill]) -> Skill:
-    """The first skill, after checking that the others share its robot, groups and episode length.
+    """Return the first skill, after checking that the others have the same robot, groups and episode length.
 
     Raises:
-        ContractError: naming the skill that differs, and in what.
+        ContractError: naming the skill that differs and the difference.
     """
     if not skills:
         raise ConfigError("no skill was given; name at least one, for example biped/flat")

@@ -1,4 +1,4 @@
-"""How episodes begin: on which track, and in which state."""
+"""Initial states and tracks of episodes."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ PHASE_SECONDS = 1.0
 """Period of the gait clock behind the ``phase`` group, s."""
 
 _AHEAD = 256
-"""Episodes drawn at a time, at least."""
+"""Smallest number of episodes drawn at a time."""
 
 
 class Starts:
-    """Draws the beginnings of episodes: a noisy standing pose that moves forward, and a phase of the gait.
+    """Sampler of initial states: a noisy standing pose with a forward velocity, and a phase of the gait clock.
 
-    Every coordinate is uniform between two bounds, most of them between equal ones, so that a few operations on one
-    matrix draw all of them. They are drawn ahead, some hundred episodes at a time: a step ends a handful of episodes,
-    and the fixed cost of an operation is that of a hundred rows. They are drawn on the CPU in float64, so that the same
-    seed begins the same episodes on every device.
+    All coordinates are sampled uniformly in a few matrix operations; fixed coordinates have equal bounds. States are
+    drawn in advance, some hundred episodes at a time: a step ends only a handful of episodes, and the fixed cost of an
+    operation equals that of a hundred rows. They are drawn on the CPU in float64, so that the same seed gives the same
+    episodes on every device.
 
     Args:
         robot: the robot.
         joint_noise: half width of the noise on the joint angles, rad.
         speed_noise: largest initial forward velocity, m/s.
-        like: a tensor on the device, and of the precision, that the episodes are to have.
+        like: a tensor with the device and dtype of the states.
     """
 
     def __init__(self, robot: Robot, joint_noise: float, speed_noise: float, like: torch.Tensor) -> None:
@@ -50,21 +50,21 @@ class Starts:
         self._before = self._generator.get_state()
 
     def seed(self, seed: int) -> None:
-        """Restart the stream of random numbers."""
+        """Restart the random stream."""
         self._generator.manual_seed(integer_seed(seed, "resets"))
         self._drawn = self._used = 0
 
     def integers(self, high: int, count: int) -> torch.Tensor:
-        """(count,) random integers in [0, high)."""
+        """Return (count,) random integers in [0, high)."""
         return torch.randint(high, (count,), generator=self._generator).to(self._like.device)
 
     def take(self, count: int, first: int, last: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The next ``count`` episodes.
+        """Return the tracks and initial states of the next ``count`` episodes.
 
         Args:
             count: number of episodes.
-            first: first track to pick from.
-            last: the track behind the last one.
+            first: index of the first track to pick from.
+            last: index after the last track.
 
         Returns:
             (count,) tracks, (count, nq) generalized positions, (count, nv) generalized velocities, and (count,) times
@@ -77,7 +77,7 @@ class Starts:
         return self._track[rows], self._qpos[rows], self._qvel[rows], self._clock[rows]
 
     def snapshot(self) -> dict[str, Any]:
-        """Everything that the next episodes depend on, as tensors and numbers."""
+        """Return the state of the sampler as tensors and numbers."""
         return {
             "generator": self._generator.get_state(),
             "before": self._before,
@@ -87,8 +87,8 @@ class Starts:
         }
 
     def restore(self, snapshot: Mapping[str, Any]) -> None:
-        """Go on from a :meth:`snapshot`."""
-        if snapshot["drawn"]:  # the episodes drawn ahead are those that the generator gave then
+        """Continue from a :meth:`snapshot`."""
+        if snapshot["drawn"]:  # regenerate the states that had been drawn in advance
             self._generator.set_state(snapshot["before"])
             self._draw(snapshot["drawn"], *snapshot["range"])
         self._drawn, self._used = snapshot["drawn"], snapshot["used"]

@@ -1,4 +1,4 @@
-"""Suites: named lists of skills that belong together, as data."""
+"""Suites: named lists of skills."""
 
 from __future__ import annotations
 
@@ -14,29 +14,28 @@ SUITES: Mapping[str, tuple[str, ...]] = {
 }
 """Ids of the skills of every suite, in the order in which a curriculum visits them.
 
-``terrains`` are the five of PLAID; ``terrains-hard`` are at the edge of what a specialist learns (docs/tasks.md);
-``gaits`` are tasks on one body that ask for different actions in the same state, so that only the command tells them
-apart.
+``terrains`` are the five of PLAID; ``terrains-hard`` are at the limit of what a specialist can learn (docs/tasks.md);
+``gaits`` are tasks that need different actions in the same state, so that only the command distinguishes them.
 """
 
 _GROUPS: Mapping[str, tuple[str, ...]] = {"gaits": ("proprio", "command")}
-"""Observation groups of the suites that do not use those of walking on terrain."""
+"""Observation groups of suites that need others than the groups of walking on terrain."""
 
 
 def suite_names() -> list[str]:
-    """Names of the suites."""
+    """Return the names of the suites."""
     return list(SUITES)
 
 
 def get_suite(name: str, groups: Sequence[str] | None = None) -> list[Skill]:
-    """The skills of a suite, in order; they share robot, observation groups and episode length.
+    """Return the skills of a suite in order; they have the same robot, observation groups and episode length.
 
     Args:
         name: one of :func:`suite_names`.
-        groups: observation groups; None for those of the suite, which tell its skills apart.
+        groups: observation groups; None for those of the suite, which distinguish its skills.
 
     Raises:
-        UnknownNameError: for an unknown suite or group, with the close matches.
+        UnknownNameError: for an unknown suite or group; close matches are named.
     """
     if name not in SUITES:
         raise UnknownNameError("suite", name, SUITES)

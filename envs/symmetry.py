@@ -1,7 +1,7 @@
-"""Left and right: which features and actions change places when a planar robot's two sides are exchanged.
+"""Left-right symmetry: the permutations of features and actions when a planar robot's two sides are exchanged.
 
-Seen from the side, a planar robot with its legs exchanged is the same robot. A policy that knows this needs to learn
-one stride, not two: see :class:`policykd.agents.policy.Policy`.
+Seen from the side, a planar robot with its legs exchanged is the same robot. A policy that uses this symmetry needs to
+learn one stride, not two: see :class:`policykd.agents.policy.Policy`.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from policykd.errors import ConfigError
 
 @dataclass(frozen=True)
 class MirrorSymmetry:
-    """The exchange of left and right for flat observations and actions.
+    """Exchange of left and right for flat observations and actions.
 
     Attributes:
         features: feature i of the exchanged observation is feature ``features[i]`` of the observation.
-        actions: likewise for actions.
+        actions: action i of the exchanged robot is action ``actions[i]``.
         lead: two features that the exchange swaps: the forward positions of the right and the left foot.
 
     Raises:
-        ConfigError: if a permutation is none, is not its own inverse, or does not swap the lead features.
+        ConfigError: if a field is not a self-inverse permutation, or does not swap the lead features.
     """
 
     features: tuple[int, ...]
@@ -35,14 +35,14 @@ class MirrorSymmetry:
         for name in ("features", "actions"):
             order = getattr(self, name)
             if sorted(order) != list(range(len(order))) or any(order[order[i]] != i for i in range(len(order))):
-                raise ConfigError(f"symmetry.{name} is no permutation that is its own inverse")
+                raise ConfigError(f"symmetry.{name} must be a self-inverse permutation")
         right, left = self.lead
         if right == left or not (0 <= right < len(self.features) and self.features[right] == left):
-            raise ConfigError(f"symmetry.lead is {self.lead}; the exchange of left and right must swap its features")
+            raise ConfigError(f"symmetry.lead is {self.lead}; symmetry.features must swap these two features")
 
 
 def mirror_symmetry(groups: Sequence[str], robot: Robot) -> MirrorSymmetry | None:
-    """The symmetry of a robot as seen through observation groups.
+    """Return the left-right symmetry of a robot's observations and actions.
 
     Args:
         groups: names of the groups, in the order of the flat observation.
@@ -50,7 +50,7 @@ def mirror_symmetry(groups: Sequence[str], robot: Robot) -> MirrorSymmetry | Non
 
     Returns:
         The symmetry; None if the robot has no pair of legs, a group has no mirror image (a gait clock), or no group
-        shows where the feet are.
+        has the positions of the feet.
     """
     feet = robot.foot_pair
     features: list[int] = []

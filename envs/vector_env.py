@@ -1,4 +1,4 @@
-"""The gymnasium face of a batched environment: a native VectorEnv, with no Python loop over the simulations."""
+"""The gymnasium interface of a batched environment: a native VectorEnv without a Python loop over the simulations."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Arrays = dict[str, np.ndarray]
 
 
 def skill_spaces(skill: Skill) -> tuple[spaces.Dict, spaces.Box]:
-    """Observation and action space of one simulation of a skill.
+    """Return observation and action space of one simulation of a skill.
 
     Returns:
-        A Dict of the skill's observation groups, float32 and unbounded, and a Box of one number in [-1, 1] per joint.
+        A Dict of the skill's observation groups, float32 and unbounded, and a Box with one number in [-1, 1] per joint.
     """
     groups: dict[str, spaces.Space[Any]] = {
         name: spaces.Box(-np.inf, np.inf, (size,), np.float32) for name, size in skill.group_sizes.items()
@@ -29,14 +29,14 @@ def skill_spaces(skill: Skill) -> tuple[spaces.Dict, spaces.Box]:
 
 
 class SkillVectorEnv(VectorEnv[Arrays, np.ndarray, np.ndarray]):
-    """Many simulations of one or several skills, as gymnasium wants them.
+    """A gymnasium VectorEnv of many simulations of one or several skills.
 
-    An episode that ends begins anew in the same step (``AutoresetMode.SAME_STEP``). Its last observation and its
-    statistics are in the step's infos, laid out as gymnasium's ``SyncVectorEnv`` does: ``final_obs`` is an object
-    array of dictionaries, ``final_info`` holds arrays over all simulations, and a key with a leading underscore masks
-    those to which an entry applies. ``final_info`` has ``distance`` (m), ``success``, ``simulation_failed`` and
-    ``episode`` with ``r`` (sum of rewards), ``l`` (steps), ``distance`` and ``success``. In steps in which no episode
-    ended, infos are empty. gymnasium's own ``RecordEpisodeStatistics`` may be wrapped around it.
+    A simulation whose episode ends is reset in the same step (``AutoresetMode.SAME_STEP``). The last observation and
+    the statistics of the episode are in the step's infos, laid out as in gymnasium's ``SyncVectorEnv``: ``final_obs``
+    is an object array of dictionaries, ``final_info`` has arrays over all simulations, and a key with a leading
+    underscore is the mask of simulations to which an entry applies. ``final_info`` has ``distance`` (m), ``success``,
+    ``simulation_failed`` and ``episode`` with ``r`` (sum of rewards), ``l`` (steps), ``distance`` and ``success``.
+    Infos are empty in steps in which no episode ended. gymnasium's ``RecordEpisodeStatistics`` can wrap this class.
 
     Args:
         env: the batched environment.
@@ -56,13 +56,13 @@ class SkillVectorEnv(VectorEnv[Arrays, np.ndarray, np.ndarray]):
         self._columns = env.skill.columns
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Arrays, dict[str, Any]]:
-        """Begin new episodes everywhere.
+        """Start new episodes in all simulations.
 
         Args:
-            seed: seed of this reset and of all later ones; None to go on with the stream of random resets, which
-                begins with entropy of the operating system.
-            options: ``{"stagger": True}`` pretends that the episodes began at random times, so that they do not all
-                end together.
+            seed: seed of this reset and all later ones; None continues the random stream, which is first seeded with
+                entropy of the operating system.
+            options: ``{"stagger": True}`` sets the elapsed steps of the episodes to random values, so that they do not
+                all end together.
 
         Returns:
             Observation groups, each (num_envs, size) float32, and empty infos.
@@ -77,11 +77,11 @@ class SkillVectorEnv(VectorEnv[Arrays, np.ndarray, np.ndarray]):
         """Advance every simulation by one action.
 
         Args:
-            actions: (num_envs, joints) in [-1, 1]; values beyond are clamped.
+            actions: (num_envs, joints) in [-1, 1]; values outside are clamped.
 
         Returns:
             Observation groups, each (num_envs, size) float32; (num_envs,) rewards in [0, 1], float32; (num_envs,)
-            terminated; (num_envs,) truncated; infos. The arrays are the caller's to keep.
+            terminated; (num_envs,) truncated; infos. The arrays are not reused by later steps.
         """
         step = self.env.step(torch.from_numpy(np.asarray(actions)))
         infos = self._infos(step) if len(step.episodes.ids) else {}
@@ -122,7 +122,7 @@ class SkillVectorEnv(VectorEnv[Arrays, np.ndarray, np.ndarray]):
 
 
 def _masked(entries: dict[str, Any], mask: np.ndarray) -> dict[str, Any]:
-    """The entries, each followed by a mask of the simulations that it applies to; one array serves as all masks."""
+    """Return the entries, each followed by the mask of simulations to which it applies; all share one mask array."""
     masked: dict[str, Any] = {}
     for name, value in entries.items():
         masked[name], masked[f"_{name}"] = value, mask
@@ -130,7 +130,7 @@ def _masked(entries: dict[str, Any], mask: np.ndarray) -> dict[str, Any]:
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray:
-    return tensor.numpy() if tensor.is_cpu else tensor.numpy(force=True)  # the latter is slow on the CPU
+    return tensor.numpy() if tensor.is_cpu else tensor.numpy(force=True)  # force=True is slow on the CPU
 
 
 def _arrays(observations: Observations) -> Arrays:

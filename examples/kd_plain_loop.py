@@ -1,7 +1,7 @@
-"""Distillation in a plain torch loop: the losses are imported, everything else is yours.
+"""Distillation in a plain torch loop: only the losses are imported from policykd.
 
-Trains a teacher on the digits that come with scikit-learn, then a student with a fifth of its width on the teacher's
-soft labels and on the relations between its features. Run it with ``python examples/kd_plain_loop.py``.
+Trains a teacher on the digits of scikit-learn, then a student with a fifth of its width on the teacher's soft labels
+and on the relations between its features. Run it with ``python examples/kd_plain_loop.py``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from policykd.kd.training.evaluate import accuracy
 
 
 def train_teacher(teacher: nn.Module, data: Split, epochs: int) -> nn.Module:
-    """Ordinary training with labels."""
+    """Train a teacher with labels."""
     optimizer = torch.optim.SGD(teacher.parameters(), lr=0.05, momentum=0.9)
     for _ in range(epochs):
         for rows in torch.randperm(len(data)).split(64):
@@ -27,19 +27,19 @@ def train_teacher(teacher: nn.Module, data: Split, epochs: int) -> nn.Module:
     return teacher.eval()
 
 
-def distil(student: nn.Module, teacher: nn.Module, data: Split, epochs: int) -> nn.Module:
-    """The loop: fifteen lines, no trainer, no registry, no model edits."""
+def distill(student: nn.Module, teacher: nn.Module, data: Split, epochs: int) -> nn.Module:
+    """Distill in fifteen lines, without a trainer, a registry or changes to the models."""
     optimizer = torch.optim.SGD(student.parameters(), lr=0.05, momentum=0.9)
     taps = Taps({"pooled": "pool"})
     for _ in range(epochs):
         for rows in torch.randperm(len(data)).split(64):
             x, y = data.x[rows], data.y[rows]
-            with taps.attach(student) as mine, taps.attach(teacher, detach=True) as theirs:
+            with taps.attach(student) as features, taps.attach(teacher, detach=True) as teacher_features:
                 logits = student(x)
                 with torch.no_grad():
-                    soft = teacher(x)
-            loss = 0.1 * KF.ce(logits, y) + 0.9 * KF.kd(logits, soft, temperature=4.0)
-            loss = loss + 0.02 * KF.rkd(mine["pooled"], theirs["pooled"])
+                    teacher_logits = teacher(x)
+            loss = 0.1 * KF.ce(logits, y) + 0.9 * KF.kd(logits, teacher_logits, temperature=4.0)
+            loss = loss + 0.02 * KF.rkd(features["pooled"], teacher_features["pooled"])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -47,13 +47,13 @@ def distil(student: nn.Module, teacher: nn.Module, data: Split, epochs: int) -> 
 
 
 def main(teacher_epochs: int = 15, student_epochs: int = 15, seed: int = 0) -> dict[str, float]:
-    """Train both and return the test accuracies."""
+    """Train teacher and student, and return test accuracies."""
     torch.manual_seed(seed)
     task = load("digits", seed=seed)
     teacher = train_teacher(task.teacher(), task.train, teacher_epochs)
     student = task.student()
     scores = {"teacher": accuracy(teacher, task.test), "untrained student": accuracy(student, task.test)}
-    scores["distilled student"] = accuracy(distil(student, teacher, task.train, student_epochs), task.test)
+    scores["distilled student"] = accuracy(distill(student, teacher, task.train, student_epochs), task.test)
     return scores
 
 

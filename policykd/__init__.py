@@ -1,6 +1,6 @@
 """policykd: train an expert per skill, merge the experts into one student, measure what was kept.
 
-Importing the root stays light (no torch, no mujoco); take what you need from the subpackages:
+Importing the root package loads neither torch nor MuJoCo. Import what you need from the subpackages:
 ``policykd.envs``, ``policykd.agents``, ``policykd.merge``, ``policykd.evaluation``, ``policykd.report``.
 """
 

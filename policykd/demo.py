@@ -1,4 +1,4 @@
-"""The main job from start to end: train experts, merge them, measure, film, and write one page about it."""
+"""The demo: train experts, merge them into one student, evaluate and film it, and write a results page."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from policykd.report.video import render_video
 from policykd.storage import prepare_folder, write_json
 
 DEMO_TRAIN = TrainConfig(steps=1_500_000, target_success=0.97)
-"""Experts of the demo: a small budget, and stopping as soon as that is good enough."""
+"""Training configuration of the demo's experts: a small budget, and early stopping."""
 
 DEMO_EXPERTS: Mapping[str, TrainConfig] = MappingProxyType(
     {
@@ -33,20 +33,19 @@ DEMO_EXPERTS: Mapping[str, TrainConfig] = MappingProxyType(
         "gaps": replace(DEMO_TRAIN, steps=2_000_000),
     }
 )
-"""Settings of the experts whose terrain needs others, by its name; see docs/training.md."""
-
+"""Training configurations by terrain name, for terrains that need another budget; see docs/training.md."""
 
 DEMO_MERGE = MergeConfig(rounds=10, updates=1000, target_retention=0.98, adaptive=0.5)
-"""Merge of the demo: few rounds, half of whose effort goes where the student is behind."""
+"""Merge configuration of the demo: few rounds; half of the effort goes to skills where the student lags behind."""
 
 
 @dataclass(frozen=True)
 class DemoOutcome:
-    """What a demo made.
+    """Results of a demo.
 
     Attributes:
-        evaluation: experts and student on every skill.
-        page: the results page.
+        evaluation: evaluation of the experts and the student on every skill.
+        page: path of the results page.
         seconds: wall time of this session, s.
     """
 
@@ -69,25 +68,25 @@ def run_demo(
 ) -> DemoOutcome:
     """Train an expert per skill, merge them, evaluate all policies on every skill, film the student, write a page.
 
-    What an earlier, interrupted demo in the same folder finished is not done again.
+    An interrupted demo in the same folder is continued: its finished parts are not repeated.
 
     Args:
         skills: one expert is trained for each.
         out: results folder.
-        train: settings of the experts by the name of their terrain, :data:`DEMO_TRAIN` for those not named; ``seed``
-            replaces their own, and each expert is trained on one thread.
-        merge: settings of the merge; ``seed`` and ``threads`` replace its own.
+        train: training configurations by terrain name; other terrains use :data:`DEMO_TRAIN`. Their seed is replaced
+            by ``seed``, and each expert is trained on one thread.
+        merge: merge configuration; its seed and threads are replaced by ``seed`` and ``threads``.
         episodes: evaluation episodes per policy and skill.
-        seed: seed of everything.
+        seed: seed of training, merging, evaluation and videos.
         threads: cores to use; None for all usable ones.
-        video: whether to film.
+        video: whether to film the student.
         progress: progress reporter.
 
     Returns:
-        The evaluation, the page and the time that it took.
+        The evaluation, the page and the elapsed time.
 
     Raises:
-        PolicykdError: see the parts.
+        PolicykdError: if the folder, a configuration, training, merging, evaluation or filming is refused.
     """
     began = time.perf_counter()
     prepare_folder(out, megabytes=300)
@@ -122,8 +121,8 @@ _Job = tuple[Skill, Path, TrainConfig]
 
 
 def _train_experts(jobs: Sequence[_Job], threads: int | None, progress: Progress) -> list[LoadedPolicy]:
-    """Train one expert per skill, side by side, each on one core; return them in the order of the jobs."""
-    # The largest budgets first: begun last, they would leave the other cores idle at the end.
+    """Train one expert per skill in parallel, each on one core; return them in the order of the jobs."""
+    # Largest budgets first: if they started last, the other cores would be idle at the end.
     ordered = sorted(jobs, key=lambda job: -job[2].steps)
     paths = Processes(threads).map(_train_one, ordered, progress)
     found = {skill: path for (skill, _, _), path in zip(ordered, paths, strict=True)}

@@ -1,15 +1,16 @@
-"""One numeric core for distillation: how far a student's prediction lies from its teacher's.
+"""Divergences between the predictions of a student and its teacher: the numeric core of all distillation.
 
 Supervised KD (class logits) and policy distillation (Gaussian actions) use the same functions, so a direction, a
-temperature or a reduction means the same on both sides. The rules of the house:
+temperature or a reduction means the same in both. Conventions:
 
-* Student first, teacher second, options by keyword; the teacher is detached here, whatever the caller did.
-* The last dimension is the event (classes, action components), all others are batch. Every function first makes one
+* Student first, teacher second, options by keyword. The teacher is always detached here.
+* The last dimension is the event (classes, action components), all others are batch. Every function first computes one
   value per sample, of shape ``(...)``, and `reduction` then acts on those values only.
 * The arithmetic runs in float32 at least, with autocast off; float64 inputs stay float64.
-* ``T**2`` is a visible switch (`scale_t2`), because a hidden one changes the weight of the term with the temperature.
-* Wrong tensors raise `ValueError` or `TypeError`, wrong options `ConfigError` (a `ValueError`); all say what was given
-  and what is needed.
+* The factor ``T**2`` is an explicit option (`scale_t2`): applied silently, it would tie the weight of the term to the
+  temperature.
+* Wrong tensors raise `ValueError` or `TypeError`, wrong options `ConfigError` (a `ValueError`). Messages name the given
+  value and the valid ones.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ __all__ = [
 
 
 def full_precision(function: Callable[P, Tensor]) -> Callable[P, Tensor]:
-    """Run a loss with autocast off, so that matrix products on promoted inputs are not cast down again."""
+    """Run a loss with autocast off, so that matrix products of promoted inputs are not cast down again."""
 
     @functools.wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> Tensor:
@@ -83,12 +84,13 @@ def prepare_tensor(name: str, value: Tensor, *, min_dim: int = 1) -> Tensor:
     """Check one floating-point input and promote it to float32 or better.
 
     Args:
-        name: How the error message calls the input.
+        name: Name of the input in the error message.
         value: Any floating-point tensor with at least `min_dim` dimensions and one element.
         min_dim: Smallest number of dimensions accepted.
 
     Raises:
-        TypeError, ValueError: not a floating-point tensor; too few dimensions, no element, or a value not finite.
+        TypeError: if the input is not a floating-point tensor.
+        ValueError: if it has too few dimensions, no elements, or a value that is not finite.
     """
     value = _promote(name, value, min_dim)
     _check_finite((name,), (value,))
@@ -105,7 +107,8 @@ def _promote(name: str, value: Tensor, min_dim: int) -> Tensor:
 
 
 def _check_finite(names: tuple[str, ...], values: tuple[Tensor, ...]) -> None:
-    # One number read back: the sum of sums is finite unless an element is not (or it overflows: the second look tells).
+    # Only one number is read back. The sum is finite unless an element is not, or the sum overflows; the loop below
+    # tells these apart.
     if torch.compiler.is_compiling():
         return
     sums = [value.detach().sum() for value in values]
@@ -130,11 +133,11 @@ def prepare_pair(
         teacher: Teacher tensor of the same batch.
         what: Noun for the error message, such as ``"logits"``.
         min_dim: Smallest number of dimensions accepted.
-        same_shape: Demand equal shapes; otherwise only an equal first dimension.
+        same_shape: Require equal shapes; otherwise only an equal first dimension.
 
     Raises:
-        TypeError: an input is not a floating-point tensor.
-        ValueError: shapes or devices disagree, an input is empty, or holds a value that is not finite.
+        TypeError: if an input is not a floating-point tensor.
+        ValueError: if shapes or devices differ, or an input is empty or has a value that is not finite.
     """
     names = (f"student {what}", f"teacher {what}")
     student, teacher = _promote(names[0], student, min_dim), _promote(names[1], teacher, min_dim).detach()
@@ -144,17 +147,18 @@ def prepare_pair(
     if student.dim() and student.shape[0] != teacher.shape[0]:
         raise ValueError(f"student and teacher {what} need the same batch size, {given}")
     if student.device != teacher.device:
-        raise ValueError(f"student {what} are on {student.device}, teacher {what} on {teacher.device}; move one")
+        devices = f"student {what} are on {student.device}, teacher {what} on {teacher.device}"
+        raise ValueError(f"{devices}; move both to one device")
     _check_finite(names, (student, teacher))
     common = torch.promote_types(student.dtype, teacher.dtype)
     return student.to(common), teacher.to(common)
 
 
 def reduce_loss(values: Tensor, reduction: Reduction) -> Tensor:
-    """Reduce per-sample values: `none`, `mean`, `sum`, or `batchmean` (their sum over the size of the first dimension).
+    """Reduce per-sample values: `none`, `mean`, `sum`, or `batchmean` (the sum divided by the first dimension's size).
 
     Raises:
-        ConfigError: unknown reduction.
+        ConfigError: for an unknown reduction.
     """
     if reduction == "none":
         return values
@@ -174,11 +178,11 @@ def _check_direction(direction: str) -> None:
 
 def _check_beta(beta: float) -> None:
     if not 0.0 <= beta <= 1.0:
-        raise ConfigError(f"beta must lie in [0, 1] (0 forward KL, 1 reverse KL), got {beta!r}")
+        raise ConfigError(f"beta must be in [0, 1] (0 is the forward KL, 1 the reverse KL), got {beta!r}")
 
 
 def _kl_from_logs(first: Tensor, second: Tensor) -> Tensor:
-    """KL(first || second) per sample from log-probabilities of shape ``(..., C)``."""
+    """Return KL(first || second) per sample from log-probabilities of shape ``(..., C)``."""
     return F.kl_div(second, first, reduction="none", log_target=True).sum(-1)
 
 
@@ -192,10 +196,10 @@ def categorical_kl(
     scale_t2: bool = True,
     reduction: Reduction = "batchmean",
 ) -> Tensor:
-    """KL divergence between two categorical distributions given by logits of shape ``(..., C)``.
+    """Return the KL divergence between two categorical distributions given by logits of shape ``(..., C)``.
 
-    ``forward`` is ``KL(teacher || student)``, which covers every class of the teacher; ``reverse`` is
-    ``KL(student || teacher)``, which seeks one. Both at ``softmax(z / T)``, times ``T**2`` if `scale_t2`.
+    ``forward`` is ``KL(teacher || student)``, which is mode-covering; ``reverse`` is ``KL(student || teacher)``, which
+    is mode-seeking. Both use ``softmax(z / T)`` and are multiplied by ``T**2`` if `scale_t2`.
 
     Args:
         student: Student logits.
@@ -203,11 +207,11 @@ def categorical_kl(
         direction: ``forward`` or ``reverse``.
         temperature: T > 0, the same for both.
         scale_t2: Multiply by ``T**2``, which keeps the gradient's scale when T changes.
-        reduction: How the values of shape ``(...)`` are reduced.
+        reduction: Reduction of the values of shape ``(...)``.
 
     Raises:
-        TypeError: an input is not a floating-point tensor.
-        ValueError: shapes differ, a value is not finite, or an option is out of range.
+        TypeError: if an input is not a floating-point tensor.
+        ValueError: if shapes differ, a value is not finite, or an option is out of range.
 
     Example:
         >>> import torch
@@ -234,12 +238,12 @@ def categorical_jsd(
     normalize: bool = False,
     reduction: Reduction = "batchmean",
 ) -> Tensor:
-    """Generalized Jensen-Shannon divergence of two categorical distributions, logits of shape ``(..., C)``.
+    """Return the generalized Jensen-Shannon divergence of two categorical distributions, logits of shape ``(..., C)``.
 
     ``beta KL(p_t || m) + (1 - beta) KL(p_s || m)`` with ``m = beta p_t + (1 - beta) p_s`` (Agarwal et al. 2024, GKD).
-    The ends are *defined* as the forward (``beta = 0``) and the reverse KL (``beta = 1``). That jumps: the expression
-    itself vanishes like ``beta`` there. With `normalize` it is divided by ``beta (1 - beta)`` and is continuous in beta
-    over the closed interval.
+    The ends are *defined* as the forward (``beta = 0``) and the reverse KL (``beta = 1``). This makes a jump, because
+    the expression itself vanishes like ``beta`` there. With `normalize` it is divided by ``beta (1 - beta)`` and is
+    continuous in beta over the closed interval.
 
     Args:
         student: Student logits.
@@ -248,10 +252,11 @@ def categorical_jsd(
         temperature: T > 0.
         scale_t2: Multiply by ``T**2``.
         normalize: Divide by ``beta (1 - beta)`` inside the interval.
-        reduction: How the values of shape ``(...)`` are reduced.
+        reduction: Reduction of the values of shape ``(...)``.
 
     Raises:
-        TypeError, ValueError: As `categorical_kl`.
+        TypeError: As `categorical_kl`.
+        ValueError: As `categorical_kl`.
 
     Example:
         >>> import torch
@@ -275,7 +280,7 @@ def categorical_jsd(
 
 
 def _prepare_gaussians(student: Gaussian, teacher: Gaussian) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Check two (mean, log_std) pairs; log_std is expanded to the shape of its mean."""
+    """Check two (mean, log_std) pairs and expand each log_std to the shape of its mean."""
     for name, pair in (("student", student), ("teacher", teacher)):
         if not isinstance(pair, tuple | list) or len(pair) != 2:
             raise TypeError(f"{name} must be a pair (mean, log_std), got a {type(pair).__name__}")
@@ -292,7 +297,7 @@ def _prepare_gaussians(student: Gaussian, teacher: Gaussian) -> tuple[Tensor, Te
 
 
 def _gaussian_kl(mean_p: Tensor, log_p: Tensor, mean_q: Tensor, log_q: Tensor) -> Tensor:
-    """KL(P || Q) of diagonal Gaussians, summed over the last dimension."""
+    """Return KL(P || Q) of diagonal Gaussians, summed over the last dimension."""
     ratio = torch.exp(2.0 * (log_p - log_q))
     distance = (mean_p - mean_q).square() * torch.exp(-2.0 * log_q)
     return (log_q - log_p + 0.5 * (ratio + distance - 1.0)).sum(-1)
@@ -302,19 +307,20 @@ def _gaussian_kl(mean_p: Tensor, log_p: Tensor, mean_q: Tensor, log_q: Tensor) -
 def gaussian_kl(
     student: Gaussian, teacher: Gaussian, *, direction: Direction = "forward", reduction: Reduction = "batchmean"
 ) -> Tensor:
-    """KL divergence between diagonal Gaussians given as ``(mean, log_std)``, summed over the last dimension.
+    """Return the KL divergence between diagonal Gaussians ``(mean, log_std)``, summed over the last dimension.
 
-    ``KL(P || Q) = sum_a log(s_Q / s_P) + (s_P**2 + (m_P - m_Q)**2) / (2 s_Q**2) - 1/2``; ``forward`` has P = teacher,
-    Q = student (mean-seeking, the teacher's spread enters), ``reverse`` the opposite (mode-seeking).
+    ``KL(P || Q) = sum_a log(s_Q / s_P) + (s_P**2 + (m_P - m_Q)**2) / (2 s_Q**2) - 1/2``. ``forward`` has P = teacher
+    and Q = student (mean-seeking; the teacher's spread matters), ``reverse`` the opposite (mode-seeking).
 
     Args:
-        student: Mean ``(..., A)`` and log standard deviation, broadcastable to it.
-        teacher: The same for the teacher.
+        student: Mean ``(..., A)`` and log standard deviation, broadcastable to the mean.
+        teacher: Mean and log standard deviation of the teacher.
         direction: ``forward`` or ``reverse``.
-        reduction: How the values of shape ``(...)`` are reduced.
+        reduction: Reduction of the values of shape ``(...)``.
 
     Raises:
-        TypeError, ValueError: Not pairs of floating-point tensors; other shapes, a value not finite, an unknown option.
+        TypeError: if an argument is not a pair of floating-point tensors.
+        ValueError: if shapes differ, a value is not finite, or an option is unknown.
 
     Example:
         >>> import torch
@@ -338,22 +344,23 @@ def gaussian_jsd(
     normalize: bool = False,
     reduction: Reduction = "batchmean",
 ) -> Tensor:
-    """Geometric Jensen-Shannon divergence of diagonal Gaussians, summed over the last dimension.
+    """Return the geometric Jensen-Shannon divergence of diagonal Gaussians, summed over the last dimension.
 
-    A mixture of two Gaussians is not a Gaussian and the ordinary divergence has no closed form. This is the *geometric*
-    one (Nielsen 2019): the middle distribution is ``G ~ T**beta S**(1 - beta)``, again a Gaussian, of precision
-    ``beta / s_T**2 + (1 - beta) / s_S**2``, and the value is ``beta KL(T || G) + (1 - beta) KL(S || G)``. Unlike the
-    arithmetic one it is not bounded. Ends and `normalize` as in `categorical_jsd`.
+    A mixture of two Gaussians is not a Gaussian, and the ordinary divergence has no closed form. This is the
+    *geometric* divergence (Nielsen 2019): the middle distribution is ``G ~ T**beta S**(1 - beta)``, a Gaussian of
+    precision ``beta / s_T**2 + (1 - beta) / s_S**2``, and the value is ``beta KL(T || G) + (1 - beta) KL(S || G)``.
+    Unlike the arithmetic divergence it is not bounded. The ends and `normalize` are as in `categorical_jsd`.
 
     Args:
-        student: Mean ``(..., A)`` and log standard deviation, broadcastable to it.
-        teacher: The same for the teacher.
+        student: Mean ``(..., A)`` and log standard deviation, broadcastable to the mean.
+        teacher: Mean and log standard deviation of the teacher.
         beta: Weight of the teacher in the middle, in [0, 1]; 0 is the forward KL, 1 the reverse KL.
         normalize: Divide by ``beta (1 - beta)`` inside the interval.
-        reduction: How the values of shape ``(...)`` are reduced.
+        reduction: Reduction of the values of shape ``(...)``.
 
     Raises:
-        TypeError, ValueError: As `gaussian_kl`.
+        TypeError: As `gaussian_kl`.
+        ValueError: As `gaussian_kl`.
 
     Example:
         >>> import torch
@@ -378,20 +385,21 @@ def gaussian_jsd(
 def gaussian_nll(
     student: Gaussian, action: Tensor, *, min_std: float, max_std: float, reduction: Reduction = "batchmean"
 ) -> Tensor:
-    """Negative log-likelihood of an action under the student's diagonal Gaussian, summed over the last dimension.
+    """Return the negative log-likelihood of an action under the student's diagonal Gaussian, summed over components.
 
-    ``sum_a log s + (x - m)**2 / (2 s**2) + log(2 pi) / 2`` with ``s`` clamped to ``[min_std, max_std]``: unbounded, it
-    follows the error toward 0, and the gradients grow like ``1 / s**2``.
+    ``sum_a log s + (x - m)**2 / (2 s**2) + log(2 pi) / 2`` with ``s`` clamped to ``[min_std, max_std]``. Without the
+    bounds, ``s`` would follow the error toward 0 and the gradients would grow like ``1 / s**2``.
 
     Args:
-        student: Mean ``(..., A)`` and log standard deviation, broadcastable to it.
-        action: What the teacher does, ``(..., A)``.
+        student: Mean ``(..., A)`` and log standard deviation, broadcastable to the mean.
+        action: Action of the teacher, ``(..., A)``.
         min_std: Smallest standard deviation, above 0.
         max_std: Largest standard deviation.
-        reduction: How the values of shape ``(...)`` are reduced.
+        reduction: Reduction of the values of shape ``(...)``.
 
     Raises:
-        TypeError, ValueError: As `gaussian_kl`; and unless ``0 < min_std <= max_std``.
+        TypeError: As `gaussian_kl`.
+        ValueError: As `gaussian_kl`; and unless ``0 < min_std <= max_std``.
 
     Example:
         >>> import torch
@@ -400,7 +408,7 @@ def gaussian_nll(
         tensor(2.8379)
     """
     if not 0.0 < min_std <= max_std:
-        raise ConfigError(f"bounds must be 0 < min_std <= max_std, got {min_std!r} and {max_std!r}")
+        raise ConfigError(f"bounds must be 0 < min_std <= max_std, got min_std {min_std!r} and max_std {max_std!r}")
     mean, log_std, action, _ = _prepare_gaussians(student, (action, torch.zeros_like(action)))
     log_std = log_std.clamp(math.log(min_std), math.log(max_std))
     scaled = (action - mean) * torch.exp(-log_std)
@@ -409,10 +417,11 @@ def gaussian_nll(
 
 @full_precision
 def mse(student: Tensor, teacher: Tensor, *, reduction: Reduction = "mean") -> Tensor:
-    """Squared error, averaged over the last dimension: ``mean_a (s_a - t_a)**2`` for tensors of shape ``(..., A)``.
+    """Return the squared error, averaged over the last dimension: ``mean_a (s_a - t_a)**2`` for shape ``(..., A)``.
 
     Raises:
-        TypeError, ValueError: Not floating-point tensors; other shapes, a value not finite, an unknown reduction.
+        TypeError: if an input is not a floating-point tensor.
+        ValueError: if shapes differ, a value is not finite, or the reduction is unknown.
 
     Example:
         >>> import torch
@@ -425,10 +434,13 @@ def mse(student: Tensor, teacher: Tensor, *, reduction: Reduction = "mean") -> T
 
 @full_precision
 def huber(student: Tensor, teacher: Tensor, *, delta: float = 1.0, reduction: Reduction = "mean") -> Tensor:
-    """Huber error, averaged over the last dimension: ``e**2 / 2`` up to `delta`, ``delta (|e| - delta / 2)`` beyond.
+    """Return the Huber error, averaged over the last dimension.
+
+    It is ``e**2 / 2`` for ``|e|`` up to `delta` and ``delta (|e| - delta / 2)`` beyond.
 
     Raises:
-        TypeError, ValueError: As `mse`; and unless `delta` is above 0.
+        TypeError: As `mse`.
+        ValueError: As `mse`; and unless `delta` is above 0.
 
     Example:
         >>> import torch

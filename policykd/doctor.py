@@ -1,4 +1,4 @@
-"""What this machine offers to policykd: versions, devices, caches, drawing, threads, and how fast it simulates."""
+"""Diagnosis of this machine: versions, devices, caches, rendering, threads and simulation throughput."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PACKAGES = (
     "policykd", "torch", "mujoco", "numpy", "numba", "gymnasium", "stable-baselines3", "safetensors", "scipy",
     "warp-lang", "mujoco-warp", "imageio-ffmpeg", "scikit-learn",
 )  # fmt: skip
-"""Distributions whose versions are reported; the last four come with extras."""
+"""Distributions whose versions are reported; the last four are installed by extras."""
 
 _NVIDIA = Path("/proc/driver/nvidia/version")
 _PROBE_SIMS = {"cpu": 256, "cuda": 8192}
@@ -35,16 +35,18 @@ _PROBE_SKILL = "biped/steps"
 
 @dataclass(frozen=True)
 class Findings:
-    """What :func:`examine` found.
+    """Result of :func:`examine`.
 
     Attributes:
-        versions: distribution to version; None where it is not installed.
+        versions: version of each distribution; None if it is not installed.
         machine: system, processor, Python, cores that this process may use, threads of torch.
-        device: what torch and Warp say of CUDA; ``auto`` is the device that it stands for, ``chosen`` the probe's.
-        cache: folder of compiled kernels, its number of modules and its size in MB; empty without Warp.
-        drawing: the OpenGL backend, or why there is none.
-        probe: throughput of the simulation in env steps per second, and on what it was measured; empty if it was not.
-        advice: what to install or change, most important first.
+        device: CUDA devices and missing parts of CUDA support; ``auto`` is the device that the name ``auto`` selects,
+            ``chosen`` the device of the probe.
+        cache: folder of Warp's compiled kernels, number of modules and size in MB; empty without Warp.
+        drawing: the OpenGL backend, or the reason why rendering fails.
+        probe: simulation throughput in environment steps per second, with skill, device and number of simulations;
+            empty if the probe was skipped.
+        advice: recommended installations and changes, most important first.
     """
 
     versions: Mapping[str, str | None]
@@ -60,7 +62,7 @@ def examine(seconds: float = 10.0, device: str = "auto") -> Findings:
     """Examine this machine.
 
     Args:
-        seconds: length of the throughput probe, s; 0 leaves it out.
+        seconds: length of the throughput probe, s; 0 skips it.
         device: device of the probe.
 
     Raises:
@@ -97,7 +99,7 @@ def _version(distribution: str) -> str | None:
 
 
 def _cuda() -> dict[str, Any]:
-    """What torch says of CUDA, and what keeps policykd from using it."""
+    """Return the CUDA devices that torch sees, and what is missing for policykd to use them."""
     found: dict[str, Any] = {"torch_cuda": torch.version.cuda, "missing": missing_for_cuda()}
     found["driver"] = _NVIDIA.read_text().splitlines()[0] if _NVIDIA.exists() else None
     found["devices"] = []
@@ -110,7 +112,7 @@ def _cuda() -> dict[str, Any]:
 
 
 def _cache() -> dict[str, Any]:
-    """Warp's folder of compiled kernels."""
+    """Return folder, number of modules and size of Warp's kernel cache."""
     if find_spec("warp") is None:
         return {}
     import warp
@@ -125,7 +127,7 @@ def _cache() -> dict[str, Any]:
 
 
 def _drawing() -> dict[str, Any]:
-    """Draw one small picture."""
+    """Render one small image and return whether it worked."""
     env = BatchedEnv([get_skill("biped/flat")], 1, config=EnvConfig(tracks=1), threads=1)
     env.reset()
     try:
@@ -137,7 +139,7 @@ def _drawing() -> dict[str, Any]:
 
 
 def _probe(device: torch.device, seconds: float) -> dict[str, Any]:
-    """Env steps per second of random actions."""
+    """Measure environment steps per second under random actions."""
     skill, sims = get_skill(_PROBE_SKILL), _PROBE_SIMS[device.type]
     config = EnvConfig(tracks=64)
     began = time.perf_counter()
@@ -175,7 +177,7 @@ def _wait(device: torch.device) -> None:
 
 
 def _advice(drawing: Mapping[str, Any], cache: Mapping[str, Any]) -> list[str]:
-    """What to install or change."""
+    """Return recommended installations and changes."""
     advice = []
     if not drawing["works"]:
         advice.append(f"to draw and film: {drawing['error']}")
@@ -185,8 +187,9 @@ def _advice(drawing: Mapping[str, Any], cache: Mapping[str, Any]) -> list[str]:
         advice.append("for the digits task of `policykd kd`: pip install 'policykd[kd]'")
     advice += [f"to use --device cuda: {sentence}" for sentence in missing_for_cuda()]
     if cache and not cache["modules"]:
-        advice.append("the first use of --device cuda compiles kernels; keep the cache's folder")
+        advice.append("the first use of --device cuda compiles kernels; keep Warp's cache folder for later runs")
     wanted = os.environ.get("OMP_NUM_THREADS")
     if wanted and wanted.isdigit() and int(wanted) > usable_cores():
-        advice.append(f"OMP_NUM_THREADS is {wanted}, more than the {usable_cores()} cores that this process may use")
+        cores = usable_cores()
+        advice.append(f"OMP_NUM_THREADS is {wanted}, but this process may use {cores} cores: set it to {cores} or less")
     return advice

@@ -1,4 +1,4 @@
-"""Errors that name what was wrong, the valid choices and the fix. Every part of policykd raises these."""
+"""Errors of policykd. Messages name the wrong value, the valid choices and the fix."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterable
 
 
 class PolicykdError(Exception):
-    """Base of every error that policykd raises on purpose; the CLI prints it without a traceback."""
+    """Base class of all errors that policykd raises deliberately; the CLI prints them without a traceback."""
 
 
 class UnknownNameError(PolicykdError, KeyError):
-    """A name that a registry does not hold."""
+    """A name that is not in its registry."""
 
     def __init__(self, kind: str, name: str, choices: Iterable[str]) -> None:
         self.kind, self.name, self.choices = kind, name, sorted(choices)
@@ -23,7 +23,7 @@ class UnknownNameError(PolicykdError, KeyError):
         return type(self), (self.kind, self.name, self.choices)  # errors travel between processes
 
     def __str__(self) -> str:
-        return str(self.args[0])  # KeyError would print the repr, quotes and all
+        return str(self.args[0])  # KeyError would print the repr, including the quotes
 
 
 class ConfigError(PolicykdError, ValueError):
@@ -31,19 +31,19 @@ class ConfigError(PolicykdError, ValueError):
 
 
 class ContractError(PolicykdError, ValueError):
-    """A policy, skill or dataset whose observation groups or actions do not match."""
+    """A policy, skill or dataset whose observation groups or actions do not match the others."""
 
 
 class PolicyFileError(PolicykdError):
-    """A policy file that is truncated, tampered with, foreign or from a newer format."""
+    """A policy file that is truncated, modified, of another kind or in a newer format."""
 
 
 class DatasetError(PolicykdError):
-    """A labeled dataset that is truncated, tampered with, foreign or from a newer format."""
+    """A labeled dataset that is truncated, modified, of another kind or in a newer format."""
 
 
 class OutputError(PolicykdError, OSError):
-    """An output place that cannot be written; raised before the work starts."""
+    """An output path that cannot be written; raised before the work starts."""
 
 
 class MissingDependencyError(PolicykdError, ImportError):
@@ -54,15 +54,15 @@ def check_range(field: str, value: float, low: float, high: float, unit: str = "
     """Raise ConfigError unless ``low <= value <= high``.
 
     Args:
-        field: the field's name as the user wrote it.
-        value: what was given.
+        field: name of the field as the user wrote it.
+        value: the given value.
         low: smallest allowed value.
         high: largest allowed value.
-        unit: unit printed behind the range.
+        unit: unit printed after the range.
 
     Raises:
-        ConfigError: naming the field, the value and the allowed range (NaN fails, too).
+        ConfigError: naming the field, the value and the allowed range; NaN is out of every range.
     """
     if not low <= value <= high:
         suffix = f" {unit}" if unit else ""
-        raise ConfigError(f"{field} is {value}{suffix}; it must lie in [{low}, {high}]{suffix}")
+        raise ConfigError(f"{field} is {value}{suffix}; it must be in [{low}, {high}]{suffix}")

@@ -1,7 +1,7 @@
-"""Executors: independent pieces of work one after the other, or in processes side by side.
+"""Executors: run independent jobs sequentially, or in parallel processes.
 
-A piece of work is a module-level function ``work(job, progress) -> result``; jobs and results are pickled between
-processes. Results come back in the order of the jobs.
+The work is a module-level function ``work(job, progress) -> result``; jobs and results are pickled between processes.
+Results are returned in the order of the jobs.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from typing import Any, Protocol, TypeVar
 
+from typing_extensions import override
+
 from policykd.progress import Progress
 from policykd.threads import cores_for
 
@@ -22,7 +24,7 @@ Work = Callable[[Job, Progress], Result]
 
 
 def ignore(result: Any) -> None:
-    """What nobody waits for."""
+    """Discard a result (the default `on_result`)."""
 
 
 class Executor(Protocol):
@@ -35,23 +37,24 @@ class Executor(Protocol):
         progress: Progress,
         on_result: Callable[[Result], None] = ignore,
     ) -> list[Result]:
-        """Results of ``work`` for every job.
+        """Return the results of ``work`` for every job, in the order of the jobs.
 
         Args:
-            work: what to do.
-            jobs: what to do it with.
-            progress: who watches.
-            on_result: called in this process with every result as soon as it is there, in no particular order.
+            work: function of a job and a progress reporter.
+            jobs: arguments of the calls.
+            progress: progress reporter.
+            on_result: called in this process with each result as soon as it is available, in no particular order.
 
         Raises:
-            Exception: the first one that a job raised; jobs that have not begun are dropped.
+            Exception: the first exception that a job raised; jobs that have not started are dropped.
         """
         ...
 
 
-class Inline:
-    """One job after the other, in this process."""
+class Inline(Executor):
+    """Runs one job after the other in this process."""
 
+    @override
     def map(
         self,
         work: Work[Job, Result],
@@ -59,7 +62,6 @@ class Inline:
         progress: Progress,
         on_result: Callable[[Result], None] = ignore,
     ) -> list[Result]:
-        """See :class:`Executor`."""
         results = []
         for job in jobs:
             results.append(work(job, progress))
@@ -67,18 +69,19 @@ class Inline:
         return results
 
 
-class Processes:
-    """Jobs side by side in fresh processes.
+class Processes(Executor):
+    """Runs jobs in parallel, in newly started processes.
 
     Args:
         workers: number of processes; None for one per usable core.
     """
 
-    _POLL = 0.1  # seconds between two looks at what the processes report
+    _POLL = 0.1  # seconds to wait for a progress report before looking for finished jobs
 
     def __init__(self, workers: int | None = None) -> None:
         self._workers = cores_for(workers, "workers")
 
+    @override
     def map(
         self,
         work: Work[Job, Result],
@@ -86,7 +89,6 @@ class Processes:
         progress: Progress,
         on_result: Callable[[Result], None] = ignore,
     ) -> list[Result]:
-        """See :class:`Executor`."""
         context = multiprocessing.get_context("spawn")  # torch's and MuJoCo's threads do not survive a fork
         workers = min(self._workers, len(jobs))
         with context.Manager() as manager, ProcessPoolExecutor(workers, mp_context=context) as pool:
@@ -96,7 +98,7 @@ class Processes:
                 self._watch(futures, reports, progress, on_result)
                 return [future.result() for future in futures]
             except BaseException:
-                for process in list(pool._processes.values()):  # a job may be hours from its end
+                for process in list(pool._processes.values()):  # a job may run for hours more
                     process.terminate()
                 pool.shutdown(cancel_futures=True)
                 raise
@@ -108,7 +110,7 @@ class Processes:
         progress: Progress,
         on_result: Callable[[Result], None],
     ) -> None:
-        """Pass reports and results on until every job is done or one has failed."""
+        """Forward reports and results until all jobs are done or one has failed."""
         waiting = list(futures)
         while waiting:
             done = [future for future in waiting if future.done()]
@@ -124,22 +126,26 @@ class Processes:
             waiting = [future for future in waiting if future not in done]
 
 
-class _Reporter:
-    """Progress of a job in another process; see :class:`policykd.progress.Progress`.
+class _Reporter(Progress):
+    """Sends the progress of a job to the parent process.
 
-    A job whose parent was killed ends at its next report: nobody else could stop it from writing beside a resumed run.
+    A job whose parent process was killed exits at its next report. Otherwise it would go on writing into the folder of
+    a run that may have been resumed meanwhile.
     """
 
     def __init__(self, reports: queue.Queue[Any]) -> None:
         self._reports, self._parent = reports, os.getpid()
 
+    @override
     def begin(self, name: str, total: int, unit: str) -> None:
         self._reports.put(("begin", (name, total, unit), {}))
 
+    @override
     def update(self, name: str, done: int, **figures: float) -> None:
         if os.getppid() != self._parent:
             os._exit(1)
         self._reports.put(("update", (name, done), figures))
 
+    @override
     def end(self, name: str, message: str = "") -> None:
         self._reports.put(("end", (name, message), {}))

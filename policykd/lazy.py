@@ -1,4 +1,4 @@
-"""Exports of a package that are imported at their first use, so that configuration and help load no torch."""
+"""Lazy exports of a package: names are imported at first use, so that configuration and help do not load torch."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 
 def lazy_exports(package: str, exports: Mapping[str, str]) -> Callable[[str], Any]:
-    """A module's ``__getattr__`` for names that live in its submodules.
+    """Return a module-level ``__getattr__`` for names that are defined in submodules.
 
     Args:
         package: the package's ``__name__``.
-        exports: name to the submodule that defines it.
+        exports: submodule that defines each name.
 
     Returns:
         The function to bind to ``__getattr__``.

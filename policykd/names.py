@@ -1,12 +1,13 @@
-"""Registries: things by name, with close matches for a wrong one and entries from outside the package.
+"""Registries: entries by name, with close matches for an unknown name, and entries from outside the package.
 
     ROBOTS: Registry[Robot] = Registry("robot", Robot)
     ROBOTS.register("biped", BIPED)
     ROBOTS["biped"]                     # raises UnknownNameError with close matches
     ROBOTS.resolve("my_lab.robots:DOG") # imports my_lab.robots and returns its DOG
 
-Indexing never imports code, so it is safe for names out of files. ``resolve`` also takes ``package.module:Attribute``
-and imports that module: use it for names that a person typed on the command line, in Python or in a recipe.
+Indexing never imports code, so it is safe for names read from files. ``resolve`` also takes
+``package.module:Attribute`` and imports that module: use it for names that a person typed on the command line, in
+Python or in a recipe.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ class Registry(Mapping[str, T], Generic[T]):
     """Entries by name.
 
     Args:
-        kind: what an entry is called in messages, for example ``robot``.
+        kind: noun for an entry in messages, for example ``robot``.
         type_: type of the entries; None accepts any object.
-        load: makes the entry of a name in ``lazy``.
-        lazy: names whose entries are made by ``load`` when they are first asked for.
+        lazy: names whose entries are made by ``load`` at first use.
+        load: function from a name in ``lazy`` to its entry.
     """
 
     def __init__(
@@ -47,10 +48,10 @@ class Registry(Mapping[str, T], Generic[T]):
 
     @classmethod
     def of_folder(cls, kind: str, package: str, attribute: str, type_: type | None = None) -> Self:
-        """Return a registry with one entry per public module of a package, imported when it is first asked for.
+        """Return a registry with one entry per public module of a package, imported at first use.
 
         Args:
-            kind: what an entry is called in messages.
+            kind: noun for an entry in messages.
             package: dotted name of the package; every module in it without a leading underscore is an entry.
             attribute: name under which each module holds its entry.
             type_: type of the entries.
@@ -78,14 +79,14 @@ class Registry(Mapping[str, T], Generic[T]):
         """Remove an entry, for example one that a test added.
 
         Raises:
-            UnknownNameError: if there is no such entry.
+            UnknownNameError: for an unknown name.
         """
         self[name]
         del self._entries[name]
 
     @contextmanager
     def scope(self) -> Iterator[Registry[T]]:
-        """Undo every change made inside the block when it ends, for tests and trials."""
+        """Undo all changes made inside the block when it ends; for tests and trials."""
         before = dict(self._entries), dict(self._outside)
         try:
             yield self
@@ -111,15 +112,15 @@ class Registry(Mapping[str, T], Generic[T]):
         return len(self._entries)
 
     def names(self) -> tuple[str, ...]:
-        """Names of the entries, in the order of iteration: those of the folder, then as they were added."""
+        """Return the names of the entries: those of the folder, then the added ones in the order of addition."""
         return tuple(self)
 
     def resolve(self, name: str) -> T:
         """Return the entry of a name, or the object that ``package.module:Attribute`` names.
 
         Raises:
-            UnknownNameError: if there is no such entry; close matches are named.
-            ConfigError: if the module cannot be imported, lacks the attribute, or holds something of another type.
+            UnknownNameError: for an unknown name; close matches are named.
+            ConfigError: if the module cannot be imported, lacks the attribute, or the object has another type.
         """
         if name in self._entries or ":" not in name:
             return self[name]
@@ -129,9 +130,9 @@ class Registry(Mapping[str, T], Generic[T]):
         return self._outside[name]
 
     def known(self, name: str) -> T | None:
-        """Return the entry of a name, or what ``resolve`` found for it before; None for others.
+        """Return the entry of a name, or the object that ``resolve`` found for it before; None for other names.
 
-        It imports nothing that is not an entry, so it is safe for names out of files.
+        It imports nothing but entries, so it is safe for names read from files.
         """
         return self[name] if name in self._entries else self._outside.get(name)
 
@@ -141,10 +142,10 @@ class Registry(Mapping[str, T], Generic[T]):
 
 
 def public_modules(package: str) -> tuple[str, ...]:
-    """Names of the modules of a package that do not begin with an underscore, in alphabetical order; none is imported.
+    """Return the module names of a package without a leading underscore, in alphabetical order; imports no module.
 
     Args:
-        package: dotted name of the package, which is imported itself unless it is being imported already.
+        package: dotted name of the package, which is imported itself unless its import is already under way.
     """
     folder = importlib.import_module(package).__path__
     return tuple(sorted(module.name for module in pkgutil.iter_modules(folder) if not module.name.startswith("_")))
@@ -158,7 +159,7 @@ def import_object(path: str) -> Any:
     """
     module_name, _, attribute = path.partition(":")
     if not module_name or not attribute:
-        raise ConfigError(f"'{path}' is not of the form package.module:Attribute")
+        raise ConfigError(f"'{path}' must have the form package.module:Attribute, for example my_lab.robots:DOG")
     try:
         found: Any = importlib.import_module(module_name)
     except ImportError as error:

@@ -1,11 +1,11 @@
-"""Run folders: the resolved configuration, a JSON-lines log, a checkpoint, and the marker of a finished run.
+"""Run folders: the resolved configuration, a JSON-lines log, a checkpoint and the result of a finished run.
 
 Training and merging share this layout, so that both resume in the same way::
 
-    config.json       what was asked for, resolved; a resumed run must ask for the same
-    progress.jsonl    one JSON object per measurement; on resume cut back to the checkpoint
+    config.json       resolved configuration; a resumed run must have the same one
+    progress.jsonl    one JSON object per measurement; truncated to the checkpoint when a run is resumed
     checkpoint.pt     tensors and numbers, loadable without executing code
-    result.json       written last; a run that has it is finished and never run again
+    result.json       written last; a run with this file is finished and is not run again
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from policykd.storage import prepare_folder, read_json, write_bytes, write_json,
 
 
 class RunFolder:
-    """One run's folder.
+    """Folder of one run.
 
-    It belongs to this process until the run is finished or the object is gone: two processes that continue the same run
-    would mix their logs and checkpoints.
+    The folder is locked for this process until the run is finished or the object is deleted: two processes that
+    continue the same run would mix their logs and checkpoints.
 
     Args:
         path: the folder.
-        config: what the run is to do; written to ``config.json``.
-        resume: continue what is there; otherwise the folder must not hold a run.
+        config: configuration of the run; written to ``config.json``.
+        resume: continue the run in the folder, if there is one; otherwise the folder must not hold a run.
 
     Raises:
         OutputError: if the folder cannot be written, holds a run and ``resume`` is off, or another process works in it.
         ConfigError: if it holds a run of another configuration, naming the fields that differ.
     """
 
-    _PATIENCE = 10.0  # seconds; the jobs of a run that was killed end at their next report
+    _PATIENCE = 10.0  # seconds to wait for the lock; the jobs of a killed run exit at their next report
 
     def __init__(self, path: Path, config: Mapping[str, Any], resume: bool) -> None:
         self.path = prepare_folder(path)
@@ -56,17 +56,17 @@ class RunFolder:
 
     @property
     def result(self) -> dict[str, Any] | None:
-        """The result of a finished run, or None."""
+        """Result of a finished run; None for an unfinished one."""
         return read_json(self._result_file) if self._result_file.exists() else None
 
     def finish(self, result: Mapping[str, Any]) -> None:
-        """Mark the run as finished."""
+        """Store the result, which marks the run as finished, and release the folder."""
         write_json(self._result_file, as_plain(result))
         self._checkpoint_file.unlink(missing_ok=True)
         self._lock.release()
 
     def load_checkpoint(self) -> dict[str, Any] | None:
-        """The last checkpoint, or None; the log is cut back to it.
+        """Return the last checkpoint, or None, and truncate the log to it.
 
         Raises:
             OutputError: if the checkpoint cannot be read.
@@ -77,13 +77,13 @@ class RunFolder:
         try:
             state = torch.load(self._checkpoint_file, weights_only=True)
         except Exception as error:
-            raise OutputError(f"{self._checkpoint_file} cannot be read ({error}); delete it to start anew") from error
+            raise OutputError(f"{self._checkpoint_file} cannot be read ({error}); delete it to start over") from error
         rows = self.log()[: state["log_rows"]]
         write_text(self._log_file, "".join(json.dumps(row) + "\n" for row in rows))
         return state
 
     def save_checkpoint(self, state: Mapping[str, Any]) -> None:
-        """Replace the checkpoint by ``state``, tensors and plain values."""
+        """Replace the checkpoint with ``state``, which holds tensors and plain values."""
         buffer = io.BytesIO()
         torch.save({**state, "log_rows": len(self.log())}, buffer)
         write_bytes(self._checkpoint_file, buffer.getvalue())
@@ -94,7 +94,7 @@ class RunFolder:
             file.write(json.dumps(as_plain(row), allow_nan=False) + "\n")
 
     def log(self) -> list[dict[str, Any]]:
-        """All measurements; a last line cut short by a kill is left out."""
+        """Return all measurements, without a last line that an interruption truncated."""
         if not self._log_file.exists():
             return []
         whole = self._log_file.read_text().rpartition("\n")[0]
@@ -102,17 +102,17 @@ class RunFolder:
 
 
 def _occupied(path: Path, patience: float) -> FileLock:
-    """The lock of a folder, held; the system takes it back when the process ends, however it does."""
+    """Acquire and return the lock of a folder; the system releases it when the process ends for any reason."""
     lock = FileLock(path.resolve() / ".lock", timeout=patience, thread_local=False, is_singleton=True)
     try:
         lock.acquire()
     except Timeout:
-        raise OutputError(f"another process is at work in {path}; wait for its end or choose another --out") from None
+        raise OutputError(f"another process is working in {path}; wait until it ends or choose another --out") from None
     return lock
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """Rows of a JSON-lines log; a last line that a kill cut short is left out. Empty where there is no file."""
+    """Return the rows of a JSON-lines log, without a truncated last line; an empty list if the file does not exist."""
     if not path.exists():
         return []
     rows = []
@@ -125,7 +125,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 
 def same_run(path: Path, config: Mapping[str, Any]) -> bool:
-    """Whether a run folder was asked for exactly this."""
+    """Return whether a folder holds a run of exactly this configuration."""
     file = path / "config.json"
     return file.exists() and not _differing(path, config)
 
@@ -148,4 +148,4 @@ def _differences(stored: Any, wanted: Any, name: str = "") -> list[str]:
         for key in {*stored, *wanted}:
             found += _differences(stored.get(key), wanted.get(key), f"{name}.{key}" if name else str(key))
         return found
-    return [] if stored == wanted else [f"{name}: {stored} there, {wanted} now"]
+    return [] if stored == wanted else [f"{name}: {stored} in the folder, {wanted} now"]

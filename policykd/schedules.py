@@ -1,11 +1,11 @@
-"""Schedules: how a beta, a loss weight or a temperature moves while a run goes on.
+"""Schedules: the value of a beta, a loss weight or a temperature over the course of a run.
 
 A schedule is a frozen record that is called with the position in the run, ``schedule(step, total)``: `step` counts
-rounds, epochs or updates from 0 (the caller chooses and sticks to it), `total` is the run's length in the same unit.
-Those that work on a fraction of the run need `total`; those that count steps ignore it. `parse` reads the short form
-used in recipes and on the command line: ``"0.5"``, ``"exponential:0.7"``, ``"linear:1,0,over=0.5"``.
+rounds, epochs or updates from 0 (the caller chooses the unit), `total` is the run's length in the same unit. Schedules
+over a fraction of the run need `total`; those that count steps ignore it. `parse` reads the short form used in recipes
+and on the command line: ``"0.5"``, ``"exponential:0.7"``, ``"linear:1,0,over=0.5"``.
 
-Beside the standard library this module needs `policykd.errors` only.
+This module needs the standard library and `policykd.errors` only.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = [
 
 @runtime_checkable
 class Schedule(Protocol):
-    """Anything that maps a position in the run to a number."""
+    """Function from a position in the run to a number."""
 
     def __call__(self, step: float, total: float | None = None) -> float:
         """Return the value at `step` of a run of `total` steps."""
@@ -49,7 +49,7 @@ def _check_step(step: float) -> float:
 
 
 def _fraction(schedule: object, step: float, total: float | None) -> float:
-    """Position in the run, clipped to [0, 1]."""
+    """Return the position in the run, clipped to [0, 1]."""
     if total is None or not total > 0:
         raise ValueError(f"{type(schedule).__name__} works on a fraction of the run: give total > 0, got {total!r}")
     return min(1.0, _check_step(step) / total)
@@ -65,12 +65,12 @@ def _require_finite(schedule: object, *names: str) -> None:
 def _require_share(schedule: object, name: str) -> None:
     _require_finite(schedule, name)
     if not 0.0 < getattr(schedule, name) <= 1.0:
-        raise ValueError(f"{type(schedule).__name__}.{name} must lie in (0, 1], got {getattr(schedule, name)!r}")
+        raise ValueError(f"{type(schedule).__name__}.{name} must be in (0, 1], got {getattr(schedule, name)!r}")
 
 
 @dataclass(frozen=True)
 class Constant:
-    """The same value throughout."""
+    """Constant value."""
 
     value: float = 1.0
 
@@ -85,7 +85,7 @@ class Constant:
 
 @dataclass(frozen=True)
 class Linear:
-    """A straight line from `start` to `end` over the first `over` (a share) of the run, then `end`."""
+    """Straight line from `start` to `end` over the first `over` (a share) of the run, then `end`."""
 
     start: float = 1.0
     end: float = 0.0
@@ -139,7 +139,7 @@ class Cosine:
 
 @dataclass(frozen=True)
 class Ramp:
-    """A straight line from `start` to `end` within the first `steps` steps, then `end` (a loss's warm-up)."""
+    """Straight line from `start` to `end` within the first `steps` steps, then `end` (a loss's warm-up)."""
 
     start: float = 0.0
     end: float = 1.0
@@ -174,9 +174,9 @@ class Step:
 
 @dataclass(frozen=True)
 class PlaidPaper:
-    """PLAID as described: the expert's share of actions falls from 1 to about zero within 10 000 updates.
+    """PLAID as described in the paper: the expert's share of actions falls from 1 to about zero within 10 000 updates.
 
-    The text gives the end and the length, not the curve; a straight line is our choice. `step` counts updates.
+    The paper gives the end and the length, not the curve; the straight line is our choice. `step` counts updates.
     """
 
     updates: float = 10_000.0
@@ -195,8 +195,8 @@ class PlaidPaper:
 class PlaidCode:
     """PLAID as configured in its released code: ``max(floor, (1 - ln(1 + d))**2)`` with ``d = step / total``.
 
-    1.00, 0.60, 0.35, 0.20 at d = 0, 1/4, 1/2, 3/4. The program that was released does not follow its own setting: a
-    line marked as debugging lets the expert act always. `forced_expert` reproduces that (the value is then 1).
+    1.00, 0.60, 0.35, 0.20 at d = 0, 1/4, 1/2, 3/4. The released program does not follow its own setting: because of a
+    line marked as debugging, the expert always acts. `forced_expert` reproduces this (the value is then always 1).
     """
 
     floor: float = 0.2
@@ -205,7 +205,7 @@ class PlaidCode:
     def __post_init__(self) -> None:
         _require_finite(self, "floor")
         if not 0.0 <= self.floor <= 1.0:
-            raise ValueError(f"PlaidCode.floor must lie in [0, 1], got {self.floor!r}")
+            raise ValueError(f"PlaidCode.floor must be in [0, 1], got {self.floor!r}")
         if self.forced_expert not in (0, 1):
             raise ValueError(f"PlaidCode.forced_expert must be true or false, got {self.forced_expert!r}")
 
@@ -242,8 +242,8 @@ def parse(text: str | float) -> Schedule:
     Values fill the record's fields in order, or by name.
 
     Raises:
-        UnknownNameError: unknown name or field; close matches are named.
-        ValueError: a value that is no number or out of range, too many values.
+        UnknownNameError: for an unknown name or field; close matches are named.
+        ValueError: for a value that is not a number or out of range, or too many values.
     """
     if isinstance(text, int | float):
         return Constant(float(text))

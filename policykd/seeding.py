@@ -1,4 +1,4 @@
-"""Seeds keyed by what they are for, never by arrival order, so that a run can be split, resumed and repeated."""
+"""Seeds keyed by purpose, never by order of use, so that a run can be split, resumed and repeated."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy as np
 
 
 def seed_sequence(seed: int, *key: str | int) -> np.random.SeedSequence:
-    """Seed sequence of one purpose.
+    """Return the seed sequence for one purpose.
 
     Args:
-        seed: the run's seed, >= 0.
-        key: what the stream is for, for example ``("biped/steps", "tracks", 3)``. Equal keys give equal streams,
+        seed: seed of the run, >= 0.
+        key: purpose of the stream, for example ``("biped/steps", "tracks", 3)``. Equal keys give equal streams,
             different keys give independent ones.
 
     Returns:
@@ -23,10 +23,10 @@ def seed_sequence(seed: int, *key: str | int) -> np.random.SeedSequence:
 
 
 def generator(seed: int, *key: str | int) -> np.random.Generator:
-    """NumPy random generator of one purpose; see :func:`seed_sequence`."""
+    """Return the NumPy random generator for one purpose; see :func:`seed_sequence`."""
     return np.random.default_rng(seed_sequence(seed, *key))
 
 
 def integer_seed(seed: int, *key: str | int) -> int:
-    """A 31-bit integer seed of one purpose, for libraries that want an int; see :func:`seed_sequence`."""
+    """Return a 31-bit integer seed for one purpose, for libraries that take an int; see :func:`seed_sequence`."""
     return int(seed_sequence(seed, *key).generate_state(1)[0] & 0x7FFFFFFF)

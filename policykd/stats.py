@@ -41,15 +41,15 @@ class Interval:
 
     @property
     def known(self) -> bool:
-        """Whether the values say anything of their spread; a single one, or equal ones, do not."""
+        """Whether the values show a spread; a single value, or equal ones, do not."""
         return self.high > self.low
 
 
 def iqm(values: ArrayLike, axis: int = -1) -> np.ndarray:
-    """Interquartile mean: the mean without the lowest and the highest quarter.
+    """Return the interquartile mean: the mean without the lowest and the highest quarter.
 
     Args:
-        values: any shape; below four values along the axis nothing is cut.
+        values: any shape; with fewer than four values along the axis, none is left out.
         axis: axis that is averaged.
 
     Returns:
@@ -76,7 +76,7 @@ def bootstrap(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Interval:
-    """Bootstrap interval of the mean or the interquartile mean of independent values.
+    """Return a bootstrap interval of the mean or the interquartile mean of independent values.
 
     Args:
         values: (n,) finite values.
@@ -87,7 +87,7 @@ def bootstrap(
         seed: seed of the resampling.
 
     Returns:
-        The interval; a single point where all values are equal, since resampling cannot show any spread there.
+        The interval; a point where all values are equal, since resampling cannot show a spread there.
 
     Raises:
         ConfigError: for no value, values that are not finite, or options out of range.
@@ -113,10 +113,10 @@ def stratified_bootstrap(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Interval:
-    """Percentile interval of a statistic over all seeds and tasks; seeds are resampled within each task.
+    """Return the percentile interval of a statistic over all seeds and tasks; seeds are resampled within each task.
 
     Args:
-        scores: (seeds, tasks) one score each, normalized so that tasks can be averaged.
+        scores: (seeds, tasks) scores, normalized so that tasks can be averaged.
         statistic: ``mean`` or ``iqm``, over all scores at once.
         confidence: nominal coverage in (0, 1).
         resamples: number of bootstrap samples, >= 100.
@@ -136,7 +136,7 @@ def stratified_bootstrap(
 def paired_difference(
     first: ArrayLike, second: ArrayLike, *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> Interval:
-    """Bootstrap interval of ``mean(first - second)`` where both were measured on the same cases.
+    """Return a bootstrap interval of ``mean(first - second)``, both measured on the same cases.
 
     Args:
         first: (n,) values.
@@ -156,7 +156,7 @@ def paired_difference(
 def paired_ratio(
     first: ArrayLike, second: ArrayLike, *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> Interval:
-    """Percentile interval of ``mean(first) / mean(second)`` where both were measured on the same cases.
+    """Return the percentile interval of ``mean(first) / mean(second)``, both measured on the same cases.
 
     Args:
         first: (n,) values.
@@ -182,11 +182,13 @@ def paired_ratio(
 def probability_of_improvement(
     first: ArrayLike, second: ArrayLike, *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> Interval:
-    """Probability that a random run of the first method beats one of the second, averaged over tasks; ties count half.
+    """Return the probability that a random run of the first method beats one of the second, averaged over tasks.
+
+    Ties count half.
 
     Args:
         first: (seeds, tasks) scores of the first method.
-        second: (other seeds, tasks) scores of the second one.
+        second: (other seeds, tasks) scores of the second method.
         confidence: nominal coverage in (0, 1).
         resamples: number of stratified bootstrap samples, >= 100.
         seed: seed of the resampling.
@@ -196,7 +198,7 @@ def probability_of_improvement(
     """
     x, y = (_checked(scores, confidence, resamples, dimensions=2) for scores in (first, second))
     if x.shape[1] != y.shape[1]:
-        raise ConfigError(f"the methods have {x.shape[1]} and {y.shape[1]} tasks; they must share them")
+        raise ConfigError(f"the methods have {x.shape[1]} and {y.shape[1]} tasks; both need scores on the same tasks")
 
     def wins(a: np.ndarray, b: np.ndarray) -> float:
         return float((np.sign(a[:, None] - b[None]).mean() + 1) / 2)
@@ -207,9 +209,9 @@ def probability_of_improvement(
 
 
 def proportion(outcomes: ArrayLike, *, confidence: float = 0.95) -> Interval:
-    """Wilson interval of a success rate.
+    """Return the Wilson interval of a success rate.
 
-    A bootstrap of 64 successes out of 64 would claim [1, 1]; this one says [0.94, 1].
+    For 64 successes out of 64, a bootstrap would give [1, 1]; this interval is [0.94, 1].
 
     Args:
         outcomes: (n,) booleans.
@@ -225,11 +227,11 @@ def proportion(outcomes: ArrayLike, *, confidence: float = 0.95) -> Interval:
 
 
 ENOUGH_SEEDS = 5
-"""Seeds below which intervals over seeds are too narrow to be trusted (Agarwal et al., 2021)."""
+"""Number of seeds below which intervals over seeds are too narrow to be trusted (Agarwal et al., 2021)."""
 
 
 def few_seeds(seeds: int) -> str:
-    """A warning for tables made of few seeds; empty where there are enough.
+    """Return a warning for tables made of few seeds; empty from five seeds on.
 
     Args:
         seeds: number of independent runs.
@@ -237,8 +239,8 @@ def few_seeds(seeds: int) -> str:
     if seeds >= ENOUGH_SEEDS:
         return ""
     if seeds == 1:
-        return "only 1 seed: nothing says how much another would differ"
-    return f"only {seeds} seeds: intervals over fewer than {ENOUGH_SEEDS} cover the truth less often than they say"
+        return "only 1 seed: the spread over seeds is unknown"
+    return f"only {seeds} seeds: intervals over fewer than {ENOUGH_SEEDS} seeds cover the truth less often than stated"
 
 
 def _statistic(name: str) -> Callable[..., np.ndarray]:
@@ -264,7 +266,7 @@ def _checked_pairs(first: ArrayLike, second: ArrayLike, confidence: float, resam
 
 
 def _resampled(rows: np.ndarray, resamples: int, seed: int, measure: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """The measure of samples drawn from (n, k) rows with replacement; it maps (chunk, n, k) to (chunk, ...)."""
+    """Return the measure of samples drawn from (n, k) rows with replacement; it maps (chunk, n, k) to (chunk, ...)."""
     rng, n = np.random.default_rng(seed), len(rows)
     chunk = max(1, _CHUNK // rows.size)
     sizes = [min(chunk, resamples - start) for start in range(0, resamples, chunk)]
@@ -272,7 +274,7 @@ def _resampled(rows: np.ndarray, resamples: int, seed: int, measure: Callable[[n
 
 
 def _strata(matrix: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Resample the rows of every column on its own."""
+    """Resample the rows of every column independently."""
     return np.take_along_axis(matrix, rng.integers(0, len(matrix), matrix.shape), axis=0)
 
 
@@ -292,7 +294,7 @@ def _corrected_tails(
     estimate: float,
     distribution: np.ndarray,
 ) -> np.ndarray:
-    """Quantiles of the BCa interval (Efron and Tibshirani, equation 14.10)."""
+    """Return the quantiles of the BCa interval (Efron and Tibshirani, equation 14.10)."""
     below = ((distribution < estimate).mean() + (distribution <= estimate).mean()) / 2
     n = len(sample)
     if n < 2 or np.ptp(sample) == 0 or not 0 < below < 1:

@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, and refused before the work starts where they could not be written."""
+"""File output: atomic writes, and checks before the work starts that a folder can be written."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from policykd.errors import OutputError
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file atomically: a reader sees the old content or the new one, never a part, also after kill -9."""
+    """Write a file atomically: a reader sees the old content or the new one, never a part, even after kill -9."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         with temporary.open("wb") as file:
@@ -41,22 +41,22 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Content of a JSON file.
+    """Return the JSON object in a file.
 
     Raises:
-        OutputError: if the file is not JSON, naming it.
+        OutputError: naming the file, if it is not JSON or does not hold an object.
     """
     try:
         content = json.loads(path.read_text())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise OutputError(f"{path} is not valid JSON ({error}); delete it to start anew") from None
+        raise OutputError(f"{path} is not valid JSON ({error}); delete it to start over") from None
     if not isinstance(content, dict):
-        raise OutputError(f"{path} does not hold a JSON object; delete it to start anew")
+        raise OutputError(f"{path} does not hold a JSON object; delete it to start over")
     return content
 
 
 def copy_folder(source: Path, target: Path) -> None:
-    """Put a copy of a folder in the place of another, which a reader sees whole or not at all."""
+    """Replace a folder with a copy of another; a reader sees the whole copy or none of it."""
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
@@ -68,11 +68,11 @@ def copy_folder(source: Path, target: Path) -> None:
 
 
 def prepare_folder(path: Path, megabytes: float = 50.0) -> Path:
-    """Create an output folder and make sure that it can be written, before any work is done for it.
+    """Create an output folder and check that it can be written, before any work is done for it.
 
     Args:
         path: the folder; parents are created.
-        megabytes: free space that must be there, MB.
+        megabytes: free space required, MB.
 
     Returns:
         The folder.

@@ -1,4 +1,4 @@
-"""How many threads the work may use."""
+"""Numbers of cores and threads."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from policykd.errors import check_range
 
 
 def usable_cores() -> int:
-    """Cores that this process may use, which a container or ``taskset`` can restrict."""
+    """Return the number of cores that this process may use; a container or ``taskset`` can restrict it."""
     return len(os.sched_getaffinity(0))
 
 
 def cores_for(threads: int | None, field: str = "threads") -> int:
-    """The cores that were asked for; None for all that are usable.
+    """Return the requested number of cores; for None, all usable ones.
 
     Raises:
-        ConfigError: for none, or very many, naming the field.
+        ConfigError: naming the field, for a number outside [1, 1024].
     """
     if threads is None:
         return usable_cores()
@@ -30,8 +30,8 @@ def cores_for(threads: int | None, field: str = "threads") -> int:
 def torch_threads(threads: int) -> Iterator[None]:
     """Let torch use ``threads`` threads inside the block.
 
-    Policies are too small to gain from a second one, and torch's idle threads spin: beside a simulation that uses all
-    cores they cost more than they give (measured on 2 cores: 35 % of the environment steps).
+    Policies are too small to gain from a second thread, and torch's idle threads spin: during a simulation that uses
+    all cores they cost more than they gain (measured on 2 cores: 35 % of the environment steps).
     """
     import torch
 

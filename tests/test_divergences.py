@@ -214,7 +214,7 @@ def test_bad_inputs():
         dv.categorical_kl(s.long(), t)
     with pytest.raises(ValueError, match="one element"):
         dv.mse(s[:0], t[:0])
-    with pytest.raises(ValueError, match=r"beta must lie in \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"beta must be in \[0, 1\]"):
         dv.categorical_jsd(s, t, beta=1.5)
     with pytest.raises(ValueError, match="delta"):
         dv.huber(s, t, delta=0.0)

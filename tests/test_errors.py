@@ -20,5 +20,5 @@ def test_errors_survive_pickling():
 
 @pytest.mark.parametrize("value", [-0.1, 1.1, float("nan"), float("inf")])
 def test_range_names_field_value_and_range(value):
-    with pytest.raises(ConfigError, match=r"share is .* m; it must lie in \[0.0, 1.0\] m"):
+    with pytest.raises(ConfigError, match=r"share is .* m; it must be in \[0.0, 1.0\] m"):
         check_range("share", value, 0.0, 1.0, "m")

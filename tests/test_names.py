@@ -93,7 +93,7 @@ def test_indexing_never_imports(numbers, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("path", ["math", ":pi", "math:"])
 def test_a_path_of_another_form_is_refused(path):
-    with pytest.raises(ConfigError, match=r"not of the form package.module:Attribute"):
+    with pytest.raises(ConfigError, match=r"must have the form package.module:Attribute"):
         import_object(path)
     assert import_object("math:pi") == math.pi
 

@@ -22,7 +22,7 @@ def test_a_folder_with_a_run_needs_resume(tmp_path):
 
 def test_resume_names_the_field_that_differs(tmp_path):
     RunFolder(tmp_path, {"train": {"steps": 1, "seed": 0}}, resume=False)
-    with pytest.raises(ConfigError, match=r"train\.steps: 1 there, 2 now"):
+    with pytest.raises(ConfigError, match=r"train\.steps: 1 in the folder, 2 now"):
         RunFolder(tmp_path, {"train": {"steps": 2, "seed": 0}}, resume=True)
 
 
@@ -114,7 +114,7 @@ def other_process():
 def test_two_processes_cannot_work_in_one_folder(tmp_path, monkeypatch, other_process):
     monkeypatch.setattr(RunFolder, "_PATIENCE", 0.2)
     other = other_process(tmp_path, "work")
-    with pytest.raises(OutputError, match=f"another process is at work in {tmp_path}"):
+    with pytest.raises(OutputError, match=f"another process is working in {tmp_path}"):
         RunFolder(tmp_path, {"steps": 1}, resume=True)
     other.kill()  # kill -9 leaves nothing behind that would have to be removed by hand
     other.wait()

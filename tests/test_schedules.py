@@ -49,10 +49,10 @@ def test_parse(text, schedule):
         ("linear:a", "needs a number for start"),
         ("linear:1,start=2", "start twice"),
         ("exponential:-1", "rate must be above 0"),
-        ("linear:1,0,0", r"over must lie in \(0, 1\]"),
+        ("linear:1,0,0", r"over must be in \(0, 1\]"),
         ("ramp:0,1,0", "steps must be above 0"),
         ("constant:nan", "finite"),
-        ("plaid_code:2", r"floor must lie in \[0, 1\]"),
+        ("plaid_code:2", r"floor must be in \[0, 1\]"),
     ],
 )
 def test_parse_errors(text, words):

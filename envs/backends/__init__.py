@@ -1,8 +1,8 @@
-"""Backends: the numeric work of an environment between two physics steps.
+"""Backends: the computation of an environment between two physics steps.
 
-``tensors`` does it in torch on any device and is the oracle. On the CPU a hundred small tensor operations would cost
-as much as the physics, so ``fused`` does the same with the compiled loops of ``kernels``; what has no loop, such as a
-task or an observation group of the user's own, stays with torch there, too.
+``tensors`` is the torch implementation for any device, and the reference for tests. On the CPU a hundred small tensor
+operations would cost as much as the physics, so ``fused`` uses the compiled loops of ``kernels``. Tasks and observation
+groups without a compiled loop, such as user-defined ones, are computed in torch there, too.
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ __all__ = ["Episodes", "Outcome", "TensorBackend", "View", "make_backend", "wind
 
 
 def make_backend(engine: Engine, skill: Skill, tracks: Tracks, boxes: int, tasks: Sequence[Task] = ()) -> TensorBackend:
-    """The fastest backend for the engine's tensors; see :class:`TensorBackend` for the arguments."""
+    """Return the fastest backend for the engine's tensors; see :class:`TensorBackend` for the arguments."""
     if engine.device.type != "cpu" or engine.field("qpos").dtype != torch.float64:
         return TensorBackend(engine, skill, tracks, boxes, tasks)
-    from policykd.envs.backends.fused import FusedBackend  # others need no compiled loops
+    from policykd.envs.backends.fused import (
+        FusedBackend,
+    )  # only the CPU needs the loops
 
     return FusedBackend(engine, skill, tracks, boxes, tasks)

@@ -1,4 +1,4 @@
-"""The backend on the CPU: what :class:`TensorBackend` does, in compiled loops without intermediate tensors."""
+"""The CPU backend: :class:`TensorBackend` with compiled loops and no intermediate tensors."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from functools import cached_property, partial
 
 import numpy as np
 import torch
+from typing_extensions import override
 
 from policykd.envs.backends import kernels
 from policykd.envs.backends.glance import glance
@@ -20,18 +21,19 @@ from policykd.envs.tasks import Walk
 from policykd.envs.terrains import Tracks
 
 _GROUP_KERNELS = {get_group("proprio"): kernels.proprio, get_group("terrain"): kernels.terrain}
-"""Groups that have a loop; a group that replaces one of them under its name is another key."""
+"""Compiled loops of observation groups. Keys are the groups themselves, so that a replaced group has no loop."""
 
 
 class FusedView:
-    """See :class:`~policykd.envs.backends.view.View`; tensors are made when somebody asks for them.
+    """A :class:`~policykd.envs.backends.view.View` over the results of :func:`kernels.look`.
+
+    Tensors are created at first access.
 
     Args:
         qpos: (n, nq) generalized positions of all simulations.
         qvel: (n, nv) their generalized velocities.
         ids: (m,) the simulations.
-        found: memory for what :func:`kernels.look` finds out: com, com_velocity, fall_points, effort, ground, scan,
-            touching.
+        found: result arrays of :func:`kernels.look`: com, com_velocity, fall_points, effort, ground, scan, touching.
         whole: whether ``ids`` are all simulations, so that the state can be views.
     """
 
@@ -51,27 +53,27 @@ class FusedView:
 
     @cached_property
     def ground(self) -> torch.Tensor:
-        """(m,) height of the ground under the root, m."""
+        """(m,) ground height under the root, m."""
         return torch.from_numpy(self.found[4])
 
     @cached_property
     def scan(self) -> torch.Tensor:
-        """(m, SCAN_POINTS) heights of the ground at the scanner's samples, m."""
+        """(m, SCAN_POINTS) ground heights at the scanner's samples, m."""
         return torch.from_numpy(self.found[5])
 
     @cached_property
     def touching(self) -> torch.Tensor:
-        """(m,) whether a part touches the ground that must not."""
+        """(m,) whether a link that must not touch the ground touches it."""
         return torch.from_numpy(self.found[6])
 
 
 class Glance:
-    """A view of which only the features are known already; all else is looked up when somebody asks for it.
+    """A view with precomputed features; the other fields are computed at first access.
 
     Args:
-        look: looks at the simulations.
+        look: function from simulation numbers to their complete view.
         ids: (m,) the simulations; None for all.
-        flat: (m, features) their observation groups side by side.
+        flat: (m, features) their concatenated observation groups.
     """
 
     def __init__(
@@ -95,22 +97,22 @@ class Glance:
 
     @property
     def ground(self) -> torch.Tensor:
-        """(m,) height of the ground under the root, m."""
+        """(m,) ground height under the root, m."""
         return self._whole.ground
 
     @property
     def scan(self) -> torch.Tensor:
-        """(m, SCAN_POINTS) heights of the ground at the scanner's samples, m."""
+        """(m, SCAN_POINTS) ground heights at the scanner's samples, m."""
         return self._whole.scan
 
     @property
     def touching(self) -> torch.Tensor:
-        """(m,) whether a part touches the ground that must not."""
+        """(m,) whether a link that must not touch the ground touches it."""
         return self._whole.touching
 
 
 class FusedBackend(TensorBackend):
-    """See :class:`TensorBackend`."""
+    """The backend with compiled loops, for engines on the CPU; see :class:`TensorBackend` for the arguments."""
 
     def _allocate(self) -> None:
         n, robot, tracks, task = self._engine.num_sims, self._skill.robot, self._bank, self.tasks.common
@@ -129,41 +131,41 @@ class FusedBackend(TensorBackend):
         self._columns = list(self._skill.columns.values())
         self._everything, self._falls = np.arange(n), np.zeros(n, dtype=np.bool_)
         loops = {_GROUP_KERNELS.get(group): span.start for group, span in zip(self._groups, self._columns, strict=True)}
-        self._glances = self._walk is not None and None not in loops  # the usual skills need no more than a glance
+        self._glances = self._walk is not None and None not in loops  # walking with compiled groups: the fast path
         self._features = np.array([loops.get(kernel, -1) for kernel in (kernels.proprio, kernels.terrain)])
 
+    @override
     def targets(self, actions: torch.Tensor) -> torch.Tensor:
-        """See :meth:`TensorBackend.targets`."""
         if actions.dtype != torch.float32:
             return super().targets(actions)
         angles = np.empty(actions.shape)
         kernels.targets(actions.numpy(), *self._motors, angles)
         return torch.from_numpy(angles)
 
+    @override
     def begin(self, ids: torch.Tensor, rows: torch.Tensor, clock: torch.Tensor) -> None:
-        """See :meth:`TensorBackend.begin`."""
         kernels.begin(ids.numpy(), rows.numpy(), clock.numpy(), self._entries, self._rows, self._centers)
 
+    @override
     def follow(self) -> None:
-        """See :meth:`TensorBackend.follow`."""
         moved = kernels.follow(
             self._fields[0], self._centers, SLACK, self._window / 2, self._rows, *self._ground, *self._moved
         )
         if moved:
             self._engine.set_ground(*(torch.from_numpy(array[:moved]) for array in self._moved))
 
+    @override
     def snapshot(self) -> dict[str, torch.Tensor]:
-        """See :meth:`TensorBackend.snapshot`."""
         row, center = torch.tensor(self._rows), torch.tensor(self._centers)
         return {"books": self._books.clone(), "row": row, "center": center}
 
+    @override
     def restore(self, snapshot: dict[str, torch.Tensor]) -> None:
-        """See :meth:`TensorBackend.restore`."""
         self._books.copy_(snapshot["books"])
         self._rows[:], self._centers[:] = snapshot["row"].numpy(), snapshot["center"].numpy()
 
+    @override
     def look(self, ids: torch.Tensor | None = None) -> View:
-        """See :meth:`TensorBackend.look`."""
         if not self._glances:
             return self._look(ids)
         which = self._everything if ids is None else ids.numpy()
@@ -179,8 +181,8 @@ class FusedBackend(TensorBackend):
         kernels.look(view.ids, self._rows, *self._fields, *self._table, *self._ground, self._offsets, *view.found)
         return view
 
+    @override
     def observe(self, view: View, clock: torch.Tensor) -> torch.Tensor:
-        """See :meth:`TensorBackend.observe`."""
         if isinstance(view, Glance):
             return view.flat
         assert isinstance(view, FusedView)
@@ -195,13 +197,13 @@ class FusedBackend(TensorBackend):
                 flat[:, columns] = group.compute(view.state, around).detach()
         return flat
 
+    @override
     def exchange(self, flat: torch.Tensor, ids: torch.Tensor, fresh: torch.Tensor) -> torch.Tensor:
-        """See :meth:`TensorBackend.exchange`."""
         kernels.exchange(flat.numpy(), ids.numpy(), fresh.numpy())
         return fresh
 
+    @override
     def judge(self, view: View, failed: torch.Tensor) -> Outcome:
-        """See :meth:`TensorBackend.judge`."""
         touching, worth = self._assess(view)
         n = len(touching)
         reward, flags, numbers = np.empty(n, dtype=np.float32), np.empty((3, n), dtype=np.bool_), np.empty((2, n))
@@ -216,7 +218,7 @@ class FusedBackend(TensorBackend):
         return Outcome(earned, fell, over, failures, Episodes(*rows))
 
     def _assess(self, view: View) -> tuple[np.ndarray, np.ndarray]:
-        """(n,) which simulations fell, and (n,) rewards before falls are taken into account."""
+        """Return (n,) which simulations fell, and (n,) rewards before falls are taken into account."""
         if isinstance(view, Glance):
             return self._falls, self._worth
         assert isinstance(view, FusedView)
@@ -230,20 +232,20 @@ class FusedBackend(TensorBackend):
             view.touching |= forbidden
         return view.found[6], self.tasks.reward(now).detach().double().contiguous().numpy()
 
+    @override
     def tracks(self, ids: torch.Tensor | slice) -> Tracks:
-        """See :meth:`TensorBackend.tracks`."""
         return self._bank.rows(torch.from_numpy(self._rows[ids if isinstance(ids, slice) else ids.numpy()]))
 
 
 def _buffers(robot: Robot, n: int) -> list[np.ndarray]:
-    """Memory for what :func:`kernels.look` finds out about ``n`` simulations."""
+    """Return result arrays of :func:`kernels.look` for ``n`` simulations."""
     links, joints, points = len(robot.links), len(robot.joints), len(fall_points(robot)[0])
     shapes = ((links, 2), (links, 2), (points, 2), (joints,), (), (SCAN_POINTS,))
     return [*(np.zeros((n, *shape)) for shape in shapes), np.zeros(n, dtype=np.bool_)]
 
 
 def _table(robot: Robot) -> tuple[np.ndarray, ...]:
-    """The robot's table as :func:`kernels.look` takes it: parent, links, torque, point_link, points."""
+    """Return the robot's arrays for :func:`kernels.look`: parent, links, torque, point_link, points."""
     row = {link.name: i for i, link in enumerate(robot.links)}
     falling, places = fall_points(robot)
     return (

@@ -1,7 +1,7 @@
-"""The compiled loop of the usual step: features, falls and the reward of walking, without what they are made from.
+"""The fast path for walking: features, falls and reward in one compiled pass without intermediate arrays.
 
-It finds out what ``kernels.look`` and the loops of groups and reward do, in one pass that keeps nothing in between and
-looks up no more of the ground than it needs. Numbers agree but for rounding.
+It fuses ``kernels.look`` with the loops of observation groups and reward, and reads only the ground that it needs.
+Results are identical up to rounding.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from policykd.envs.backends.kernels import SIGHT, Array, find, segment, walk_wor
 from policykd.envs.compiled import compiled
 
 _SURE = 1e-9
-"""Height above the highest ground below a robot that leaves no doubt, whatever the rounding, m."""
+"""Height above the highest ground at which a point cannot touch, whatever the rounding, m."""
 _QUARTER = math.pi / 2
-_QUARTER_REST = math.cos(_QUARTER)  # what pi / 2 has beyond its float64
+_QUARTER_REST = math.cos(_QUARTER)  # pi / 2 minus its float64 value
 _TERMS = 9
 _SIN = np.array([(-1.0) ** k / math.factorial(2 * k + 1) for k in range(_TERMS)])
 _COS = np.array([(-1.0) ** k / math.factorial(2 * k) for k in range(_TERMS)])
@@ -25,9 +25,9 @@ _COS = np.array([(-1.0) ** k / math.factorial(2 * k) for k in range(_TERMS)])
 
 @numba.njit
 def _turn(angle: Array, cosine: Array, sine: Array) -> None:
-    """Cosines and sines (n,) of angles (n,), rad; a loop that vectorizes, which one over libm's functions does not.
+    """Compute cosines and sines (n,) of angles (n,), rad, in a loop that vectorizes, unlike one over libm's functions.
 
-    Taylor series around the nearest quarter turn: within pi / 4 of it, the first term left out is below 1e-17.
+    Taylor series around the nearest quarter turn: within pi / 4 of it, the first omitted term is below 1e-17.
     """
     for k in range(len(angle)):
         turns = np.floor(angle[k] / _QUARTER + 0.5)
@@ -46,7 +46,7 @@ def _turn(angle: Array, cosine: Array, sine: Array) -> None:
 
 @numba.njit
 def _turns(ids: Array, qpos: Array, parent: Array) -> Array:
-    """Cosines and sines (2, m, links) of the links' absolute angles in the simulations ``ids`` (m,)."""
+    """Return cosines and sines (2, m, links) of the links' absolute angles in the simulations ``ids`` (m,)."""
     angle, turned = np.empty((len(ids), len(parent))), np.empty((2, len(ids), len(parent)))
     for k in range(len(ids)):
         angle[k, 0] = qpos[ids[k], 2]
@@ -58,9 +58,10 @@ def _turns(ids: Array, qpos: Array, parent: Array) -> Array:
 
 @numba.njit
 def _chain(qvel: Array, cosine: Array, sine: Array, parent: Array, links: Array, frames: Array, out: Array) -> None:
-    """Frames (links, 5) of the links of one robot: rate, place and velocity of the joint from the root's.
+    """Compute the links' frames (links, 5) of one robot: rate, and position and velocity relative to the root's joint.
 
-    Centers of mass and their velocities go to ``out`` (4 * links,), the features of ``proprio`` but for the first.
+    Centers of mass and their velocities are written to ``out`` (4 * links,): the features of ``proprio`` without the
+    first.
     """
     count = len(parent)
     for k in range(count):
@@ -81,7 +82,7 @@ def _chain(qvel: Array, cosine: Array, sine: Array, parent: Array, links: Array,
 def _scan(
     edge: Array, level: Array, slope: Array, x: float, at: int, ground: float, offsets: Array, out: Array
 ) -> None:
-    """The group ``terrain`` (samples,) around ``x``, which is in the segment ``at``; see :func:`kernels.look`."""
+    """Compute the group ``terrain`` (samples,) at ``x``, which is in the segment ``at``; see :func:`kernels.look`."""
     last = len(level) - 1
     near = segment(edge, x + offsets[0], at)
     start, height, grade, stop = edge[near], level[near], slope[near], edge[near + 1]
@@ -95,7 +96,7 @@ def _scan(
 
 @numba.njit
 def _highest(edge: Array, level: Array, slope: Array, low: float, high: float, near: int) -> float:
-    """Height that the ground between two places does not exceed; infinite where the track does not reach."""
+    """Return an upper bound of the ground height between two positions; infinite beyond the end of the track."""
     if low < edge[0] or high >= edge[len(level)]:
         return np.inf
     i, top = segment(edge, low, near), -np.inf
@@ -107,7 +108,7 @@ def _highest(edge: Array, level: Array, slope: Array, low: float, high: float, n
 
 @numba.njit
 def _touches(edge: Array, level: Array, slope: Array, at: int, places: Array, points: Array) -> bool:
-    """Whether any of the fall points, which are at ``places`` (points, 2), touches the ground."""
+    """Return whether any of the fall points at ``places`` (points, 2) touches the ground."""
     low, high, bottom = np.inf, -np.inf, np.inf
     for j in range(len(places)):
         px = places[j, 0]
@@ -128,11 +129,11 @@ def glance(
     torque: Array, point_link: Array, points: Array, edges: Array, left: Array, grade: Array, offsets: Array,
     mass: Array, walk: Array, columns: Array, touching: Array, worth: Array, flat: Array,
 ) -> None:  # fmt: skip
-    """See the simulations ``ids`` (m,).
+    """Compute features, ground contact and reward of the simulations ``ids`` (m,).
 
     Args:
         ids: (m,) the simulations.
-        rows: (n,) see :func:`kernels.look`; so are the others up to ``offsets``.
+        rows: (n,) see :func:`kernels.look`, as for the arguments up to ``offsets``.
         qpos: (n, nq).
         qvel: (n, nv).
         force: (n, joints).
@@ -147,10 +148,10 @@ def glance(
         offsets: (samples,).
         mass: (links,) fraction of the robot's mass in each link.
         walk: parameters of :class:`Walk`, its attributes in order.
-        columns: (2,) first columns of the groups ``proprio`` and ``terrain`` in ``flat``, -1 for none.
+        columns: (2,) first columns of the groups ``proprio`` and ``terrain`` in ``flat``; -1 for an absent group.
         touching: (m,) out: see :class:`View`.
         worth: (m,) out: reward before falls are taken into account.
-        flat: (m, features) out: the observation groups.
+        flat: (m, features) out: concatenated observation groups.
     """
     count, turned = len(parent), _turns(ids, qpos, parent)
     frames, places, body = np.empty((count, 5)), np.empty((len(points), 2)), np.empty(4 * count)

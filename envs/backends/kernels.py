@@ -1,6 +1,6 @@
-"""The compiled loops of the fused backend, one pass over the simulations each.
+"""The compiled loops of the fused backend, each one pass over the simulations.
 
-They do the same arithmetic as ``kinematics`` and ``tracks`` do in torch, but for the order of some sums.
+The arithmetic is that of ``kinematics`` and ``tracks`` in torch, except for the order of some sums.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Array = np.ndarray
 
 @numba.njit
 def segment(edges: Array, x: float, near: int) -> int:
-    """Index of the segment under x, on a vertical edge the right-hand one, by a walk from the segment ``near``."""
+    """Return the index of the segment under x (on a vertical edge the right-hand one), searching from ``near``."""
     i, last = near, len(edges) - 2
     while i < last and edges[i + 1] <= x:
         i += 1
@@ -29,7 +29,7 @@ def segment(edges: Array, x: float, near: int) -> int:
 
 @numba.njit
 def find(edges: Array, x: float) -> int:
-    """The same by bisection."""
+    """Return the index of the segment under x (on a vertical edge the right-hand one) by bisection."""
     low, high = 0, len(edges) - 1
     while high - low > 1:
         middle = (low + high) // 2
@@ -42,16 +42,16 @@ def find(edges: Array, x: float) -> int:
 
 @numba.njit
 def _chain(qpos: Array, qvel: Array, parent: Array, links: Array, frames: Array, com: Array, velocity: Array) -> None:
-    """Frames of the links of one robot, and their centers of mass.
+    """Compute frames and centers of mass of the links of one robot.
 
     Args:
         qpos: (nq,) generalized positions.
         qvel: (nv,) generalized velocities.
         parent: (links,) index of the parent.
         links: (links, 4) anchor and center of mass, x and z, m.
-        frames: (links, 8) out: angle, rate, cosine, sine, place and velocity of the joint from the root's.
-        com: (links, 2) out: see :class:`PlanarState`.
-        velocity: (links, 2) out: likewise.
+        frames: (links, 8) out: angle, rate, cosine, sine, and the joint's position and velocity relative to the root's.
+        com: (links, 2) out: ``com`` of :class:`PlanarState`.
+        velocity: (links, 2) out: ``com_velocity`` of :class:`PlanarState`.
     """
     for k in range(len(parent)):
         angle, rate, x, z, vx, vz = qpos[2 + k], qvel[2 + k], 0.0, 0.0, 0.0, 0.0
@@ -74,7 +74,7 @@ SIGHT = (
     "int64[::1], int64[::1], float64[:, :], float64[:, :], float64[:, :], int64[::1], float64[:, ::1], float64[::1],"
     " int64[::1], float64[:, ::1], float64[:, ::1], float64[:, ::1], float64[:, ::1], float64[::1]"
 )
-"""Types of what tells simulations, robot and ground to a loop: :func:`look`'s ``ids`` to ``offsets``."""
+"""Types of the arguments for simulations, robot and ground: ``ids`` to ``offsets`` of :func:`look`."""
 
 
 @compiled(
@@ -87,7 +87,7 @@ def look(
     torque: Array, point_link: Array, points: Array, edges: Array, left: Array, grade: Array, offsets: Array,
     com: Array, velocity: Array, fall_points: Array, effort: Array, ground: Array, scan: Array, touching: Array,
 ) -> None:  # fmt: skip
-    """See the simulations ``ids`` (m,).
+    """Read the state and the ground of the simulations ``ids`` (m,).
 
     Args:
         ids: (m,) the simulations.
@@ -97,20 +97,20 @@ def look(
         force: (n, joints) torques, Nm.
         parent: (links,) see :func:`_chain`.
         links: (links, 4) see :func:`_chain`.
-        torque: (joints,) limits of the torques, Nm.
+        torque: (joints,) torque limits, Nm.
         point_link: (points,) link of each fall point.
         points: (points, 3) x and z of the fall points in the frames of their links, and radii, m.
-        edges: (rows, S + 1) the bank of tracks, see :class:`Tracks`.
-        left: (rows, S) likewise.
-        grade: (rows, S) likewise.
-        offsets: (samples,) ascending places of the scanner's samples from the root, m.
-        com: (m, links, 2) out: see :class:`PlanarState`.
-        velocity: (m, links, 2) out: likewise, ``com_velocity``.
-        fall_points: (m, points, 2) out: likewise.
-        effort: (m, joints) out: likewise.
-        ground: (m,) out: see :class:`View`.
-        scan: (m, samples) out: likewise.
-        touching: (m,) out: likewise.
+        edges: (rows, S + 1) ``edges`` of the :class:`Tracks` of the bank.
+        left: (rows, S) their ``left``.
+        grade: (rows, S) their ``grade``.
+        offsets: (samples,) ascending positions of the scanner's samples relative to the root, m.
+        com: (m, links, 2) out: ``com`` of :class:`PlanarState`.
+        velocity: (m, links, 2) out: ``com_velocity`` of :class:`PlanarState`.
+        fall_points: (m, points, 2) out: ``fall_points`` of :class:`PlanarState`.
+        effort: (m, joints) out: ``effort`` of :class:`PlanarState`.
+        ground: (m,) out: ``ground`` of :class:`View`.
+        scan: (m, samples) out: ``scan`` of :class:`View`.
+        touching: (m,) out: ``touching`` of :class:`View`.
     """
     frames = np.empty((len(parent), 8))
     for k in range(len(ids)):
@@ -139,7 +139,7 @@ def look(
 
 @numba.njit
 def _place(edge: Array, level: Array, slope: Array, start: float, pose: Array, half: Array) -> None:
-    """The boxes of one simulation; see :meth:`Tracks.boxes_from`."""
+    """Compute the ground boxes of one simulation; see :meth:`Tracks.boxes_from`."""
     first, last = find(edge, start), len(level) - 1
     for k in range(len(pose)):
         i = min(first + k, last)
@@ -162,23 +162,23 @@ def follow(
     qpos: Array, center: Array, slack: float, behind: float, rows: Array, edges: Array, left: Array,
     grade: Array, ids: Array, pose: Array, half: Array,
 ) -> int:  # fmt: skip
-    """Move the windows whose robot is farther than ``slack`` from their center.
+    """Move the ground windows whose robot is farther than ``slack`` from their center.
 
     Args:
         qpos: (n, nq) generalized positions.
         center: (n,) in and out: centers of the windows, m.
-        slack: distance from the center that lets a window be, m.
+        slack: largest distance from the center at which a window is not moved, m.
         behind: extent of a window behind its center, m.
-        rows: (n,) see :func:`look`; so are ``edges``, ``left`` and ``grade``.
-        edges: the bank of tracks.
-        left: likewise.
-        grade: likewise.
-        ids: (n,) out: the simulations whose windows moved, in front.
-        pose: (n, boxes, 3) out: their boxes, see :meth:`Tracks.boxes_from`.
-        half: (n, boxes, 2) out: likewise.
+        rows: (n,) see :func:`look`.
+        edges: (rows, S + 1) see :func:`look`.
+        left: (rows, S) see :func:`look`.
+        grade: (rows, S) see :func:`look`.
+        ids: (n,) out: the simulations whose windows moved, in the first rows.
+        pose: (n, boxes, 3) out: poses of their boxes, see :meth:`Tracks.boxes_from`.
+        half: (n, boxes, 2) out: half extents of their boxes, see :meth:`Tracks.boxes_from`.
 
     Returns:
-        Number of windows that moved.
+        Number of moved windows.
     """
     moved = 0
     for i in range(len(center)):
@@ -192,7 +192,7 @@ def follow(
 
 @compiled("void(float32[:, :], float64[::1], float64[::1], float64[::1], float64[::1], float64[:, ::1])")
 def targets(actions: Array, stand: Array, scale: Array, low: Array, high: Array, angles: Array) -> None:
-    """Target angles (n, joints) of actions (n, joints); the table's rows are (joints,), in rad."""
+    """Compute target angles (n, joints) of actions (n, joints); ``stand`` to ``high`` are (joints,), in rad."""
     for i in range(angles.shape[0]):
         for j in range(angles.shape[1]):
             action = float(actions[i, j])
@@ -200,7 +200,7 @@ def targets(actions: Array, stand: Array, scale: Array, low: Array, high: Array,
                 action = 1.0
             elif action < -1.0:
                 action = -1.0
-            angle = stand[j] + scale[j] * action  # not a number stays what it is, and MuJoCo reports it
+            angle = stand[j] + scale[j] * action  # NaN stays NaN, and MuJoCo reports it
             if angle > high[j]:
                 angle = high[j]
             elif angle < low[j]:
@@ -220,7 +220,7 @@ def proprio(
     ids: Array, qpos: Array, com: Array, velocity: Array, fall_points: Array, effort: Array, ground: Array,
     scan: Array, touching: Array, out: Array,
 ) -> None:  # fmt: skip
-    """The group ``proprio`` (m, size)."""
+    """Compute the group ``proprio`` (m, size)."""
     links = com.shape[1]
     for k in range(len(ids)):
         out[k, 0] = qpos[ids[k], 1] - ground[k]
@@ -234,7 +234,7 @@ def terrain(
     ids: Array, qpos: Array, com: Array, velocity: Array, fall_points: Array, effort: Array, ground: Array,
     scan: Array, touching: Array, out: Array,
 ) -> None:  # fmt: skip
-    """The group ``terrain`` (m, size)."""
+    """Compute the group ``terrain`` (m, size)."""
     for k in range(len(ids)):
         for j in range(scan.shape[1]):
             out[k, j] = scan[k, j] - ground[k]
@@ -242,7 +242,7 @@ def terrain(
 
 @compiled("void(float32[:, ::1], int64[:], float32[:, ::1])")
 def exchange(flat: Array, ids: Array, rows: Array) -> None:
-    """Exchange the rows ``ids`` (m,) of ``flat`` (n, size) with ``rows`` (m, size)."""
+    """Swap the rows ``ids`` (m,) of ``flat`` (n, size) with ``rows`` (m, size)."""
     for k in range(len(ids)):
         for j in range(rows.shape[1]):
             flat[ids[k], j], rows[k, j] = rows[k, j], flat[ids[k], j]
@@ -250,14 +250,14 @@ def exchange(flat: Array, ids: Array, rows: Array) -> None:
 
 @numba.njit
 def walk_worth(speed: float, pitch: float, effort: float, walk: Array) -> float:
-    """The reward of :class:`Walk` with parameters ``walk`` at a forward speed, a pitch and a mean squared effort."""
+    """Return the reward of :class:`Walk` with parameters ``walk`` at a forward speed, pitch and mean squared effort."""
     off, tilt, strain = (speed - walk[0]) / walk[1], pitch / walk[2], effort / (walk[3] * walk[3])
     return walk[4] * math.exp(-off * off) + walk[5] * math.exp(-tilt * tilt) + walk[6] * math.exp(-strain)
 
 
 @compiled("void(float64[:, :], float64[:, :, ::1], float64[:, ::1], float64[::1], float64[::1], float64[::1])")
 def walk_reward(qpos: Array, velocity: Array, effort: Array, mass: Array, walk: Array, reward: Array) -> None:
-    """The reward (n,) of :class:`Walk`, whose parameters are ``walk``, its attributes in order."""
+    """Compute the reward (n,) of :class:`Walk`; ``walk`` are its parameters, its attributes in order."""
     for i in range(len(reward)):
         speed, torque = 0.0, 0.0
         for k in range(len(mass)):
@@ -269,7 +269,7 @@ def walk_reward(qpos: Array, velocity: Array, effort: Array, mass: Array, walk: 
 
 @compiled("void(int64[:], int64[:], float64[:], float64[:, ::1], int64[::1], float64[::1])")
 def begin(ids: Array, rows: Array, clock: Array, books: Array, row: Array, center: Array) -> None:
-    """Begin episodes in the simulations ``ids`` (m,) on the tracks ``rows`` (m,) with gait clocks ``clock`` (m,)."""
+    """Start episodes in the simulations ``ids`` (m,) on the tracks ``rows`` (m,) with gait clocks ``clock`` (m,)."""
     for k in range(len(ids)):
         i = ids[k]
         books[i, 0], books[i, 1], books[i, 2] = 0.0, 0.0, clock[k]
@@ -286,7 +286,7 @@ def judge(
     reward: Array, terminated: Array, truncated: Array,
     ids: Array, total: Array, distance: Array, length: Array, success: Array,
 ) -> tuple[int, int]:  # fmt: skip
-    """Reward a step and enter it into the books.
+    """Compute rewards and terminations and update the episode statistics.
 
     Args:
         touching: (n,) see :class:`View`.
@@ -297,17 +297,17 @@ def judge(
         limit: steps of an episode.
         goal: (n, 2) smallest and largest x at which an episode must end to count as a success, m.
         books: (n, 3) in and out: total reward, steps and gait clock of the running episodes.
-        reward: (n,) out: see :class:`Outcome`; so are ``terminated`` and ``truncated``.
-        terminated: (n,) out.
-        truncated: (n,) out.
-        ids: (n,) out: see :class:`Episodes`, rows in front; so are the others.
-        total: (n,) out.
-        distance: (n,) out.
-        length: (n,) out.
-        success: (n,) out.
+        reward: (n,) out: see :class:`Outcome`.
+        terminated: (n,) out: see :class:`Outcome`.
+        truncated: (n,) out: see :class:`Outcome`.
+        ids: (n,) out: simulations whose episode ended, in the first rows; see :class:`Episodes`.
+        total: (n,) out: their ``total_reward``.
+        distance: (n,) out: their ``distance``.
+        length: (n,) out: their ``length``.
+        success: (n,) out: their ``success``.
 
     Returns:
-        Number of episodes that ended, and of simulations that failed.
+        Number of ended episodes, and number of failed simulations.
     """
     ended, failures = 0, 0
     for i in range(len(reward)):

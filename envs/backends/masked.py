@@ -1,7 +1,7 @@
-"""The backend in torch with masks in place of simulation numbers, so that a step never waits for its device.
+"""The torch backend with masks instead of simulation numbers, so that a step never waits for the device.
 
-How many episodes a step ends is known on the device only; a tensor with a row for each of them would make the host
-wait. So everything here has a row per simulation, and masks say which rows count.
+The number of episodes that a step ends is known only on the device; a tensor with one row for each of them would make
+the host wait. All tensors here therefore have one row per simulation, and masks select the valid rows.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from policykd.envs.terrains import Tracks
 
 @dataclass
 class MaskedOutcome:
-    """What a step was worth, and the books of all ``n`` simulations; tensors are the caller's to keep.
+    """Rewards, terminations and episode statistics of all ``n`` simulations; tensors are not reused by later steps.
 
     Attributes:
         reward: (n,) float32.
         terminated: (n,) whether the robot fell or its simulation failed.
         truncated: (n,) whether the episode ran out of steps.
         total_reward: (n,) sum of the episode's rewards so far.
-        length: (n,) its steps so far.
-        distance: (n,) the distance that it has covered along x, m.
-        success: (n,) whether it ended without a fall and where the task wants it to.
+        length: (n,) steps of the episode so far.
+        distance: (n,) distance of the episode along x so far, m.
+        success: (n,) whether the episode ended without a fall and within the task's goal.
     """
 
     reward: torch.Tensor
@@ -44,19 +44,19 @@ class MaskedOutcome:
 
 
 class MaskedBackend(TensorBackend):
-    """See :class:`TensorBackend`."""
+    """The torch backend with additional methods that take masks; see :class:`TensorBackend` for the arguments."""
 
     def __init__(self, engine: Engine, skill: Skill, tracks: Tracks, boxes: int, tasks: Sequence[Task] = ()) -> None:
         self._masks = mask_engine(engine)
         super().__init__(engine, skill, tracks, boxes, tasks)
 
     def begin_where(self, mask: torch.Tensor, rows: torch.Tensor, clock: torch.Tensor) -> None:
-        """Begin episodes in the simulations that ``mask`` (n,) marks; see :meth:`TensorBackend.begin`.
+        """Start episodes in the simulations selected by ``mask`` (n,); see :meth:`TensorBackend.begin`.
 
         Args:
             mask: (n,) bool.
-            rows: (n,) rows of their tracks in the bank.
-            clock: (n,) where their gait's clock begins, s.
+            rows: (n,) rows of the tracks in the bank.
+            clock: (n,) initial times of the gait clocks, s.
         """
         fresh = torch.nn.functional.pad(clock[:, None], (2, 0))
         self._books.copy_(torch.where(mask[:, None], fresh, self._books))
@@ -66,7 +66,7 @@ class MaskedBackend(TensorBackend):
             mine.copy_(torch.where(mask[:, None], bank[rows], mine))
 
     def follow_where(self) -> None:
-        """Do what :meth:`TensorBackend.follow` does."""
+        """Move the ground windows as :meth:`TensorBackend.follow` does."""
         x = self._engine.field("qpos")[:, 0]
         moved = (x - self._center).abs() > SLACK
         self._center.copy_(torch.where(moved, x, self._center))
@@ -74,7 +74,7 @@ class MaskedBackend(TensorBackend):
         self._masks.set_ground_where(moved, *boxes)
 
     def judge_where(self, view: View, failed: torch.Tensor) -> MaskedOutcome:
-        """Reward a step and enter it into the books; see :meth:`TensorBackend.judge`."""
+        """Compute rewards and terminations and update episode statistics; see :meth:`TensorBackend.judge`."""
         reward, terminated, truncated = self._enter(view, failed)
         distance = view.state.root[:, 0].clone()
         least, most = self.tasks.goal.unbind(1)
@@ -83,7 +83,7 @@ class MaskedBackend(TensorBackend):
         return MaskedOutcome(reward.float(), terminated, truncated, total, length, distance, success)
 
     def reset_where(self, mask: torch.Tensor, qpos: torch.Tensor, qvel: torch.Tensor) -> None:
-        """See :meth:`MaskEngine.reset_where`."""
+        """Reset the engine's simulations selected by ``mask``; see :meth:`MaskEngine.reset_where`."""
         self._masks.reset_where(mask, qpos, qvel)
 
 

@@ -1,4 +1,4 @@
-"""The backend in torch, for engines of any device."""
+"""The torch backend, for engines on any device."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from policykd.envs.terrains import Tracks
 
 @dataclass
 class TensorView:
-    """See :class:`~policykd.envs.backends.view.View`."""
+    """A :class:`~policykd.envs.backends.view.View` of stored tensors."""
 
     state: PlanarState
     ground: torch.Tensor
@@ -30,19 +30,19 @@ class TensorView:
 
 
 class TensorBackend:
-    """Robots on tracks, with a window of ground boxes under each, and the books of their running episodes.
+    """Robots on tracks, with a window of ground boxes under each, and the statistics of their running episodes.
 
     Args:
-        engine: the engine that simulates them.
+        engine: the engine that simulates the robots.
         skill: task, observation groups and episode length.
-        tracks: the bank of tracks, of which every simulation walks on one, like the engine's tensors.
+        tracks: the bank of tracks, with the device and dtype of the engine's tensors; each simulation uses one track.
         boxes: ground boxes of a simulation.
-        tasks: simulation i has task ``tasks[i % len(tasks)]``; none for the skill's in all.
+        tasks: simulation i has task ``tasks[i % len(tasks)]``; empty to use the skill's task in all simulations.
 
     Attributes:
         elapsed: (num_sims,) steps of the running episodes.
-        clock: (num_sims,) their gait's clock, s.
-        tasks: the simulations' tasks.
+        clock: (num_sims,) times of their gait clocks, s.
+        tasks: tasks of the simulations.
     """
 
     def __init__(self, engine: Engine, skill: Skill, tracks: Tracks, boxes: int, tasks: Sequence[Task] = ()) -> None:
@@ -66,24 +66,24 @@ class TensorBackend:
         self._allocate()
 
     def _allocate(self) -> None:
-        # Per-simulation copies: a reset overwrites one row, and height look-ups need no gather over the bank.
+        # Per-simulation copies: a reset overwrites one row, and height queries do not gather from the bank.
         rows = torch.zeros(self._engine.num_sims, dtype=torch.long, device=self._engine.device)
         self._row, self._center = rows, torch.zeros_like(self.clock)
         self._tracks = self._bank.rows(rows)
         self._reader = StateReader(self._engine, self._skill.robot)
 
     def targets(self, actions: torch.Tensor) -> torch.Tensor:
-        """Target joint angles of actions (n, joints), rad: ``stand + scale * action`` within the joint limits."""
+        """Return target joint angles of actions (n, joints), rad: ``stand + scale * action`` within the limits."""
         angles = self._stand + self._scale * actions.to(self._scale).clamp(-1.0, 1.0)
         return angles.clamp_(self._low, self._high)
 
     def begin(self, ids: torch.Tensor, rows: torch.Tensor, clock: torch.Tensor) -> None:
-        """Begin episodes; the ground boxes move at the next :meth:`follow`.
+        """Start episodes; the ground boxes are moved by the next :meth:`follow`.
 
         Args:
             ids: (m,) the simulations.
-            rows: (m,) their tracks' rows in the bank.
-            clock: (m,) where their gait's clock begins, s.
+            rows: (m,) rows of their tracks in the bank.
+            clock: (m,) initial times of their gait clocks, s.
         """
         self._books[ids] = torch.nn.functional.pad(clock[:, None], (2, 0))
         self._row[ids] = rows
@@ -91,7 +91,7 @@ class TensorBackend:
         self._center[ids] = torch.inf
 
     def follow(self) -> None:
-        """Put the boxes of the simulations whose robot nears the end of its window, or is new, under the robot."""
+        """Center the ground window under every robot that nears the end of its window or starts an episode."""
         x = self._engine.field("qpos")[:, 0]
         ids = torch.nonzero((x - self._center).abs() > SLACK).squeeze(1)
         if len(ids):
@@ -100,18 +100,18 @@ class TensorBackend:
             self._engine.set_ground(ids, *self._tracks.rows(ids).boxes_from(center - self._window / 2, self._boxes))
 
     def snapshot(self) -> dict[str, torch.Tensor]:
-        """Copies of the books, and of where every simulation is."""
+        """Return copies of the episode statistics, tracks and ground windows."""
         return {"books": self._books.clone(), "row": self._row.clone(), "center": self._center.clone()}
 
     def restore(self, snapshot: dict[str, torch.Tensor]) -> None:
-        """Go back to a :meth:`snapshot`; the engine must go back to its own."""
+        """Restore a :meth:`snapshot`; the engine must restore its own separately."""
         self._books.copy_(snapshot["books"])
         self._row.copy_(snapshot["row"])
         self._center.copy_(snapshot["center"])
         self._tracks = self._bank.rows(self._row)
 
     def look(self, ids: torch.Tensor | None = None) -> View:
-        """The simulations ``ids`` (m,), or all."""
+        """Return a view of the simulations ``ids`` (m,), or of all."""
         state, tracks = self._reader.read(ids), self._tracks if ids is None else self._tracks.rows(ids)
         root = state.root[:, :1]
         places = torch.cat([root, root + self._scan, state.fall_points[:, :, 0]], dim=1)
@@ -121,18 +121,18 @@ class TensorBackend:
         return TensorView(state, ground, scan, touching.any(dim=1), slice(None) if ids is None else ids)
 
     def observe(self, view: View, clock: torch.Tensor) -> torch.Tensor:
-        """(n, features) float32 observation groups side by side of simulations whose clock is at ``clock`` (n,), s."""
+        """Return (n, features) float32 concatenated observation groups for gait clocks at ``clock`` (n,), s."""
         around = self._around(view, clock)
         return torch.cat([group.compute(view.state, around) for group in self._groups], dim=1).float()
 
     def exchange(self, flat: torch.Tensor, ids: torch.Tensor, fresh: torch.Tensor) -> torch.Tensor:
-        """Put ``fresh`` (m, features) into the rows ``ids`` (m,) of ``flat``, and return what was there."""
+        """Write ``fresh`` (m, features) into the rows ``ids`` (m,) of ``flat``, and return the old rows."""
         last = flat[ids]
         flat[ids] = fresh
         return last
 
     def judge(self, view: View, failed: torch.Tensor) -> Outcome:
-        """Reward a step and enter it into the books.
+        """Compute rewards and terminations and update the episode statistics.
 
         Args:
             view: all simulations after the step.
@@ -141,7 +141,7 @@ class TensorBackend:
         reward, terminated, truncated = self._enter(view, failed)
         ids = torch.nonzero(terminated | truncated).squeeze(1)
         failures = int(failed.sum()) if len(ids) else 0
-        distance = view.state.root[ids, 0]  # every episode begins at 0
+        distance = view.state.root[ids, 0]  # every episode starts at x = 0
         total_reward, length, _ = self._books[ids].unbind(1)
         least, most = self.tasks.goal[ids].unbind(1)
         success = truncated[ids] & (distance >= least) & (distance <= most)
@@ -149,7 +149,7 @@ class TensorBackend:
         return Outcome(reward.float(), terminated, truncated, failures, episodes)
 
     def _enter(self, view: View, failed: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Reward, fall and end of time of a step, each (n,), entered into the books."""
+        """Update the episode statistics with a step; return its rewards, falls and truncations, each (n,)."""
         now = self._situation(view)
         terminated, forbidden = view.touching | failed, self.tasks.forbidden(now)
         if forbidden is not None:
@@ -160,7 +160,7 @@ class TensorBackend:
         return reward, terminated, (self.elapsed >= self._skill.episode_steps) & ~terminated
 
     def _situation(self, view: View) -> Situation:
-        """All simulations after a step that the books do not hold yet."""
+        """Return the situation after a step that is not yet in the episode statistics."""
         around = self._around(view, self.clock + self._skill.robot.control_dt)
         return Situation(self._skill.robot, self._mass, view.state, around)
 
@@ -173,9 +173,9 @@ class TensorBackend:
         return Surroundings(view.ground, view.scan, clock / PHASE_SECONDS, self.tasks.command[which], height)
 
     def height(self, x: torch.Tensor) -> torch.Tensor:
-        """Height of the ground in every simulation at places x (num_sims, q), m."""
+        """Return the ground height in every simulation at positions x (num_sims, q), m."""
         return self.tracks(torch.arange(len(x), device=x.device)).height(x)
 
     def tracks(self, ids: torch.Tensor | slice) -> Tracks:
-        """The tracks under the simulations ``ids`` (m,), one row each; a copy, or a view for a slice."""
+        """Return the tracks of the simulations ``ids`` (m,), one row each; a copy, or a view for a slice."""
         return self._tracks.rows(ids)

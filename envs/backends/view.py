@@ -1,4 +1,4 @@
-"""What backends tell an environment about its simulations."""
+"""The view protocol, and the results that backends return to an environment."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from policykd.envs.kinematics import PlanarState
 from policykd.envs.robots import Robot
 
 SLACK = 0.5
-"""How far a robot may get from the center of its window of boxes before the window follows, m."""
+"""Distance of a robot from the center of its ground window at which the window is moved, m."""
 
 
 def window_width(robot: Robot) -> float:
-    """Width of ground that the feet can reach until the window next follows, m; 0.3 m covers one step's travel."""
+    """Return the width of the ground that the feet can reach before the window moves, m; 0.3 m is for one step."""
     return 2 * (robot.reach + SLACK + 0.3)
 
 
 class View(Protocol):
-    """``n`` simulations as they are now; valid until the next step, reset or look."""
+    """Current state of ``n`` simulations; valid until the next step, reset or view."""
 
     @property
     def which(self) -> torch.Tensor | slice:
@@ -34,17 +34,17 @@ class View(Protocol):
 
     @property
     def ground(self) -> torch.Tensor:
-        """(n,) height of the ground under the root, m."""
+        """(n,) ground height under the root, m."""
         ...
 
     @property
     def scan(self) -> torch.Tensor:
-        """(n, SCAN_POINTS) heights of the ground at the scanner's samples, m."""
+        """(n, SCAN_POINTS) ground heights at the scanner's samples, m."""
         ...
 
     @property
     def touching(self) -> torch.Tensor:
-        """(n,) whether a part touches the ground that must not."""
+        """(n,) whether a link that must not touch the ground touches it."""
         ...
 
 
@@ -57,7 +57,7 @@ class Episodes:
         total_reward: (m,) sum of the rewards.
         length: (m,) steps.
         distance: (m,) distance covered along x, m.
-        success: (m,) whether the whole episode went by without a fall and covered the task's least distance.
+        success: (m,) whether the episode ended without a fall and within the task's goal.
     """
 
     ids: torch.Tensor
@@ -69,7 +69,7 @@ class Episodes:
 
 @dataclass
 class Outcome:
-    """What a step was worth and which episodes it ended; tensors are the caller's to keep.
+    """Rewards, terminations and ended episodes of a step; tensors are not reused by later steps.
 
     Attributes:
         reward: (n,) float32.

@@ -1,7 +1,7 @@
-"""Engines: what advances the physics of many simulations at once.
+"""Engines: physics of many simulations at once.
 
-``protocol`` says what an environment may ask of an engine; ``batch`` is the CPU engine on MuJoCo's native thread
-pool; ``loop`` steps one MjData after the other and is the oracle that the others are tested against.
+``protocol`` defines the interface of an engine; ``batch`` is the CPU engine on MuJoCo's native thread pool; ``warp`` is
+the GPU engine; ``loop`` steps one MjData after the other and is the reference in tests of the others.
 """
 
 from policykd.envs.engines.batch import BatchEngine

@@ -9,23 +9,23 @@ import mujoco
 import numpy as np
 import torch
 from mujoco.batch import Batch, SimulationError
+from typing_extensions import override
 
 from policykd.envs.engines.ground import GROUND_FIELDS
 from policykd.envs.engines.kernels import failures, no_time, write_ground, write_states
-from policykd.envs.engines.protocol import FIELDS
+from policykd.envs.engines.protocol import FIELDS, Engine
 from policykd.threads import cores_for
 
 _BAD = slice(int(mujoco.mjtWarning.mjWARN_BADQPOS), int(mujoco.mjtWarning.mjWARN_BADCTRL) + 1)
-_NUMBER = 1  # column of the warnings' counts, beside the last information
+_NUMBER = 1  # column of the warnings' counts; the other column is the last warning's info
 _NONE = int(mujoco.mjtStage.mjSTAGE_NONE)
 
 
-class BatchEngine:
-    """See :class:`~policykd.envs.engines.protocol.Engine`.
+class BatchEngine(Engine):
+    """Engine on the CPU with a pool of threads.
 
-    Results are the same, bit for bit, at any number of threads.
-
-    The first engine of a process stops MuJoCo's profiler, see :func:`stop_profiler`.
+    Results are identical, bit for bit, for any number of threads. The first engine of a process stops MuJoCo's
+    profiler, see :func:`stop_profiler`.
 
     Args:
         model: the compiled model; its first ``boxes`` geoms are the ground boxes.
@@ -41,8 +41,8 @@ class BatchEngine:
         cores = cores_for(threads)
         stop_profiler()
         self._decimation = decimation
-        # The simulations share one MjData per thread, which stays in its cache; that is some 10 % faster than one
-        # MjData each. Observations need only the state, so no stage has to be computed beyond a step either.
+        # The simulations share one MjData per thread, which stays in the cache; this is some 10 % faster than one
+        # MjData each. Observations need only the state, so no further stage has to be computed after a step.
         self._batch = Batch(model, num_sims, cores)
         self._ground = tuple(self._batch.expand(name) for name in GROUND_FIELDS)
         self._ctrl, self._qpos, self._qvel = (self._batch.bind(n) for n in ("ctrl", "qpos", "qvel"))
@@ -52,21 +52,21 @@ class BatchEngine:
         self._initial = self._state[0].copy()
 
     @property
+    @override
     def num_sims(self) -> int:
-        """Number of simulations."""
         return self._batch.nsim
 
     @property
+    @override
     def device(self) -> torch.device:
-        """Always the CPU."""
         return torch.device("cpu")
 
+    @override
     def field(self, name: str) -> torch.Tensor:
-        """See :meth:`Engine.field`."""
         return self._fields[name]
 
+    @override
     def step(self, targets: torch.Tensor) -> torch.Tensor:
-        """See :meth:`Engine.step`."""
         self._ctrl[:] = targets.numpy()
         failed = torch.empty(self.num_sims, dtype=torch.bool)
         found = failed.numpy()
@@ -80,40 +80,40 @@ class BatchEngine:
             found[raised] = True
         return failed
 
+    @override
     def reset(self, ids: torch.Tensor, qpos: torch.Tensor, qvel: torch.Tensor) -> None:
-        """See :meth:`Engine.reset`."""
-        # A simulation is its state row, so writing that is a whole reset; Batch.reset would wake the threads for it.
+        # The state row is the whole simulation, so writing it is a complete reset; Batch.reset would wake the threads.
         write_states(
             ids.numpy(), qpos.numpy(), qvel.numpy(), self._initial, self._state, self._qpos, self._qvel, self._warning
         )
 
     def counts(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Live (num_sims,) tensors: contacts, and rows of constraints, of the last physics step."""
+        """Return live (num_sims,) tensors with the numbers of contacts and constraint rows of the last physics step."""
         return _view(self._batch.bind("ncon")).flatten(), _view(self._batch.bind("nefc")).flatten()
 
+    @override
     def snapshot(self) -> dict[str, torch.Tensor]:
-        """See :meth:`Engine.snapshot`."""
         ground = {name: torch.from_numpy(np.array(a)) for name, a in zip(GROUND_FIELDS, self._ground, strict=True)}
         return {"state": torch.from_numpy(np.array(self._state)), **ground}
 
+    @override
     def restore(self, snapshot: dict[str, torch.Tensor]) -> None:
-        """See :meth:`Engine.restore`."""
         self._state[:], self._warning[:] = snapshot["state"].numpy(), 0
         for name, field in zip(GROUND_FIELDS, self._ground, strict=True):
             field[:] = snapshot[name].numpy()
 
     def check_overflow(self) -> None:
-        """Nothing is dropped: a tumbling robot has two dozen contacts at most, and MuJoCo's arena 15 MB for them."""
+        """Do nothing: contacts are never dropped; a tumbling robot has at most two dozen, and MuJoCo's arena 15 MB."""
 
+    @override
     def set_ground(self, ids: torch.Tensor, pose: torch.Tensor, half: torch.Tensor) -> None:
-        """See :meth:`Engine.set_ground`."""
         write_ground(ids.numpy(), pose.numpy(), half.numpy(), *self._ground)
 
 
 def stop_profiler() -> None:
-    """Stop the clock behind ``MjData.timer`` in this process, unless somebody has set one of their own.
+    """Stop the clock of ``MjData.timer`` in this process, unless a custom clock is set.
 
-    MuJoCo's Python package switches it on, and reading it takes 9 % of steps as small as ours.
+    MuJoCo's Python package enables it, and reading it takes 9 % of the time of steps as small as ours.
     ``mujoco.set_mjcb_time(None)`` starts it again.
     """
     if mujoco.get_mjcb_time() is None:
@@ -121,7 +121,7 @@ def stop_profiler() -> None:
 
 
 def _view(array: np.ndarray) -> torch.Tensor:
-    """Zero-copy tensor over an array that the engine rewrites after every call."""
+    """Return a zero-copy tensor over an array that the engine overwrites in every call."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # torch cannot express that the array is read-only
         return torch.from_numpy(array)

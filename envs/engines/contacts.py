@@ -1,4 +1,4 @@
-"""How much room contacts and constraints need: measured on the CPU, since mujoco_warp allocates it in advance."""
+"""Memory for contacts and constraints: measured on the CPU, since mujoco_warp allocates it in advance."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from policykd.errors import check_range
 
 _SIMS, _STEPS = 256, 24
 MARGIN = 1.5
-"""Room for contacts and constraints, as a multiple of the most that was measured."""
+"""Allocated number of contacts and constraints, as a multiple of the largest measured one."""
 
-_ROUND = (8, 32)  # room is rounded up to these, so that terrains share kernels, which are compiled for each size
+_ROUND = (8, 32)  # sizes are rounded up to multiples: terrains then share kernels, which are compiled per size
 
 
 @dataclass(frozen=True)
 class ContactSizes:
-    """Room for contacts and constraints in mujoco_warp.
+    """Allocated numbers of contacts and constraints in mujoco_warp.
 
     Attributes:
         contacts: contacts per world, on average over the worlds (``nconmax``).
-        rows: rows of constraints per world (``njmax``); no world may have more.
+        rows: largest number of constraint rows of a world (``njmax``).
 
     Raises:
         ConfigError: for numbers outside [1, 10000].
@@ -44,10 +44,10 @@ class ContactSizes:
 def measure_contacts(
     model: mujoco.MjModel, robot: Robot, tracks: Tracks, boxes: int, window: float, threads: int | None = None
 ) -> ContactSizes:
-    """Measure the most contacts and constraints of robots that tumble over the tracks.
+    """Measure the largest numbers of contacts and constraints of robots that tumble over the tracks.
 
-    They start at random places in random poses, some of them inside the ground, and are moved by random targets. The
-    most that any of them had, times :data:`MARGIN`, is the room of every world.
+    The robots start at random positions in random poses, some of them inside the ground, and move to random targets.
+    The largest numbers of any robot, times :data:`MARGIN`, are allocated for every world.
 
     Args:
         model: the compiled model.

@@ -9,11 +9,11 @@ import numpy as np
 from policykd.envs.engines.kernels import write_ground
 
 GROUND_FIELDS = ("geom_pos", "geom_quat", "geom_size", "geom_rbound", "geom_aabb")
-"""Model fields that hold a box; boxes are the model's first geoms."""
+"""Model fields of a ground box; boxes are the model's first geoms."""
 
 
 def ground_fields(pose: np.ndarray, half: np.ndarray) -> dict[str, np.ndarray]:
-    """Model fields of ground boxes.
+    """Return model fields of ground boxes.
 
     Args:
         pose: (..., k, 3) centers x, z in m and slope angles in rad.

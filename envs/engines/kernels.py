@@ -13,13 +13,13 @@ from policykd.envs.terrains.tracks import HALF_DEPTH
 
 @numba.cfunc("float64()")
 def no_time() -> float:
-    """A clock that stands still, in place of that of MuJoCo's profiler."""
+    """Return 0; replaces the clock of MuJoCo's profiler."""
     return 0.0
 
 
 @compiled("void(int32[:, :], boolean[::1])")
 def failures(warnings: np.ndarray, failed: np.ndarray) -> None:
-    """Which simulations (n,) have any of the warnings (n, k)."""
+    """Set ``failed`` (n,) where a simulation has any of the warnings (n, k)."""
     for i in range(len(failed)):
         failed[i] = False
         for k in range(warnings.shape[1]):
@@ -34,9 +34,9 @@ def write_states(
     ids: np.ndarray, qpos: np.ndarray, qvel: np.ndarray, initial: np.ndarray,
     states: np.ndarray, all_qpos: np.ndarray, all_qvel: np.ndarray, warnings: np.ndarray,
 ) -> None:  # fmt: skip
-    """Put simulations ``ids`` (m,) into the state ``initial`` (size,) but for ``qpos`` (m, nq) and ``qvel`` (m, nv).
+    """Set simulations ``ids`` (m,) to the state ``initial`` (size,) with ``qpos`` (m, nq) and ``qvel`` (m, nv).
 
-    ``states`` (n, size) and its views ``all_qpos`` and ``all_qvel`` are overwritten, and ``warnings`` are cleared.
+    Overwrites ``states`` (n, size) and its views ``all_qpos`` and ``all_qvel``, and clears ``warnings``.
     """
     for k in range(len(ids)):
         i = ids[k]
@@ -53,7 +53,7 @@ def write_ground(
     ids: np.ndarray, pose: np.ndarray, half: np.ndarray,
     pos: np.ndarray, quat: np.ndarray, size: np.ndarray, radius: np.ndarray, aabb: np.ndarray,
 ) -> None:  # fmt: skip
-    """Write ground boxes into model fields that hold those of n simulations and at least k geoms each.
+    """Write ground boxes into the model fields of n simulations with at least k geoms each.
 
     Args:
         ids: (m,) simulations to write.
@@ -74,7 +74,7 @@ def write_ground(
             quat[i, k, 0], quat[i, k, 1] = math.cos(angle / 2), 0.0
             quat[i, k, 2], quat[i, k, 3] = -math.sin(angle / 2), 0.0
             size[i, k, 0], size[i, k, 1], size[i, k, 2] = length, HALF_DEPTH, depth
-            # Robots live in the plane y = 0: a sphere around the box's section there holds all that they can touch.
+            # Robots stay in the plane y = 0: a sphere around the box's section there covers all they can touch.
             radius[i, k] = math.sqrt(length * length + depth * depth)
             aabb[i, k, 0], aabb[i, k, 1], aabb[i, k, 2] = 0.0, 0.0, 0.0
             aabb[i, k, 3], aabb[i, k, 4], aabb[i, k, 5] = length, HALF_DEPTH, depth

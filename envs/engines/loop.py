@@ -1,4 +1,4 @@
-"""The oracle: one MjModel and one MjData per simulation, stepped one after the other. Slow and obvious."""
+"""The reference engine: one MjModel and one MjData per simulation, stepped one after the other. Slow and simple."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ import copy
 import mujoco
 import numpy as np
 import torch
+from typing_extensions import override
 
 from policykd.envs.engines.ground import GROUND_FIELDS, ground_fields
-from policykd.envs.engines.protocol import FIELDS
+from policykd.envs.engines.protocol import FIELDS, Engine
 
 _BAD = slice(int(mujoco.mjtWarning.mjWARN_BADQPOS), int(mujoco.mjtWarning.mjWARN_BADCTRL) + 1)
 
 
-class LoopEngine:
-    """See :class:`~policykd.envs.engines.protocol.Engine`. For tests; use the batch engine for work.
+class LoopEngine(Engine):
+    """Reference engine for tests; use the batch engine for real work.
 
     Args:
         model: the compiled model; its first ``boxes`` geoms are the ground boxes.
@@ -31,34 +32,34 @@ class LoopEngine:
         self._fields = {name: np.stack([np.array(getattr(d, name)) for d in self._data]) for name in FIELDS}
 
     @property
+    @override
     def num_sims(self) -> int:
-        """Number of simulations."""
         return len(self._data)
 
     @property
+    @override
     def device(self) -> torch.device:
-        """Always the CPU."""
         return torch.device("cpu")
 
+    @override
     def field(self, name: str) -> torch.Tensor:
-        """See :meth:`Engine.field`."""
         return torch.from_numpy(self._fields[name])
 
+    @override
     def step(self, targets: torch.Tensor) -> torch.Tensor:
-        """See :meth:`Engine.step`."""
         failed = [self._step_one(i, target) for i, target in enumerate(targets.numpy())]
         return torch.tensor(failed)
 
+    @override
     def reset(self, ids: torch.Tensor, qpos: torch.Tensor, qvel: torch.Tensor) -> None:
-        """See :meth:`Engine.reset`."""
         for i, q, v in zip(ids.tolist(), qpos.numpy(), qvel.numpy(), strict=True):
             model, data = self._models[i], self._data[i]
             mujoco.mj_resetData(model, data)
             data.qpos[:], data.qvel[:] = q, v
             self._copy_out(i)
 
+    @override
     def snapshot(self) -> dict[str, torch.Tensor]:
-        """See :meth:`Engine.snapshot`."""
         rows = [_state_of(m, d) for m, d in zip(self._models, self._data, strict=True)]
         ground = {
             name: torch.from_numpy(np.stack([getattr(m, name)[: self._boxes] for m in self._models]))
@@ -66,8 +67,8 @@ class LoopEngine:
         }
         return {"state": torch.from_numpy(np.stack(rows)), **ground}
 
+    @override
     def restore(self, snapshot: dict[str, torch.Tensor]) -> None:
-        """See :meth:`Engine.restore`."""
         for i, (model, data) in enumerate(zip(self._models, self._data, strict=True)):
             mujoco.mj_setState(model, data, snapshot["state"][i].numpy(), _WHOLE)
             for name in GROUND_FIELDS:
@@ -75,10 +76,10 @@ class LoopEngine:
             self._copy_out(i)
 
     def check_overflow(self) -> None:
-        """Nothing is dropped: a tumbling robot has two dozen contacts at most, and MuJoCo's arena 15 MB for them."""
+        """Do nothing: contacts are never dropped; a tumbling robot has at most two dozen, and MuJoCo's arena 15 MB."""
 
+    @override
     def set_ground(self, ids: torch.Tensor, pose: torch.Tensor, half: torch.Tensor) -> None:
-        """See :meth:`Engine.set_ground`."""
         fields = ground_fields(pose.numpy(), half.numpy())
         for row, i in enumerate(ids.tolist()):
             for name, value in fields.items():

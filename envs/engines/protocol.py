@@ -1,7 +1,7 @@
 """The engine protocol: everything that an environment needs from a physics engine, on any device.
 
-The environment holds an engine's tensors as live views: ``engine.field("qpos")`` is fetched once and read after every
-``step``. An engine on another device returns tensors of that device and nothing else changes.
+The environment keeps an engine's tensors as live views: it calls ``engine.field("qpos")`` once and reads the tensor
+after every ``step``. An engine on another device returns tensors on that device; nothing else changes.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import torch
 FIELDS = ("qpos", "qvel", "actuator_force")
 """Fields that every engine offers, named and shaped as in MjData with a leading axis of simulations.
 
-``qpos`` and ``qvel`` describe the state after the last step or reset; ``actuator_force`` what the motors did in the
-last physics step (after a reset it is meaningless until the next step).
+``qpos`` and ``qvel`` are the state after the last step or reset; ``actuator_force`` has the motors' torques in the last
+physics step (after a reset it is meaningless until the next step).
 """
 
 
 class Engine(Protocol):
-    """Many simulations of one robot, each over ground boxes of its own."""
+    """Many simulations of one robot, each with its own ground boxes."""
 
     @property
     def num_sims(self) -> int:
@@ -32,7 +32,7 @@ class Engine(Protocol):
         ...
 
     def field(self, name: str) -> torch.Tensor:
-        """Live (num_sims, ...) tensor of one of ``FIELDS``; read-only by contract."""
+        """Return the live (num_sims, ...) tensor of one of ``FIELDS``; do not write to it."""
         ...
 
     def step(self, targets: torch.Tensor) -> torch.Tensor:
@@ -48,7 +48,7 @@ class Engine(Protocol):
         ...
 
     def reset(self, ids: torch.Tensor, qpos: torch.Tensor, qvel: torch.Tensor) -> None:
-        """Put simulations into given states.
+        """Set the states of simulations.
 
         Args:
             ids: (m,) ascending simulation numbers.
@@ -58,18 +58,18 @@ class Engine(Protocol):
         ...
 
     def snapshot(self) -> dict[str, torch.Tensor]:
-        """Copies of everything that the next steps depend on, the ground boxes included."""
+        """Return copies of everything that the next steps depend on, including the ground boxes."""
         ...
 
     def restore(self, snapshot: dict[str, torch.Tensor]) -> None:
-        """Go back to a :meth:`snapshot` of an engine over the same model; the next steps equal those after it."""
+        """Restore a :meth:`snapshot` of an engine over the same model; the next steps equal those after it."""
         ...
 
     def check_overflow(self) -> None:
-        """Raise if contacts were dropped since the last look; may wait for the device, so ask between rollouts.
+        """Raise if contacts were dropped since the last call; may wait for the device, so call it between rollouts.
 
         Raises:
-            ConfigError: saying what was dropped. Engines that grow with their contacts drop none.
+            ConfigError: naming the kind and the number of dropped contacts. CPU engines never drop contacts.
         """
         ...
 
@@ -86,27 +86,27 @@ class Engine(Protocol):
 
 @runtime_checkable
 class MaskEngine(Protocol):
-    """What takes masks in place of simulation numbers.
+    """Engine methods that take masks instead of simulation numbers.
 
-    How many simulations a mask marks is known on the device only, so a step that uses masks need not wait for it.
+    The number of simulations that a mask selects is known only on the device, and steps with masks do not wait for it.
     """
 
     def reset_where(self, mask: torch.Tensor, qpos: torch.Tensor, qvel: torch.Tensor) -> None:
-        """Put the simulations that ``mask`` (num_sims,) marks into their rows of ``qpos`` and ``qvel``.
+        """Set the states of the simulations selected by ``mask`` to their rows of ``qpos`` and ``qvel``.
 
         Args:
             mask: (num_sims,) bool.
-            qpos: (num_sims, nq) generalized positions; the other rows do not matter.
-            qvel: (num_sims, nv) generalized velocities; likewise.
+            qpos: (num_sims, nq) generalized positions; unselected rows are ignored.
+            qvel: (num_sims, nv) generalized velocities; unselected rows are ignored.
         """
         ...
 
     def set_ground_where(self, mask: torch.Tensor, pose: torch.Tensor, half: torch.Tensor) -> None:
-        """Move the ground boxes of the simulations that ``mask`` marks; see :meth:`Engine.set_ground`.
+        """Move the ground boxes of the simulations selected by ``mask``; see :meth:`Engine.set_ground`.
 
         Args:
             mask: (num_sims,) bool.
-            pose: (num_sims, boxes, 3) as in :meth:`Engine.set_ground`; the other rows do not matter.
-            half: (num_sims, boxes, 2) likewise.
+            pose: (num_sims, boxes, 3) as in :meth:`Engine.set_ground`; unselected rows are ignored.
+            half: (num_sims, boxes, 2) as in :meth:`Engine.set_ground`; unselected rows are ignored.
         """
         ...

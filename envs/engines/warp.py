@@ -1,11 +1,11 @@
-"""The GPU engine: mujoco_warp, one world per simulation, with a captured graph per policy step.
+"""The GPU engine: mujoco_warp with one world per simulation and a captured graph per policy step.
 
 Importing this module needs the extra ``[gpu]``. On a CUDA device nothing in a step waits for the host. On Warp's CPU
-device the same kernels run one after the other: good for proving them right, too slow for work.
+device the same kernels run sequentially: useful for tests, too slow for real work.
 
-mujoco_warp computes the frames of geoms that do not move once, when its data are made, and never again. A ground box
-of a world is therefore its frame in the data (``geom_xpos``, ``geom_xmat``) and its extent in the model
-(``geom_size``, ``geom_rbound``, ``geom_aabb``), each with a leading axis of worlds.
+mujoco_warp computes the frames of static geoms only once, when its data are created. A ground box of a world is
+therefore its frame in the data (``geom_xpos``, ``geom_xmat``) and its extent in the model (``geom_size``,
+``geom_rbound``, ``geom_aabb``), each with a leading axis of worlds.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ import mujoco
 import mujoco_warp as mjw
 import torch
 import warp as wp
+from typing_extensions import override
 
 from policykd.envs.engines.contacts import ContactSizes
+from policykd.envs.engines.protocol import Engine, MaskEngine
 from policykd.envs.terrains.tracks import HALF_DEPTH
 from policykd.errors import ConfigError, check_range
 
@@ -28,7 +30,7 @@ _EXTENT = ("geom_size", "geom_rbound", "geom_aabb")
 _STATE = ("qpos", "qvel", "qacc_warmstart", "time", "actuator_force")
 _LOST = (
     mjw.OverflowType.NEFC | mjw.OverflowType.BROADPHASE | mjw.OverflowType.NARROWPHASE | mjw.OverflowType.CCD
-)  # contacts or constraints were dropped; the other kinds say that an iteration ended early
+)  # contacts or constraints were dropped; other kinds mean that an iteration stopped at its limit
 _WORST = wp.constant(float(mujoco.mjMAXVAL))
 
 
@@ -37,7 +39,7 @@ def _prepare(
     targets: wp.array2d[float], restarted: wp.array[bool],
     ctrl: wp.array2d[float], failed: wp.array[bool], warmstart: wp.array2d[float], time: wp.array[float],
 ) -> None:  # fmt: skip
-    """Take the targets, and clear what a restarted world remembers of its last episode."""
+    """Copy the targets, and clear the memory of the last episode in restarted worlds."""
     i = wp.tid()
     bad = bool(False)  # noqa: UP018 - a constant would not change in Warp's loops
     for j in range(ctrl.shape[1]):
@@ -59,10 +61,10 @@ def _guard(
     jacobian: wp.array3d[float], aref: wp.array2d[float], efc_force: wp.array2d[float], efc_vel: wp.array2d[float],
     failed: wp.array[bool],
 ) -> None:  # fmt: skip
-    """Where a world has left the numbers, note that it failed and put it into the model's own pose.
+    """Mark worlds with NaN or huge values as failed and set them to the model's initial pose.
 
-    Rows of constraints that a step does not use stay in memory, and enter the solver's products with weight 0: a NaN
-    among them would spoil the next step, too.
+    Unused constraint rows stay in memory and enter the solver's products with weight 0, so a NaN among them would
+    corrupt the next step, too.
     """
     i = wp.tid()
     bad = bool(False)  # noqa: UP018 - a constant would not change in Warp's loops
@@ -88,18 +90,18 @@ def _guard(
         failed[i] = True
 
 
-class WarpEngine:
-    """An :class:`~policykd.envs.engines.protocol.Engine` that takes masks, too; its tensors are float32.
+class WarpEngine(Engine, MaskEngine):
+    """Engine on mujoco_warp with mask methods; its tensors are float32.
 
-    Unlike the CPU engines' results, those of a CUDA device are not the same from run to run to the last bit: contacts
-    are gathered in the order in which threads find them.
+    Unlike on the CPU engines, results on a CUDA device differ between runs in the last bits: contacts are collected in
+    the order in which threads find them.
 
     Args:
         model: the compiled model; its first ``boxes`` geoms are the ground boxes.
         num_sims: number of simulations.
         boxes: number of ground boxes.
         decimation: physics steps per policy step.
-        sizes: room for contacts and constraints, from :func:`~policykd.envs.engines.contacts.measure_contacts`.
+        sizes: allocated contacts and constraints, from :func:`~policykd.envs.engines.contacts.measure_contacts`.
         device: a CUDA device, or Warp's CPU device.
 
     Raises:
@@ -117,22 +119,22 @@ class WarpEngine:
         device: torch.device | str = "cuda",
     ) -> None:
         check_range("num_sims", num_sims, 1, 1_000_000)
-        self.num_sims, self._boxes, self._decimation = num_sims, boxes, decimation
+        self._num_sims, self._boxes, self._decimation = num_sims, boxes, decimation
         self._device = _with_index(torch.device(device))
-        wp.config.quiet = True  # a line per kernel would drown what a program prints
+        wp.config.quiet = True  # Warp would print a line per kernel
         wp.init()
         try:
             self._warp_device = wp.device_from_torch(self._device)
         except (RuntimeError, ValueError, AssertionError) as error:
             raise ConfigError(f"Warp has no device '{device}' ({error}); it has {_device_names()}") from error
         own = copy.copy(model)
-        own.opt.disableflags &= ~int(mujoco.mjtDisableBit.mjDSBL_MIDPHASE)  # there is none, so no flag for it
+        own.opt.disableflags &= ~int(mujoco.mjtDisableBit.mjDSBL_MIDPHASE)  # mujoco_warp has no mid-phase
         with wp.ScopedDevice(self._warp_device):
             self._model = mjw.put_model(own, batch_sizes=dict.fromkeys(_EXTENT, num_sims))
             self._model.opt.warn_overflow = 0  # printing from a kernel stalls the device; see overflow()
             if self._device.type == "cuda" and not wp.is_conditional_graph_supported():
                 self._model.opt.graph_conditional = (
-                    False  # a driver before CUDA 12.4: every solver takes all iterations
+                    False  # drivers before CUDA 12.4 lack conditional graphs: solvers run all iterations
                 )
             self._data = mjw.make_data(own, nworld=num_sims, nconmax=sizes.contacts, njmax=sizes.rows)
             self._targets = wp.zeros((num_sims, own.nu), dtype=float)
@@ -142,7 +144,7 @@ class WarpEngine:
         self._launch: Callable[[], None] = self._capture() if self._device.type == "cuda" else self._advance
 
     def _views(self) -> None:
-        """Torch tensors over the arrays of Warp; both sides read and write the same memory."""
+        """Create torch tensors that share memory with Warp's arrays."""
         first = slice(0, self._boxes)
         self._ground = {name: wp.to_torch(getattr(self._model, name))[:, first] for name in _EXTENT}
         self._ground |= {name: wp.to_torch(getattr(self._data, name))[:, first] for name in ("geom_xpos", "geom_xmat")}
@@ -150,79 +152,84 @@ class WarpEngine:
         self._restarted_view, self._failed_view = wp.to_torch(self._restarted), wp.to_torch(self._failed)
 
     @property
+    @override
+    def num_sims(self) -> int:
+        return self._num_sims
+
+    @property
+    @override
     def device(self) -> torch.device:
-        """Device of all tensors."""
         return self._device
 
+    @override
     def field(self, name: str) -> torch.Tensor:
-        """See :meth:`Engine.field`."""
         return self._state[name]
 
+    @override
     def step(self, targets: torch.Tensor) -> torch.Tensor:
-        """See :meth:`Engine.step`."""
         self._targets_view.copy_(targets)
         self._launch()
         return self._failed_view.clone()
 
+    @override
     def reset(self, ids: torch.Tensor, qpos: torch.Tensor, qvel: torch.Tensor) -> None:
-        """See :meth:`Engine.reset`."""
         for name, value in (("qpos", qpos), ("qvel", qvel)):
             self._state[name][ids] = value.to(self._state[name])
         self._restarted_view[ids] = True
 
+    @override
     def reset_where(self, mask: torch.Tensor, qpos: torch.Tensor, qvel: torch.Tensor) -> None:
-        """See :meth:`MaskEngine.reset_where`."""
         for name, value in (("qpos", qpos), ("qvel", qvel)):
             _put_where(mask, value, self._state[name])
         self._restarted_view.logical_or_(mask)
 
+    @override
     def set_ground(self, ids: torch.Tensor, pose: torch.Tensor, half: torch.Tensor) -> None:
-        """See :meth:`Engine.set_ground`."""
         for name, value in _boxes(pose, half).items():
             self._ground[name][ids] = value.to(self._ground[name])
 
+    @override
     def set_ground_where(self, mask: torch.Tensor, pose: torch.Tensor, half: torch.Tensor) -> None:
-        """See :meth:`MaskEngine.set_ground_where`."""
         for name, value in _boxes(pose, half).items():
             _put_where(mask, value, self._ground[name])
 
+    @override
     def snapshot(self) -> dict[str, torch.Tensor]:
-        """See :meth:`Engine.snapshot`."""
         return {name: value.clone() for name, value in self._remembered().items()}
 
+    @override
     def restore(self, snapshot: dict[str, torch.Tensor]) -> None:
-        """See :meth:`Engine.restore`."""
         for name, value in self._remembered().items():
             value.copy_(snapshot[name])
 
     def overflow(self) -> dict[str, int]:
-        """Number of worlds in which each kind of overflow happened since the last call; waits for the device.
+        """Return the number of worlds with each kind of overflow since the last call; waits for the device.
 
         Returns:
-            Name of the kind to number of worlds, kinds that happened nowhere left out. ``NEFC``, ``BROADPHASE``,
-            ``NARROWPHASE`` and ``CCD`` mean that contacts were dropped, so that the results are wrong: give more room
-            in ``sizes``. ``ITERATIONS`` and ``LS_ITERATIONS`` mean that a solver stopped at its limit.
+            Number of worlds by kind, without kinds that did not occur. ``NEFC``, ``BROADPHASE``, ``NARROWPHASE`` and
+            ``CCD`` mean that contacts were dropped, so that the results are wrong: increase ``sizes``. ``ITERATIONS``
+            and ``LS_ITERATIONS`` mean that a solver stopped at its limit.
         """
         masks = self._overflow.to("cpu", copy=True)
         self._overflow.zero_()
         counts = {kind.name or "": int((masks & kind.value != 0).sum()) for kind in mjw.OverflowType if kind.value}
         return {name: count for name, count in counts.items() if count and name not in ("ALL", "NONE")}
 
+    @override
     def check_overflow(self) -> None:
-        """See :meth:`Engine.check_overflow`."""
         lost = {name: n for name, n in self.overflow().items() if mjw.OverflowType[name] & _LOST}
         if lost:
             raise ConfigError(
                 f"contacts were dropped in mujoco_warp ({', '.join(f'{k} in {n} worlds' for k, n in lost.items())}); "
                 f"there was room for {self._data.naconmax} contacts and {self._data.njmax} constraints per world: "
-                "raise MARGIN in policykd.envs.engines.contacts, or give the engine ContactSizes of your own"
+                "increase MARGIN in policykd.envs.engines.contacts, or pass larger ContactSizes to the engine"
             )
 
     def _remembered(self) -> dict[str, torch.Tensor]:
         return {**self._state, **self._ground, "restarted": self._restarted_view}
 
     def _advance(self) -> None:
-        """One policy step: the kernels that a graph holds."""
+        """Launch the kernels of one policy step."""
         data, n = self._data, self.num_sims
         with wp.ScopedDevice(self._warp_device):
             wp.launch(
@@ -240,10 +247,10 @@ class WarpEngine:
             )  # fmt: skip
 
     def _capture(self) -> Callable[[], None]:
-        """The kernels of a policy step as one CUDA graph, launched on torch's stream."""
+        """Capture the kernels of a policy step as a CUDA graph, and return a function that launches it."""
         before = self.snapshot()
-        torch.cuda.synchronize(self._device)  # Warp's own stream need not wait for torch's
-        self._advance()  # compiles and loads every kernel, which a capture must not do
+        torch.cuda.synchronize(self._device)  # Warp's stream does not wait for torch's by itself
+        self._advance()  # compile and load every kernel, which is not possible during a capture
         with wp.ScopedDevice(self._warp_device), _no_garbage_collection(), wp.ScopedCapture() as capture:
             self._advance()
         wp.synchronize_device(self._warp_device)
@@ -261,7 +268,7 @@ class WarpEngine:
 
 
 def _boxes(pose: torch.Tensor, half: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Ground boxes (m, k, ...) as the fields of mujoco_warp, as ``ground_fields`` gives them for MjModel."""
+    """Return ground boxes (m, k, ...) as fields of mujoco_warp, like ``ground_fields`` for MjModel."""
     x, z, angle = pose.unbind(-1)
     length, depth = half.unbind(-1)
     c, s, zero = torch.cos(angle), torch.sin(angle), torch.zeros_like(x)
@@ -270,7 +277,7 @@ def _boxes(pose: torch.Tensor, half: torch.Tensor) -> dict[str, torch.Tensor]:
     rotation = torch.stack([c, zero, -s, zero, zero + 1, zero, s, zero, c], dim=-1).unflatten(-1, (3, 3))
     return {
         "geom_size": size,
-        "geom_rbound": torch.hypot(length, depth),  # of the section at y = 0, where robots live
+        "geom_rbound": torch.hypot(length, depth),  # of the section at y = 0, the robots' plane
         "geom_aabb": torch.stack([torch.zeros_like(size), size], dim=-2),
         "geom_xpos": torch.stack([x, zero, z], dim=-1),
         "geom_xmat": rotation,
@@ -278,7 +285,7 @@ def _boxes(pose: torch.Tensor, half: torch.Tensor) -> dict[str, torch.Tensor]:
 
 
 def _put_where(mask: torch.Tensor, value: torch.Tensor, target: torch.Tensor) -> None:
-    """Overwrite the rows of ``target`` (n, ...) that ``mask`` (n,) marks, without asking how many there are."""
+    """Overwrite the rows of ``target`` (n, ...) selected by ``mask`` (n,), without reading how many there are."""
     rows = mask.view(-1, *(1,) * (target.ndim - 1))
     target.copy_(torch.where(rows, value.to(target), target))
 
@@ -293,7 +300,7 @@ def _device_names() -> str:
 
 @contextmanager
 def _no_garbage_collection() -> Iterator[None]:
-    """Freeing an array in the middle of a capture would corrupt the graph."""
+    """Suspend garbage collection: freeing an array during a capture would corrupt the graph."""
     enabled = gc.isenabled()
     gc.disable()
     try:

@@ -1,8 +1,8 @@
 """The planar biped of PLAID: 12 bodies, 11 position-controlled joints, 49 kg, hip 0.79 m above the sole.
 
-Masses, sizes, joint limits, torque limits and gains are those of TerrainRLSim's ``biped2D_full`` character. Chosen
-here: the capsules in place of its boxes, the standing pose, and the scale of the actions (the original maps [-1, 1]
-to each joint's whole range; a range around standing lets reinforcement learning start on its feet).
+Masses, sizes, joint limits, torque limits and gains are those of TerrainRLSim's ``biped2D_full`` character. Our
+choices are the capsules instead of its boxes, the standing pose, and the scale of the actions: the original maps
+[-1, 1] to each joint's whole range; with a range around the standing pose, untrained policies do not fall at once.
 """
 
 from policykd.envs.robots.table import Link, Robot

@@ -1,4 +1,4 @@
-"""From a robot's table to a compiled MuJoCo model: the robot, and a pool of boxes that become the ground."""
+"""Compilation of a robot's table to a MuJoCo model of the robot and a pool of boxes that become the ground."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ GROUND = "ground"
 
 _PLANE_AXES = {"x": (1.0, 0.0, 0.0), "z": (0.0, 0.0, 1.0)}
 _HINGE = (0.0, -1.0, 0.0)  # counter-clockwise in the x-z plane is positive
-_OTHER_FRICTION = (0.005, 0.0001)  # torsional and rolling, without effect in the plane
-_SHAPE_DEPTH = 0.1  # extent of a link across the plane, m: only its inertia out of the plane depends on it
+_OTHER_FRICTION = (0.005, 0.0001)  # torsional and rolling friction; no effect in the plane
+_SHAPE_DEPTH = 0.1  # extent of a link across the plane, m; affects only its inertia out of the plane
 
 
 def build_model(robot: Robot, boxes: int) -> mujoco.MjModel:
-    """Compile a robot over ``boxes`` ground boxes, whose places and sizes the engine sets.
+    """Compile a robot over ``boxes`` ground boxes, whose poses and sizes are set by the engine.
 
     Args:
         robot: the robot's table.
@@ -26,8 +26,8 @@ def build_model(robot: Robot, boxes: int) -> mujoco.MjModel:
         The model; generalized positions are x, z, pitch of the root, then one angle per joint.
     """
     spec = build_spec(robot, boxes)
-    # Naming the pairs that may touch spares MuJoCo its search for them, which sorts bodies along an axis in every step:
-    # worth 5 % of the physics for a handful of boxes. Contacts are the same.
+    # Explicit contact pairs replace MuJoCo's broad phase, which sorts bodies along an axis in every step. They save 5 %
+    # of the physics for a handful of boxes; contacts are the same.
     for geom in spec.geoms:
         geom.contype = geom.conaffinity = 0
     sliding = [robot.friction, robot.friction, *_OTHER_FRICTION, _OTHER_FRICTION[-1]]
@@ -38,10 +38,10 @@ def build_model(robot: Robot, boxes: int) -> mujoco.MjModel:
 
 
 def build_spec(robot: Robot, boxes: int) -> mujoco.MjSpec:
-    """The model of :func:`build_model` before compilation, for additions such as a visible scene.
+    """Return the model of :func:`build_model` before compilation, for additions such as a visible scene.
 
-    Euler's method treats the joints' damping implicitly, which keeps kd stable at this time step; torque limits
-    bind the position term alone.
+    Euler's method treats the joints' damping implicitly, which keeps kd stable at this time step; torque limits apply
+    to the position term only.
     """
     spec = mujoco.MjSpec()
     spec.compiler.degree = False
@@ -50,9 +50,9 @@ def build_spec(robot: Robot, boxes: int) -> mujoco.MjSpec:
     spec.option.gravity = [0.0, 0.0, -9.81]
     spec.option.iterations = 20
     spec.option.ls_iterations = 20
-    # The forces of the last step are a bad first guess where feet come and go: without them Newton's method takes 1.7
-    # iterations on average in place of 2.1, and 11 % less time. One robot is one island; not looking for others saves
-    # another 5 %.
+    # The last step's forces are a bad initial guess when feet make and break contact: without them Newton's method
+    # takes 1.7 iterations on average instead of 2.1, and 11 % less time. A robot is a single island; disabling the
+    # search for islands saves another 5 %.
     spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_WARMSTART | mujoco.mjtDisableBit.mjDSBL_ISLAND
     # The boxes move, so the bounding volumes that the mid-phase computed at compile time would be wrong.
     spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_MIDPHASE

@@ -1,4 +1,4 @@
-"""Robots by name; register one of your own before a skill names it."""
+"""Robots by name; register your own before a skill refers to it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from policykd.envs.robots.table import Robot
 from policykd.names import Registry
 
 ROBOTS: Registry[Robot] = Registry("robot", Robot)
-"""The robots by name."""
+"""Robots by name."""
 
 ROBOTS.register(BIPED.name, BIPED)
 
 
 def register_robot(robot: Robot) -> None:
-    """Make a robot available under its name; its skills exist from then on.
+    """Make a robot and its skills available under its name.
 
     Raises:
         ConfigError: if another robot has that name.
@@ -22,14 +22,14 @@ def register_robot(robot: Robot) -> None:
 
 
 def robot_names() -> list[str]:
-    """Names of the robots."""
+    """Return the names of the robots."""
     return sorted(ROBOTS)
 
 
 def get_robot(name: str) -> Robot:
-    """The robot of that name.
+    """Return the robot with a name.
 
     Raises:
-        UnknownNameError: with the close matches.
+        UnknownNameError: for an unknown name; close matches are named.
     """
     return ROBOTS[name]

@@ -1,4 +1,4 @@
-"""What a planar robot is: a tree of links with one position-controlled hinge each, and a free planar root.
+"""Planar robots: trees of links with one position-controlled hinge each, and a free planar root.
 
 Conventions: x forward, z up, the plane of motion is y = 0; angles are positive counter-clockwise seen with x to the
 right and z up, so a positive hip angle swings the leg forward and a negative knee angle bends the knee.
@@ -16,10 +16,10 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Link:
-    """One rigid body, and the hinge that ties it to its parent.
+    """A rigid body and the hinge that connects it to its parent.
 
-    Its collision shape is the capsule of the same length and thickness as the box of ``size`` (its inertia is the
-    box's): a capsule rests on two contact points and rolls over edges without catching on them.
+    Its inertia is that of the box of ``size``. Its collision shape is a capsule of the same length and thickness,
+    because a capsule rests on two contact points and rolls over edges without catching on them.
 
     Attributes:
         name: name of the body, of its joint and of its actuator.
@@ -32,7 +32,7 @@ class Link:
         torque: limit of the position controller's torque, Nm.
         stiffness: position gain kp, Nm/rad.
         damping: damping of the joint kd, Nm s/rad.
-        stand: joint angle of the standing pose, rad; an action of 0 asks for it.
+        stand: joint angle of the standing pose, rad; the target angle of an action of 0.
         action_scale: change of the target angle per unit of action, rad.
         touches: whether the link collides with the ground.
         falls: whether touching the ground ends the episode.
@@ -73,9 +73,9 @@ class Robot:
 
     Attributes:
         name: name in the registry and first part of every skill id.
-        links: the root first, then every link behind its parent.
+        links: the root first, then every link after its parent.
         friction: sliding friction of the links against the ground.
-        reach: farthest that a touching link gets from the root's joint along x, m.
+        reach: largest distance of a colliding link from the root's joint along x, m.
         timestep: physics time step, s.
         decimation: physics steps per policy step.
     """
@@ -89,7 +89,7 @@ class Robot:
 
     @property
     def joints(self) -> tuple[Link, ...]:
-        """The links that have an actuated hinge, in the order of the actions."""
+        """Links with an actuated hinge, in the order of the actions."""
         return self.links[1:]
 
     @property
@@ -99,13 +99,13 @@ class Robot:
 
     @cached_property
     def mirrored_links(self) -> tuple[int, ...]:
-        """For each link the index of its counterpart: ``left_x`` for ``right_x`` and back, itself for the others."""
+        """Index of each link's counterpart: ``left_x`` for ``right_x`` and vice versa, itself for the others."""
         names = [link.name for link in self.links]
         return tuple(names.index(other) if (other := _counterpart(n)) in names else i for i, n in enumerate(names))
 
     @cached_property
     def foot_pair(self) -> tuple[int, int] | None:
-        """Indices of the right and the left foot: the last pair of links that collide; None without such a pair."""
+        """Indices of the right and left foot, the last pair of links that collide; None without such a pair."""
         pairs = [
             (i, other)
             for i, other in enumerate(self.mirrored_links)
@@ -114,7 +114,7 @@ class Robot:
         return pairs[-1] if pairs else None
 
     def chain(self, link: int) -> tuple[int, ...]:
-        """Indices of a link and of those between it and the root, the root left out."""
+        """Return the indices of a link and its ancestors, without the root."""
         names = [other.name for other in self.links]
         found = []
         while link:
@@ -131,11 +131,11 @@ class Robot:
 
     @cached_property
     def stand_top(self) -> float:
-        """Height of the highest end of a link in the standing pose, m; its radius does not count."""
+        """Height of the highest end of a link in the standing pose, m, without its radius."""
         return float(self.stand_pose[1] + max(max(heights) for heights in self._standing_ends()))
 
     def _standing_ends(self) -> list[list[float]]:
-        """Heights of the ends of every link in the standing pose, from the root's joint, m."""
+        """Return the heights of the ends of every link in the standing pose, relative to the root's joint, m."""
         angles = {self.links[0].name: 0.0}
         origin = {self.links[0].name: np.zeros(2)}
         heights = []

@@ -1,7 +1,7 @@
-"""Tasks: what a skill rewards, how its episodes begin and end, and when they are a success.
+"""Tasks: rewards, initial states, terminations and success of a skill.
 
-``base`` says what a task is, every other file holds one, ``registry`` names them, and ``table`` gives every simulation
-its own. Adding a task means adding a file with a frozen dataclass and a name in the registry.
+``base`` defines the interface, ``walk``, ``crouch``, ``hop`` and ``imitate`` implement it, ``registry`` names tasks,
+and ``table`` assigns them to simulations. To add a task, add a file with a frozen dataclass and register it.
 """
 
 from policykd.envs.tasks.base import Situation, Start, Task

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from typing_extensions import override
 
 from policykd.envs.tasks.base import Situation, Task
 from policykd.envs.tasks.terms import (
@@ -25,20 +26,19 @@ _TERMS = ("speed", "low", "effort")
 class Crouch(Task):
     """Walk under a ceiling that hangs over the whole track from 1 m ahead of the start.
 
-    The ceiling follows the ground at the height of the standing robot's top less ``lowering``. A part that reaches it
-    and must not touch the ground either ends the episode: like the ground under such parts it is felt, not bumped into.
-    How to get lower, by bending knees or trunk, is left to the policy, but kneeling ends the episode, too: sliding on a
-    shank is what reinforcement learning finds otherwise. The reward of a step is that of :class:`Walk`,
-    whose uprightness gives way to lowness::
+    The ceiling follows the ground at the height of the standing robot's top minus ``lowering``. The episode ends if a
+    link that must not touch the ground reaches the ceiling; the ceiling is not a solid body. The policy may lower the
+    robot by bending knees or trunk, but kneeling ends the episode, too: otherwise reinforcement learning finds sliding
+    on a shank. The reward of a step is that of :class:`Walk` with a lowness term instead of the uprightness term::
 
         low_weight * exp(-(max(0, top - ceiling) / low_width)^2)      top: height of the highest part above the ground
 
     Attributes:
         speed: commanded speed, m/s.
         lowering: how far the ceiling is below the top of the standing robot, m.
-        kneeling: height of a shank's center above the ground below which the robot kneels, m; 0.03 m is a shank on the
-            ground, 0.24 m one that stands.
-        low_width: excess of height at which the lowness term falls to 1/e, m.
+        kneeling: height of a shank's center above the ground below which the robot kneels, m; it is 0.03 m for a shank
+            on the ground and 0.24 m for a standing one.
+        low_width: excess height at which the lowness term falls to 1/e, m.
         speed_width: see :class:`Walk`.
         effort_width: see :class:`Walk`.
         speed_weight: weight of the speed term.
@@ -66,12 +66,12 @@ class Crouch(Task):
         check_range("kneeling", self.kneeling, 0.0, 1.0, "m")
 
     @property
+    @override
     def command(self) -> tuple[float, ...]:
-        """See :attr:`Task.command`."""
         return (self.speed, self.lowering, 0.0)
 
+    @override
     def reward(self, now: Situation) -> torch.Tensor:
-        """See :meth:`Task.reward`."""
         errors = [
             (forward_speed(now) - self.speed) / self.speed_width,
             (height_of_top(now) - self._ceiling(now)).clamp_min_(0.0) / self.low_width,
@@ -79,12 +79,12 @@ class Crouch(Task):
         ]
         return weighted_terms(errors, (self.speed_weight, self.low_weight, self.effort_weight))
 
+    @override
     def forbidden(self, now: Situation) -> torch.Tensor:
-        """See :meth:`Task.forbidden`."""
         x, z = now.state.fall_points.unbind(2)
         above = ((x >= START) & (z - now.around.height(x) > self._ceiling(now))).any(dim=1)
         return above | (height_of_shanks(now) < self.kneeling).any(dim=1)
 
     def _ceiling(self, now: Situation) -> float:
-        """Height above the ground that points along the links must not exceed, m."""
+        """Return the height above the ground that points along the links must not exceed, m."""
         return now.robot.stand_top - self.lowering

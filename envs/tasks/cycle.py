@@ -1,10 +1,11 @@
 """The reference walking cycle of the task ``imitate``: key frames of joint angles, and the motion made from them.
 
-The key frames are ours: typical sagittal angles of normal human walking within the ranges that Winter (Biomechanics and
-Motor Control of Human Movement), Perry and Burnfield (Gait Analysis: Normal and Pathological Function) and, for the
-arms, Murray, Sepic and Barnard (Patterns of sagittal rotation of the upper limbs in walking, 1967) publish, at the fast
-end of hip extension. They were adjusted by a few degrees so that the feet of this biped, which has short feet and no
-pelvis that turns, stay where they stand. They reproduce no table of those works, and no recording.
+The key frames are our own: typical sagittal angles of normal human walking within the ranges published by Winter
+(Biomechanics and Motor Control of Human Movement), Perry and Burnfield (Gait Analysis: Normal and Pathological
+Function) and, for the arms, Murray, Sepic and Barnard (Patterns of sagittal rotation of the upper limbs in walking,
+1967), at the fast end of hip extension. They were adjusted by a few degrees so that the stance feet of this biped,
+which has short feet and a pelvis that does not rotate, do not slip. They do not reproduce any table or recording of
+those works.
 """
 
 from __future__ import annotations
@@ -33,26 +34,26 @@ KEY_FRAMES: dict[str, tuple[float, ...]] = {
     "arm": (-20, -18, -12, -3, 7, 13, 12, 4, -6, -15),
     "forearm": (17, 16, 18, 22, 28, 33, 32, 27, 22, 18),
 }
-"""Joint angles of the right side every tenth of the cycle, degrees, from the right heel's strike on: hip flexion, knee
-flexion (negative, as the robot counts it), ankle dorsiflexion, shoulder flexion, elbow flexion. The left side does the
-same half a cycle later."""
+"""Joint angles of the right side at every tenth of the cycle, degrees, starting at right heel strike: hip flexion, knee
+flexion (negative in the robot's convention), ankle dorsiflexion, shoulder flexion, elbow flexion. The left side follows
+half a cycle later."""
 
 _SAMPLES = 240  # a multiple of 60: the phases of 20 starts and of steps at 30 Hz are among them
 _HARMONICS = 2  # of the step frequency, in the root's height and speed
-_SOFTNESS = 0.003  # height over which a foot's point stops counting as the one that stands, m
+_SOFTNESS = 0.003  # height scale over which a point of a foot stops counting as the standing point, m
 
 
 class WalkingCycle:
-    """The motion of a robot through one cycle.
+    """Motion of a robot through one cycle.
 
-    The root's height is such that the lowest point of the feet is on the ground, and its velocity such that this point
-    stands still, both smoothed to two harmonics; the mean velocity is ``SPEED``.
+    The root's height puts the lowest point of the feet on the ground, and its velocity keeps this point at rest; both
+    are smoothed to two harmonics. The mean velocity is ``SPEED``.
 
     Args:
         robot: a robot with the joints of ``KEY_FRAMES`` on both sides.
 
     Attributes:
-        natural_speed: mean velocity at which the lowest points of the feet stand still, m/s.
+        natural_speed: mean velocity at which the lowest points of the feet are at rest, m/s.
 
     Raises:
         ContractError: if the robot lacks a joint.
@@ -79,7 +80,7 @@ class WalkingCycle:
         self._copies = {(self._motion.dtype, self._motion.device): self._motion}
 
     def at(self, phase: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Generalized positions (n, nq), forward position 0, and velocities (n, nv) at phases (n,) of the cycle."""
+        """Return generalized positions (n, nq), with x = 0, and velocities (n, nv) at phases (n,) of the cycle."""
         motion = self._motion_like(phase)
         place = (phase % 1.0) * _SAMPLES
         before = place.floor().long() % _SAMPLES
@@ -88,25 +89,25 @@ class WalkingCycle:
         return qpos, qvel
 
     def _motion_like(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The motion on the device and in the precision of a tensor; a copy is made once."""
+        """Return the motion with the device and dtype of a tensor; each copy is made once."""
         key = (tensor.dtype, tensor.device)
         if key not in self._copies:
             self._copies[key] = self._motion.to(tensor)
         return self._copies[key]
 
     def state(self, phase: torch.Tensor) -> PlanarState:
-        """The state at phases (n,) of the cycle; its effort is 0."""
+        """Return the state at phases (n,) of the cycle, with effort 0."""
         return planar_state(self._robot, *self.at(phase))
 
 
 @cache
 def walking_cycle(robot: Robot) -> WalkingCycle:
-    """The cycle of a robot; equal robots share one."""
+    """Return the cycle of a robot; equal robots share one."""
     return WalkingCycle(robot)
 
 
 def sole_points(robot: Robot, qpos: np.ndarray) -> np.ndarray:
-    """Lowest points of both ends of the right and the left foot, (n, 4, 2) x and z in the world, m.
+    """Return the lowest points of both ends of the right and left foot, (n, 4, 2) x and z in the world, m.
 
     Args:
         robot: the robot.
@@ -123,7 +124,7 @@ def sole_points(robot: Robot, qpos: np.ndarray) -> np.ndarray:
 
 
 def _add_root(robot: Robot, qpos: np.ndarray, qvel: np.ndarray) -> float:
-    """Fill in the root's height and velocities; returns the mean velocity at which the feet do not slip, m/s."""
+    """Fill in the root's height and velocities; return the mean velocity at which the feet do not slip, m/s."""
     points = sole_points(robot, qpos)
     height = points[:, :, 1]
     lowest = height.min(axis=1, keepdims=True)
@@ -142,7 +143,7 @@ def _periodic(frames: np.ndarray) -> CubicSpline:
 
 
 def _smoothed(values: np.ndarray) -> np.ndarray:
-    """The mean and the first harmonics of the step frequency, of which a cycle holds two periods."""
+    """Return the mean and the first harmonics of the step frequency; a cycle has two steps."""
     spectrum = np.fft.rfft(values)
     kept = np.zeros_like(spectrum)
     kept[: 2 * _HARMONICS + 1 : 2] = spectrum[: 2 * _HARMONICS + 1 : 2]

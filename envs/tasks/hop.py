@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from typing_extensions import override
 
 from policykd.envs.tasks.base import Situation, Task
 from policykd.envs.tasks.terms import (
@@ -25,28 +26,28 @@ _TERMS = ("speed", "together", "air", "effort")
 class Hop(Task):
     """Hop forward with the feet together.
 
-    Feet farther apart than the sack is wide end the episode. The reward of a step is a weighted sum of four terms in
-    [0, 1] with weights that sum to 1, and 0 after a fall: speed and effort of :class:`Walk`, and::
+    The episode ends if the feet are farther apart than the width of the sack. The reward of a step is a weighted sum of
+    four terms in [0, 1] with weights that sum to 1, and 0 after a fall: speed and effort of :class:`Walk`, and::
 
         together_weight * exp(-(apart / together_width)^2 - (against / against_width)^2)
         air_weight      * exp(-(max(0, air_height - clearance) / air_width)^2)
 
     ``apart`` and ``against`` are the distance and the speed between the centers of the feet, and ``clearance`` is the
-    height of the lowest end of the soles. Without the latter two, quick shuffling in the sack is rewarded as much as
-    hopping, and is what reinforcement learning finds.
+    height of the lowest end of the soles. Without relative speed and clearance, quick shuffling in the sack would be
+    rewarded as much as hopping, and reinforcement learning would find it.
 
     Attributes:
         speed: commanded speed, m/s.
         sack: largest distance between the centers of the feet, m.
-        together_width: distance between them at which the term falls to 1/e, m.
-        against_width: speed between them at which the term falls to 1/e, m/s.
-        air_height: clearance that is enough, m.
-        air_width: lack of clearance at which the term falls to 1/e, m.
+        together_width: distance between the feet at which the together term falls to 1/e, m.
+        against_width: relative speed of the feet at which the together term falls to 1/e, m/s.
+        air_height: clearance for the full air term, m.
+        air_width: lack of clearance at which the air term falls to 1/e, m.
         speed_width: see :class:`Walk`.
         effort_width: see :class:`Walk`.
         speed_weight: weight of the speed term.
-        together_weight: weight of the term of the feet.
-        air_weight: weight of the term of clearance.
+        together_weight: weight of the together term.
+        air_weight: weight of the air term.
         effort_weight: weight of the effort term.
 
     Raises:
@@ -73,12 +74,12 @@ class Hop(Task):
         check_range("against_width", self.against_width, 1e-6, float("inf"))
 
     @property
+    @override
     def command(self) -> tuple[float, ...]:
-        """See :attr:`Task.command`."""
         return (self.speed, 0.0, 1.0)
 
+    @override
     def reward(self, now: Situation) -> torch.Tensor:
-        """See :meth:`Task.reward`."""
         errors = [
             (forward_speed(now) - self.speed) / self.speed_width,
             torch.hypot(feet_apart(now) / self.together_width, feet_speed_apart(now) / self.against_width),
@@ -87,6 +88,6 @@ class Hop(Task):
         ]
         return weighted_terms(errors, [getattr(self, f"{term}_weight") for term in _TERMS])
 
+    @override
     def forbidden(self, now: Situation) -> torch.Tensor:
-        """See :meth:`Task.forbidden`."""
         return feet_apart(now) > self.sack

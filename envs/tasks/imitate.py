@@ -1,10 +1,11 @@
-"""Imitating a reference walking cycle: the reward that PLAID trains with."""
+"""Imitating a reference walking cycle: the reward used by PLAID."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import torch
+from typing_extensions import override
 
 from policykd.envs.constants import constant
 from policykd.envs.robots import Robot
@@ -27,15 +28,15 @@ class Imitate(Task):
     """Walk like the reference cycle (1 s, 1.54 m/s), in time with the gait clock.
 
     The reward of a step is that of TerrainRLSim's ``ScenarioExpImitate``, with which PLAID was trained: a weighted sum
-    of five terms ``exp(-scale * error)``, and 0 after a fall. Errors are against the cycle at the clock's phase::
+    of five terms ``exp(-scale * error)``, and 0 after a fall. Errors are relative to the cycle at the clock's phase::
 
         pose      weighted sum of squared angle errors, joints and root; weights 1.0 root, 0.2 ankles, 0.3 others
         velocity  the same of the angular velocities
-        feet      mean squared error of the feet's places: x from the center of mass, z from the ground below each
+        feet      mean squared error of the feet's positions: x from the center of mass, z from the ground below each
         height    squared error of the root's height above the ground
         com       squared error of the center of mass's velocity
 
-    Episodes begin in the cycle's state at one of 20 phases (reference-state initialization), with noise on the joints.
+    Episodes start in the cycle's state at one of 20 phases (reference-state initialization), with noise on the joints.
 
     Attributes:
         pose_weight: weight of the pose term.
@@ -67,31 +68,32 @@ class Imitate(Task):
     def __post_init__(self) -> None:
         total = sum(getattr(self, f"{term}_weight") for term in _TERMS)
         if abs(total - 1.0) > 1e-9:
-            raise ConfigError(f"the weights of the imitate task sum to {total}; they must sum to 1")
+            fields = ", ".join(f"{term}_weight" for term in _TERMS)
+            raise ConfigError(f"the weights of the imitate task sum to {total}; {fields} must sum to 1")
         for term in _TERMS:
             check_range(f"{term}_weight", getattr(self, f"{term}_weight"), 0.0, 1.0)
             check_range(f"{term}_scale", getattr(self, f"{term}_scale"), 1e-6, float("inf"))
 
     @property
+    @override
     def speed(self) -> float:
-        """See :attr:`Task.speed`; the cycle's own."""
         return SPEED
 
     @property
+    @override
     def groups(self) -> tuple[str, ...]:
-        """See :attr:`Task.groups`; the clock tells where in the cycle to be."""
-        return ("proprio", "terrain", "phase")
+        return ("proprio", "terrain", "phase")  # the phase gives the position in the cycle
 
+    @override
     def reward(self, now: Situation) -> torch.Tensor:
-        """See :meth:`Task.reward`."""
         errors = imitation_errors(now)
         scale, weight = (
             constant(tuple(getattr(self, f"{term}_{kind}") for term in _TERMS), errors) for kind in ("scale", "weight")
         )
         return torch.exp(-errors * scale) @ weight
 
+    @override
     def start(self, robot: Robot, start: Start) -> Start:
-        """See :meth:`Task.start`."""
         qpos, _, clock = start
         phase = torch.floor(clock / PHASE_SECONDS * START_PHASES) / START_PHASES
         reference, velocity = walking_cycle(robot).at(phase)
@@ -103,7 +105,7 @@ class Imitate(Task):
 
 
 def imitation_errors(now: Situation) -> torch.Tensor:
-    """(n, 5) errors against the reference cycle, in the order of the terms of :class:`Imitate`."""
+    """Return (n, 5) errors relative to the reference cycle, in the order of the terms of :class:`Imitate`."""
     robot, state, around = now.robot, now.state, now.around
     reference = walking_cycle(robot).state(around.cycles)
     weights = constant(tuple(_weight(link.name) for link in robot.links), state.pitch)
@@ -124,5 +126,5 @@ def imitation_errors(now: Situation) -> torch.Tensor:
 
 
 def _weight(link: str) -> float:
-    """A link's weight in the errors of pose and velocity."""
+    """Return a link's weight in the errors of pose and velocity."""
     return _LINK_WEIGHTS.get(link.split("_")[-1], _OTHER_LINKS)

@@ -1,4 +1,4 @@
-"""Tasks by name, as skill ids spell them; register one of your own before a skill names it."""
+"""Tasks by their names in skill ids; register your own before a skill refers to it."""
 
 from __future__ import annotations
 
@@ -11,37 +11,41 @@ from policykd.errors import ConfigError
 from policykd.names import Registry
 
 TASKS: Registry[Task] = Registry("task", Task)
-"""The tasks by name."""
+"""Tasks by name."""
 
 
 def register_task(name: str, task: Task) -> None:
     """Make a task available as ``+name`` in skill ids.
 
     Raises:
-        ConfigError: if another task has that name, or this one has another.
+        ConfigError: if another task has that name, or the task already has another name.
     """
     other = next((known for known, entry in TASKS.items() if entry == task and known != name), None)
     if other is not None:
-        raise ConfigError(f"the task '{name}' is already called '{other}'")
+        raise ConfigError(f"the task '{name}' is already registered as '{other}'; use that name or other parameters")
     TASKS.register(name, task)
 
 
 def task_names() -> list[str]:
-    """Names of the tasks."""
+    """Return the names of the tasks."""
     return list(TASKS)
 
 
 def get_task(name: str) -> Task:
-    """The task of that name.
+    """Return the task with a name.
 
     Raises:
-        UnknownNameError: with the close matches.
+        UnknownNameError: for an unknown name; close matches are named.
     """
     return TASKS[name]
 
 
 def task_name(task: Task) -> str:
-    """The name of a task; that of the first of its kind for other parameters, and that of its type for other kinds."""
+    """Return the name of a task.
+
+    A task with other parameters has the name of the first registered task of its type, or the name of its type if there
+    is none.
+    """
     names = [name for name, known in TASKS.items() if known == task]
     kind = [name for name, known in TASKS.items() if type(known) is type(task)]
     return (names + kind + [type(task).__name__.lower()])[0]

@@ -1,4 +1,4 @@
-"""The tasks of many simulations, row by row."""
+"""Assignment of tasks to simulations."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from policykd.envs.tasks.base import Rows, Situation, Start, Task
 
 
 class TaskTable:
-    """Simulation i of n has task ``tasks[i % len(tasks)]``.
+    """Tasks of n simulations: simulation i has task ``tasks[i % len(tasks)]``.
 
     Args:
         tasks: the tasks.
         robot: the robot.
         num_sims: number of simulations.
         seconds: length of an episode, s.
-        like: a tensor on the device, and of the precision, of the simulations.
+        like: a tensor with the device and dtype of the simulations.
 
     Attributes:
         common: the task of all simulations; None if they differ.
-        command: (n, features) what each is asked for, see :data:`policykd.envs.observations.COMMAND`.
+        command: (n, features) commands, see :data:`policykd.envs.observations.COMMAND`.
         goal: (n, 2) smallest and largest x at which an episode must end to count as a success, m.
     """
 
@@ -38,7 +38,7 @@ class TaskTable:
         self._which = which
 
     def reward(self, now: Situation) -> torch.Tensor:
-        """(n,) rewards of all simulations, before falls are taken into account."""
+        """Return (n,) rewards of all simulations, before falls are taken into account."""
         if self.common is not None:
             return self.common.reward(now)
         reward = torch.zeros_like(now.around.cycles)
@@ -47,7 +47,7 @@ class TaskTable:
         return reward
 
     def forbidden(self, now: Situation) -> torch.Tensor | None:
-        """(n,) which simulations do what ends their episode; None if no task forbids anything."""
+        """Return (n,) which simulations violate a rule of their task; None if the tasks have no rules."""
         if self.common is not None:
             return self.common.forbidden(now)
         found: torch.Tensor | None = None
@@ -59,11 +59,11 @@ class TaskTable:
         return found
 
     def start(self, start: Start, ids: torch.Tensor | None = None) -> Start:
-        """How the tasks let new episodes begin; see :meth:`Task.start`.
+        """Return the initial states of new episodes; see :meth:`Task.start`.
 
         Args:
-            start: how they would begin, one row for each.
-            ids: (m,) their simulations; None for all, which never waits for the device.
+            start: default initial states, one row per episode.
+            ids: (m,) simulations of the episodes; None for all, which never waits for the device.
         """
         if self.common is not None:
             return self.common.start(self._robot, start)
@@ -74,7 +74,7 @@ class TaskTable:
         return qpos, qvel, clock
 
     def _parts(self, ids: torch.Tensor | None = None) -> list[tuple[Rows, Task]]:
-        """Which rows each task has: of all simulations in strides, so that their tensors are views, or of ``ids``."""
+        """Return each task with its rows: slices of all simulations, whose tensors are views, or rows of ``ids``."""
         count = len(self._tasks)
         if ids is None:
             return [(slice(i, None, count), task) for i, task in enumerate(self._tasks)]

@@ -1,4 +1,4 @@
-"""Terms that tasks share: how far off a robot is, and the weighted sum of such errors as a reward in [0, 1]."""
+"""Reward terms shared by tasks: errors of a robot, and their weighted sum as a reward in [0, 1]."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from policykd.errors import ConfigError, check_range
 
 
 def weighted_terms(errors: Sequence[torch.Tensor], weights: Sequence[float]) -> torch.Tensor:
-    """Sum of ``weight * exp(-error^2)``.
+    """Return the sum of ``weight * exp(-error^2)``.
 
     Args:
-        errors: one (n,) per term, in units of the error at which the term falls to 1/e.
+        errors: one (n,) tensor per term, in units of the error at which the term falls to 1/e.
         weights: their weights, which sum to 1.
 
     Returns:
@@ -43,43 +43,43 @@ def check_terms(task: object, terms: Sequence[str]) -> None:
 
 
 def forward_speed(now: Situation) -> torch.Tensor:
-    """(n,) forward velocity of the center of mass, m/s."""
+    """Return (n,) forward velocity of the center of mass, m/s."""
     return now.state.com_velocity[:, :, 0] @ now.mass
 
 
 def effort(now: Situation, width: float) -> torch.Tensor:
-    """(n,) root mean square over the joints of torque over its limit, in units of ``width``."""
+    """Return (n,) root mean square over the joints of torque divided by its limit, in units of ``width``."""
     torques = now.state.effort
     return torch.linalg.vector_norm(torques, dim=1) / (width * torques.shape[1] ** 0.5)
 
 
 def height_of_top(now: Situation) -> torch.Tensor:
-    """(n,) height of the highest point that must not touch the ground, above the ground under the root, m."""
+    """Return (n,) height of the highest fall point above the ground under the root, m."""
     return now.state.fall_points[:, :, 1].amax(dim=1) - now.around.ground
 
 
 def feet_apart(now: Situation) -> torch.Tensor:
-    """(n,) distance between the centers of the two feet, m."""
+    """Return (n,) distance between the centers of the two feet, m."""
     right, left = feet_of(now.robot)
     return torch.linalg.vector_norm(now.state.com[:, right] - now.state.com[:, left], dim=1)
 
 
 def feet_speed_apart(now: Situation) -> torch.Tensor:
-    """(n,) speed of the centers of the two feet against each other, m/s."""
+    """Return (n,) relative speed of the centers of the two feet, m/s."""
     right, left = feet_of(now.robot)
     return torch.linalg.vector_norm(now.state.com_velocity[:, right] - now.state.com_velocity[:, left], dim=1)
 
 
 def height_of_shanks(now: Situation) -> torch.Tensor:
-    """(n, 2) heights of the shanks' centers of mass above the ground below them, m."""
+    """Return (n, 2) heights of the shanks' centers of mass above the ground below them, m."""
     shanks = [now.robot.chain(foot)[-2] for foot in feet_of(now.robot)]
-    places = torch.stack([now.state.com[:, shank] for shank in shanks], dim=1)  # a list as index would be copied
+    places = torch.stack([now.state.com[:, shank] for shank in shanks], dim=1)  # indexing with a list would make a copy
     ground = now.around.height(now.state.root[:, :1] + places[:, :, 0])
     return now.state.root[:, 1:] + places[:, :, 1] - ground
 
 
 def clearance(now: Situation) -> torch.Tensor:
-    """(n,) height of the lowest end of the two feet's soles above the ground below it, m."""
+    """Return (n,) height of the lowest end of the soles above the ground below it, m."""
     state, robot = now.state, now.robot
     ends = []
     for foot in feet_of(robot):
@@ -95,11 +95,14 @@ def clearance(now: Situation) -> torch.Tensor:
 
 
 def feet_of(robot: Robot) -> tuple[int, int]:
-    """Indices of the right and the left foot among the links.
+    """Return the indices of the right and left foot among the links.
 
     Raises:
         ConfigError: for a robot without a pair of feet.
     """
     if robot.foot_pair is None:
-        raise ConfigError(f"robot {robot.name} has no pair of feet, which this task needs")
+        raise ConfigError(
+            f"robot {robot.name} has no pair of feet, which this task needs: a pair of links left_x and right_x "
+            "that collide with the ground"
+        )
     return robot.foot_pair

@@ -1,10 +1,11 @@
-"""Walking, running and walking backwards: a commanded speed, upright, with little effort."""
+"""Walking, running and walking backward: a commanded speed, upright, with little effort."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import torch
+from typing_extensions import override
 
 from policykd.envs.robots import Robot
 from policykd.envs.tasks.base import Situation, Start, Task
@@ -16,7 +17,7 @@ _TERMS = ("speed", "upright", "effort")
 
 @dataclass(frozen=True)
 class Walk(Task):
-    """Go at a given speed, upright, with little effort.
+    """Move at a commanded speed, upright, with little effort.
 
     The reward of a step is a weighted sum of three terms in [0, 1] with weights that sum to 1, and 0 after a fall::
 
@@ -25,10 +26,10 @@ class Walk(Task):
         effort_weight  * exp(-mean(effort^2) / effort_width^2)    effort: torque over its limit
 
     Attributes:
-        speed: commanded speed, m/s; PLAID's walking cycle advances 1.535 m a second. Negative is backwards.
+        speed: commanded speed, m/s; negative for backward. PLAID's walking cycle moves at 1.535 m/s.
         speed_width: error at which the speed term falls to 1/e, m/s.
         upright_width: pitch at which the uprightness term falls to 1/e, rad.
-        effort_width: root mean square of the effort at which its term falls to 1/e.
+        effort_width: root mean square of the effort at which the effort term falls to 1/e.
         speed_weight: weight of the speed term.
         upright_weight: weight of the uprightness term.
         effort_weight: weight of the effort term.
@@ -52,12 +53,12 @@ class Walk(Task):
         check_range("least", self.least, 0.0, 1.0)
 
     @property
+    @override
     def groups(self) -> tuple[str, ...]:
-        """See :attr:`Task.groups`; the default walk needs no command."""
-        return ("proprio", "terrain") if self == Walk() else super().groups
+        return ("proprio", "terrain") if self == Walk() else super().groups  # the default walk needs no command
 
+    @override
     def reward(self, now: Situation) -> torch.Tensor:
-        """See :meth:`Task.reward`."""
         errors = [
             (forward_speed(now) - self.speed) / self.speed_width,
             now.state.pitch / self.upright_width,
@@ -65,13 +66,13 @@ class Walk(Task):
         ]
         return weighted_terms(errors, (self.speed_weight, self.upright_weight, self.effort_weight))
 
+    @override
     def start(self, robot: Robot, start: Start) -> Start:
-        """See :meth:`Task.start`: whoever is to go backwards begins moving backwards."""
         if self.speed >= 0:
             return start
-        qpos, qvel, clock = start
+        qpos, qvel, clock = start  # backward walkers start with backward velocity
         return qpos, torch.cat([-qvel[:, :1], qvel[:, 1:]], dim=1), clock
 
+    @override
     def least_distance(self, seconds: float) -> float:
-        """See :meth:`Task.least_distance`."""
         return self.least * abs(self.speed) * seconds

@@ -1,11 +1,11 @@
-"""Terrains: seeded generators of 2.5-D tracks, and the height function that observations and geometry share.
+"""Terrains: seeded generators of 2.5-D tracks, and the height function shared by observations and physics.
 
-A track is a row of segments along x. Each segment is a straight piece of ground (flat or sloped); where two
-neighbors meet at different heights stands an exactly vertical edge. The same segments become the boxes that the
-feet touch and the heights that policies see, so the two cannot disagree.
+A track is a row of segments along x. Each segment is a straight piece of ground, flat or sloped; where two neighbors
+meet at different heights, there is an exactly vertical edge. The boxes that the feet touch and the heights that
+policies observe are both computed from the segments, so they always agree.
 
-``profiles`` describes pieces of ground, ``generators`` holds one dataclass per terrain, ``registry`` names terrains,
-``presets`` registers ours with their published parameters, ``tracks`` has the tensors that the environment reads.
+``profiles`` describes pieces of ground, ``generators`` has one dataclass per terrain, ``registry`` names terrains,
+``presets`` registers the built-in ones with published parameters, ``tracks`` has the tensors of the environment.
 """
 
 from policykd.envs.terrains.generators import Flat, Gaps, Generator, Incline, Mixed, Slopes, Stairs, Steps, Walls

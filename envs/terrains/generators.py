@@ -1,7 +1,7 @@
-"""One dataclass per terrain: its published parameters, and ``profile`` that draws tracks from them.
+"""Terrain generators: one dataclass per terrain with its published parameters and a ``profile`` method.
 
-``difficulty`` in [0, 1] scales the size of a terrain's features (step height, gap width, slope, wall height): 0 is
-flat ground, 1 is the parameters as given. Runs between features are not scaled.
+``difficulty`` in [0, 1] scales the size of a terrain's features (step height, gap width, slope, wall height): 0 gives
+flat ground, 1 the parameters as given. Runs between features are not scaled.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
+from typing_extensions import override
 
 from policykd.envs.terrains.profiles import Profile
 
@@ -20,7 +21,7 @@ Difficulty = float | np.ndarray
 
 
 class Generator(Protocol):
-    """What every terrain is: parameters with a method that draws tracks."""
+    """Terrain parameters with a method that draws tracks."""
 
     def profile(self, rng: np.random.Generator, count: int, length: float, difficulty: Difficulty) -> Profile:
         """Draw ``count`` profiles of at least ``length`` m.
@@ -38,16 +39,16 @@ class Generator(Protocol):
 
 
 @dataclass(frozen=True)
-class Flat:
+class Flat(Generator):
     """Level ground."""
 
+    @override
     def profile(self, rng: np.random.Generator, count: int, length: float, difficulty: Difficulty) -> Profile:
-        """See :meth:`Generator.profile`."""
         return Profile.level(np.full((count, 1), length))
 
 
 @dataclass(frozen=True)
-class Incline:
+class Incline(Generator):
     """One slope per track.
 
     Attributes:
@@ -56,29 +57,29 @@ class Incline:
 
     angle: Range = (20.0, 25.0)
 
+    @override
     def profile(self, rng: np.random.Generator, count: int, length: float, difficulty: Difficulty) -> Profile:
-        """See :meth:`Generator.profile`."""
         angle = np.radians(difficulty * rng.uniform(*self.angle, (count, 1)))
         width = np.full((count, 1), length)
         return Profile(width, width * np.tan(angle), np.zeros_like(width))
 
 
 @dataclass(frozen=True)
-class Steps:
-    """Flat runs with a step behind each.
+class Steps(Generator):
+    """Flat runs with a step after each.
 
     Attributes:
         run: length of a flat run, m.
         height: height of a step, m; positive steps go up.
-        high: a second range of heights that replaces ``height`` on the toss of a coin, m; None for none.
+        high: second range of heights, used instead of ``height`` with probability 1/2, m; None for no second range.
     """
 
     run: Range = (1.0, 1.5)
     height: Range = (0.05, 0.15)
     high: Range | None = None
 
+    @override
     def profile(self, rng: np.random.Generator, count: int, length: float, difficulty: Difficulty) -> Profile:
-        """See :meth:`Generator.profile`."""
         shape = (count, math.ceil(length / self.run[0]))
         height = rng.uniform(*self.height, shape)
         if self.high is not None:
@@ -88,8 +89,8 @@ class Steps:
 
 
 @dataclass(frozen=True)
-class Stairs:
-    """Flights of stairs, up and down by turns, with a landing before each.
+class Stairs(Generator):
+    """Flights of stairs, alternating up and down, with a landing before each.
 
     Attributes:
         run: length of a landing, m.
@@ -103,8 +104,8 @@ class Stairs:
     height: Range = (0.12, 0.18)
     stairs: int = 6
 
+    @override
     def profile(self, rng: np.random.Generator, count: int, length: float, difficulty: Difficulty) -> Profile:
-        """See :meth:`Generator.profile`."""
         shape = (count, math.ceil(length / (self.run[0] + (self.stairs - 1) * self.tread[0])))
         first_down = rng.integers(2, size=(count, 1))
         direction = 1 - 2 * ((np.arange(shape[1]) + first_down) % 2)
@@ -118,8 +119,8 @@ class Stairs:
 
 
 @dataclass(frozen=True)
-class Gaps:
-    """Flat runs with a gap behind each.
+class Gaps(Generator):
+    """Flat runs with a gap after each.
 
     Attributes:
         run: length of a flat run, m.
@@ -131,8 +132,8 @@ class Gaps:
     width: Range = (0.25, 0.30)
     depth: Range = (0.85, 0.90)
 
+    @override
     def profile(self, rng: np.random.Generator, count: int, length: float, difficulty: Difficulty) -> Profile:
-        """See :meth:`Generator.profile`."""
         n = math.ceil(length / self.run[0])
         depth = rng.uniform(*self.depth, (count, n))
         width = difficulty * rng.uniform(*self.width, (count, n))
@@ -140,8 +141,8 @@ class Gaps:
 
 
 @dataclass(frozen=True)
-class Walls:
-    """Flat runs with a wall to step over behind each.
+class Walls(Generator):
+    """Flat runs with a wall to step over after each.
 
     Attributes:
         run: length of a flat run, m.
@@ -153,8 +154,8 @@ class Walls:
     height: Range = (0.05, 0.25)
     thickness: Range = (0.2, 0.2)
 
+    @override
     def profile(self, rng: np.random.Generator, count: int, length: float, difficulty: Difficulty) -> Profile:
-        """See :meth:`Generator.profile`."""
         n = math.ceil(length / self.run[0])
         height = difficulty * rng.uniform(*self.height, (count, n))
         thickness = rng.uniform(*self.thickness, (count, n))
@@ -162,16 +163,16 @@ class Walls:
 
 
 @dataclass(frozen=True)
-class Slopes:
-    """Short pieces, each with a slope of its own.
+class Slopes(Generator):
+    """Short pieces, each with its own slope.
 
     Attributes:
         spacing: length of a piece, m.
         angle: slope of a piece drawn independently, degrees; used when ``walk`` is None.
-        walk: largest change of the grade (rise over run) from piece to piece. Then the grade is TerrainRL's random
-            walk: a step of U(0, walk), downwards with probability (1 + (grade - middle) / half_width) / 2, so that
-            it is drawn back to the middle of ``band``.
-        band: range that the random walk is drawn back into, grade.
+        walk: largest change of the grade (rise over run) from piece to piece. If it is given, the grade is TerrainRL's
+            random walk: a step of U(0, walk), downward with probability (1 + (grade - middle) / half_width) / 2, so
+            that it tends to the middle of ``band``.
+        band: range of grades to which the random walk tends.
     """
 
     spacing: float = 0.10
@@ -179,8 +180,8 @@ class Slopes:
     walk: float | None = None
     band: Range = (-0.75, 0.75)
 
+    @override
     def profile(self, rng: np.random.Generator, count: int, length: float, difficulty: Difficulty) -> Profile:
-        """See :meth:`Generator.profile`."""
         shape = (count, math.ceil(length / self.spacing))
         grade = np.tan(np.radians(rng.uniform(*self.angle, shape))) if self.walk is None else self._walk(rng, shape)
         width = np.full(shape, self.spacing)
@@ -199,21 +200,21 @@ class Slopes:
 
 
 @dataclass(frozen=True)
-class Mixed:
-    """Portions of the other terrains in random order, each between level lips.
+class Mixed(Generator):
+    """Portions of other terrains in random order, each between level lips.
 
     Attributes:
-        portions: the terrains drawn from, with equal probability.
+        portions: generators of the portions, drawn with equal probability.
         portion: shortest length of a portion, m.
-        lip: level ground before and behind a portion, m. Vertical edges stay exact only next to level ground.
+        lip: level ground before and after a portion, m. Vertical edges are exact only next to level ground.
     """
 
     portions: tuple[Generator, ...] = field(default_factory=lambda: (Incline(), Steps(), Slopes(), Gaps()))
     portion: float = 3.0
     lip: float = 0.5
 
+    @override
     def profile(self, rng: np.random.Generator, count: int, length: float, difficulty: Difficulty) -> Profile:
-        """See :meth:`Generator.profile`."""
         parts: list[Profile] = []
         lip = Profile.level(np.full((count, 1), self.lip))
         for _ in range(math.ceil(length / (self.portion + 2 * self.lip))):
@@ -224,12 +225,12 @@ class Mixed:
 
 
 def _between(run: np.ndarray, feature: np.ndarray, jump: np.ndarray) -> Profile:
-    """Run, feature, run, feature, ..., run: each feature is entered by ``jump`` and left by ``-jump``.
+    """Return run, feature, run, feature, ..., run: each feature begins with ``jump`` and ends with ``-jump``.
 
     Args:
         run: (count, n + 1) lengths of the runs, m.
         feature: (count, n) extents of the features, m.
-        jump: (count, n) height of a feature against the runs, m.
+        jump: (count, n) height of a feature relative to the runs, m.
     """
     nothing = np.zeros_like(jump)
     back = np.concatenate([np.zeros_like(jump[:, :1]), -jump[:, :-1]], axis=1)

@@ -1,11 +1,11 @@
-"""Published terrain parameters, and the frozen record by which a skill names its terrain.
+"""Terrain presets with published parameters, and the frozen record with which a skill refers to its terrain.
 
-``paper`` holds the parameters of the PLAID paper's text (Berseth et al., ICLR 2018, recalled, not re-read);
+``paper`` has the parameters of the PLAID paper's text (Berseth et al., ICLR 2018, recalled, not re-read),
 ``terrainrlsim`` those of the released simulator (TerrainRLSim, ``data/terrain/*.txt``). They agree on gaps and step
-heights and differ in the steepness of inclines, the spacing of steps and the roughness of slopes. ``hard`` is ours: at
-difficulty 1 what this biped can hardly do (gaps of 0.8 m where its legs are 0.79 m long), so that a difficulty in
-[0, 1] reaches the edge of what a specialist learns; see docs/tasks.md. ``downhill`` is ours in every preset, the mirror
-image of ``incline``: nobody in PLAID is trained on it.
+heights and differ in the steepness of inclines, the spacing of steps and the roughness of slopes. ``hard`` is our own:
+at difficulty 1 this biped can hardly pass (gaps of 0.8 m with legs of 0.79 m), so that a difficulty in [0, 1] reaches
+the limit of what a specialist can learn; see docs/tasks.md. ``downhill`` is our own in every preset, the mirror image
+of ``incline``; PLAID does not train on it.
 """
 
 from __future__ import annotations
@@ -58,10 +58,10 @@ _HARD["mixed"] = Mixed(portions=tuple(_HARD[name] for name in ("steps", "slopes"
 _HARD["downhill"] = Incline(angle=(-35.0, -30.0))
 
 _START_LEVELS = {"steps": 0.1}
-"""Terrains whose curriculum begins lower than half of the difficulty."""
+"""Start levels of terrains whose curriculum starts below half of the difficulty."""
 
 _FLOORS = {"walls": 0.5}
-"""Terrains whose curriculum ends with easier tracks than 0.9 of the difficulty; see docs/training.md."""
+"""Floors of terrains whose curriculum ends with tracks easier than 0.9 of the difficulty; see docs/training.md."""
 
 for _name in _PAPER:
     register_terrain(
@@ -73,23 +73,23 @@ for _name in _PAPER:
 
 
 def terrain_names() -> list[str]:
-    """Names of the terrains: first those of PLAID, in the order in which it visits them."""
+    """Return the names of the terrains: first those of PLAID, in the order in which it visits them."""
     return list(TERRAINS)
 
 
 @dataclass(frozen=True)
 class Terrain:
-    """Which ground a skill walks on.
+    """Terrain of a skill.
 
     Attributes:
         name: one of :func:`terrain_names`.
         preset: parameter set of the terrain; empty for its default.
-        difficulty: size of the features in [0, 1]; 0 is flat, 1 the generator's own parameters.
-        generator: draws the terrain's tracks; None for that of the preset.
+        difficulty: size of the features in [0, 1]; 0 is flat, 1 gives the generator's own parameters.
+        generator: generator of the terrain's tracks; None for that of the preset.
         kind: the registered terrain of this name.
 
     Raises:
-        UnknownNameError: for an unknown name or preset, with the close matches.
+        UnknownNameError: for an unknown name or preset; close matches are named.
         ConfigError: for a difficulty outside [0, 1].
     """
 
@@ -107,9 +107,9 @@ class Terrain:
         check_range("difficulty", self.difficulty, 0.0, 1.0)
         object.__setattr__(self, "preset", preset)
         object.__setattr__(self, "generator", self.generator or kind.presets[preset])
-        object.__setattr__(self, "kind", kind)  # kept, so that a pickled terrain needs no registry
+        object.__setattr__(self, "kind", kind)  # stored, so that a pickled terrain does not need the registry
 
     @property
     def is_preset(self) -> bool:
-        """Whether the generator is that of the preset, so that name, preset and difficulty say everything."""
+        """Whether the generator is that of the preset, so that name, preset and difficulty define the terrain."""
         return self.generator == self.kind.presets[self.preset]

@@ -1,4 +1,4 @@
-"""Profile: ground as a list of pieces, each with a width, a rise along it and a jump at its left edge."""
+"""Profiles: ground as a list of pieces, each with a width, a rise along it and a jump at its left edge."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Profile:
     """``count`` tracks of ``pieces`` pieces of ground each, from left to right.
 
     Attributes:
-        width: (count, pieces) length of each piece along x, m, >= 0. A piece of width 0 does not exist.
+        width: (count, pieces) length of each piece along x, m, >= 0. Pieces of width 0 are ignored.
         rise: (count, pieces) height gained along the piece, m.
         jump: (count, pieces) height gained at the piece's left edge, a vertical edge, m.
     """
@@ -29,12 +29,12 @@ class Profile:
 
     @classmethod
     def level(cls, width: np.ndarray) -> Profile:
-        """Flat pieces of the given widths, (count, pieces) in m."""
+        """Return flat pieces of the given widths, (count, pieces) in m."""
         return cls(width, np.zeros_like(width), np.zeros_like(width))
 
     @classmethod
     def joined(cls, parts: Sequence[Profile]) -> Profile:
-        """The parts one behind the other."""
+        """Return the concatenation of the parts."""
         return cls(
             np.concatenate([p.width for p in parts], axis=1),
             np.concatenate([p.rise for p in parts], axis=1),
@@ -43,7 +43,7 @@ class Profile:
 
     @classmethod
     def interleaved(cls, columns: Sequence[Profile]) -> Profile:
-        """Piece 0 of every column, then piece 1 of every column, and so on; equal shapes required."""
+        """Return piece 0 of every column, then piece 1 of every column, and so on; columns have equal shapes."""
 
         def weave(name: str) -> np.ndarray:
             stacked = np.stack([getattr(c, name) for c in columns], axis=2)
@@ -53,7 +53,7 @@ class Profile:
 
     @classmethod
     def where(cls, choice: np.ndarray, options: Sequence[Profile]) -> Profile:
-        """Per row, the option that ``choice`` (count,) names; shorter options are padded with pieces of width 0."""
+        """Return, per row, the option with the index ``choice`` (count,), padded with pieces of width 0."""
         pieces = max(o.width.shape[1] for o in options)
 
         def pick(name: str) -> np.ndarray:

@@ -1,6 +1,6 @@
-"""Terrains by name: the generators of a terrain's presets, and where a curriculum over its difficulty begins and ends.
+"""Terrains by name: generators of their presets, and the first and last levels of a curriculum over their difficulty.
 
-Register a terrain of your own before a skill names it::
+Register your own terrain before a skill refers to it::
 
     register_terrain("stones", {"default": Stones(width=(0.2, 0.3))}, start_level=0.2)
     get_skill("biped/stones")
@@ -16,7 +16,7 @@ from policykd.errors import ConfigError, check_range
 from policykd.names import Registry, import_object
 
 RESERVED = "/:@+"
-"""Characters that separate the parts of a skill's id; no name may hold one."""
+"""Characters that separate the parts of a skill's id and are not allowed in names."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,11 @@ class TerrainKind:
 
     Attributes:
         presets: parameter sets by name, at least one; the first is the default.
-        start_level: difficulty at which a curriculum begins, as a share of the skill's own, in [0.01, 1].
+        start_level: difficulty at which a curriculum starts, as a share of the skill's own, in [0.01, 1].
         floor: lowest difficulty of a curriculum's last level, as a share of the skill's own, in [0, 1].
 
     Raises:
-        ConfigError: for no preset, or a level out of range.
+        ConfigError: for a terrain without presets, or a level out of range.
     """
 
     presets: Mapping[str, Generator]
@@ -44,12 +44,12 @@ class TerrainKind:
 
     @property
     def default_preset(self) -> str:
-        """Name of the preset that a skill has unless its id names another."""
+        """Name of the preset of skills whose id does not name one."""
         return next(iter(self.presets))
 
 
 TERRAINS: Registry[TerrainKind] = Registry("terrain", TerrainKind)
-"""The terrains by name."""
+"""Terrains by name."""
 
 
 def register_terrain(
@@ -60,12 +60,12 @@ def register_terrain(
     Args:
         name: name of the terrain in skill ids.
         presets: parameter sets by name; the first is the default.
-        start_level: difficulty at which a curriculum begins, as a share of the skill's own.
+        start_level: difficulty at which a curriculum starts, as a share of the skill's own.
         floor: lowest difficulty of a curriculum's last level, as a share of the skill's own.
 
     Raises:
-        ConfigError: for a name with a separator of skill ids, a name that another terrain has, no preset, or a level
-            out of range.
+        ConfigError: if the name contains a separator of skill ids or belongs to another terrain, presets are missing,
+            or a level is out of range.
     """
     for part in (name, *presets):
         check_name("terrain", part)
@@ -75,10 +75,10 @@ def register_terrain(
 def import_terrain(path: str) -> str:
     """Import the generator or terrain at ``package.module:Attribute``, register it and return its name.
 
-    A generator becomes a terrain with one preset, named as the attribute in lower case.
+    A generator becomes a terrain with one preset. The terrain's name is the attribute's in lower case.
 
     Raises:
-        ConfigError: if there is nothing at the path, or something that is neither.
+        ConfigError: if the path cannot be imported, or its object is neither a generator nor a terrain.
     """
     found, name = import_object(path), path.rpartition(":")[2].rpartition(".")[2].lower()
     if isinstance(found, TerrainKind):
@@ -91,10 +91,10 @@ def import_terrain(path: str) -> str:
 
 
 def check_name(kind: str, name: str) -> None:
-    """Refuse a name that a skill's id could not hold.
+    """Raise unless a name can be part of a skill's id.
 
     Raises:
-        ConfigError: for an empty name, or one with a separator.
+        ConfigError: for an empty name, or a name with a separator.
     """
     if not name or any(separator in name for separator in RESERVED):
-        raise ConfigError(f"{kind} name '{name}' must not be empty or hold one of {' '.join(RESERVED)}")
+        raise ConfigError(f"{kind} name '{name}' must not be empty or contain any of {' '.join(RESERVED)}")

@@ -1,4 +1,4 @@
-"""Tracks: the ground under every simulation as tensors, with the height function and the boxes made from them."""
+"""Tracks: the ground of every simulation as tensors, with their height function and ground boxes."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from policykd.seeding import generator
 BEHIND = 6.0
 """Level ground behind the start, m."""
 START = 1.0
-"""Level ground ahead of the start before the terrain begins, m (TerrainRL)."""
+"""Level ground between the start and the terrain, m (TerrainRL)."""
 LENGTH = 45.0
-"""Shortest length of the terrain ahead, m: 256 steps at 30 Hz would need 5.2 m/s to reach its end."""
+"""Shortest length of the terrain ahead of the start, m: reaching its end in 256 steps at 30 Hz takes 5.2 m/s."""
 TOP_SPEED = 5.2
-"""Speed at which an episode of any length may go without reaching the terrain's end, m/s."""
+"""Speed up to which an episode of any length does not reach the end of the terrain, m/s."""
 
 BASE_THICKNESS = 3.0
-"""Thickness of the boxes under level ground, m; thicker than any gap is deep, so that gaps have solid walls."""
+"""Thickness of the boxes under level ground, m; larger than the depth of any gap, so that gaps have solid walls."""
 SLOPE_THICKNESS = 0.3
-"""Thickness of the boxes under sloped ground, m; thin, since a tilted box's end leans over its neighbor."""
+"""Thickness of the boxes under sloped ground, m; small, since the end of a tilted box overlaps its neighbor."""
 HALF_DEPTH = 1.0
-"""Half of the boxes' extent across the track, m."""
+"""Half extent of the boxes across the track, m."""
 
 
 @dataclass
 class Tracks:
     """One track per row. Segment ``i`` spans ``edges[:, i]`` to ``edges[:, i + 1]``; heights in m above the start.
 
-    Beyond the last edge, and in front of the first one, the ground goes on level.
+    Before the first edge and after the last one, the ground continues level.
 
     Attributes:
         edges: (n, S + 1) ascending positions of the segments' ends, m.
@@ -51,11 +51,11 @@ class Tracks:
         return self.left.shape[1]
 
     def segment_at(self, x: torch.Tensor) -> torch.Tensor:
-        """(n, q) index of the segment under each x (n, q); on a vertical edge the right-hand one."""
+        """Return (n, q) indices of the segments under x (n, q); on a vertical edge, of the right-hand one."""
         return (torch.searchsorted(self.edges, x.contiguous(), right=True) - 1).clamp_(0, self.segments - 1)
 
     def height(self, x: torch.Tensor) -> torch.Tensor:
-        """Height of the ground.
+        """Return the ground height.
 
         Args:
             x: (n, q) positions along the tracks, m.
@@ -67,11 +67,11 @@ class Tracks:
         return self.left.gather(1, i) + (x - self.edges.gather(1, i)) * self.grade.gather(1, i)
 
     def rows(self, index: torch.Tensor | slice) -> Tracks:
-        """The tracks of the given rows, (m,) integers; views for a slice."""
+        """Return the tracks of the given rows, (m,) integers; views for a slice."""
         return Tracks(self.edges[index], self.left[index], self.grade[index])
 
     def like(self, tensor: torch.Tensor) -> Tracks:
-        """The tracks on the device and in the precision of ``tensor``."""
+        """Return the tracks with the device and dtype of ``tensor``."""
         return Tracks(self.edges.to(tensor), self.left.to(tensor), self.grade.to(tensor))
 
     def assign(self, index: torch.Tensor, source: Tracks, rows: torch.Tensor) -> None:
@@ -81,11 +81,11 @@ class Tracks:
         self.grade[index] = source.grade[rows]
 
     def boxes_from(self, x: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Boxes whose top faces are ``count`` consecutive segments.
+        """Return boxes whose top faces are ``count`` consecutive segments.
 
         Args:
-            x: (n,) places of which each is on its track's first segment, m.
-            count: segments per track; those beyond the last, and those without width, are parked far below.
+            x: (n,) positions on the first of the segments, m.
+            count: segments per track; boxes of missing segments, and of segments without width, are parked far below.
 
         Returns:
             ``pose`` (n, count, 3) as (x, z, slope angle in rad, positive uphill) of the box centers, and ``half``
@@ -107,11 +107,11 @@ class Tracks:
 
 
 PARKED = -1000.0
-"""Height at which unused boxes wait, m."""
+"""Height at which unused boxes are parked, m."""
 
 
 def _tracks_from(profile: Profile, behind: float) -> Tracks:
-    """Tracks with level ground in front of, before and behind the profile."""
+    """Return tracks with level ground behind the start, before the profile and after it."""
     column = np.zeros((len(profile.width), 1))
     width = np.concatenate([column + behind + START, profile.width, column + 5.0], axis=1)
     rise = np.concatenate([column, profile.rise, column], axis=1)
@@ -123,7 +123,7 @@ def _tracks_from(profile: Profile, behind: float) -> Tracks:
 
 
 def _without_empty(real: np.ndarray, edges: np.ndarray, left: np.ndarray, grade: np.ndarray) -> Tracks:
-    """Tracks of the real segments; rows with fewer of them end in segments of no width."""
+    """Return tracks of the segments with a width; rows with fewer of them are padded with segments of width 0."""
     order = np.argsort(~real, axis=1, kind="stable")[:, : real.sum(axis=1).max()]
     kept, end, top = np.take_along_axis(real, order, axis=1), edges[:, -1:], left[:, -1:]
     starts = np.where(kept, np.take_along_axis(edges[:, :-1], order, axis=1), end)
@@ -133,7 +133,7 @@ def _without_empty(real: np.ndarray, edges: np.ndarray, left: np.ndarray, grade:
 
 
 def _padded(tracks: Tracks, segments: int) -> Tracks:
-    """The tracks with segments of no width behind the last, up to ``segments``."""
+    """Return the tracks padded with segments of width 0, up to ``segments``."""
     extra = segments - tracks.segments
     if extra == 0:
         return tracks
@@ -147,7 +147,7 @@ def _padded(tracks: Tracks, segments: int) -> Tracks:
 
 
 _GRADED = 0.5
-"""Share of a graded terrain's tracks over which the difficulty rises; the others have all of it."""
+"""Share of a graded terrain's tracks over which the difficulty rises; the other tracks have the full difficulty."""
 
 
 _EASIEST = 0.4
@@ -162,23 +162,23 @@ _FLOOR = 0.9
 
 
 def graded_floor(terrains: Sequence[Terrain]) -> float:
-    """The lowest difficulty at the last level that suits one of the terrains, as a share of its own."""
+    """Return the lowest floor of the terrains: the difficulty of the easiest track at level 1, as a share."""
     return min(terrain.kind.floor for terrain in terrains)
 
 
 def graded_rows(count: int, level: float, floor: float = _FLOOR) -> tuple[int, int]:
-    """Which of a graded terrain's tracks a level of a curriculum meets.
+    """Return the rows of a graded terrain's tracks that belong to a curriculum level.
 
-    Low levels mix difficulties from nearly half of the level on; the highest takes only those from ``floor`` of the
-    terrain's own: what is learned last is what is asked for.
+    Low levels mix difficulties from nearly half of the level upward. The highest level has only tracks from ``floor``
+    upward, so that training ends on the difficulty of the evaluation.
 
     Args:
         count: tracks of the terrain.
-        level: difficulty of the hardest track, in [0, 1] of the terrain's own.
-        floor: difficulty of the easiest track at level 1, likewise.
+        level: difficulty of the hardest track, as a share of the terrain's own in [0, 1].
+        floor: difficulty of the easiest track at level 1, as a share of the terrain's own.
 
     Returns:
-        The first row, and the row behind the last one.
+        The first row, and the row after the last one.
     """
     rising = _GRADED * count
     last = count if level >= 1.0 else max(1, round(level * rising))
@@ -186,22 +186,21 @@ def graded_rows(count: int, level: float, floor: float = _FLOOR) -> tuple[int, i
 
 
 class TrackBank:
-    """Tracks drawn ahead, ``per_terrain`` of each terrain, from which resets pick.
+    """Tracks generated in advance, ``per_terrain`` of each terrain, from which resets pick.
 
-    Drawing in bulk keeps generation out of the step loop; a reset copies one row.
+    Generating them in advance keeps the generators out of the step loop; a reset copies one row.
 
     Args:
         terrains: the terrains; equal ones share their tracks.
         per_terrain: tracks of each terrain.
         seed: seed of the bank; banks of different seeds hold different tracks.
-        graded: let the difficulties of a terrain's tracks rise from 0 to the terrain's own, in their order; see
-            :func:`graded_rows`.
-        seconds: longest episode, s; tracks are as long as it may take them at ``TOP_SPEED``, and at least ``LENGTH``.
-        backwards: let the level ground behind the start be as long, for those who walk backwards.
-        device: where the tensors live.
+        graded: sort a terrain's tracks by difficulties that rise from 0 to the terrain's own; see :func:`graded_rows`.
+        seconds: longest episode, s; tracks are as long as its distance at ``TOP_SPEED``, and at least ``LENGTH``.
+        backwards: make the level ground behind the start as long as the track, for tasks that walk backward.
+        device: device of the tensors.
 
     Attributes:
-        tracks: all tracks; terrain ``t`` owns rows ``t * per_terrain`` to ``(t + 1) * per_terrain``.
+        tracks: all tracks; terrain ``t`` has rows ``t * per_terrain`` to ``(t + 1) * per_terrain``.
         terrains: the terrains in that order.
     """
 
@@ -236,10 +235,10 @@ class TrackBank:
         return _tracks_from(profile, behind)
 
     def most_segments_within(self, width: float) -> int:
-        """Largest number of segments that a window of ``width`` m can touch, over all tracks of the bank."""
+        """Return the largest number of segments that a window of ``width`` m can touch, over all tracks."""
         edges = self.tracks.edges
         real = (edges[:, 1:] > edges[:, :-1]).long()
         before = torch.nn.functional.pad(real.cumsum(1), (1, 0))
         last = self.tracks.segment_at(edges[:, :-1] + width)
         from_an_edge = int((before.gather(1, last + 1) - before[:, :-1]).max())
-        return min(from_an_edge + 1, self.tracks.segments)  # one more where the window begins inside a segment
+        return min(from_an_edge + 1, self.tracks.segments)  # one more if the window begins inside a segment

@@ -1,5 +1,5 @@
-"""The command line: parse options, call the library, print the outcome.
+"""The command line: parses options, calls the library and prints the outcome.
 
-``main`` is the entry point, ``commands`` holds one module per command, ``options`` the options that several share,
-``overrides`` reads ``--set``, ``output`` draws bars. No logic of the library lives here.
+``main`` is the entry point, ``commands`` has one module per command, ``options`` the shared options, ``overrides``
+reads ``--set``, ``output`` draws progress bars. Logic belongs in the library, not here.
 """

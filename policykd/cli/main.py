@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Train an expert per skill, merge the experts into one student, measure what was kept.",
         config=(tyro.conf.OmitArgPrefixes,),
     )
-    # Tables that go into a file or a pipe keep their width.
+    # Tables written to a file or a pipe have a fixed width.
     width = None if sys.stdout.isatty() else 160
     # Output is data: do not interpret [gpu] or results[1] as markup.
     console, errors = Console(width=width, markup=False), Console(stderr=True, markup=False)
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         errors.print(Text.assemble(("error:", "bold red"), f" {error}"), highlight=False, soft_wrap=True)
         return 2
     except KeyboardInterrupt:
-        errors.print("interrupted; the same command with --resume continues", highlight=False)
+        errors.print("interrupted; run the same command with --resume to continue", highlight=False)
         return 1
     return 0
 

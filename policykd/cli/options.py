@@ -1,6 +1,6 @@
-"""Options that several commands share, each with its help text written once.
+"""Options shared by several commands, each with its help text.
 
-A type here is the option's value with its metavar and help. Nothing in this module loads torch or MuJoCo.
+Each type is an option's value with its metavar and help. Nothing in this module loads torch or MuJoCo.
 """
 
 from __future__ import annotations
@@ -15,33 +15,33 @@ from policykd.curriculum.presets import preset_names
 from policykd.errors import ConfigError
 
 Set = Annotated[tuple[str, ...], tyro.conf.arg(metavar="FIELD=VALUE")]
-"""Overrides of configuration fields; each command's help names the configuration and an example."""
+"""Overrides of configuration fields; each command's help names the configuration and gives an example."""
 
-Threads = Annotated[int | None, tyro.conf.arg(help="Threads of the simulation; default one per usable core.")]
+Threads = Annotated[int | None, tyro.conf.arg(help="Simulation threads; default one per usable core.")]
 """Number of simulation threads."""
 
-Cores = Annotated[int | None, tyro.conf.arg(help="Cores to use; default all usable ones.")]
+Cores = Annotated[int | None, tyro.conf.arg(help="Cores to use; default all usable cores.")]
 """Number of cores of a command that runs several processes."""
 
-Workers = Annotated[int | None, tyro.conf.arg(help="Processes side by side; default one per usable core.")]
+Workers = Annotated[int | None, tyro.conf.arg(help="Parallel processes; default one per usable core.")]
 """Number of processes."""
 
 Device = Annotated[
     str,
-    tyro.conf.arg(help="Where simulation and policies run: cpu, cuda, or auto for cuda where nothing is missing."),
+    tyro.conf.arg(help="Device of simulation and policies: cpu, cuda, or auto (cuda if available, otherwise cpu)."),
 ]
 """Device of simulation and policies."""
 
 Resume = Annotated[bool, tyro.conf.arg(help="Continue an interrupted run; finished parts are not run again.")]
-"""Whether an interrupted run goes on."""
+"""Whether to continue an interrupted run."""
 
 EncoderText = Annotated[
     str | None,
     tyro.conf.arg(
         metavar="GROUP[:SIZES]",
-        help="Branch of an observation group: terrain, or terrain:16x8,8x4,64 for convolutions of 16 filters of width "
-        "8 and 8 of width 4 (8x4/2 for a stride of 2) and a dense layer of 64, joined at the last hidden layer; "
-        "terrain:8x3,32@every at every one.",
+        help="Encoder of an observation group: terrain, or terrain:16x8,8x4,64 for convolutions with 16 filters of "
+        "width 8 and 8 of width 4 (8x4/2 for stride 2) and a dense layer of 64, joined at the last hidden layer; "
+        "append @every, as in terrain:8x3,32@every, to join at every hidden layer.",
     ),
 ]
 """Encoder of an observation group; :func:`parse_encoder` reads it."""
@@ -50,18 +50,18 @@ if TYPE_CHECKING:
     PresetName = str
 else:
     PresetName = Literal[tuple(preset_names())]
-"""Name of a recipe that ships with policykd."""
+"""Name of a built-in recipe."""
 
-RecipeFile = Annotated[Path | None, tyro.conf.arg(help="YAML file with your own recipe, used instead of the preset.")]
-"""File of a recipe."""
+RecipeFile = Annotated[Path | None, tyro.conf.arg(help="YAML file with a recipe of your own; replaces the preset.")]
+"""Path of a recipe file."""
 
 
 def parse_encoder(text: str) -> Encoder:
     """Return the encoder that ``GROUP[:SIZES][@JOIN]`` describes, for example ``terrain:16x8,8x4/2,64@every``.
 
     Raises:
-        ConfigError: for text of another form, or sizes out of range.
-        UnknownNameError: for an unknown way to join.
+        ConfigError: for malformed text, or sizes out of range.
+        UnknownNameError: for an unknown join.
     """
     group, colon, rest = text.partition(":")
     sizes, at, join = (rest if colon else group).partition("@")

@@ -1,4 +1,4 @@
-"""Output of the commands: progress bars and the closing line that says where results are."""
+"""Output of the commands: progress bars, and the final line with the path of the results."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from policykd.progress import Progress as ProgressProtocol
 
 
 class Bars(ProgressProtocol):
-    """Draws one bar per piece of work, with its latest figures; implements :class:`policykd.progress.Progress`.
+    """Draws one progress bar per activity, with its latest metrics.
 
-    Where the output is not a terminal, each finished piece of work prints one line.
+    If the output is not a terminal, each finished activity prints one line instead.
 
     Args:
-        console: where to draw.
+        console: console to draw on.
     """
 
     _SHOWN = ("train_return", "train_success", "loss", "retention", "success")
@@ -67,10 +67,10 @@ class Bars(ProgressProtocol):
 
 
 def say(console: Console, text: str) -> None:
-    """Print one line as it is: long paths are not broken, numbers are not colored."""
+    """Print one line unchanged: long paths are not wrapped, numbers are not colored."""
     console.print(text, highlight=False, soft_wrap=True)
 
 
 def say_where(console: Console, path: Path, before: str = "") -> None:
-    """Print where a result is, after an optional summary of it."""
+    """Print the path of a result, after an optional summary."""
     say(console, f"{before + ' ' if before else ''}-> {path}")

@@ -1,4 +1,4 @@
-"""``--set ppo.learning_rate=3e-4``: any field of a configuration from the command line."""
+"""``--set ppo.learning_rate=3e-4``: overrides of configuration fields from the command line."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def with_overrides(config: Config, overrides: Sequence[str]) -> Config:
         overrides: ``field=value`` or ``group.field=value``; values are read as YAML.
 
     Raises:
-        UnknownNameError: for a field that is not there, with the close matches.
+        UnknownNameError: for an unknown field; close matches are named.
         ConfigError: for an override without ``=``, a value of the wrong type, or one out of range.
     """
     changes: dict[str, Any] = {}
@@ -35,12 +35,12 @@ def with_overrides(config: Config, overrides: Sequence[str]) -> Config:
 
 
 def from_options(kind: type[Config], options: Any, **others: Any) -> Config:
-    """Return a configuration whose fields are the options of the same names, and `others` for the rest.
+    """Return a configuration with the values of a command's options of the same names.
 
     Args:
         kind: the configuration's dataclass.
-        options: a command; options that the configuration does not have are left out.
-        **others: fields that are not plain copies; they win.
+        options: the command; options without a field of the same name are ignored.
+        **others: values of further fields; they take precedence over options.
 
     Raises:
         ConfigError: for a value out of range.
@@ -50,14 +50,14 @@ def from_options(kind: type[Config], options: Any, **others: Any) -> Config:
 
 
 def read_value(text: str, option: str) -> Any:
-    """Return a value from the command line, read as YAML.
+    """Return the value of an option, read as YAML.
 
     Args:
         text: the value.
         option: the whole option, for messages.
 
     Raises:
-        ConfigError: for text that is not valid YAML, such as a list without its end.
+        ConfigError: for text that is not valid YAML, such as an unclosed list.
     """
     try:
         return yaml.safe_load(text)
@@ -67,7 +67,7 @@ def read_value(text: str, option: str) -> Any:
 
 
 def _place(changes: dict[str, Any], config: Any, path: Sequence[str], value: Any, override: str) -> None:
-    """Note one override in the tree of changes."""
+    """Add one override to the tree of changes."""
     name, rest = path[0], path[1:]
     names = [f.name for f in dataclasses.fields(config)]
     if name not in names:
@@ -78,19 +78,20 @@ def _place(changes: dict[str, Any], config: Any, path: Sequence[str], value: Any
     elif dataclasses.is_dataclass(old):
         _place(changes.setdefault(name, {}), old, rest, value, override)
     else:
-        raise ConfigError(f"--set {override}: '{name}' has no fields of its own")
+        raise ConfigError(f"--set {override}: '{name}' has no fields; set '{name}' itself")
 
 
 def _changed(config: Any, changes: dict[str, Any]) -> Any:
-    """The configuration with all changes made at once: fields that depend on each other are checked together."""
+    """Return the configuration with all changes applied at once, so that dependent fields are checked together."""
     return dataclasses.replace(
         config, **{k: _changed(getattr(config, k), v) if isinstance(v, dict) else v for k, v in changes.items()}
     )
 
 
 def _checked(hint: Any, old: Any, value: Any, override: str) -> Any:
-    """The value in the type of the field."""
+    """Return the value converted to the type of the field."""
     if dataclasses.is_dataclass(old):
         fields = ", ".join(f.name for f in dataclasses.fields(old))
-        raise ConfigError(f"--set {override}: set one of its fields: {fields}")
+        name = override.partition("=")[0].strip()
+        raise ConfigError(f"--set {override}: write {name}.FIELD=VALUE to set one of its fields: {fields}")
     return typed(hint, value, override.partition("=")[0].strip())

@@ -106,9 +106,9 @@ def test_a_run_goes_on_only_when_asked(capsys):
         (["trinkets"], "did you mean trinket"),
         (["toy", "--seeds", "0"], "seeds is 0"),
         (["toy", "--set", "gains=1"], "did you mean gain"),
-        (["toy", "--set", "gain=2"], "it must lie in [0, 1]"),
+        (["toy", "--set", "gain=2"], "it must be in [0, 1]"),
         (["toy", "--set", "gain=0.125"], "--set gain=0.125: an eighth is too small"),
-        (["all", "--set", "gain=1"], "run that one alone"),
+        (["all", "--set", "gain=1"], "name only that system"),
         (["toy", "--out", "/proc/nowhere"], "cannot write"),
     ],
 )

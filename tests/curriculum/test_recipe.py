@@ -39,7 +39,7 @@ def test_fields_left_out_have_their_defaults(tmp_path):
         ({"curriculm": "plaid"}, UnknownNameError, "curriculum"),
         ({"curriculum": "pladi"}, UnknownNameError, "did you mean plaid"),
         ({"injection": {"mode": "exakt"}}, UnknownNameError, "injection.mode.*exact"),
-        ({"injection": {"blind": 4}}, ConfigError, r"injection.blind is 4; it must lie in \[0, 3\]"),
+        ({"injection": {"blind": 4}}, ConfigError, r"injection.blind is 4; it must be in \[0, 3\]"),
         ({"injection": {"blind": "two"}}, ConfigError, "injection.blind is 'two'; it must be of type int"),
         ({"skills": [{"steps": 5}]}, ConfigError, r"skills\[0\].skill is missing"),
         ({"skills": [{"skill": "biped/flat", "steps": 0}]}, ConfigError, "steps of biped/flat is 0"),

@@ -86,7 +86,7 @@ def test_unknown_options_come_with_close_matches(options, message):
 
 
 def test_a_batch_draws_no_pictures():
-    with pytest.raises(ConfigError, match="a batch draws no pictures"):
+    with pytest.raises(ConfigError, match="batches do not render"):
         gymnasium.make_vec(ID, num_envs=2, render_mode="rgb_array")
 
 

@@ -120,9 +120,9 @@ def test_ids_and_records_never_import(outside):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("my_lab.things:NUMBER/flat", "is a int; a Robot is needed there"),
+        ("my_lab.things:NUMBER/flat", "is a int; it must be a Robot"),
         ("biped/my_lab.things:NUMBER", "neither a terrain generator nor a TerrainKind"),
-        ("biped/flat+my_lab.things:NUMBER", "a Task is needed there"),
+        ("biped/flat+my_lab.things:NUMBER", "it must be a Task"),
         ("biped/my_lab.nothing:RAMP", "cannot be imported"),
     ],
 )
@@ -133,7 +133,7 @@ def test_a_wrong_part_is_named(outside, text, message):
 
 @pytest.mark.parametrize("name", ["a/b", "a:b", "a@b", "a+b", ""])
 def test_a_terrain_name_that_an_id_cannot_hold_is_refused(name):
-    with TERRAINS.scope(), pytest.raises(ConfigError, match="must not be empty or hold one of"):
+    with TERRAINS.scope(), pytest.raises(ConfigError, match="must not be empty or contain any of"):
         register_terrain(name, {"default": Gaps()})
 
 

@@ -304,7 +304,7 @@ def test_names_of_tasks_are_checked():
         get_skill("biped/flat+crouhc")
     with pytest.raises(ConfigError, match="another task is already called 'hop'"):
         register_task("hop", Walk(speed=0.3))
-    with pytest.raises(ConfigError, match="the task 'jog' is already called 'run'"):
+    with pytest.raises(ConfigError, match="the task 'jog' is already registered as 'run'"):
         register_task("jog", get_task("run"))
     with TASKS.scope():
         register_task("stroll", Walk(speed=0.7))

@@ -11,7 +11,7 @@ def test_the_plain_loop_distils_in_fifteen_lines():
     spec = importlib.util.spec_from_file_location("kd_plain_loop", FILE)
     example = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(example)
-    loop = inspect.getsource(example.distil).splitlines()[2:]
+    loop = inspect.getsource(example.distill).splitlines()[2:]
     assert len(loop) <= 15
     scores = example.main(teacher_epochs=3, student_epochs=4)
     assert scores["untrained student"] < 0.3

@@ -1,7 +1,7 @@
 """The commands of ``policykd``, one module each: a frozen dataclass of options with a ``run(console)`` method.
 
 To add a command, write a module with such a class and list it in :data:`COMMANDS` (or :data:`KD_COMMANDS`). Modules
-import what is heavy inside ``run``, so that help and error messages about options are instant.
+import heavy packages inside ``run``, so that help and error messages about options appear at once.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Command(Protocol):
     """A command with its options."""
 
     def run(self, console: Console) -> None:
-        """Do the work and print its outcome.
+        """Run the command and print its outcome.
 
         Raises:
             PolicykdError: for bad input.
@@ -44,7 +44,7 @@ class Command(Protocol):
 
 
 def _union(commands: dict[str, type]) -> Any:
-    """Return the type from which tyro makes one subcommand per entry."""
+    """Return a union type that gives one tyro subcommand per entry."""
     return Union[tuple(Annotated[kind, tyro.conf.subcommand(name)] for name, kind in commands.items())]  # noqa: UP007
 
 
@@ -54,7 +54,7 @@ KD_COMMANDS: dict[str, type] = {"list": KdList, "show": KdShow, "run": KdRun, "b
 
 @dataclass(frozen=True)
 class Kd:
-    """Supervised knowledge distillation: losses, systems, benchmark."""
+    """Supervised knowledge distillation: losses, systems and a benchmark."""
 
     command: Annotated[_union(KD_COMMANDS), tyro.conf.arg(name="")]  # type: ignore[valid-type]
 

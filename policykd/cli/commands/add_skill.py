@@ -1,4 +1,4 @@
-"""``policykd add-skill``: one more skill for a student that keeps the old ones."""
+"""``policykd add-skill``: teach a student one more skill while it keeps the old ones."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from policykd.cli.overrides import with_overrides
 
 @dataclass(frozen=True)
 class AddSkill:
-    """Add one skill to a student: train an expert from it, then merge both into a new student."""
+    """Add one skill to a student: train an expert that starts from it, then merge both into a new student."""
 
     student: tyro.conf.Positional[Path]
     """Policy file of the student, or folder of its run."""
     skill: tyro.conf.Positional[str]
     """Skill to add, for example biped/walls@0.5."""
     out: Path = Path("student-grown")
-    """Folder; the new student is <out>/policy."""
+    """Output folder; the new student is <out>/policy."""
     steps: int = 1_500_000
-    """Budget of the training, environment steps."""
+    """Training budget, environment steps."""
     seed: int = 0
-    """Seed of everything but the tracks of the measurements."""
+    """Random seed; evaluation tracks do not depend on it."""
     threads: Cores = None
     resume: Resume = False
     train: Set = ()
-    """Any setting of the training, for example start_level=0.3 (policykd.agents.training.TrainConfig)."""
+    """Training setting, for example start_level=0.3 (a field of policykd.agents.training.TrainConfig)."""
     merge: Set = ()
-    """Any setting of the merge, for example rounds=10 (policykd.merge.MergeConfig)."""
+    """Merge setting, for example rounds=10 (a field of policykd.merge.MergeConfig)."""
 
     def run(self, console: Console) -> None:
-        """Add the skill and print what was kept and what it cost.
+        """Add the skill and print retention and cost.
 
         Raises:
             PolicykdError: for bad input.
@@ -58,8 +58,8 @@ class AddSkill:
             console.print(f"{skill}: retention {kept:.3f}", highlight=False)
         kept_both = f"{OLD_RETENTION:g} of every old skill and {NEW_RETENTION:g} of the new one"
         if result.price_steps is None:
-            console.print(f"no validation kept {kept_both}")
+            console.print(f"no validation reached {kept_both}; a larger --steps or --merge rounds=N may help")
         else:
             cost = f"{result.price_steps:,} environment steps, {result.price_seconds:.0f} s"
-            console.print(f"{kept_both} were kept after {cost}", highlight=False)
+            console.print(f"{kept_both} were reached after {cost}", highlight=False)
         say(console, f"-> {result.policy_path}; open {write_page(self.out)}")

@@ -1,4 +1,4 @@
-"""``policykd compare``: PLAID and its baselines at equal environment steps over several seeds."""
+"""``policykd compare``: compare PLAID and its baselines at equal environment steps over several seeds."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ class Compare:
     """Compare PLAID with its baselines at equal environment steps over several seeds."""
 
     preset: PresetName = "standard"
-    """Recipe that all share."""
+    """Recipe shared by all curricula."""
     recipe: RecipeFile = None
     suite: str | None = None
     """Skills of this suite instead of the recipe's: terrains, terrains-hard or gaits."""
     curricula: tuple[str, ...] = ("plaid", "tl-only", "tl-only+merge", "multitasker", "scratch+merge")
-    """Curricula to compare; multitasker-joint is another."""
+    """Curricula to compare; multitasker-joint is also available."""
     seeds: int = 5
-    """Number of seeds; fewer than 5 give intervals that are too narrow."""
+    """Number of seeds; with fewer than 5, intervals are too narrow."""
     out: Path = Path("results/compare")
-    """Results folder; index.html shows comparison.json, which holds the values of all seeds that are finished."""
+    """Results folder; index.html shows the results, comparison.json has the values of all finished seeds."""
     threads: int | None = None
-    """Runs side by side; default one per usable core."""
+    """Parallel runs; default one per usable core."""
     resume: Resume = False
     set: Set = ()
-    """Any other setting, for example merge.rounds=10 (fields of policykd.curriculum.Recipe)."""
+    """Any other setting, for example merge.rounds=10 (a field of policykd.curriculum.Recipe)."""
 
     def run(self, console: Console) -> None:
         """Run the comparison and print its table; the page is written after every seed.
@@ -82,13 +82,13 @@ class Compare:
 
 
 def _comparison_table(comparison: Comparison) -> Table:
-    """Return scores with 95 % intervals per skill and over all, and the cost: one column per curriculum."""
+    """Return the table of scores with 95 % intervals per skill and over all skills, and cost, per curriculum."""
     from policykd.evaluation.table import format_interval
 
     names = comparison.curricula
     several = len(comparison.seeds) > 1
     seeds = f"{len(comparison.seeds)} seeds: interquartile mean (95 % interval)" if several else "1 seed"
-    title = f"reward over the shared experts', {seeds}"
+    title = f"reward as a share of the shared experts', {seeds}"
     table = Table(title=title, title_justify="left")
     table.add_column("", no_wrap=True)
     for name in names:

@@ -1,4 +1,4 @@
-"""``policykd demo``: the whole chain from nothing to a student and a page about it."""
+"""``policykd demo``: the whole pipeline from nothing to a student and a results page."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from policykd.errors import ConfigError
 
 @dataclass(frozen=True)
 class Demo:
-    """Train three experts, merge them, measure and film the student. Continues where it was interrupted."""
+    """Train three experts, merge them, evaluate and film the student; an interrupted demo is continued."""
 
     out: Path = Path("results/demo")
     """Results folder; open its index.html."""
@@ -23,7 +23,7 @@ class Demo:
     episodes: int = 64
     """Evaluation episodes per policy and skill."""
     seed: int = 0
-    """Seed of everything."""
+    """Random seed."""
     threads: Cores = None
     video: bool = True
     """Film the student on every skill."""
@@ -39,7 +39,7 @@ class Demo:
         from policykd.evaluation import evaluation_table
 
         if len(self.skills) < 2:
-            raise ConfigError("a demo merges experts; give at least two skills")
+            raise ConfigError("the demo merges experts; give at least two, for example --skills biped/flat biped/gaps")
         outcome = run_demo(
             [read_skill(name) for name in self.skills],
             self.out,

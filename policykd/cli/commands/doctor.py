@@ -1,4 +1,4 @@
-"""``policykd doctor``: what this machine offers, how fast it simulates, and what to install."""
+"""``policykd doctor``: report versions, devices and throughput of this machine, and what to install."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Doctor:
-    """Say what this machine offers: versions, devices, drawing, threads, throughput, and what to install."""
+    """Report versions, devices, rendering, threads and throughput of this machine, and what to install."""
 
     seconds: float = 10.0
-    """Length of the throughput probe, s; 0 leaves it out."""
+    """Length of the throughput probe, s; 0 skips it."""
     device: str = "auto"
     """Device of the probe: auto, cpu or cuda."""
     out: Path = Path("doctor.json")
-    """JSON file with everything that was found, for a report of a problem."""
+    """JSON file for all findings, to attach to a bug report."""
 
     def run(self, console: Console) -> None:
-        """Examine this machine, print what was found and write it down.
+        """Examine this machine, print the findings and save them.
 
         Raises:
             PolicykdError: for bad input.

@@ -1,4 +1,4 @@
-"""``policykd evaluate``: reward, success, distance and retention of policies on skills."""
+"""``policykd evaluate``: measure reward, success, distance and retention of policies on skills."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Evaluate:
     policies: tyro.conf.Positional[tuple[Path, ...]]
     """Policy files, or folders of runs."""
     skills: tuple[str, ...] = ()
-    """Skills to measure on; default all that the policies were made for."""
+    """Skills to evaluate on; default all skills that the policies were trained on."""
     episodes: int = 64
     """Episodes per policy and skill, on fixed tracks shared by all policies."""
     seed: int = 0
@@ -51,7 +51,7 @@ class Evaluate:
         made_for = dict.fromkeys(skill for loaded in policies.values() for skill in loaded.manifest.skills)
         groups = tuple(dict.fromkeys(name for loaded in policies.values() for name in loaded.policy.groups))
         skills = [read_skill(name, groups) for name in self.skills]
-        skills = skills or [get_skill(name, groups) for name in made_for]  # names out of files never import
+        skills = skills or [get_skill(name, groups) for name in made_for]  # names read from files import no code
         experts = {s: name for s, name in _expert_of(policies).items() if s in {k.id for k in skills}}
         evaluation = evaluate(
             {name: loaded.policy for name, loaded in policies.items()},
@@ -70,7 +70,7 @@ class Evaluate:
 
 
 def _load_named(paths: Sequence[Path]) -> dict[str, LoadedPolicy]:
-    """Load policies by the shortest distinct ends of their paths."""
+    """Load policies and name them by the shortest distinct ends of their paths."""
     from policykd.agents.policy_file import load_policy
 
     for depth in range(1, 20):
@@ -78,7 +78,7 @@ def _load_named(paths: Sequence[Path]) -> dict[str, LoadedPolicy]:
         if len(set(names)) == len(paths):
             break
     else:
-        raise ConfigError("the same policy was given twice")
+        raise ConfigError("the same policy was given twice; give every policy once")
     return {name: load_policy(path) for name, path in zip(names, paths, strict=True)}
 
 

@@ -1,4 +1,4 @@
-"""``policykd inject``: more observation groups, an encoder, or wider layers for a trained policy."""
+"""``policykd inject``: add observation groups, an encoder or wider layers to a trained policy."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from policykd.cli.output import say
 
 @dataclass(frozen=True)
 class Inject:
-    """Add observation groups to a policy, or widen its layers, without changing what it does."""
+    """Add observation groups to a policy, or widen its layers, without changing its actions."""
 
     policy: tyro.conf.Positional[Path]
     """Policy file, or folder of a run."""
     out: Path
-    """The new policy file; nothing may be there."""
+    """The new policy file; it must not exist yet."""
     groups: tuple[str, ...] = ()
     """New observation groups, for example terrain."""
     mode: Literal["exact", "scaled", "random"] = "exact"
-    """How new weights begin: zero (outputs unchanged), a share of the usual (--scale), or as usual."""
+    """Initialization of the new weights: zero (outputs unchanged), scaled by --scale, or the usual one."""
     scale: float = 0.01
     """Share of the usual initialization for --mode scaled."""
     encoder: EncoderText = None
@@ -33,13 +33,13 @@ class Inject:
     critic_hidden: tuple[int, ...] | None = None
     """Wider hidden layers of the critic."""
     skill: str | None = None
-    """Skill in which outputs are compared; default the policy's first."""
+    """Skill on which outputs are compared; default the policy's first."""
     seed: int = 0
     """Seed of the new weights and of the observations."""
     threads: Threads = None
 
     def run(self, console: Console) -> None:
-        """Inject, and print the largest difference of outputs.
+        """Inject, and print the largest difference in outputs.
 
         Raises:
             PolicykdError: for bad input.
@@ -62,6 +62,6 @@ class Inject:
         what = f"{report.mode} injection of {', '.join(report.groups)}" if report.groups else "growth"
         say(
             console,
-            f"{what}: largest difference of actions and values {report.largest_random:.2e} over random observations, "
+            f"{what}: largest difference in actions and values {report.largest_random:.2e} over random observations, "
             f"{report.largest_on_policy:.2e} on-policy -> {report.policy_path}",
         )

@@ -1,4 +1,4 @@
-"""``policykd kd bench``: compare the registered losses on one task, print the table, draw plots and page."""
+"""``policykd kd bench``: compare the registered losses on one task; print a table, draw plots and a page."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class KdBench:
-    """Compare losses on one task: paired seeds, equal tuning, accuracy, fidelity, calibration, intervals, a page."""
+    """Compare losses on one task with paired seeds and equal tuning: accuracy, fidelity, calibration, intervals."""
 
     task: str = "digits"
     """Task: digits (also -few-label, -noisy-label, -missing-class), textures, timeseries, or data on disk."""
     methods: str = "all"
-    """Losses with commas between them, such as ce,kd,dkd or my_package.my_loss:INFO; `policykd kd list` names them.
-    all: every runnable one."""
+    """Losses separated by commas, such as ce,kd,dkd or my_package.my_loss:INFO, or all for every runnable one;
+    `policykd kd list` lists them."""
     seeds: int = 10
-    """Number of seeds, counted from 0; at least 2, intervals say little below 5."""
+    """Number of seeds, counted from 0; at least 2. With fewer than 5, intervals are too narrow."""
     tune: int = 1
-    """Candidate settings per method and seed, chosen on validation data, 1 to 15; 1 is the default setting alone."""
+    """Candidate settings per loss and seed, selected on validation data, 1 to 15; 1 is the default setting alone."""
     baseline: str = "ce"
     """Loss that the others are compared with."""
     epochs: int | None = None
@@ -38,14 +38,14 @@ class KdBench:
     out: Path | None = None
     """Results folder; default results/kd_bench/<task>. Open its index.html."""
     resume: bool = False
-    """Keep finished cells, also when more seeds or methods are asked for."""
+    """Continue a run: finished cells are kept, also when seeds or losses are added."""
     workers: Workers = None
     redraw: Path | None = None
-    """Run nothing: draw table, plots and page of this results folder again."""
+    """Run nothing; redraw table, plots and page of this results folder."""
     docs: Path | None = None
     """Also write the tables into this Markdown file."""
     task_option: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE")] = ()
-    """Options of the task, for example root=/data/cifar-10 or similarity=0.8."""
+    """Option of the task, for example root=/data/cifar-10 or similarity=0.8."""
     set: Set = ()
     """Any other setting, for example train.optimizer.lr=0.05 or student=resnet8:4,4,8,16."""
 
@@ -53,7 +53,7 @@ class KdBench:
         """Run or redraw a benchmark and print its table.
 
         Raises:
-            PolicykdError: bad input.
+            PolicykdError: for bad input.
         """
         from policykd.kd.benchmark import BenchResult, markdown
         from policykd.kd.benchmark.table import remarks, rich_table
@@ -87,7 +87,7 @@ def _run(command: KdBench, folder: Path, console: Console) -> BenchResult:
 
 
 def _config(command: KdBench) -> BenchConfig:
-    """The configuration that the command asks for."""
+    """Return the configuration that the options ask for."""
     from policykd.cli.overrides import with_overrides
     from policykd.kd.benchmark import bench_config
 
@@ -107,7 +107,7 @@ def _config(command: KdBench) -> BenchConfig:
 
 
 def _options(given: Sequence[str]) -> dict[str, Any]:
-    """Task options as values; those that look like numbers are numbers."""
+    """Return task options by name, with numbers converted."""
     from policykd.cli.overrides import read_value
 
     options = {}

@@ -1,4 +1,4 @@
-"""``policykd kd list``: the losses and the systems, without loading torch."""
+"""``policykd kd list``: list losses and systems, without loading torch."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def _print_losses(family: str | None, console: Console) -> None:
 
     Args:
         family: only losses of this family; None for all.
-        console: where the table is printed.
+        console: console to print on.
 
     Raises:
-        UnknownNameError: there is no such family.
+        UnknownNameError: for an unknown family.
     """
     from policykd.kd.registry import LOSSES
 
@@ -58,7 +58,7 @@ def _print_systems(console: Console) -> None:
 
 
 def _summary(module: str) -> str:
-    """First line of a module's docstring, read from its file, since importing a system loads torch."""
+    """Return the first line of a module's docstring, read from its file because importing a system loads torch."""
     found = importlib.util.find_spec(module)
     if found is None or found.origin is None:  # registered from outside: not a file of the package
         return ""

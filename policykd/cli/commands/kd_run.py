@@ -1,4 +1,4 @@
-"""``policykd kd run``: run the experiments of KD systems and print what their seeds say."""
+"""``policykd kd run``: run the experiments of KD systems and print their results."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class KdRun:
-    """Run the experiments of KD systems on paired seeds: every arm, intervals, verdicts."""
+    """Run the experiments of KD systems on paired seeds: all arms, intervals and verdicts."""
 
     systems: tyro.conf.Positional[tuple[str, ...]]
     """Systems such as hinton_kd, or all."""
     out: Path = Path("results/kd")
-    """Results folder; each system gets a folder of its name."""
+    """Results folder; each system gets a subfolder with its name."""
     seeds: int | None = None
     """Number of seeds, counted from 0; default the experiment's own (10)."""
     workers: Workers = None
     resume: bool = False
-    """Keep finished cells, also when more seeds are asked for."""
+    """Continue a run: finished cells are kept, also when seeds are added."""
     set: Set = ()
-    """Settings of the one system that is run, for example temperature=2 (fields of its configuration)."""
+    """Setting of the system, for example temperature=2 (a field of its configuration); needs a single system."""
 
     def run(self, console: Console) -> None:
-        """Run the systems that the command names, print their results and, for several, the summary.
+        """Run the named systems and print their results and, for several systems, a summary.
 
         Raises:
-            PolicykdError: bad input.
+            PolicykdError: for bad input.
         """
-        chosen = _chosen(self)  # before torch is loaded, so that a mistyped name is answered at once
+        chosen = _chosen(self)  # before torch is loaded, so that a mistyped name fails at once
         from policykd.cli.output import Bars
         from policykd.executor import Inline, Processes
         from policykd.kd.experiments.runner import run_experiment
@@ -67,14 +67,14 @@ class KdRun:
             say_where(console, self.out / experiment.name / "result.json")
             results.append(result)
             if len(self.systems) > 1 or "all" in self.systems:
-                write_summary(results, self.out)  # after every system, so that an interrupted run leaves its table
+                write_summary(results, self.out)  # after every system, so that an interrupted run leaves a table
         if len(results) > 1:
             print_summary(results, console)
             say_where(console, self.out / "summary.md")
 
 
 def _chosen(command: KdRun) -> list[tuple[Any, Any]]:
-    """The experiments with their configurations; everything is checked before anything runs."""
+    """Return the experiments with their configurations; all are checked before the first one runs."""
     from policykd.cli.overrides import with_overrides
     from policykd.kd.systems import SYSTEMS
 
@@ -82,7 +82,7 @@ def _chosen(command: KdRun) -> list[tuple[Any, Any]]:
         raise ConfigError(f"name a system to run, or all (valid: {', '.join(SYSTEMS)})")
     chosen = SYSTEMS.names() if "all" in command.systems else tuple(dict.fromkeys(command.systems))
     if command.set and len(chosen) > 1:
-        raise ConfigError("--set changes the configuration of one system; run that one alone")
+        raise ConfigError("--set changes the configuration of one system; name only that system")
     experiments = [SYSTEMS.resolve(name) for name in chosen]
     try:
         return [(experiment, with_overrides(experiment.config, command.set)) for experiment in experiments]
@@ -91,7 +91,7 @@ def _chosen(command: KdRun) -> list[tuple[Any, Any]]:
 
 
 def print_result(result: Result, console: Console) -> None:
-    """Print one experiment: the claim, a table of the arms, a table of the comparisons, the notes."""
+    """Print one experiment: claim, table of arms, table of comparisons, notes."""
     console.print(Text.assemble((result.title, "bold"), f" ({result.paper})"), highlight=False)
     console.print(f"claim: {result.claim}", highlight=False)
     console.print(_arms(result), _comparisons(result))
@@ -112,7 +112,7 @@ def print_summary(results: Sequence[Result], console: Console) -> None:
 
 
 def _arms(result: Result) -> Table:
-    """Mean and standard deviation over the seeds of every arm and metric."""
+    """Return the table of mean and standard deviation over the seeds, per arm and metric."""
     metrics = list(dict.fromkeys(metric for own in result.values.values() for metric in own))
     table = Table("arm", *metrics, title=f"mean ± standard deviation, {_counted(result)}")
     for arm, own in result.values.items():

@@ -1,4 +1,4 @@
-"""``policykd kd show``: the record of one loss as text."""
+"""``policykd kd show``: print the record of one loss."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class KdShow:
-    """Show one loss: paper, equation, variants, departures, presets."""
+    """Show one loss: paper, equation, variants, departures from the paper, presets."""
 
     name: tyro.conf.Positional[str]
     """Name of the loss, for example crd, or my_package.my_loss:INFO."""
@@ -25,7 +25,7 @@ class KdShow:
         """Print the record of the loss.
 
         Raises:
-            UnknownNameError: for an unknown loss, with the close matches.
+            UnknownNameError: for an unknown loss; close matches are named.
         """
         from policykd.kd.registry import LOSSES
 
@@ -33,7 +33,7 @@ class KdShow:
 
 
 def print_loss(info: LossInfo, console: Console) -> None:
-    """Print paper, equation, variants, departures from the paper, and presets with where their numbers are from."""
+    """Print paper, equation, variants, departures from the paper, and presets with their sources."""
     console.print(Text.assemble((info.name, "bold"), f": {info.title}"), highlight=False)
     for label, text in _facts(info):
         console.print(Text.assemble((f"{label:<10}", "dim"), f" {text}"), highlight=False)
@@ -57,7 +57,7 @@ def _facts(info: LossInfo) -> Iterator[tuple[str, str]]:
 
 
 def _module(info: LossInfo) -> str:
-    """Where the loss is found, as one writes it in Python."""
+    """Return the Python path of the loss."""
     module, _, kind = info.loss.partition(":")
     if module == f"policykd.kd.losses.{info.name}":
         return f"policykd.kd.losses.{kind}, function policykd.kd.functional.{info.name}"

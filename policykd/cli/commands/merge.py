@@ -1,4 +1,4 @@
-"""``policykd merge``: experts, or the labeled states of earlier merges, become one student."""
+"""``policykd merge``: merge experts, or the labeled states of earlier merges, into one student."""
 
 from __future__ import annotations
 
@@ -27,50 +27,50 @@ class Merge:
     """Merge experts into one student."""
 
     experts: tyro.conf.Positional[tuple[str, ...]] = ()
-    """Policy files, or folders of training runs; POLICY@SKILL,SKILL labels only these of the policy's skills."""
+    """Policy files, or folders of training runs; POLICY@SKILL,SKILL uses a policy on these of its skills only."""
     data: tuple[Path, ...] = ()
     """Labeled datasets, or folders of merges, to merge instead of experts; nothing is simulated or validated."""
     out: Path = Path("student")
     """Folder of the run; the student is <out>/policy."""
     hidden: tuple[int, ...] = _MERGE.architecture.hidden
-    """Widths of the student's hidden layers, where it starts at random."""
+    """Widths of the student's hidden layers, if it starts at random."""
     encoder: EncoderText = None
     start: str | None = None
-    """Where the student starts: random, newest (the last expert), a skill (its expert), previous (--init); default
-    random, or previous if --init is given."""
+    """Initial student: random, newest (the last expert), a skill (its expert) or previous (--init); default random,
+    or previous if --init is given."""
     init: Path | None = None
     """Policy that the student starts from."""
     rounds: int = _MERGE.rounds
-    """Rounds of collecting and fitting, at most."""
+    """Largest number of rounds of collecting and fitting."""
     beta: str = _MERGE.beta
-    """Schedule of the expert's share of the acting: exponential:0.5, linear, constant:0, plaid_paper, ..."""
+    """Schedule of the share of actions that the expert takes: exponential:0.5, linear, constant:0, plaid_paper, ..."""
     mixing: Literal["episode", "step"] = _MERGE.mixing
-    """Whether who acts is drawn per episode or per step."""
+    """Whether the acting policy, expert or student, is drawn per episode or per step."""
     loss: Literal["mse", "huber", "forward_kl", "reverse_kl", "jsd", "nll"] = "mse"
-    """How student and expert are compared."""
+    """Loss between the student's and the expert's actions."""
     noise_model: Literal["gaussian", "dart", "none"] = _MERGE.noise_model
-    """Noise on executed actions: independent, of the shape of the student's errors, or none."""
+    """Noise on actions: independent (gaussian), with the covariance of the student's errors (dart), or none."""
     noise: float = _MERGE.noise
-    """Standard deviation of that noise, units of the action (-1 to 1)."""
+    """Standard deviation of the noise on actions, in units of the action (-1 to 1)."""
     aggregation: str = _MERGE.aggregation
-    """Labeled states that are fitted: all, last:N rounds, or none but this round's."""
+    """Labeled states to fit: all, those of the last rounds (last:N), or only this round's (none)."""
     adaptive: float = _MERGE.adaptive
-    """Share of simulations and minibatch that follows the gap to the expert, 0 to 0.9."""
+    """Share of simulations and minibatch that is assigned by the gap to the expert, 0 to 0.9."""
     critic: Literal["td", "teacher", "none"] | None = None
-    """What the critic learns: returns of the student (td), the experts' values, or nothing; default td, teacher with
-    --data."""
+    """Target of the critic: the student's returns (td), the experts' values (teacher), or no training (none); default
+    td, or teacher with --data."""
     min_teacher_success: float = _MERGE.min_teacher_success
-    """Validation success below which an expert stops the merge; 0 accepts every expert."""
+    """Smallest validation success of an expert, otherwise the merge is refused; 0 accepts every expert."""
     seed: int = _MERGE.seed
     """Seed of student, collection and minibatches."""
     threads: Threads = None
     device: Device = _MERGE.device
     resume: Resume = False
     set: Set = ()
-    """Any other setting, for example updates=1000 or support=6 (fields of policykd.merge.MergeConfig)."""
+    """Any other setting, for example updates=1000 or support=6 (a field of policykd.merge.MergeConfig)."""
 
     def run(self, console: Console) -> None:
-        """Merge and say what was kept.
+        """Merge and print retention.
 
         Raises:
             PolicykdError: for bad input.
@@ -78,7 +78,7 @@ class Merge:
         from policykd.agents.policy_file import load_policy
 
         if bool(self.experts) == bool(self.data):
-            raise ConfigError("give the experts to merge, or recorded --data, and not both")
+            raise ConfigError("give either experts to merge, or --data with recorded labels, not both")
         config = self._config()
         init = load_policy(self.init) if self.init else None
         if self.data:
@@ -126,22 +126,22 @@ def _merge_data(command: Merge, config: MergeConfig, init: LoadedPolicy | None, 
     losses = ", ".join(f"{skill} {value:.4g}" for skill, value in result.held_out_loss.items())
     say(console, f"held-out {config.loss} {losses} -> {result.policy_path}")
     _print_masked(result.masked, console)
-    console.print("  nothing was validated in the simulator; `policykd evaluate` does")
+    console.print("  the student was not validated in the simulator; use `policykd evaluate`")
 
 
 def _print_masked(masked: dict[str, float], console: Console) -> None:
-    """Print the share of labels that did not count, if there is one."""
+    """Print the share of masked labels, if any were masked."""
     if any(masked.values()):
         shares = ", ".join(f"{skill} {value:.1%}" for skill, value in masked.items())
-        say(console, f"  labels outside the experts' support: {shares}")
+        say(console, f"  labels masked as outside the experts' support: {shares}")
 
 
 def _split(text: str) -> tuple[Path, Sequence[str] | None]:
-    """Return the path of a policy and the skills that it is to label; None for all."""
+    """Return the path of a policy, and the skills to use it on; None for all of its skills."""
     path, at, skills = text.partition("@")
     if not at or Path(text).exists():
         return Path(text), None
     chosen = [skill.strip() for skill in skills.split(",") if skill.strip()]
     if not chosen:
-        raise ConfigError(f"{text}: name the skills behind the @, for example {path}@biped/flat,biped/steps")
+        raise ConfigError(f"{text}: name the skills after the @, for example {path}@biped/flat,biped/steps")
     return Path(path), chosen

@@ -1,4 +1,4 @@
-"""``policykd plaid``: learn skill after skill into one student, or run one of the baselines."""
+"""``policykd plaid``: train one student on skill after skill with PLAID or one of its baselines."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plaid:
-    """Learn skill after skill and merge each into one student (PLAID), or run one of its baselines."""
+    """Train on skill after skill and merge each into one student (PLAID), or run one of its baselines."""
 
     preset: PresetName = "quick"
-    """Recipe to run: quick takes minutes, standard is the paper's five terrains."""
+    """Recipe: quick takes minutes, standard has the paper's five terrains."""
     recipe: RecipeFile = None
     curriculum: str | None = None
-    """How skills are added: plaid, tl-only, tl-only+merge, multitasker, multitasker-joint or scratch+merge; default
-    what the recipe says."""
+    """Curriculum: plaid, tl-only, tl-only+merge, multitasker, multitasker-joint or scratch+merge; default the
+    recipe's."""
     out: Path = Path("results/plaid")
     """Results folder; open its index.html."""
     seed: int = 0
-    """Seed of everything but the tracks of the measurements."""
+    """Random seed; evaluation tracks do not depend on it."""
     threads: Cores = None
     device: str | None = None
-    """Where training, merging and measuring run: cpu, cuda or auto; default what the recipe says."""
+    """Device of training, merging and evaluation: cpu, cuda or auto; default the recipe's."""
     resume: Resume = False
     video: bool = True
     """Film the final policy on every skill."""
     set: Set = ()
-    """Any other setting, for example merge.rounds=10 (fields of policykd.curriculum.Recipe)."""
+    """Any other setting, for example merge.rounds=10 (a field of policykd.curriculum.Recipe)."""
 
     def run(self, console: Console) -> None:
         """Run the curriculum, write its page and print the matrix.
@@ -77,7 +77,8 @@ class Plaid:
 def _matrix_table(result: CurriculumResult) -> Table:
     """Return the retention matrix, with forgetting and success of the final policy per skill."""
     matrix = result.matrix
-    table = Table(title="reward per step over that of each skill's expert, after every stage", title_justify="left")
+    title = "reward per step of the policy over that of each skill's expert, after every stage"
+    table = Table(title=title, title_justify="left")
     table.add_column("after", no_wrap=True)
     for skill in matrix.skills:
         table.add_column(skill, justify="right", no_wrap=True)

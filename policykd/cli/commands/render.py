@@ -27,7 +27,7 @@ class Render:
     """Seed of track and initial state."""
 
     def run(self, console: Console) -> None:
-        """Film and print where the video is.
+        """Film and print the path of the video.
 
         Raises:
             PolicykdError: for bad input.

@@ -1,4 +1,4 @@
-"""``policykd skills``: what there is to train on, as tables and as a drawn gallery of terrains."""
+"""``policykd skills``: list skills, tasks and suites, and draw a gallery of terrains."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Skills:
     """Seed of the gallery's tracks."""
 
     def run(self, console: Console) -> None:
-        """Print the tables and, if asked for, draw the gallery.
+        """Print the tables and, on request, draw the gallery.
 
         Raises:
             PolicykdError: for bad input.
@@ -38,8 +38,8 @@ class Skills:
         for table in (_skills(), _tasks(), _suites()):
             console.print(table)
         console.print(
-            "add :terrainrlsim for the released simulator's terrain parameters or :hard for ours, @0.5 for half the "
-            "difficulty, +hop for another task: biped/gaps:hard@0.5, biped/flat+hop"
+            "append :terrainrlsim for the terrain parameters of PLAID's released simulator or :hard for harder ones, "
+            "@0.5 for half the difficulty, +hop for another task: biped/gaps:hard@0.5, biped/flat+hop"
         )
         if self.gallery:
             self._draw(self.gallery)

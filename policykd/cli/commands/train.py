@@ -1,4 +1,4 @@
-"""``policykd train``: one expert per skill, from scratch or from another policy."""
+"""``policykd train``: train one expert per skill, from scratch or from another policy."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ class Train:
     skills: tyro.conf.Positional[tuple[str, ...]]
     """Skills such as biped/steps, biped/gaps:hard, biped/walls@0.5 or biped/flat+hop; `policykd skills` lists them."""
     out: Path = Path("experts")
-    """Folder of the experts; each gets a folder named after its skill."""
+    """Folder of the experts; each gets a subfolder named after its skill."""
     steps: int = _TRAIN.steps
-    """Budget, environment steps."""
+    """Training budget, environment steps."""
     algorithm: Literal["ppo", "sac"] = _TRAIN.algorithm
     """Reinforcement learning algorithm of stable-baselines3."""
     init: Path | None = None
     """Policy to start from."""
     groups: tuple[str, ...] = ()
-    """Observation groups that the expert reads: proprio, phase, terrain, command; default those of the task."""
+    """Observation groups of the expert: proprio, phase, terrain, command; default those of the task."""
     encoder: EncoderText = None
     seed: int = _TRAIN.seed
     """Seed of weights, tracks and exploration."""
@@ -47,10 +47,10 @@ class Train:
     device: Device = _TRAIN.device
     resume: Resume = False
     set: Set = ()
-    """Any other setting, for example ppo.epochs=5 (fields of policykd.agents.training.TrainConfig)."""
+    """Any other setting, for example ppo.epochs=5 (a field of policykd.agents.training.TrainConfig)."""
 
     def run(self, console: Console) -> None:
-        """Train the experts and print where each is.
+        """Train the experts and print the path of each.
 
         Raises:
             PolicykdError: for bad input.
@@ -65,7 +65,7 @@ class Train:
         skills = [read_skill(name, self.groups or None) for name in self.skills]
         config = self._config()
         for skill, folder in zip(skills, folder_names(skills), strict=True):
-            # Loaded again for every expert: training changes the policy that it starts from.
+            # Loaded again for every expert, because training changes the policy that it starts from.
             init = load_policy(self.init) if self.init else None
             result = train_expert(
                 [skill], self.out / folder, config, init=init, resume=self.resume, progress=Bars(console)
@@ -91,13 +91,13 @@ class Train:
 
 
 def _print_trained(skill: Skill, result: TrainResult, config: TrainConfig, console: Console) -> None:
-    """Print where an expert is, and whether it reached its target."""
+    """Print the path of an expert, and whether it reached its target."""
     say(
         console,
         f"{skill.id}: success {result.success:.2f}, reward {result.reward_per_step:.3f} per step, "
         f"{result.steps:,} steps, {result.seconds:.0f} s -> {result.policy_path}",
     )
     if not result.reached_target and config.target_success <= 1:
-        console.print(f"  the budget ended before validation success reached {config.target_success:g}")
+        console.print(f"  the budget was spent before validation success reached {config.target_success:g}")
     if result.failures:
         console.print(f"  {result.failures} simulations failed in MuJoCo and were reset")

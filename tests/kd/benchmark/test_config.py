@@ -19,7 +19,7 @@ from policykd.kd.tasks import available
         (("digits", ("ce", "kd")), {"baseline": "cee"}, UnknownNameError, "did you mean ce"),
         (("digits", ("kd",)), {}, ConfigError, "baseline 'ce' is not among the methods"),
         (("digits", ("ce",)), {"seeds": 1}, ConfigError, "seeds is 1: fewer than two show no spread"),
-        (("digits", ("ce",)), {"tune": 0}, ConfigError, r"tune is 0; it must lie in \[1, 15\]"),
+        (("digits", ("ce",)), {"tune": 0}, ConfigError, r"tune is 0; it must be in \[1, 15\]"),
         (("digits", ("ce",)), {"epochs": 0}, ConfigError, "epochs is 0"),
     ],
 )
