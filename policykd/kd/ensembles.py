@@ -196,6 +196,43 @@ def ensemble_logits(
     raise UnknownNameError("softening", softening, ("softened", "resoftened", "logits"))
 
 
+def check_member_logits(logits: Tensor) -> Tensor:
+    """Return the members' logits off the graph, in float32 at least.
+
+    Args:
+        logits: ``(M, N, C)``.
+
+    Raises:
+        ValueError: There are not three dimensions, or a value is not finite.
+    """
+    members = prepare_tensor("member logits", logits.detach())
+    if members.dim() != 3:
+        raise ValueError(f"member logits must be (M, N, C), got {tuple(members.shape)}")
+    return members
+
+
+def selected_logits(logits: Tensor, member: Tensor) -> Tensor:
+    """Return the logits of one member per sample, as targets of any loss on logits.
+
+    Args:
+        logits: ``(M, N, C)``.
+        member: Position of the member ``(N,)`` in [0, M).
+
+    Returns:
+        ``(N, C)``, off the graph.
+
+    Raises:
+        ValueError: Shapes do not fit, a value is not finite, or a position is out of range.
+    """
+    members = check_member_logits(logits)
+    count, samples, _ = members.shape
+    if member.shape != (samples,):
+        raise ValueError(f"member must have shape ({samples},), got {tuple(member.shape)}")
+    if int(member.min()) < 0 or int(member.max()) >= count:
+        raise ValueError(f"member must lie in [0, {count - 1}], got {int(member.min())} to {int(member.max())}")
+    return members.take_along_dim(member[None, :, None], 0)[0]
+
+
 def _mixed(weights: Tensor, members: Tensor) -> Tensor:
     return torch.einsum("m,mnc->nc", weights, members)
 

@@ -4,10 +4,21 @@ import pytest
 import torch
 from torch import nn
 
-from policykd.kd.objective.projectors import MLP, Chain, Conv1x1, Identity, Linear, Pool, Projector, ProjectorError
+from policykd.kd.objective.projectors import (
+    MLP,
+    Chain,
+    Conv1x1,
+    Identity,
+    Linear,
+    Places,
+    Pool,
+    Projector,
+    ProjectorError,
+)
 
 CASES = [
     (Identity(), (5,), (9,), (5,)),
+    (Places(), (5, 3, 2), (9, 3, 2), (6, 5)),
     (Linear(), (5,), (9,), (9,)),
     (Linear(5, 7), (5,), (9,), (7,)),
     (MLP(11), (5,), (9,), (9,)),
@@ -28,6 +39,11 @@ CASES = [
 def test_built_shape_is_the_shape_that_comes_out(projector, own, target, expected):
     assert projector.build(own, target) == expected
     assert projector(torch.randn(3, *own)).shape == (3, *expected)
+
+
+def test_places_are_rows_of_channels():
+    maps = torch.arange(24.0).reshape(2, 3, 2, 2)
+    assert torch.equal(Places()(maps)[1, 2], maps[1, :, 1, 0])
 
 
 def test_pooling_to_one_is_the_mean_over_space():

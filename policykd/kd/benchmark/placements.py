@@ -24,7 +24,7 @@ from policykd.kd.losses.ft import FT
 from policykd.kd.losses.kd import KD
 from policykd.kd.networks.resnet import BasicBlock
 from policykd.kd.objective.objective import Objective
-from policykd.kd.objective.projectors import Conv1x1, Linear
+from policykd.kd.objective.projectors import Conv1x1, Linear, Places
 from policykd.kd.objective.taps import TapError, Taps, find_layer
 from policykd.kd.objective.terms import Term
 from policykd.kd.registry import LOSSES, LossInfo
@@ -231,6 +231,11 @@ def _on_logits(info: LossInfo, context: PlacementContext, setting: Setting) -> T
     return {info.name: Term(_built(info, setting))}
 
 
+@placement("logits_stacked", "logits of all teachers")
+def _on_stacked_logits(info: LossInfo, context: PlacementContext, setting: Setting) -> Terms:
+    return {info.name: Term(_built(info, setting)).combined("stack")}
+
+
 @placement("logit_maps", "class logits at every place of the last map", needs="image")
 def _on_logit_maps(info: LossInfo, context: PlacementContext, setting: Setting) -> Terms:
     return {info.name: _built(info, setting).on(f"{context.last}>fc")}
@@ -257,6 +262,11 @@ def _on_pooled_with_memory(info: LossInfo, context: PlacementContext, setting: S
 @placement("last_map", "the last map", needs="map")
 def _on_last_map(info: LossInfo, context: PlacementContext, setting: Setting) -> Terms:
     return {info.name: _built(info, setting).on(context.last)}
+
+
+@placement("last_map_places", "the places of the last map as parts of a sample", needs="image")
+def _on_places(info: LossInfo, context: PlacementContext, setting: Setting) -> Terms:
+    return {info.name: _built(info, setting).on(context.last, student_proj=Places(), teacher_proj=Places())}
 
 
 @placement("last_map_connected", "the last map", needs="image")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from policykd.errors import ConfigError
-from policykd.kd.losses.gram import modality_gram
+from policykd.kd.losses.modality_gram import gram_matrix
 
 
 class CosineFusion(nn.Module):
@@ -48,7 +48,7 @@ class CosineFusion(nn.Module):
 
     def trust(self, embeddings: Tensor) -> Tensor:
         """Return the share of every modality in the fusion ``(B, M)``; the shares of a sample sum to one."""
-        others = modality_gram(embeddings) * (1 - torch.eye(len(self.inputs), device=embeddings.device))
+        others = gram_matrix(embeddings) * (1 - torch.eye(len(self.inputs), device=embeddings.device))
         return (self.sharpness * others.sum(2) / (len(self.inputs) - 1)).softmax(1)
 
     def classify(self, embeddings: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ features when the objective is built; a width that is given is checked. Shapes a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import cast
 
 import torch.nn.functional as F
@@ -87,6 +88,23 @@ class Identity(Projector):
     def forward(self, feature: Tensor) -> Tensor:
         """Return the feature itself."""
         return feature
+
+
+class Places(Projector):
+    """Turns maps into a sequence of their places, ``(B, C, H, W) -> (B, H W, C)``, for losses on parts of a sample."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.built = True
+
+    def output_shape(self, own: Shape) -> Shape:
+        """Return the number of places and of channels."""
+        channels, *sizes = own
+        return prod(sizes), channels
+
+    def forward(self, feature: Tensor) -> Tensor:
+        """Map ``(B, C, H, W)`` to ``(B, H W, C)``."""
+        return feature.flatten(2).transpose(1, 2)
 
 
 class Linear(Projector):

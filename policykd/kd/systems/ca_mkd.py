@@ -1,7 +1,7 @@
 """Confidence-aware multi-teacher distillation: teachers are weighted for every sample by how well they know its label.
 
 Zhang, Chen and Wang, Confidence-Aware Multi-Teacher Knowledge Distillation (ICASSP 2022, arXiv 2201.00007). The
-weights, the losses and the departures from the paper are in ``policykd.kd.losses.ca_mkd``. One teacher of the
+weights, the losses and the departures from the paper are in ``policykd.kd.losses.multi_teacher_kd``. One teacher of the
 experiment is good and two are sure and wrong on half of the classes.
 """
 
@@ -17,7 +17,13 @@ from typing_extensions import override
 from policykd.kd.experiments.digits import CLASSES, some
 from policykd.kd.experiments.experiment import Cell as Metrics
 from policykd.kd.experiments.system import Arm, Cell, Fit, Recipe, System, cross_entropy, higher, lower
-from policykd.kd.losses.ca_mkd import Weighting, entropy_weights, equal_weights, label_confidence, multi_teacher_kd
+from policykd.kd.losses.multi_teacher_kd import (
+    Weighting,
+    entropy_weights,
+    equal_weights,
+    label_confidence,
+    multi_teacher_kd,
+)
 from policykd.kd.metrics import accuracy, nll
 from policykd.kd.tasks.base import Split
 from policykd.kd.training.batches import Batch

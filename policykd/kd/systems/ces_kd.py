@@ -21,11 +21,10 @@ from typing_extensions import override
 
 from policykd.divergences import prepare_tensor
 from policykd.errors import ConfigError, check_range
-from policykd.kd.ensembles import ensemble_logits
+from policykd.kd.ensembles import check_member_logits, ensemble_logits, selected_logits
 from policykd.kd.experiments.experiment import Cell as Metrics
 from policykd.kd.experiments.side_by_side import NO_TEACHER, SideBySideCell, SideBySideRecipe, Teaching
 from policykd.kd.experiments.system import Fit, System, cross_entropy, higher
-from policykd.kd.losses.selected_logits import check_expert_logits, selected_logits
 from policykd.kd.metrics import measure
 from policykd.kd.networks import count_parameters
 from policykd.kd.shapes import check_labels
@@ -46,7 +45,7 @@ def difficulty(expert_logits: Tensor, target: Tensor) -> Tensor:
     Raises:
         ValueError: Shapes do not fit, or a value is not finite.
     """
-    logits = check_expert_logits(expert_logits)
+    logits = check_member_logits(expert_logits)
     labels = check_labels(logits[0], target)
     confidence = logits.softmax(-1).mean(0).gather(1, labels[:, None])[:, 0]
     return 1.0 - confidence

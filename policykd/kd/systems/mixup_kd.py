@@ -3,7 +3,7 @@
 Choi, Jeon, Shukla and Turaga, Understanding the Role of Mixup in Knowledge Distillation: An Empirical Study (WACV 2023,
 arXiv 2211.03946). Mixup and temperature both smooth the targets, and both at once are too much. So only a part of the
 samples is mixed (partial mixup, PMU), and the standard deviation of every sample's own logits is its temperature
-(:func:`policykd.kd.losses.std_scaled.std_scaled_loss`).
+(:func:`policykd.kd.losses.std_scaled_kd`).
 
 Departures: partial mixup mixes exactly the fraction it is given; the released code draws the unmixed samples with
 replacement, which leaves more of them mixed, and is available as ``mode="reference"``. Constant logits stay constant
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -27,70 +26,15 @@ from policykd.kd import functional as kf
 from policykd.kd.experiments.digits import CLASSES
 from policykd.kd.experiments.experiment import Cell as Metrics
 from policykd.kd.experiments.system import Cell, Fit, Recipe, StudentLoss, System, higher, lower
-from policykd.kd.losses.std_scaled import std_scaled_loss
+from policykd.kd.losses.std_scaled_kd import std_scaled_kd
 from policykd.kd.metrics import accuracy, entropy
-from policykd.kd.options import check_choice
 from policykd.kd.training.batches import Batch
 from policykd.kd.training.evaluate import predict
+from policykd.kd.training.mixing import Mixup
 from policykd.seeding import generator
 
 SoftLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
 """``(student's logits, teacher's logits, label distributions) -> scalar``."""
-
-
-@dataclass(frozen=True)
-class Mixup:
-    """Mixing of the samples of a batch in pairs, with a coefficient per sample.
-
-    ``x~_i = a_i x_r(i) + (1 - a_i) x_s(i)`` and the same for one-hot labels, with two random permutations r and s.
-
-    Attributes:
-        beta: Coefficients follow Beta(beta, beta); 1 is uniform, toward 0 they become 0 or 1.
-        fraction: Share of the samples that is mixed: 1 is full mixup (FMU), less is partial (PMU), 0 permutes only.
-        mode: ``exact`` leaves all but ``round(fraction B)`` samples unmixed; ``reference`` draws
-            ``floor((1 - fraction) B)`` of them with replacement, so that more are mixed than the fraction says.
-
-    Raises:
-        ConfigError: ``beta`` or ``fraction`` is out of range.
-        ValueError: The mode is unknown.
-    """
-
-    beta: float = 1.0
-    fraction: float = 1.0
-    mode: Literal["exact", "reference"] = "exact"
-
-    def __post_init__(self) -> None:
-        check_range("beta", self.beta, 1e-6, 1e6)
-        check_range("fraction", self.fraction, 0.0, 1.0)
-        check_choice("mode", self.mode, ("exact", "reference"))
-
-    def coefficients(self, count: int, rng: np.random.Generator) -> np.ndarray:
-        """Return the coefficients a ``(count,)`` of a batch, 1 where a sample stays unmixed."""
-        a = rng.beta(self.beta, self.beta, count)
-        if self.mode == "exact":
-            a[rng.permutation(count)[round(self.fraction * count) :]] = 1.0
-        else:
-            a[rng.integers(0, count, int((1 - self.fraction) * count))] = 1.0
-        return a
-
-    def __call__(self, x: Tensor, targets: Tensor, classes: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Mix a batch.
-
-        Args:
-            x: Inputs ``(B, ...)``.
-            targets: Labels ``(B,)``.
-            classes: Number of classes C.
-            rng: Source of all draws; torch's random state is not used.
-
-        Returns:
-            Mixed inputs ``(B, ...)`` and label distributions ``(B, C)``.
-        """
-        count = len(x)
-        a = torch.from_numpy(self.coefficients(count, rng)).to(x)
-        first, second = (torch.from_numpy(rng.permutation(count)) for _ in range(2))
-        y = F.one_hot(targets, classes).to(x)
-        wide = a.view(-1, *[1] * (x.dim() - 1))
-        return wide * x[first] + (1 - wide) * x[second], a[:, None] * y[first] + (1 - a[:, None]) * y[second]
 
 
 def mixed_loss(teacher: nn.Module | None, loss: SoftLoss, mixup: Mixup | None, rng: np.random.Generator) -> StudentLoss:
@@ -149,7 +93,7 @@ class MixupKDRecipe(Recipe):
 
     def scaled(self, student: Tensor, teacher: Tensor, target: Tensor) -> Tensor:
         """Return the loss of logits scaled by their standard deviations."""
-        return std_scaled_loss(student, teacher, target, ce_weight=self.ce_weight, kd_weight=self.kd_weight)
+        return std_scaled_kd(student, teacher, target, ce_weight=self.ce_weight, kd_weight=self.kd_weight)
 
     @property
     def losses(self) -> dict[str, SoftLoss]:

@@ -1,7 +1,7 @@
 """Distillation of the relations between a teacher's modalities: the Gram matrix across modalities, per sample.
 
 Liu, Multi-Modality Distillation via Learning the teacher's modality-level Gram Matrix (arXiv 2112.11447). The loss is
-in ``policykd.kd.losses.gram``, the networks are ``policykd.kd.networks.cosine_fusion``; here is the experiment on
+``policykd.kd.losses.modality_gram``, the networks are ``policykd.kd.networks.cosine_fusion``; here is the experiment on
 generated data. Departures: only the abstract was readable, so data and settings are ours.
 """
 
@@ -18,7 +18,7 @@ from typing_extensions import override
 from policykd.errors import ConfigError, check_range
 from policykd.kd import functional as kf
 from policykd.kd.experiments.system import Arm, Cell, DistillationRecipe, Fit, System, higher, lower
-from policykd.kd.losses.gram import gram_loss, pairwise_cosines
+from policykd.kd.losses.modality_gram import modality_gram, pairwise_cosines
 from policykd.kd.metrics import accuracy, agreement
 from policykd.kd.networks.cosine_fusion import CosineFusion
 from policykd.kd.tasks.base import Split
@@ -132,7 +132,7 @@ def related(cell: ModalityCell, *, kd_weight: float = 0.0, gram_weight: float = 
         total = cell.recipe.ce_weight * F.cross_entropy(logits, batch.targets)
         if kd_weight:
             total = total + kd_weight * kf.kd(logits, answers[batch.index], temperature=cell.recipe.temperature)
-        return total + gram_weight * gram_loss(own, taught[batch.index]) if gram_weight else total
+        return total + gram_weight * modality_gram(own, taught[batch.index]) if gram_weight else total
 
     return Arm(loss)
 
@@ -230,7 +230,7 @@ class ModalityRelationGram(System[ModalityRecipe]):
             "accuracy": accuracy(logits, cell.test.y),
             "accuracy on corrupted": accuracy(logits[hit], cell.test.y[hit]),
             "agreement": agreement(logits, cell.teacher.classify(taught)),
-            "gram error": float(gram_loss(own, taught)),
+            "gram error": float(modality_gram(own, taught)),
             "cosine correlation": float(torch.corrcoef(cosines)[0, 1]),
             "corrupted modality found": float(found[hit].double().mean()),
         }

@@ -1,8 +1,8 @@
 """STKD: similarity transfer with mixed virtual samples (Zhao, Gong, Sun, Dong, Yu 2021, arXiv 2103.10047).
 
-The student learns the teacher's distribution of mixtures of the samples of a batch. The mixing and the teacher's
-logits for the mixtures are in ``policykd.kd.losses.stkd``; here is the experiment: few rows, and plain distillation and
-mixup as controls.
+The student learns the teacher's distribution of mixtures of the samples of a batch. Mixing and the teacher's logits for
+the mixtures are in ``policykd.kd.training.mixing``; here is the experiment: few rows, with plain distillation and mixup
+as controls.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from policykd.errors import check_range
 from policykd.kd import functional as kf
 from policykd.kd.experiments.digits import CLASSES, some_per_class
 from policykd.kd.experiments.system import Arm, Cell, Fit, Recipe, System, cross_entropy, higher, plain_kd
-from policykd.kd.losses.stkd import Reading, draw_mixing, virtual_teacher
 from policykd.kd.training.batches import Batch
+from policykd.kd.training.mixing import Reading, draw_mixing, virtual_teacher
 from policykd.seeding import generator
 
 

@@ -78,7 +78,7 @@ def test_flat_channels_give_no_nan_and_the_teacher_no_gradient():
 
 
 def test_bad_input_is_refused():
-    with pytest.raises(ValueError, match="equal numbers of blocks, got 2 and 1"):
+    with pytest.raises(ValueError, match="the same number of blocks, got 2 and 1"):
         similarity_keeping((maps(0), maps(1)), maps(2))
     with pytest.raises(ValueError, match="same batch size"):
         similarity_keeping(maps(0), maps(1, batch=3))

@@ -7,8 +7,8 @@ import torch
 
 from policykd.errors import ConfigError
 from policykd.kd import functional as kf
+from policykd.kd.ensembles import selected_logits
 from policykd.kd.experiments.system import Fit
-from policykd.kd.losses.selected_logits import selected_logits
 from policykd.kd.systems.ces_kd import (
     EXPERIMENT,
     assigned,
@@ -74,7 +74,7 @@ def test_one_expert_is_standard_distillation():
 
 
 def test_bad_input_is_refused():
-    with pytest.raises(ValueError, match=r"must be \(K, N, C\)"):
+    with pytest.raises(ValueError, match=r"must be \(M, N, C\)"):
         difficulty(torch.zeros(4, 3), torch.zeros(4, dtype=torch.long))
     with pytest.raises(ValueError, match="labels must lie"):
         difficulty(torch.zeros(2, 4, 3), torch.full((4,), 3))

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from policykd.errors import ConfigError
 from policykd.kd.experiments.system import Fit
-from policykd.kd.losses.std_scaled import std_scaled_loss
+from policykd.kd.losses.std_scaled_kd import std_scaled_kd
 from policykd.kd.networks import MLP
 from policykd.kd.systems.mixup_kd import EXPERIMENT, Mixup, MixupKDRecipe, mixed_loss
 from policykd.kd.training.batches import Batch
@@ -91,12 +91,12 @@ def test_the_teacher_sees_what_the_student_sees():
     teacher = seeded(lambda: MLP((4,), (5,)), 0, "teacher").eval()
     x, labels = torch.randn(12, 4, generator=torch.Generator().manual_seed(0)), torch.arange(12) % 10
     batch = Batch(x, labels, torch.arange(12), (12,))
-    value = mixed_loss(teacher, std_scaled_loss, Mixup(), rng(3))(student, batch, 0)
+    value = mixed_loss(teacher, std_scaled_kd, Mixup(), rng(3))(student, batch, 0)
     mixed, y = Mixup()(x, labels, 10, rng(3))
-    torch.testing.assert_close(value, std_scaled_loss(student(mixed), teacher(mixed), y))
+    torch.testing.assert_close(value, std_scaled_kd(student(mixed), teacher(mixed), y))
     value.backward()
     assert all(p.grad is None for p in teacher.parameters())
-    plain = mixed_loss(None, std_scaled_loss, None, rng())(student, batch, 0)
+    plain = mixed_loss(None, std_scaled_kd, None, rng())(student, batch, 0)
     torch.testing.assert_close(plain, F.cross_entropy(student(x), labels))
 
 

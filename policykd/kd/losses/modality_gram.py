@@ -1,11 +1,4 @@
-"""Loss between the Gram matrices of student and teacher across the modalities of a sample.
-
-Liu, Multi-Modality Distillation via Learning the teacher's modality-level Gram Matrix (arXiv 2112.11447). The matrix
-runs over modalities: it is neither the Gram matrix over channels (ICKD) nor the one over samples (SP). Its size
-does not depend on the networks' widths.
-
-Departures: only the abstract was readable. The formula, its normalization and its variants are our construction.
-"""
+"""How a teacher's modalities relate: the Gram matrix across modalities, per sample (Liu 2021)."""
 
 from __future__ import annotations
 
@@ -16,13 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from policykd.divergences import Reduction, categorical_kl, full_precision, prepare_pair, reduce_loss
-from policykd.kd.options import check_choice
-
-Variant = Literal["per_sample", "off_diagonal", "batch", "raw", "probability"]
+from policykd.divergences import Reduction, categorical_kl, prepare_pair, reduce_loss
+from policykd.kd.losses._function import loss_function, loss_module
 
 
-def modality_gram(features: Tensor, *, normalize: bool = True) -> Tensor:
+def gram_matrix(features: Tensor, *, normalize: bool = True) -> Tensor:
     """Return the Gram matrix across the modalities of each sample: ``G = F F'``.
 
     Args:
@@ -30,22 +21,34 @@ def modality_gram(features: Tensor, *, normalize: bool = True) -> Tensor:
         normalize: Scale every embedding to length one (zero stays zero), so that G holds cosines; else divide G by d.
 
     Returns:
-        One matrix per sample ``(B, M, M)``.
+        ``(B, M, M)``.
     """
     rows = F.normalize(features, dim=-1) if normalize else features / features.shape[-1] ** 0.5
     return rows @ rows.transpose(1, 2)
 
 
-@full_precision
-def gram_loss(
+def pairwise_cosines(features: Tensor) -> Tensor:
+    """Return the cosines of all pairs of modalities: ``(B, M, d)`` to ``(B, M (M - 1) / 2)``."""
+    rows, columns = torch.triu_indices(features.shape[1], features.shape[1], 1)
+    return gram_matrix(features)[:, rows, columns]
+
+
+@loss_function
+def modality_gram(
     student: Tensor,
     teacher: Tensor,
     *,
-    variant: Variant = "per_sample",
+    variant: Literal["per_sample", "off_diagonal", "batch", "raw", "probability"] = "per_sample",
     present: Sequence[int] | None = None,
     reduction: Reduction = "mean",
 ) -> Tensor:
-    """Return the squared difference of modality-level Gram matrices: ``1 / M**2 || G_t - G_s ||_F**2`` per sample.
+    """Keep how the embeddings of a sample's modalities relate in the teacher.
+
+    ``1 / M**2 || G_t - G_s ||_F**2`` per sample. Liu, Multi-Modality Distillation via Learning the teacher's
+    modality-level Gram Matrix, arXiv 2112.11447. The matrix runs over modalities, not over channels (``ickd``) or
+    samples (``sp``); its size does not depend on the networks' widths.
+
+    Departures: only the abstract was readable; formula, normalization and variants are our construction.
 
     Variants: ``per_sample`` (cosines); ``off_diagonal`` divides by ``M (M - 1)``, since the diagonal never differs;
     ``batch`` concatenates a modality's embeddings over the batch before the cosine, which gives one value in all;
@@ -55,30 +58,33 @@ def gram_loss(
     Args:
         student: Embeddings ``(B, M, d)``.
         teacher: Embeddings ``(B, M', d')``, detached here; the widths may differ.
-        variant: One of the variants above.
-        present: Positions, among the teacher's modalities, of those that the student has; None for all.
+        variant: See above.
+        present: Positions among the teacher's modalities of those that the student has, where it lacks some.
         reduction: How the values of shape ``(B,)`` are reduced.
 
     Raises:
-        TypeError: An input is not a floating-point tensor.
-        ValueError: Shapes do not fit, a value is not finite, or an option is unknown.
+        TypeError: an input is not a floating-point tensor.
+        ValueError: shapes do not fit, a value is not finite, or an option is unknown.
+
+    Example:
+        >>> import torch
+        >>> teacher = torch.tensor([[[1.0, 0.0, 0.0], [0.6, 0.8, 0.0], [0.0, 0.0, 1.0]]])
+        >>> student = torch.tensor([[[1.0, 0.0], [0.8, 0.6], [-1.0, 0.0]]])
+        >>> modality_gram(student, teacher)
+        tensor(0.3733)
     """
-    check_choice("variant", variant, ("per_sample", "off_diagonal", "batch", "raw", "probability"))
     student, teacher = _checked_embeddings(student, teacher, present)
     if variant == "batch":
         student, teacher = (f.transpose(0, 1).flatten(1)[None] for f in (student, teacher))
-    own, taught = (modality_gram(f, normalize=variant != "raw") for f in (student, teacher))
+    own, other = (gram_matrix(f, normalize=variant != "raw") for f in (student, teacher))
     if variant == "probability":
-        return reduce_loss(categorical_kl(own, taught, reduction="none").mean(1), reduction)
+        return reduce_loss(categorical_kl(own, other, reduction="none").mean(1), reduction)
     count = own.shape[1]
     entries = max(count * (count - 1), 1) if variant == "off_diagonal" else count**2
-    return reduce_loss((own - taught).square().sum((1, 2)) / entries, reduction)
+    return reduce_loss((own - other).square().sum((1, 2)) / entries, reduction)
 
 
-def pairwise_cosines(features: Tensor) -> Tensor:
-    """Return the cosines ``(B, M (M - 1) / 2)`` of all pairs of modalities of embeddings ``(B, M, d)``."""
-    rows, columns = torch.triu_indices(features.shape[1], features.shape[1], 1)
-    return modality_gram(features)[:, rows, columns]
+ModalityGram = loss_module(modality_gram, "ModalityGram", signal="features")
 
 
 def _checked_embeddings(student: Tensor, teacher: Tensor, present: Sequence[int] | None) -> tuple[Tensor, Tensor]:
@@ -89,7 +95,7 @@ def _checked_embeddings(student: Tensor, teacher: Tensor, present: Sequence[int]
         )
     if present is not None:
         if len(present) and not 0 <= min(present) <= max(present) < teacher.shape[1]:
-            raise ValueError(f"present must be positions in [0, {teacher.shape[1] - 1}], got {list(present)}")
+            raise ValueError(f"present must lie in [0, {teacher.shape[1] - 1}], got {list(present)}")
         teacher = teacher[:, list(present)]
     if student.shape[1] != teacher.shape[1]:
         raise ValueError(

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from policykd.kd import functional as kf
-from policykd.kd.losses.selected_logits import selected_logits
+from policykd.kd.ensembles import selected_logits
 
 
 def test_targets_are_those_of_each_samples_expert_and_no_gradient_reaches_them():
@@ -27,7 +27,7 @@ def test_equal_experts_are_standard_distillation():
 @pytest.mark.parametrize(
     ("logits", "expert", "message"),
     [
-        (torch.zeros(4, 3), [0, 0, 0, 0], r"must be \(K, N, C\)"),
+        (torch.zeros(4, 3), [0, 0, 0, 0], r"must be \(M, N, C\)"),
         (torch.zeros(2, 3, 2), [0, 1, 2], r"in \[0, 1\], got 0 to 2"),
         (torch.zeros(2, 3, 2), [0, -1, 1], r"in \[0, 1\], got -1 to 1"),
         (torch.zeros(2, 3, 2), [0, 1], r"shape \(3,\)"),

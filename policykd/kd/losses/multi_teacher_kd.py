@@ -1,15 +1,4 @@
-"""Several teachers, weighted for every sample by how well each of them knows its label.
-
-Zhang, Chen and Wang, Confidence-Aware Multi-Teacher Knowledge Distillation (ICASSP 2022, arXiv 2201.00007). With the
-cross-entropies ``CE_k`` of K teachers on a sample the weights are
-``w_k = (1 - exp(CE_k) / sum_j exp(CE_j)) / (K - 1)``; they sum to one and none exceeds ``1 / (K - 1)``. They weight the
-divergences to the teachers, and in the same form, computed from the student's adapted features seen through each
-teacher's own classifier, the distances between features.
-
-Departures: the released code divides both terms by K once more (``reference_scale``); here each teacher's adapter
-starts from the student's own map (there from the output of the adapter before it); feature weights carry no gradient
-by default; a single teacher gets weight one, where the formula divides by zero.
-"""
+"""Several teachers, weighted for every sample by how well each of them knows its label (CA-MKD, Zhang et al. 2022)."""
 
 from __future__ import annotations
 
@@ -21,19 +10,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from policykd.divergences import categorical_kl, check_temperature, full_precision, prepare_tensor
-from policykd.kd.losses import KDLoss
+from policykd.divergences import categorical_kl, check_temperature, prepare_tensor
+from policykd.kd.losses._base import KDLoss
+from policykd.kd.losses._function import loss_function
+from policykd.kd.options import Temperature
 from policykd.kd.shapes import check_labels
 
 Weighting = Callable[[Tensor, Tensor], Tensor]
-"""``(teachers' logits (K, B, C), labels (B,)) -> weights (K, B)``."""
+"""``(logits of teachers (K, B, C), labels (B,)) -> weights (K, B)``."""
 
 
 def confidence_weights(cross_entropies: Tensor) -> Tensor:
-    """Return weights of K teachers from their cross-entropies ``(K, B)``: more for those that are sure of the label.
+    """Return the weights of K teachers from their cross-entropies ``(K, B)``: the surer of the label, the more.
 
-    Returns:
-        ``(K, B)``, each in [0, 1 / (K - 1)], summing to one over the teachers; one where K = 1.
+    ``w_k = (1 - exp(CE_k) / sum_j exp(CE_j)) / (K - 1)``, each in [0, 1 / (K - 1)], with the sum one over the teachers;
+    a single teacher gets weight one, where the formula divides by zero.
     """
     count = len(cross_entropies)
     if count == 1:
@@ -49,15 +40,14 @@ def label_confidence(teachers: Tensor, target: Tensor) -> Tensor:
 
 
 def equal_weights(teachers: Tensor, target: Tensor) -> Tensor:
-    """Return the weights of a plain average, ``1 / K`` of shape ``(K, B)``."""
+    """Return the weights ``1 / K`` of shape ``(K, B)``, which average the teachers."""
     return teachers.new_full(teachers.shape[:2], 1.0 / len(teachers))
 
 
 def entropy_weights(teachers: Tensor, target: Tensor) -> Tensor:
-    """Return the weights of EBKD ``(K, B)``: more for teachers that are sure, whether right or wrong.
+    """Return the weights of EBKD ``(K, B)``, from the entropies of the teachers' predictions, right or wrong.
 
-    ``(1 - H_k / sum_j H_j) / (K - 1)`` with the entropies ``H_k`` of the teachers' predictions. The code of CA-MKD
-    leaves out the ``K - 1``, so that its weights sum to it.
+    ``(1 - H_k / sum_j H_j) / (K - 1)``. The code of CA-MKD leaves out the ``K - 1``, so that its weights sum to it.
     """
     log_p = teachers.log_softmax(-1)
     entropies = -(log_p.exp() * log_p).sum(-1)
@@ -67,16 +57,21 @@ def entropy_weights(teachers: Tensor, target: Tensor) -> Tensor:
     return (1 - entropies / total) / (len(teachers) - 1)
 
 
-@full_precision
+@loss_function
 def multi_teacher_kd(
     student: Tensor,
     teachers: Tensor,
     weights: Tensor,
     *,
-    temperature: float = 4.0,
+    temperature: Temperature = 4.0,
     reference_scale: bool = False,
 ) -> Tensor:
-    """Return ``mean_i sum_k w_ki T**2 KL(teacher k || student)``, the distillation term of CA-MKD.
+    """Match several teachers' softened class distributions, each with a weight per sample.
+
+    ``mean_i sum_k w_ki T**2 KL(teacher k || student)``. Zhang, Chen, Wang, Confidence-Aware Multi-Teacher Knowledge
+    Distillation, ICASSP 2022, arXiv 2201.00007, with the weights of :func:`label_confidence`.
+
+    Departure: the released code divides by K once more (`reference_scale`).
 
     Args:
         student: Logits ``(B, C)``.
@@ -87,6 +82,12 @@ def multi_teacher_kd(
 
     Raises:
         ValueError: Shapes do not fit, a value is not finite, or the temperature is not above 0.
+
+    Example:
+        >>> student = torch.tensor([[1.0, 0.0, 0.0]])
+        >>> teachers = torch.tensor([[[2.0, 0.0, 0.0]], [[0.0, 2.0, 0.0]], [[0.5, 0.5, 0.5]]])
+        >>> multi_teacher_kd(student, teachers, label_confidence(teachers, torch.tensor([0])))
+        tensor(0.2304)
     """
     if teachers.dim() != 3 or teachers.shape[1:] != student.shape or weights.shape != teachers.shape[:2]:
         raise ValueError(
@@ -99,10 +100,10 @@ def multi_teacher_kd(
 
 
 class MultiTeacherKD(KDLoss):
-    """The distillation term as a loss for an objective: ``Term(MultiTeacherKD()).combined("stack")``.
+    """The divergence from several teachers in an objective: ``Term(MultiTeacherKD()).combined("stack")``.
 
     Args:
-        weighting: Weights of the teachers: :func:`label_confidence`, :func:`entropy_weights`, :func:`equal_weights`.
+        weighting: How teachers are weighted: :func:`label_confidence`, :func:`entropy_weights`, :func:`equal_weights`.
         temperature: T > 0.
         reference_scale: Divide by K once more.
     """
@@ -131,16 +132,19 @@ class MultiTeacherKD(KDLoss):
 
 
 class ConfidenceFeatures(nn.Module):
-    """The feature term: the student's last map against every teacher's, weighted by their heads' confidence on it.
+    """The feature term of CA-MKD: the student's map against every teacher's, weighted by what the teachers' heads see.
 
     ``L = mean_i sum_k w'_ki mean (F_k - r_k(F_s))**2`` with adapters ``r_k`` (resize, convolution of size 1, batch
     normalization, ReLU) and ``w'`` from the cross-entropies of ``head_k(r_k(F_s))``. Train its parameters along with
     the student's; the heads stay as they are.
 
+    Departures: each adapter starts from the student's own map, in the released code from the map that the adapter
+    before it left behind; weights carry no gradient unless it is asked for.
+
     Args:
         student_channels: Channels of the student's map.
         teacher_shapes: Shape ``(C, H, W)`` of every teacher's map.
-        heads: Pooling and classifier of each teacher in eval mode: a feature map to logits ``(B, C)``.
+        heads: Pooling and classifier of each teacher, in eval mode: maps of a teacher to logits ``(B, classes)``.
         detach_weights: Let no gradient through the weights.
         reference_scale: Divide by K once more.
 
@@ -193,7 +197,7 @@ class ConfidenceFeatures(nn.Module):
 
 
 def _resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return maps average-pooled to a smaller size or interpolated to a larger one."""
+    """Average-pooled to a smaller size, interpolated to a larger one."""
     if tuple(maps.shape[2:]) == tuple(size):
         return maps
     if maps.shape[2] >= size[0] and maps.shape[3] >= size[1]:

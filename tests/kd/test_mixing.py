@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from policykd.kd import functional as kf
-from policykd.kd.losses.stkd import Mixing, draw_mixing, virtual_teacher
+from policykd.kd.training.mixing import Mixing, draw_mixing, virtual_teacher
 
 W = torch.tensor([[2.0, 0.0], [0.0, 2.0], [1.0, 1.0]], dtype=torch.float64)
 X = torch.eye(2, dtype=torch.float64)

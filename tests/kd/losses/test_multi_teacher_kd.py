@@ -7,7 +7,7 @@ from torch import nn
 
 from policykd.kd import functional as kf
 from policykd.kd.losses import CE
-from policykd.kd.losses.ca_mkd import (
+from policykd.kd.losses.multi_teacher_kd import (
     ConfidenceFeatures,
     MultiTeacherKD,
     confidence_weights,
