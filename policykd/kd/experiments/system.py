@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -25,12 +25,10 @@ from policykd.kd.experiments.experiment import Cell as Metrics
 from policykd.kd.experiments.experiment import Comparison, Experiment
 from policykd.kd.metrics import accuracy
 from policykd.kd.networks import MLP
-from policykd.kd.networks.penultimate import penultimate
 from policykd.kd.tasks.base import Split
 from policykd.kd.training.batches import Batch
-from policykd.kd.training.budget import step_budget
-from policykd.kd.training.config import TrainConfig
-from policykd.kd.training.loop import ADAM, distillation, minimize, seeded
+from policykd.kd.training.config import OptimizerConfig, TrainConfig
+from policykd.kd.training.loop import distillation, minimize, seeded
 from policykd.seeding import integer_seed
 
 MOST_EPOCHS, MOST_STEPS = 100_000, 10_000_000
@@ -44,7 +42,7 @@ class Fit:
         hidden: Widths of the hidden layers.
         epochs: Passes over the data; exactly one of ``epochs`` and ``steps`` is above 0.
         steps: Optimizer steps, with full batches, rounded up to whole epochs.
-        batch_size: Samples per step.
+        batch_size: Samples per step; with ``steps``, all of them where there are fewer.
         lr: Learning rate.
         drop_last: Whether an incomplete last batch is left out; always so with ``steps``.
 
@@ -71,10 +69,12 @@ class Fit:
 
     def config(self, samples: int, order: int) -> TrainConfig:
         """Return the training on ``samples`` samples, whose order in batches follows from the seed ``order``."""
-        if self.steps:
-            return step_budget(samples, steps=self.steps, batch_size=self.batch_size, learning_rate=self.lr, seed=order)
-        optimizer = replace(ADAM, lr=self.lr)
-        return TrainConfig(self.epochs, self.batch_size, seed=order, drop_last=self.drop_last, optimizer=optimizer)
+        optimizer = OptimizerConfig("adam", lr=self.lr, weight_decay=0.0)
+        if not self.steps:
+            return TrainConfig(self.epochs, self.batch_size, seed=order, drop_last=self.drop_last, optimizer=optimizer)
+        size = min(self.batch_size, samples)
+        epochs = -(-self.steps // (samples // size))
+        return TrainConfig(epochs, size, seed=order, drop_last=True, optimizer=optimizer)
 
 
 @dataclass(frozen=True)
@@ -208,7 +208,7 @@ class Cell(Generic[R]):
     def taught(self) -> tuple[Tensor, Tensor]:
         """The teacher's features and logits for ``transfer``, in its order."""
         with torch.no_grad():
-            return penultimate(self.teacher, self.transfer.x)
+            return self.teacher.features_and_logits(self.transfer.x)
 
     def fit(
         self,
@@ -268,7 +268,7 @@ def feature_kd(
     """
 
     def loss(student: Any, batch: Batch, epoch: int) -> Tensor:
-        features, logits = penultimate(student, batch.x)
+        features, logits = student.features_and_logits(batch.x)
         known, target = (values[batch.index] for values in cell.taught)
         total = ce_weight * F.cross_entropy(logits, batch.targets)
         if kd_weight:

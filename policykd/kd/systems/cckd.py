@@ -22,7 +22,6 @@ from policykd.kd.experiments.experiment import Cell as Metrics
 from policykd.kd.experiments.system import Arm, Cell, Fit, Recipe, System, higher, lower
 from policykd.kd.metrics import accuracy
 from policykd.kd.networks import MLP
-from policykd.kd.networks.penultimate import penultimate
 from policykd.kd.training.batches import Batch
 from policykd.kd.training.samplers import ClassUniformSampler, same_class_share
 from policykd.seeding import generator, integer_seed
@@ -83,7 +82,7 @@ def on_pool(cell: CCKDCell, *, ce_weight: float = 1.0, kd_weight: float = 0.0, c
     def loss(student: MLP, batch: Batch, epoch: int) -> Tensor:
         rows = draws.draw()
         compared = bool(kd_weight or cc_weight)
-        features, logits = penultimate(student, torch.cat([rows.x, batch.x]) if compared else rows.x)
+        features, logits = student.features_and_logits(torch.cat([rows.x, batch.x]) if compared else rows.x)
         total = ce_weight * F.cross_entropy(logits[: len(rows)], rows.y)
         known, target = (values[batch.index] for values in cell.taught)
         if kd_weight:
@@ -178,10 +177,10 @@ class CCKD(System[CCKDRecipe]):
 
     @override
     def measure(self, cell: CCKDCell, network: MLP) -> dict[str, float]:
-        features, logits = penultimate(network, cell.test.x)
+        features, logits = network.features_and_logits(cell.test.x)
         found = {"accuracy": accuracy(logits, cell.test.y)}
         if network is not cell.teacher:
-            taught = penultimate(cell.teacher, cell.test.x)[0]
+            taught = cell.teacher.features_and_logits(cell.test.x)[0]
             found["correlation gap"] = float(cell.correlation_gap(features, taught))
         return found
 

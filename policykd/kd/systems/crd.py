@@ -17,7 +17,6 @@ from policykd.kd.experiments.system import Arm, Cell, Fit, Recipe, System, cross
 from policykd.kd.losses.crd import CRD
 from policykd.kd.metrics import accuracy
 from policykd.kd.networks import MLP
-from policykd.kd.networks.penultimate import penultimate
 from policykd.kd.representations import info_nce_bound, linear_cka
 from policykd.kd.tasks.base import Split
 from policykd.kd.training.batches import Batch
@@ -86,7 +85,7 @@ class CRDCell(Cell[CRDRecipe]):
 
     def contrast_for(self, student: MLP) -> CRD:
         """Return embeddings for a student that was trained without them, trained on its finished features."""
-        features, known = Split(penultimate(student, self.transfer.x)[0], self.transfer.y), self.taught[0]
+        features, known = Split(student.features_and_logits(self.transfer.x)[0], self.transfer.y), self.taught[0]
 
         def loss(contrast: CRD, batch: Batch, epoch: int) -> Tensor:
             return contrast(batch.x, known[batch.index], batch.index)
@@ -95,7 +94,7 @@ class CRDCell(Cell[CRDRecipe]):
 
     def information(self, student: MLP, contrast: CRD) -> dict[str, float]:
         """Return the bound on the information that the embeddings share, on test data."""
-        features = (penultimate(network, self.test.x)[0] for network in (student, self.teacher))
+        features = (network.features_and_logits(self.test.x)[0] for network in (student, self.teacher))
         temperature = self.recipe.contrast_temperature
         return {"information": info_nce_bound(*contrast.embed(*features), temperature=temperature)}
 
@@ -168,10 +167,10 @@ class CRDSystem(System[CRDRecipe]):
 
     @override
     def measure(self, cell: CRDCell, network: MLP) -> dict[str, float]:
-        features, logits = penultimate(network, cell.test.x)
+        features, logits = network.features_and_logits(cell.test.x)
         found = {"accuracy": accuracy(logits, cell.test.y)}
         if network is not cell.teacher:
-            found["cka"] = linear_cka(features, penultimate(cell.teacher, cell.test.x)[0])
+            found["cka"] = linear_cka(features, cell.teacher.features_and_logits(cell.test.x)[0])
         return found
 
 

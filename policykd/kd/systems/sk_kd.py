@@ -32,7 +32,6 @@ from policykd.kd.experiments.system import (
 from policykd.kd.losses.similarity_keeping import similarity_keeping
 from policykd.kd.metrics import accuracy
 from policykd.kd.networks import MLP
-from policykd.kd.networks.penultimate import penultimate
 from policykd.kd.tasks.base import Split
 from policykd.kd.training.batches import Batch
 from policykd.seeding import generator
@@ -114,7 +113,7 @@ class SKKDCell(Cell[SKKDRecipe]):
     @cached_property
     def taught(self) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
-            return penultimate(self.teacher, self.train.x)
+            return self.teacher.features_and_logits(self.train.x)
 
     def few(self, split: Split) -> Split:
         """Return the same samples with the electrodes that the student has."""
@@ -199,8 +198,8 @@ class SKKD(System[SKKDRecipe]):
     def measure(self, cell: SKKDCell, network: MLP) -> dict[str, float]:
         if network is cell.teacher:
             return {"accuracy": accuracy(network(cell.test.x), cell.test.y)}
-        features, logits = penultimate(network, cell.few(cell.test).x)
-        expected = penultimate(cell.teacher, cell.test.x)[0]
+        features, logits = network.features_and_logits(cell.few(cell.test).x)
+        expected = cell.teacher.features_and_logits(cell.test.x)[0]
         return {"accuracy": accuracy(logits, cell.test.y), "gram gap": float(similarity_gap(features, expected))}
 
 

@@ -24,7 +24,6 @@ from policykd.kd.experiments.digits import CLASSES, LabeledDraws, some_per_class
 from policykd.kd.experiments.system import Arm, Cell, Fit, Recipe, System, higher, lower
 from policykd.kd.metrics import accuracy
 from policykd.kd.networks import MLP
-from policykd.kd.networks.penultimate import penultimate
 from policykd.kd.training.batches import Batch
 
 
@@ -72,7 +71,7 @@ def on_pool(cell: Cell[SPRecipe], *, sp_weight: float = 0.0, kd_weight: float = 
 
     def loss(student: MLP, batch: Batch, epoch: int) -> Tensor:
         known = draws.draw()
-        own_features, own_logits = penultimate(student, torch.cat([known.x, batch.x]))
+        own_features, own_logits = student.features_and_logits(torch.cat([known.x, batch.x]))
         count = len(known)
         total = recipe.ce_weight * F.cross_entropy(own_logits[:count], known.y)
         if sp_weight:
@@ -133,8 +132,8 @@ class SP(System[SPRecipe]):
 
     @override
     def measure(self, cell: Cell[SPRecipe], network: MLP) -> dict[str, float]:
-        features, logits = penultimate(network, cell.test.x)
-        taught = penultimate(cell.teacher, cell.test.x)[0]
+        features, logits = network.features_and_logits(cell.test.x)
+        taught = cell.teacher.features_and_logits(cell.test.x)[0]
         return {"accuracy": accuracy(logits, cell.test.y), "sp": float(kf.sp(features, taught))}
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from policykd.kd import functional as kf
 from policykd.kd.training.batches import Augment, Batch, Batches
-from policykd.kd.training.config import OptimizerConfig, TrainConfig
+from policykd.kd.training.config import TrainConfig
 from policykd.seeding import integer_seed
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -24,7 +24,6 @@ Output = TypeVar("Output")
 Loss = Callable[[Batch, int], Tensor]  # (batch, epoch counted from 0) -> scalar with its graph
 
 _LARGEST_WEIGHT = 1e9  # beyond it a network overflows in its forward pass; no training that works comes near
-ADAM = OptimizerConfig("adam", lr=2e-3, weight_decay=0.0)
 
 
 def seeded(factory: Callable[[], Network], seed: int, *key: str | int) -> Network:

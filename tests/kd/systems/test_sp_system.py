@@ -10,7 +10,6 @@ from policykd.errors import ConfigError
 from policykd.kd import functional as kf
 from policykd.kd.experiments.digits import LabeledDraws, some_per_class
 from policykd.kd.experiments.system import Cell, Fit
-from policykd.kd.networks.penultimate import penultimate
 from policykd.kd.systems.sp import EXPERIMENT, SPRecipe, on_pool
 from policykd.kd.training.batches import Batch
 
@@ -29,7 +28,7 @@ def step(**weights):
 
 def test_a_step_adds_labels_similarities_and_logits_of_the_right_rows():
     value, cell, student, batch, known = step(sp_weight=30.0, kd_weight=0.7)
-    own, said = penultimate(student, batch.x)
+    own, said = student.features_and_logits(batch.x)
     features, logits = (known_to_teacher[2:8] for known_to_teacher in cell.taught)
     expected = 0.5 * F.cross_entropy(student(known.x), known.y) + 30 * kf.sp(own, features)
     torch.testing.assert_close(value, expected + 0.7 * kf.kd(said, logits, temperature=2.0))

@@ -23,7 +23,6 @@ from policykd.kd.experiments.system import (
     lower,
     plain_kd,
 )
-from policykd.kd.networks.penultimate import penultimate
 from policykd.kd.training.batches import Batches
 from policykd.kd.training.config import OptimizerConfig
 from policykd.storage import read_json
@@ -156,7 +155,7 @@ def test_an_arm_and_a_system_add_their_own_metrics():
 def test_feature_distillation_adds_its_terms():
     cell = Cell(0, SHORT)
     student, batch = cell.network("student", SHORT.student), next(iter(Batches(cell.train, 32).epoch(0)))
-    features, logits = penultimate(student, batch.x)
+    features, logits = student.features_and_logits(batch.x)
     known = cell.taught[0][batch.index]
 
     def term(own, taught, given):

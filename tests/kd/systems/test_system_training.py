@@ -15,7 +15,7 @@ from policykd.kd.objective.terms import Term
 from policykd.kd.tasks.base import Split
 from policykd.kd.training.config import OptimizerConfig, SchedulerConfig, TrainConfig
 from policykd.kd.training.distiller import Distiller
-from policykd.kd.training.loop import ADAM, distil, minimize, seeded, train_classifier
+from policykd.kd.training.loop import distil, minimize, seeded, train_classifier
 
 
 def data(samples=40, seed=0):
@@ -107,10 +107,6 @@ def test_divergence_is_said_at_once():
     layer = nn.Linear(3, 3)
     with pytest.raises(FloatingPointError, match="epoch 1"):
         minimize(lambda batch, epoch: layer(batch.x).sum() * float("nan"), layer, data(), TrainConfig(epochs=2))
-
-
-def test_the_default_optimizer_is_adam_without_decay():
-    assert (ADAM.name, ADAM.lr, ADAM.weight_decay) == ("adam", 2e-3, 0.0)
 
 
 def test_digits_are_split_by_class_without_overlap_and_anew_for_every_seed():
