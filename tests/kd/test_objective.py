@@ -15,6 +15,7 @@ from policykd.kd.objective.projectors import Chain, Conv1x1, Linear, Pool, Proje
 from policykd.kd.objective.taps import TapError
 from policykd.kd.objective.teachers import TeacherError
 from policykd.kd.objective.terms import Term
+from policykd.kd.training.batches import Batch
 from policykd.schedules import Ramp
 
 
@@ -275,3 +276,18 @@ def test_half_precision_networks_meet_losses_in_float32(pair, batch):
         out = Objective(ce=CE(), kd=KD())(student, teacher, x, y)
     assert out.logits.dtype == out.loss.dtype == torch.float32
     torch.testing.assert_close(out.loss, Objective(ce=CE(), kd=KD())(student, teacher, x, y).loss, rtol=0.05, atol=0.05)
+
+
+def test_a_bound_objective_is_a_loss_of_a_batch_whose_schedules_follow_the_epoch(pair, batch):
+    student, teacher = pair
+    x, y = batch
+    objective = Objective(ce=CE(), sp=Ramp(0, 4, steps=2) * SP().on("hidden1", "hidden2"))
+    assert objective.needs_teacher
+    assert objective.teacher_taps == ("hidden2",)
+    loss = objective.bind(student, teacher, epochs=3)
+    rows = Batch(x, y, torch.arange(len(x)), (len(x),))
+    for epoch, weight in ((0, 0.0), (1, 2.0), (2, 4.0)):
+        out = objective(student, teacher, x, y, step=float(epoch), total=3.0)
+        assert out.weights["sp"] == weight
+        assert torch.equal(loss(rows, epoch), out.loss)
+    assert not Objective(ce=CE()).needs_teacher

@@ -18,7 +18,6 @@ from policykd.kd.benchmark.placements import objective
 from policykd.kd.benchmark.seed_context import SeedContext, load_seed_context
 from policykd.kd.benchmark.settings import Setting, candidates
 from policykd.kd.metrics import figures
-from policykd.kd.objective.loss_call import LossCall
 from policykd.kd.objective.objective import Objective
 from policykd.kd.training.distiller import Distiller
 from policykd.kd.training.evaluate import predict
@@ -119,9 +118,7 @@ def train(scene: SeedContext, method: str, setting: Setting) -> tuple[nn.Module,
 
 def _teacher(scene: SeedContext, terms: Objective) -> Any:
     """What the teacher said about the training data, as far as the terms ask; None where no term has a teacher."""
-    if not any(LossCall.of(term.loss).pair for term in terms.terms.values()):
-        return None
-    return scene.teaching(dict.fromkeys(tap for term in terms.terms.values() for tap in term.teacher_taps))
+    return scene.teaching(terms.teacher_taps) if terms.needs_teacher else None
 
 
 def _finite(student: nn.Module) -> bool:

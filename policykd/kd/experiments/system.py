@@ -19,16 +19,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from policykd.errors import ConfigError, check_range
-from policykd.kd import functional as kf
 from policykd.kd.experiments.digits import CLASSES, PIXELS, digits_rows
 from policykd.kd.experiments.experiment import Cell as Metrics
 from policykd.kd.experiments.experiment import Comparison, Experiment
 from policykd.kd.metrics import accuracy
 from policykd.kd.networks import MLP
+from policykd.kd.objective.objective import Objective
+from policykd.kd.objective.taps import Taps
 from policykd.kd.tasks.base import Split
 from policykd.kd.training.batches import Batch
 from policykd.kd.training.config import OptimizerConfig, TrainConfig
 from policykd.kd.training.loop import distillation, minimize, seeded
+from policykd.kd.training.teacher_cache import TeacherCache
 from policykd.seeding import integer_seed
 
 MOST_EPOCHS, MOST_STEPS = 100_000, 10_000_000
@@ -129,8 +131,6 @@ R = TypeVar("R", bound=DistillationRecipe)
 C = TypeVar("C")  # the configuration of a system: a recipe, unless the system overrides ``run``
 StudentLoss = Callable[[Any, Batch, int], Tensor]
 """``(student, batch, epoch counted from 0) -> scalar`` with its graph."""
-FeatureTerm = Callable[[Tensor, Tensor, Batch], Tensor]
-"""``(student's features, teacher's features, batch) -> scalar`` with its graph."""
 
 
 @dataclass(frozen=True)
@@ -138,14 +138,16 @@ class Arm:
     """One way of training the student.
 
     Attributes:
-        loss: ``(student, batch, epoch) -> scalar``.
-        along: Modules that are trained together with the student.
+        loss: An objective, or ``(student, batch, epoch) -> scalar`` where a step needs more than one batch's signals.
+        along: Modules that are trained together with the student; those of an objective are anyway.
+        teacher: Anything that an objective takes as teacher; None for the cell's, asked once for all of ``transfer``.
         figures: ``student -> metric -> value``: metrics that only this arm has, added to ``System.measure``; None for
             none. They are asked for without gradients, after the training.
     """
 
-    loss: StudentLoss
+    loss: StudentLoss | Objective
     along: Sequence[nn.Module] = ()
+    teacher: Any = None
     figures: Callable[[Any], Mapping[str, float]] | None = None
 
 
@@ -204,11 +206,16 @@ class Cell(Generic[R]):
         fit = self.recipe.teacher
         return self.fit(self.network("teacher", fit), self.on_labels, self.train, fit, self.teacher_order)
 
+    @property
+    def teacher_inputs(self) -> Tensor:
+        """The teacher's inputs for the samples of ``transfer``, in their order; by default those of the students."""
+        return self.transfer.x
+
     @cached_property
     def taught(self) -> tuple[Tensor, Tensor]:
         """The teacher's features and logits for ``transfer``, in its order."""
         with torch.no_grad():
-            return self.teacher.features_and_logits(self.transfer.x)
+            return self.teacher.features_and_logits(self.teacher_inputs)
 
     def fit(
         self,
@@ -228,8 +235,32 @@ class Cell(Generic[R]):
     def distil(self, arm: Arm) -> Any:
         """Return a student trained under an arm; all arms share initial weights and batches."""
         fit = self.recipe.student
-        student = self.network("student", fit)
-        return self.fit(student, arm.loss, self.transfer, fit, self.student_order, arm.along)
+        student, loss = self.network("student", fit), arm.loss
+        if isinstance(loss, Objective):
+            return self._fit_objective(student, loss, arm)
+        return self.fit(student, loss, self.transfer, fit, self.student_order, arm.along)
+
+    def _fit_objective(self, student: Any, objective: Objective, arm: Arm) -> Any:
+        fit, teacher = self.recipe.student, arm.teacher
+        if teacher is None and objective.needs_teacher:
+            teacher = self.cached_teacher(objective)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.order(self.student_order))
+            objective.build(student, teacher, self.transfer.x[:2], torch.arange(2))
+        bound = objective.bind(student, teacher, fit.config(len(self.transfer), 0).epochs)
+        along = (*arm.along, objective)
+        return self.fit(
+            student, lambda _, batch, epoch: bound(batch, epoch), self.transfer, fit, self.student_order, along
+        )
+
+    @torch.no_grad()
+    def cached_teacher(self, objective: Objective) -> TeacherCache:
+        """Return what the teacher says about the samples of ``transfer``, as far as an objective reads it."""
+        taps = objective.teacher_taps
+        with Taps(taps).attach(self.teacher, detach=True) as seen:
+            logits = self.teacher(self.teacher_inputs)
+            features = {tap: seen.tensor(tap).numpy() for tap in taps}
+        return TeacherCache(logits.numpy(), features, name="the teacher's outputs for the students' samples")
 
 
 def cross_entropy(network: nn.Module, batch: Batch, epoch: int) -> Tensor:
@@ -248,32 +279,6 @@ def plain_kd(teacher: nn.Module | Tensor, recipe: DistillationRecipe) -> Student
     def loss(student: nn.Module, batch: Batch, epoch: int) -> Tensor:
         options = {"temperature": recipe.temperature, "kd_weight": recipe.kd_weight, "ce_weight": recipe.ce_weight}
         return distillation(student, teacher, **options)(batch, epoch)
-
-    return loss
-
-
-def feature_kd(
-    cell: Cell[Any], term: FeatureTerm, weight: float, *, ce_weight: float = 1.0, kd_weight: float = 0.0
-) -> StudentLoss:
-    """Return a loss with a term between the last hidden layers of multilayer perceptrons, in one pass.
-
-    ``ce_weight * CE + kd_weight * T**2 KL(teacher || student) + weight * term``.
-
-    Args:
-        cell: Gives the teacher's features and logits, and the recipe's temperature.
-        term: ``(student's features, teacher's features, batch) -> scalar``.
-        weight: Weight of the term; at 0 it is not computed.
-        ce_weight: Weight of the labels' cross-entropy.
-        kd_weight: Weight of the divergence; at 0 it is not computed.
-    """
-
-    def loss(student: Any, batch: Batch, epoch: int) -> Tensor:
-        features, logits = student.features_and_logits(batch.x)
-        known, target = (values[batch.index] for values in cell.taught)
-        total = ce_weight * F.cross_entropy(logits, batch.targets)
-        if kd_weight:
-            total = total + kd_weight * kf.kd(logits, target, temperature=cell.recipe.temperature)
-        return total + weight * term(features, known, batch) if weight else total
 
     return loss
 

@@ -13,7 +13,7 @@ networks with the taps attached, ``combine`` turns signals into the loss and tou
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -83,6 +83,16 @@ class Objective(nn.Module):
         )
         self._calls = {name: LossCall.of(term.loss) for name, term in self.terms.items()}
         self._student_taps = Taps(_union(term.student_taps for term in self.terms.values()))
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether a term compares the student with a teacher."""
+        return any(call.pair for call in self._calls.values())
+
+    @property
+    def teacher_taps(self) -> tuple[str, ...]:
+        """Taps of all features that the terms read of teachers."""
+        return tuple(_union(term.teacher_taps for term in self.terms.values()))
 
     def forward(
         self,
@@ -155,6 +165,22 @@ class Objective(nn.Module):
         return ObjectiveOutput(
             loss, {name: value.detach() for name, value in values.items()}, weights, student.logits, student, teachers
         )
+
+    def bind(self, student: nn.Module, teacher: Any, epochs: int) -> Callable[[Any, int], Tensor]:
+        """Return the objective as ``loss(batch, epoch)`` for a loop such as ``policykd.kd.training.loop.minimize``.
+
+        Args:
+            student: The student.
+            teacher: As in ``forward``.
+            epochs: Length of the run; scheduled weights move from epoch to epoch.
+        """
+
+        def loss(batch: Any, epoch: int) -> Tensor:
+            position = {"step": float(epoch), "total": float(epochs)}
+            out: ObjectiveOutput = self(student, teacher, batch.x, batch.targets, index=batch.index, **position)
+            return out.loss
+
+        return loss
 
     @torch.no_grad()
     def build(self, student: nn.Module, teacher: Any, x: Tensor, index: Tensor | None = None) -> Objective:

@@ -13,10 +13,15 @@ from typing_extensions import override
 
 from policykd.errors import check_range
 from policykd.kd.experiments.digits import some_per_class
-from policykd.kd.experiments.system import Arm, Cell, Fit, Recipe, System, cross_entropy, feature_kd, higher, plain_kd
+from policykd.kd.experiments.system import Arm, Cell, Fit, Recipe, System, cross_entropy, higher, plain_kd
+from policykd.kd.losses import KDLoss
+from policykd.kd.losses.ce import CE
 from policykd.kd.losses.crd import CRD
+from policykd.kd.losses.kd import KD
 from policykd.kd.metrics import accuracy
 from policykd.kd.networks import MLP
+from policykd.kd.objective.objective import Objective
+from policykd.kd.objective.terms import Term
 from policykd.kd.representations import info_nce_bound, linear_cka
 from policykd.kd.tasks.base import Split
 from policykd.kd.training.batches import Batch
@@ -99,13 +104,12 @@ class CRDCell(Cell[CRDRecipe]):
         return {"information": info_nce_bound(*contrast.embed(*features), temperature=temperature)}
 
 
-def contrasted(cell: CRDCell, **weights: float) -> Arm:
-    """Return the arm with the contrastive term; ``weights`` are those of :func:`feature_kd`."""
-    contrast = cell.contrast()
-    loss = feature_kd(
-        cell, lambda own, known, batch: contrast(own, known, batch.index), cell.recipe.crd_weight, **weights
-    )
-    return Arm(loss, (contrast,), lambda student: cell.information(student, contrast))
+def contrasted(cell: CRDCell, **terms: Term | KDLoss) -> Arm:
+    """Return the arm with other terms and the contrastive term between the last hidden layers."""
+    contrast, recipe = cell.contrast(), cell.recipe
+    taps = (f"hidden{len(fit.hidden)}" for fit in (recipe.student, recipe.teacher))
+    objective = Objective({**terms, "crd": recipe.crd_weight * contrast.on(*taps)})
+    return Arm(objective, figures=lambda student: cell.information(student, contrast))
 
 
 class CRDSystem(System[CRDRecipe]):
@@ -160,9 +164,11 @@ class CRDSystem(System[CRDRecipe]):
         recipe = cell.recipe
         return {
             "ce": Arm(cross_entropy, figures=lambda student: cell.information(student, cell.contrast_for(student))),
-            "crd": contrasted(cell),
+            "crd": contrasted(cell, ce=CE()),
             "kd": Arm(plain_kd(cell.taught[1], recipe)),
-            "kd + crd": contrasted(cell, ce_weight=recipe.joint_ce_weight, kd_weight=recipe.joint_kd_weight),
+            "kd + crd": contrasted(
+                cell, ce=recipe.joint_ce_weight * CE(), kd=recipe.joint_kd_weight * KD(temperature=recipe.temperature)
+            ),
         }
 
     @override

@@ -7,7 +7,6 @@ losses are in ``policykd.kd.losses``; here is the experiment on generated clips.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,12 +16,15 @@ from torch import Tensor
 from typing_extensions import override
 
 from policykd.errors import check_range
-from policykd.kd import functional as kf
 from policykd.kd.experiments.system import Arm, Cell, DistillationRecipe, Fit, System, higher
-from policykd.kd.losses.binary_kd import binary_kd
-from policykd.kd.losses.iusp import iusp
+from policykd.kd.losses.binary_kd import BinaryKD
+from policykd.kd.losses.iusp import IUSP
+from policykd.kd.losses.sp import SP
 from policykd.kd.metrics import micro_average_precision
 from policykd.kd.networks.frame_tagger import FrameTagger
+from policykd.kd.objective.loss_call import FunctionLoss
+from policykd.kd.objective.objective import Objective
+from policykd.kd.objective.terms import Term
 from policykd.kd.tasks.base import Split
 from policykd.kd.training.batches import Batch
 from policykd.seeding import generator
@@ -117,24 +119,13 @@ class IUSPCell(Cell[IUSPRecipe]):
     def on_labels(self, network: FrameTagger, batch: Batch, epoch: int) -> Tensor:
         return self.recipe.ce_weight * F.binary_cross_entropy_with_logits(network(batch.x), batch.targets)
 
-    def known(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the teacher's frame-level activations and logits for a batch."""
-        with torch.no_grad():
-            return self.teacher.frames(batch.x)
+
+def tag_loss(student: Tensor, target: Tensor) -> Tensor:
+    """Return the cross-entropy of logits with independent labels, both ``(B, C)``."""
+    return F.binary_cross_entropy_with_logits(student, target)
 
 
-def taught_by(cell: IUSPCell, term: Callable[[tuple[Tensor, Tensor], tuple[Tensor, Tensor]], Tensor]) -> Arm:
-    """Return the arm with the labels and a term ``(student, teacher) -> scalar`` of activations and logits."""
-
-    def loss(student: FrameTagger, batch: Batch, epoch: int) -> Tensor:
-        own = student.frames(batch.x)
-        hard = F.binary_cross_entropy_with_logits(own[1], batch.targets)
-        return cell.recipe.ce_weight * hard + term(own, cell.known(batch))
-
-    return Arm(loss)
-
-
-class IUSP(System[IUSPRecipe]):
+class IUSPSystem(System[IUSPRecipe]):
     """Taggers that keep similarities within or between clips, which start alike and see the same batches."""
 
     name = "iusp"
@@ -183,17 +174,19 @@ class IUSP(System[IUSPRecipe]):
 
     @override
     def arms(self, cell: IUSPCell) -> dict[str, Arm]:
-        r = cell.recipe
-        return {
-            "baseline": Arm(cell.on_labels),
-            "kd": taught_by(cell, lambda s, t: r.kd_weight * binary_kd(s[1], t[1], temperature=r.temperature)),
-            "sp": taught_by(cell, lambda s, t: r.similarity_weight * kf.sp(s[0], t[0])),
-            "iusp": taught_by(cell, lambda s, t: r.similarity_weight * iusp(s[0], t[0])),
+        recipe, weight = cell.recipe, cell.recipe.similarity_weight
+        tags = recipe.ce_weight * Term(FunctionLoss(tag_loss))
+        terms = {
+            "baseline": {},
+            "kd": {"kd": recipe.kd_weight * BinaryKD(temperature=recipe.temperature)},
+            "sp": {"sp": weight * SP().on("layers")},
+            "iusp": {"iusp": weight * IUSP().on("layers")},
         }
+        return {arm: Arm(Objective({"tags": tags, **own}), teacher=cell.teacher) for arm, own in terms.items()}
 
     @override
     def measure(self, cell: IUSPCell, network: FrameTagger) -> dict[str, float]:
         return {"average precision": micro_average_precision(network(cell.test.x), cell.test.y)}
 
 
-EXPERIMENT = IUSP().experiment()
+EXPERIMENT = IUSPSystem().experiment()

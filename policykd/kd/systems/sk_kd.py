@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -23,17 +22,18 @@ from policykd.kd.experiments.system import (
     DistillationRecipe,
     Fit,
     System,
-    cross_entropy,
-    feature_kd,
     higher,
     lower,
-    plain_kd,
 )
+from policykd.kd.losses.ce import CE
+from policykd.kd.losses.kd import KD
 from policykd.kd.losses.similarity_keeping import similarity_keeping
 from policykd.kd.metrics import accuracy
 from policykd.kd.networks import MLP
+from policykd.kd.objective.loss_call import FunctionLoss
+from policykd.kd.objective.objective import Objective
+from policykd.kd.objective.terms import Term
 from policykd.kd.tasks.base import Split
-from policykd.kd.training.batches import Batch
 from policykd.seeding import generator
 
 
@@ -109,11 +109,10 @@ class SKKDCell(Cell[SKKDRecipe]):
         inputs = self.recipe.electrodes if role == "teacher" else len(self.recipe.kept)
         return MLP((inputs,), fit.hidden, classes=self.recipe.classes)
 
+    @property
     @override
-    @cached_property
-    def taught(self) -> tuple[Tensor, Tensor]:
-        with torch.no_grad():
-            return self.teacher.features_and_logits(self.train.x)
+    def teacher_inputs(self) -> Tensor:
+        return self.train.x
 
     def few(self, split: Split) -> Split:
         """Return the same samples with the electrodes that the student has."""
@@ -182,16 +181,14 @@ class SKKD(System[SKKDRecipe]):
     @override
     def arms(self, cell: SKKDCell) -> dict[str, Arm]:
         recipe = cell.recipe
-        plain = {"ce_weight": recipe.ce_weight, "kd_weight": recipe.kd_weight}
-
-        def similarity(own: Tensor, known: Tensor, batch: Batch) -> Tensor:
-            return similarity_gap(own, known)
-
+        taps = [f"hidden{len(fit.hidden)}" for fit in (recipe.student, recipe.teacher)]
+        kept = recipe.sk_weight * Term(FunctionLoss(similarity_gap)).on(*taps)
+        plain = {"ce": recipe.ce_weight * CE(), "kd": recipe.kd_weight * KD(temperature=recipe.temperature)}
         return {
-            "ce": Arm(cross_entropy),
-            "kd": Arm(plain_kd(cell.taught[1], recipe)),
-            "sk": Arm(feature_kd(cell, similarity, recipe.sk_weight)),
-            "kd + sk": Arm(feature_kd(cell, similarity, recipe.sk_weight, **plain)),
+            "ce": Arm(Objective(ce=CE())),
+            "kd": Arm(Objective(plain)),
+            "sk": Arm(Objective(ce=CE(), sk=kept)),
+            "kd + sk": Arm(Objective(plain, sk=kept)),
         }
 
     @override

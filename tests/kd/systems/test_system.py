@@ -18,12 +18,16 @@ from policykd.kd.experiments.system import (
     Recipe,
     System,
     cross_entropy,
-    feature_kd,
     higher,
     lower,
     plain_kd,
 )
-from policykd.kd.training.batches import Batches
+from policykd.kd.losses import CE, KD, SP
+from policykd.kd.losses.kd import kd
+from policykd.kd.losses.sp import sp
+from policykd.kd.objective.objective import Objective
+from policykd.kd.objective.projectors import Linear
+from policykd.kd.objective.terms import Term
 from policykd.kd.training.config import OptimizerConfig
 from policykd.storage import read_json
 
@@ -152,23 +156,38 @@ def test_an_arm_and_a_system_add_their_own_metrics():
     assert cell["sizes"] == {"test": float(len(Cell(0, SHORT).test))}
 
 
-def test_feature_distillation_adds_its_terms():
+def test_an_arm_may_be_an_objective_with_taps_projectors_and_a_cached_teacher():
+    """The objective's student is that of the same loss written by hand, to the bit; its projector is trained too."""
     cell = Cell(0, SHORT)
-    student, batch = cell.network("student", SHORT.student), next(iter(Batches(cell.train, 32).epoch(0)))
-    features, logits = student.features_and_logits(batch.x)
-    known = cell.taught[0][batch.index]
+    features, logits = cell.taught
 
-    def term(own, taught, given):
-        assert given is batch
-        torch.testing.assert_close(own, features)
-        torch.testing.assert_close(taught, known)
-        return own.sum()
+    def by_hand(student, batch, epoch):
+        own, out = student.features_and_logits(batch.x)
+        total = 0.1 * nn.functional.cross_entropy(out, batch.targets)
+        total = total + 0.9 * kd(out, logits[batch.index], temperature=4.0)
+        return total + 2.0 * sp(own, features[batch.index])
 
-    value = feature_kd(cell, term, 0.5, ce_weight=SHORT.ce_weight, kd_weight=SHORT.kd_weight)(student, batch, 0)
-    plain = plain_kd(cell.taught[1], SHORT)(student, batch, 0)
-    torch.testing.assert_close(value, plain + 0.5 * features.sum())
-    alone = feature_kd(cell, lambda *given: pytest.fail("a term without weight was computed"), 0.0)
-    torch.testing.assert_close(alone(student, batch, 0), nn.functional.cross_entropy(logits, batch.targets))
+    objective = Objective(ce=0.1 * CE(), kd=0.9 * KD(temperature=4.0), sp=2.0 * SP().on("hidden1"))
+    own, other = cell.distil(Arm(objective)), cell.distil(Arm(by_hand))
+    assert all(torch.equal(a, b) for a, b in zip(own.parameters(), other.parameters(), strict=True))
+    hint = Term(nn.MSELoss()).on("hidden1", student_proj=Linear(bias=False))
+    hinted = Objective(hint=hint)
+    cell.distil(Arm(hinted))
+    weights = [parameter.detach().clone() for parameter in hinted.parameters()]
+    again = Objective(hint=Term(nn.MSELoss()).on("hidden1", student_proj=Linear(bias=False)))
+    cell.distil(Arm(again))
+    assert [tuple(weight.shape) for weight in weights] == [(8, 6)]
+    assert torch.equal(weights[0], next(again.parameters()))
+
+
+def test_an_objective_without_a_teacher_trains_none_and_another_teacher_may_be_given():
+    cell = Cell(0, SHORT)
+    on_labels = cell.distil(Arm(Objective(ce=CE())))
+    assert "teacher" not in vars(cell)  # it would be cached there
+    same = cell.distil(Arm(cross_entropy))
+    assert torch.equal(on_labels.fc.weight, same.fc.weight)
+    other = cell.distil(Arm(Objective(kd=KD()), teacher=cell.network("other", SHORT.teacher).eval()))
+    assert not torch.equal(other.fc.weight, cell.distil(Arm(Objective(kd=KD()))).fc.weight)
 
 
 def test_what_a_system_must_define_is_named():
