@@ -41,8 +41,36 @@ class Interval:
 
     @property
     def known(self) -> bool:
-        """Whether the values say anything of their spread; a single one, or equal ones, do not."""
+        """Whether the values show a spread; a single value, or equal ones, do not."""
         return self.high > self.low
+
+
+def format_interval(
+    interval: Interval | None,
+    digits: int,
+    *,
+    style: str = "{estimate} ({low}\N{EN DASH}{high})",
+    signed: bool = False,
+    significant: bool = False,
+    scale: float = 1.0,
+    always: bool = False,
+) -> str:
+    """Return an interval as text, for example ``0.93 (0.85-0.97)``.
+
+    Args:
+        interval: the interval; None gives a dash.
+        digits: digits after the decimal point.
+        style: template with ``estimate``, ``low`` and ``high``.
+        signed: write a sign before positive numbers.
+        significant: ``digits`` counts significant digits.
+        scale: factor on the three numbers, for example 100 for percentages.
+        always: use the template also where the interval is a point; otherwise the estimate stands alone there.
+    """
+    if interval is None:
+        return "-"
+    form = f"{'+' if signed else ''}.{digits}{'g' if significant else 'f'}"
+    estimate, low, high = (format(scale * x, form) for x in (interval.estimate, interval.low, interval.high))
+    return style.format(estimate=estimate, low=low, high=high) if always or interval.known else estimate
 
 
 def iqm(values: ArrayLike, axis: int = -1) -> np.ndarray:
@@ -87,7 +115,7 @@ def bootstrap(
         seed: seed of the resampling.
 
     Returns:
-        The interval; a single point where all values are equal, since resampling cannot show any spread there.
+        The interval; a point where all values are equal, since resampling cannot show a spread there.
 
     Raises:
         ConfigError: for no value, values that are not finite, or options out of range.
@@ -229,7 +257,7 @@ ENOUGH_SEEDS = 5
 
 
 def few_seeds(seeds: int) -> str:
-    """A warning for tables made of few seeds; empty where there are enough.
+    """Return a warning for tables made of few seeds; empty from five seeds on.
 
     Args:
         seeds: number of independent runs.

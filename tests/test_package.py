@@ -51,6 +51,7 @@ BASE = (
     "plain",
     "executor",
     "names",
+    "environment",
 )
 MAY_IMPORT = {
     "envs": {"envs"},

@@ -4,7 +4,9 @@ from scipy import stats as scipy_stats
 
 from policykd.errors import ConfigError, UnknownNameError
 from policykd.stats import (
+    Interval,
     bootstrap,
+    format_interval,
     iqm,
     paired_difference,
     paired_ratio,
@@ -172,3 +174,23 @@ def test_bad_options():
         paired_ratio([1.0, 1.0], [0.0, 1.0])
     with pytest.raises(ConfigError, match="3 and 2 tasks"):
         probability_of_improvement(np.ones((2, 3)), np.ones((2, 2)))
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({}, "0.93 (0.85\N{EN DASH}0.97)"),
+        ({"style": "{low} to {high}"}, "0.85 to 0.97"),
+        ({"signed": True, "style": "{estimate} [{low}, {high}]"}, "+0.93 [+0.85, +0.97]"),
+        ({"significant": True, "scale": 100.0}, "93 (85\N{EN DASH}97)"),
+    ],
+)
+def test_an_interval_is_written_in_the_style_of_its_table(options, text):
+    assert format_interval(Interval(0.926, 0.851, 0.968), 2, **options) == text
+
+
+def test_an_interval_without_spread_is_its_estimate():
+    point = Interval(0.926, 0.926, 0.926)
+    assert format_interval(point, 2) == "0.93"
+    assert format_interval(point, 2, always=True) == "0.93 (0.93\N{EN DASH}0.93)"
+    assert format_interval(None, 2) == "-"

@@ -19,11 +19,10 @@ from policykd.curriculum.add_skill import ADD_MERGE, ADD_TRAIN, NEW_RETENTION, O
 from policykd.curriculum.compare import run_comparison
 from policykd.curriculum.comparison import Comparison
 from policykd.curriculum.presets import for_suite
-from policykd.evaluation.table import format_interval
 from policykd.report.comparison_page import write_comparison_page
 from policykd.report.curriculum_page import write_curriculum_page
 from policykd.report.page import write_page
-from policykd.stats import Interval
+from policykd.stats import Interval, format_interval
 
 
 @singledispatch

@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from policykd.errors import OutputError
-from policykd.stats import Interval
+from policykd.stats import Interval, format_interval
 from policykd.storage import write_text
 
 PAGE = "index.html"
@@ -64,7 +64,6 @@ def interval_cell(interval: Interval | None, digits: int) -> tuple[str, str] | N
     """
     if interval is None:
         return None
-    estimate, low, high = (
-        f"{x:.{digits}f}".replace("-", "\N{MINUS SIGN}") for x in (interval.estimate, interval.low, interval.high)
-    )
-    return estimate, f"{low} to {high}" if interval.known else ""
+    spread = format_interval(interval, digits, style="{low} to {high}") if interval.known else ""
+    estimate = format_interval(interval, digits, style="{estimate}")
+    return estimate.replace("-", "\N{MINUS SIGN}"), spread.replace("-", "\N{MINUS SIGN}")

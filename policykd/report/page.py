@@ -6,16 +6,15 @@ Plots are inline SVG in the page's colors; pictures, clips and the evaluation it
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from policykd.environment import environment
 from policykd.envs.skills import get_skill
 from policykd.errors import PolicykdError
 from policykd.evaluation import Evaluation
@@ -176,11 +175,6 @@ def _terrains(results: ResultsFolder) -> dict[str, Any] | None:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python, the system and the packages that results depend on."""
-    found = {"Python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
-    for name in _PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:  # an optional part, or a source tree that was never installed
-            continue
-    return found
+    """Return the versions of Python, the system and the packages that results depend on, by name."""
+    found = environment(_PACKAGES)
+    return {"Python": found["python"], "system": found["system"]} | {p: found[p] for p in _PACKAGES if p in found}
