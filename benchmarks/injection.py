@@ -22,10 +22,10 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from policykd.agents.files.policy_file import load_policy, read_manifest
 from policykd.agents.injection import MODES, inject_file
-from policykd.agents.policy_file import load_policy, read_manifest
 from policykd.agents.training import TrainConfig, train_expert
-from policykd.agents.training.validation import Validation
+from policykd.agents.training.trainer import make_validation
 from policykd.cli.encoder import parse_encoder
 from policykd.cli.overrides import with_overrides
 from policykd.envs.skills import get_skill
@@ -82,7 +82,7 @@ def run_arm(options: Options, blind: Path, seed: int, mode: str) -> dict[str, An
     config = with_overrides(config, options.set)
     train_expert([get_skill(options.second)], folder / "run", config, init=load_policy(injected), resume=True)
     rows = [json.loads(line) for line in (folder / "run" / "progress.jsonl").read_text().splitlines()]
-    at_once = Validation([get_skill(options.second)], config).measure(load_policy(injected).policy)
+    at_once = make_validation([get_skill(options.second)], config).measure(load_policy(injected).policy)
     rows = [{"steps": 0, **at_once}, *rows]
     curve = {name: [row[name] for row in rows] for name in ("steps", "success", "reward_per_step")}
     return {"seed": seed, "mode": mode, **curve, **read_manifest(injected).metrics["largest_difference"]}

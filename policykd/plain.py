@@ -12,7 +12,7 @@ import json
 import math
 import re
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -20,6 +20,8 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 from policykd.errors import ConfigError, OutputError, PolicykdError, UnknownNameError
 
 Record = TypeVar("Record")
+MakeError = Callable[[str], PolicykdError]
+"""An error class, or a function that returns an error with a longer message."""
 
 _ADDED = "added"
 _LARGEST = 1e300
@@ -78,7 +80,7 @@ def from_plain(
     content: Any,
     name: str = "",
     *,
-    error: type[PolicykdError] | None = None,
+    error: MakeError | None = None,
     strict: bool = False,
     ignore_unknown: bool = False,
 ) -> Record:
@@ -86,10 +88,12 @@ def from_plain(
 
     Args:
         kind: the dataclass; its fields' types may name :class:`Limits`.
-        content: field names to values; fields that are left out have their defaults.
+        content: field names to values; a part of it may be a record already.
         name: name of the record in messages; empty at the top.
-        error: error to raise, for example PolicyFileError; None for ConfigError and UnknownNameError.
-        strict: refuse numbers that are written as text, as YAML reads 3e-4, and numbers that are not finite.
+        error: makes the error to raise, for example PolicyFileError; None for ConfigError and UnknownNameError.
+        strict: content is a record that policykd wrote: all fields are there, except those of later versions (see
+            :func:`added`), and numbers are finite. Otherwise it is a configuration: fields that are left out have their
+            defaults, and numbers may be written as text, as YAML reads 3e-4.
         ignore_unknown: skip fields that the dataclass does not have, such as figures that derive from others.
 
     Raises:
@@ -105,7 +109,7 @@ def typed(
     value: Any,
     name: str,
     *,
-    error: type[PolicykdError] | None = None,
+    error: MakeError | None = None,
     strict: bool = False,
     ignore_unknown: bool = False,
 ) -> Any:
@@ -129,7 +133,7 @@ def typed(
 
 
 def versioned(
-    content: Any, newest: int, what: str, *, error: type[PolicykdError] = OutputError, again: str = ""
+    content: Any, newest: int, what: str, *, error: MakeError = OutputError, again: str = ""
 ) -> dict[str, Any]:
     """Return a stored record after checking its ``format_version``.
 
@@ -151,7 +155,7 @@ def versioned(
     return content
 
 
-def parse_json(content: bytes, what: str, error: type[PolicykdError] = OutputError) -> Any:
+def parse_json(content: bytes, what: str, error: MakeError = OutputError) -> Any:
     """Return the value of JSON that may come from a stranger.
 
     Args:
@@ -193,7 +197,7 @@ def _left_out(field: dataclasses.Field[Any], record: Any) -> bool:
 
 
 @contextmanager
-def _raising(error: type[PolicykdError] | None) -> Iterator[None]:
+def _raising(error: MakeError | None) -> Iterator[None]:
     """Raise every error of the block as ``error``; None leaves them as they are."""
     try:
         yield
@@ -211,6 +215,8 @@ class _Reader:
     ignore_unknown: bool
 
     def record(self, kind: type[Any], content: Any, name: str) -> Any:
+        if isinstance(content, kind):  # read already, under other rules
+            return content
         if not isinstance(content, Mapping):
             raise ConfigError(f"{name or 'the file'} must be a mapping of field names to values; got {shown(content)}")
         hints = get_type_hints(kind, include_extras=True)
@@ -218,11 +224,16 @@ class _Reader:
         unknown = [str(key) for key in content if key not in fields]
         if unknown and not self.ignore_unknown:
             raise UnknownNameError(f"field of {name or 'the file'}:", unknown[0], fields)
-        if missing := [key for key, field in fields.items() if key not in content and not _is_optional(field)]:
+        if missing := [key for key, field in fields.items() if key not in content and not self._may_lack(field)]:
             verb = "is" if len(missing) == 1 else "are"
             raise ConfigError(f"{name + '.' if name else ''}{', '.join(missing)} {verb} missing")
         given = {key: value for key, value in content.items() if key in fields}
         return kind(**{k: self.value(hints[k], v, f"{name}.{k}" if name else str(k)) for k, v in given.items()})
+
+    def _may_lack(self, field: dataclasses.Field[Any]) -> bool:
+        if self.strict:
+            return bool(field.metadata.get(_ADDED))
+        return field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
 
     def value(self, hint: Any, value: Any, name: str) -> Any:
         if hint is Any:
@@ -276,10 +287,6 @@ class _Reader:
         if self.strict and not abs(value) < _LARGEST:
             raise ConfigError(f"{name} is {shown(value)}; it must be a finite number")
         return float(value)
-
-
-def _is_optional(field: dataclasses.Field[Any]) -> bool:
-    return field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
 
 
 def _plain_value(hint: type, value: Any, name: str) -> Any:

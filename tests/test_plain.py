@@ -52,12 +52,13 @@ def test_a_record_comes_back_equal():
         ({"on": 1}, "on is 1; it must be of type bool"),
         ({"mode": "c"}, "unknown mode 'c'"),
         ({"inner": [1]}, "inner must be a mapping"),
-        ({"inner": {"size": 0}}, r"inner.size is 0; it must be in \[1, 100\]"),
-        ({"inner": {"size": True}}, "inner.size is True"),
-        ({"inner": {"shares": [0.5]}}, "inner.shares has 1 values; it must have 2"),
-        ({"inner": {"shares": [0.5, 0.6]}}, "their sum must be 1"),
-        ({"several": [{}, {"sise": 3}]}, r"unknown field of several\[1\]: 'sise'; did you mean size"),
-        ({"several": [{}, {}, {}]}, "several has 3 entries; at most 2"),
+        ({"inner": {"size": 0, "shares": [0.5, 0.5]}}, r"inner.size is 0; it must be in \[1, 100\]"),
+        ({"inner": {"size": True, "shares": [0.5, 0.5]}}, "inner.size is True"),
+        ({"inner": {"size": 1, "shares": [0.5]}}, "inner.shares has 1 values; it must have 2"),
+        ({"inner": {"size": 1, "shares": [0.5, 0.6]}}, "their sum must be 1"),
+        ({"inner": {"shares": [0.5, 0.5]}}, "inner.size is missing"),  # it has a default, but a file is complete
+        ({"several": [as_plain(Inner()), {"sise": 3}]}, r"unknown field of several\[1\]: 'sise'; did you mean size"),
+        ({"several": [as_plain(Inner())] * 3}, "several has 3 entries; at most 2"),
         ({"figures": [1]}, "figures is .* mapping"),
         ({"figures": {"a": "x"}}, "figures.a is 'x'"),
         ({"nmae": "x"}, "unknown field of the file: 'nmae'; did you mean name"),
@@ -85,7 +86,7 @@ def test_a_configuration_may_hold_numbers_as_text_and_names_keep_their_error():
 
 
 def test_derived_figures_of_a_result_are_skipped_at_every_depth():
-    content = {**as_plain(FULL), "mean": 3, "inner": {"size": 5, "derived": {}}}
+    content = {**as_plain(FULL), "mean": 3, "inner": {**as_plain(Inner(5)), "derived": {}}}
     assert from_plain(Outer, content, strict=True, ignore_unknown=True).inner == Inner(5)
 
 
@@ -103,6 +104,7 @@ def test_a_field_of_a_later_version_is_left_out_at_its_default():
 
     assert as_plain(Grown()) == {"old": 1}
     assert as_plain(Grown(new=2)) == {"old": 1, "new": 2}
+    assert from_plain(Grown, {"old": 3}, strict=True) == Grown(3)
 
 
 @pytest.mark.parametrize(

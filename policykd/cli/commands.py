@@ -34,7 +34,7 @@ class Train:
     """Folder of the experts; each gets a folder named after its terrain."""
     steps: int = _TRAIN.steps
     """Budget, environment steps."""
-    algorithm: Literal["ppo", "sac"] = _TRAIN.algorithm
+    algorithm: Literal["ppo", "sac"] = "ppo"
     """Reinforcement learning algorithm of stable-baselines3."""
     init: Path | None = None
     """Policy to start from."""

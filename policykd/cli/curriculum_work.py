@@ -16,12 +16,11 @@ from policykd.cli.plaid import Plaid
 from policykd.cli.progress import Bars
 from policykd.curriculum import CurriculumResult, Recipe, load_recipe, preset, run_curriculum
 from policykd.curriculum.add_skill import ADD_MERGE, ADD_TRAIN, NEW_RETENTION, OLD_RETENTION, add_skill
-from policykd.curriculum.compare import run_comparison
-from policykd.curriculum.comparison import Comparison
+from policykd.curriculum.comparison import Comparison, run_comparison
 from policykd.curriculum.presets import for_suite
-from policykd.report.comparison_page import write_comparison_page
-from policykd.report.curriculum_page import write_curriculum_page
-from policykd.report.page import write_page
+from policykd.report.pages.comparison import write_comparison_page
+from policykd.report.pages.curriculum import write_curriculum_page
+from policykd.report.pages.run import write_page
 from policykd.stats import Interval, format_interval
 
 

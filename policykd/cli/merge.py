@@ -15,7 +15,7 @@ from policykd.errors import ConfigError
 from policykd.merge.config import MergeConfig
 
 if TYPE_CHECKING:
-    from policykd.agents.policy_file import LoadedPolicy
+    from policykd.agents.files.policy_file import LoadedPolicy
 
 _MERGE = MergeConfig()
 
@@ -78,7 +78,7 @@ def run_merge(command: Merge, console: Console) -> None:
     Raises:
         PolicykdError: for bad input.
     """
-    from policykd.agents.policy_file import load_policy
+    from policykd.agents.files.policy_file import load_policy
 
     if bool(command.experts) == bool(command.data):
         raise ConfigError("give the experts to merge, or recorded --data, and not both")
@@ -118,7 +118,7 @@ def _config(command: Merge) -> MergeConfig:
 
 
 def _merge_experts(command: Merge, config: MergeConfig, init: LoadedPolicy | None, console: Console) -> None:
-    from policykd.agents.policy_file import load_policy
+    from policykd.agents.files.policy_file import load_policy
     from policykd.cli.progress import Bars
     from policykd.merge import merge_experts, teachers_from
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from policykd.agents.policy_file import LoadedPolicy, load_policy
+from policykd.agents.files.policy_file import LoadedPolicy, load_policy
 from policykd.agents.training import TrainConfig, TrainResult, train_expert
 from policykd.cli.commands import Demo, Evaluate, Render, Skills, Train
 from policykd.cli.doctor import Doctor, run_doctor
@@ -162,7 +162,7 @@ def _(command: Skills, console: Console) -> None:
         "difficulty, +hop for another task: biped/gaps:hard@0.5, biped/flat+hop"
     )
     if command.gallery:
-        from policykd.report.gallery import draw_gallery
+        from policykd.report.plots.terrains import draw_gallery
 
         shown = [get_skill(name) for name in skill_ids()]
         terrain = [Terrain(s.terrain.name, command.preset, command.difficulty) for s in shown]

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from policykd.agents.episodes import EpisodeOutcomes, run_episodes
 from policykd.agents.policy import Policy, check_groups
-from policykd.agents.rollout import EpisodeOutcomes, run_episodes
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
 from policykd.envs.skills import Skill
 from policykd.errors import ConfigError, ContractError, check_range

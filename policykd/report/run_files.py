@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from policykd.agents.policy_file import Manifest, read_manifest
+from policykd.agents.files.policy_file import Manifest, read_manifest
 from policykd.evaluation import Evaluation
 from policykd.runs import read_log
 from policykd.storage import read_json

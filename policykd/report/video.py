@@ -63,12 +63,12 @@ def record(policy: Policy, skill: Skill, *, seed: int = 0, seconds: float = 8.0)
     env = BatchedEnv(
         [replace(skill, episode_steps=steps + 1)], 1, seed=integer_seed(seed, "film"), config=config, threads=1
     )
-    observations, positions, fell = env.reset(), [], False
+    flat, positions, fell = torch.cat(list(env.reset().values()), dim=-1), list[np.ndarray](), False
     for _ in range(steps):
         positions.append(_qpos(env))
-        step = env.step(policy(policy.flatten(observations)))
-        observations, fell = step.observations, bool(step.terminated[0])
-        if fell:  # the simulation holds the next episode already
+        step = env.step(policy(policy.select(flat, env.skill.columns)))
+        flat, fell = step.flat, bool(step.terminated[0])
+        if fell:  # the simulation is in the next episode now
             break
     else:
         positions.append(_qpos(env))

@@ -2,7 +2,7 @@
 
 from policykd.cli.main import main
 from policykd.curriculum import save_recipe
-from policykd.report.curriculum_page import write_curriculum_page
+from policykd.report.pages.curriculum import write_curriculum_page
 
 
 def test_the_page_shows_everything_and_needs_no_network(finished):

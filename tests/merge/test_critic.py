@@ -6,7 +6,7 @@ import torch
 
 from policykd.agents.policy import Policy
 from policykd.merge.critic import value_targets
-from policykd.merge.rollout import LabeledRollout
+from policykd.merge.data.rollout import LabeledRollout
 
 STEPS, SIMS, FEATURES = 12, 5, 3
 

@@ -7,8 +7,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from policykd.errors import ConfigError
 from policykd.evaluation.matrix import SkillMatrix
-from policykd.report.figures import svg_text
-from policykd.report.matrix_plots import interval_plot, lineage_figure, matrix_heat_map
+from policykd.report.plots.matrix import interval_plot, lineage_figure, matrix_heat_map
+from policykd.report.plots.style import svg_text
 from policykd.stats import Interval
 
 MATRIX = SkillMatrix(

@@ -6,13 +6,13 @@ import re
 
 import pytest
 
+from policykd.agents.files.policy_file import save_policy
 from policykd.agents.policy import Architecture, Policy
-from policykd.agents.policy_file import save_policy
 from policykd.envs.skills import get_skill
 from policykd.errors import OutputError, PolicyFileError
 from policykd.evaluation import Evaluation
 from policykd.evaluation.results import Episodes
-from policykd.report.page import write_page
+from policykd.report.pages.run import write_page
 
 SKILLS = ("biped/flat", "biped/steps", "biped/gaps")
 NAMES = ("flat", "steps", "gaps")

@@ -1,0 +1,99 @@
+"""The page of a benchmark of losses: one self-contained file, drawn from ``result.json`` alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from policykd.kd.benchmark.measures import MEASURES
+from policykd.kd.benchmark.results import RESULT, BenchResult
+from policykd.kd.benchmark.table import (
+    command,
+    interval_text,
+    mean_text,
+    remarks,
+    rows,
+    settings,
+    teacher_means,
+)
+from policykd.kd.registry import methods
+from policykd.report.pages.html import data_uri, write_html
+from policykd.report.plots.benchmark import VERDICT_COLorS, cost_plot, effect_plot
+from policykd.report.plots.style import save_figure, svg_text
+
+_COLUMNS = ("agreement", "kl", "ece", "brier", "nll", "seconds_per_epoch")
+
+
+def write_bench_page(folder: Path) -> Path:
+    """Write ``index.html`` into a benchmark's folder, and its plots as PNG and SVG into ``plots/``.
+
+    Args:
+        folder: Holds ``result.json``.
+
+    Returns:
+        The page.
+
+    Raises:
+        OutputError: There is no result, it cannot be read, or the page cannot be written.
+    """
+    result = BenchResult.load(folder)
+    drawn = {
+        "effects": (f"Paired effects against {result.baseline} with 95 % intervals", effect_plot(result)),
+        "cost": ("Accuracy with 95 % intervals against the time of an epoch; dotted: the teacher", cost_plot(result)),
+    }
+    for name, (_, figure) in drawn.items():
+        for suffix in ("png", "svg"):
+            save_figure(figure, folder / "plots" / f"{name}.{suffix}")
+    return write_html(folder, "bench.html", _context(result, (folder / RESULT).read_bytes(), drawn))
+
+
+def _context(result: BenchResult, content: bytes, drawn: Mapping[str, tuple[str, Figure]]) -> dict[str, Any]:
+    return {
+        "title": f"Losses compared on {result.config['task']}",
+        "result": result,
+        "tiles": _tiles(result),
+        "columns": [MEASURES[name].label for name in _COLUMNS],
+        "column_names": _COLUMNS,
+        "measures": MEASURES,
+        "teacher": teacher_means(result),
+        "rows": rows(result),
+        "colors": VERDICT_COLorS,
+        "families": {name: methods[name].family for name in result.methods if name in methods},
+        "titles": {name: methods[name].title for name in result.methods if name in methods},
+        "plots": [{"title": title, "svg": Markup(svg_text(figure))} for title, figure in drawn.values()],
+        "settings": list(settings(result)),
+        "seeds": [
+            (method, [mean_text("accuracy", value) for value in result.values(method, "accuracy")])
+            for method in result.ranked()
+        ],
+        "remarks": remarks(result),
+        "command": command(result),
+        "configuration": json.dumps(result.config, indent=2),
+        "data": Markup(data_uri("application/json", content)),
+    }
+
+
+def _tiles(result: BenchResult) -> list[tuple[str, str, str]]:
+    """The few figures at the top: value, label, detail."""
+    tiles = [
+        (f"{teacher_means(result)['accuracy']} %", "accuracy of the teacher", f"mean over {result.seeds} seeds"),
+        (
+            f"{mean_text('accuracy', result.mean(result.baseline, 'accuracy').estimate)} %",
+            f"accuracy of the student, {result.baseline}",
+            f"95 % interval {interval_text('accuracy', result.mean(result.baseline, 'accuracy')).partition(' ')[2]}",
+        ),
+    ]
+    others = [method for method in result.ranked() if method != result.baseline]
+    verdicts = [result.verdict(method, "accuracy") for method in others]
+    if others:
+        best, counts = others[0], {name: verdicts.count(name) for name in ("better", "not shown", "worse")}
+        effect = interval_text("accuracy", result.effect(best, "accuracy"), signed=True)
+        tiles.append((best, "highest mean accuracy", f"{effect} points against {result.baseline}"))
+        told = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+        tiles.append((f"{counts['better']} of {len(others)}", f"losses better than {result.baseline}", told))
+    return tiles
