@@ -35,7 +35,7 @@ from policykd.threads import usable_cores
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-COLorS = {"exact": "#1b6ca8", "scaled": "#c8553d", "random": "#6b8f3f"}
+COLORS = {"exact": "#1b6ca8", "scaled": "#c8553d", "random": "#6b8f3f"}
 
 
 @dataclass(frozen=True)
@@ -106,9 +106,9 @@ def draw(arms: list[dict[str, Any]], options: Options, path: Path) -> None:
         for mode in MODES:
             curves = [arm for arm in arms if arm["mode"] == mode]
             for arm in curves:
-                axis.plot(millions(arm), arm[name], color=COLorS[mode], alpha=0.25, linewidth=0.8)
+                axis.plot(millions(arm), arm[name], color=COLORS[mode], alpha=0.25, linewidth=0.8)
             mean = [statistics.fmean(values) for values in zip(*(arm[name] for arm in curves), strict=True)]
-            axis.plot(millions(curves[0]), mean, color=COLorS[mode], linewidth=2, label=mode)
+            axis.plot(millions(curves[0]), mean, color=COLORS[mode], linewidth=2, label=mode)
         axis.set_xlabel("environment steps after injection, millions")
         axis.set_ylabel(f"validation {label}")
         axis.set_ylim(0, 1)

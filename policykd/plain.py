@@ -132,9 +132,7 @@ def typed(
         return _Reader(strict, ignore_unknown).value(hint, value, name)
 
 
-def versioned(
-    content: Any, newest: int, what: str, *, error: MakeError = OutputError, again: str = ""
-) -> dict[str, Any]:
+def versioned(content: Any, newest: int, what: str, *, error: MakeError = OutputError) -> dict[str, Any]:
     """Return a stored record after checking its ``format_version``.
 
     Args:
@@ -142,17 +140,16 @@ def versioned(
         newest: newest format that can be read; the oldest is 1.
         what: name of the record in messages, for example ``the evaluation``.
         error: error to raise.
-        again: how to make the record again, for messages.
 
     Raises:
         OutputError: or ``error``, for content without a version, or of a version that cannot be read.
     """
-    if not isinstance(content, dict) or "format_version" not in content:
-        raise error(f"{what} is not a record of policykd: it has no format_version{again and '; '}{again}")
+    if not isinstance(content, Mapping) or "format_version" not in content:
+        raise error(f"{what} is not a record of policykd: it has no format_version")
     version = content["format_version"]
     if isinstance(version, bool) or not isinstance(version, int) or not 1 <= version <= newest:
         raise error(f"{what} has format {shown(version)}; this policykd reads 1 to {newest}: update policykd")
-    return content
+    return dict(content)
 
 
 def parse_json(content: bytes, what: str, error: MakeError = OutputError) -> Any:

@@ -170,7 +170,7 @@ class Manifest:
             PolicyFileError: naming the field that is missing, unknown, of the wrong type or out of range; for a newer
                 format; for a hash that does not fit the content.
         """
-        given = dict(versioned(content, FORMAT_VERSION, "the manifest", error=PolicyFileError))
+        given = versioned(content, FORMAT_VERSION, "the manifest", error=PolicyFileError)
         stored_sha256 = given.pop("content_sha256", None)
         if "groups" in given:
             given["groups"] = _groups(given["groups"])

@@ -21,6 +21,7 @@ from policykd.curriculum.presets import for_suite
 from policykd.report.pages.comparison import write_comparison_page
 from policykd.report.pages.curriculum import write_curriculum_page
 from policykd.report.pages.run import write_page
+from policykd.report.video import film_curriculum
 from policykd.stats import Interval, format_interval
 
 
@@ -48,7 +49,9 @@ def _(command: Plaid, console: Console) -> None:
         resume=command.resume,
         progress=Bars(console),
     )
-    page = write_curriculum_page(command.out, video=command.video)
+    if command.video:
+        film_curriculum(command.out)
+    page = write_curriculum_page(command.out)
     console.print(matrix_table(result))
     console.print(summary_line(result), highlight=False, soft_wrap=True)
     console.print(f"-> {command.out / 'policy'}; open {page}", highlight=False, soft_wrap=True)

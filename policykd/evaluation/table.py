@@ -10,7 +10,7 @@ from policykd.stats import format_interval
 
 
 def evaluation_table(evaluation: Evaluation) -> Table:
-    """Policies by skills with success, reward, retention and distance, each with its 95 % interval.
+    """Return a table of policies by skills: success, reward, retention and distance, each with its 95 % interval.
 
     Args:
         evaluation: the results.

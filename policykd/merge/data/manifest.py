@@ -115,7 +115,7 @@ class DataManifest:
         """
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise DatasetError(f"its manifest is not a manifest of labeled states: its format is not '{FORMAT}'")
-        given = dict(versioned(content, FORMAT_VERSION, "it", error=DatasetError))
+        given = versioned(content, FORMAT_VERSION, "it", error=DatasetError)
         stored_sha256 = given.pop("content_sha256", None)
         if content_sha256(given) != stored_sha256:
             raise DatasetError("its manifest was altered: its content hash does not fit its content")

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-from markupsafe import Markup
-from matplotlib.figure import Figure
 
 from policykd.kd.benchmark.measures import MEASURES
 from policykd.kd.benchmark.results import RESULT, BenchResult
@@ -22,9 +18,8 @@ from policykd.kd.benchmark.table import (
     teacher_means,
 )
 from policykd.kd.registry import methods
-from policykd.report.pages.html import data_uri, write_html
-from policykd.report.plots.benchmark import VERDICT_COLorS, cost_plot, effect_plot
-from policykd.report.plots.style import save_figure, svg_text
+from policykd.report.pages.html import Plot, Tile, embed_file, embed_plots, write_html
+from policykd.report.plots.benchmark import VERDICT_COLORS, cost_plot, effect_plot
 
 _COLUMNS = ("agreement", "kl", "ece", "brier", "nll", "seconds_per_epoch")
 
@@ -33,26 +28,28 @@ def write_bench_page(folder: Path) -> Path:
     """Write ``index.html`` into a benchmark's folder, and its plots as PNG and SVG into ``plots/``.
 
     Args:
-        folder: Holds ``result.json``.
+        folder: holds ``result.json``.
 
     Returns:
         The page.
 
     Raises:
-        OutputError: There is no result, it cannot be read, or the page cannot be written.
+        OutputError: if the result is missing or cannot be read, or the page cannot be written.
     """
     result = BenchResult.load(folder)
-    drawn = {
-        "effects": (f"Paired effects against {result.baseline} with 95 % intervals", effect_plot(result)),
-        "cost": ("Accuracy with 95 % intervals against the time of an epoch; dotted: the teacher", cost_plot(result)),
+    title = "Accuracy with 95 % intervals against the time of an epoch; dotted: the teacher"
+    plots = [
+        Plot("effects", f"Paired effects against {result.baseline} with 95 % intervals", effect_plot(result)),
+        Plot("cost", title, cost_plot(result)),
+    ]
+    context = {
+        "plots": embed_plots(plots, folder, ("png", "svg")),
+        "data": embed_file(folder / RESULT, "application/json"),
     }
-    for name, (_, figure) in drawn.items():
-        for suffix in ("png", "svg"):
-            save_figure(figure, folder / "plots" / f"{name}.{suffix}")
-    return write_html(folder, "bench.html", _context(result, (folder / RESULT).read_bytes(), drawn))
+    return write_html(folder, "benchmark.html", {**_context(result), **context})
 
 
-def _context(result: BenchResult, content: bytes, drawn: Mapping[str, tuple[str, Figure]]) -> dict[str, Any]:
+def _context(result: BenchResult) -> dict[str, Any]:
     return {
         "title": f"Losses compared on {result.config['task']}",
         "result": result,
@@ -62,10 +59,9 @@ def _context(result: BenchResult, content: bytes, drawn: Mapping[str, tuple[str,
         "measures": MEASURES,
         "teacher": teacher_means(result),
         "rows": rows(result),
-        "colors": VERDICT_COLorS,
+        "colors": VERDICT_COLORS,
         "families": {name: methods[name].family for name in result.methods if name in methods},
         "titles": {name: methods[name].title for name in result.methods if name in methods},
-        "plots": [{"title": title, "svg": Markup(svg_text(figure))} for title, figure in drawn.values()],
         "settings": list(settings(result)),
         "seeds": [
             (method, [mean_text("accuracy", value) for value in result.values(method, "accuracy")])
@@ -74,15 +70,13 @@ def _context(result: BenchResult, content: bytes, drawn: Mapping[str, tuple[str,
         "remarks": remarks(result),
         "command": command(result),
         "configuration": json.dumps(result.config, indent=2),
-        "data": Markup(data_uri("application/json", content)),
     }
 
 
-def _tiles(result: BenchResult) -> list[tuple[str, str, str]]:
-    """The few figures at the top: value, label, detail."""
+def _tiles(result: BenchResult) -> list[Tile]:
     tiles = [
-        (f"{teacher_means(result)['accuracy']} %", "accuracy of the teacher", f"mean over {result.seeds} seeds"),
-        (
+        Tile(f"{teacher_means(result)['accuracy']} %", "accuracy of the teacher", f"mean over {result.seeds} seeds"),
+        Tile(
             f"{mean_text('accuracy', result.mean(result.baseline, 'accuracy').estimate)} %",
             f"accuracy of the student, {result.baseline}",
             f"95 % interval {interval_text('accuracy', result.mean(result.baseline, 'accuracy')).partition(' ')[2]}",
@@ -93,7 +87,7 @@ def _tiles(result: BenchResult) -> list[tuple[str, str, str]]:
     if others:
         best, counts = others[0], {name: verdicts.count(name) for name in ("better", "not shown", "worse")}
         effect = interval_text("accuracy", result.effect(best, "accuracy"), signed=True)
-        tiles.append((best, "highest mean accuracy", f"{effect} points against {result.baseline}"))
+        tiles.append(Tile(best, "highest mean accuracy", f"{effect} points against {result.baseline}"))
         told = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
-        tiles.append((f"{counts['better']} of {len(others)}", f"losses better than {result.baseline}", told))
+        tiles.append(Tile(f"{counts['better']} of {len(others)}", f"losses better than {result.baseline}", told))
     return tiles

@@ -1,4 +1,4 @@
-"""The page about a comparison of curricula: scores with intervals, matrices, cost, and every seed's values."""
+"""The page of a comparison of curricula: scores with intervals, matrices, cost, and every seed's values."""
 
 from __future__ import annotations
 
@@ -10,25 +10,23 @@ from typing import Any
 
 import numpy as np
 from markupsafe import Markup
-from matplotlib.figure import Figure
 
-from policykd.curriculum.comparison import AGGREGATES, Comparison
-from policykd.envs.skills import get_skill
+from policykd.curriculum.comparison import AGGREGATES, COMPARISON, Comparison, run_folder
+from policykd.curriculum.result import RESULT, CurriculumResult
+from policykd.curriculum.stage_runner import StageFolders
 from policykd.evaluation.curves import curve_of
 from policykd.evaluation.matrix import SkillMatrix
 from policykd.plain import as_plain
-from policykd.report.pages.headlines import Tile
-from policykd.report.pages.html import data_uri, interval_cell, write_html
-from policykd.report.pages.run import versions
+from policykd.report.pages.html import Plot, Tile, embed_file, embed_plots, interval_cell, versions, write_html
 from policykd.report.plots.matrix import interval_plot, matrix_heat_map
 from policykd.report.plots.run import learning_curves
-from policykd.report.plots.style import save_figure, svg_text
+from policykd.report.plots.style import svg_text
 from policykd.report.plots.terrains import gallery_figure
-from policykd.runs import read_log
+from policykd.report.skills import label_of, skills_of
 from policykd.stats import Interval
 
 Intervals = Mapping[str, Mapping[str, Interval]]
-"""Curriculum to what :meth:`Comparison.intervals` says of it."""
+"""Curriculum to its :meth:`Comparison.intervals`."""
 
 
 def write_comparison_page(folder: Path) -> Path:
@@ -43,31 +41,27 @@ def write_comparison_page(folder: Path) -> Path:
     Raises:
         OutputError: if the comparison cannot be read, or the page cannot be written.
     """
-    comparison = Comparison.load(folder / "comparison.json")
+    comparison = Comparison.load(folder / COMPARISON)
     intervals = {name: comparison.intervals(name) for name in comparison.curricula}
-    figures = _figures(comparison, intervals, folder)
-    for name, _, figure in figures:
-        save_figure(figure, folder / "plots" / f"{name}.svg")
-    skills = [get_skill(skill) for skill in comparison.skills]
     context = {
-        "title": f"Curricula compared: {', '.join(skill.partition('/')[2] for skill in comparison.skills)}",
+        "title": f"Curricula compared: {', '.join(label_of(skill) for skill in comparison.skills)}",
         "comparison": comparison,
         "verdict": _verdict(comparison, intervals),
         "tiles": _tiles(intervals),
         "columns": [*comparison.skills, *AGGREGATES],
         "rows": _rows(comparison, intervals),
         "zero_shot": _zero_shot(comparison),
-        "figures": [{"title": title, "svg": Markup(svg_text(figure))} for _, title, figure in figures],
-        "terrains": Markup(svg_text(gallery_figure(skills))),
+        "figures": embed_plots(_plots(comparison, intervals, folder), folder),
+        "terrains": Markup(svg_text(gallery_figure(skills_of(comparison.skills)))),
         "seeds": _every_seed(comparison),
         "configuration": json.dumps(as_plain(comparison.recipe), indent=2),
         "versions": versions(),
-        "data": Markup(data_uri("application/json", (folder / "comparison.json").read_bytes())),
+        "data": embed_file(folder / COMPARISON, "application/json"),
     }
     return write_html(folder, "comparison.html", context)
 
 
-def _figures(comparison: Comparison, intervals: Intervals, folder: Path) -> list[tuple[str, str, Figure]]:
+def _plots(comparison: Comparison, intervals: Intervals, folder: Path) -> list[Plot]:
     columns = (*comparison.skills, *AGGREGATES)
     groups = {column: {name: found[column] for name, found in intervals.items()} for column in columns}
     spread = " with 95 % intervals over seeds: interquartile means" if len(comparison.seeds) > 1 else ""
@@ -75,14 +69,14 @@ def _figures(comparison: Comparison, intervals: Intervals, folder: Path) -> list
         f"Reward of the final policies over the shared experts'{spread}; at the bottom the mean over all skills, and "
         "that of every policy's weakest skill"
     )
-    drawn = [("scores", title, interval_plot(groups, "normalized reward", least=1.0))]
+    drawn = [Plot("scores", title, interval_plot(groups, "normalized reward", least=1.0))]
     for name in comparison.curricula:
         title = f"{name}: mean matrix over all seeds; framed: the skill that was just learned"
-        drawn.append((f"matrix-{name}", title, matrix_heat_map(_mean_matrix(comparison, name))))
+        drawn.append(Plot(f"matrix-{name}", title, matrix_heat_map(_mean_matrix(comparison, name))))
     curves = _curves(comparison, folder)
     if curves:
         title = "Training of the skill that was learned last, seed 0, in validation episodes"
-        drawn.append(("learning", title, learning_curves(curves)))
+        drawn.append(Plot("learning", title, learning_curves(curves)))
     return drawn
 
 
@@ -95,18 +89,20 @@ def _mean_matrix(comparison: Comparison, name: str) -> SkillMatrix:
     return replace(matrices[0], experts=comparison.experts, scores=scores, success=success)
 
 
-def _curves(comparison: Comparison, folder: Path) -> dict[str, list[Mapping[str, Any]]]:
-    """Log of the training on the last skill of every curriculum that learns it alone."""
-    last = comparison.skills[-1].partition("/")[2].replace(":", "-").replace("@", "-")
-    logs = {
-        name: read_log(folder / "runs" / f"{name}-{comparison.seeds[0]}" / "stages" / f"train-{last}/progress.jsonl")
-        for name in comparison.curricula
-    }
-    return {name: list(log) for name, log in logs.items() if curve_of(log)}
+def _curves(comparison: Comparison, folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """Return the log of the training on the last skill of every curriculum that learns it alone."""
+    logs = {}
+    for name in comparison.curricula:
+        run = run_folder(folder, name, comparison.seeds[0])
+        if not (run / RESULT).exists():
+            continue
+        stage = CurriculumResult.load(run / RESULT).experts.get(comparison.skills[-1])
+        logs[name] = StageFolders(run / "stages").log(stage) if stage is not None else []
+    return {name: log for name, log in logs.items() if curve_of(log)}
 
 
 def _verdict(comparison: Comparison, intervals: Intervals) -> str:
-    """Who leads overall and on the weakest skill, and whether clearly ahead of the next."""
+    """Return the leaders overall and on the weakest skill, and whether they are clearly ahead of the next."""
     praises = {
         "overall": "has the highest interquartile mean over all skills",
         "weakest skill": "is best on its weakest",

@@ -1,4 +1,4 @@
-"""The page about a curriculum: its matrix, what was kept and at which cost, and all that a run's page shows."""
+"""The page of a curriculum: its matrix, retention and cost, and everything that a run's page shows."""
 
 from __future__ import annotations
 
@@ -6,52 +6,41 @@ import json
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-
-from policykd.agents.files.policy_file import load_policy
-from policykd.curriculum.result import CurriculumResult
+from policykd.agents.files.policy_file import read_manifest
+from policykd.curriculum.result import RESULT, CurriculumResult
 from policykd.curriculum.stage_runner import StageFolders
 from policykd.curriculum.stages import Outcome
-from policykd.envs.skills import get_skill
-from policykd.report.pages.headlines import Tile, duration, percent
-from policykd.report.pages.html import write_html
+from policykd.report.pages.headlines import duration, percent
+from policykd.report.pages.html import Plot, Tile, embed_plots, write_html
 from policykd.report.pages.run import page_context
 from policykd.report.plots.matrix import interval_plot, lineage_figure, matrix_heat_map
-from policykd.report.plots.style import save_figure, svg_text
 from policykd.report.run_files import ResultsFolder
-from policykd.report.video import film_strip, render_video
+from policykd.report.skills import label_of
 
-_FILM_SECONDS = 6.0
+_MAKES_A_POLICY = ("train", "inject", "merge")
 
 
-def write_curriculum_page(folder: Path, *, video: bool = True) -> Path:
-    """Write ``index.html`` into the folder of a finished curriculum.
+def write_curriculum_page(folder: Path) -> Path:
+    """Write ``index.html`` into the folder of a finished curriculum; it shows the clips that are there.
 
     Args:
         folder: holds ``curriculum.json``, ``evaluation.json`` and ``stages``.
-        video: film the final policy on every skill first, where that has not been done.
 
     Returns:
         The page.
 
     Raises:
         OutputError: if the curriculum is not finished, or the page cannot be written.
-        MissingDependencyError: for ``video`` without the parts that it needs.
     """
-    result = CurriculumResult.load(folder / "curriculum.json")
-    if video:
-        _film(result, folder)
+    result = CurriculumResult.load(folder / RESULT)
     results = ResultsFolder.read(folder)
-    figures = _figures(result, results, folder)
-    for name, _, figure in figures:
-        save_figure(figure, folder / "plots" / f"{name}.svg")
     context = {
         **page_context(results),
-        "title": f"{result.recipe.curriculum}: {', '.join(s.partition('/')[2] for s in result.matrix.skills)}",
+        "title": f"{result.recipe.curriculum}: {', '.join(label_of(skill) for skill in result.matrix.skills)}",
         "verdict": _verdict(result),
         "tiles": _tiles(result),
         "film_title": "The final policy on film",
-        "figures": [{"title": title, "svg": Markup(svg_text(figure))} for _, title, figure in figures],
+        "figures": embed_plots(_plots(result, results, folder), folder),
         "matrix_rows": _matrix_rows(result),
         "zero_shot": result.zero_shot,
         "stages": [_stage_row(outcome) for outcome in result.outcomes if outcome.kind != "measure"],
@@ -61,26 +50,9 @@ def write_curriculum_page(folder: Path, *, video: bool = True) -> Path:
     return write_html(folder, "curriculum.html", context)
 
 
-def _film(result: CurriculumResult, folder: Path) -> None:
-    policy = load_policy(StageFolders(folder / "stages").policy(result.final)).policy
-    for skill_id in result.matrix.skills:
-        skill = get_skill(skill_id, tuple(policy.groups))
-        name = skill_id.partition("/")[2].replace(":", "-").replace("@", "-")
-        clip, strip = folder / "videos" / f"{name}.mp4", folder / "videos" / f"{name}-strip.png"
-        if not clip.exists():
-            render_video(policy, skill, clip, seed=result.seed, seconds=_FILM_SECONDS)
-        if not strip.exists():
-            film_strip(policy, skill, strip, seed=result.seed, seconds=_FILM_SECONDS)
-
-
-def _figures(result: CurriculumResult, results: ResultsFolder, folder: Path) -> list[tuple[str, str, Any]]:
-    drawn: list[tuple[str, str, Any]] = [
-        (
-            "matrix",
-            "What the policy can do after every stage; framed: the skill that was just learned",
-            matrix_heat_map(result.matrix),
-        )
-    ]
+def _plots(result: CurriculumResult, results: ResultsFolder, folder: Path) -> list[Plot]:
+    title = "What the policy can do after every stage; framed: the skill that was just learned"
+    drawn = [Plot("matrix", title, matrix_heat_map(result.matrix))]
     summaries = results.evaluation.summaries
     kept = {
         skill: {result.final: interval}
@@ -89,21 +61,25 @@ def _figures(result: CurriculumResult, results: ResultsFolder, folder: Path) -> 
     }
     if kept:
         title = "Reward of the final policy over each expert's on the same tracks, with 95 % intervals"
-        drawn.append(("retention", title, interval_plot(kept, "retention", least=1.0)))
-    names = {run.manifest.weights_sha256: run.name.removeprefix("stages/") for run in results.runs}
-    order = {outcome.name: i for i, outcome in enumerate(result.outcomes)}
-    runs = sorted(results.runs, key=lambda run: order.get(run.name.removeprefix("stages/"), len(order)))
-    nodes = [
-        (
-            names[run.manifest.weights_sha256],
-            run.manifest.operation,
-            [names[p.weights_sha256] for p in run.manifest.parents if p.weights_sha256 in names],
-        )
-        for run in runs
-        if run.manifest.operation in ("train", "inject", "merge")
-    ]
-    drawn.append(("lineage", "Which policy came from which", lineage_figure(nodes)))
+        drawn.append(Plot("retention", title, interval_plot(kept, "retention", least=1.0)))
+    lineage = lineage_figure(_lineage(result, StageFolders(folder / "stages")))
+    drawn.append(Plot("lineage", "Which policy came from which", lineage))
     return drawn
+
+
+def _lineage(result: CurriculumResult, folders: StageFolders) -> list[tuple[str, str, list[str]]]:
+    """Return (stage, operation, stages of its parents) of every stage that makes a policy, parents first."""
+    stages = [outcome for outcome in result.outcomes if outcome.kind in _MAKES_A_POLICY]
+    manifests = {outcome.name: read_manifest(folders.policy(outcome.name)) for outcome in stages}
+    stage_of = {manifest.weights_sha256: name for name, manifest in manifests.items()}
+    return [
+        (
+            name,
+            manifest.operation,
+            [stage_of[p.weights_sha256] for p in manifest.parents if p.weights_sha256 in stage_of],
+        )
+        for name, manifest in manifests.items()
+    ]
 
 
 def _verdict(result: CurriculumResult) -> str:

@@ -1,30 +1,14 @@
-"""The few figures and the one sentence that stand at the top of a page, all derived from the run's files."""
+"""The tiles and the verdict at the top of a run's page, derived from the run's files."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from policykd.report.pages.html import Tile
 from policykd.report.run_files import ResultsFolder, RunFiles
 from policykd.stats import Interval
 
 
-@dataclass(frozen=True)
-class Tile:
-    """A figure with what it means.
-
-    Attributes:
-        value: the figure.
-        label: what it is.
-        detail: where, and how certain.
-    """
-
-    value: str
-    label: str
-    detail: str = ""
-
-
 def headlines(results: ResultsFolder) -> list[Tile]:
-    """Retention and success of the student on its worst skill, size, cost; as far as the run knows them."""
+    """Return retention and success of the student on its worst skill, size and cost, as far as they are known."""
     tiles = []
     for name in results.students[:1]:
         kept = _worst(results, name, "retention")
@@ -47,7 +31,7 @@ def headlines(results: ResultsFolder) -> list[Tile]:
 
 
 def verdict(results: ResultsFolder) -> str:
-    """What the evaluation shows, in two sentences; empty without experts or a student."""
+    """Return the result of the evaluation in two sentences; empty without experts or a student."""
     evaluation = results.evaluation
     student = results.students[0] if results.students else None
     kept = _worst(results, student, "retention") if student else None
@@ -68,7 +52,7 @@ def verdict(results: ResultsFolder) -> str:
 
 
 def _worst(results: ResultsFolder, policy: str, field: str) -> tuple[str, Interval] | None:
-    """Skill and interval of a policy's lowest figure."""
+    """Return the skill and the interval of a policy's lowest figure."""
     evaluation = results.evaluation
     found = [(skill, getattr(evaluation.summaries[policy, skill], field)) for skill in evaluation.skills]
     known = [(skill, interval) for skill, interval in found if interval is not None]
@@ -91,10 +75,10 @@ def _where(skill: str, interval: Interval) -> str:
 
 
 def percent(value: float) -> str:
-    """A share as text, ``97 %``."""
+    """Return a share as text, ``97 %``."""
     return f"{100 * value:.1f}\N{NARROW NO-BREAK SPACE}%"
 
 
 def duration(seconds: float) -> str:
-    """A time as text, in seconds or minutes."""
+    """Return a time as text, in seconds or minutes."""
     return f"{seconds / 60:.1f} min" if seconds >= 90 else f"{seconds:.0f} s"

@@ -1,4 +1,4 @@
-"""The commands that make a run again, from its configuration and manifests."""
+"""The commands that reproduce a run, from its configuration and manifests."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from policykd.report.run_files import ResultsFolder, RunFiles
 
 
 def reproduction(results: ResultsFolder) -> list[str]:
-    """Commands in the order in which they are run; settings that they do not name are the defaults."""
+    """Return the commands in their order; settings that they do not name are the defaults."""
     commands = [_demo(results), "# or step by step:"] if results.demo else []
     commands += [command for run in results.runs for command in _make(results, run)]
     if results.runs:
@@ -41,7 +41,7 @@ def _make(results: ResultsFolder, run: RunFiles) -> list[str]:
 
 
 def _parents(results: ResultsFolder, run: RunFiles) -> Sequence[str]:
-    """Folders of a run's parents; none if one of them is not here."""
+    """Return the folders of a run's parents; empty if one of them is not in the results folder."""
     hashes = [parent.weights_sha256 for parent in run.manifest.parents]
     known = all(digest in results.names for digest in hashes)
     return [results.names[digest] for digest in hashes] if known else []

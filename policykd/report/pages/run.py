@@ -1,4 +1,4 @@
-"""One self-contained page about a run: it opens from disk, without a network, and holds every number it shows.
+"""The page of a run: one self-contained file that opens from disk, without a network, with all its data.
 
 Plots are inline SVG in the page's colors; pictures, clips and the evaluation itself are embedded as data.
 """
@@ -12,21 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
-from matplotlib.figure import Figure
 
-from policykd.environment import environment
-from policykd.envs.skills import get_skill
 from policykd.errors import PolicykdError
 from policykd.evaluation import Evaluation
 from policykd.report.pages.headlines import headlines, verdict
-from policykd.report.pages.html import data_uri, interval_cell, write_html
+from policykd.report.pages.html import Plot, embed_file, embed_plots, interval_cell, versions, write_html
 from policykd.report.pages.reproduction import reproduction
 from policykd.report.plots.run import learning_curves, merge_curve, score_plot
-from policykd.report.plots.style import color_of, save_figure, svg_text
+from policykd.report.plots.style import color_of, svg_text
 from policykd.report.plots.terrains import gallery_figure
 from policykd.report.run_files import ResultsFolder
+from policykd.report.skills import skills_of
 
-_PACKAGES = ("policykd", "mujoco", "torch", "stable-baselines3", "gymnasium", "numpy", "scipy")
 _Columns = tuple[tuple[str, str, int], ...]  # field of the summary, heading, digits
 _MAIN: _Columns = (
     ("success", "success", 2),
@@ -46,11 +43,11 @@ class Row:
     """One policy on one skill, as the tables show it.
 
     Attributes:
-        skill: id of the skill, empty where it is that of the row above.
+        skill: id of the skill; empty if it is that of the row above.
         policy: name of the policy.
         color: its color in the plots.
         role: ``expert``, ``student`` or empty.
-        cells: per column estimate and interval as text; None where there is none.
+        cells: per column estimate and interval as texts; None for an empty cell.
     """
 
     skill: str
@@ -61,12 +58,12 @@ class Row:
 
 
 def write_page(folder: Path) -> Path:
-    """Write ``index.html`` into a results folder, from the files that the run left there.
+    """Write ``index.html`` into a results folder, from the files of the run.
 
     The plots are also written to ``plots/``.
 
     Args:
-        folder: holds ``evaluation.json`` and, where there are such, runs (``*/policy``, ``*/*/policy``, with their
+        folder: holds ``evaluation.json`` and may hold runs (``*/policy``, ``*/*/policy``, with their
             ``progress.jsonl``, ``config.json`` and ``result.json``), ``terrains.png``, clips, film strips and
             ``demo.json``.
 
@@ -74,14 +71,14 @@ def write_page(folder: Path) -> Path:
         The page.
 
     Raises:
-        OutputError: if there is no evaluation, a file is garbled, or the page cannot be written.
+        OutputError: if the evaluation is missing, a file is garbled, or the page cannot be written.
         PolicyFileError: for a policy in the folder that cannot be read.
     """
     return write_html(folder, "run.html", page_context(ResultsFolder.read(folder)))
 
 
 def page_context(results: ResultsFolder) -> dict[str, Any]:
-    """What the template of a run's page names; pages that show more add to it."""
+    """Return the values that the template of a run's page names; other pages extend them."""
     evaluation = results.evaluation
     return {
         "title": f"{', '.join(results.students or evaluation.policies)}: {', '.join(evaluation.skills)}",
@@ -93,7 +90,7 @@ def page_context(results: ResultsFolder) -> dict[str, Any]:
         "rows": _rows(results, _MAIN),
         "more_columns": [heading for _, heading, _ in _MORE],
         "more_rows": _rows(results, _MORE),
-        "plots": _plots(results),
+        "plots": embed_plots(_plots(results), results.path),
         "clips": [_embedded(results, path, "video/mp4") for path in results.files(".mp4")],
         "terrains": _terrains(results),
         "pictures": [
@@ -104,7 +101,7 @@ def page_context(results: ResultsFolder) -> dict[str, Any]:
         "configurations": {run.name: json.dumps(run.config, indent=2) for run in results.runs if run.config},
         "commands": reproduction(results),
         "versions": versions(),
-        "data": Markup(data_uri("application/json", (results.path / "evaluation.json").read_bytes())),
+        "data": embed_file(results.path / "evaluation.json", "application/json"),
     }
 
 
@@ -129,52 +126,38 @@ def _role(evaluation: Evaluation, policy: str, skill: str, students: Sequence[st
     return "student" if policy in students else ""
 
 
-def _plots(results: ResultsFolder) -> list[dict[str, Any]]:
-    """Scores, learning curves and merges as far as there is something to draw; each is kept as a file, too."""
-    drawn: list[tuple[str, str, Figure]] = [
-        (
-            "scores",
-            "Success and retention with 95 % intervals; hollow: the expert itself",
-            score_plot(results.evaluation),
-        )
-    ]
+def _plots(results: ResultsFolder) -> list[Plot]:
+    """Return the plots of scores, learning curves and merges, as far as there are data."""
+    title = "Success and retention with 95 % intervals; hollow: the expert itself"
+    drawn = [Plot("scores", title, score_plot(results.evaluation))]
     learning = {
         run.manifest.skills[0] if len(run.manifest.skills) == 1 else run.name: run.log
         for run in results.runs
         if any("steps" in row for row in run.log)
     }
     if learning:
-        drawn.append(
-            ("learning", "Training of the experts, measured in validation episodes", learning_curves(learning))
-        )
+        title = "Training of the experts, measured in validation episodes"
+        drawn.append(Plot("learning", title, learning_curves(learning)))
     for run in results.runs:
         if any("round" in row and "retention" in row for row in run.log):
             title = f"Merge of {run.name}, measured in validation episodes"
-            drawn.append((f"merge-{run.name.replace('/', '-')}", title, merge_curve(run.log)))
-    for name, _, figure in drawn:
-        save_figure(figure, results.path / "plots" / f"{name}.svg")
-    return [{"title": title, "svg": Markup(svg_text(figure))} for _, title, figure in drawn]
+            drawn.append(Plot(f"merge-{run.name.replace('/', '-')}", title, merge_curve(run.log)))
+    return drawn
 
 
 def _embedded(results: ResultsFolder, path: Path, kind: str) -> dict[str, Any]:
     return {
         "title": path.stem.replace("-", " "),
         "link": path.relative_to(results.path).as_posix(),
-        "data": Markup(data_uri(kind, path.read_bytes())),
+        "data": embed_file(path, kind),
     }
 
 
 def _terrains(results: ResultsFolder) -> dict[str, Any] | None:
-    """Profiles of the terrains, drawn anew in the page's colors; the run's own picture of terrains not known here."""
+    """Return profiles of the terrains in the page's colors; the run's own picture if a terrain is not known."""
     try:
-        skills = [get_skill(skill) for skill in results.evaluation.skills]
+        skills = skills_of(results.evaluation.skills)
     except PolicykdError:
         raster = results.path / "terrains.png"
         return _embedded(results, raster, "image/png") if raster.exists() else None
     return {"svg": Markup(svg_text(gallery_figure(skills, seed=int(results.demo.get("seed", 0)))))}
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of Python, the system and the packages that results depend on, by name."""
-    found = environment(_PACKAGES)
-    return {"Python": found["python"], "system": found["system"]} | {p: found[p] for p in _PACKAGES if p in found}

@@ -10,31 +10,31 @@ from matplotlib.ticker import NullLocator
 
 from policykd.kd.benchmark.measures import MEASURES
 from policykd.kd.benchmark.results import BenchResult, Verdict
-from policykd.report.plots.style import INK, COLorS, new_figure, set_title
+from policykd.report.plots.style import COLORS, INK, new_figure, set_title
 
 _GREY = "#868e96"
-VERDICT_COLorS: dict[Verdict, str] = {
-    "better": COLorS[2],
-    "worse": COLorS[1],
+VERDICT_COLORS: dict[Verdict, str] = {
+    "better": COLORS[2],
+    "worse": COLORS[1],
     "not shown": _GREY,
     "too few seeds": _GREY,
-    "baseline": COLorS[0],
+    "baseline": COLORS[0],
 }
-"""Colors of what an interval shows."""
+"""Colors of verdicts."""
 
 _EFFECTS = ("accuracy", "kl", "ece")
 _ROW_HEIGHT = 0.24  # of a method, inches
 
 
 def effect_plot(result: BenchResult) -> Figure:
-    """Paired effects on accuracy, fidelity and calibration with 95 % intervals, the highest accuracy on top."""
+    """Draw paired effects on accuracy, fidelity and calibration with 95 % intervals, the highest accuracy on top."""
     names = [method for method in result.ranked() if method != result.baseline]
     figure, panels = new_figure(1, len(_EFFECTS), (9.0, _ROW_HEIGHT * len(names) + 1.1), share_y=True)
     places = [-float(place) for place in range(len(names))]
     for axes, measure in zip(panels, _EFFECTS, strict=True):
         scale, known = MEASURES[measure].scale, MEASURES[measure]
         for method, y in zip(names, places, strict=True):
-            effect, color = result.effect(method, measure), VERDICT_COLorS[result.verdict(method, measure)]
+            effect, color = result.effect(method, measure), VERDICT_COLORS[result.verdict(method, measure)]
             ends = (scale * effect.low, scale * effect.high)
             axes.plot(ends, (y, y), color=color, linewidth=2.2, alpha=0.55, solid_capstyle="butt")
             axes.plot(scale * effect.estimate, y, marker="o", markersize=5, color=color)
@@ -50,12 +50,12 @@ def effect_plot(result: BenchResult) -> Figure:
 
 
 def cost_plot(result: BenchResult) -> Figure:
-    """Mean accuracy with its 95 % interval against the processor time of an epoch; the line is the teachers' mean."""
+    """Draw mean accuracy with its 95 % interval against the processor time of an epoch; the line is the teachers'."""
     figure, panels = new_figure(1, 1, (9.0, 5.0))
     axes, points = panels[0], []
     for method in result.ranked():
         accuracy, seconds = result.mean(method, "accuracy"), result.mean(method, "seconds_per_epoch").estimate
-        color = VERDICT_COLorS[result.verdict(method, "accuracy")]
+        color = VERDICT_COLORS[result.verdict(method, "accuracy")]
         axes.plot((seconds, seconds), (100 * accuracy.low, 100 * accuracy.high), color=color, alpha=0.55)
         axes.plot(seconds, 100 * accuracy.estimate, marker="o", markersize=5, color=color)
         points.append((method, seconds, 100 * accuracy.estimate))
@@ -80,8 +80,8 @@ def _time_axis(axes: Axes) -> None:
 
 
 def _labels(figure: Figure, axes: Axes, points: Sequence[tuple[str, float, float]]) -> None:
-    """Names beside their points; where names would cover each other they move down, joined to their points."""
-    figure.draw_without_rendering()  # the layout decides where a point lies on the page
+    """Write names next to their points; names that would overlap move down and are joined to their points."""
+    figure.draw_without_rendering()  # the layout determines the position of a point on the page
     scale = figure.dpi / 72.0
     taken: list[tuple[float, float, float]] = []  # left, right, height of a name, dots
     for name, x, y in sorted(points, key=lambda point: -point[2]):

@@ -1,4 +1,4 @@
-"""Figures of a curriculum: its matrix as a heat map, what was kept with intervals, the lineage of its policies."""
+"""Plots of a curriculum: its matrix as a heat map, scores with intervals, the lineage of its policies."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 
 from policykd.errors import ConfigError
 from policykd.evaluation.matrix import SkillMatrix
-from policykd.report.plots.style import INK, COLorS, new_figure, set_title
+from policykd.report.plots.style import COLORS, INK, new_figure, set_title
+from policykd.report.skills import label_of
 from policykd.stats import Interval
 
 _HEAT = LinearSegmentedColormap.from_list("kept", ["#f4dccf", "#f3ead7", "#cfe3d6", "#7fbf9b"])
@@ -20,13 +21,13 @@ _LABELS = 40  # characters that fit below a panel side by side
 
 
 def matrix_heat_map(matrix: SkillMatrix) -> Figure:
-    """Normalized score and success after every stage, one column per skill; framed where the skill was just learned.
+    """Draw normalized score and success after every stage, one column per skill; the skill just learned is framed.
 
     Args:
         matrix: the matrix.
     """
     rows, columns = len(matrix.stages), len(matrix.skills)
-    names = [skill.partition("/")[2] for skill in matrix.skills]
+    names = [label_of(skill) for skill in matrix.skills]
     crowded = sum(len(name) for name in names) > _LABELS
     figure, panels = new_figure(1, 2, (9.0, 0.42 * rows + (1.6 if crowded else 1.0)), share_y=True)
     _heat(panels[0], matrix, matrix.normalized.tolist(), 3, "reward over the expert's")
@@ -47,7 +48,7 @@ def _heat(axes: Axes, matrix: SkillMatrix, values: Sequence[Sequence[float]], di
         for j, value in enumerate(row):
             color = _HEAT(min(1.0, max(0.0, value)))
             own = matrix.learned[j] == i
-            # Rectangles in place of an image: an SVG keeps them sharp, and text on them can be selected.
+            # Rectangles instead of an image: an SVG keeps them sharp, and text on them can be selected.
             axes.fill(
                 [j - 0.48, j + 0.48, j + 0.48, j - 0.48],
                 [i - 0.46, i - 0.46, i + 0.46, i + 0.46],
@@ -62,15 +63,15 @@ def _heat(axes: Axes, matrix: SkillMatrix, values: Sequence[Sequence[float]], di
 
 
 def interval_plot(groups: Mapping[str, Mapping[str, Interval]], title: str, *, least: float | None = None) -> Figure:
-    """Points with intervals, one block per skill and one row per method.
+    """Draw points with intervals, one block per skill and one row per method.
 
     Args:
         groups: skill to method to interval.
-        title: what is shown.
-        least: a value to mark by a line.
+        title: title of the plot.
+        least: value that a line marks.
 
     Raises:
-        ConfigError: for nothing to draw.
+        ConfigError: if there is no interval.
     """
     methods = list(dict.fromkeys(name for group in groups.values() for name in group))
     if not methods:
@@ -83,7 +84,7 @@ def interval_plot(groups: Mapping[str, Mapping[str, Interval]], title: str, *, l
         places.append((y, skill))
         for i, method in enumerate(methods):
             if method in group:
-                interval, color = group[method], COLorS[i % len(COLorS)]
+                interval, color = group[method], COLORS[i % len(COLORS)]
                 axes.plot([interval.low, interval.high], [y, y], color=color, linewidth=2.2, alpha=0.55)
                 label = method if skill == next(iter(groups)) else None
                 axes.plot(interval.estimate, y, marker="o", markersize=5, color=color, linestyle="none", label=label)
@@ -101,7 +102,7 @@ def interval_plot(groups: Mapping[str, Mapping[str, Interval]], title: str, *, l
 
 
 def lineage_figure(nodes: Sequence[tuple[str, str, Sequence[str]]]) -> Figure:
-    """Which policy came from which: trainings above, merges below, in the order in which they were made.
+    """Draw the lineage of policies: trainings above, merges below, in the order in which they were made.
 
     Args:
         nodes: (name, ``train``, ``inject`` or ``merge``, names of the nodes that it came from), parents first.
@@ -119,7 +120,7 @@ def lineage_figure(nodes: Sequence[tuple[str, str, Sequence[str]]]) -> Figure:
         places[name] = (float(i), {"train": 1.0, "inject": 0.5, "merge": 0.0}[kind])
         for parent in parents:
             if parent not in places:
-                raise ConfigError(f"{name} comes from {parent}, which is no policy before it")
+                raise ConfigError(f"{name} comes from {parent}, which is not a policy before it")
             axes.annotate(
                 "",
                 xy=places[name],

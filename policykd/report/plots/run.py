@@ -1,4 +1,4 @@
-"""Plots of a run: learning curves, scores with intervals, the course of a merge. Each returns a figure to be saved."""
+"""Plots of a run: learning curves, scores with intervals, the rounds of a merge."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ROW_HEIGHT = 0.24  # of a policy in the plot of the scores, inches
 
 
 def learning_curves(runs: Mapping[str, Rows]) -> Figure:
-    """Reward per step, success and distance in validation over environment steps.
+    """Draw reward per step, success and distance in validation over environment steps.
 
     Args:
         runs: name of a run to the rows of its log, which hold ``steps`` and the figures.
@@ -30,7 +30,7 @@ def learning_curves(runs: Mapping[str, Rows]) -> Figure:
         ConfigError: if no row holds any of them.
     """
     if not any("steps" in row for rows in runs.values() for row in rows):
-        raise ConfigError("no training log holds any measurement to plot")
+        raise ConfigError("no training log holds a measurement to plot")
     figure, panels = new_figure(1, len(_CURVES), (9.0, 2.7))
     colors = color_of(list(runs))
     for axes, (name, label) in zip(panels, _CURVES.items(), strict=True):
@@ -47,10 +47,10 @@ def learning_curves(runs: Mapping[str, Rows]) -> Figure:
 
 
 def score_plot(evaluation: Evaluation) -> Figure:
-    """Success and retention of every policy on every skill, as points with 95 % intervals.
+    """Draw success and retention of every policy on every skill, as points with 95 % intervals.
 
     Args:
-        evaluation: the results; without experts, reward per step takes the place of retention.
+        evaluation: the results; without experts, reward per step is drawn instead of retention.
     """
     policies, skills = evaluation.policies, evaluation.skills
     measures = {
@@ -83,7 +83,7 @@ def score_plot(evaluation: Evaluation) -> Figure:
 
 
 def merge_curve(rows: Rows) -> Figure:
-    """Retention of every expert's reward and the student's loss over the rounds of a merge.
+    """Draw retention of every expert's reward and the student's loss over the rounds of a merge.
 
     Args:
         rows: the merge's log: ``round``, ``loss``, and ``retention`` by skill.
@@ -93,7 +93,7 @@ def merge_curve(rows: Rows) -> Figure:
     """
     rows = [row for row in rows if "round" in row and isinstance(row.get("retention"), Mapping)]
     if not rows:
-        raise ConfigError("the merge's log holds no round to plot")
+        raise ConfigError("the merge's log does not hold a round to plot")
     figure, panels = new_figure(1, 2, (9.0, 2.7))
     rounds = [row["round"] for row in rows]
     skills = list(rows[0]["retention"])
@@ -115,7 +115,7 @@ def merge_curve(rows: Rows) -> Figure:
 
 
 def _point(axes: Axes, interval: Interval, y: float, color: str, *, own: bool) -> None:
-    """An estimate with its interval; hollow where the policy is the expert that retention is measured against."""
+    """Draw an estimate with its interval; hollow for the expert that retention is measured against."""
     axes.plot([interval.low, interval.high], [y, y], color=color, linewidth=2.2, alpha=0.55, solid_capstyle="butt")
     face = "none" if own else color
     axes.plot(interval.estimate, y, marker="o", markersize=6, color=color, markerfacecolor=face)

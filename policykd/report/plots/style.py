@@ -1,4 +1,4 @@
-"""How all figures look and how they are written: quiet axes, fixed colors, SVG in the page's own text color."""
+"""Style and files of all figures: quiet axes, fixed colors, SVG in the page's own text color."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from policykd.errors import ConfigError, OutputError
 from policykd.storage import write_bytes
 
-COLorS = ("#2a78d6", "#eb6834", "#1a9e6e", "#8a63d2", "#c98500", "#d6336c", "#0c8599", "#868e96")
-"""Colors of policies in their order; told apart with the common color deficiencies, on white and on black."""
+COLORS = ("#2a78d6", "#eb6834", "#1a9e6e", "#8a63d2", "#c98500", "#d6336c", "#0c8599", "#868e96")
+"""Colors of policies in their order, distinct for the common color deficiencies, on white and on black."""
 
 INK = "#010203"
 """Color of text and axes: nearly black, and in an SVG the text color of the page around it."""
@@ -44,7 +44,7 @@ _STYLE: Any = {  # matplotlib types the names of all its settings, as literals
 def new_figure(
     rows: int, columns: int, size: tuple[float, float], *, heights: Sequence[float] | None = None, share_y: bool = False
 ) -> tuple[Figure, list[Axes]]:
-    """A figure of panels.
+    """Return a figure of panels.
 
     Args:
         rows: rows of panels.
@@ -63,17 +63,17 @@ def new_figure(
 
 
 def set_title(axes: Axes, text: str) -> None:
-    """Title of a panel."""
+    """Set the title of a panel."""
     axes.set_title(text, loc="left", fontsize=10.0, fontweight="bold")
 
 
 def color_of(names: Sequence[str]) -> dict[str, str]:
-    """A color for each name, by position; they repeat beyond the eighth."""
-    return {name: COLorS[i % len(COLorS)] for i, name in enumerate(names)}
+    """Return a color for each name, by position; they repeat after the eighth."""
+    return {name: COLORS[i % len(COLORS)] for i, name in enumerate(names)}
 
 
 def svg_text(figure: Figure) -> str:
-    """A figure as an SVG element for a page, whose text color and font it takes.
+    """Return a figure as an SVG element that takes the text color and font of its page.
 
     Equal figures give equal text.
     """

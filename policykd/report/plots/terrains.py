@@ -1,4 +1,4 @@
-"""A picture of every terrain in profile, with the robot standing at the start for scale."""
+"""Profiles of terrains, with the robot standing at the start for scale."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from policykd.report.plots.style import new_figure, save_figure, set_title
 from policykd.seeding import integer_seed
 
 BEHIND, AHEAD = 1.5, 12.0
-"""What a panel shows, m before and after the start."""
+"""Range of a panel, m before and after the start."""
 _WIDTH = 9.0  # of the figure, inches
 _HEAD_ROOM = 0.7  # above the standing robot's root joint, m
 _EARTH = "#7d8a74"
@@ -37,14 +37,14 @@ def draw_gallery(skills: Sequence[Skill], out: Path, *, seed: int = 0) -> Path:
         The file.
 
     Raises:
-        ConfigError: for no skill or another suffix.
+        ConfigError: without a skill, or for another suffix.
         OutputError: if it cannot be written.
     """
     return save_figure(gallery_figure(skills, seed=seed), out)
 
 
 def gallery_figure(skills: Sequence[Skill], *, seed: int = 0) -> Figure:
-    """The figure that :func:`draw_gallery` writes; arguments as there."""
+    """Return the figure of :func:`draw_gallery`; arguments as there."""
     if not skills:
         raise ConfigError("no skill was given; name at least one, for example biped/flat")
     profiles = [height_profile(skill, seed) for skill in skills]
@@ -64,7 +64,7 @@ def gallery_figure(skills: Sequence[Skill], *, seed: int = 0) -> Figure:
 
 
 def height_profile(skill: Skill, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """The ground of one track as a polyline.
+    """Return the ground of one track as a polyline.
 
     Args:
         skill: the skill.
@@ -82,14 +82,14 @@ def height_profile(skill: Skill, seed: int = 0) -> tuple[np.ndarray, np.ndarray]
 
 
 def _span(x: np.ndarray, z: np.ndarray, robot: Robot) -> tuple[float, float]:
-    """Heights to show, m: the ground in view and some below it, and the robot."""
+    """Return the range of heights, m, with the visible ground, some space below it, and the robot."""
     places = np.linspace(-BEHIND, AHEAD, 2000)
     ground = np.interp(places, x, z)
     return ground.min() - 0.3, max(robot.stand_pose[1] + _HEAD_ROOM, ground.max() + 0.1)
 
 
 def _draw_robot(axes: Axes, robot: Robot) -> None:
-    """The standing robot as thick lines, right limbs in front."""
+    """Draw the standing robot as thick lines, right limbs in front."""
     x, z, pitch = robot.stand_pose[:3]
     places = {robot.links[0].name: (np.array([x, z]), float(pitch))}
     for link in robot.links:
