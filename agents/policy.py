@@ -199,8 +199,27 @@ class Policy(nn.Module):
         std = self.log_std.exp().expand(len(observations), -1)
         return torch.distributions.Normal(self(observations), self.oriented(std, mirrored))
 
+    def select(self, flat: torch.Tensor, columns: Mapping[str, slice]) -> torch.Tensor:
+        """Return the policy's features (n, observation_size) from an environment's flat observations.
+
+        Args:
+            flat: (n, features) observation groups side by side, as ``Step.flat`` holds them.
+            columns: columns of each group in ``flat``, in order, as ``Skill.columns`` gives them.
+
+        Returns:
+            The groups that the policy reads, in its order; ``flat`` itself, not a copy, if it holds exactly those.
+
+        Raises:
+            ContractError: naming the group that is missing or has another size.
+        """
+        sizes = {name: span.stop - span.start for name, span in columns.items()}
+        if list(sizes.items()) == list(self.groups.items()):
+            return flat
+        check_groups(self.groups, sizes, "the environment")
+        return torch.cat([flat[..., columns[name]] for name in self.groups], dim=-1)
+
     def flatten(self, observations: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """(n, observation_size) from observation groups, each (n, size); groups that it does not read are left out.
+        """Return (n, observation_size) from observation groups, each (n, size); other groups are left out.
 
         Raises:
             ContractError: naming the group that is missing or has another size.

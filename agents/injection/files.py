@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 
 from policykd.agents.architecture import Encoder
+from policykd.agents.files.policy_file import LoadedPolicy, load_policy, save_policy
 from policykd.agents.injection.operations import grow, inject, largest_difference
 from policykd.agents.networks import group_columns
 from policykd.agents.policy import Policy
-from policykd.agents.policy_file import LoadedPolicy, load_policy, save_policy
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
 from policykd.envs.robots import get_robot
 from policykd.envs.skills import Skill, get_skill

@@ -118,7 +118,7 @@ def inject_optimizer_state(
         before: the smaller policy.
         after: what :func:`inject` or :func:`grow` made of it.
         trained: parameters of a policy in the order of the optimizer, group by group; for expert training
-            :func:`policykd.agents.sb3_policy.trained_parameters`.
+            :func:`policykd.agents.training.sb3_policy.trained_parameters`.
 
     Returns:
         A state for ``load_state_dict`` of an optimizer of ``after``.
@@ -185,7 +185,10 @@ def _injected_symmetry(policy: Policy, groups: Sequence[str], robot: Robot) -> M
     if policy.symmetry is None:
         return None
     if policy.symmetry != mirror_symmetry(list(policy.groups), robot):
-        raise ContractError(f"the policy was made with other places for the left and the right side of {robot.name}")
+        raise ContractError(
+            f"the policy expects a different left/right layout of {robot.name}'s observations; train it again or use "
+            f"the version of policykd that wrote it"
+        )
     symmetry = mirror_symmetry([*policy.groups, *groups], robot)
     if symmetry is None:
         raise ConfigError(

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 
 from policykd.agents.policy import Policy
-from policykd.agents.sb3_policy import TwoRates, entropy, log_density
 from policykd.agents.training.config import PpoConfig
+from policykd.agents.training.sb3_policy import TwoRates, entropy, log_density
 from policykd.divergences import gaussian_kl
 from policykd.envs.masked_env import MaskedEnv, MaskedStep
 

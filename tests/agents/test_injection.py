@@ -7,10 +7,10 @@ import torch
 from injection_samples import ENCODERS, ROBOT, blind_policy, random_groups
 
 from policykd.agents.architecture import Architecture, Encoder
+from policykd.agents.files.policy_file import load_policy
 from policykd.agents.injection import grow, inject, inject_optimizer_state, largest_difference
 from policykd.agents.policy import Normalizer, Policy
-from policykd.agents.policy_file import load_policy
-from policykd.agents.sb3_policy import TwoRates, trained_parameters
+from policykd.agents.training.sb3_policy import TwoRates, trained_parameters
 from policykd.errors import ConfigError, ContractError, UnknownNameError
 
 EXPERT = Path(__file__).parent.parent / "data" / "flat-expert"

@@ -7,9 +7,9 @@ import torch
 from policy_samples import DEEP, ROBOT, SKILL, forge, make_policy, refused, store
 from safetensors.torch import load_file
 
-from policykd.agents.manifest import Parent, describe_actions
+from policykd.agents.files.manifest import Parent, describe_actions
+from policykd.agents.files.policy_file import check_fits, load_policy, read_manifest
 from policykd.agents.policy import Policy
-from policykd.agents.policy_file import check_fits, load_policy, read_manifest
 from policykd.envs.skills import get_skill
 from policykd.errors import ConfigError, ContractError, PolicyFileError
 

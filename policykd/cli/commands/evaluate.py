@@ -15,7 +15,7 @@ from policykd.cli.output import Bars, say_where
 from policykd.errors import ConfigError
 
 if TYPE_CHECKING:
-    from policykd.agents.policy_file import LoadedPolicy
+    from policykd.agents.files.policy_file import LoadedPolicy
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Evaluate:
 
 def _load_named(paths: Sequence[Path]) -> dict[str, LoadedPolicy]:
     """Load policies and name them by the shortest distinct ends of their paths."""
-    from policykd.agents.policy_file import load_policy
+    from policykd.agents.files.policy_file import load_policy
 
     for depth in range(1, 20):
         names = ["/".join(p.resolve().parts[-depth:]).removesuffix(".zip") for p in paths]
