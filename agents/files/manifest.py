@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
@@ -16,14 +17,15 @@ from policykd import __version__
 from policykd.agents.architecture import Architecture
 from policykd.agents.policy import Policy, check_groups
 from policykd.envs.robots import Robot
+from policykd.envs.skill_records import recorded_skill
 from policykd.envs.skills import Skill
 from policykd.envs.symmetry import MirrorSymmetry, mirror_symmetry
 from policykd.errors import ConfigError, ContractError, PolicyFileError
-from policykd.plain import Limits, as_plain, content_sha256, from_plain, shown, typed, versioned
+from policykd.plain import Limits, added, as_plain, content_sha256, from_plain, shown, typed, versioned
 
-FORMAT_VERSION = 2
-"""Newest format. Format 1 has neither encoders nor features that are counted apart; policies without them are still
-written in it, so that older versions of policykd can read them."""
+FORMAT_VERSION = 3
+"""Newest format. Format 1 has neither encoders nor features that are counted apart, format 2 no records of skills;
+policies without them are still written in the older formats, so that older versions of policykd can read them."""
 
 MAX_PARAMETERS = 64_000_000
 """Largest network that a policy file may ask for; far above any locomotion policy, far below a machine's memory."""
@@ -90,6 +92,8 @@ class Manifest:
         weights_sha256: hash of ``weights.safetensors``, hexadecimal.
         format_version: version of the file format.
         counted_apart: whether the normalizer counts every feature's observations by itself (format 2).
+        skill_records: records of the skills whose ids do not say everything, by id (format 3); see
+            :mod:`policykd.envs.skill_records`.
 
     Raises:
         ConfigError: for no observation group, or encoders that do not fit the groups.
@@ -113,6 +117,7 @@ class Manifest:
     weights_sha256: str
     format_version: int = 1
     counted_apart: bool = False
+    skill_records: dict[str, Any] | None = added(None)
 
     def __post_init__(self) -> None:
         if not self.groups:
@@ -134,6 +139,18 @@ class Manifest:
     def as_parent(self, name: str) -> Parent:
         """Return this policy as the parent of another one."""
         return Parent(name, self.weights_sha256)
+
+    def skill(self, skill_id: str, groups: Sequence[str] | None = None) -> Skill:
+        """Return a skill that the policy was made for, with its parameters.
+
+        Args:
+            skill_id: one of ``skills``.
+            groups: observation groups; None for those that it was made with.
+
+        Raises:
+            UnknownNameError: for a robot, terrain, task or group that is not registered here.
+        """
+        return recorded_skill(skill_id, self.skill_records, groups)
 
     def build(self) -> Policy:
         """Return a policy of this shape whose weights have no memory (on torch's ``meta`` device)."""
@@ -225,10 +242,17 @@ def describe(policy: Policy, robot: Robot, **provenance: Any) -> Manifest:
         symmetry=policy.symmetry,
         min_std=float(policy.normalizer.min_std),
         clip=float(policy.normalizer.clip),
-        format_version=2 if counted_apart or policy.architecture.encoders else 1,
+        format_version=_format_of(policy, counted_apart, provenance.get("skill_records")),
         counted_apart=counted_apart,
         **provenance,
     )
+
+
+def _format_of(policy: Policy, counted_apart: bool, skill_records: Mapping[str, Any] | None) -> int:
+    """Return the oldest format that can hold a policy, so that older versions can read what they understand."""
+    if skill_records:
+        return 3
+    return 2 if counted_apart or policy.architecture.encoders else 1
 
 
 def check_fits(manifest: Manifest, skill: Skill) -> None:

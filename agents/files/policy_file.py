@@ -57,6 +57,7 @@ def save_policy(
     seed: int,
     metrics: Mapping[str, Any] | None = None,
     config: Mapping[str, Any] | None = None,
+    skill_records: Mapping[str, Any] | None = None,
 ) -> Manifest:
     """Write a policy file atomically; an existing policy is replaced.
 
@@ -70,6 +71,8 @@ def save_policy(
         seed: seed of the run, >= 0.
         metrics: numbers to keep with it, JSON.
         config: the run's configuration, JSON.
+        skill_records: records of the skills whose ids do not say everything; see
+            :func:`policykd.envs.skill_records.records_of`.
 
     Returns:
         The manifest as written.
@@ -90,6 +93,7 @@ def save_policy(
         seed=int(seed),
         metrics=dict(metrics or {}),
         config=dict(config or {}),
+        skill_records=dict(skill_records) if skill_records else None,
         weights_sha256=hashlib.sha256(weights).hexdigest(),
     )
     try:

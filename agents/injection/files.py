@@ -15,7 +15,7 @@ from policykd.agents.networks import group_columns
 from policykd.agents.policy import Policy
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
 from policykd.envs.robots import get_robot
-from policykd.envs.skills import Skill, get_skill
+from policykd.envs.skills import Skill
 from policykd.errors import ConfigError, ContractError, OutputError, check_range
 from policykd.seeding import generator, integer_seed
 
@@ -116,6 +116,7 @@ def inject_file(
         after,
         robot=robot,
         skills=loaded.manifest.skills,
+        skill_records=loaded.manifest.skill_records,
         operation="inject",
         parents=[loaded.manifest.as_parent(" ".join(loaded.manifest.skills))],
         seed=seed,
@@ -181,7 +182,8 @@ def on_policy_observations(
 def _comparison_skill(loaded: LoadedPolicy, after: Policy, skill_id: str | None) -> Skill:
     if skill_id is None and not loaded.manifest.skills:
         raise ConfigError("the policy names no skill; say in which one to compare, for example biped/flat")
-    skill = get_skill(skill_id or loaded.manifest.skills[0], tuple(after.groups))
+    chosen = skill_id or loaded.manifest.skills[0]
+    skill = loaded.manifest.skill(chosen, tuple(after.groups))
     if skill.robot.name != loaded.manifest.robot:
         raise ContractError(f"the policy was made for robot '{loaded.manifest.robot}'; skill {skill.id} has another")
     return skill

@@ -22,6 +22,7 @@ from policykd.agents.training.warm_up import warm_up_normalizer
 from policykd.agents.validation import Validation
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
 from policykd.envs.sb3_env import Sb3VecEnv
+from policykd.envs.skill_records import records_of
 from policykd.envs.skills import Skill
 from policykd.envs.symmetry import mirror_symmetry
 from policykd.plain import as_plain
@@ -213,6 +214,7 @@ class Run:
             self._policy,
             robot=self._env.robot,
             skills=[s.id for s in self._skills],
+            skill_records=records_of(self._skills),
             operation="train",
             parents=parents,
             seed=self._config.seed,

@@ -134,7 +134,7 @@ def _plan(
     new = skill_of(skill, groups)
     if new.id in old:
         raise ConfigError(f"the student has skill {new.id} already (it has {', '.join(old)})")
-    skills = tuple(skill_of(name, groups) for name in (*old, new.id))
+    skills = (*(loaded.manifest.skill(name, groups) for name in old), new)
     common_contract(skills)
     check_fits(loaded.manifest, new)
     training = replace(train, seed=integer_seed(seed, "train", new.id))

@@ -167,6 +167,7 @@ class _StageRunner:
             policy,
             robot=get_robot(manifest.robot),
             skills=manifest.skills,
+            skill_records=manifest.skill_records,
             operation=manifest.operation,
             parents=manifest.parents,
             seed=manifest.seed,

@@ -13,6 +13,7 @@ import torch
 from policykd.agents.files.policy_file import LoadedPolicy, save_policy
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
 from policykd.envs.devices import choose_device
+from policykd.envs.skill_records import records_of
 from policykd.merge.collect import ActionNoise, Collection, collect, dart_noise, shares, split
 from policykd.merge.config import MergeConfig
 from policykd.merge.critic import fit_critic, fit_critic_to_teachers
@@ -282,6 +283,7 @@ class _Merge:
             self._student,
             robot=self._teachers[0].skill.robot,
             skills=self._ids,
+            skill_records=records_of([t.skill for t in self._teachers]),
             operation="merge",
             parents=parents(self._teachers, self._init),
             seed=self._config.seed,

@@ -257,6 +257,7 @@ class _DataMerge:
             self._student,
             robot=self._robot,
             skills=self._ids,
+            skill_records={s.id: s.record for s in self._contract.skills if s.record} or None,
             operation="merge",
             parents=list(dict.fromkeys(lineage)),
             seed=self._config.seed,

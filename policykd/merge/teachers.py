@@ -10,7 +10,7 @@ import torch
 
 from policykd.agents.files.policy_file import LoadedPolicy, check_fits
 from policykd.agents.policy import Policy
-from policykd.envs.skills import Skill, common_contract, get_skill
+from policykd.envs.skills import Skill, common_contract
 from policykd.envs.terrains import Terrain
 from policykd.errors import ConfigError, ContractError, UnknownNameError
 
@@ -82,7 +82,7 @@ def teachers_from(
                     f"{teachers[skill_id].source} and {source} both label {skill_id}; leave one out, or say which "
                     f"skills a policy is to label: POLICY@SKILL,SKILL"
                 )
-            skill = _skill_of(skill_id, groups)
+            skill = loaded.manifest.skill(skill_id, groups)
             check_fits(loaded.manifest, skill)
             teachers[skill_id] = Teacher(skill, loaded.policy, source, loaded.manifest.weights_sha256)
     common_contract([t.skill for t in teachers.values()])
@@ -120,8 +120,3 @@ def _labeled(source: str, loaded: LoadedPolicy, only: Mapping[str, Collection[st
         if skill_id not in made_for:
             raise UnknownNameError(f"skill of {source}:", skill_id, made_for)
     return wanted
-
-
-def _skill_of(skill_id: str, groups: tuple[str, ...]) -> Skill:
-    """Return the skill of an id in a manifest: the only place of this package that turns an id into a skill."""
-    return get_skill(skill_id, groups)

@@ -44,14 +44,13 @@ class Evaluate:
             PolicykdError: for bad input.
         """
         from policykd.envs.skill_records import read_skill
-        from policykd.envs.skills import get_skill
         from policykd.evaluation import evaluate, evaluation_table
 
         policies = _load_named(self.policies)
-        made_for = dict.fromkeys(skill for loaded in policies.values() for skill in loaded.manifest.skills)
+        made_for = {skill: loaded.manifest for loaded in policies.values() for skill in loaded.manifest.skills}
         groups = tuple(dict.fromkeys(name for loaded in policies.values() for name in loaded.policy.groups))
         skills = [read_skill(name, groups) for name in self.skills]
-        skills = skills or [get_skill(name, groups) for name in made_for]  # names read from files import no code
+        skills = skills or [manifest.skill(name, groups) for name, manifest in made_for.items()]
         experts = {s: name for s, name in _expert_of(policies).items() if s in {k.id for k in skills}}
         evaluation = evaluate(
             {name: loaded.policy for name, loaded in policies.items()},

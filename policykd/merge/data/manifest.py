@@ -14,9 +14,10 @@ from typing import Annotated, Any
 from policykd import __version__
 from policykd.agents.files.manifest import Action, describe_actions
 from policykd.envs.robots import Robot, get_robot
+from policykd.envs.skill_records import records_of
 from policykd.errors import ContractError, DatasetError
 from policykd.merge.teachers import Teacher
-from policykd.plain import Limits, as_plain, content_sha256, from_plain, versioned
+from policykd.plain import Limits, added, as_plain, content_sha256, from_plain, versioned
 
 FORMAT = "policykd-labelled-states"
 FORMAT_VERSION = 1
@@ -38,6 +39,7 @@ class LabeledSkill:
         weights_sha256: hash of the teacher's weights.
         log_std: (actions,) log standard deviation of the teacher's actions.
         symmetric: whether the teacher treats left and right alike by construction.
+        record: the whole skill, where the id does not say everything.
     """
 
     id: str
@@ -45,6 +47,7 @@ class LabeledSkill:
     weights_sha256: _Sha256
     log_std: tuple[float, ...]
     symmetric: bool
+    record: dict[str, Any] | None = added(None)
 
 
 @dataclass(frozen=True)
@@ -157,6 +160,7 @@ def describe_data(teachers: Sequence[Teacher], groups: Mapping[str, int]) -> Dat
                 t.weights_sha256,
                 tuple(float(x) for x in t.policy.log_std.detach()),
                 t.policy.symmetry is not None,
+                (records_of([t.skill]) or {}).get(t.skill.id),
             )
             for t in teachers
         ),
