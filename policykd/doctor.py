@@ -1,4 +1,4 @@
-"""What this machine offers to policykd: versions, devices, caches, drawing, threads, and how fast it simulates."""
+"""Report on this machine: versions, devices, caches, drawing, threads, and the throughput of the simulation."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ _PROBE_SKILL = "biped/steps"
 
 @dataclass(frozen=True)
 class Findings:
-    """What :func:`examine` found.
+    """Results of :func:`examine`.
 
     Attributes:
-        versions: distribution to version; None where it is not installed.
+        versions: distribution to version; None if it is not installed.
         machine: system, processor, Python, cores that this process may use, threads of torch.
-        device: what torch and Warp say of CUDA; ``auto`` is the device that it stands for, ``chosen`` the probe's.
+        device: CUDA as torch and Warp report it; ``auto`` is the device that it stands for, ``chosen`` the probe's.
         cache: folder of compiled kernels, its number of modules and its size in MB; empty without Warp.
-        drawing: the OpenGL backend, or why there is none.
-        probe: throughput of the simulation in env steps per second, and on what it was measured; empty if it was not.
-        advice: what to install or change, most important first.
+        drawing: the OpenGL backend, or the reason that drawing fails.
+        probe: throughput of the simulation in env steps per second, with its settings; empty without a measurement.
+        advice: recommended installations and changes, most important first.
     """
 
     versions: Mapping[str, str | None]
@@ -60,7 +60,7 @@ def examine(seconds: float = 10.0, device: str = "auto") -> Findings:
     """Examine this machine.
 
     Args:
-        seconds: length of the throughput probe, s; 0 leaves it out.
+        seconds: length of the throughput probe, s; 0 skips it.
         device: device of the probe.
 
     Raises:
@@ -90,7 +90,7 @@ def examine(seconds: float = 10.0, device: str = "auto") -> Findings:
 
 
 def _cuda() -> dict[str, Any]:
-    """What torch says of CUDA, and what keeps policykd from using it."""
+    """Return the report of torch about CUDA, and the reasons that policykd cannot use it."""
     found: dict[str, Any] = {"torch_cuda": torch.version.cuda, "missing": missing_for_cuda()}
     found["driver"] = _NVIDIA.read_text().splitlines()[0] if _NVIDIA.exists() else None
     found["devices"] = []
@@ -103,7 +103,7 @@ def _cuda() -> dict[str, Any]:
 
 
 def _cache() -> dict[str, Any]:
-    """Warp's folder of compiled kernels."""
+    """Return Warp's folder of compiled kernels and its size."""
     if find_spec("warp") is None:
         return {}
     import warp
@@ -118,7 +118,7 @@ def _cache() -> dict[str, Any]:
 
 
 def _drawing() -> dict[str, Any]:
-    """Draw one small picture."""
+    """Draw a small picture, and return the backend or the error."""
     env = BatchedEnv([get_skill("biped/flat")], 1, config=EnvConfig(tracks=1), threads=1)
     env.reset()
     try:
@@ -130,7 +130,7 @@ def _drawing() -> dict[str, Any]:
 
 
 def _probe(device: torch.device, seconds: float) -> dict[str, Any]:
-    """Env steps per second of random actions."""
+    """Measure env steps per second with random actions."""
     skill, sims = get_skill(_PROBE_SKILL), _PROBE_SIMS[device.type]
     config = EnvConfig(tracks=64)
     began = time.perf_counter()
@@ -168,7 +168,7 @@ def _wait(device: torch.device) -> None:
 
 
 def _advice(drawing: Mapping[str, Any], cache: Mapping[str, Any]) -> list[str]:
-    """What to install or change."""
+    """Return recommended installations and changes."""
     advice = []
     if not drawing["works"]:
         advice.append(f"to draw and film: {drawing['error']}")

@@ -2,7 +2,7 @@
 
 Training and merging share this layout, so that both resume in the same way::
 
-    config.json       what was asked for, resolved; a resumed run must ask for the same
+    config.json       the resolved configuration; a resumed run must have the same
     progress.jsonl    one JSON object per measurement; on resume cut back to the checkpoint
     checkpoint.pt     tensors and numbers, loadable without executing code
     result.json       written last; a run that has it is finished and never run again
@@ -27,20 +27,20 @@ from policykd.storage import prepare_folder, read_json, write_bytes, write_json,
 class RunFolder:
     """One run's folder.
 
-    It belongs to this process until the run is finished or the object is gone: two processes that continue the same run
-    would mix their logs and checkpoints.
+    It belongs to this process until the run is finished or the object is deleted: two processes that continue the same
+    run would mix their logs and checkpoints.
 
     Args:
         path: the folder.
-        config: what the run is to do; written to ``config.json``.
-        resume: continue what is there; otherwise the folder must not hold a run.
+        config: configuration of the run; written to ``config.json``.
+        resume: continue an interrupted run; otherwise the folder must not hold a run.
 
     Raises:
         OutputError: if the folder cannot be written, holds a run and ``resume`` is off, or another process works in it.
         ConfigError: if it holds a run of another configuration, naming the fields that differ.
     """
 
-    _PATIENCE = 10.0  # seconds; the jobs of a run that was killed end at their next report
+    _PATIENCE = 10.0  # seconds; the jobs of a killed run end at their next report
 
     def __init__(self, path: Path, config: Mapping[str, Any], resume: bool) -> None:
         self.path = prepare_folder(path)
@@ -48,7 +48,7 @@ class RunFolder:
         self._checkpoint_file, self._result_file = path / "checkpoint.pt", path / "result.json"
         if self._config_file.exists() and not resume:
             raise OutputError(f"{path} already holds a run; continue it with --resume or choose another --out")
-        self._lock = _occupied(path, self._PATIENCE)
+        self._lock = _locked(path, self._PATIENCE)
         if self._config_file.exists():
             _check_same(path, config)
         else:
@@ -66,7 +66,7 @@ class RunFolder:
         self._lock.release()
 
     def load_checkpoint(self) -> dict[str, Any] | None:
-        """The last checkpoint, or None; the log is cut back to it.
+        """Return the last checkpoint, or None; the log is cut back to it.
 
         Raises:
             OutputError: if the checkpoint cannot be read.
@@ -77,13 +77,13 @@ class RunFolder:
         try:
             state = torch.load(self._checkpoint_file, weights_only=True)
         except Exception as error:
-            raise OutputError(f"{self._checkpoint_file} cannot be read ({error}); delete it to start anew") from error
+            raise OutputError(f"{self._checkpoint_file} cannot be read ({error}); delete it to start again") from error
         rows = self.log()[: state["log_rows"]]
         write_text(self._log_file, "".join(json.dumps(row) + "\n" for row in rows))
         return state
 
     def save_checkpoint(self, state: Mapping[str, Any]) -> None:
-        """Replace the checkpoint by ``state``, tensors and plain values."""
+        """Replace the checkpoint by ``state``, which holds tensors and plain values."""
         buffer = io.BytesIO()
         torch.save({**state, "log_rows": len(self.log())}, buffer)
         write_bytes(self._checkpoint_file, buffer.getvalue())
@@ -94,15 +94,15 @@ class RunFolder:
             file.write(json.dumps(as_plain(row), allow_nan=False) + "\n")
 
     def log(self) -> list[dict[str, Any]]:
-        """All measurements; a last line cut short by a kill is left out."""
+        """Return all measurements; an incomplete last line, after a kill, is left out."""
         if not self._log_file.exists():
             return []
         whole = self._log_file.read_text().rpartition("\n")[0]
         return [json.loads(line) for line in whole.splitlines()]
 
 
-def _occupied(path: Path, patience: float) -> FileLock:
-    """The lock of a folder, held; the system takes it back when the process ends, however it does."""
+def _locked(path: Path, patience: float) -> FileLock:
+    """Return the lock of a folder, held; the system releases it when the process ends in any way."""
     lock = FileLock(path.resolve() / ".lock", timeout=patience, thread_local=False, is_singleton=True)
     try:
         lock.acquire()
@@ -112,7 +112,7 @@ def _occupied(path: Path, patience: float) -> FileLock:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """Rows of a JSON-lines log; a last line that a kill cut short is left out. Empty where there is no file."""
+    """Return the rows of a JSON-lines log, without an incomplete last line; empty without a file."""
     if not path.exists():
         return []
     rows = []
@@ -125,7 +125,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 
 def same_run(path: Path, config: Mapping[str, Any]) -> bool:
-    """Whether a run folder was asked for exactly this."""
+    """Return whether a run folder has exactly this configuration."""
     file = path / "config.json"
     return file.exists() and not _differing(path, config)
 
