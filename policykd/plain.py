@@ -37,7 +37,7 @@ class Limits:
         high: largest number.
         entries: largest number of entries of a list, or of characters of a text.
         pattern: regular expression that a whole text must match.
-        what: what a text that matches is called in messages, for example ``a sha256``.
+        what: name of such a text in messages, for example ``a sha256``.
     """
 
     low: float = -math.inf
@@ -47,7 +47,7 @@ class Limits:
     what: str = ""
 
     def check(self, name: str, value: Any) -> None:
-        """Raise ConfigError unless a value of the right type lies within the limits."""
+        """Raise ConfigError unless a value of the right type is within the limits."""
         if isinstance(value, int | float) and not self.low <= value <= self.high:
             raise ConfigError(f"{name} is {shown(value)}; it must be in [{self.low}, {self.high}]")
         if self.entries is not None and isinstance(value, tuple | str) and len(value) > self.entries:
@@ -118,7 +118,7 @@ def typed(
     Args:
         hint: the type, resolved: a dataclass, a Literal, a tuple, a mapping, an optional type, ``Any``, a plain type,
             or one of them annotated with :class:`Limits`.
-        value: what JSON or YAML holds.
+        value: value from JSON or YAML.
         name: name of the field in messages.
         error: as in :func:`from_plain`.
         strict: as in :func:`from_plain`.

@@ -61,7 +61,7 @@ class Parent:
     """A policy that another one was made from.
 
     Attributes:
-        name: what it was called, for people.
+        name: its name, for people.
         weights_sha256: hash of its weights, which identifies it.
     """
 

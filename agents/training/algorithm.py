@@ -7,7 +7,7 @@ configuration names as ``package.module:ALGORITHM``.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from stable_baselines3.common.base_class import BaseAlgorithm
 
     from policykd.agents.policy import Policy
-    from policykd.agents.training.device_ppo import DevicePpo
     from policykd.envs.masked_env import MaskedEnv
     from policykd.envs.sb3_env import Sb3VecEnv
 
@@ -31,6 +30,39 @@ class AlgorithmConfig(Protocol):
     @property
     def gamma(self) -> float:
         """Discount factor."""
+        ...
+
+
+class DeviceLearner(Protocol):
+    """A learner whose policy and transitions are on a device."""
+
+    @property
+    def episodes(self) -> Any:
+        """Means over training episodes; ``take(least)`` returns and resets them if there are enough episodes."""
+        ...
+
+    def seed(self, seed: int) -> None:
+        """Restart the random streams."""
+        ...
+
+    def collect(self) -> Any:
+        """Let the policy act for one rollout and return it; its ``rewards`` are (T, n)."""
+        ...
+
+    def update(self, rollout: Any, rate: float) -> float:
+        """Learn from a rollout with a step size, and return the KL divergence of the new policy from the old one."""
+        ...
+
+    def prepare_next(self, rollout: Any, noise_bound: float) -> None:
+        """Update the normalizer with a rollout's states, and bound the exploration noise."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state that the next rollouts depend on, without policy and environment."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a :meth:`state_dict`."""
         ...
 
 
@@ -88,7 +120,7 @@ class Algorithm:
     config: type[Any]
     make_learner: Callable[[Policy, Sb3VecEnv, Any, Adaptation], BaseAlgorithm]
     make_adaptation: Callable[[Any], Adaptation] | None = None
-    make_device_learner: Callable[[Policy, MaskedEnv, Any, int], DevicePpo] | None = None
+    make_device_learner: Callable[[Policy, MaskedEnv, Any, int], DeviceLearner] | None = None
     squash: bool = False
     symmetric: bool = False
     state: tuple[str, ...] = ()

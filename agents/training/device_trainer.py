@@ -31,7 +31,7 @@ class DeviceRun(Run):
     def _make_learner(self) -> None:
         make, seed = self._algorithm.make_device_learner, integer_seed(self._config.seed, "exploration")
         assert make is not None, "train_expert checks that the algorithm runs on the device"
-        self._ppo = make(self._policy, self._env, self._config.algorithm_config, seed)
+        self._device_learner = make(self._policy, self._env, self._config.algorithm_config, seed)
 
     @override
     def _first_policy(self) -> Policy:
@@ -42,7 +42,7 @@ class DeviceRun(Run):
         seed = integer_seed(self._config.seed, "segment", self._segment)
         torch.manual_seed(seed)
         self._env.seed(seed)
-        self._ppo.seed(seed)
+        self._device_learner.seed(seed)
         self._env.draw_starts()
         if self._policy.normalizer.fresh.any():
             warm_up_normalizer(self._policy, self._env)
@@ -56,18 +56,18 @@ class DeviceRun(Run):
 
     def _update(self) -> dict[str, float]:
         """Collect a rollout, learn from it, and adapt step size, normalizer, noise and level to the result."""
-        ppo, adaptation = self._ppo, self._adaptation
-        rollout = ppo.collect()
+        learner, adaptation = self._device_learner, self._adaptation
+        rollout = learner.collect()
         self._steps += rollout.rewards.numel()
-        divergence = ppo.update(rollout, adaptation.value)
+        divergence = learner.update(rollout, adaptation.value)
         spent = min(1.0, self._steps / self._config.steps)
         adaptation.adapt(divergence, spent)
         # Before the normalizer is updated: the weights were trained with the earlier one.
         self._average.update(self._policy, self._steps)
-        ppo.follow(rollout, adaptation.noise_bound(self._policy.architecture.initial_std, spent))
+        learner.prepare_next(rollout, adaptation.noise_bound(self._policy.architecture.initial_std, spent))
         # Episodes are taken for a review only: those between two reviews count together.
         due = review_due(self._config, self._steps, rollout.rewards.numel())
-        figures = ppo.episodes.take(_ENOUGH_EPISODES) if due else {}
+        figures = learner.episodes.take(_ENOUGH_EPISODES) if due else {}
         if figures:
             level = next_level(self._env, self._config, figures["train_success"])
             if level != self._env.level:
@@ -80,11 +80,11 @@ class DeviceRun(Run):
         return {
             "weights": self._policy.state_dict(),
             "env": self._env.state_dict(),
-            "ppo": self._ppo.state_dict(),
+            "ppo": self._device_learner.state_dict(),
         }
 
     @override
     def _load_learner_state(self, state: dict[str, Any]) -> None:
         self._policy.load_state_dict(state["weights"])
         self._env.load_state_dict(state["env"])
-        self._ppo.load_state_dict(state["ppo"])
+        self._device_learner.load_state_dict(state["ppo"])

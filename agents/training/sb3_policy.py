@@ -1,4 +1,4 @@
-"""Our policy inside stable-baselines3: what its on-policy algorithms call, answered by :class:`Policy`."""
+"""Our policy inside stable-baselines3: the interface of its on-policy algorithms around a :class:`Policy`."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ from gymnasium import spaces
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import Schedule
 from torch import nn
+from typing_extensions import override
 
 from policykd.agents.policy import Policy
 from policykd.threads import torch_threads
 
 
 class Sb3Policy(ActorCriticPolicy):
-    """An actor-critic policy of stable-baselines3 that is one of ours.
+    """An actor-critic policy of stable-baselines3 around one of ours.
 
     Args:
         observation_space: flat observations.
         action_space: actions in [-1, 1].
         lr_schedule: learning rate by remaining progress.
         network: the policy; it is trained in place.
-        critic_rate: the critic's own step size; None for that of the actor.
+        critic_rate: step size of the critic; None for that of the actor.
         max_grad_norm: clip of the norm of each network's gradient.
-        kwargs: what stable-baselines3 adds.
+        kwargs: arguments that stable-baselines3 adds.
     """
 
     def __init__(
@@ -46,11 +47,12 @@ class Sb3Policy(ActorCriticPolicy):
         (self.network,) = self._given
         self.optimizer = TwoRates(self.network, lr_schedule(1), self._critic_rate, self._max_grad_norm)
 
-    @torch_threads(1)  # between two steps of the simulation, whose threads those of torch would disturb
+    @override
+    @torch_threads(1)  # between two steps of the simulation, whose threads would compete with those of torch
     def forward(
         self, obs: torch.Tensor, deterministic: bool = False
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Actions (n, actions), values (n, 1) and log probabilities (n,)."""
+        """Return actions (n, actions), values (n, 1) and log probabilities (n,)."""
         canonical, mirrored = self.network.canonical(obs)
         features = self.network.normalizer(canonical)
         mean, std = self.network.actor(features), self.network.log_std.exp()
@@ -58,17 +60,19 @@ class Sb3Policy(ActorCriticPolicy):
         log_prob = self._log_prob(actions, mean)
         return self.network.oriented(actions, mirrored), self.network.critic(features), log_prob
 
+    @override
     def evaluate_actions(
         self, obs: torch.Tensor, actions: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Values (n, 1), log probabilities (n,) and entropy (n,) of given actions."""
+        """Return values (n, 1), log probabilities (n,) and entropy (n,) of given actions."""
         canonical, mirrored = self.network.canonical(obs)
         features = self.network.normalizer(canonical)
         log_prob = self._log_prob(self.network.oriented(actions, mirrored), self.network.actor(features))
         return self.network.critic(features), log_prob, entropy(self.network.log_std).expand(len(obs))
 
+    @override
     def predict_values(self, obs: torch.Tensor) -> torch.Tensor:
-        """(n, 1) values."""
+        """Return (n, 1) values."""
         return self.network.value(obs).unsqueeze(1)
 
     def _predict(self, observation: torch.Tensor, deterministic: bool = False) -> torch.Tensor:
@@ -80,22 +84,22 @@ class Sb3Policy(ActorCriticPolicy):
 
 
 def log_density(noise: torch.Tensor, log_std: torch.Tensor) -> torch.Tensor:
-    """(n,) log density of a Gaussian's actions that are ``noise`` (n, actions) standard deviations from its mean."""
+    """Return (n,) log densities of a Gaussian's actions ``noise`` (n, actions) standard deviations from its mean."""
     return -(0.5 * noise**2 + log_std + 0.5 * math.log(2 * math.pi)).sum(dim=1)
 
 
 def entropy(log_std: torch.Tensor) -> torch.Tensor:
-    """() differential entropy of a diagonal Gaussian with ``log_std`` (actions,), nats."""
+    """Return the differential entropy () of a diagonal Gaussian with ``log_std`` (actions,), nats."""
     return (log_std + 0.5 + 0.5 * math.log(2 * math.pi)).sum()
 
 
 def trained_parameters(network: Policy) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """What PPO's optimizer trains, in its order: actor and exploration noise, then the critic."""
+    """Return the parameters of PPO's optimizer in its order: actor and exploration noise, then the critic."""
     return [*network.actor.parameters(), network.log_std], list(network.critic.parameters())
 
 
 class TwoRates(torch.optim.Adam):
-    """Adam with a step size of the critic's own: stable-baselines3 sets one for all parameters.
+    """Adam with a separate step size of the critic: stable-baselines3 sets one for all parameters.
 
     Args:
         network: the policy.
@@ -109,9 +113,10 @@ class TwoRates(torch.optim.Adam):
         super().__init__(groups, lr=rate, eps=1e-5, fused=True)
         self._critic_rate, self._max_grad_norm = critic_rate, max_grad_norm
 
+    @override
     def step(self, closure: Any = None) -> Any:
-        """Clip the gradients of both networks and follow them."""
-        for group in self.param_groups:  # each network by itself: a large gradient of one must not shrink the other's
+        """Clip the gradients of both networks and make a step."""
+        for group in self.param_groups:  # separately: a large gradient of one network must not shrink the other's
             torch.nn.utils.clip_grad_norm_(group["params"], self._max_grad_norm)
         if self._critic_rate is not None:
             self.param_groups[1]["lr"] = self._critic_rate

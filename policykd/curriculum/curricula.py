@@ -6,7 +6,8 @@ them from the last skill's share, as PLAID's does. The released configurations m
 way.
 
 To add a curriculum, write a function of a :class:`PlanBuilder` and decorate it with :func:`curriculum`, here or in
-another package. A recipe names it; ``package.module:function`` names one whose module has not been imported.
+another package. A recipe names it; ``package.module:function`` names one whose module has not been imported, as in
+the processes of a comparison.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ class PlanBuilder(Protocol):
 
         Args:
             index: the skill that was just learned.
-            current: stage whose policy goes on.
+            current: stage of the policy that is trained next.
 
         Returns:
             The injection, or ``current`` if nothing is injected.
@@ -95,7 +96,7 @@ class Curriculum:
     """A way to learn the skills of a recipe.
 
     Attributes:
-        summary: what it does, in a few words.
+        summary: its stages in a few words.
         build: adds its stages and the rows of its matrix to a plan.
         compared: whether a comparison includes it by default.
     """
@@ -116,7 +117,7 @@ def curriculum(
 
     Args:
         name: name in recipes.
-        summary: what it does, in a few words.
+        summary: its stages in a few words.
         compared: whether a comparison includes it by default.
 
     Raises:

@@ -89,7 +89,7 @@ def merge_experts(
 
     Raises:
         ConfigError: for a merge of another configuration in ``out``, or a teacher below ``min_teacher_success``.
-        ContractError: if the policy to start from does not read what the teachers read.
+        ContractError: if the policy to start from reads other observation groups than the teachers.
         DatasetError: if the labeled states of an interrupted merge were damaged.
         OutputError: if ``out`` cannot be written or holds a merge and ``resume`` is off.
         UnknownNameError: for an unknown device.

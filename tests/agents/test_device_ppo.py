@@ -145,7 +145,7 @@ def test_equal_seeds_learn_equally():
         for _ in range(2):
             rollout = ppo.collect()
             ppo.update(rollout, 1e-3)
-            ppo.follow(rollout, 0.4)
+            ppo.prepare_next(rollout, 0.4)
         weights.append(torch.cat([p.detach().flatten() for p in policy.parameters()]))
         assert policy.log_std.exp().max() <= 0.4 + 1e-6
     assert torch.equal(*weights)

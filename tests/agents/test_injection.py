@@ -202,7 +202,7 @@ def test_growth_keeps_the_outputs_and_the_new_units_learn(injected):
 
 @pytest.mark.parametrize("hidden", [(24,), (24, 15), (24, 16, 8)])
 def test_growth_that_is_none_is_refused(hidden):
-    with pytest.raises(ConfigError, match="as many layers"):
+    with pytest.raises(ConfigError, match="the same number of layers"):
         grow(blind_policy(), hidden=hidden)
 
 

@@ -20,7 +20,7 @@ def test_the_page_shows_everything_and_needs_no_network(finished):
         "train-flat",
         "merge-gaps",
         "relative change",
-        "Where nobody was trained",
+        "Skills without training",
         "What it cost",
         "Which policy came from which",
         "Terrains",

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 
 from typing_extensions import override
 
-from policykd.agents.training.algorithm import Adaptation, Algorithm
+from policykd.agents.training.algorithm import Adaptation, Algorithm, DeviceLearner
 from policykd.errors import ConfigError, check_range
 
 if TYPE_CHECKING:
     from stable_baselines3 import PPO
 
     from policykd.agents.policy import Policy
-    from policykd.agents.training.device_ppo import DevicePpo
     from policykd.envs.masked_env import MaskedEnv
     from policykd.envs.sb3_env import Sb3VecEnv
 
@@ -134,7 +133,7 @@ def make_learner(policy: Policy, env: Sb3VecEnv, config: PpoConfig, adaptation: 
     )
 
 
-def make_device_learner(policy: Policy, env: MaskedEnv, config: PpoConfig, seed: int) -> DevicePpo:
+def make_device_learner(policy: Policy, env: MaskedEnv, config: PpoConfig, seed: int) -> DeviceLearner:
     """Return our PPO on the environment's device; see :class:`Algorithm`."""
     from policykd.agents.training.device_ppo import DevicePpo
 

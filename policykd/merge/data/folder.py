@@ -79,7 +79,7 @@ class LabeledData:
         """Read a shard.
 
         Raises:
-            DatasetError: if it is missing, truncated, altered, or does not hold what the manifest says.
+            DatasetError: if it is missing, truncated, altered, or does not fit the manifest.
         """
         try:
             content = _read(self.folder / shard.file, shard.bytes)
@@ -149,5 +149,5 @@ def _rollout(content: bytes, shard: Shard, features: int, actions: int) -> Label
     if len(rows) and (int(rows.min()) < 0 or int(rows.max()) >= states):
         raise DatasetError("final_rows points beyond the rollout")
     if float(tensors["labels"].abs().max()) > 1.0:
-        raise DatasetError("a label lies outside [-1, 1]")
+        raise DatasetError("a label is outside [-1, 1]")
     return LabeledRollout(**tensors)

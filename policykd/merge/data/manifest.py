@@ -130,7 +130,7 @@ class DataManifest:
         """Return the robot, after checking that it and its actions are those that the dataset was made with.
 
         Raises:
-            ContractError: naming what differs.
+            ContractError: if the robot or its actions differ.
         """
         robot = get_robot(self.robot)
         if self.actions != describe_actions(robot) or not math.isclose(self.control_dt, robot.control_dt):

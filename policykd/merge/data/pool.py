@@ -91,7 +91,7 @@ class StatePool:
             joined = Rows(*(torch.cat(pieces) for pieces in zip(*self._parts[skill], strict=True)))
             self._joined[skill] = joined
             if not len(joined.labels):
-                raise ConfigError(f"merge.support is {self._support}; no state of skill {skill + 1} lies within it")
+                raise ConfigError(f"merge.support is {self._support}; no state of skill {skill + 1} is within it")
             if self._kept is None:  # one copy only: the joined rows become the first part of the next round's
                 self._parts[skill] = [joined]
         return joined

@@ -12,7 +12,7 @@ class LabeledRollout:
     """One round's states of one skill: T steps of n simulations, flattened in time order to rows ``t * n + i``.
 
     Attributes:
-        observations: (T * n, features) what the student reads.
+        observations: (T * n, features) the student's observations.
         labels: (T * n, actions) the teacher's mean action as it would be executed: noise-free, within [-1, 1].
         rewards: (T, n) rewards in [0, 1].
         terminated: (T, n) whether the episode ended in a fall.

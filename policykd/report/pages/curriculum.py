@@ -85,9 +85,9 @@ def _lineage(result: CurriculumResult, folders: StageFolders) -> list[tuple[str,
 def _verdict(result: CurriculumResult) -> str:
     matrix = result.matrix
     forgotten = matrix.mean_absolute_forgetting
-    learned = "its experts" if result.experts else "what it could right after learning each skill"
+    reward = "the reward of its experts" if result.experts else "its own reward right after learning each skill"
     sentence = (
-        f"The final policy keeps {percent(float(matrix.retention.mean()))} of the reward of {learned} on average and "
+        f"The final policy keeps {percent(float(matrix.retention.mean()))} of {reward} on average and "
         f"{percent(float(matrix.retention.min()))} on the worst skill, measured on "
         f"{result.recipe.measurement.episodes} tracks per skill that training never saw."
     )
@@ -152,5 +152,5 @@ def _stage_row(outcome: Outcome) -> dict[str, str]:
 def _commands(result: CurriculumResult, folder: Path) -> list[str]:
     return [
         f"policykd plaid --recipe {(folder / 'recipe.yaml').name} --seed {result.seed} --out {folder.name}",
-        "# recipe.yaml lies in the results folder",
+        "# recipe.yaml is in the results folder",
     ]
