@@ -224,3 +224,14 @@ def test_bad_inputs():
         dv.gaussian_kl((s, s), (t, torch.zeros(4)))
     huge = torch.full((2, 2), 3e38)
     assert dv.mse(huge, huge) == 0  # the sum overflows, the values are finite
+
+
+@pytest.mark.parametrize("function", [dv.gaussian_kl, dv.gaussian_jsd])
+def test_nothing_of_the_teacher_is_trained(function):
+    s, t = gaussians()
+    mean, log_std = (x.clone().requires_grad_() for x in t)
+    student = tuple(x.clone().requires_grad_() for x in s)
+    function(student, (mean, log_std)).backward()
+    assert mean.grad is None
+    assert log_std.grad is None
+    assert all(x.grad is not None for x in student)

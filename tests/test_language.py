@@ -17,7 +17,7 @@ BANNED = {
     r"\bwho watches\b": "progress reporter",
     r"\b(whoever|nobody|somebody)\b": "name the code or the person",
     r"\b(is|are|was|were) no (?!longer\b|more\b|less\b)[a-z]": "is not a",
-    r"\b(optimis|normalis|initialis|generalis|minimis|maximis|standardis|vectoris|regularis)(e|ed|er|es|ing|ation)\b": "-ize",
+    r"\b(optim|normal|initial|general|minim|maxim|standard|vector|regular)is(e|ed|er|es|ing|ation)\b": "-ize",
     r"\b(colour|behaviour|neighbour|centre|labelled|labelling|catalogue|licence|grey|metre)s?\b": "American spelling",
 }
 KEPT = {

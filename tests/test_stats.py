@@ -5,6 +5,7 @@ from scipy import stats as scipy_stats
 from policykd.errors import ConfigError, UnknownNameError
 from policykd.stats import (
     bootstrap,
+    few_seeds,
     iqm,
     paired_difference,
     paired_ratio,
@@ -172,3 +173,9 @@ def test_bad_options():
         paired_ratio([1.0, 1.0], [0.0, 1.0])
     with pytest.raises(ConfigError, match="3 and 2 tasks"):
         probability_of_improvement(np.ones((2, 3)), np.ones((2, 2)))
+
+
+def test_few_seeds_are_warned_about_and_enough_are_not():
+    assert "only 1 seed" in few_seeds(1)
+    assert "only 4 seeds" in few_seeds(4)
+    assert few_seeds(5) == few_seeds(12) == ""

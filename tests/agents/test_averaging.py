@@ -72,3 +72,15 @@ def test_the_curriculum_begins_where_it_suits_the_terrain_unless_told():
     assert start_level(TrainConfig(), [Terrain("steps")]) == 0.1
     assert start_level(TrainConfig(), [Terrain("flat"), Terrain("steps")]) == 0.5
     assert start_level(TrainConfig(start_level=0.3), [Terrain("steps")]) == 0.3
+
+
+def test_early_in_a_run_the_memory_is_a_tenth_of_its_steps():
+    """After 100 steps with a horizon of 5000, one update 10 steps later keeps exp(-10 / 11) of the average."""
+    policy = make_policy()
+    average = WeightAverage(policy, 5000.0)
+    walk(average, policy, [0.0] * 10, every=10)
+    before = first_weight(average.policy)
+    next(policy.actor.parameters()).data.view(-1)[0] = 1.0
+    average.update(policy, 110)
+    keep = math.exp(-10 / 11)
+    assert first_weight(average.policy) == pytest.approx(keep * before + (1 - keep), abs=1e-6)

@@ -321,3 +321,10 @@ def test_encoders_that_do_not_fit_an_architecture():
         Policy({"proprio": 4, "terrain": 50}, 2, Architecture(encoders=(Encoder("terain"),)))
     with pytest.raises(ConfigError, match="every observation group"):
         Policy({"terrain": 50}, 2, Architecture(encoders=(Encoder("terrain"),)))
+
+
+def test_the_bounds_of_the_normalizer_survive_injection():
+    before = blind_policy(symmetric=False)
+    before.normalizer.min_std, before.normalizer.clip = 0.07, 3.5
+    after = inject(before, ["terrain"], robot=ROBOT)
+    assert (after.normalizer.min_std, after.normalizer.clip) == (0.07, 3.5)

@@ -211,3 +211,11 @@ def test_parent_is_identified_by_its_weights(folder):
     manifest = read_manifest(folder)
     digest = hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
     assert manifest.as_parent("steps") == Parent("steps", digest)
+
+
+def test_a_single_missing_or_extra_tensor(folder, tensors):
+    forge(folder, {**tensors, "backdoor": torch.zeros(1)})
+    refused(folder, "backdoor")
+    tensors.pop("log_std")
+    forge(folder, tensors)
+    refused(folder)

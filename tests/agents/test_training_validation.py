@@ -80,3 +80,14 @@ def test_a_run_that_reached_its_targets_keeps_the_best_validation(tmp_path):
     result = train_expert([GAPS], tmp_path, replace(FEW, target_success=0.0, patience=2))
     rows = read_log(tmp_path / "progress.jsonl")
     assert (result.success, result.reward_per_step) == max((r["success"], r["reward_per_step"]) for r in rows)
+
+
+def test_distance_is_the_mean_over_the_episodes():
+    policy = Policy(FLAT.group_sizes, 11, FEW.architecture, 0)
+    seed = integer_seed(FEW.seed, "validation")
+    env = BatchedEnv([FLAT], 6, seed=seed, config=EnvConfig(tracks=6, ordered=True), threads=1)
+    env.seed(seed)
+    outcomes = run_episodes(policy, env)
+    figures = Validation([FLAT], FEW).measure(policy)
+    assert figures["distance"] == pytest.approx(float(outcomes.distance.mean()))
+    assert "skills" not in figures

@@ -5,6 +5,7 @@ import pytest
 import torch
 from worlds import TERRAINS, bank_of, batched
 
+from policykd.envs.terrains import Terrain
 from policykd.envs.terrains.tracks import BEHIND, START
 
 
@@ -193,3 +194,17 @@ def test_tracks_of_one_environment_are_told_apart():
     env = batched("gaps:paper", 8)
     env.reset()
     assert len({tuple(env.track(i).edges[0].tolist()) for i in range(8)}) > 2
+
+
+@pytest.mark.parametrize("preset", ["paper", "terrainrlsim", "hard"])
+def test_downhill_goes_down_and_incline_goes_up(preset):
+    rng = np.random.default_rng(0)
+    for name, sign in (("downhill", -1.0), ("incline", 1.0)):
+        rise = Terrain(name, preset).generator.profile(rng, 8, 40.0, 1.0).rise.sum(1)
+        assert (sign * rise > 0).all(), name
+
+
+def test_slopes_of_the_paper_change_every_ten_centimeters():
+    profile = Terrain("slopes").generator.profile(np.random.default_rng(0), 2, 10.0, 1.0)
+    assert np.allclose(profile.width, 0.10)
+    assert np.abs(np.degrees(np.arctan(profile.rise / profile.width))).max() <= 20.0

@@ -12,6 +12,7 @@ from policykd.envs.batched_env import BatchedEnv, EnvConfig
 from policykd.envs.skills import get_skill
 from policykd.errors import ConfigError, ContractError, OutputError, UnknownNameError
 from policykd.evaluation import Evaluation, evaluate, evaluation_table
+from policykd.progress import Silent
 from policykd.seeding import integer_seed
 
 SKILLS = [dataclasses.replace(get_skill(name), episode_steps=24) for name in ("biped/flat", "biped/steps")]
@@ -159,3 +160,15 @@ def test_table_shows_every_cell(result):
         line = next(row for row in text.splitlines() if skill in row and f" {policy} " in row)
         assert f"{summary.reward_per_step.estimate:.3f} (" in line
         assert ("*" in line) == ((policy, skill) == ("a", "biped/flat"))
+
+
+def test_progress_reports_the_success_of_every_cell():
+    seen = []
+
+    class Watched(Silent):
+        def update(self, name, done, **figures):
+            seen.append((done, figures["success"]))
+
+    found = run(progress=Watched())
+    success = [cell.success for cell in found.cells.values()]
+    assert seen == [(i + 1, pytest.approx(sum(own) / len(own))) for i, own in enumerate(success)]

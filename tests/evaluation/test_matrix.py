@@ -95,3 +95,8 @@ def test_curves_come_from_logs_and_are_checked():
     for bad in ([], [(2.0, 0.1), (1.0, 0.2)]):
         with pytest.raises(ConfigError, match="steps rising"):
             area(bad, 10.0)
+
+
+def test_an_empty_curve_has_no_area():
+    with pytest.raises(ConfigError, match="at least one validation"):
+        area([], 10.0)

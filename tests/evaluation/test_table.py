@@ -1,6 +1,7 @@
 """What is written into cells; whole tables are tested where commands print them."""
 
-from policykd.evaluation.table import format_interval
+from policykd.evaluation.results import Episodes, Evaluation
+from policykd.evaluation.table import evaluation_table, format_interval
 from policykd.stats import Interval
 
 
@@ -8,3 +9,23 @@ def test_intervals_are_written_where_something_is_known_of_the_spread():
     assert format_interval(Interval(0.926, 0.851, 0.968), 2) == "0.93 (0.85\N{EN DASH}0.97)"
     assert format_interval(Interval(0.926, 0.926, 0.926), 2) == "0.93"
     assert format_interval(None, 2) == "-"
+
+
+def test_the_table_has_a_row_per_policy_and_skill_and_marks_experts():
+    ids = ("biped/flat", "biped/gaps")
+    evaluation = Evaluation(("a", "b"), ids, 4, 0, False, dict.fromkeys(ids, 256))
+    for row, policy in enumerate(("a", "b")):
+        for skill in ids:
+            reward = (0.5 + row, 0.7, 0.6, 0.9)
+            cell = Episodes((90.0,) * 4, reward, (256,) * 4, (1.0, 2.0, 3.0, 4.0), (True, False, True, bool(row)))
+            evaluation.cells[policy, skill] = cell
+    table = evaluation_table(evaluation.with_experts({"biped/flat": "a"}))
+    columns = [[str(cell) for cell in column.cells] for column in table.columns]
+    assert columns[0] == ["biped/flat", "biped/flat", "biped/gaps", "biped/gaps"]
+    assert columns[1] == ["a *", "b", "a", "b"]
+    assert columns[2][0].startswith("0.50 (")
+    assert columns[2][1].startswith("0.75 (")
+    assert columns[4][0] == "1.000"
+    assert columns[4][2] == "-"
+    assert "mean actions" in str(table.title)
+    assert "4 episodes per cell" in str(table.title)

@@ -1,11 +1,16 @@
 """Value targets against a literal loop over episodes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from teacher_samples import TINY
 
 from policykd.agents.policy import Policy
-from policykd.merge.critic import value_targets
+from policykd.merge import critic
+from policykd.merge.critic import fit_critic, fit_critic_to_teachers, value_targets
+from policykd.merge.dataset import Dataset
 from policykd.merge.rollout import LabeledRollout
 
 STEPS, SIMS, FEATURES = 12, 5, 3
@@ -67,3 +72,50 @@ def test_equals_the_definition(rollout, lam):
     assert rows.tolist() == sorted(expected)
     np.testing.assert_allclose(targets.numpy(), [expected[r] for r in rows.tolist()], atol=1e-6)
     assert 0 < len(rows) < STEPS * SIMS  # both kinds of states occur
+
+
+@pytest.fixture
+def steps_taken(monkeypatch):
+    """Number of gradient steps of every call that trains the critic."""
+    taken, original = [], critic._regress
+
+    def counted(student, optimizer, states, targets, updates, config, generator):
+        taken.append(updates)
+        original(student, optimizer, states, targets, updates, config, generator)
+
+    monkeypatch.setattr(critic, "_regress", counted)
+    return taken
+
+
+def test_the_critic_takes_the_configured_steps_in_all(rollout, steps_taken):
+    policy = Policy({"a": FEATURES}, 2, generator_seed=0)
+    fit_critic(policy, [rollout], replace(TINY, updates=20), torch.Generator().manual_seed(0))
+    assert steps_taken == [4, 4, 4, 4, 4]
+
+
+def test_the_critic_learns_what_its_targets_say_and_the_actor_stays(rollout):
+    policy = Policy({"a": FEATURES}, 2, generator_seed=0)
+    actor = [p.detach().clone() for p in policy.actor.parameters()]
+    rows, before = value_targets(policy, rollout, gamma=0.5, gae_lambda=1.0)
+    error = (policy.value(rollout.observations[rows]) - before).square().mean().detach()
+    config = replace(TINY, updates=400, minibatch=32, learning_rate=1e-2, gamma=0.5, gae_lambda=1.0)
+    fit_critic(policy, [rollout], config, torch.Generator().manual_seed(0))
+    after = (policy.value(rollout.observations[rows]) - before).square().mean().detach()
+    assert after < 0.2 * error
+    assert all(torch.equal(p, q) for p, q in zip(policy.actor.parameters(), actor, strict=True))
+
+
+def test_teachers_values_weigh_every_skill_equally(rollout, monkeypatch):
+    """A skill with ten times the states has no more rows in what the critic is fitted to."""
+    dataset = Dataset(2)
+    dataset.add(0, replace(rollout, teacher_values=torch.full((STEPS * SIMS,), 1.0)))
+    for _ in range(10):
+        dataset.add(1, replace(rollout, teacher_values=torch.full((STEPS * SIMS,), 3.0)))
+    seen = {}
+    monkeypatch.setattr(
+        critic, "_regress", lambda s, o, states, targets, updates, c, g: seen.update(t=targets, n=updates)
+    )
+    policy = Policy({"a": FEATURES}, 2, generator_seed=0)
+    fit_critic_to_teachers(policy, dataset, 2, replace(TINY, updates=7), torch.Generator().manual_seed(0))
+    assert seen["n"] == 7
+    assert torch.equal(seen["t"].unique(return_counts=True)[1], torch.tensor([STEPS * SIMS, STEPS * SIMS]))

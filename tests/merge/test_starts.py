@@ -134,3 +134,11 @@ def test_poor_teachers_stop_a_merge_and_leave_the_folder_free(tmp_path, monkeypa
 
 
 RESULT = {"rounds": 0, "states": 0, "seconds": 0.0, "retention": {}, "reached_target": False}
+
+
+def test_an_expert_of_another_robot_or_without_a_group_is_refused_at_once(teachers, tmp_path):
+    """The message names what differs, before anything is simulated."""
+    loaded = saved(teachers[0], tmp_path / "expert", ["biped/flat"])
+    other = replace(loaded.manifest, robot="dog")
+    with pytest.raises(ContractError, match="made for robot 'dog'"):
+        teachers_from([("expert", loaded._replace(manifest=other))])

@@ -1,6 +1,6 @@
 """The benchmark of losses: every registered method on one task, under one protocol, on paired seeds.
 
-* ``config``: what a benchmark is, and the reference networks and training of each task.
+* ``config``: what a benchmark is; ``reference``: the one of each task, with its networks and training.
 * ``settings``: each loss's default setting and its small space of alternatives.
 * ``placements``: where each loss is placed: taps, projectors, preparations.
 * ``seed_context``: split, teacher and its cached outputs, initial student, shared by the cells of one seed.
@@ -21,7 +21,7 @@ __getattr__ = lazy_exports(
     {
         "BenchConfig": "config",
         "BenchResult": "results",
-        "bench_config": "config",
+        "bench_config": "reference",
         "markdown": "table",
         "run_benchmark": "runner",
     },

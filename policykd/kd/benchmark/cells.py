@@ -104,9 +104,7 @@ def train(scene: SeedContext, method: str, setting: Setting) -> tuple[nn.Module,
     marks.append(time.process_time())
     try:
         run.fit(scene.task.train, scene.task.val if config.select == "best" else None)
-    except (FloatingPointError, ValueError) as error:
-        if isinstance(error, ValueError) and _finite(student):
-            raise
+    except FloatingPointError as error:
         raise _diverged(scene, method, str(error)) from None
     marks.append(time.process_time())
     student = run.export()

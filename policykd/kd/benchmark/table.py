@@ -10,9 +10,9 @@ from typing import Any
 
 from rich.table import Table
 
-from policykd.kd.benchmark.config import bench_config
 from policykd.kd.benchmark.measures import MEASURES
 from policykd.kd.benchmark.placements import PLACEMENTS
+from policykd.kd.benchmark.reference import bench_config
 from policykd.kd.benchmark.results import BenchResult, Verdict
 from policykd.kd.registry import LOSSES
 from policykd.plain import as_plain

@@ -1,9 +1,10 @@
-"""The data that systems share: the digits as rows of 64 pixels, split anew for every seed."""
+"""The data that systems share: the digits as rows of 64 pixels, split by the seed."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from policykd.errors import check_range
 from policykd.kd.tasks.base import Split, stratified, with_wrong_labels
@@ -81,3 +82,46 @@ def with_label_noise(split: Split, share: float, seed: int) -> Split:
     check_range("share", share, 0.0, 1.0)
     labels = with_wrong_labels(split.y.numpy(), share, CLASSES, generator(seed, "label noise"))
     return Split(split.x, torch.from_numpy(labels))
+
+
+class LabeledDraws:
+    """Small labeled batches, drawn without replacement for every step, next to the batches of a pool without labels.
+
+    Args:
+        data: The labeled samples.
+        size: Samples per step.
+        seed: The cell's seed; equal seeds give equal draws.
+
+    Raises:
+        ConfigError: There are fewer samples than one step takes.
+    """
+
+    def __init__(self, data: Split, size: int, seed: int) -> None:
+        check_range("labeled samples per step", size, 1, len(data))
+        self._data, self._size, self._rng = data, size, generator(seed, "labelled draws")
+
+    def draw(self) -> Split:
+        """Return the next batch."""
+        return self._data.take(self._rng.permutation(len(self._data))[: self._size])
+
+
+def redrawn_labels(labels: Tensor, share: float, *, seed: int, purpose: str, classes: int = CLASSES) -> Tensor:
+    """Return labels of which a share is redrawn uniformly from all classes, so that some stay right by chance.
+
+    Args:
+        labels: Labels ``(N,)``.
+        share: Probability that a label is redrawn, in [0, 1].
+        seed: The cell's seed.
+        purpose: What the noise is for; equal purposes give equal noise.
+        classes: Number of classes.
+
+    Returns:
+        ``(N,)``, a new tensor.
+
+    Raises:
+        ConfigError: The share is outside [0, 1].
+    """
+    check_range("share", share, 0, 1)
+    rng = generator(seed, "label noise", purpose)
+    changed, drawn = rng.uniform(size=len(labels)) < share, rng.integers(0, classes, len(labels))
+    return torch.where(torch.from_numpy(changed), torch.from_numpy(drawn), labels)

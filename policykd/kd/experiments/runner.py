@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from policykd.errors import OutputError, check_range
+from policykd.errors import ConfigError, OutputError, check_range
 from policykd.executor import Executor
 from policykd.kd.experiments.cells import run_missing
 from policykd.kd.experiments.experiment import Experiment
@@ -90,7 +90,10 @@ def _run_cell(job: _Job, progress: Progress) -> None:
     progress.begin(name, 1, "cell")
     with torch_threads(1), torch.random.fork_rng(devices=[]):
         torch.manual_seed(integer_seed(job.seed, "cell", job.experiment.name))
-        cell = job.experiment.run(job.seed, job.config)
+        try:
+            cell = job.experiment.run(job.seed, job.config)
+        except FloatingPointError as error:
+            raise ConfigError(f"{job.experiment.name} diverged on seed {job.seed}: {error}") from error
     job.experiment.check_cell(cell)
     seconds = time.perf_counter() - began
     progress.update(name, 1)  # a cell whose parent was killed ends here and does not write beside a resumed run

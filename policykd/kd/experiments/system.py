@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from policykd.divergences import check_temperature
 from policykd.errors import ConfigError, check_range
+from policykd.kd import functional as kf
 from policykd.kd.experiments.digits import CLASSES, PIXELS, digits_rows
 from policykd.kd.experiments.experiment import Cell as Metrics
 from policykd.kd.experiments.experiment import Comparison, Experiment
@@ -78,13 +78,12 @@ class Fit:
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """Configuration of a system; subclasses add what only their method has.
+class DistillationRecipe:
+    """Configuration of a system that brings its own data; subclasses add what only their method has.
 
     Attributes:
         teacher: Widths and training of the teacher.
         student: Widths and training of every student.
-        shares: Shares of the splits of the digits; the first is for training, the last for testing.
         temperature: T of plain distillation.
         ce_weight: Weight of the labels' cross-entropy in plain distillation.
         kd_weight: Weight of the divergence in plain distillation.
@@ -95,22 +94,43 @@ class Recipe:
 
     teacher: Fit
     student: Fit
-    shares: tuple[float, ...] = (0.56, 0.44)
     temperature: float = 4.0
     ce_weight: float = 0.1
     kd_weight: float = 0.9
 
     def __post_init__(self) -> None:
-        check_temperature(self.temperature)
-        for share in self.shares:
-            check_range("shares", share, 0.01, 0.99)
+        check_range("temperature", self.temperature, 1e-6, 1e6)
         for name in ("ce_weight", "kd_weight"):
             check_range(name, getattr(self, name), 0.0, 1e6)
 
 
-R = TypeVar("R", bound=Recipe)
+@dataclass(frozen=True)
+class Recipe(DistillationRecipe):
+    """Configuration of a system on the digits; subclasses add what only their method has.
+
+    Attributes:
+        shares: Shares of the splits of the digits, which sum to one; the first is for training, the last for testing.
+
+    Raises:
+        ConfigError: A field is out of range.
+    """
+
+    shares: tuple[float, ...] = (0.56, 0.44)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for share in self.shares:
+            check_range("shares", share, 0.01, 0.99)
+        if abs(sum(self.shares) - 1.0) > 1e-9:
+            raise ConfigError(f"shares is {self.shares}; the shares of all splits must sum to 1")
+
+
+R = TypeVar("R", bound=DistillationRecipe)
+C = TypeVar("C")  # the configuration of a system: a recipe, unless the system overrides ``run``
 StudentLoss = Callable[[Any, Batch, int], Tensor]
 """``(student, batch, epoch counted from 0) -> scalar`` with its graph."""
+FeatureTerm = Callable[[Tensor, Tensor, Batch], Tensor]
+"""``(student's features, teacher's features, batch) -> scalar`` with its graph."""
 
 
 @dataclass(frozen=True)
@@ -120,10 +140,13 @@ class Arm:
     Attributes:
         loss: ``(student, batch, epoch) -> scalar``.
         along: Modules that are trained together with the student.
+        figures: ``student -> metric -> value``: metrics that only this arm has, added to ``System.measure``; None for
+            none. They are asked for without gradients, after the training.
     """
 
     loss: StudentLoss
     along: Sequence[nn.Module] = ()
+    figures: Callable[[Any], Mapping[str, float]] | None = None
 
 
 class Cell(Generic[R]):
@@ -148,7 +171,14 @@ class Cell(Generic[R]):
         self.transfer = self.train
 
     def splits(self) -> tuple[Split, Split]:
-        """Return training and test data; by default the digits as rows of 64 pixels."""
+        """Return training and test data; by default the digits as rows of 64 pixels.
+
+        Raises:
+            NotImplementedError: The recipe has no shares of the digits, and the cell does not override this method.
+        """
+        if not isinstance(self.recipe, Recipe):
+            kind = type(self.recipe).__name__
+            raise NotImplementedError(f"{kind} is not a Recipe with shares of the digits: define splits in the cell")
         train, *_, test = digits_rows(self.seed, self.recipe.shares)
         return train, test
 
@@ -160,15 +190,19 @@ class Cell(Generic[R]):
         """Return a new network; equal roles and keys begin with equal weights."""
         return seeded(lambda: self.build(role, fit), self.seed, *(key or (role,)))
 
-    def order(self, key: tuple[str, ...] | None) -> int:
+    def order(self, key: tuple[str | int, ...] | None) -> int:
         """Return the seed of a purpose; None is the cell's own."""
         return self.seed if key is None else integer_seed(self.seed, *key)
 
+    def on_labels(self, network: Any, batch: Batch, epoch: int) -> Tensor:
+        """Return the loss of the labels, by which the teacher is trained; by default cross-entropy."""
+        return cross_entropy(network, batch, epoch)
+
     @cached_property
     def teacher(self) -> Any:
-        """The teacher, trained on ``train`` by cross-entropy and left in eval mode."""
+        """The teacher, trained on the labels of ``train`` and left in eval mode."""
         fit = self.recipe.teacher
-        return self.fit(self.network("teacher", fit), cross_entropy, self.train, fit, self.teacher_order)
+        return self.fit(self.network("teacher", fit), self.on_labels, self.train, fit, self.teacher_order)
 
     @cached_property
     def taught(self) -> tuple[Tensor, Tensor]:
@@ -182,12 +216,13 @@ class Cell(Generic[R]):
         loss: StudentLoss,
         data: Any,
         fit: Fit,
-        order: tuple[str, ...] | None,
+        order: tuple[str | int, ...] | None,
         along: Sequence[nn.Module] = (),
     ) -> Any:
         """Train a network, in place, under a loss; it is returned in eval mode."""
         config = fit.config(len(data), self.order(order))
-        minimize(lambda batch, epoch: loss(network, batch, epoch), [network, *along], data, config)
+        with torch.enable_grad():  # a teacher may be asked for the first time where gradients are off
+            minimize(lambda batch, epoch: loss(network, batch, epoch), [network, *along], data, config)
         return network
 
     def distil(self, arm: Arm) -> Any:
@@ -202,7 +237,7 @@ def cross_entropy(network: nn.Module, batch: Batch, epoch: int) -> Tensor:
     return F.cross_entropy(network(batch.x), batch.targets)
 
 
-def plain_kd(teacher: nn.Module | Tensor, recipe: Recipe) -> StudentLoss:
+def plain_kd(teacher: nn.Module | Tensor, recipe: DistillationRecipe) -> StudentLoss:
     """Return the loss ``ce_weight * CE + kd_weight * T**2 KL(teacher || student)`` with the recipe's numbers.
 
     Args:
@@ -217,7 +252,33 @@ def plain_kd(teacher: nn.Module | Tensor, recipe: Recipe) -> StudentLoss:
     return loss
 
 
-class System(ABC, Generic[R]):
+def feature_kd(
+    cell: Cell[Any], term: FeatureTerm, weight: float, *, ce_weight: float = 1.0, kd_weight: float = 0.0
+) -> StudentLoss:
+    """Return a loss with a term between the last hidden layers of multilayer perceptrons, in one pass.
+
+    ``ce_weight * CE + kd_weight * T**2 KL(teacher || student) + weight * term``.
+
+    Args:
+        cell: Gives the teacher's features and logits, and the recipe's temperature.
+        term: ``(student's features, teacher's features, batch) -> scalar``.
+        weight: Weight of the term; at 0 it is not computed.
+        ce_weight: Weight of the labels' cross-entropy.
+        kd_weight: Weight of the divergence; at 0 it is not computed.
+    """
+
+    def loss(student: Any, batch: Batch, epoch: int) -> Tensor:
+        features, logits = penultimate(student, batch.x)
+        known, target = (values[batch.index] for values in cell.taught)
+        total = ce_weight * F.cross_entropy(logits, batch.targets)
+        if kd_weight:
+            total = total + kd_weight * kf.kd(logits, target, temperature=cell.recipe.temperature)
+        return total + weight * term(features, known, batch) if weight else total
+
+    return loss
+
+
+class System(ABC, Generic[C]):
     """One distillation method and its experiment.
 
     Attributes:
@@ -239,7 +300,7 @@ class System(ABC, Generic[R]):
     claim: ClassVar[str]
     claims: ClassVar[tuple[Comparison, ...]]
     notes: ClassVar[tuple[str, ...]] = ()
-    recipe: R
+    recipe: C
     cell: ClassVar[type[Cell[Any]]] = Cell
     with_teacher: ClassVar[bool] = True
     seeds: ClassVar[int] = 10
@@ -255,12 +316,15 @@ class System(ABC, Generic[R]):
         """
         raise NotImplementedError(f"system {self.name} must define arms or run")
 
-    @torch.no_grad()
     def measure(self, cell: Any, network: Any) -> dict[str, float]:
-        """Return the metrics of a trained network; by default its accuracy on the test data."""
+        """Return the metrics of a trained network, without gradients; by default its accuracy on the test data."""
         return {"accuracy": accuracy(network(cell.test.x), cell.test.y)}
 
-    def run(self, seed: int, recipe: R) -> Metrics:
+    def other_arms(self, cell: Any) -> Metrics:
+        """Return arms that are not trained students, such as samplers, without gradients; by default none."""
+        return {}
+
+    def run(self, seed: int, recipe: C) -> Metrics:
         """Run one paired cell: the teacher and every arm.
 
         Returns:
@@ -268,8 +332,15 @@ class System(ABC, Generic[R]):
         """
         cell = self.cell(seed, recipe)
         self.prepare(cell)
-        found = {"teacher": self.measure(cell, cell.teacher)} if self.with_teacher else {}
-        return found | {name: self.measure(cell, cell.distil(arm)) for name, arm in self.arms(cell).items()}
+        found = {"teacher": self._measured(cell, cell.teacher)} if self.with_teacher else {}
+        found |= {name: self._measured(cell, cell.distil(arm), arm) for name, arm in self.arms(cell).items()}
+        with torch.no_grad():
+            return found | dict(self.other_arms(cell))
+
+    @torch.no_grad()
+    def _measured(self, cell: Any, network: Any, arm: Arm | None = None) -> dict[str, float]:
+        own = arm.figures(network) if arm is not None and arm.figures is not None else {}
+        return self.measure(cell, network) | dict(own)
 
     def experiment(self) -> Experiment:
         """Return the record that the runner takes."""

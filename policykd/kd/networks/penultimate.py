@@ -9,7 +9,4 @@ from policykd.kd.networks import MLP
 
 def penultimate(network: MLP, x: Tensor) -> tuple[Tensor, Tensor]:
     """Last hidden layer ``(B, D)`` after its activation, and logits ``(B, C)``, of inputs ``(B, ...)``."""
-    features = network.flatten(x)
-    for number in range(1, network.depth + 1):
-        features = network.get_submodule(f"hidden{number}")(features)
-    return features, network.fc(features)
+    return network.features_and_logits(x)

@@ -11,6 +11,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from policykd.errors import ConfigError
+
 Shortcut = Literal["projection", "padding"]
 
 
@@ -62,7 +64,7 @@ class ResNet(nn.Module):
         shortcut: ``"projection"`` (1x1 convolution where shapes change) or ``"padding"`` (no parameters).
 
     Raises:
-        ValueError: The depth is not of that form.
+        ConfigError: The depth is not of that form.
     """
 
     def __init__(
@@ -76,7 +78,7 @@ class ResNet(nn.Module):
     ) -> None:
         super().__init__()
         if depth < 8 or (depth - 2) % 6:
-            raise ValueError(f"a ResNet for small images has depth 6 n + 2 (8, 14, 20, 32, ...), got {depth}")
+            raise ConfigError(f"a ResNet for small images has depth 6 n + 2 (8, 14, 20, 32, ...), got {depth}")
         blocks = (depth - 2) // 6
         self.stem = nn.Sequential(
             nn.Conv2d(in_channels, widths[0], 3, 1, 1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU()

@@ -11,6 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from policykd.errors import ConfigError
+
 _V1_WIDTHS = {1: (144, 288, 576), 2: (200, 400, 800), 3: (240, 480, 960), 4: (272, 544, 1088), 8: (384, 768, 1536)}
 _V2_WIDTHS = {
     0.5: (48, 96, 192, 1024),
@@ -60,13 +62,13 @@ class ShuffleNetV1(nn.Module):
         in_channels: Channels of the input.
 
     Raises:
-        ValueError: The number of groups is not one of these.
+        ConfigError: The number of groups is not one of these.
     """
 
     def __init__(self, groups: int = 3, *, classes: int = 10, in_channels: int = 3) -> None:
         super().__init__()
         if groups not in _V1_WIDTHS:
-            raise ValueError(f"ShuffleNet V1 comes with {sorted(_V1_WIDTHS)} groups, got {groups}")
+            raise ConfigError(f"ShuffleNet V1 comes with {sorted(_V1_WIDTHS)} groups, got {groups}")
         self.stem = nn.Sequential(_conv(in_channels, 24, 1), nn.ReLU())
         channels = 24
         for number, (width, blocks) in enumerate(zip(_V1_WIDTHS[groups], (4, 8, 4), strict=True), start=1):
@@ -117,13 +119,13 @@ class ShuffleNetV2(nn.Module):
         in_channels: Channels of the input.
 
     Raises:
-        ValueError: The size is not one of these.
+        ConfigError: The size is not one of these.
     """
 
     def __init__(self, size: float = 1.0, *, classes: int = 10, in_channels: int = 3) -> None:
         super().__init__()
         if size not in _V2_WIDTHS:
-            raise ValueError(f"ShuffleNet V2 comes in sizes {sorted(_V2_WIDTHS)}, got {size}")
+            raise ConfigError(f"ShuffleNet V2 comes in sizes {sorted(_V2_WIDTHS)}, got {size}")
         *widths, last = _V2_WIDTHS[size]
         self.stem = nn.Sequential(_conv(in_channels, 24, 1), nn.ReLU())
         channels = 24

@@ -33,12 +33,16 @@ class MLP(nn.Module):
             width = out
         self.fc = nn.Linear(width, classes)
 
+    def features_and_logits(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Map ``(B, ...)`` to the last hidden layer ``(B, D)`` after its activation, and logits ``(B, classes)``."""
+        features = self.flatten(x)
+        for number in range(1, self.depth + 1):
+            features = self.get_submodule(f"hidden{number}")(features)
+        return features, self.fc(features)
+
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, ...)`` to logits ``(B, classes)``."""
-        x = self.flatten(x)
-        for number in range(1, self.depth + 1):
-            x = self.get_submodule(f"hidden{number}")(x)
-        return self.fc(x)
+        return self.features_and_logits(x)[1]
 
 
 class LeNet(nn.Module):

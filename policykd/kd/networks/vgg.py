@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from policykd.errors import ConfigError
+
 _WIDTHS = (64, 128, 256, 512, 512)
 _CONVOLUTIONS = {8: (1, 1, 1, 1, 1), 11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3)}
 
@@ -21,13 +23,13 @@ class VGG(nn.Module):
         in_channels: Channels of the input.
 
     Raises:
-        ValueError: The depth is not one of these.
+        ConfigError: The depth is not one of these.
     """
 
     def __init__(self, depth: int, *, classes: int = 10, in_channels: int = 3) -> None:
         super().__init__()
         if depth not in _CONVOLUTIONS:
-            raise ValueError(f"VGG comes in depths {sorted(_CONVOLUTIONS)}, got {depth}")
+            raise ConfigError(f"VGG comes in depths {sorted(_CONVOLUTIONS)}, got {depth}")
         width = in_channels
         for number, (out_width, count) in enumerate(zip(_WIDTHS, _CONVOLUTIONS[depth], strict=True), start=1):
             self.add_module(f"layer{number}", _stage(width, out_width, count))

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from policykd.errors import ConfigError
+
 
 class PreactBlock(nn.Module):
     """Normalize, activate, convolve, twice; the shortcut is a 1x1 convolution where shapes change."""
@@ -38,13 +40,13 @@ class WideResNet(nn.Module):
         in_channels: Channels of the input.
 
     Raises:
-        ValueError: The depth is not of that form.
+        ConfigError: The depth is not of that form.
     """
 
     def __init__(self, depth: int, widen: int = 1, *, classes: int = 10, in_channels: int = 3) -> None:
         super().__init__()
         if depth < 10 or (depth - 4) % 6:
-            raise ValueError(f"a wide ResNet has depth 6 n + 4 (10, 16, 22, 28, 40), got {depth}")
+            raise ConfigError(f"a wide ResNet has depth 6 n + 4 (10, 16, 22, 28, 40), got {depth}")
         blocks, widths = (depth - 4) // 6, (16, 16 * widen, 32 * widen, 64 * widen)
         self.stem = nn.Conv2d(in_channels, widths[0], 3, 1, 1, bias=False)
         self.layer1 = _stage(blocks, widths[0], widths[1], 1)

@@ -1,7 +1,7 @@
 """Objectives: weighted, named loss terms bound to student, teachers and a batch, in any training loop.
 
-``taps`` reads features by module path, ``projectors`` maps them, ``terms`` weighs losses, ``loss_call`` and ``binding``
-evaluate one term, ``objective`` sums them. Everything here may be used without :mod:`policykd.kd.training`.
+``taps`` reads features by module path, ``projectors`` maps them, ``terms`` weighs losses, ``loss_call`` calls one, and
+``objective`` adds them up. Everything here may be used without :mod:`policykd.kd.training`.
 """
 
 from policykd.lazy import lazy_exports

@@ -12,10 +12,12 @@ from typing import cast
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from policykd.errors import ConfigError
+
 Shape = tuple[int, ...]
 
 
-class ProjectorError(ValueError):
+class ProjectorError(ConfigError):
     """A projector does not fit the feature it is given, or was used before its widths were known."""
 
 

@@ -25,13 +25,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from policykd.errors import ConfigError
+
 _POINT = re.compile(
     r"(?P<path>[^:\[\]@>]*)(?::(?P<side>\w+))?(?P<items>(?:\[[^\[\]]+\])*)(?:@(?P<call>-?\d+))?(?:>(?P<through>[^>]+))?",
     re.ASCII,
 )
 
 
-class TapError(ValueError):
+class TapError(ConfigError):
     """A tap that names no layer, or whose layer gave something else than was asked for."""
 
 

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from torch import nn
 
+from policykd.errors import ConfigError
 from policykd.kd.objective.loss_call import LossCall
 from policykd.kd.objective.projectors import Projector
 from policykd.kd.objective.taps import TapError, TapPoint
@@ -56,7 +57,7 @@ class Term:
         if not (isinstance(self.weight, int | float) or callable(self.weight)):
             raise TypeError(f"a weight is a number or a schedule, got {type(self.weight).__name__}")
         if self.combine not in ("mean", "ensemble", "stack"):
-            raise ValueError(f"combine is 'mean', 'ensemble' or 'stack', not {self.combine!r}")
+            raise ConfigError(f"combine is 'mean', 'ensemble' or 'stack', not {self.combine!r}")
         LossCall.of(self.loss)  # a loss that cannot be called this way fails here, not in the first step
 
     def __mul__(self, weight: float | Schedule) -> Term:
@@ -86,13 +87,13 @@ class Term:
             teacher_proj: Projector of the teacher feature.
 
         Raises:
-            ValueError: The numbers of taps and projectors do not match.
+            ConfigError: The numbers of taps and projectors do not match.
             TapError: A tap cannot be read.
         """
         student_taps = _names(student)
         teacher_taps = student_taps if teacher is None else _names(teacher)
         if len(student_taps) != len(teacher_taps):
-            raise ValueError(
+            raise ConfigError(
                 f"{len(student_taps)} student tap(s) {student_taps} but {len(teacher_taps)} of the teacher"
             )
         for tap in (*student_taps, *teacher_taps):
@@ -130,12 +131,12 @@ class Term:
         """The weight at a position of the run.
 
         Raises:
-            ValueError: The weight is a schedule and no position was given.
+            ConfigError: The weight is a schedule and no position was given.
         """
         if isinstance(self.weight, int | float):
             return float(self.weight)
         if step is None:
-            raise ValueError(f"the weight {self.weight} is a schedule: call objective(..., step=..., total=...)")
+            raise ConfigError(f"the weight {self.weight} is a schedule: call objective(..., step=..., total=...)")
         return float(self.weight(step, total))
 
 
@@ -148,11 +149,11 @@ def as_terms(named: Mapping[str, Any]) -> dict[str, Term]:
     """Named terms from named terms or losses.
 
     Raises:
-        ValueError: There is none.
+        ConfigError: There is none.
         TapError: A term on features has no taps.
     """
     if not named:
-        raise ValueError("an objective needs at least one term, e.g. Objective(ce=CE(), kd=0.9 * KD())")
+        raise ConfigError("an objective needs at least one term, e.g. Objective(ce=CE(), kd=0.9 * KD())")
     terms = {name: as_term(item) for name, item in named.items()}
     for name, term in terms.items():
         term.check(name)
@@ -162,7 +163,7 @@ def as_terms(named: Mapping[str, Any]) -> dict[str, Term]:
 def _names(taps: TapNames) -> tuple[str, ...]:
     names = (taps,) if isinstance(taps, str) else tuple(taps)
     if not names:
-        raise ValueError("a term on features needs at least one tap")
+        raise ConfigError("a term on features needs at least one tap")
     return names
 
 
@@ -173,5 +174,5 @@ def _projectors(
         return ()
     projectors = (given,) if isinstance(given, Projector) else tuple(given)
     if len(projectors) != len(taps):
-        raise ValueError(f"{len(projectors)} {side} projector(s) for {len(taps)} tap(s) {taps}: give one per tap")
+        raise ConfigError(f"{len(projectors)} {side} projector(s) for {len(taps)} tap(s) {taps}: give one per tap")
     return projectors

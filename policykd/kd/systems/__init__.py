@@ -1,8 +1,9 @@
 """Systems: whole distillation methods (data, teachers, stages, objective), each with the experiment that tests it.
 
-One module per system and nothing else. A module holds the method's reusable pieces, a frozen configuration,
-``run(seed, config)``, which trains every arm of one paired cell, and ``EXPERIMENT``, which says what the paper claims
-and how the cells decide it. What systems share is in :mod:`policykd.kd.experiments` and :mod:`policykd.kd.training`.
+One module per system and nothing else. A module holds a frozen recipe, a subclass of
+:class:`policykd.kd.experiments.system.System` with the method's arms and the claims that they decide, and
+``EXPERIMENT``, its record. Losses are in :mod:`policykd.kd.losses`; the pieces that systems share are in
+:mod:`policykd.kd.experiments` and :mod:`policykd.kd.training`.
 
 ``policykd kd run hinton_kd --seeds 10`` does the same from the command line.
 """

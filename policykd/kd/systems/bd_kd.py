@@ -1,304 +1,154 @@
-"""Online distillation that balances forward and reverse divergence by the entropies of the two networks.
+"""BD-KD: online distillation that balances forward and reverse divergence by the entropies of the two networks.
 
 Amara, Sepahvand, Meyer, Gross and Clark, BD-KD: Balancing the Divergences for Online Knowledge Distillation
-(arXiv 2212.12965). Teacher and student learn together. For every sample the student's loss weights
-``F = KL(teacher || student)``, which widens an over-confident student, against ``R = KL(student || teacher)``, which
-sharpens an under-confident one; the teacher is regularized by ``KL(teacher || student)`` alone. With ``wR = 0`` for the
-student and ``KL(student || teacher)`` for the teacher it is deep mutual learning (DML, Zhang et al. 2018).
+(arXiv 2212.12965). Teacher and student learn together. The losses are in ``policykd.kd.losses.balanced_kl``; here is
+the experiment on digits with noisy labels, with deep mutual learning (DML, Zhang et al. 2018) as the control.
 
-Departures: only the abstract was readable. The rule ``Balance`` and its delta are a reconstruction from it, other rules
-stand beside it; temperature, weight and schedule are ours. Both networks step together.
+Departures: only the abstract was readable, so temperature, weight and schedule are ours. Both networks step together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
+from functools import partial
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from typing_extensions import override
 
-from policykd.divergences import Reduction, categorical_kl, check_temperature, full_precision, reduce_loss
-from policykd.errors import check_range
-from policykd.kd.experiments.digits import PIXELS, digits_rows, with_label_noise
-from policykd.kd.experiments.experiment import Cell, Comparison, Experiment
+from policykd.errors import ConfigError, check_range
+from policykd.kd.experiments.digits import with_label_noise
+from policykd.kd.experiments.system import Arm, Cell, Fit, Recipe, System, cross_entropy, higher, lower
+from policykd.kd.losses.balanced_kl import Balance, Fixed, Rule, balanced_kl, own_first_kl, peer_first_kl
 from policykd.kd.metrics import measure
-from policykd.kd.networks import MLP
-from policykd.kd.tasks.base import Split
 from policykd.kd.training.batches import Batch
-from policykd.kd.training.config import TrainConfig
-from policykd.kd.training.loop import ADAM, Loss, minimize, seeded, train_classifier
-from policykd.seeding import integer_seed
 
 Term = Callable[[Tensor, Tensor], Tensor]  # (own logits, the peer's logits, detached) -> scalar
 
 
-class Rule(Protocol):
-    """Weighs forward against reverse divergence, sample by sample."""
-
-    def __call__(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-        """Weights of forward and reverse KL ``(B,)`` from the entropies ``(B,)`` of student and teacher, in nats."""
-        ...
-
-
 @dataclass(frozen=True)
-class Balance:
-    """Pulls the student's entropy toward the teacher's: the divergence that does gets the weight ``delta``.
-
-    Attributes:
-        delta: At least 1; at 1 both divergences always weigh the same.
-        flipped: Give it to the other divergence, as a control.
-    """
-
-    delta: float = 2.0
-    flipped: bool = False
-
-    def __post_init__(self) -> None:
-        check_range("delta", self.delta, 1.0, 1e6)
-
-    def __call__(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-        """See :class:`Rule`."""
-        one, delta = torch.ones_like(student), torch.full_like(student, self.delta)
-        forward = torch.where(student < teacher, delta, one)
-        reverse = torch.where(student > teacher, delta, one)
-        return (reverse, forward) if self.flipped else (forward, reverse)
-
-
-@dataclass(frozen=True)
-class Fixed:
-    """The same weights for all samples.
-
-    Attributes:
-        forward: Weight of the forward KL.
-        reverse: Weight of the reverse KL.
-    """
-
-    forward: float = 1.0
-    reverse: float = 1.0
-
-    def __call__(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-        """See :class:`Rule`."""
-        return torch.full_like(student, self.forward), torch.full_like(student, self.reverse)
-
-
-@dataclass(frozen=True)
-class Soft:
-    """A smooth balance: ``wF = 2 sigmoid((H_teacher - H_student) / tau)`` and ``wR = 2 - wF``.
-
-    Attributes:
-        tau: Entropy gap over which the weights move, nats, above 0.
-    """
-
-    tau: float = 0.5
-
-    def __post_init__(self) -> None:
-        check_range("tau", self.tau, 1e-9, 1e9, "nats")
-
-    def __call__(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-        """See :class:`Rule`."""
-        forward = 2 * torch.sigmoid((teacher - student) / self.tau)
-        return forward, 2 - forward
-
-
-def entropies(logits: Tensor) -> Tensor:
-    """Shannon entropy ``(B,)`` of ``softmax(logits)``, in nats, off the graph."""
-    log_p = logits.detach().log_softmax(-1)
-    return -(log_p.exp() * log_p).sum(-1)
-
-
-@full_precision
-def balanced_kl(
-    student: Tensor,
-    teacher: Tensor,
-    *,
-    rule: Rule = Balance(),
-    temperature: float = 2.0,
-    reduction: Reduction = "mean",
-) -> Tensor:
-    """The student's term ``T**2 (wF KL(teacher || student) + wR KL(student || teacher))``.
-
-    Entropies are compared at temperature 1 whatever T is, and carry no gradient.
-
-    Args:
-        student: Logits ``(B, C)``.
-        teacher: Logits ``(B, C)``, detached here.
-        rule: How the weights follow from the entropies.
-        temperature: T > 0.
-        reduction: How the values of shape ``(B,)`` are reduced.
-
-    Raises:
-        TypeError: An input is no floating-point tensor.
-        ValueError: Shapes differ, a value is not finite, or an option is out of range.
-    """
-    forward = categorical_kl(student, teacher, temperature=temperature, reduction="none")
-    reverse = categorical_kl(student, teacher, direction="reverse", temperature=temperature, reduction="none")
-    w_forward, w_reverse = rule(entropies(student), entropies(teacher))
-    return reduce_loss(w_forward * forward + w_reverse * reverse, reduction)
-
-
-def own_first_kl(own: Tensor, peer: Tensor, *, temperature: float = 2.0) -> Tensor:
-    """The teacher's term ``T**2 KL(own || peer)``, mean over logits ``(B, C)``; the peer is detached."""
-    return categorical_kl(own, peer, direction="reverse", temperature=temperature)
-
-
-def peer_first_kl(own: Tensor, peer: Tensor, *, temperature: float = 2.0) -> Tensor:
-    """The term of deep mutual learning ``T**2 KL(peer || own)``, mean over logits ``(B, C)``; the peer is detached."""
-    return categorical_kl(own, peer, temperature=temperature)
-
-
-def online_loss(
-    student: nn.Module, teacher: nn.Module, student_term: Term, teacher_term: Term, *, kd_weight: float = 1.0
-) -> Loss:
-    """The sum of both networks' losses, each cross-entropy plus a term toward the detached peer.
-
-    Both come from the same forward passes. No gradient of one loss reaches the other network, so that one optimizer
-    over both does what two would.
-
-    Args:
-        student: The student.
-        teacher: The teacher, trained along.
-        student_term: ``(own, peer) -> scalar`` of the student.
-        teacher_term: The same of the teacher.
-        kd_weight: Weight of both terms, lambda in the paper.
-    """
-
-    def loss(batch: Batch, epoch: int) -> Tensor:
-        own, other = student(batch.x), teacher(batch.x)
-        learned = F.cross_entropy(own, batch.targets) + kd_weight * student_term(own, other.detach())
-        taught = F.cross_entropy(other, batch.targets) + kd_weight * teacher_term(other, own.detach())
-        return learned + taught
-
-    return loss
-
-
-@dataclass(frozen=True)
-class BDKDConfig:
-    """The experiment on the digits with noisy training labels.
+class BDKDRecipe(Recipe):
+    """Noisy training labels, and a teacher that learns together with the student.
 
     Attributes:
         label_noise: Share of wrong training labels.
-        teacher_hidden: Widths of the teacher.
-        student_hidden: Widths of the student.
         delta: Larger weight of the balance.
-        temperature: T.
-        kd_weight: Weight of the divergences.
-        epochs: Epochs.
-        batch_size: Samples per step.
-        lr: Learning rate of Adam.
     """
 
-    label_noise: float = 0.1
-    teacher_hidden: tuple[int, ...] = (128, 128)
-    student_hidden: tuple[int, ...] = (16,)
-    delta: float = 2.0
+    teacher: Fit = Fit((128, 128), epochs=80, batch_size=128)
+    student: Fit = Fit((16,), epochs=80, batch_size=128)
+    shares: tuple[float, ...] = (0.4, 0.6)
     temperature: float = 2.0
+    ce_weight: float = 1.0
     kd_weight: float = 1.0
-    epochs: int = 80
-    batch_size: int = 128
-    lr: float = 2e-3
+    label_noise: float = 0.1
+    delta: float = 2.0
 
     def __post_init__(self) -> None:
-        check_temperature(self.temperature)
-        check_range("kd_weight", self.kd_weight, 0.0, 1e6)
+        super().__post_init__()
         check_range("label_noise", self.label_noise, 0.0, 1.0)
-
-    def training(self, seed: int) -> TrainConfig:
-        """The training of all arms."""
-        order = integer_seed(seed, "order")
-        return TrainConfig(self.epochs, self.batch_size, seed=order, optimizer=replace(ADAM, lr=self.lr))
-
-
-def _arms(config: BDKDConfig) -> dict[str, tuple[Term, Term]]:
-    """Arm -> terms of student and teacher."""
-    temperature = config.temperature
-
-    def dml(own: Tensor, peer: Tensor) -> Tensor:
-        return peer_first_kl(own, peer, temperature=temperature)
-
-    def teacher(own: Tensor, peer: Tensor) -> Tensor:
-        return own_first_kl(own, peer, temperature=temperature)
-
-    def student(rule: Rule) -> Term:
-        return lambda own, peer: balanced_kl(own, peer, rule=rule, temperature=temperature)
-
-    return {
-        "DML": (dml, dml),
-        "fixed sum": (student(Fixed()), teacher),
-        "BD-KD": (student(Balance(config.delta)), teacher),
-        "flipped rule": (student(Balance(config.delta, flipped=True)), teacher),
-    }
-
-
-def run(seed: int, config: BDKDConfig) -> Cell:
-    """One cell: the student alone, and with a teacher that learns along, under every rule."""
-    train, test = digits_rows(seed, (0.4, 0.6))
-    train = with_label_noise(train, config.label_noise, seed)
-    alone = train_classifier(_network(config.student_hidden, seed, "student"), train, config.training(seed))
-    cell = {"CE": _figures(alone, test)}
-    for arm, terms in _arms(config).items():
-        student = _network(config.student_hidden, seed, "student")
-        teacher = _network(config.teacher_hidden, seed, "teacher")
-        loss = online_loss(student, teacher, *terms, kd_weight=config.kd_weight)
-        minimize(loss, (student, teacher), train, config.training(seed))
-        cell[arm] = _figures(student, test)
-    return cell
-
-
-def _network(hidden: tuple[int, ...], seed: int, role: str) -> nn.Module:
-    return seeded(lambda: MLP((PIXELS,), hidden), seed, role)
-
-
-def _figures(network: nn.Module, data: Split) -> dict[str, float]:
-    figures = measure(network, data)
-    return {name: figures[name] for name in ("accuracy", "ece", "nll")}
-
-
-EXPERIMENT = Experiment(
-    name="bd_kd",
-    title="Balanced divergences in online distillation",
-    paper="Amara, Sepahvand, Meyer, Gross, Clark, arXiv 2212.12965",
-    claim="Both divergences with a teacher that learns along calibrate the student better than mutual learning.",
-    config=BDKDConfig(),
-    run=run,
-    comparisons=(
-        *(
-            Comparison(
-                "ece",
-                student="BD-KD",
-                baseline=baseline,
-                better="lower",
-                gate=-0.01,
-                text=f"calibration error below {baseline} by 0.01",
+        check_range("delta", self.delta, 1.0, 1e6)
+        if replace(self.teacher, hidden=self.student.hidden) != self.student:
+            raise ConfigError(
+                "teacher and student are trained together; set epochs, steps, batch_size, lr and drop_last of both to "
+                f"equal values, got {self.teacher} and {self.student}"
             )
-            for baseline in ("DML", "CE")
+
+
+class BDKDCell(Cell[BDKDRecipe]):
+    """All networks see batches in one order."""
+
+    student_order = ("order",)
+
+
+def online(teacher: nn.Module, student_term: Term, teacher_term: Term, recipe: Recipe) -> Arm:
+    """Return the arm in which both networks learn, each by cross-entropy and a term toward the detached peer.
+
+    Both losses come from the same forward passes. No gradient of one loss reaches the other network, so one optimizer
+    over both does the work of two.
+
+    Args:
+        teacher: The teacher, which is trained together with the student.
+        student_term: ``(own logits, peer logits) -> scalar`` of the student.
+        teacher_term: The same of the teacher.
+        recipe: Gives the weights of cross-entropy and terms, 1 and lambda in the paper.
+    """
+
+    def loss(student: nn.Module, batch: Batch, epoch: int) -> Tensor:
+        def half(own: Tensor, peer: Tensor, term: Term) -> Tensor:
+            hard = recipe.ce_weight * F.cross_entropy(own, batch.targets)
+            return hard + recipe.kd_weight * term(own, peer.detach())
+
+        own, other = student(batch.x), teacher(batch.x)
+        return half(own, other, student_term) + half(other, own, teacher_term)
+
+    return Arm(loss, along=(teacher,))
+
+
+_CONTROLS = {"DML": "deep mutual learning", "CE": "cross-entropy"}
+_RULES = {
+    "fixed sum": "the unweighted sum of both divergences",
+    "flipped rule": "a rule that gives the larger weight to the other divergence",
+}
+
+
+class BDKD(System[BDKDRecipe]):
+    """The student alone, and with a teacher that learns at the same time, under every rule."""
+
+    name = "bd_kd"
+    title = "Balanced divergences in online distillation"
+    paper = "Amara, Sepahvand, Meyer, Gross, Clark, arXiv 2212.12965"
+    claim = (
+        "Using both divergences with a teacher that learns at the same time calibrates the student better than deep "
+        "mutual learning (DML)."
+    )
+    claims = (
+        *(
+            lower("ece", "BD-KD", arm, by=-0.01, says=f"BD-KD's calibration error is over 0.01 below that of {other}.")
+            for arm, other in _CONTROLS.items()
         ),
         *(
-            Comparison(
-                "accuracy",
-                student="BD-KD",
-                baseline=baseline,
-                better="higher",
-                gate=-0.01,
-                text=f"accuracy not below {baseline} by 1 point",
-            )
-            for baseline in ("DML", "CE")
+            higher("accuracy", "BD-KD", arm, by=-0.01, says=f"BD-KD costs under 1 point of accuracy against {other}.")
+            for arm, other in _CONTROLS.items()
         ),
         *(
-            Comparison(
-                "ece",
-                student="BD-KD",
-                baseline=baseline,
-                better="lower",
-                required=False,
-                text=f"calibration error against the {baseline}",
-            )
-            for baseline in ("fixed sum", "flipped rule")
+            lower("ece", "BD-KD", arm, required=False, says=f"BD-KD has a smaller calibration error than {other}.")
+            for arm, other in _RULES.items()
         ),
-    ),
-    notes=(
-        "DML has one divergence and BD-KD two, at the same weight each; the fixed sum is the control for that.",
+    )
+    notes = (
+        "DML has one divergence and BD-KD two, each with the same weight; the fixed sum is the control for that.",
         "This setting is not expected to separate the rule from the fixed sum or from its opposite.",
-    ),
-)
+    )
+    recipe = BDKDRecipe()
+    cell = BDKDCell
+    with_teacher = False
+
+    @override
+    def prepare(self, cell: Cell[BDKDRecipe]) -> None:
+        cell.transfer = with_label_noise(cell.train, cell.recipe.label_noise, cell.seed)
+
+    @override
+    def arms(self, cell: Cell[BDKDRecipe]) -> dict[str, Arm]:
+        t = cell.recipe.temperature
+        dml, own_first = partial(peer_first_kl, temperature=t), partial(own_first_kl, temperature=t)
+        rules: dict[str, Rule] = {
+            "fixed sum": Fixed(),
+            "BD-KD": Balance(cell.recipe.delta),
+            "flipped rule": Balance(cell.recipe.delta, flipped=True),
+        }
+        pairs: dict[str, tuple[Term, Term]] = {"DML": (dml, dml)}
+        pairs |= {arm: (partial(balanced_kl, rule=rule, temperature=t), own_first) for arm, rule in rules.items()}
+        return {"CE": Arm(cross_entropy)} | {
+            arm: online(cell.network("teacher", cell.recipe.teacher), *terms, cell.recipe)
+            for arm, terms in pairs.items()
+        }
+
+    @override
+    def measure(self, cell: Cell[BDKDRecipe], network: nn.Module) -> dict[str, float]:
+        found = measure(network, cell.test)
+        return {name: found[name] for name in ("accuracy", "ece", "nll")}
+
+
+EXPERIMENT = BDKD().experiment()

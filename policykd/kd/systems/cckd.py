@@ -1,8 +1,8 @@
 """CCKD: correlation congruence for distillation (Peng et al., ICCV 2019, arXiv 1904.01802).
 
-The loss is ``policykd.kd.functional.cc`` with its kernels and variants; the samplers that give it pairs worth comparing
-are ``policykd.kd.training.samplers.ClassUniformSampler`` (CUR) and ``SuperclassUniformSampler`` (SUR). Here is the
-experiment: few labels, and correlations matched on many unlabeled rows.
+The loss is ``policykd.kd.functional.cc`` with its kernels and variants. The samplers whose batches hold enough pairs of
+one class are ``policykd.kd.training.samplers.ClassUniformSampler`` (CUR) and ``SuperclassUniformSampler`` (SUR). Here
+is the experiment: few labels, and correlations matched on many unlabeled digits.
 """
 
 from __future__ import annotations
@@ -13,43 +13,30 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from typing_extensions import override
 
 from policykd.errors import check_range
 from policykd.kd import functional as kf
-from policykd.kd.experiments.digits import CLASSES, PIXELS, digits_rows, some_per_class
-from policykd.kd.experiments.experiment import Cell, Comparison, Experiment
+from policykd.kd.experiments.digits import CLASSES, LabeledDraws, some_per_class
+from policykd.kd.experiments.experiment import Cell as Metrics
+from policykd.kd.experiments.system import Arm, Cell, Fit, Recipe, System, higher, lower
+from policykd.kd.metrics import accuracy
 from policykd.kd.networks import MLP
 from policykd.kd.networks.penultimate import penultimate
-from policykd.kd.systems.sp import LabeledDraws
 from policykd.kd.training.batches import Batch
-from policykd.kd.training.budget import step_budget
-from policykd.kd.training.evaluate import accuracy
-from policykd.kd.training.loop import Loss, minimize, seeded, train_classifier
 from policykd.kd.training.samplers import ClassUniformSampler, same_class_share
 from policykd.seeding import generator, integer_seed
 
 
 @dataclass(frozen=True)
-class CckdConfig:
-    """Digits with few labels, and a comparison of samplers on a problem with many classes.
+class CCKDRecipe(Recipe):
+    """Digits with few labels, whose last hidden layers are compared, and samplers on a problem with many classes.
 
     Attributes:
-        share: Share of the digits that the teacher is trained on and all students may see without labels; tested on
-            the rest.
-        per_class: Rows of every class whose label the students see.
-        labeled_batch: Labeled rows per step.
-        batch_size: Unlabeled rows per step, on which teacher and student are compared; n of the correlation loss.
-        teacher_hidden: Widths of the teacher's hidden layers; the last one is compared.
-        student_hidden: Widths of the student's.
-        teacher_batch: Samples per step of the teacher.
-        teacher_steps: Optimizer steps of the teacher.
-        steps: Optimizer steps of every student.
-        learning_rate: Of Adam.
-        temperature: T of plain distillation.
-        ce_weight: Weight of the cross-entropy where there is plain distillation.
-        kd_weight: Weight of plain distillation.
+        per_class: Samples per class whose label the students see.
+        labeled_batch: Labeled samples per step.
         cc_weight: Weight of the correlation loss alone.
-        joint_cc_weight: Its weight beside plain distillation.
+        joint_cc_weight: Its weight when it is added to plain distillation.
         gamma: Width of the kernel.
         order: Terms of its series.
         sampler_classes: Classes of the sampler comparison, with ten samples each.
@@ -57,19 +44,10 @@ class CckdConfig:
         cur_per_class: k, samples of each.
     """
 
-    share: float = 0.56
+    teacher: Fit = Fit((256, 64), steps=1000, batch_size=32)
+    student: Fit = Fit((48, 32), steps=800, batch_size=96)
     per_class: int = 6
     labeled_batch: int = 24
-    batch_size: int = 96
-    teacher_hidden: tuple[int, ...] = (256, 64)
-    student_hidden: tuple[int, ...] = (48, 32)
-    teacher_batch: int = 32
-    teacher_steps: int = 1000
-    steps: int = 800
-    learning_rate: float = 2e-3
-    temperature: float = 4.0
-    ce_weight: float = 0.1
-    kd_weight: float = 0.9
     cc_weight: float = 100.0
     joint_cc_weight: float = 10.0
     gamma: float = 0.4
@@ -79,84 +57,49 @@ class CckdConfig:
     cur_per_class: int = 4
 
     def __post_init__(self) -> None:
-        check_range("share", self.share, 0.1, 0.9)
+        super().__post_init__()
         check_range("per_class", self.per_class, 1, 40)
         check_range("labeled_batch", self.labeled_batch, 1, CLASSES * self.per_class)
+        for name in ("cc_weight", "joint_cc_weight"):
+            check_range(name, getattr(self, name), 0.0, 1e6)
 
 
-@dataclass(frozen=True)
-class _Weights:
-    """What an arm adds up."""
+class CCKDCell(Cell[CCKDRecipe]):
+    """The teacher's batches follow from the cell's own seed."""
 
-    ce: float = 1.0
-    kd: float = 0.0
-    cc: float = 0.0
+    teacher_order = None
+    student_order = ("student order",)
 
-
-def run(seed: int, config: CckdConfig) -> Cell:
-    """Train a teacher and four students, which start alike and see the same batches; compare the samplers."""
-    pool, test = digits_rows(seed, (config.share, 1 - config.share))
-    teacher = seeded(lambda: MLP((PIXELS,), config.teacher_hidden, classes=CLASSES), seed, "teacher")
-    rate = config.learning_rate
-    budget = step_budget(
-        len(pool), steps=config.teacher_steps, batch_size=config.teacher_batch, learning_rate=rate, seed=seed
-    )
-    train_classifier(teacher, pool, budget)
-    with torch.no_grad():
-        taught, expected = penultimate(teacher, pool.x), penultimate(teacher, test.x)[0]
-    budget = step_budget(
-        len(pool),
-        steps=config.steps,
-        batch_size=config.batch_size,
-        learning_rate=rate,
-        seed=integer_seed(seed, "student order"),
-    )
-    cell = {"teacher": {"accuracy": accuracy(teacher, test)}}
-    for arm, weights in _arms(config).items():
-        student = seeded(lambda: MLP((PIXELS,), config.student_hidden, classes=CLASSES), seed, "student")
-        draws = LabeledDraws(some_per_class(pool, config.per_class, seed), config.labeled_batch, seed)
-        minimize(_loss(student, draws, taught, weights, config), student, pool, budget)
-        with torch.no_grad():
-            gap = kf.cc(penultimate(student, test.x)[0], expected, gamma=config.gamma, order=config.order)
-        cell[arm] = {"accuracy": accuracy(student, test), "correlation gap": float(gap)}
-    return cell | _sampler_arms(seed, config)
+    def correlation_gap(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """Return the correlation loss of features of one batch with the recipe's kernel."""
+        return kf.cc(student, teacher, gamma=self.recipe.gamma, order=self.recipe.order)
 
 
-def _arms(config: CckdConfig) -> dict[str, _Weights]:
-    return {
-        "ce": _Weights(),
-        "cc": _Weights(cc=config.cc_weight),
-        "kd": _Weights(config.ce_weight, config.kd_weight),
-        "kd + cc": _Weights(config.ce_weight, config.kd_weight, config.joint_cc_weight),
-    }
+def on_pool(cell: CCKDCell, *, ce_weight: float = 1.0, kd_weight: float = 0.0, cc_weight: float = 0.0) -> Arm:
+    """Return the arm with cross-entropy on labeled samples and other terms on the unlabeled batch, in one pass."""
+    labeled = some_per_class(cell.transfer, cell.recipe.per_class, cell.seed)
+    draws = LabeledDraws(labeled, cell.recipe.labeled_batch, cell.seed)
 
-
-def _loss(
-    student: MLP, labeled: LabeledDraws, taught: tuple[Tensor, Tensor], weights: _Weights, config: CckdConfig
-) -> Loss:
-    """Cross-entropy on labeled rows, the other terms on the unlabeled batch; one pass over both."""
-
-    def loss(batch: Batch, epoch: int) -> Tensor:
-        rows = labeled.draw()
-        compared = bool(weights.kd or weights.cc)
+    def loss(student: MLP, batch: Batch, epoch: int) -> Tensor:
+        rows = draws.draw()
+        compared = bool(kd_weight or cc_weight)
         features, logits = penultimate(student, torch.cat([rows.x, batch.x]) if compared else rows.x)
-        total = weights.ce * F.cross_entropy(logits[: len(rows)], rows.y)
-        known, target = (values[batch.index] for values in taught)
-        if weights.kd:
-            total = total + weights.kd * kf.kd(logits[len(rows) :], target, temperature=config.temperature)
-        if weights.cc:
-            gap = kf.cc(features[len(rows) :], known, gamma=config.gamma, order=config.order)
-            total = total + weights.cc * gap
+        total = ce_weight * F.cross_entropy(logits[: len(rows)], rows.y)
+        known, target = (values[batch.index] for values in cell.taught)
+        if kd_weight:
+            total = total + kd_weight * kf.kd(logits[len(rows) :], target, temperature=cell.recipe.temperature)
+        if cc_weight:
+            total = total + cc_weight * cell.correlation_gap(features[len(rows) :], known)
         return total
 
-    return loss
+    return Arm(loss)
 
 
-def _sampler_arms(seed: int, config: CckdConfig) -> dict[str, dict[str, float]]:
-    """Share of same-class pairs in an epoch of random and of class-uniform batches of one size."""
-    labels = np.repeat(np.arange(config.sampler_classes), 10)
+def sampler_arms(seed: int, recipe: CCKDRecipe) -> dict[str, dict[str, float]]:
+    """Return the share of same-class pairs in an epoch of random and of class-uniform batches of one size."""
+    labels = np.repeat(np.arange(recipe.sampler_classes), 10)
     sampler = ClassUniformSampler(
-        labels, classes=config.cur_classes, per_class=config.cur_per_class, seed=integer_seed(seed, "cckd", "sampler")
+        labels, classes=recipe.cur_classes, per_class=recipe.cur_per_class, seed=integer_seed(seed, "cckd", "sampler")
     )
     order = generator(seed, "cckd", "random batches").permutation(len(labels))
     whole = len(labels) // sampler.batch_size * sampler.batch_size
@@ -167,55 +110,84 @@ def _sampler_arms(seed: int, config: CckdConfig) -> dict[str, dict[str, float]]:
     }
 
 
-EXPERIMENT = Experiment(
-    name="cckd",
-    title="Correlation congruence between the samples of a batch",
-    paper="Peng, Jin, Liu, Li, Wu, Liu, Zhou, Zhang, Correlation Congruence for Knowledge Distillation, ICCV 2019, "
-    "arXiv 1904.01802",
-    claim="matching the correlations of unlabeled rows helps a student with few labels and does not hurt beside plain "
-    "distillation; class-uniform batches hold more pairs of one class than random ones",
-    config=CckdConfig(),
-    run=run,
-    comparisons=(
-        Comparison(
+class CCKD(System[CCKDRecipe]):
+    """Students with and without correlations of unlabeled digits, and the pairs that two samplers give."""
+
+    name = "cckd"
+    title = "Correlation congruence between the samples of a batch"
+    paper = (
+        "Peng, Jin, Liu, Li, Wu, Liu, Zhou, Zhang, Correlation Congruence for Knowledge Distillation, ICCV 2019, "
+        "arXiv 1904.01802"
+    )
+    claim = (
+        "Matching the correlations of unlabeled samples helps a student with few labels and does no harm when added to "
+        "plain distillation, and class-uniform batches hold more pairs of one class than random batches."
+    )
+    claims = (
+        higher(
             "accuracy",
-            student="cc",
-            baseline="ce",
-            better="higher",
-            gate=0.04,
-            text="more than 4 points above cross-entropy",
+            "cc",
+            "ce",
+            by=0.04,
+            says="Matching correlations of unlabeled samples raises accuracy by more than 4 points over cross-entropy.",
         ),
-        Comparison(
+        lower(
             "correlation gap",
-            student="cc",
-            baseline="ce",
-            better="lower",
-            gate=0.5,
+            "cc",
+            "ce",
+            by=0.5,
             statistic="ratio",
-            text="at most half the distance of correlations on test data",
+            says="On test data, matching correlations at least halves the distance from the teacher's correlations, "
+            "against cross-entropy.",
         ),
-        Comparison(
+        higher(
             "accuracy",
-            student="kd + cc",
-            baseline="kd",
-            better="higher",
-            gate=-0.003,
-            text="at most 0.3 points below plain distillation when added to it",
+            "kd + cc",
+            "kd",
+            by=-0.003,
+            says="Plain distillation loses at most 0.3 points of test accuracy when correlations are matched too.",
         ),
-        Comparison(
+        higher(
             "same-class pairs",
-            student="cur batches",
-            baseline="random batches",
-            better="higher",
-            text="class-uniform batches hold a larger share of same-class pairs",
+            "cur batches",
+            "random batches",
+            says="Class-uniform batches hold a larger share of pairs of one class than random batches.",
         ),
-    ),
-    notes=(
-        "The gain of correlations comes from unlabeled rows that cross-entropy cannot use; plain distillation uses "
-        "them better still.",
+    )
+    notes = (
+        "The gain of correlations comes from unlabeled samples that cross-entropy cannot use; plain distillation gains "
+        "even more from them.",
         "Features are compared directly, without the linear embeddings of the published recipe: the correlation "
         "matrices have one size whatever the widths, and a trained embedding of the teacher can collapse.",
-        "On ten classes random batches hold same-class pairs enough, so students are trained on random batches; the "
-        "samplers are compared by the pairs that they give on 100 classes.",
-    ),
-)
+        "With ten classes, random batches hold enough pairs of one class, so students are trained on random batches; "
+        "the samplers are compared by their pairs on 100 classes.",
+    )
+    recipe = CCKDRecipe()
+    cell = CCKDCell
+
+    @override
+    def arms(self, cell: CCKDCell) -> dict[str, Arm]:
+        recipe = cell.recipe
+        plain = {"ce_weight": recipe.ce_weight, "kd_weight": recipe.kd_weight}
+        return {
+            "ce": on_pool(cell),
+            "cc": on_pool(cell, cc_weight=recipe.cc_weight),
+            "kd": on_pool(cell, **plain),
+            "kd + cc": on_pool(cell, **plain, cc_weight=recipe.joint_cc_weight),
+        }
+
+    @override
+    def measure(self, cell: CCKDCell, network: MLP) -> dict[str, float]:
+        features, logits = penultimate(network, cell.test.x)
+        found = {"accuracy": accuracy(logits, cell.test.y)}
+        if network is not cell.teacher:
+            taught = penultimate(cell.teacher, cell.test.x)[0]
+            found["correlation gap"] = float(cell.correlation_gap(features, taught))
+        return found
+
+    @override
+    def other_arms(self, cell: CCKDCell) -> Metrics:
+        return sampler_arms(cell.seed, cell.recipe)
+
+
+EXPERIMENT = CCKD().experiment()

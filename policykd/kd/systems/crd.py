@@ -1,112 +1,48 @@
 """CRD: contrastive representation distillation (Tian, Krishnan, Isola, ICLR 2020, arXiv 1910.10699).
 
-The loss, its memory banks, negatives and constants are ``policykd.kd.losses.CRD``. Here are two measures of what it
-claims, that the student's representation holds more of the teacher's, and the experiment.
+The loss, its memory banks, negatives and constants are ``policykd.kd.losses.CRD``; the measures of how much of the
+teacher's representation the student has are in ``policykd.kd.representations``. Here is the experiment.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
+from typing_extensions import override
 
-from policykd.divergences import check_temperature, prepare_pair
 from policykd.errors import check_range
-from policykd.kd import functional as kf
-from policykd.kd.experiments.digits import CLASSES, PIXELS, digits_rows, some_per_class
-from policykd.kd.experiments.experiment import Cell, Comparison, Experiment
-from policykd.kd.losses import CRD
+from policykd.kd.experiments.digits import some_per_class
+from policykd.kd.experiments.system import Arm, Cell, Fit, Recipe, System, cross_entropy, feature_kd, higher, plain_kd
+from policykd.kd.losses.crd import CRD
+from policykd.kd.metrics import accuracy
 from policykd.kd.networks import MLP
 from policykd.kd.networks.penultimate import penultimate
+from policykd.kd.representations import info_nce_bound, linear_cka
 from policykd.kd.tasks.base import Split
 from policykd.kd.training.batches import Batch
-from policykd.kd.training.budget import step_budget
-from policykd.kd.training.config import TrainConfig
-from policykd.kd.training.evaluate import accuracy
-from policykd.kd.training.loop import Loss, minimize, seeded, train_classifier
+from policykd.kd.training.loop import seeded
 from policykd.seeding import integer_seed
 
 
-def linear_cka(first: Tensor, second: Tensor) -> float:
-    """Linear centered kernel alignment of two features of the same samples, in [0, 1].
-
-    ``||Y' X||_F**2 / (||X' X||_F ||Y' Y||_F)`` on centered columns (Kornblith et al. 2019, equation numbers not
-    checked). It does not change under rotation, shift and scale of either feature.
-
-    Args:
-        first: ``(N, D)``.
-        second: ``(N, E)``.
-
-    Raises:
-        ValueError: Shapes do not fit, or a feature is constant.
-    """
-    x, y = prepare_pair(first.detach(), second, what="features", min_dim=2, same_shape=False)
-    x, y = (v.double() - v.double().mean(0) for v in (x.flatten(1), y.flatten(1)))
-    scale = (x.T @ x).norm() * (y.T @ y).norm()
-    if not scale > 0:
-        raise ValueError("a feature is the same for all samples: its alignment is not defined")
-    return float((y.T @ x).square().sum() / scale)
-
-
-def info_nce_bound(student: Tensor, teacher: Tensor, *, temperature: float) -> float:
-    """Lower bound on the mutual information of two embeddings, in nats: ``log N`` less the cross-entropy of the pairs.
-
-    Each student embedding has to find its own teacher embedding among all N (van den Oord et al. 2018); the bound
-    cannot exceed ``log N``.
-
-    Args:
-        student: ``(N, E)``, normalized here.
-        teacher: ``(N, E)``, row i of the same sample.
-        temperature: T > 0.
-
-    Raises:
-        ValueError: Shapes differ or an option is out of range.
-    """
-    check_temperature(temperature)
-    student, teacher = prepare_pair(student.detach(), teacher, what="embeddings", min_dim=2)
-    scores = F.normalize(student.double(), dim=1) @ F.normalize(teacher.double(), dim=1).T / temperature
-    return math.log(len(scores)) - float(F.cross_entropy(scores, torch.arange(len(scores))))
-
-
 @dataclass(frozen=True)
-class CrdConfig:
-    """Digits: a teacher that saw many rows, a student that sees few.
+class CRDRecipe(Recipe):
+    """A teacher that saw many digits, a student that sees few of them; their last hidden layers are contrasted.
 
     Attributes:
-        share: Share of the digits that the teacher is trained on and the student's rows come from; tested on the rest.
-        per_class: Rows of every class that the student sees, all labeled.
-        teacher_hidden: Widths of the teacher's hidden layers; the last one is contrasted.
-        student_hidden: Widths of the student's.
-        teacher_steps: Optimizer steps of the teacher.
-        steps: Optimizer steps of every student.
-        batch_size: Samples per step.
-        learning_rate: Of Adam.
-        temperature: T of plain distillation.
-        ce_weight: Weight of the cross-entropy beside plain distillation alone.
-        kd_weight: Weight of plain distillation alone.
+        per_class: Samples per class that the student sees, all labeled.
         joint_ce_weight: Weight of the cross-entropy where the contrastive term joins plain distillation.
-        joint_kd_weight: Weight of plain distillation there.
+        joint_kd_weight: Weight of the divergence there.
         crd_weight: Weight of the contrastive term.
         width: E, width of the embeddings.
         negatives: K per sample.
         contrast_temperature: T of the contrastive scores.
-        momentum: Share of the old entry when a bank is updated.
+        momentum: Share of the old entry when a memory bank is updated.
     """
 
-    share: float = 0.56
+    teacher: Fit = Fit((256, 64), steps=1000, batch_size=32)
+    student: Fit = Fit((48, 32), steps=800, batch_size=32)
     per_class: int = 10
-    teacher_hidden: tuple[int, ...] = (256, 64)
-    student_hidden: tuple[int, ...] = (48, 32)
-    teacher_steps: int = 1000
-    steps: int = 800
-    batch_size: int = 32
-    learning_rate: float = 2e-3
-    temperature: float = 4.0
-    ce_weight: float = 0.1
-    kd_weight: float = 0.9
     joint_ce_weight: float = 1.0
     joint_kd_weight: float = 1.0
     crd_weight: float = 0.8
@@ -116,129 +52,127 @@ class CrdConfig:
     momentum: float = 0.5
 
     def __post_init__(self) -> None:
-        check_range("share", self.share, 0.1, 0.9)
+        super().__post_init__()
         check_range("per_class", self.per_class, 2, 40)
+        check_range("contrast_temperature", self.contrast_temperature, 1e-6, 1e6)
+        for name in ("joint_ce_weight", "joint_kd_weight", "crd_weight"):
+            check_range(name, getattr(self, name), 0.0, 1e6)
 
 
-def run(seed: int, config: CrdConfig) -> Cell:
-    """Train a teacher and four students, which start alike and see the same batches."""
-    pool, test = digits_rows(seed, (config.share, 1 - config.share))
-    teacher = seeded(lambda: MLP((PIXELS,), config.teacher_hidden, classes=CLASSES), seed, "teacher")
-    train_classifier(teacher, pool, _budget(config, len(pool), config.teacher_steps, seed))
-    rows = some_per_class(pool, config.per_class, seed)
-    budget = _budget(config, len(rows), config.steps, integer_seed(seed, "student order"))
-    with torch.no_grad():
-        taught = penultimate(teacher, rows.x)
-    cell = {"teacher": {"accuracy": accuracy(teacher, test)}}
-    for arm in ("ce", "crd", "kd", "kd + crd"):
-        student = seeded(lambda: MLP((PIXELS,), config.student_hidden, classes=CLASSES), seed, "student")
-        contrast = seeded(lambda: _contrast(rows, config, seed), seed, "crd embeddings")
-        loss = _loss(student, contrast if "crd" in arm else None, taught, "kd" in arm, config)
-        minimize(loss, [student, contrast] if "crd" in arm else student, rows, budget)
-        if arm == "ce":
-            _fit_embeddings(student, contrast, taught[0], rows, budget)
-        embedded = None if arm == "kd" else contrast
-        cell[arm] = {"accuracy": accuracy(student, test), **_likeness(student, teacher, embedded, test, config)}
-    return cell
+class CRDCell(Cell[CRDRecipe]):
+    """The teacher's batches follow from the cell's own seed."""
+
+    teacher_order = None
+    student_order = ("student order",)
+
+    def contrast(self) -> CRD:
+        """Return new embeddings and memory banks; they begin alike in every arm."""
+        recipe, rows = self.recipe, self.transfer
+        return seeded(
+            lambda: CRD(
+                len(rows),
+                recipe.student.hidden[-1],
+                recipe.teacher.hidden[-1],
+                dim=recipe.width,
+                negatives=recipe.negatives,
+                temperature=recipe.contrast_temperature,
+                momentum=recipe.momentum,
+                labels=rows.y,
+                seed=integer_seed(self.seed, "crd"),
+            ),
+            self.seed,
+            "crd embeddings",
+        )
+
+    def contrast_for(self, student: MLP) -> CRD:
+        """Return embeddings for a student that was trained without them, trained on its finished features."""
+        features, known = Split(penultimate(student, self.transfer.x)[0], self.transfer.y), self.taught[0]
+
+        def loss(contrast: CRD, batch: Batch, epoch: int) -> Tensor:
+            return contrast(batch.x, known[batch.index], batch.index)
+
+        return self.fit(self.contrast(), loss, features, self.recipe.student, self.student_order)
+
+    def information(self, student: MLP, contrast: CRD) -> dict[str, float]:
+        """Return the bound on the information that the embeddings share, on test data."""
+        features = (penultimate(network, self.test.x)[0] for network in (student, self.teacher))
+        temperature = self.recipe.contrast_temperature
+        return {"information": info_nce_bound(*contrast.embed(*features), temperature=temperature)}
 
 
-def _budget(config: CrdConfig, samples: int, steps: int, seed: int) -> TrainConfig:
-    return step_budget(
-        samples, steps=steps, batch_size=config.batch_size, learning_rate=config.learning_rate, seed=seed
+def contrasted(cell: CRDCell, **weights: float) -> Arm:
+    """Return the arm with the contrastive term; ``weights`` are those of :func:`feature_kd`."""
+    contrast = cell.contrast()
+    loss = feature_kd(
+        cell, lambda own, known, batch: contrast(own, known, batch.index), cell.recipe.crd_weight, **weights
     )
+    return Arm(loss, (contrast,), lambda student: cell.information(student, contrast))
 
 
-def _contrast(rows: Split, config: CrdConfig, seed: int) -> CRD:
-    return CRD(
-        len(rows),
-        config.student_hidden[-1],
-        config.teacher_hidden[-1],
-        dim=config.width,
-        negatives=config.negatives,
-        temperature=config.contrast_temperature,
-        momentum=config.momentum,
-        labels=rows.y,
-        seed=integer_seed(seed, "crd"),
+class CRDSystem(System[CRDRecipe]):
+    """Students with and without the contrastive term, which start alike and see the same batches."""
+
+    name = "crd"
+    title = "Contrastive representation distillation"
+    paper = "Tian, Krishnan, Isola, Contrastive Representation Distillation, ICLR 2020, arXiv 1910.10699"
+    claim = (
+        "The contrastive term helps a student with few samples, does no harm when added to plain distillation, and "
+        "gives a representation that shares more information with the teacher's."
     )
-
-
-def _loss(
-    student: MLP, contrast: CRD | None, taught: tuple[Tensor, Tensor], distilled: bool, config: CrdConfig
-) -> Loss:
-    """The weighted terms; ``taught`` are the teacher's features and logits of all rows."""
-    ce_weight, kd_weight = (
-        (config.ce_weight, config.kd_weight) if contrast is None else (config.joint_ce_weight, config.joint_kd_weight)
-    )
-
-    def loss(batch: Batch, epoch: int) -> Tensor:
-        features, logits = penultimate(student, batch.x)
-        known, target = (values[batch.index] for values in taught)
-        total = F.cross_entropy(logits, batch.targets)
-        if distilled:
-            total = ce_weight * total + kd_weight * kf.kd(logits, target, temperature=config.temperature)
-        return total if contrast is None else total + config.crd_weight * contrast(features, known, batch.index)
-
-    return loss
-
-
-def _fit_embeddings(student: MLP, contrast: CRD, known: Tensor, rows: Split, budget: TrainConfig) -> None:
-    """Give a student that was trained without the term its embeddings, by the term alone, on finished features."""
-    with torch.no_grad():
-        features = penultimate(student, rows.x)[0]
-    minimize(
-        lambda batch, epoch: contrast(batch.x, known[batch.index], batch.index), contrast, (features, rows.y), budget
-    )
-
-
-@torch.no_grad()
-def _likeness(student: MLP, teacher: MLP, contrast: CRD | None, test: Split, config: CrdConfig) -> dict[str, float]:
-    """How much the representations of test samples have in common: feature by feature, and by embeddings."""
-    features, known = penultimate(student, test.x)[0], penultimate(teacher, test.x)[0]
-    figures = {"cka": linear_cka(features, known)}
-    if contrast is None:
-        return figures
-    bound = info_nce_bound(*contrast.embed(features, known), temperature=config.contrast_temperature)
-    return figures | {"information": bound}
-
-
-EXPERIMENT = Experiment(
-    name="crd",
-    title="Contrastive representation distillation",
-    paper="Tian, Krishnan, Isola, Contrastive Representation Distillation, ICLR 2020, arXiv 1910.10699",
-    claim="the contrastive term helps a student with few rows, does not hurt beside plain distillation, and its "
-    "representation shares more information with the teacher's",
-    config=CrdConfig(),
-    run=run,
-    comparisons=(
-        Comparison(
+    claims = (
+        higher(
             "accuracy",
-            student="crd",
-            baseline="ce",
-            better="higher",
-            gate=0.005,
-            text="more than half a point above cross-entropy",
+            "crd",
+            "ce",
+            by=0.005,
+            says="The contrastive term raises test accuracy by more than half a point over cross-entropy.",
         ),
-        Comparison(
+        higher(
             "accuracy",
-            student="kd + crd",
-            baseline="kd",
-            better="higher",
-            gate=-0.003,
-            text="at most 0.3 points below plain distillation when added to it",
+            "kd + crd",
+            "kd",
+            by=-0.003,
+            says="Plain distillation loses at most 0.3 points of test accuracy when the contrastive term is added.",
         ),
-        Comparison(
+        higher(
             "information",
-            student="crd",
-            baseline="ce",
-            better="higher",
-            text="a larger bound on the information shared with the teacher, on test data",
+            "crd",
+            "ce",
+            says="On test data, the lower bound on the information shared with the teacher is larger with the "
+            "contrastive term than with cross-entropy.",
         ),
-    ),
-    notes=(
-        "The bound is that of InfoNCE between the embeddings. The student of cross-entropy gets its embeddings "
-        "afterward, by the same term and budget on its finished features.",
-        "Weights are the published ones: cross-entropy and divergence with 0.1 and 0.9 for plain distillation, with 1 "
-        "and 1 where the contrastive term joins it; so the two students differ in more than that term.",
-        "K of the paper is 16384 for 50000 samples; K over the number of samples enters the loss.",
-    ),
-)
+    )
+    notes = (
+        "The bound is that of InfoNCE between the embeddings. The student of cross-entropy gets its embeddings after "
+        "its own training, by the contrastive term and the same number of steps on its finished features.",
+        "Weights are the published ones: cross-entropy and divergence have 0.1 and 0.9 in plain distillation, and 1 "
+        "and 1 where the contrastive term is added; so these two students differ in more than that term.",
+        "The paper draws K = 16384 negatives from 50000 samples; the loss depends on K over the number of samples.",
+    )
+    recipe = CRDRecipe()
+    cell = CRDCell
+
+    @override
+    def prepare(self, cell: CRDCell) -> None:
+        cell.transfer = some_per_class(cell.train, cell.recipe.per_class, cell.seed)
+
+    @override
+    def arms(self, cell: CRDCell) -> dict[str, Arm]:
+        recipe = cell.recipe
+        return {
+            "ce": Arm(cross_entropy, figures=lambda student: cell.information(student, cell.contrast_for(student))),
+            "crd": contrasted(cell),
+            "kd": Arm(plain_kd(cell.taught[1], recipe)),
+            "kd + crd": contrasted(cell, ce_weight=recipe.joint_ce_weight, kd_weight=recipe.joint_kd_weight),
+        }
+
+    @override
+    def measure(self, cell: CRDCell, network: MLP) -> dict[str, float]:
+        features, logits = penultimate(network, cell.test.x)
+        found = {"accuracy": accuracy(logits, cell.test.y)}
+        if network is not cell.teacher:
+            found["cka"] = linear_cka(features, penultimate(cell.teacher, cell.test.x)[0])
+        return found
+
+
+EXPERIMENT = CRDSystem().experiment()

@@ -1,50 +1,48 @@
 """Distillation on mixed samples: full and partial mixup, and logits divided by their standard deviation.
 
 Choi, Jeon, Shukla and Turaga, Understanding the Role of Mixup in Knowledge Distillation: An Empirical Study (WACV 2023,
-arXiv 2211.03946). Mixup and temperature both smooth the targets, and both at once are too much. So mix a part of the
-samples only (partial mixup, PMU), and let every sample's own logits set its temperature: with ``u = z_s / std(z_s)``
-and ``w = z_t / std(z_t)``, ``L = ce_weight CE(u, y~) + kd_weight KL(softmax(w) || softmax(u))``, without ``T**2``.
+arXiv 2211.03946). Mixup and temperature both smooth the targets, and both at once are too much. So only a part of the
+samples is mixed (partial mixup, PMU), and the standard deviation of every sample's own logits is its temperature
+(:func:`policykd.kd.losses.std_scaled.std_scaled_loss`).
 
-Departures: partial mixup mixes exactly the fraction it is told; the released code draws the unmixed samples with
-replacement, which leaves more of them mixed, and stands beside it as ``mode="reference"``. Constant logits stay
-constant instead of becoming NaN.
+Departures: partial mixup mixes exactly the fraction it is given; the released code draws the unmixed samples with
+replacement, which leaves more of them mixed, and is available as ``mode="reference"``. Constant logits stay constant
+instead of becoming NaN.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from typing_extensions import override
 
-from policykd.divergences import categorical_kl, check_temperature, full_precision, prepare_pair
 from policykd.errors import check_range
 from policykd.kd import functional as kf
-from policykd.kd.experiments.digits import CLASSES, PIXELS, digits_rows
-from policykd.kd.experiments.experiment import Cell, Comparison, Experiment
-from policykd.kd.losses.lskd import standardize
+from policykd.kd.experiments.digits import CLASSES
+from policykd.kd.experiments.experiment import Cell as Metrics
+from policykd.kd.experiments.system import Cell, Fit, Recipe, StudentLoss, System, higher, lower
+from policykd.kd.losses.std_scaled import std_scaled_loss
 from policykd.kd.metrics import accuracy, entropy
-from policykd.kd.networks import MLP
 from policykd.kd.options import check_choice
-from policykd.kd.tasks.base import Split
 from policykd.kd.training.batches import Batch
-from policykd.kd.training.config import TrainConfig
 from policykd.kd.training.evaluate import predict
-from policykd.kd.training.loop import ADAM, Loss, minimize, seeded
-from policykd.seeding import generator, integer_seed
+from policykd.seeding import generator
 
-SoftLoss = Callable[[Tensor, Tensor, Tensor], Tensor]  # (student's logits, teacher's, label distributions) -> scalar
+SoftLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""``(student's logits, teacher's logits, label distributions) -> scalar``."""
 
 
 @dataclass(frozen=True)
 class Mixup:
-    """Mixes samples of a batch in pairs, with a coefficient per sample.
+    """Mixing of the samples of a batch in pairs, with a coefficient per sample.
 
-    ``x~_i = a_i x_r(i) + (1 - a_i) x_s(i)`` and likewise for one-hot labels, with two random permutations r and s.
+    ``x~_i = a_i x_r(i) + (1 - a_i) x_s(i)`` and the same for one-hot labels, with two random permutations r and s.
 
     Attributes:
         beta: Coefficients follow Beta(beta, beta); 1 is uniform, toward 0 they become 0 or 1.
@@ -67,7 +65,7 @@ class Mixup:
         check_choice("mode", self.mode, ("exact", "reference"))
 
     def coefficients(self, count: int, rng: np.random.Generator) -> np.ndarray:
-        """The coefficients a ``(count,)`` of a batch, 1 where a sample stays unmixed."""
+        """Return the coefficients a ``(count,)`` of a batch, 1 where a sample stays unmixed."""
         a = rng.beta(self.beta, self.beta, count)
         if self.mode == "exact":
             a[rng.permutation(count)[round(self.fraction * count) :]] = 1.0
@@ -82,7 +80,7 @@ class Mixup:
             x: Inputs ``(B, ...)``.
             targets: Labels ``(B,)``.
             classes: Number of classes C.
-            rng: What draws; torch's own seed has no part in it.
+            rng: Source of all draws; torch's random state is not used.
 
         Returns:
             Mixed inputs ``(B, ...)`` and label distributions ``(B, C)``.
@@ -95,111 +93,17 @@ class Mixup:
         return wide * x[first] + (1 - wide) * x[second], a[:, None] * y[first] + (1 - a[:, None]) * y[second]
 
 
-def std_scaled(logits: Tensor) -> Tensor:
-    """Logits ``(B, C)`` centered and divided by their standard deviation over classes (divisor C - 1).
-
-    Softmax does not see the centering; the division is a temperature of each sample's own, and it bounds how sharp the
-    distribution can be: no entry exceeds ``(C - 1) / sqrt(C)``.
-    """
-    return standardize(logits, variant="code", eps=1e-6)
-
-
-@full_precision
-def std_scaled_loss(
-    student: Tensor, teacher: Tensor, target: Tensor, *, ce_weight: float = 0.1, kd_weight: float = 0.9
-) -> Tensor:
-    """``ce_weight CE(u, y) + kd_weight KL(softmax(w) || softmax(u))`` on logits scaled by their standard deviations.
-
-    The gradient flows through the student's standard deviation. No temperature, no ``T**2``.
+def mixed_loss(teacher: nn.Module | None, loss: SoftLoss, mixup: Mixup | None, rng: np.random.Generator) -> StudentLoss:
+    """Return a training loss on mixed batches; the teacher sees the same mixed inputs, its logits are not mixed.
 
     Args:
-        student: Logits ``(B, C)``.
-        teacher: Logits ``(B, C)`` for the same, mixed, inputs; detached here.
-        target: Labels ``(B,)`` or label distributions ``(B, C)``.
-        ce_weight: Weight of the cross-entropy.
-        kd_weight: Weight of the divergence.
-
-    Raises:
-        TypeError: An input is no floating-point tensor.
-        ValueError: Shapes differ or a value is not finite.
-    """
-    student, teacher = prepare_pair(student, teacher, min_dim=2)
-    u, w = std_scaled(student), std_scaled(teacher)
-    return ce_weight * F.cross_entropy(u, target) + kd_weight * categorical_kl(u, w)
-
-
-@dataclass(frozen=True)
-class MixupKDConfig:
-    """The experiment on the digits.
-
-    Attributes:
-        teacher_hidden: Widths of the teachers.
-        student_hidden: Widths of the students.
-        beta: Parameter of the coefficients' distribution.
-        partial: Fraction that partial mixup mixes.
-        temperature: T of the classical loss.
-        ce_weight: Weight of the cross-entropy.
-        kd_weight: Weight of the divergence.
-        epochs: Epochs of every network.
-        batch_size: Samples per step.
-        lr: Learning rate of Adam.
-    """
-
-    teacher_hidden: tuple[int, ...] = (128,)
-    student_hidden: tuple[int, ...] = (24,)
-    beta: float = 1.0
-    partial: float = 0.1
-    temperature: float = 4.0
-    ce_weight: float = 0.1
-    kd_weight: float = 0.9
-    epochs: int = 60
-    batch_size: int = 128
-    lr: float = 5e-3
-
-    def __post_init__(self) -> None:
-        check_temperature(self.temperature)
-        check_range("partial", self.partial, 0.0, 1.0)
-        check_range("ce_weight", self.ce_weight, 0.0, 1e6)
-        check_range("kd_weight", self.kd_weight, 0.0, 1e6)
-
-    def training(self, seed: int, role: str) -> TrainConfig:
-        """The training of all networks of a role."""
-        order = integer_seed(seed, "order", role)
-        return TrainConfig(self.epochs, self.batch_size, seed=order, optimizer=replace(ADAM, lr=self.lr))
-
-    @property
-    def mixups(self) -> dict[str, Mixup | None]:
-        """The ways of mixing by name."""
-        return {"no mixup": None, "PMU": Mixup(self.beta, self.partial), "FMU": Mixup(self.beta)}
-
-    @property
-    def losses(self) -> dict[str, SoftLoss]:
-        """The two losses by name."""
-
-        def classical(student: Tensor, teacher: Tensor, target: Tensor) -> Tensor:
-            soft = kf.kd(student, teacher, temperature=self.temperature)
-            return self.ce_weight * F.cross_entropy(student, target) + self.kd_weight * soft
-
-        def scaled(student: Tensor, teacher: Tensor, target: Tensor) -> Tensor:
-            return std_scaled_loss(student, teacher, target, ce_weight=self.ce_weight, kd_weight=self.kd_weight)
-
-        return {"fixed T": classical, "std": scaled}
-
-
-def mixed_loss(
-    network: nn.Module, teacher: nn.Module | None, loss: SoftLoss, mixup: Mixup | None, rng: np.random.Generator
-) -> Loss:
-    """A training loss on mixed batches; the teacher sees the same mixed inputs, its outputs are not mixed.
-
-    Args:
-        network: What is trained.
         teacher: The teacher in eval mode; None gives plain cross-entropy with the mixed labels.
         loss: The loss of student's and teacher's logits and label distributions; unused without a teacher.
         mixup: How to mix, or None.
-        rng: What draws.
+        rng: Source of the mixing.
     """
 
-    def step(batch: Batch, epoch: int) -> Tensor:
+    def step(network: nn.Module, batch: Batch, epoch: int) -> Tensor:
         x, y = batch.x, F.one_hot(batch.targets, CLASSES).to(batch.x)
         if mixup is not None:
             x, y = mixup(batch.x, batch.targets, CLASSES, rng)
@@ -213,86 +117,124 @@ def mixed_loss(
     return step
 
 
-def run(seed: int, config: MixupKDConfig) -> Cell:
-    """One cell: a plain and a mixup teacher, the plain one's students under both losses and every mixup."""
-    train, test = digits_rows(seed, (0.4, 0.6))
-    teachers = {
-        "plain teacher": _train(seed, config, train, None, "fixed T", "no mixup"),
-        "mixup teacher": _train(seed, config, train, None, "fixed T", "FMU"),
-    }
-    cell = {name: _teacher_figures(network, test, config) for name, network in teachers.items()}
-    chosen = [("plain teacher", loss, mixup) for loss in config.losses for mixup in config.mixups]
-    for name, loss, mixup in [*chosen, ("mixup teacher", "fixed T", "FMU")]:
-        student = _train(seed, config, train, teachers[name], loss, mixup)
-        cell[f"{name}, {loss}, {mixup}"] = {"accuracy": accuracy(*predict(student, test))}
-    return cell
+@dataclass(frozen=True)
+class MixupKDRecipe(Recipe):
+    """A plain and a mixup teacher, and students under two losses and three ways of mixing.
+
+    Attributes:
+        beta: Parameter of the coefficients' distribution Beta(beta, beta).
+        partial: Fraction of the samples that partial mixup mixes.
+    """
+
+    teacher: Fit = Fit((128,), epochs=60, batch_size=128, lr=5e-3)
+    student: Fit = Fit((24,), epochs=60, batch_size=128, lr=5e-3)
+    shares: tuple[float, ...] = (0.4, 0.6)
+    beta: float = 1.0
+    partial: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range("partial", self.partial, 0.0, 1.0)
+        check_range("beta", self.beta, 1e-6, 1e6)
+
+    @property
+    def mixups(self) -> dict[str, Mixup | None]:
+        """Return the ways of mixing by name."""
+        return {"no mixup": None, "PMU": Mixup(self.beta, self.partial), "FMU": Mixup(self.beta)}
+
+    def fixed_temperature(self, student: Tensor, teacher: Tensor, target: Tensor) -> Tensor:
+        """Return the classical loss of logits ``(B, C)`` and label distributions ``(B, C)``."""
+        soft = kf.kd(student, teacher, temperature=self.temperature)
+        return self.ce_weight * F.cross_entropy(student, target) + self.kd_weight * soft
+
+    def scaled(self, student: Tensor, teacher: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of logits scaled by their standard deviations."""
+        return std_scaled_loss(student, teacher, target, ce_weight=self.ce_weight, kd_weight=self.kd_weight)
+
+    @property
+    def losses(self) -> dict[str, SoftLoss]:
+        """Return the two losses by name."""
+        return {"fixed T": self.fixed_temperature, "std": self.scaled}
 
 
-def _train(
-    seed: int, config: MixupKDConfig, data: Split, teacher: nn.Module | None, loss: str, mixup: str
-) -> nn.Module:
-    role, hidden = ("teacher", config.teacher_hidden) if teacher is None else ("student", config.student_hidden)
-    network = seeded(lambda: MLP((PIXELS,), hidden, classes=CLASSES), seed, role)
-    step = mixed_loss(network, teacher, config.losses[loss], config.mixups[mixup], generator(seed, "mixup", role))
-    minimize(step, network, data, config.training(seed, role))
-    return network
+class MixupCell(Cell[MixupKDRecipe]):
+    """Networks of one role share initial weights, batches and the draws of the mixing."""
+
+    def trained(self, teacher: nn.Module | None, loss: str, mixup: str) -> nn.Module:
+        """Return a student of a teacher or, without one, a teacher, under a named loss and way of mixing."""
+        role, fit = ("teacher", self.recipe.teacher) if teacher is None else ("student", self.recipe.student)
+        rng = generator(self.seed, "mixup", role)
+        step = mixed_loss(teacher, self.recipe.losses[loss], self.recipe.mixups[mixup], rng)
+        return self.fit(self.network(role, fit), step, self.train, fit, ("order", role))
+
+    def softness(self, network: nn.Module) -> dict[str, float]:
+        """Return a teacher's test accuracy and the entropy of its predictions."""
+        logits, labels = predict(network, self.test)
+        return {
+            "accuracy": accuracy(logits, labels),
+            "entropy": entropy(logits),
+            "entropy_at_t": entropy(logits, temperature=self.recipe.temperature),
+        }
 
 
-def _teacher_figures(network: nn.Module, data: Split, config: MixupKDConfig) -> dict[str, float]:
-    logits, labels = predict(network, data)
-    return {
-        "accuracy": accuracy(logits, labels),
-        "entropy": entropy(logits),
-        "entropy_at_t": entropy(logits, temperature=config.temperature),
-    }
+class MixupKD(System[MixupKDRecipe]):
+    """Both teachers, the plain one's students under every loss and way of mixing, and a mixup teacher's student."""
 
-
-EXPERIMENT = Experiment(
-    name="mixup_kd",
-    title="Partial mixup and logits scaled by their standard deviation",
-    paper="Choi, Jeon, Shukla, Turaga, WACV 2023, arXiv 2211.03946",
-    claim="Mixup smooths a teacher, which makes it a worse one at a high temperature; "
-    "scaling by the standard deviation replaces the temperature.",
-    config=MixupKDConfig(),
-    run=run,
-    comparisons=(
+    name = "mixup_kd"
+    title = "Partial mixup and logits scaled by their standard deviation"
+    paper = "Choi, Jeon, Shukla, Turaga, WACV 2023, arXiv 2211.03946"
+    claim = (
+        "Mixup smooths a teacher, which makes it a worse teacher at a high temperature; scaling logits by their "
+        "standard deviation replaces the temperature."
+    )
+    claims = (
         *(
-            Comparison(
+            higher(
                 metric,
-                student="mixup teacher",
-                baseline="plain teacher",
-                better="higher",
-                text=f"entropy of the mixup teacher's predictions at {where}",
+                "mixup teacher",
+                "plain teacher",
+                says=f"At {where}, a mixup teacher's predictions have a higher entropy than a plain teacher's.",
             )
-            for metric, where in (("entropy", "T = 1"), ("entropy_at_t", "the distillation's T"))
+            for metric, where in (("entropy", "T = 1"), ("entropy_at_t", "the temperature of the distillation"))
         ),
-        Comparison(
+        lower(
             "accuracy",
-            student="mixup teacher, fixed T, FMU",
-            baseline="plain teacher, fixed T, FMU",
-            better="lower",
-            text="accuracy of the mixup teacher's student against the plain teacher's, both with full mixup",
-        ),
-        Comparison(
-            "accuracy",
-            student="plain teacher, std, no mixup",
-            baseline="plain teacher, fixed T, no mixup",
-            better="higher",
-            gate=-0.003,
-            text="scaled logits not worse than a fixed T by 0.3 points",
+            "mixup teacher, fixed T, FMU",
+            "plain teacher, fixed T, FMU",
+            says="With full mixup, the mixup teacher's student is less accurate than the plain teacher's.",
         ),
         *(
-            Comparison(
+            higher(
                 "accuracy",
-                student=f"plain teacher, std, {mixup}",
-                baseline=f"plain teacher, fixed T, {mixup}",
-                better="higher",
-                gate=-0.003,
-                required=False,
-                text=f"the same with {mixup}",
+                f"plain teacher, std, {mixup}",
+                f"plain teacher, fixed T, {mixup}",
+                by=-0.003,
+                required=mixup == "no mixup",
+                says=f"{where}, scaled logits are at most 0.3 points less accurate than a fixed temperature.",
             )
-            for mixup in ("PMU", "FMU")
+            for mixup, where in (
+                ("no mixup", "Without mixup"),
+                ("PMU", "With partial mixup"),
+                ("FMU", "With full mixup"),
+            )
         ),
-    ),
-    notes=("Differences between partial and full mixup are inside the noise of this setting.",),
-)
+    )
+    notes = ("Differences between partial and full mixup are smaller than the noise of this setting.",)
+    recipe = MixupKDRecipe()
+
+    @override
+    def run(self, seed: int, recipe: MixupKDRecipe) -> Metrics:
+        cell = MixupCell(seed, recipe)
+        teachers = {
+            "plain teacher": cell.trained(None, "fixed T", "no mixup"),
+            "mixup teacher": cell.trained(None, "fixed T", "FMU"),
+        }
+        found = {name: cell.softness(network) for name, network in teachers.items()}
+        chosen = [("plain teacher", loss, mixup) for loss in recipe.losses for mixup in recipe.mixups]
+        for name, loss, mixup in [*chosen, ("mixup teacher", "fixed T", "FMU")]:
+            student = cell.trained(teachers[name], loss, mixup)
+            found[f"{name}, {loss}, {mixup}"] = self.measure(cell, student)
+        return found
+
+
+EXPERIMENT = MixupKD().experiment()

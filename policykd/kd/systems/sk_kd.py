@@ -1,96 +1,45 @@
 """SK-KD: similarity-keeping distillation for low-density EEG (Huang, Chen, Wei, IEEE TETCI 2024, arXiv 2212.03329).
 
 The teacher decodes all electrodes, the student a few electrodes of the same trials; besides the logits it keeps the
-teacher's similarity between trials, measured by the correlation over time of every channel of a feature map.
+teacher's similarity between trials. The loss is in ``policykd.kd.losses.similarity_keeping``; here is the experiment on
+generated features without a time axis.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from typing_extensions import override
 
-from policykd.divergences import Reduction, full_precision, prepare_pair, reduce_loss
 from policykd.errors import check_range
-from policykd.kd import functional as kf
-from policykd.kd.experiments.experiment import Cell, Comparison, Experiment
+from policykd.kd.experiments.system import (
+    Arm,
+    Cell,
+    DistillationRecipe,
+    Fit,
+    System,
+    cross_entropy,
+    feature_kd,
+    higher,
+    lower,
+    plain_kd,
+)
+from policykd.kd.losses.similarity_keeping import similarity_keeping
+from policykd.kd.metrics import accuracy
 from policykd.kd.networks import MLP
 from policykd.kd.networks.penultimate import penultimate
 from policykd.kd.tasks.base import Split
 from policykd.kd.training.batches import Batch
-from policykd.kd.training.budget import step_budget
-from policykd.kd.training.config import TrainConfig
-from policykd.kd.training.evaluate import accuracy
-from policykd.kd.training.loop import Loss, minimize, seeded, train_classifier
-from policykd.seeding import generator, integer_seed
-
-
-def keeping_gram(features: Tensor, *, center: bool = True) -> Tensor:
-    """Mean over channels of the correlation in time between the samples of a batch.
-
-    Huang et al. 2024, in the form of the official code: every channel's time course is centered and divided by its
-    norm, and ``G_ab`` is the mean over channels of the inner products, so ``G_aa = 1`` and ``|G_ab| <= 1``.
-
-    Departure: where a map has more axes between batch and time than channels, the mean is over all of them (the
-    published networks have one row there).
-
-    Args:
-        features: ``(B, C, ..., T)``, time last. A channel without variation has norm zero and contributes 0.
-        center: Subtract the mean over time; off for features without a time axis, given as ``(B, 1, D)``.
-
-    Returns:
-        ``(B, B)``.
-    """
-    courses = features.flatten(1, -2)
-    courses = courses - courses.mean(-1, keepdim=True) if center else courses
-    flat = F.normalize(courses, dim=-1).flatten(1)
-    return flat @ flat.T / courses.shape[1]
-
-
-@full_precision
-def similarity_keeping(
-    student: Tensor | Sequence[Tensor],
-    teacher: Tensor | Sequence[Tensor],
-    *,
-    center: bool = True,
-    reduction: Reduction = "mean",
-) -> Tensor:
-    """Keep the teacher's similarity between the samples of a batch, block by block.
-
-    ``sum_j 1 / B**2 || G_t - G_s ||_F**2`` over the blocks j, with ``keeping_gram``. Against ``sp``: amplitude and
-    offset of every channel are removed, and rows are not normalized. The value depends on the batch by definition;
-    under ``none`` sample i gets its row.
-
-    Args:
-        student: Feature map ``(B, C, ..., T)``, or several blocks of them.
-        teacher: As many maps; channels and times may differ. Detached here.
-        center: See ``keeping_gram``.
-        reduction: How the values of shape ``(B,)`` are reduced.
-
-    Raises:
-        TypeError: an input is no floating-point tensor.
-        ValueError: numbers of blocks or samples differ, a value is not finite, or the reduction is unknown.
-    """
-    students = (student,) if isinstance(student, Tensor) else tuple(student)
-    teachers = (teacher,) if isinstance(teacher, Tensor) else tuple(teacher)
-    if len(students) != len(teachers) or not students:
-        raise ValueError(f"student and teacher need as many blocks, got {len(students)} and {len(teachers)}")
-    values = [_rows(own, other, center) for own, other in zip(students, teachers, strict=True)]
-    return reduce_loss(sum(values[1:], values[0]), reduction)
-
-
-def _rows(student: Tensor, teacher: Tensor, center: bool) -> Tensor:
-    student, teacher = prepare_pair(student, teacher, what="feature maps", min_dim=3, same_shape=False)
-    gap = keeping_gram(student, center=center) - keeping_gram(teacher, center=center)
-    return gap.square().mean(1)
+from policykd.seeding import generator
 
 
 @dataclass(frozen=True)
-class SkKdConfig:
+class SKKDRecipe(DistillationRecipe):
     """Generated features: sources mixed into many electrodes, of which the student has few.
 
     Attributes:
@@ -102,17 +51,11 @@ class SkKdConfig:
         noise: Standard deviation of the electrodes' noise.
         samples: Training samples of teacher and students.
         test_samples: Samples for the final figures.
-        teacher_hidden: Width of the teacher's hidden layer, which is compared.
-        student_hidden: Width of the student's.
-        steps: Optimizer steps of all networks.
-        batch_size: Samples per step, on which the loss depends; a last partial batch is left out.
-        learning_rate: Of Adam.
-        temperature: T of plain distillation.
-        ce_weight: Weight of the cross-entropy where there is plain distillation.
-        kd_weight: Weight of plain distillation.
-        sk_weight: Weight of the similarity.
+        sk_weight: Weight of the similarity of the last hidden layers.
     """
 
+    teacher: Fit = Fit((32,), steps=800, batch_size=120)
+    student: Fit = Fit((16,), steps=800, batch_size=120)
     classes: int = 4
     sources: int = 6
     electrodes: int = 22
@@ -121,23 +64,17 @@ class SkKdConfig:
     noise: float = 0.5
     samples: int = 120
     test_samples: int = 2000
-    teacher_hidden: int = 32
-    student_hidden: int = 16
-    steps: int = 800
-    batch_size: int = 120
-    learning_rate: float = 2e-3
-    temperature: float = 4.0
-    ce_weight: float = 0.1
-    kd_weight: float = 0.9
     sk_weight: float = 10.0
 
     def __post_init__(self) -> None:
-        check_range("batch_size", self.batch_size, 2, self.samples)
-        check_range("smallest of kept", min(self.kept), 0, self.electrodes - 1)
-        check_range("largest of kept", max(self.kept), 0, self.electrodes - 1)
+        super().__post_init__()
+        check_range("student.batch_size", self.student.batch_size, 2, self.samples)
+        check_range("sk_weight", self.sk_weight, 0.0, 1e6)
+        for electrode in self.kept:
+            check_range("kept", electrode, 0, self.electrodes - 1)
 
 
-def source_trials(samples: Sequence[int], config: SkKdConfig, rng: np.random.Generator) -> list[Split]:
+def source_trials(samples: Sequence[int], config: SKKDRecipe, rng: np.random.Generator) -> list[Split]:
     """Generate splits of one mixture: class-dependent sources, a random mixing matrix, electrode noise.
 
     Args:
@@ -156,106 +93,115 @@ def source_trials(samples: Sequence[int], config: SkKdConfig, rng: np.random.Gen
     return splits
 
 
-def run(seed: int, config: SkKdConfig) -> Cell:
-    """Train a teacher and four students, which start alike and see the same batches."""
-    train, test = source_trials((config.samples, config.test_samples), config, generator(seed, "sk_kd", "trials"))
-    kept = list(config.kept)
-    teacher = seeded(lambda: _network(config.electrodes, config.teacher_hidden, config), seed, "teacher")
-    train_classifier(teacher, train, _budget(config, seed))
-    with torch.no_grad():
-        taught, expected = penultimate(teacher, train.x), penultimate(teacher, test.x)[0]
-    few, few_test = (Split(split.x[:, kept], split.y) for split in (train, test))
-    arms = {
-        "ce": (1.0, 0.0, 0.0),
-        "kd": (config.ce_weight, config.kd_weight, 0.0),
-        "sk": (1.0, 0.0, config.sk_weight),
-        "kd + sk": (config.ce_weight, config.kd_weight, config.sk_weight),
-    }
-    cell = {"teacher": {"accuracy": accuracy(teacher, test)}}
-    for arm, weights in arms.items():
-        student = seeded(lambda: _network(len(kept), config.student_hidden, config), seed, "student")
-        loss = _loss(student, taught, weights, config.temperature)
-        minimize(loss, student, few, _budget(config, integer_seed(seed, "student order")))
+class SKKDCell(Cell[SKKDRecipe]):
+    """All electrodes for the teacher, few for the students; the teacher's batches follow from the cell's own seed."""
+
+    teacher_order = None
+    student_order = ("student order",)
+
+    @override
+    def splits(self) -> tuple[Split, Split]:
+        sizes, rng = (self.recipe.samples, self.recipe.test_samples), generator(self.seed, "sk_kd", "trials")
+        train, test = source_trials(sizes, self.recipe, rng)
+        return train, test
+
+    @override
+    def build(self, role: str, fit: Fit) -> MLP:
+        inputs = self.recipe.electrodes if role == "teacher" else len(self.recipe.kept)
+        return MLP((inputs,), fit.hidden, classes=self.recipe.classes)
+
+    @override
+    @cached_property
+    def taught(self) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
-            gap = _static_similarity(penultimate(student, few_test.x)[0], expected)
-        cell[arm] = {"accuracy": accuracy(student, few_test), "gram gap": float(gap)}
-    return cell
+            return penultimate(self.teacher, self.train.x)
+
+    def few(self, split: Split) -> Split:
+        """Return the same samples with the electrodes that the student has."""
+        return Split(split.x[:, list(self.recipe.kept)], split.y)
 
 
-def _network(inputs: int, hidden: int, config: SkKdConfig) -> MLP:
-    return MLP((inputs,), (hidden,), classes=config.classes)
-
-
-def _budget(config: SkKdConfig, seed: int) -> TrainConfig:
-    return step_budget(
-        config.samples, steps=config.steps, batch_size=config.batch_size, learning_rate=config.learning_rate, seed=seed
-    )
-
-
-def _static_similarity(student: Tensor, teacher: Tensor) -> Tensor:
-    """The loss on features ``(B, D)`` without a time axis, which are normalized as they are."""
+def similarity_gap(student: Tensor, teacher: Tensor) -> Tensor:
+    """Return the loss of features ``(B, D)`` without a time axis, which are normalized without centering."""
     return similarity_keeping(student[:, None], teacher[:, None], center=False)
 
 
-def _loss(student: MLP, taught: tuple[Tensor, Tensor], weights: tuple[float, float, float], temperature: float) -> Loss:
-    ce_weight, kd_weight, sk_weight = weights
+class SKKD(System[SKKDRecipe]):
+    """Students with few electrodes, which start alike and see the same batches."""
 
-    def loss(batch: Batch, epoch: int) -> Tensor:
-        features, logits = penultimate(student, batch.x)
-        known, target = (values[batch.index] for values in taught)
-        total = ce_weight * F.cross_entropy(logits, batch.targets)
-        if kd_weight:
-            total = total + kd_weight * kf.kd(logits, target, temperature=temperature)
-        return total + sk_weight * _static_similarity(features, known) if sk_weight else total
-
-    return loss
-
-
-def _closer(baseline: str) -> Comparison:
-    return Comparison(
-        "gram gap",
-        student="sk",
-        baseline=baseline,
-        better="lower",
-        gate=0.85,
-        statistic="ratio",
-        text=f"similarity of test samples at least 15 % closer to the teacher's than with {baseline}",
+    name = "sk_kd"
+    title = "Similarity-keeping distillation from many electrodes to few"
+    paper = (
+        "Huang, Chen, Wei, Enhancing Low-Density EEG-Based Brain-Computer Interfacing with Similarity-Keeping "
+        "Knowledge Distillation, IEEE TETCI 8(2), 2024, arXiv 2212.03329"
     )
-
-
-EXPERIMENT = Experiment(
-    name="sk_kd",
-    title="Similarity-keeping distillation from many electrodes to few",
-    paper="Huang, Chen, Wei, Enhancing Low-Density EEG-Based Brain-Computer Interfacing with Similarity-Keeping "
-    "Knowledge Distillation, IEEE TETCI 8(2), 2024, arXiv 2212.03329",
-    claim="a student with few electrodes takes over the teacher's similarity between unseen samples, at no cost in "
-    "accuracy",
-    config=SkKdConfig(),
-    run=run,
-    comparisons=(
-        _closer("ce"),
-        _closer("kd"),
-        Comparison(
-            "accuracy",
-            student="sk",
-            baseline="ce",
-            better="higher",
-            gate=-0.01,
-            text="at most one point below cross-entropy",
+    claim = (
+        "A student with few electrodes takes over the teacher's similarity between unseen samples, at no cost in "
+        "accuracy."
+    )
+    claims = (
+        *(
+            lower(
+                "gram gap",
+                "sk",
+                arm,
+                by=0.85,
+                statistic="ratio",
+                says="Keeping similarities brings the similarity of test samples at least 15 % closer to the teacher's "
+                f"than {other} does.",
+            )
+            for arm, other in {"ce": "cross-entropy", "kd": "plain distillation"}.items()
         ),
-        Comparison(
+        higher(
             "accuracy",
-            student="kd + sk",
-            baseline="ce",
-            better="higher",
+            "sk",
+            "ce",
+            by=-0.01,
+            says="Keeping similarities costs at most one point of test accuracy against cross-entropy.",
+        ),
+        higher(
+            "accuracy",
+            "kd + sk",
+            "ce",
             required=False,
-            text="more accurate than cross-entropy",
+            says="Plain distillation with kept similarities gives a higher test accuracy than cross-entropy.",
         ),
-    ),
-    notes=(
-        "No gain in accuracy is to be expected on static Gaussian features: the few electrodes do not hold what the "
-        "teacher knows more. The paper's gain is on recorded EEG.",
+    )
+    notes = (
+        "No gain in accuracy is to be expected on static Gaussian features: the few electrodes do not hold the "
+        "teacher's additional information. The paper's gain is on recorded EEG.",
         "Features have no time axis here, so they are normalized without centering; the loss for feature maps over "
         "time is similarity_keeping.",
-    ),
-)
+    )
+    recipe = SKKDRecipe()
+    cell = SKKDCell
+
+    @override
+    def prepare(self, cell: SKKDCell) -> None:
+        cell.transfer = cell.few(cell.train)
+
+    @override
+    def arms(self, cell: SKKDCell) -> dict[str, Arm]:
+        recipe = cell.recipe
+        plain = {"ce_weight": recipe.ce_weight, "kd_weight": recipe.kd_weight}
+
+        def similarity(own: Tensor, known: Tensor, batch: Batch) -> Tensor:
+            return similarity_gap(own, known)
+
+        return {
+            "ce": Arm(cross_entropy),
+            "kd": Arm(plain_kd(cell.taught[1], recipe)),
+            "sk": Arm(feature_kd(cell, similarity, recipe.sk_weight)),
+            "kd + sk": Arm(feature_kd(cell, similarity, recipe.sk_weight, **plain)),
+        }
+
+    @override
+    def measure(self, cell: SKKDCell, network: MLP) -> dict[str, float]:
+        if network is cell.teacher:
+            return {"accuracy": accuracy(network(cell.test.x), cell.test.y)}
+        features, logits = penultimate(network, cell.few(cell.test).x)
+        expected = penultimate(cell.teacher, cell.test.x)[0]
+        return {"accuracy": accuracy(logits, cell.test.y), "gram gap": float(similarity_gap(features, expected))}
+
+
+EXPERIMENT = SKKD().experiment()

@@ -10,6 +10,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from policykd.errors import ConfigError
+
 _FUSED_DEVICES = ("cpu", "cuda")
 
 
@@ -24,6 +26,9 @@ class OptimizerConfig:
         momentum: Momentum of sgd.
         nesterov: Nesterov's form of it.
         betas: Decay rates of adam and adamw.
+
+    Raises:
+        ConfigError: A field is out of range.
     """
 
     name: Literal["sgd", "adam", "adamw"] = "sgd"
@@ -35,12 +40,12 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         if self.name not in ("sgd", "adam", "adamw"):
-            raise ValueError(f"optimizer is 'sgd', 'adam' or 'adamw', not {self.name!r}")
+            raise ConfigError(f"optimizer is 'sgd', 'adam' or 'adamw', not {self.name!r}")
         if not (self.lr > 0 and self.weight_decay >= 0):
-            raise ValueError(f"lr must be above 0 and weight_decay at least 0, got {self.lr} and {self.weight_decay}")
+            raise ConfigError(f"lr must be above 0 and weight_decay at least 0, got {self.lr} and {self.weight_decay}")
 
     def build(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
-        """The torch optimizer over these parameters; adam and adamw take torch's fused kernel where there is one."""
+        """Return the torch optimizer; adam and adamw take torch's fused kernel where there is one."""
         if self.name == "sgd":
             return torch.optim.SGD(
                 parameters, self.lr, self.momentum, weight_decay=self.weight_decay, nesterov=self.nesterov
@@ -62,6 +67,9 @@ class SchedulerConfig:
         gamma: Factor of multistep.
         warmup: Epochs of a linear rise from zero.
         floor: Share of the base rate at which cosine ends.
+
+    Raises:
+        ConfigError: The kind is unknown, or multistep has no milestones.
     """
 
     kind: Literal["constant", "multistep", "cosine"] = "constant"
@@ -72,12 +80,12 @@ class SchedulerConfig:
 
     def __post_init__(self) -> None:
         if self.kind not in ("constant", "multistep", "cosine"):
-            raise ValueError(f"scheduler is 'constant', 'multistep' or 'cosine', not {self.kind!r}")
+            raise ConfigError(f"scheduler is 'constant', 'multistep' or 'cosine', not {self.kind!r}")
         if self.kind == "multistep" and not self.milestones:
-            raise ValueError("multistep needs milestones, e.g. (150, 180, 210)")
+            raise ConfigError("multistep needs milestones, e.g. (150, 180, 210)")
 
     def factor(self, epoch: float, epochs: int) -> float:
-        """The share of the base learning rate.
+        """Return the share of the base learning rate.
 
         Args:
             epoch: Epochs done, with the fraction of the running one.
@@ -110,6 +118,9 @@ class TrainConfig:
         log_steps: Steps between step records in the log; 0 logs epochs only.
         optimizer: The optimizer.
         scheduler: The learning rate over time.
+
+    Raises:
+        ConfigError: A field is out of range.
     """
 
     epochs: int = 60
@@ -129,10 +140,10 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "micro_batches", "checkpoint_epochs"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.micro_batches > self.batch_size:
-            raise ValueError(f"{self.micro_batches} micro-batches do not fit a batch of {self.batch_size}")
+            raise ConfigError(f"{self.micro_batches} micro-batches do not fit a batch of {self.batch_size}")
         if self.select not in ("last", "best"):
-            raise ValueError(f"select is 'last' or 'best', not {self.select!r}")
+            raise ConfigError(f"select is 'last' or 'best', not {self.select!r}")
         if self.checkpoint_steps is not None and self.checkpoint_steps < 1:
-            raise ValueError(f"checkpoint_steps must be at least 1, got {self.checkpoint_steps}")
+            raise ConfigError(f"checkpoint_steps must be at least 1, got {self.checkpoint_steps}")

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from policykd.errors import ConfigError
 from policykd.kd.objective.objective import Objective, ObjectiveOutput
 from policykd.kd.objective.taps import unwrap
 from policykd.kd.training import checkpoint
@@ -103,11 +104,13 @@ class Distiller:
             resume: Go on from the checkpoint in ``folder`` if there is one.
 
         Raises:
-            ValueError: Selection asks for validation data that is not given, or a batch cannot be used.
+            ConfigError: Selection asks for validation data that is not given, or ``resume`` for a folder.
+            FloatingPointError: The training diverged.
+            ValueError: A batch cannot be used.
             CheckpointError: The checkpoint is damaged or of another configuration.
         """
         if self.config.select == "best" and val is None:
-            raise ValueError("select='best' needs validation data: fit(train, val)")
+            raise ConfigError("select='best' needs validation data: fit(train, val)")
         batches = Batches(
             train,
             self.config.batch_size,
@@ -150,7 +153,7 @@ class Distiller:
     def _refuse_joined_losses(self) -> None:
         for name, loss in self.objective.losses.items():
             if world_size() > 1 and getattr(loss, "gather_distributed", False):
-                raise ValueError(f"term {name!r}: leave gather_distributed off, the distiller joins processes itself")
+                raise ConfigError(f"term {name!r}: leave gather_distributed off, the distiller joins processes itself")
 
     def _epoch(
         self, student: nn.Module, optimizer: torch.optim.Optimizer, batches: Batches, val: Any, logs: Logs
@@ -238,7 +241,7 @@ class Distiller:
 
     def _resume(self, optimizer: torch.optim.Optimizer) -> None:
         if self.folder is None:
-            raise ValueError("resume needs a folder: Distiller(..., folder=...)")
+            raise ConfigError("resume needs a folder: Distiller(..., folder=...)")
         if not (self.folder / LAST).exists():
             return
         tree = checkpoint.load(self.folder / LAST)

@@ -23,6 +23,7 @@ Network = TypeVar("Network", bound=nn.Module)
 Output = TypeVar("Output")
 Loss = Callable[[Batch, int], Tensor]  # (batch, epoch counted from 0) -> scalar with its graph
 
+_LARGEST_WEIGHT = 1e9  # beyond it a network overflows in its forward pass; no training that works comes near
 ADAM = OptimizerConfig("adam", lr=2e-3, weight_decay=0.0)
 
 
@@ -58,7 +59,7 @@ def minimize(
         augment: ``(x, generator) -> x`` on training batches.
 
     Raises:
-        FloatingPointError: The loss is not finite at the end of an epoch.
+        FloatingPointError: The loss is not finite at the end of an epoch, or the weights are beyond all bounds.
         ValueError: There is no batch, or nothing to train.
     """
     trained = [networks] if isinstance(networks, nn.Module) else list(networks)
@@ -105,6 +106,9 @@ def train_epoch(
 
     Yields:
         Each batch with the output of ``backward``, after the update.
+
+    Raises:
+        FloatingPointError: ``backward`` refused the batch and the weights are beyond all bounds.
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for step, batch in enumerate(batches.epoch(epoch, start), start):
@@ -113,11 +117,25 @@ def train_epoch(
         for group in optimizer.param_groups:
             group["lr"] = config.optimizer.lr * factor
         optimizer.zero_grad(set_to_none=True)
-        output = backward(batch, position)
+        output = _differentiated(backward, batch, position, parameters)
         if config.clip_norm is not None:
             nn.utils.clip_grad_norm_(parameters, config.clip_norm)
         optimizer.step()
         yield batch, output
+
+
+def _differentiated(
+    backward: Callable[[Batch, float], Output], batch: Batch, position: float, parameters: Sequence[Tensor]
+) -> Output:
+    try:
+        return backward(batch, position)
+    except ValueError as error:  # losses refuse logits that are not finite; if the weights are to blame, say so
+        if all(bool((parameter.abs() < _LARGEST_WEIGHT).all()) for parameter in parameters):
+            raise
+        raise FloatingPointError(
+            f"the outputs are not finite after {position:.2g} epochs, since the weights have grown beyond all bounds; "
+            "lower the learning rate"
+        ) from error
 
 
 def train_classifier(network: Network, data: Any, config: TrainConfig, *, augment: Augment | None = None) -> Network:

@@ -14,6 +14,8 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.utils.data import Sampler
 
+from policykd.errors import ConfigError
+
 _Rows = dict[int, np.ndarray]  # class -> positions of its samples
 
 
@@ -69,7 +71,7 @@ class ClassUniformSampler(_ClassBatches):
         seed: Seeds all epochs.
 
     Raises:
-        ValueError: Fewer than c classes have k samples.
+        ConfigError: Fewer than c classes have k samples.
     """
 
     def __init__(self, labels: ArrayLike | Tensor, *, classes: int, per_class: int, seed: int = 0) -> None:
@@ -90,7 +92,7 @@ class SuperclassUniformSampler(_ClassBatches):
         seed: Seeds all epochs.
 
     Raises:
-        ValueError: A super-class has fewer than c classes with k samples, or a label has no super-class.
+        ConfigError: A super-class has fewer than c classes with k samples, or a label has no super-class.
     """
 
     def __init__(
@@ -104,7 +106,7 @@ class SuperclassUniformSampler(_ClassBatches):
     ) -> None:
         rows, groups = _rows_by_class(labels), np.asarray(superclass)
         if max(rows) >= len(groups) or min(rows) < 0:
-            raise ValueError(f"labels go from {min(rows)} to {max(rows)}, super-classes are given for {len(groups)}")
+            raise ConfigError(f"labels go from {min(rows)} to {max(rows)}, super-classes are given for {len(groups)}")
         names = groups[list(rows)]
         inside = [{label: rows[label] for label in rows if groups[label] == name} for name in np.unique(names)]
         super().__init__(inside, classes=classes, per_class=per_class, seed=seed)
@@ -127,7 +129,8 @@ def super_classes(features: Tensor, labels: Tensor, count: int, *, smallest: int
         Super-class of every class ``(C,)`` in int64, numbered from 0 without gaps.
 
     Raises:
-        ValueError: A class has no sample, or ``count`` or ``smallest`` is out of range.
+        ValueError: A class has no sample.
+        ConfigError: ``count`` or ``smallest`` is out of range.
     """
     from sklearn.cluster import KMeans
 
@@ -135,7 +138,7 @@ def super_classes(features: Tensor, labels: Tensor, count: int, *, smallest: int
     if not bool((sizes > 0).all()):
         raise ValueError(f"class {int((sizes == 0).nonzero()[0])} has no sample: its center is unknown")
     if not (1 <= count <= len(sizes) and 1 <= smallest <= len(sizes)):
-        raise ValueError(f"count and smallest must lie in [1, {len(sizes)}], got {count} and {smallest}")
+        raise ConfigError(f"count and smallest must lie in [1, {len(sizes)}], got {count} and {smallest}")
     flat = features.detach().double().cpu().flatten(1)
     sums = torch.zeros(len(sizes), flat.shape[1], dtype=flat.dtype).index_add_(0, labels.cpu(), flat)
     centers = (sums / sizes.cpu()[:, None]).numpy()
@@ -159,10 +162,10 @@ def _rows_by_class(labels: ArrayLike | Tensor) -> _Rows:
 
 def _check_make_up(rows: _Rows, classes: int, per_class: int) -> None:
     if classes < 1 or per_class < 1:
-        raise ValueError(f"classes and per_class must be at least 1, got {classes} and {per_class}")
+        raise ConfigError(f"classes and per_class must be at least 1, got {classes} and {per_class}")
     enough = sum(len(own) >= per_class for own in rows.values())
     if enough < classes:
-        raise ValueError(
+        raise ConfigError(
             f"a batch needs {classes} classes with {per_class} samples each, but of classes {sorted(rows)} "
             f"only {enough} have so many"
         )

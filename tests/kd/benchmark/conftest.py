@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from policykd.kd.benchmark.config import bench_config, load_task, make_network, training
+from policykd.kd.benchmark.config import load_task, make_network
+from policykd.kd.benchmark.reference import bench_config, training
 from policykd.kd.benchmark.seed_context import SeedContext
 from policykd.kd.training.loop import seeded
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from policykd.errors import ConfigError
 from policykd.kd.benchmark import cells, seed_context
-from policykd.kd.benchmark.config import training
+from policykd.kd.benchmark.reference import training
 from policykd.kd.benchmark.settings import Setting, candidates
 from policykd.kd.metrics import figures
 from policykd.kd.training.teacher_cache import TeacherCache

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from policykd.errors import ConfigError, UnknownNameError
-from policykd.kd.benchmark.config import bench_config, load_task, make_network
+from policykd.kd.benchmark.config import load_task, make_network
+from policykd.kd.benchmark.reference import bench_config
 from policykd.kd.registry import LOSSES
 from policykd.kd.tasks import available
 

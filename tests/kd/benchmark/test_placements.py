@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from policykd.kd.benchmark.cells import train
-from policykd.kd.benchmark.config import bench_config, load_task, make_network
+from policykd.kd.benchmark.config import load_task, make_network
 from policykd.kd.benchmark.placements import (
     PLACEMENTS,
     objective,
@@ -16,6 +16,7 @@ from policykd.kd.benchmark.placements import (
     runnable,
     train_paraphraser,
 )
+from policykd.kd.benchmark.reference import bench_config
 from policykd.kd.benchmark.settings import FIRST_STAGE, Setting, default_setting
 from policykd.kd.losses.ofd import ofd_margin
 from policykd.kd.networks import WideResNet

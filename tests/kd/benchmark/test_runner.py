@@ -137,7 +137,7 @@ def test_damaged_files_are_named(tiny, tmp_path):
 
 
 def test_a_method_that_cannot_run_is_refused_before_anything_is_written(tiny, tmp_path):
-    from policykd.kd.benchmark.config import bench_config
+    from policykd.kd.benchmark.reference import bench_config
 
     options = {"train": 12, "val": 6, "test": 6, "length": 16}
     with pytest.raises(ConfigError, match=r"method fitnet cannot run on task timeseries: .*leave it out"):

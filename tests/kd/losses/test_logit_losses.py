@@ -474,3 +474,9 @@ class TestSDD(LossContract):
 
         assert cell_logits(s, (1, 2)).shape == (6, 3, 5)
         assert cell_logits(s, (1, 2, 4)).shape == (6, 3, 21)
+
+
+def test_lskd_takes_two_classes():
+    student, teacher = torch.tensor([[1.0, 3.0]]), torch.tensor([[5.0, 1.0]])
+    assert float(kf.lskd(student, teacher, scale_t2=False, temperature=1.0)) > 0
+    assert float(kf.lskd(student, student)) == pytest.approx(0.0, abs=1e-6)

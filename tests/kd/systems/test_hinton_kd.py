@@ -11,8 +11,9 @@ from torch import nn
 from policykd.errors import ConfigError
 from policykd.kd import functional as kf
 from policykd.kd.ensembles import ensemble_logits
+from policykd.kd.experiments.system import Fit, plain_kd
 from policykd.kd.networks import MLP
-from policykd.kd.systems.hinton_kd import EXPERIMENT, HintonKDConfig, early_stopped, run, shortened, tune_bias
+from policykd.kd.systems.hinton_kd import EXPERIMENT, HintonKDRecipe, early_stopped, shortened, tune_bias
 from policykd.kd.training.batches import Batch
 from policykd.kd.training.config import OptimizerConfig, SchedulerConfig, TrainConfig
 from policykd.kd.training.loop import distillation, minimize, seeded
@@ -115,10 +116,8 @@ def test_without_the_divergence_it_is_cross_entropy_bit_for_bit():
 
 def test_eskd_is_distillation_and_then_cross_entropy_without_the_teacher():
     student, teacher = Fixed(Z), Fixed(V)
-    switched = early_stopped(
-        distillation(student, teacher, temperature=4.0, kd_weight=0.9, ce_weight=0.1), student, stop_epoch=2
-    )
-    values = [switched(BATCH, epoch) for epoch in range(4)]
+    switched = early_stopped(plain_kd(teacher, EXPERIMENT.config), stop_epoch=2)
+    values = [switched(student, BATCH, epoch) for epoch in range(4)]
     assert [v.item() for v in values[:2]] == pytest.approx([0.384786] * 2, abs=1e-6)
     assert all(torch.equal(v, F.cross_entropy(Z, LABEL)) for v in values[2:])
     assert teacher.calls == 2
@@ -135,8 +134,8 @@ def test_the_eskd_switch_resets_neither_optimizer_nor_schedule():
         scheduler=SchedulerConfig("multistep", milestones=(1, 3), gamma=0.5),
     )
     student = seeded(lambda: MLP((4,), (5,), classes=3), 0, "student")
-    soft = distillation(student, teacher, temperature=4.0, kd_weight=0.9, ce_weight=0.1)
-    minimize(early_stopped(soft, student, 2), student, (x, y), config)
+    switched = early_stopped(plain_kd(teacher, EXPERIMENT.config), 2)
+    minimize(lambda batch, epoch: switched(student, batch, epoch), student, (x, y), config)
 
     by_hand = seeded(lambda: MLP((4,), (5,), classes=3), 0, "student")
     optimizer = torch.optim.SGD(by_hand.parameters(), 0.5, momentum=0.9, weight_decay=5e-4)
@@ -177,7 +176,7 @@ def test_the_ensemble_is_the_mean_of_distributions_or_of_logits():
 
 
 def test_the_bias_that_validation_data_prefer_is_found():
-    """Class 2 lies 1.5 too low for every sample of its own; any bias in (1.5, 2.5) makes all four right."""
+    """Class 2 is 1.5 too low for every sample of its own; any bias in (1.5, 2.5) makes all four right."""
     logits = torch.tensor([[2.0, 0, 0.5], [0, 2.0, 0.5], [3.0, 0, 0.5], [0, 3.0, 0.5]])
     labels = torch.tensor([2, 2, 0, 1])
     bias = tune_bias(logits, labels, [2], limit=4.0, steps=41)
@@ -198,21 +197,33 @@ def test_biases_of_nothing_are_refused(classes, options):
 
 @pytest.mark.parametrize(
     "change",
-    [{"kd_weight": 1.5}, {"temperature": 0.0}, {"early_epochs": ()}, {"early_epochs": (120,)}, {"missing_class": 10}],
+    [
+        {"kd_weight": -1.0},
+        {"temperature": 0.0},
+        {"missing_temperature": 0.0},
+        {"early_epochs": ()},
+        {"early_epochs": (120,)},
+        {"missing_class": 10},
+        {"shares": (0.5, 0.5)},
+    ],
 )
 def test_configurations_out_of_range_are_refused(change):
-    with pytest.raises(ValueError, match=r"must|names"):
-        HintonKDConfig(**change)
+    with pytest.raises(ValueError, match=r"must|names|give three"):
+        HintonKDRecipe(**change)
 
 
 def test_a_small_cell_has_every_arm_and_repeats():
-    tiny = HintonKDConfig(
-        teacher_hidden=(16,), teacher_epochs=3, early_epochs=(1, 2), few_epochs=3, missing_epochs=1, efficacy_epochs=3,
+    tiny = HintonKDRecipe(
+        teacher=Fit((16,), epochs=3),
+        student=Fit((16,), epochs=3, lr=1e-2),
+        few_labels_student=Fit((32,), epochs=3, lr=1e-2),
+        missing_class_student=Fit((32,), epochs=1, lr=1e-2),
+        early_epochs=(1, 2),
         eskd_epochs=1,
-    )  # fmt: skip
-    cell = run(0, tiny)
+    )
+    cell = EXPERIMENT.run(0, tiny)
     EXPERIMENT.check_cell(cell)
-    assert run(0, tiny) == cell
+    assert EXPERIMENT.run(0, tiny) == cell
     early = cell["student, early-stopped teacher"]["accuracy"]
     assert early in {cell[f"student, {epochs}-epoch teacher"]["accuracy"] for epochs in (1, 2)}
     assert cell["missing class, CE"]["recall"] == 0.0

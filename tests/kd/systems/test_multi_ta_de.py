@@ -17,7 +17,7 @@ from policykd.kd.ensembles import (
     evolve_weights,
     normalized,
 )
-from policykd.kd.experiments.label_noise import redrawn_labels
+from policykd.kd.experiments.system import Fit
 from policykd.kd.systems.multi_ta_de import EXPERIMENT
 
 
@@ -180,27 +180,28 @@ def test_bad_input_is_refused():
         EvolutionConfig(population=2)
 
 
-def test_redrawn_labels():
-    labels = torch.arange(2000) % 10
-    noisy = redrawn_labels(labels, 0.4, classes=10, seed=0, purpose="a")
-    assert (noisy != labels).float().mean().item() == pytest.approx(0.36, abs=0.04)  # a tenth stays right by chance
-    assert torch.equal(noisy, redrawn_labels(labels, 0.4, classes=10, seed=0, purpose="a"))
-    assert not torch.equal(noisy, redrawn_labels(labels, 0.4, classes=10, seed=0, purpose="b"))
-    assert torch.equal(labels, redrawn_labels(labels, 0.0, classes=10, seed=0, purpose="a"))
-    with pytest.raises(ConfigError, match="share is 2"):
-        redrawn_labels(labels, 2, classes=10, seed=0, purpose="a")
-
-
 def test_a_cell_is_paired_and_repeatable():
     config = replace(
-        EXPERIMENT.config, assistant_hidden=(8,), epochs=3, student_epochs=2, long_epochs=2, student_kd_weight=0.0
+        EXPERIMENT.config,
+        **{role: Fit((8,), epochs=3) for role in ("teacher", "large_assistant", "middle_assistant", "small_assistant")},
+        student=Fit((8,), epochs=2),
+        long_epochs=2,
+        kd_weight=0.0,
+        ce_weight=1.0,
     )
     cell = EXPERIMENT.run(0, config)
     EXPERIMENT.check_cell(cell)
     assert len({figures["accuracy"] for figures in cell.values()}) == 1  # without the teacher's term all are one arm
     weight = cell["evolved ensemble"]["corrupted weight"]
     assert 0 <= weight <= 1
-    assert cell["equal ensemble"]["corrupted weight"] == 0.5
-    assert cell["evolved ensemble"]["validation nll"] <= cell["best assistant"]["validation nll"] + 1e-9
-    assert cell["evolved ensemble"]["validation nll"] <= cell["equal ensemble"]["validation nll"] + 1e-9
+    assert cell["equal ensemble"]["corrupted weight"] == 0.25
+    assert cell["evolved ensemble"]["validation nll"] <= cell["best assistant"]["validation nll"] + 1e-6
+    assert cell["evolved ensemble"]["validation nll"] <= cell["equal ensemble"]["validation nll"] + 1e-6
     assert EXPERIMENT.run(0, config) == cell
+
+
+def test_weights_that_the_stacked_training_would_ignore_are_refused():
+    with pytest.raises(ConfigError, match="set both so that they sum to 1"):
+        replace(EXPERIMENT.config, kd_weight=0.5)
+    with pytest.raises(ConfigError, match="assistant_kd_weight is 2"):
+        replace(EXPERIMENT.config, assistant_kd_weight=2.0)

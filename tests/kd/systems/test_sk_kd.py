@@ -1,4 +1,4 @@
-"""The similarity-keeping Gram matrix: the card's numbers, a Pearson oracle, and what must leave it unchanged."""
+"""Generated trials, and the arms of the experiment on few electrodes."""
 
 from dataclasses import replace
 
@@ -7,90 +7,12 @@ import pytest
 import torch
 
 from policykd.errors import ConfigError
-from policykd.kd import functional as kf
-from policykd.kd.systems.sk_kd import EXPERIMENT, keeping_gram, similarity_keeping, source_trials
-
-F_S = torch.tensor(
-    [[[1, 2, 3], [2, 0, 1]], [[3, 2, 1], [0, 1, 0]], [[1, 0, 2], [1, 1, 2]]],
-    dtype=torch.float64,
-)
-F_T = torch.tensor([[[2, 1, 0]], [[0, 1, 3]], [[1, 1, 4]]], dtype=torch.float64)
-
-
-def maps(seed, batch=4, channels=3, time=6):
-    return torch.from_numpy(np.random.default_rng(seed).normal(size=(batch, channels, time)))
-
-
-def test_known_values():
-    g_s = [[1, -0.933013, 0.25], [-0.933013, 1, -0.5], [0.25, -0.5, 1]]
-    g_t = [[1, -0.981981, -0.866025], [-0.981981, 1, 0.944911], [-0.866025, 0.944911, 1]]
-    for features, expected in ((F_S, g_s), (F_T, g_t)):
-        np.testing.assert_allclose(keeping_gram(features).numpy(), expected, atol=1e-6)
-    assert float(similarity_keeping(F_S, F_T)) == pytest.approx(0.741262, abs=1e-6)
-    assert float(kf.sp(F_S, F_T)) == pytest.approx(0.098582, abs=1e-6)
-
-
-def test_gram_is_the_mean_correlation_over_channels():
-    features = maps(0)
-    expected = np.mean([np.corrcoef(features[:, c].numpy()) for c in range(3)], axis=0)
-    np.testing.assert_allclose(keeping_gram(features).numpy(), expected, atol=1e-12)
-    np.testing.assert_allclose(keeping_gram(features[:, :, None]).numpy(), expected, atol=1e-12)
-    high = maps(1, channels=6).reshape(4, 3, 2, 6)
-    np.testing.assert_allclose(keeping_gram(high).numpy(), keeping_gram(high.flatten(1, 2)).numpy())
-
-
-def test_invariances():
-    student, teacher = maps(0), maps(1, channels=2, time=9)
-    gram, value = keeping_gram(student), similarity_keeping(student, teacher)
-    torch.testing.assert_close(gram.diagonal(), torch.ones(4).double())
-    assert gram.abs().max() <= 1 + 1e-12
-    offset = torch.tensor([3.0, -1.0, 100.0], dtype=torch.float64)[:, None]
-    torch.testing.assert_close(keeping_gram(2.5 * student + offset), gram)
-    torch.testing.assert_close(keeping_gram(student[:, [2, 0, 1]]), gram)
-    torch.testing.assert_close(keeping_gram(student.repeat(1, 2, 1)), gram)
-    order = torch.tensor([2, 0, 3, 1])
-    torch.testing.assert_close(keeping_gram(student[order]), gram[order][:, order])
-    torch.testing.assert_close(similarity_keeping(student[order], teacher[order]), value)
-    assert float(similarity_keeping(student, student)) == 0.0
-    assert float(similarity_keeping(student[:1], teacher[:1])) == pytest.approx(0.0, abs=1e-24)
-
-
-def test_blocks_are_summed_and_reduction_honored():
-    students, teachers = (maps(0), maps(2, time=4)), (maps(1), maps(3))
-    singly = [similarity_keeping(s, t, reduction="none") for s, t in zip(students, teachers, strict=True)]
-    torch.testing.assert_close(similarity_keeping(students, teachers, reduction="none"), sum(singly))
-    torch.testing.assert_close(similarity_keeping(students, teachers), sum(singly).mean())
-
-
-def test_uncentered_form_is_the_cosine_gram():
-    student, teacher = maps(0, channels=1), maps(1, channels=1, time=9)
-    torch.testing.assert_close(
-        similarity_keeping(student, teacher, center=False),
-        kf.cc(student[:, 0], teacher[:, 0], kernel="bilinear"),
-    )
-
-
-def test_flat_channels_give_no_nan_and_the_teacher_no_gradient():
-    student, teacher = maps(0), maps(1).requires_grad_()
-    student[1, 2] = 4.0
-    student.requires_grad_()
-    similarity_keeping(student, teacher).backward()
-    assert torch.isfinite(student.grad).all()
-    assert teacher.grad is None
-    assert torch.autograd.gradcheck(lambda s: similarity_keeping(s, teacher), maps(5).requires_grad_())
-
-
-def test_bad_input_is_refused():
-    with pytest.raises(ValueError, match="as many blocks, got 2 and 1"):
-        similarity_keeping((maps(0), maps(1)), maps(2))
-    with pytest.raises(ValueError, match="same batch size"):
-        similarity_keeping(maps(0), maps(1, batch=3))
-    with pytest.raises(ValueError, match="at least 3 dimensions"):
-        similarity_keeping(torch.zeros(2, 3), torch.zeros(2, 3))
+from policykd.kd.experiments.system import Fit
+from policykd.kd.systems.sk_kd import EXPERIMENT, SKKDRecipe, source_trials
 
 
 def test_generated_trials_share_one_mixture():
-    config = replace(EXPERIMENT.config, noise=1e-6)
+    config = SKKDRecipe(noise=1e-6)
     train, test = source_trials((200, 300), config, np.random.default_rng(0))
     both = torch.cat([train.x, test.x])
     assert torch.linalg.matrix_rank(both.double(), rtol=1e-4) == config.sources
@@ -98,7 +20,8 @@ def test_generated_trials_share_one_mixture():
 
 
 def test_arms_differ_by_the_similarity_term_alone():
-    config = replace(EXPERIMENT.config, steps=40, test_samples=200, sk_weight=0.0)
+    fits = {"teacher": Fit((32,), steps=40, batch_size=120), "student": Fit((16,), steps=40, batch_size=120)}
+    config = SKKDRecipe(**fits, test_samples=200, sk_weight=0.0)
     cell = EXPERIMENT.run(0, config)
     EXPERIMENT.check_cell(cell)
     assert cell["sk"] == cell["ce"]
@@ -106,5 +29,12 @@ def test_arms_differ_by_the_similarity_term_alone():
     weighted = EXPERIMENT.run(0, replace(config, sk_weight=10.0))
     assert weighted["ce"] == cell["ce"]
     assert weighted["sk"]["gram gap"] < cell["ce"]["gram gap"]
-    with pytest.raises(ConfigError, match="largest of kept"):
-        replace(config, kept=(0, 22))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"kept": (0, 22)}, "kept is 22"), ({"sk_weight": -1.0}, "sk_weight"), ({"samples": 60}, "student.batch_size")],
+)
+def test_configurations_out_of_range_are_refused(change, message):
+    with pytest.raises(ConfigError, match=message):
+        SKKDRecipe(**change)

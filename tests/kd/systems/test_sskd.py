@@ -6,11 +6,15 @@ import numpy as np
 import pytest
 import torch
 
+from policykd.errors import ConfigError
 from policykd.kd import functional as kf
-from policykd.kd.systems.sskd import EXPERIMENT, HeadedCNN, train_head
+from policykd.kd.experiments.system import Fit
+from policykd.kd.systems.sskd import EXPERIMENT
+from policykd.kd.systems.sskd.cell import SSKDCell, SSKDRecipe, find_original
+from policykd.kd.systems.sskd.network import HeadedCNN
 from policykd.kd.systems.sskd.self_supervision import (
     SimilarityHead,
-    SskdTerms,
+    SSKDTerms,
     ViewOutputs,
     error_level,
     head_loss,
@@ -21,7 +25,6 @@ from policykd.kd.systems.sskd.self_supervision import (
     split_views,
     view_similarity,
 )
-from policykd.kd.training.budget import step_budget
 
 # rows per image: the original, then its three rotations
 TEACHER = torch.tensor(
@@ -128,7 +131,7 @@ def test_head_keeps_the_width():
 def test_bad_input_is_refused():
     with pytest.raises(ValueError, match="must be square"):
         rotated_views(torch.zeros(1, 1, 8, 6))
-    with pytest.raises(ValueError, match="no whole number of images"):
+    with pytest.raises(ValueError, match="not a whole number of images"):
         split_views(torch.zeros(6, 2))
     with pytest.raises(ValueError, match="share must lie in"):
         selected(torch.zeros(3, dtype=torch.long), 1.5)
@@ -143,10 +146,10 @@ def outputs(seed, batch=4, width=6, classes=5):
 
 def test_terms_without_rotations_are_plain_distillation():
     student, teacher, labels = outputs(0), outputs(1), torch.tensor([0, 3, 1, 2])
-    terms = SskdTerms(rotated_weight=0.0, similarity_weight=0.0, rotated_share=0.0)
+    terms = SSKDTerms(rotated_weight=0.0, similarity_weight=0.0, rotated_share=0.0)
     normal, normal_t = student.logits[::4], teacher.logits[::4]
     expected = 0.1 * kf.ce(normal, labels) + 0.9 * kf.kd(normal, normal_t, temperature=4.0)
-    torch.testing.assert_close(terms(student, teacher, labels), expected)
+    torch.testing.assert_close(terms.objective(student, teacher, labels), expected)
 
 
 def test_terms_against_a_loop():
@@ -174,7 +177,7 @@ def test_terms_against_a_loop():
     kept = sorted(range(12), key=lambda place: (ranks[place], place))[:keep]
     total += 10 * np.mean([kl(row(g_t, rotated[k]), row(g_s, rotated[k]), 0.5) for k in kept])
     assert 0 < ranks.count(0) < 12
-    assert float(SskdTerms()(student, teacher, labels)) == pytest.approx(total, rel=1e-10)
+    assert float(SSKDTerms().objective(student, teacher, labels)) == pytest.approx(total, rel=1e-10)
 
 
 def test_training_the_head_leaves_the_rest_untouched():
@@ -182,7 +185,8 @@ def test_training_the_head_leaves_the_rest_untouched():
     network = HeadedCNN((4, 6))
     network(images)  # running statistics are no longer those of the start
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    train_head(network, images, step_budget(64, steps=40, batch_size=16, learning_rate=5e-3, seed=0))
+    fit = Fit((4, 6), steps=40, batch_size=16, lr=5e-3)
+    SSKDCell(0, EXPERIMENT.config).train_head(network, find_original, images, fit, None)
     after = network.state_dict()
     changed = {name.split(".")[0] for name, value in before.items() if not torch.equal(value, after[name])}
     assert changed == {"head"}
@@ -193,9 +197,29 @@ def test_training_the_head_leaves_the_rest_untouched():
 
 
 def test_a_cell_of_the_experiment_is_a_function_of_its_seed():
-    config = replace(EXPERIMENT.config, share=0.2, teacher_steps=10, head_steps=10, steps=4)
+    config = replace(
+        EXPERIMENT.config,
+        teacher=replace(EXPERIMENT.config.teacher, steps=10),
+        student=replace(EXPERIMENT.config.student, steps=4),
+        shares=(0.2, 0.8),
+        head_steps=10,
+    )
     cell = EXPERIMENT.run(0, config)
     EXPERIMENT.check_cell(cell)
     assert cell == EXPERIMENT.run(0, config)
     assert torch.is_grad_enabled()
     assert cell["transferred rows"]["wrong rows"] < cell["all rows"]["wrong rows"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"student": Fit((8, 16), steps=4, batch_size=101)}, "student.batch_size"),
+        ({"similarity_share": 1.5}, "similarity_share"),
+        ({"rotated_weight": -1.0}, "rotated_weight"),
+        ({"similarity_temperature": 0.0}, "similarity_temperature"),
+    ],
+)
+def test_configurations_out_of_range_are_refused(change, message):
+    with pytest.raises(ConfigError, match=message):
+        SSKDRecipe(**change)

@@ -9,11 +9,10 @@ import torch
 
 from policykd.divergences import categorical_kl
 from policykd.errors import ConfigError
+from policykd.kd.experiments.system import Fit
 from policykd.kd.systems.sweet_spot_teacher import EXPERIMENT
 from policykd.kd.systems.sweet_spot_teacher.similarity_information import (
     class_mean_answers,
-    class_similarity,
-    class_similarity_agreement,
     non_target_entropy,
     permuted_non_targets,
     response_entropy,
@@ -144,17 +143,6 @@ def test_smoothing_and_class_means_as_teachers():
         torch.testing.assert_close(means[y == label], p[y == label].mean(0).expand(10, 5))
 
 
-def test_class_similarity():
-    logits, y = batch(50)
-    matrix, p = class_similarity(logits, y, temperature=2), (logits / 2).softmax(1)
-    assert matrix[3, 1].item() == pytest.approx(p[y == 3][:, 1].mean().item())
-    assert not matrix.diagonal().any()
-    assert class_similarity_agreement(matrix, 3 * matrix) == pytest.approx(1)
-    assert class_similarity_agreement(matrix, matrix.T) < 1
-    lacking = class_similarity(logits[:2], torch.tensor([0, 0]))
-    assert not lacking[1:].any()
-
-
 def test_choice_without_students():
     assert sweet_spot([0.90, 0.97, 0.98, 0.965], [1.5, 0.8, 0.3, 1.0]) == 3
     assert sweet_spot([0.90, 0.97, 0.98, 0.965], [1.5, 0.8, 0.3, 1.0], tolerance=0) == 2
@@ -171,11 +159,15 @@ def test_bad_input_is_refused():
         similarity_information(LOGITS, torch.tensor([4]))
     with pytest.raises(ValueError, match="finite"):
         non_target_entropy(torch.full((1, 3), float("nan")), FIRST)
-    with pytest.raises(ValueError, match="one shape"):
-        class_similarity_agreement(torch.zeros(2, 2), torch.zeros(3, 3))
 
 
-SMALL = replace(EXPERIMENT.config, batch_sizes=(128, 256), epochs=(1, 3), student_epochs=3)
+SMALL = replace(
+    EXPERIMENT.config,
+    teacher=Fit((128, 128), epochs=3, batch_size=128),
+    student=Fit((16,), epochs=3),
+    larger_batches=(256,),
+    early_epochs=(1,),
+)
 
 
 def test_a_cell_is_paired_and_its_choices_are_arms_of_the_grid():
@@ -199,19 +191,21 @@ def test_a_cell_is_paired_and_its_choices_are_arms_of_the_grid():
 
 
 def test_a_teacher_taken_during_a_run_is_one_that_was_trained_so_long():
-    longer = EXPERIMENT.run(0, replace(SMALL, epochs=(1, 3, 4)))
+    longer = EXPERIMENT.run(0, replace(SMALL, early_epochs=(1, 3), teacher=replace(SMALL.teacher, epochs=4)))
     cell = EXPERIMENT.run(0, SMALL)
     for arm in ("batch 128, 1 epochs", "batch 128, 3 epochs", "batch 256, 3 epochs"):
         assert longer[arm] == pytest.approx(cell[arm], rel=1e-4)
 
 
 def test_without_the_teachers_term_all_students_are_one():
-    cell = EXPERIMENT.run(0, replace(SMALL, kd_weight=0.0))
+    cell = EXPERIMENT.run(0, replace(SMALL, kd_weight=0.0, ce_weight=1.0))
     assert len({figures["accuracy"] for figures in cell.values() if "accuracy" in figures}) == 1
 
 
 def test_grids_must_ascend():
     with pytest.raises(ConfigError, match="ascending"):
-        replace(SMALL, epochs=(3, 1))
+        replace(SMALL, early_epochs=(3,))
+    with pytest.raises(ConfigError, match="shares"):
+        replace(SMALL, shares=(0.5, 0.5))
     with pytest.raises(ConfigError, match="at least two"):
-        replace(SMALL, batch_sizes=(16,))
+        replace(SMALL, larger_batches=())

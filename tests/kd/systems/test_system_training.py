@@ -7,7 +7,7 @@ from torch import nn
 
 from policykd.errors import ConfigError
 from policykd.kd import metrics
-from policykd.kd.experiments.digits import digits_rows, some, some_per_class, with_label_noise
+from policykd.kd.experiments.digits import digits_rows, redrawn_labels, some, some_per_class, with_label_noise
 from policykd.kd.losses import CE, KD
 from policykd.kd.networks import MLP
 from policykd.kd.objective.objective import Objective
@@ -147,6 +147,17 @@ def test_noise_gives_so_many_labels_another_class():
     assert bool((with_label_noise(train, 1.0, 0).y != train.y).all())
     with pytest.raises(ConfigError, match="share"):
         with_label_noise(train, 1.1, 0)
+
+
+def test_redrawn_labels():
+    labels = torch.arange(2000) % 10
+    noisy = redrawn_labels(labels, 0.4, classes=10, seed=0, purpose="a")
+    assert (noisy != labels).float().mean().item() == pytest.approx(0.36, abs=0.04)  # a tenth stays right by chance
+    assert torch.equal(noisy, redrawn_labels(labels, 0.4, classes=10, seed=0, purpose="a"))
+    assert not torch.equal(noisy, redrawn_labels(labels, 0.4, classes=10, seed=0, purpose="b"))
+    assert torch.equal(labels, redrawn_labels(labels, 0.0, classes=10, seed=0, purpose="a"))
+    with pytest.raises(ConfigError, match="share is 2"):
+        redrawn_labels(labels, 2, classes=10, seed=0, purpose="a")
 
 
 LOGITS = torch.tensor([[2.0, 0, 0], [1, 0.5, 0], [0, 0, 3], [-1, 4, 0]])

@@ -1,33 +1,42 @@
-"""Teacher assistants: paths, what a hop leaves alone, and the identities between paths."""
+"""Teacher assistants: paths, what a network of a path leaves alone, and the identities between paths."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 import torch
-from torch import nn
 
+from policykd.cli.main import main
 from policykd.errors import ConfigError
 from policykd.kd import functional as kf
-from policykd.kd.networks import MLP
-from policykd.kd.systems.takd import EXPERIMENT, Hop, TAKDConfig, best_path, paths, run, train_path
-from policykd.kd.training.config import OptimizerConfig, TrainConfig
-from policykd.kd.training.loop import distil, seeded, train_classifier
+from policykd.kd.experiments.system import Fit
+from policykd.kd.systems.takd import EXPERIMENT, TAKDCell, TAKDRecipe, best_path, paths, train_path
+from policykd.kd.training.evaluate import predict
+from policykd.kd.training.loop import distil, train_classifier
 
-X = torch.randn(40, 4, generator=torch.Generator().manual_seed(0))
-DATA = (X, torch.arange(40) % 3)
-TRAINING = TrainConfig(epochs=3, batch_size=16, seed=1, optimizer=OptimizerConfig(lr=0.1))
-
-
-def hop(width, key="net", **options):
-    return Hop(lambda: seeded(lambda: MLP((4,), (width,), classes=3), 0, key), TRAINING, **options)
+TINY = TAKDRecipe(
+    teacher=Fit((9,), epochs=1, batch_size=128),
+    assistant=Fit((7,), epochs=1, batch_size=128),
+    student=Fit((5,), epochs=1, batch_size=128),
+)
 
 
 def same(first, second):
     return all(torch.equal(value, second.state_dict()[name]) for name, value in first.state_dict().items())
 
 
+@pytest.fixture(scope="module")
+def cell():
+    return TAKDCell(0, TINY)
+
+
+@pytest.fixture(scope="module")
+def teacher(cell):
+    return cell.distilled(None, "teacher")
+
+
 @pytest.mark.parametrize(("sizes", "count"), [((10, 2), 1), ((10, 4, 2), 2), ((10, 8, 6, 4, 2), 8)])
-def test_there_are_as_many_paths_as_subsets_of_what_lies_between(sizes, count):
+def test_there_are_as_many_paths_as_subsets_of_the_sizes_between(sizes, count):
     found = paths(sizes)
     assert len(found) == len(set(found)) == count == 2 ** (len(sizes) - 2)
     for path in found:
@@ -36,7 +45,7 @@ def test_there_are_as_many_paths_as_subsets_of_what_lies_between(sizes, count):
     assert [len(path) for path in found] == sorted(len(path) for path in found)
 
 
-def test_the_loss_of_a_hop_has_the_worked_value():
+def test_the_loss_of_a_network_of_a_path_has_the_worked_value():
     z, v = torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[2.0, 1.0, 4.0]])
     soft = float(kf.kd(z, v, temperature=4.0))
     assert soft == pytest.approx(0.382250, abs=1e-6)
@@ -45,49 +54,51 @@ def test_the_loss_of_a_hop_has_the_worked_value():
     assert 0.1 * hard + 0.9 * soft == pytest.approx(0.384786, abs=1e-6)
 
 
-def test_a_path_of_one_is_training_without_a_teacher():
-    [alone] = train_path([hop(5)], DATA)
-    assert same(alone, train_classifier(hop(5).make(), DATA, TRAINING))
+def test_a_path_of_one_is_training_without_a_teacher(cell):
+    [alone] = train_path(["student"], cell.distilled)
+    config = TINY.student.config(len(cell.train), cell.order(("order", "student")))
+    assert same(alone, train_classifier(cell.network("student", TINY.student), cell.train, config))
 
 
-def test_a_path_of_two_is_ordinary_distillation():
-    teacher, student = train_path([hop(9, "teacher"), hop(5, temperature=3.0, kd_weight=0.7)], DATA)
-    with torch.no_grad():
-        logits = teacher(X)
-    weights = {"temperature": 3.0, "kd_weight": 0.7, "ce_weight": 1 - 0.7}
-    assert same(student, distil(hop(5).make(), logits, DATA, TRAINING, **weights))
+def test_a_path_of_two_is_ordinary_distillation(cell):
+    teacher, student = train_path(["teacher", "student"], cell.distilled)
+    config = TINY.student.config(len(cell.train), cell.order(("order", "student")))
+    weights = {"temperature": 4.0, "kd_weight": 0.9, "ce_weight": 0.1}
+    logits, _ = predict(teacher, cell.train)
+    assert same(student, distil(cell.network("student", TINY.student), logits, cell.train, config, **weights))
 
 
-def test_an_assistant_that_copies_the_teacher_changes_nothing():
-    [teacher] = train_path([hop(9, "teacher")], DATA)
-    copy = seeded(lambda: MLP((4,), (9,), classes=3), 0, "teacher")
+def test_an_assistant_that_copies_the_teacher_changes_nothing(cell, teacher):
+    copy = cell.network("teacher", TINY.teacher)
     copy.load_state_dict(teacher.state_dict())
-    assert same(hop(5).train(teacher, DATA), hop(5).train(copy.eval(), DATA))
+    assert same(cell.distilled(teacher, "student"), cell.distilled(copy.eval(), "student"))
 
 
-def test_a_hop_starts_afresh_and_leaves_the_networks_before_it_alone():
-    hops = [hop(9, "a"), hop(7, "b"), hop(5, "c")]
-    whole = train_path(hops, DATA)
+def test_every_network_of_a_path_is_new_and_leaves_those_before_it_alone(cell):
+    roles = ["teacher", "assistant", "student"]
+    whole = train_path(roles, cell.distilled)
     for length in (1, 2):
-        for before, after in zip(train_path(hops[:length], DATA), whole, strict=False):
+        for before, after in zip(train_path(roles[:length], cell.distilled), whole, strict=False):
             assert same(before, after)
     assert all(not network.training for network in whole)
     assert len({id(p) for network in whole for p in network.parameters()}) == 3 * 4
 
 
-def test_every_hop_has_its_own_temperature_and_weight():
-    [teacher] = train_path([hop(9, "teacher")], DATA)
-    students = [
-        hop(5, temperature=t, kd_weight=w).train(teacher, DATA) for t, w in ((4.0, 0.9), (1.0, 0.9), (4.0, 0.5))
-    ]
-    assert not same(students[0], students[1])
-    assert not same(students[0], students[2])
-    label_free = hop(5, kd_weight=1.0)
-    assert same(label_free.train(teacher, DATA), label_free.train(teacher, (X, DATA[1].flip(0))))
+def test_temperature_and_weights_reach_the_student(teacher):
+    changes = ({}, {"temperature": 1.0}, {"kd_weight": 0.5}, {"ce_weight": 0.5})
+    students = [TAKDCell(0, replace(TINY, **change)).distilled(teacher, "student") for change in changes]
+    assert not any(same(students[0], other) for other in students[1:])
+
+
+def test_double_epochs_are_a_training_twice_as_long(cell, teacher):
+    longer = TAKDCell(0, replace(TINY, student=replace(TINY.student, epochs=2)))
+    twice = cell.distilled(teacher, "student", times=2)
+    assert same(twice, longer.distilled(teacher, "student"))
+    assert not same(twice, cell.distilled(teacher, "student"))
 
 
 def test_the_best_path_keeps_the_best_network_of_every_size():
-    """Networks are numbers: a hop from t to size s gives t - (t_size - s)**2, so that small steps lose least."""
+    """Networks are numbers: from t to size s gives t - (t_size - s)**2, so that small steps lose least."""
     trained = []
 
     def train(model, size):
@@ -99,44 +110,49 @@ def test_the_best_path_keeps_the_best_network_of_every_size():
     assert model == (2, 100.0 - 4 * 4)
     assert len(trained) == 5 * 4 // 2
     direct, _ = best_path([10, 8, 2], (10, 100.0), lambda m, s: (s, m[1] - 1), score=lambda m: m[1])
-    assert direct == (10, 2)  # every hop costs the same: the fewest hops win
+    assert direct == (10, 2)  # every step costs the same: the shortest path wins
 
 
 @pytest.mark.parametrize(
     "call",
     [
-        lambda: train_path([], DATA),
+        lambda: train_path([], lambda teacher, size: size),
         lambda: paths([10]),
         lambda: best_path([10], None, lambda m, s: m, score=lambda m: 0.0),
-        lambda: hop(5, kd_weight=1.1),
     ],
 )
-def test_paths_that_lead_nowhere_are_refused(call):
+def test_paths_without_a_network_to_train_are_refused(call):
     with pytest.raises(ConfigError):
         call()
 
 
-def test_a_temperature_of_zero_is_refused():
-    with pytest.raises(ValueError, match="temperature"):
-        hop(5, temperature=0.0)
-
-
 def test_a_small_cell_has_every_arm_and_repeats():
-    tiny = TAKDConfig(teacher_hidden=(8,), assistant_hidden=(6,), epochs=1)
-    cell = run(0, tiny)
-    EXPERIMENT.check_cell(cell)
-    assert run(0, tiny) == cell
-    assert "kl_to_source" not in cell["student, no teacher"]
+    found = EXPERIMENT.run(0, TINY)
+    EXPERIMENT.check_cell(found)
+    assert EXPERIMENT.run(0, TINY) == found
+    assert "kl_to_source" not in found["student, no teacher"]
 
 
 def test_without_the_divergence_all_students_are_one():
     """Pairing: at kd_weight 0 every arm of the student is the same network, trained on the same batches."""
-    cell = run(1, TAKDConfig(teacher_hidden=(8,), assistant_hidden=(6,), epochs=1, kd_weight=0.0))
+    found = EXPERIMENT.run(1, replace(TINY, kd_weight=0.0, ce_weight=1.0))
     arms = ("student, no teacher", "student, direct", "student, assistant", "student, assistant without teacher")
-    assert len({cell[arm]["accuracy"] for arm in arms}) == 1
-    assert cell["assistant"]["accuracy"] == cell["assistant, no teacher"]["accuracy"]
+    assert len({found[arm]["accuracy"] for arm in arms}) == 1
+    assert found["assistant"]["accuracy"] == found["assistant, no teacher"]["accuracy"]
 
 
-def test_networks_may_be_any_module():
-    linear = Hop(lambda: nn.Linear(4, 3), TRAINING)
-    assert isinstance(linear.train(None, DATA), nn.Linear)
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("student.epochs=0", "epochs is 0"),
+        ("teacher.lr=-1", "lr is -1"),
+        ("shares=[0.5, 0.4]", "the shares of all splits must sum to 1"),
+    ],
+)
+def test_a_training_that_cannot_run_is_refused_before_any_work(change, message, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["kd", "run", "takd", "--seeds", "1", "--workers", "1", "--set", change, "--out", str(out)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error:")
+    assert message in " ".join(error.split())
+    assert not out.exists()

@@ -1,32 +1,36 @@
-"""How flat the loss is around trained weights: curvature by Hessian-vector products, sharpness, slices.
+"""How flat the loss is around trained weights: curvature by Hessian-vector products, and sharpness.
 
-All functions take a closure ``loss() -> scalar`` and the parameters it depends on; measure on hard labels, in eval
+The functions take a closure ``loss() -> scalar`` and the parameters it depends on; measure on hard labels, in eval
 mode, on fixed data, without weight decay, and in float64 for small networks. Curvature is not invariant to the scale
-of the weights, and a very confident network looks flat because its loss saturates: report the loss beside it.
+of the weights, and a very confident network looks flat because its loss saturates: report the loss as well.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from policykd.errors import ConfigError, check_range
+from policykd.kd.tasks.base import Split
 
 Closure = Callable[[], Tensor]
-Product = Callable[[Tensor], Tensor]  # v (P,) -> H v (P,)
+Product = Callable[[Tensor], Tensor]
+"""``v (P,) -> H v (P,)``."""
 
 
 def hessian_vector_product(loss: Closure, parameters: Iterable[Tensor]) -> Product:
-    """The map ``v -> H v`` at the present weights, ``H v = grad(grad f . v)``.
+    """Return the map ``v -> H v`` at the present weights, ``H v = grad(grad f . v)``.
 
     The gradient's graph is built once; weights must not change while the product is in use.
 
     Args:
         loss: The closure.
-        parameters: What the Hessian is over, P numbers in all.
+        parameters: The weights of the Hessian, P numbers in all.
 
     Raises:
         ConfigError: There are no parameters.
@@ -45,7 +49,7 @@ def hessian_vector_product(loss: Closure, parameters: Iterable[Tensor]) -> Produ
 
 
 def hutchinson_trace(product: Product, probes: Tensor) -> tuple[float, float]:
-    """Trace of the Hessian by Hutchinson's estimator, ``mean of v' H v``.
+    """Return the trace of the Hessian by Hutchinson's estimator, ``mean of v' H v``.
 
     Args:
         product: From :func:`hessian_vector_product`.
@@ -60,7 +64,7 @@ def hutchinson_trace(product: Product, probes: Tensor) -> tuple[float, float]:
 
 
 def rademacher(count: int, parameters: Iterable[Tensor], generator: torch.Generator) -> Tensor:
-    """Random signs ``(count, P)`` in the parameters' type."""
+    """Return random signs ``(count, P)`` in the parameters' type."""
     given = _checked(parameters)
     size = sum(p.numel() for p in given)
     return torch.randint(0, 2, (count, size), generator=generator).to(given[0]) * 2 - 1
@@ -69,7 +73,7 @@ def rademacher(count: int, parameters: Iterable[Tensor], generator: torch.Genera
 def top_eigenvalue(
     product: Product, start: Tensor, *, iterations: int = 200, tolerance: float = 1e-6
 ) -> tuple[float, Tensor]:
-    """The Hessian's eigenvalue of largest magnitude, by power iteration.
+    """Return the Hessian's eigenvalue of largest magnitude, by power iteration.
 
     Args:
         product: From :func:`hessian_vector_product`.
@@ -100,10 +104,10 @@ def top_eigenvalue(
 
 
 def sam_sharpness(loss: Closure, parameters: Iterable[Tensor], *, radius: float, start: Tensor | None = None) -> float:
-    """Rise of the loss within a ball, to first order: ``f(w + rho g / ||g||) - f(w)`` (Foret et al. 2021, eq. 2).
+    """Return the rise of the loss in a ball to first order: ``f(w + rho g / ||g||) - f(w)`` (Foret et al. 2021, eq. 2).
 
-    Where the gradient is exactly zero that direction is not defined; then it is the largest rise of the quadratic
-    model, ``rho^2 lambda / 2`` with the largest eigenvalue, which is found by power iteration from ``start``.
+    Where the gradient is exactly zero that direction is not defined; the result is then the largest rise of the
+    quadratic model, ``rho^2 lambda / 2`` with the largest eigenvalue, found by power iteration from ``start``.
 
     Args:
         loss: The closure.
@@ -128,38 +132,35 @@ def sam_sharpness(loss: Closure, parameters: Iterable[Tensor], *, radius: float,
     return _moved_loss(loss, given, [radius / size * step for step in steps]) - float(here.detach())
 
 
-def filter_normalized_direction(module: nn.Module, generator: torch.Generator) -> list[Tensor]:
-    """A random direction in which every filter has the norm of the module's own (Li et al. 2018, section 4).
+def measure_flatness(
+    network: nn.Module, data: Split, *, probes: int, radius: float, generator: torch.Generator
+) -> dict[str, float]:
+    """Return curvature and sharpness of the cross-entropy on hard labels around a network's weights, in float64.
 
-    A filter is a slice of a parameter along its first dimension; parameters with one dimension get zero, since biases
-    and normalization would dominate the picture.
+    Args:
+        network: Left as it was.
+        data: Inputs and labels, all at once.
+        probes: Probes of the trace.
+        radius: Radius of the sharpness.
+        generator: Source of the probes.
 
     Returns:
-        One tensor per parameter, in the module's order.
+        ``hessian trace``, ``largest eigenvalue``, ``sharpness``, ``training loss``.
     """
-    direction = []
-    for parameter in module.parameters():
-        if parameter.dim() < 2:
-            direction.append(torch.zeros_like(parameter))
-            continue
-        noise = torch.randn(parameter.shape, generator=generator).to(parameter)
-        scale = parameter.detach().flatten(1).norm(dim=1) / noise.flatten(1).norm(dim=1)
-        direction.append(noise * scale.view(-1, *[1] * (parameter.dim() - 1)))
-    return direction
+    double = copy.deepcopy(network).double()
+    x, parameters = data.x.double(), list(double.parameters())
 
+    def loss() -> Tensor:
+        return F.cross_entropy(double(x), data.y)
 
-def loss_slice(
-    loss: Closure, parameters: Iterable[Tensor], direction: Sequence[Tensor], places: Sequence[float]
-) -> list[float]:
-    """The loss along a line, ``f(w + t d)`` at every t; the weights are put back.
-
-    Raises:
-        ConfigError: The direction does not fit the parameters.
-    """
-    given = _checked(parameters)
-    if [p.shape for p in given] != [d.shape for d in direction]:
-        raise ConfigError("the direction must hold one tensor of the same shape per parameter")
-    return [_moved_loss(loss, given, [place * step for step in direction]) for place in places]
+    product = hessian_vector_product(loss, parameters)
+    signs = rademacher(probes + 1, parameters, generator)
+    return {
+        "hessian trace": hutchinson_trace(product, signs[1:])[0],
+        "largest eigenvalue": top_eigenvalue(product, signs[0], iterations=50, tolerance=1e-3)[0],
+        "sharpness": sam_sharpness(loss, parameters, radius=radius),
+        "training loss": float(loss().detach()),
+    }
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Self-supervision by rotations, and what distillation makes of it (Xu et al., ECCV 2020): views, similarity, terms.
+"""Self-supervision by rotations and its use in distillation (Xu et al., ECCV 2020): views, similarity, terms.
 
 Views of one image come one after another: the original, then the turned ones, so that row ``i`` of ``4 B`` rows belongs
 to image ``i // 4`` and is an original where ``i % 4 == 0``. Nothing here may shuffle them.
@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from policykd.divergences import Reduction, full_precision
+from policykd.errors import check_range
 from policykd.kd import functional as kf
 from policykd.kd.shapes import check_labels
 
@@ -20,7 +21,7 @@ VIEWS = 4  # 0, 90, 180 and 270 degrees
 
 
 def rotated_views(images: Tensor) -> Tensor:
-    """Every image as it is and turned by 90, 180 and 270 degrees.
+    """Return every image as it is and turned by 90, 180 and 270 degrees.
 
     Args:
         images: ``(B, C, H, W)``, square.
@@ -37,16 +38,16 @@ def rotated_views(images: Tensor) -> Tensor:
 
 
 def split_views(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Part what was computed for views ``(4 B, ...)``, four after one another per image, into originals and rotated.
+    """Split values of views ``(4 B, ...)``, four after one another per image, into originals and rotated views.
 
     Returns:
         ``(B, ...)`` and ``(3 B, ...)``, row j of the latter from image ``j // 3``.
 
     Raises:
-        ValueError: The rows are no multiple of four.
+        ValueError: The number of rows is not a multiple of four.
     """
     if len(values) % VIEWS:
-        raise ValueError(f"{len(values)} rows are no whole number of images with {VIEWS} views")
+        raise ValueError(f"{len(values)} rows are not a whole number of images with {VIEWS} views")
     views = values.unflatten(0, (-1, VIEWS))
     return views[:, 0], views[:, 1:].flatten(0, 1)
 
@@ -68,7 +69,7 @@ class SimilarityHead(nn.Module):
 
 
 def view_similarity(values: Tensor) -> Tensor:
-    """Cosine between rotated and original views.
+    """Return the cosine between rotated and original views.
 
     Args:
         values: Outputs of the head for all views ``(4 B, d)``, four after one another per image.
@@ -81,18 +82,18 @@ def view_similarity(values: Tensor) -> Tensor:
 
 
 def originals(similarity: Tensor) -> Tensor:
-    """The right answers for the rows of a similarity ``(3 B, B)``: the image that a rotated view comes from."""
+    """Return the right answers for the rows of a similarity ``(3 B, B)``: the image that a rotated view comes from."""
     rows, batch = similarity.shape
     return torch.arange(batch, device=similarity.device).repeat_interleave(rows // batch)
 
 
 def head_loss(similarity: Tensor) -> Tensor:
-    """Pre-training of the teacher's head: cross-entropy of the rows with the true original, without temperature."""
+    """Return the loss that trains the teacher's head: cross-entropy of the rows with the true original, at T = 1."""
     return F.cross_entropy(similarity, originals(similarity))
 
 
 def error_level(scores: Tensor, target: Tensor) -> Tensor:
-    """Rank of the truth in the scores, 0 for the best; of equal scores the one of lower index comes first.
+    """Return the rank of the truth in the scores, 0 for the best; of equal scores the one of lower index comes first.
 
     Args:
         scores: ``(N, C)``.
@@ -108,7 +109,7 @@ def error_level(scores: Tensor, target: Tensor) -> Tensor:
 
 
 def selected(levels: Tensor, share: float) -> Tensor:
-    """Selective transfer: all rows with level 0 and the share of the others (rounded down) with the lowest levels.
+    """Select all rows with level 0 and the share of the others (rounded down) with the lowest levels.
 
     Args:
         levels: Error levels ``(N,)``; of equal levels earlier rows come first.
@@ -137,7 +138,7 @@ def selective_kd(
     share: float,
     reduction: Reduction = "mean",
 ) -> Tensor:
-    """``T**2 KL`` of the teacher's and the student's rows, over those on which the teacher is good enough.
+    """Return ``T**2 KL(teacher || student)`` over the rows on which the teacher is good enough.
 
     Args:
         student: Scores ``(N, C)``: class logits, or a similarity ``(3 B, B)``.
@@ -160,10 +161,10 @@ def selective_kd(
 
 @dataclass(frozen=True)
 class ViewOutputs:
-    """What a network with its head says about the views of a batch, four rows after one another per image.
+    """Outputs of a network and its head for the views of a batch, four rows after one another per image.
 
     Attributes:
-        logits: ``(4 B, C)``.
+        logits: Class logits ``(4 B, C)``.
         embeddings: Outputs of the head ``(4 B, d)``.
     """
 
@@ -172,33 +173,44 @@ class ViewOutputs:
 
 
 @dataclass(frozen=True)
-class SskdTerms:
+class SSKDTerms:
     """Weights, temperatures and shares of the four terms; the defaults are the published ones.
 
     Attributes:
+        temperature: T of plain distillation.
         ce_weight: Weight of the cross-entropy with the labels on originals.
         kd_weight: Weight of plain distillation on originals.
         rotated_weight: Weight of distillation on rotated views.
         similarity_weight: Weight of the similarity between rotated views and originals.
-        kd_temperature: T of plain distillation.
         rotated_temperature: T on rotated views.
         similarity_temperature: T on rows of the similarity.
-        rotated_share: Share of the rotated views on whose class the teacher is wrong that is kept.
-        similarity_share: Share of the rows of the similarity on whose original it is wrong that is kept.
+        rotated_share: Share that is kept of the rotated views whose class the teacher gets wrong.
+        similarity_share: Share that is kept of the rows of the similarity whose original the teacher gets wrong.
+
+    Raises:
+        ConfigError: A share lies outside [0, 1], or a weight or temperature is out of range.
     """
 
+    temperature: float = 4.0
     ce_weight: float = 0.1
     kd_weight: float = 0.9
     rotated_weight: float = 2.7
     similarity_weight: float = 10.0
-    kd_temperature: float = 4.0
     rotated_temperature: float = 4.0
     similarity_temperature: float = 0.5
     rotated_share: float = 1.0
     similarity_share: float = 0.75
 
-    def __call__(self, student: ViewOutputs, teacher: ViewOutputs, labels: Tensor) -> Tensor:
-        """The weighted sum of the four terms.
+    def __post_init__(self) -> None:
+        for name in ("rotated_share", "similarity_share"):
+            check_range(name, getattr(self, name), 0.0, 1.0)
+        for name in ("ce_weight", "kd_weight", "rotated_weight", "similarity_weight"):
+            check_range(name, getattr(self, name), 0.0, 1e6)
+        for name in ("temperature", "rotated_temperature", "similarity_temperature"):
+            check_range(name, getattr(self, name), 1e-6, 1e6)
+
+    def objective(self, student: ViewOutputs, teacher: ViewOutputs, labels: Tensor) -> Tensor:
+        """Return the weighted sum of the four terms.
 
         Args:
             student: The student's outputs.
@@ -211,7 +223,7 @@ class SskdTerms:
         rotated_labels = labels.repeat_interleave(VIEWS - 1)
         return (
             self.ce_weight * F.cross_entropy(normal, labels)
-            + self.kd_weight * kf.kd(normal, normal_t, temperature=self.kd_temperature)
+            + self.kd_weight * kf.kd(normal, normal_t, temperature=self.temperature)
             + self.rotated_weight
             * selective_kd(
                 rotated, rotated_t, rotated_labels, temperature=self.rotated_temperature, share=self.rotated_share
@@ -220,7 +232,7 @@ class SskdTerms:
         )
 
     def similarity(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """The unweighted term on similarities ``(3 B, B)``."""
+        """Return the unweighted term on similarities ``(3 B, B)``."""
         return selective_kd(
             student,
             teacher,

@@ -1,8 +1,8 @@
-"""What a teacher's answers say beyond the class: entropy, similarity of the wrong classes, and teachers without it.
+"""Similarity information in a teacher's logits: entropy, entropy of the wrong classes, and teachers that lack it.
 
 The measures are our construction after Vats and Crandall (arXiv 2112.10047), whose text was not readable. The chain
-rule ``H(p) = H_b(p_y) + (1 - p_y) H(q)`` splits the entropy of an answer into how sure it is and which wrong classes
-are alike.
+rule ``H(p) = H_b(p_y) + (1 - p_y) H(q)`` splits the entropy of a prediction into confidence and similarity of the
+wrong classes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def _log_p(logits: Tensor, target: Tensor, temperature: float) -> tuple[Tensor, 
 
 @full_precision
 def response_entropy(logits: Tensor, *, temperature: float = 1.0, reduction: Reduction = "mean") -> Tensor:
-    """Softness of a teacher's answers: ``H(p) = -sum_c p_c log p_c`` in nats, ``p = softmax(z / T)``.
+    """Return the softness of a teacher's predictions: ``H(p) = -sum_c p_c log p_c`` in nats, ``p = softmax(z / T)``.
 
     Args:
         logits: ``(N, C)``.
@@ -47,13 +47,13 @@ def response_entropy(logits: Tensor, *, temperature: float = 1.0, reduction: Red
 def non_target_entropy(
     logits: Tensor, target: Tensor, *, temperature: float = 1.0, normalize: bool = False, reduction: Reduction = "mean"
 ) -> Tensor:
-    """Entropy of the distribution over the wrong classes, ``H(q)`` with ``q_c = p_c / (1 - p_y)``, in nats.
+    """Return the entropy of the distribution over the wrong classes, ``H(q)`` with ``q_c = p_c / (1 - p_y)``, in nats.
 
     Args:
         logits: ``(N, C)``.
         target: Labels ``(N,)``.
         temperature: T > 0.
-        normalize: Divide by ``log(C - 1)``, its largest value; 0 for two classes, where there is nothing to tell.
+        normalize: Divide by ``log(C - 1)``, its largest value; 0 for two classes, which have one wrong class.
         reduction: How the values of shape ``(N,)`` are reduced.
 
     Raises:
@@ -68,7 +68,7 @@ def non_target_entropy(
 def similarity_information(
     logits: Tensor, target: Tensor, *, temperature: float = 1.0, reduction: Reduction = "mean"
 ) -> Tensor:
-    """The part of a teacher's entropy that says which wrong classes are similar: ``SI = (1 - p_y) H(q)``, in nats.
+    """Return the part of a teacher's entropy due to similar wrong classes: ``SI = (1 - p_y) H(q)``, in nats.
 
     By the chain rule ``H(p) = H_b(p_y) + SI`` with the binary entropy ``H_b``. Compare it at one temperature only.
 
@@ -94,43 +94,19 @@ def _non_target_entropy(log_p: Tensor, labels: Tensor) -> Tensor:
     return -(q * log_q).sum(1)
 
 
-def class_similarity(logits: Tensor, target: Tensor, *, temperature: float = 1.0) -> Tensor:
-    """Mean probability of every other class, per class: ``M[k, c] = mean over class k of p_c``, with a zero diagonal.
-
-    Args:
-        logits: ``(N, C)``.
-        target: Labels ``(N,)``; classes without a sample have a zero row.
-        temperature: T > 0.
-
-    Returns:
-        ``(C, C)``.
-    """
-    log_p, labels = _log_p(logits, target, temperature)
-    return _class_means(log_p.exp(), labels).fill_diagonal_(0.0)
-
-
-def class_similarity_agreement(first: Tensor, second: Tensor) -> float:
-    """Cosine of two class-similarity matrices ``(C, C)``, such as a teacher's and that of an ensemble for reference."""
-    if first.shape != second.shape:
-        raise ValueError(
-            f"class-similarity matrices need one shape, got {tuple(first.shape)} and {tuple(second.shape)}"
-        )
-    return float(F.cosine_similarity(first.flatten(), second.flatten(), dim=0))
-
-
 def permuted_non_targets(
     logits: Tensor, target: Tensor, *, temperature: float, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Logits of the same answers with the wrong classes' probabilities shuffled in every sample.
+    """Return logits of the same predictions with the wrong classes' probabilities shuffled in every sample.
 
-    Entropy, ``p_y`` and similarity information stay, but it now tells of random classes: what a student still gains
-    from this teacher is regularization, not knowledge.
+    Entropy, ``p_y`` and similarity information stay, but it is now about random classes: such a teacher can only
+    regularize a student.
 
     Args:
         logits: ``(N, C)``.
         target: Labels ``(N,)``.
         temperature: T > 0; the logits returned are meant for distillation at the same T (any T gives the same).
-        generator: Draws the permutations.
+        generator: Source of the permutations.
 
     Returns:
         ``(N, C)``.
@@ -144,7 +120,7 @@ def permuted_non_targets(
 
 
 def smoothed_labels(logits: Tensor, target: Tensor, *, temperature: float) -> Tensor:
-    """Label smoothing as a teacher: logits whose ``softmax(z / T)`` has the teacher's mean ``p_y``, else uniform.
+    """Return label smoothing as a teacher: ``softmax(z / T)`` has the teacher's mean ``p_y`` and is uniform otherwise.
 
     Returns:
         ``(N, C)``.
@@ -159,7 +135,7 @@ def smoothed_labels(logits: Tensor, target: Tensor, *, temperature: float) -> Te
 
 
 def class_mean_answers(logits: Tensor, target: Tensor, *, temperature: float) -> Tensor:
-    """Class-level knowledge as a teacher: every sample gets the mean probabilities of its class at temperature T.
+    """Return class-level knowledge as a teacher: the mean probabilities of each sample's class at temperature T.
 
     Returns:
         Logits ``(N, C)`` for distillation at the same T.
@@ -175,7 +151,7 @@ def _class_means(p: Tensor, labels: Tensor) -> Tensor:
 
 
 def sweet_spot(accuracies: Sequence[float], information: Sequence[float], *, tolerance: float = 0.015) -> int:
-    """The teacher to take when no student can be trained to find out.
+    """Return the teacher to choose without training a student.
 
     Args:
         accuracies: Validation accuracy of every teacher, in [0, 1].

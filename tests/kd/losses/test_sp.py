@@ -1,19 +1,12 @@
-"""Similarity preservation against worked numbers and bounds, and the steps on labels and a pool."""
+"""Similarity preservation against worked numbers, bounds and its closed-form gradient."""
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from policykd.errors import ConfigError
 from policykd.kd import functional as kf
 from policykd.kd.losses.sp import similarity_matrix
-from policykd.kd.networks import MLP
-from policykd.kd.networks.penultimate import penultimate
-from policykd.kd.systems.sp import EXPERIMENT, LabeledDraws, SPConfig, on_pool, run
-from policykd.kd.tasks.base import Split
-from policykd.kd.training.batches import Batch
-from policykd.kd.training.loop import seeded
 
 QT = torch.tensor([[1.0, 0], [0, 1], [1, 1]], dtype=torch.double)
 QS = torch.tensor([[1.0, 2, 0], [2, 1, 0], [0, 0, 1]], dtype=torch.double)
@@ -83,58 +76,3 @@ def test_the_gradient_has_its_closed_form():
     d = 2 / 36 * (g - similarity_matrix(teacher).numpy())
     inner = (d - (d * g).sum(1, keepdims=True) * g) / norms
     np.testing.assert_allclose(student.grad.numpy(), (inner + inner.T) @ q, atol=1e-14)
-
-
-POOL = torch.randn(12, 4, generator=torch.Generator().manual_seed(7))
-KNOWN = Split(torch.randn(6, 4, generator=torch.Generator().manual_seed(8)), torch.arange(6) % 3)
-BATCH = Batch(POOL[2:8], torch.full((6,), -1), torch.arange(2, 8), (6,))
-
-
-def parts():
-    student = seeded(lambda: MLP((4,), (6, 5), classes=3), 0, "student")
-    teacher = seeded(lambda: MLP((4,), (9,), classes=3), 0, "teacher")
-    with torch.no_grad():
-        return student, LabeledDraws(KNOWN, 4, 0), *penultimate(teacher, POOL)
-
-
-def test_a_step_adds_labels_similarities_and_logits_of_the_right_rows():
-    student, draws, taught, logits = parts()
-    weights = {"ce_weight": 0.5, "sp_weight": 30.0, "kd_weight": 0.7, "temperature": 2.0}
-    value = on_pool(student, draws, taught, logits, **weights)(BATCH, 0)
-    known = LabeledDraws(KNOWN, 4, 0).draw()
-    own, said = penultimate(student, BATCH.x)
-    expected = 0.5 * F.cross_entropy(student(known.x), known.y) + 30 * kf.sp(own, taught[2:8])
-    torch.testing.assert_close(value, expected + 0.7 * kf.kd(said, logits[2:8], temperature=2.0))
-
-
-def test_the_pools_labels_are_never_read_and_a_weight_of_zero_needs_no_teacher():
-    student, draws, _, _ = parts()
-    nothing = torch.empty(0)
-    value = on_pool(student, draws, nothing, nothing)(BATCH, 0)
-    known = LabeledDraws(KNOWN, 4, 0).draw()
-    torch.testing.assert_close(value, F.cross_entropy(student(known.x), known.y))
-
-
-def test_draws_repeat_and_hold_no_sample_twice():
-    first, second = LabeledDraws(KNOWN, 4, 3), LabeledDraws(KNOWN, 4, 3)
-    for _ in range(5):
-        drawn = first.draw()
-        assert torch.equal(drawn.x, second.draw().x)
-        assert len({tuple(row) for row in drawn.x.tolist()}) == 4
-    assert len(LabeledDraws(KNOWN, 6, 0).draw()) == 6
-    with pytest.raises(ConfigError, match="labeled samples per step"):
-        LabeledDraws(KNOWN, 7, 0)
-
-
-@pytest.mark.parametrize("change", [{"sp_weights": ()}, {"sp_weights": (0.0,)}, {"pool": 1.0}])
-def test_configurations_out_of_range_are_refused(change):
-    with pytest.raises(ConfigError):
-        SPConfig(**change)
-
-
-def test_a_small_cell_has_every_arm_and_repeats():
-    tiny = SPConfig(teacher_hidden=(8,), teacher_epochs=1, epochs=1)
-    cell = run(0, tiny)
-    EXPERIMENT.check_cell(cell)
-    assert run(0, tiny) == cell
-    assert cell["teacher"]["sp"] == 0.0

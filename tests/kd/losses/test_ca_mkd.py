@@ -1,21 +1,13 @@
 """Confidence weights against worked numbers, their bounds and symmetries, and the feature term."""
 
-import math
-
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from policykd.errors import ConfigError
 from policykd.kd import functional as kf
 from policykd.kd.losses import CE
-from policykd.kd.networks import MLP
-from policykd.kd.objective.objective import Objective
-from policykd.kd.objective.terms import Term
-from policykd.kd.systems.ca_mkd import (
-    EXPERIMENT,
-    CAMKDConfig,
+from policykd.kd.losses.ca_mkd import (
     ConfidenceFeatures,
     MultiTeacherKD,
     confidence_weights,
@@ -23,9 +15,10 @@ from policykd.kd.systems.ca_mkd import (
     equal_weights,
     label_confidence,
     multi_teacher_kd,
-    run,
-    shifted,
 )
+from policykd.kd.networks import MLP
+from policykd.kd.objective.objective import Objective
+from policykd.kd.objective.terms import Term
 from policykd.kd.training.loop import seeded
 
 TEACHERS = torch.tensor([[[2.0, 0, 0]], [[0, 2.0, 0]], [[0.5, 0.5, 0.5]]], dtype=torch.double)
@@ -172,7 +165,7 @@ def test_the_feature_term_is_zero_for_equal_features_and_weights_come_from_the_h
 
 
 def test_the_feature_term_weighs_the_mean_squared_distance_of_each_teacher():
-    """Every teacher's map lies by its own constant beside the adapted one: the distances are their squares."""
+    """Every teacher's map differs from the adapted one by a constant of its own: the distances are their squares."""
     term, _ = features()
     with torch.no_grad():
         adapted = term.adapted(MAPS)
@@ -198,22 +191,3 @@ def test_heads_are_not_trained_whether_or_not_weights_carry_a_gradient(detach):
 def test_feature_teachers_need_a_head_each():
     with pytest.raises(ValueError, match="every teacher needs"):
         ConfidenceFeatures(3, SHAPES, [Head(5, 0)])
-
-
-def test_shifted_classes_go_round_within_their_half():
-    labels = torch.arange(10)
-    assert shifted(labels, 5, 5).tolist() == [0, 1, 2, 3, 4, 6, 7, 8, 9, 5]
-    assert shifted(labels, 0, 5).tolist() == [1, 2, 3, 4, 0, 5, 6, 7, 8, 9]
-
-
-def test_a_small_cell_has_every_arm_and_repeats():
-    tiny = CAMKDConfig(teacher_epochs=2, student_epochs=2)
-    cell = run(0, tiny)
-    EXPERIMENT.check_cell(cell)
-    assert run(0, tiny) == cell
-    assert math.isclose(cell["average"]["wrong_class_weight"], 1 / 3, rel_tol=1e-6)
-
-
-def test_configurations_out_of_range_are_refused():
-    with pytest.raises(ConfigError, match="kd_weight"):
-        CAMKDConfig(kd_weight=-1.0)
