@@ -24,6 +24,10 @@ from policykd.plain import as_plain
 from policykd.storage import prepare_folder, read_json, write_bytes, write_json, write_text
 
 
+_FORMAT = 2
+"""Format of checkpoints; those of format 1, which holds no number, spell the normalizer differently."""
+
+
 class RunFolder:
     """Folder of one run.
 
@@ -69,7 +73,7 @@ class RunFolder:
         """Return the last checkpoint, or None, and truncate the log to it.
 
         Raises:
-            OutputError: if the checkpoint cannot be read.
+            OutputError: if the checkpoint cannot be read, or an earlier version of policykd wrote it.
         """
         if not self._checkpoint_file.exists():
             self._log_file.unlink(missing_ok=True)
@@ -78,6 +82,11 @@ class RunFolder:
             state = torch.load(self._checkpoint_file, weights_only=True)
         except Exception as error:
             raise OutputError(f"{self._checkpoint_file} cannot be read ({error}); delete it to start over") from error
+        if state.get("format") != _FORMAT:
+            raise OutputError(
+                f"{self._checkpoint_file} was written by another version of policykd; continue with that version, or "
+                f"delete it to start over"
+            )
         rows = self.log()[: state["log_rows"]]
         write_text(self._log_file, "".join(json.dumps(row) + "\n" for row in rows))
         return state
@@ -85,7 +94,7 @@ class RunFolder:
     def save_checkpoint(self, state: Mapping[str, Any]) -> None:
         """Replace the checkpoint with ``state``, which holds tensors and plain values."""
         buffer = io.BytesIO()
-        torch.save({**state, "log_rows": len(self.log())}, buffer)
+        torch.save({**state, "format": _FORMAT, "log_rows": len(self.log())}, buffer)
         write_bytes(self._checkpoint_file, buffer.getvalue())
 
     def append(self, row: Mapping[str, Any]) -> None:

@@ -38,7 +38,7 @@ def test_log_is_cut_back_to_the_checkpoint(tmp_path):
     assert folder.log() == [{"steps": 1}]
 
 
-def test_log_without_checkpoint_starts_anew(tmp_path):
+def test_a_log_without_a_checkpoint_starts_again(tmp_path):
     folder = RunFolder(tmp_path, {}, resume=False)
     folder.append({"steps": 1})
     assert folder.load_checkpoint() is None
@@ -55,6 +55,13 @@ def test_checkpoints_do_not_execute_code(tmp_path):
     with pytest.raises(OutputError, match=r"checkpoint\.pt"):
         folder.load_checkpoint()
     assert not (tmp_path / "executed").exists()
+
+
+def test_a_checkpoint_of_another_version_is_refused_with_the_cure(tmp_path):
+    folder = RunFolder(tmp_path, {}, resume=False)
+    torch.save({"average": {"normaliser.mean": torch.zeros(1)}, "log_rows": 0}, tmp_path / "checkpoint.pt")
+    with pytest.raises(OutputError, match="written by another version of policykd; .* delete it to start again"):
+        folder.load_checkpoint()
 
 
 def test_truncated_checkpoint_is_refused(tmp_path):
