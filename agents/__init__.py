@@ -1,7 +1,7 @@
 """Agents: policies, policy files, and expert training.
 
-``architecture`` and ``training.config`` are plain data; ``policy`` is the network, ``policy_file`` its file,
-``rollout`` runs it, ``sb3_policy`` puts it into stable-baselines3, ``training`` makes experts.
+``architecture`` and ``training.config`` are plain data. ``policy`` is the network, ``files`` its file, ``episodes``
+runs it, ``validation`` measures it during training and merging, ``injection`` enlarges it, ``training`` trains experts.
 """
 
 from policykd.agents.architecture import Architecture
@@ -9,6 +9,11 @@ from policykd.lazy import lazy_exports
 
 __getattr__ = lazy_exports(
     __name__,
-    {"LoadedPolicy": "policy_file", "Policy": "policy", "load_policy": "policy_file", "save_policy": "policy_file"},
+    {
+        "LoadedPolicy": "files.policy_file",
+        "Policy": "policy",
+        "load_policy": "files.policy_file",
+        "save_policy": "files.policy_file",
+    },
 )
 __all__ = ["Architecture", "LoadedPolicy", "Policy", "load_policy", "save_policy"]

@@ -14,10 +14,12 @@ ACTIVATIONS = ("elu", "relu", "tanh")
 JOINS = ("last", "every")
 """Hidden layers that may read an encoding."""
 
+_MOST_LAYERS, _WIDEST = 64, 1_000_000
+
 
 @dataclass(frozen=True)
 class Encoder:
-    """A branch of its own for one observation group: 1-D convolutions over its features, then a dense layer.
+    """A separate branch for one observation group: 1-D convolutions over its features, then a dense layer.
 
     The encoding joins the character branch, which reads all other groups, in front of a merge layer. Actor and critic
     have separate encoders. The defaults are the sizes of PLAID's released code; its paper has ``channels=(8,)``,
@@ -30,7 +32,7 @@ class Encoder:
         kernel: width of each convolution, in points.
         stride: step of each convolution, in points.
         dense: width of the dense layer behind them, which is the size of the encoding.
-        join: which hidden layers read the encoding beside the layer below: the ``last`` one, or ``every`` one.
+        join: hidden layers that read the encoding in addition to the layer below: the ``last`` one, or ``every`` one.
 
     Raises:
         ConfigError: for sizes out of range, or lists of different lengths.
@@ -58,13 +60,13 @@ class Encoder:
             raise UnknownNameError("encoder.join", self.join, JOINS)
 
     def lengths(self, size: int) -> list[int]:
-        """Number of points in front of the first convolution and behind every one.
+        """Return the number of points before the first convolution and after each one.
 
         Args:
             size: number of features of the group.
 
         Raises:
-            ConfigError: if a convolution is wider than what it runs over.
+            ConfigError: if a convolution is wider than its input.
         """
         lengths = [size]
         for kernel, stride in zip(self.kernel, self.stride, strict=True):
@@ -76,7 +78,7 @@ class Encoder:
         return lengths
 
     def parameters(self, size: int) -> int:
-        """Number of weights and biases for a group of ``size`` features."""
+        """Return the number of weights and biases for a group of ``size`` features."""
         channels = [1, *self.channels]
         convolutions = sum((a * k + 1) * b for (a, b), k in zip(itertools.pairwise(channels), self.kernel, strict=True))
         return convolutions + (channels[-1] * self.lengths(size)[-1] + 1) * self.dense
@@ -95,8 +97,8 @@ class Architecture:
         encoders: branches of observation groups, at most one for each; the other groups go into the first hidden layer.
 
     Raises:
-        ConfigError: for a width below 1, a standard deviation outside [1e-4, 10], two encoders of one group, or
-            encoders without a hidden layer that could read them.
+        ConfigError: for more than 64 layers, a width outside [1, 1000000], a standard deviation outside [1e-4, 10], two
+            encoders of one group, or encoders without a hidden layer that could read them.
         UnknownNameError: for an unknown activation.
     """
 
@@ -112,8 +114,10 @@ class Architecture:
             raise UnknownNameError("activation", self.activation, ACTIVATIONS)
         for name in ("hidden", "critic_hidden"):
             widths = getattr(self, name)
-            if any(width < 1 for width in widths):
-                raise ConfigError(f"{name} is {widths}; every width must be at least 1")
+            if len(widths) > _MOST_LAYERS:
+                raise ConfigError(f"{name} has {len(widths)} layers; at most {_MOST_LAYERS} are allowed")
+            if any(not 1 <= width <= _WIDEST for width in widths):
+                raise ConfigError(f"{name} is {widths}; every width must be in [1, {_WIDEST}]")
             if self.encoders and not widths:
                 raise ConfigError(f"{name} is empty; an encoding needs a hidden layer that reads it")
         check_range("initial_std", self.initial_std, 1e-4, 10.0)
@@ -139,7 +143,7 @@ class Architecture:
             raise ConfigError(f"every observation group has an encoder ({', '.join(groups)}); leave one to the layers")
 
     def layer_inputs(self, groups: Mapping[str, int], hidden: tuple[int, ...]) -> list[dict[str, int]]:
-        """What every dense layer of a network reads, name to size, in the order of its columns.
+        """Return the inputs of every dense layer of a network, name to size, in the order of its columns.
 
         Args:
             groups: groups that the policy reads, name to number of features, in order.
@@ -158,7 +162,7 @@ class Architecture:
         return inputs
 
     def parameters(self, groups: Mapping[str, int], actions: int) -> int:
-        """Number of weights and biases of actor and critic together, and of the exploration noise."""
+        """Return the number of weights and biases of actor and critic together, and of the exploration noise."""
         total = actions + 2 * sum(encoder.parameters(groups[encoder.group]) for encoder in self.encoders)
         for hidden, outputs in ((self.hidden, actions), (self.critic_hidden, 1)):
             sizes = [sum(layer.values()) for layer in self.layer_inputs(groups, hidden)]

@@ -1,4 +1,4 @@
-"""The networks inside a policy: layers of normalized features, with a branch of its own for groups with an encoder."""
+"""The networks inside a policy: layers of normalized features, with a separate branch for groups with an encoder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _Layer = TypeVar("_Layer", nn.Linear, nn.Conv1d)
 def make_network(
     groups: Mapping[str, int], architecture: Architecture, hidden: tuple[int, ...], outputs: int, last_gain: float
 ) -> nn.Sequential:
-    """An actor or a critic; its weights are drawn from torch's global stream.
+    """Return an actor or a critic; its weights are drawn from torch's global stream.
 
     Args:
         groups: observation groups in the order of the input, name to number of features.
@@ -47,7 +47,7 @@ class GroupEncoder(nn.Module):
     Args:
         encoder: sizes.
         size: number of features of the group.
-        activation: name of the activation behind every layer.
+        activation: name of the activation after every layer.
     """
 
     def __init__(self, encoder: Encoder, size: int, activation: str) -> None:
@@ -62,12 +62,12 @@ class GroupEncoder(nn.Module):
         self.activation = _ACTIVATIONS[activation]()
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """(n, dense) encoding of features (n, size)."""
+        """Return (n, dense) encodings of features (n, size)."""
         return self.activation(self.dense(self.convolutions(features.unsqueeze(1)).flatten(1)))
 
 
 class JoinedLayers(nn.Module):
-    """Hidden layers of which some read encodings beside the layer below.
+    """Hidden layers of which some read encodings in addition to the layer below.
 
     Args:
         groups: observation groups in the order of the input, name to number of features.
@@ -92,13 +92,13 @@ class JoinedLayers(nn.Module):
         self.activation = _ACTIVATIONS[architecture.activation]()
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """(n, hidden[-1]) activations of the last hidden layer for features (n, size)."""
+        """Return (n, hidden[-1]) activations of the last hidden layer for features (n, size)."""
         encodings = [encoder(features[:, span]) for encoder, span in zip(self.encoders, self._encoded, strict=True)]
         below = [features[:, span] for span in self._character]
         for layer, joins in zip(self.layers, self._joins, strict=True):
             assert isinstance(layer, nn.Linear)
             own = torch.cat(below, dim=1)
-            # Two products: encodings that meet weights of zero then leave no trace, not even in the rounding.
+            # Two products: encodings with weights of zero then change nothing, not even the rounding.
             total = nn.functional.linear(own, layer.weight[:, : own.shape[1]], layer.bias)
             if joins:
                 joined = torch.cat([encodings[k] for k in joins], dim=1)
@@ -108,13 +108,13 @@ class JoinedLayers(nn.Module):
 
 
 def group_columns(sizes: Mapping[str, int]) -> dict[str, slice]:
-    """Columns of each named block in a row that holds the blocks in order, name to size."""
+    """Return the columns of each named block in a row that holds the blocks in order, name to size."""
     ends = list(accumulate(sizes.values(), initial=0))
     return {name: slice(*span) for name, span in zip(sizes, pairwise(ends), strict=True)}
 
 
 def dense_layers(network: nn.Sequential) -> list[str]:
-    """Names, within a network, of the dense layers of its character branch and its output layer, in order."""
+    """Return the names, within a network, of its character branch's dense layers and of its output layer, in order."""
     first = network[0]
     names = [f"0.layers.{i}" for i in range(len(first.layers))] if isinstance(first, JoinedLayers) else []
     return names + [str(i) for i, layer in enumerate(network) if isinstance(layer, nn.Linear)]

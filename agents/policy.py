@@ -19,8 +19,8 @@ from policykd.errors import ConfigError, ContractError
 class Normalizer(nn.Module):
     """Feature-wise running mean and variance.
 
-    All features share one number of observations until :meth:`count_apart`: features that join later are counted apart,
-    so that their statistics start from nothing and leave the others alone.
+    All features share one number of observations until :meth:`count_apart`: features that are added later are counted
+    separately, so that their statistics begin from nothing and do not change the others.
 
     Args:
         size: number of features.
@@ -28,9 +28,9 @@ class Normalizer(nn.Module):
     Attributes:
         mean: (size,) running mean.
         var: (size,) running variance.
-        count: number of observations taken in, of all features () or of each (size,).
-        min_std: smallest standard deviation divided by. Features that were constant so far (terrain on flat ground)
-            would explode at their first change without it.
+        count: number of observations, of all features () or of each (size,).
+        min_std: lower bound of the standard deviation. Without it, features that were constant so far (terrain on flat
+            ground) would explode at their first change.
         clip: largest magnitude of a normalized feature.
     """
 
@@ -49,11 +49,11 @@ class Normalizer(nn.Module):
 
     @property
     def fresh(self) -> torch.Tensor:
-        """Features without statistics: boolean, () for all alike or (size,)."""
+        """Features without statistics: boolean, () for all together or (size,)."""
         return self.count == 0
 
     def count_apart(self) -> None:
-        """Count every feature's observations by itself from here on."""
+        """Count every feature's observations separately from here on."""
         self.count = self.count.expand(self.mean.shape).clone()
 
     @torch.no_grad()
@@ -72,7 +72,9 @@ class Normalizer(nn.Module):
             return
         chosen = torch.ones_like(self.count, dtype=torch.bool) if only is None else only
         if chosen.ndim > self.count.ndim:
-            raise ConfigError("features that are updated apart must be counted apart: call count_apart() first")
+            raise ConfigError(
+                "features that are updated separately must be counted separately: call count_apart() first"
+            )
         features = features.double()
         mean, var = features.mean(0), features.var(0, unbiased=False)
         total = self.count + n
@@ -85,7 +87,7 @@ class Normalizer(nn.Module):
         self.count.copy_(torch.where(chosen, total, self.count))
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """(n, size) features to zero mean and unit variance, clipped."""
+        """Return features (n, size) with zero mean and unit variance, clipped."""
         std = self.var.sqrt().clamp_min(self.min_std)
         return ((features - self.mean) / std).clamp(-self.clip, self.clip)
 
@@ -96,18 +98,18 @@ class Policy(nn.Module):
     The actor's output is the mean of a diagonal Gaussian over normalized actions; the deterministic policy takes the
     mean. Actions are clamped to [-1, 1] by the environment, not here, so that distillation targets stay linear.
 
-    With a symmetry, networks and normalizer only ever see a robot whose right foot is ahead: where the left one leads,
-    left and right are exchanged before them and the actions are exchanged back behind them. The policy is then exactly
+    With a symmetry, networks and normalizer only see a robot whose right foot is ahead: if the left foot leads, left
+    and right are exchanged before them, and the actions are exchanged back after them. The policy is then exactly
     equivariant, a robot cannot learn to limp, and every stride teaches both legs. (Abdolhosseini et al., On Learning
-    Symmetric Locomotion, 2019, compare ways to the same end; here it is the choice of one representative per pair of
-    mirrored states, which doubles no computation.)
+    Symmetric Locomotion, 2019, compare such methods; this one chooses one representative per pair of mirrored states,
+    which adds no computation.)
 
     Args:
         groups: observation groups that the policy reads, name to number of features, in the order of the input.
         actions: number of actions.
         architecture: shape of the networks.
         generator_seed: seed of the initial weights; None for torch's global stream.
-        symmetry: what left and right exchange; None for a policy that does not know of it.
+        symmetry: exchange of left and right; None for a policy without symmetry.
 
     Raises:
         ConfigError: for no group or no action, a symmetry of other sizes, or encoders that do not fit the groups.
@@ -158,14 +160,14 @@ class Policy(nn.Module):
         return sum(self.groups.values())
 
     def canonical(self, observations: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Observations as the networks see them, before normalization.
+        """Return observations in the frame of the networks, before normalization.
 
         Args:
             observations: (n, observation_size).
 
         Returns:
-            The observations, left and right exchanged where the left foot leads, and (n,) where that was; None for a
-            policy without symmetry.
+            The observations, with left and right exchanged in rows where the left foot leads, and (n,) the mask of
+            these rows; None for a policy without symmetry.
         """
         if self.symmetry is None:
             return observations, None
@@ -174,33 +176,52 @@ class Policy(nn.Module):
         return torch.where(mirrored[:, None], observations[:, self._mirrored_features], observations), mirrored
 
     def oriented(self, actions: torch.Tensor, mirrored: torch.Tensor | None) -> torch.Tensor:
-        """Exchange left and right in actions (n, actions) where ``mirrored`` (n,) says so; its own inverse."""
+        """Exchange left and right in the rows ``mirrored`` (n,) of actions (n, actions); its own inverse."""
         if mirrored is None:
             return actions
         return torch.where(mirrored[:, None], actions[:, self._mirrored_actions], actions)
 
     def update_normalizer(self, observations: torch.Tensor, only: torch.Tensor | None = None) -> None:
-        """Take observations (n, observation_size) into the normalizer; ``only`` as in its :meth:`Normalizer.update`."""
+        """Update the normalizer with observations (n, observation_size); ``only`` as in :meth:`Normalizer.update`."""
         self.normalizer.update(self.canonical(observations)[0], only)
 
     def forward(self, observations: torch.Tensor) -> torch.Tensor:
-        """(n, actions) mean actions for flat observations (n, observation_size)."""
+        """Return mean actions (n, actions) for flat observations (n, observation_size)."""
         features, mirrored = self.canonical(observations)
         mean = self.actor(self.normalizer(features))
         return self.oriented(torch.tanh(mean) if self.architecture.squash else mean, mirrored)
 
     def value(self, observations: torch.Tensor) -> torch.Tensor:
-        """(n,) estimated returns, with rewards scaled by ``1 - gamma`` so that they lie in [0, 1]."""
+        """Return estimated returns (n,), with rewards scaled by ``1 - gamma`` so that they are in [0, 1]."""
         return self.critic(self.normalizer(self.canonical(observations)[0])).squeeze(-1)
 
     def distribution(self, observations: torch.Tensor) -> torch.distributions.Normal:
-        """Gaussian over actions, (n, actions)."""
+        """Return the Gaussian over actions, (n, actions)."""
         mirrored = self.canonical(observations)[1]
         std = self.log_std.exp().expand(len(observations), -1)
         return torch.distributions.Normal(self(observations), self.oriented(std, mirrored))
 
+    def select(self, flat: torch.Tensor, columns: Mapping[str, slice]) -> torch.Tensor:
+        """Return the policy's features (n, observation_size) from an environment's flat observations.
+
+        Args:
+            flat: (n, features) observation groups side by side, as ``Step.flat`` holds them.
+            columns: columns of each group in ``flat``, in order, as ``Skill.columns`` gives them.
+
+        Returns:
+            The groups that the policy reads, in its order; ``flat`` itself, not a copy, if it holds exactly those.
+
+        Raises:
+            ContractError: naming the group that is missing or has another size.
+        """
+        sizes = {name: span.stop - span.start for name, span in columns.items()}
+        if list(sizes.items()) == list(self.groups.items()):
+            return flat
+        check_groups(self.groups, sizes, "the environment")
+        return torch.cat([flat[..., columns[name]] for name in self.groups], dim=-1)
+
     def flatten(self, observations: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """(n, observation_size) from observation groups, each (n, size); groups that it does not read are left out.
+        """Return (n, observation_size) from observation groups, each (n, size); other groups are left out.
 
         Raises:
             ContractError: naming the group that is missing or has another size.
@@ -214,8 +235,8 @@ def check_groups(needed: Mapping[str, int], offered: Mapping[str, int], where: s
 
     Args:
         needed: groups that a policy reads.
-        offered: groups that are there; more than needed is fine.
-        where: who offers them, for the message.
+        offered: groups that are available; they may be more than needed.
+        where: source of the groups, for messages.
 
     Raises:
         ContractError: naming the group and both sizes.

@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from policykd.agents.architecture import Architecture
-from policykd.agents.policy_file import LoadedPolicy, load_policy
+from policykd.agents.files.policy_file import LoadedPolicy, load_policy
 from policykd.errors import ConfigError, UnknownNameError
 from policykd.executor import Executor, Inline, Processes
 from policykd.merge import MergeConfig, Teacher, merge_experts, teachers_from

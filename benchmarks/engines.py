@@ -20,9 +20,9 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from policykd.agents.episodes import EpisodeOutcomes, run_episodes
+from policykd.agents.files.policy_file import load_policy
 from policykd.agents.policy import Policy
-from policykd.agents.policy_file import load_policy
-from policykd.agents.rollout import EpisodeOutcomes, run_episodes
 from policykd.envs import BatchedEnv, EnvConfig, Skill, get_skill
 from policykd.envs.backends import window_width
 from policykd.envs.engines.contacts import measure_contacts

@@ -22,10 +22,10 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from policykd.agents.files.policy_file import load_policy, read_manifest
 from policykd.agents.injection import MODES, inject_file
-from policykd.agents.policy_file import load_policy, read_manifest
 from policykd.agents.training import TrainConfig, train_expert
-from policykd.agents.training.validation import Validation
+from policykd.agents.training.trainer import make_validation
 from policykd.cli.options import parse_encoder
 from policykd.cli.overrides import with_overrides
 from policykd.envs.skills import get_skill
@@ -35,7 +35,7 @@ from policykd.threads import usable_cores
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-COLorS = {"exact": "#1b6ca8", "scaled": "#c8553d", "random": "#6b8f3f"}
+COLORS = {"exact": "#1b6ca8", "scaled": "#c8553d", "random": "#6b8f3f"}
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def run_arm(options: Options, blind: Path, seed: int, mode: str) -> dict[str, An
     config = with_overrides(config, options.set)
     train_expert([get_skill(options.second)], folder / "run", config, init=load_policy(injected), resume=True)
     rows = [json.loads(line) for line in (folder / "run" / "progress.jsonl").read_text().splitlines()]
-    at_once = Validation([get_skill(options.second)], config).measure(load_policy(injected).policy)
+    at_once = make_validation([get_skill(options.second)], config).measure(load_policy(injected).policy)
     rows = [{"steps": 0, **at_once}, *rows]
     curve = {name: [row[name] for row in rows] for name in ("steps", "success", "reward_per_step")}
     return {"seed": seed, "mode": mode, **curve, **read_manifest(injected).metrics["largest_difference"]}
@@ -106,9 +106,9 @@ def draw(arms: list[dict[str, Any]], options: Options, path: Path) -> None:
         for mode in MODES:
             curves = [arm for arm in arms if arm["mode"] == mode]
             for arm in curves:
-                axis.plot(millions(arm), arm[name], color=COLorS[mode], alpha=0.25, linewidth=0.8)
+                axis.plot(millions(arm), arm[name], color=COLORS[mode], alpha=0.25, linewidth=0.8)
             mean = [statistics.fmean(values) for values in zip(*(arm[name] for arm in curves), strict=True)]
-            axis.plot(millions(curves[0]), mean, color=COLorS[mode], linewidth=2, label=mode)
+            axis.plot(millions(curves[0]), mean, color=COLORS[mode], linewidth=2, label=mode)
         axis.set_xlabel("environment steps after injection, millions")
         axis.set_ylabel(f"validation {label}")
         axis.set_ylim(0, 1)

@@ -23,7 +23,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from policykd.agents.policy_file import load_policy
+from policykd.agents.files.policy_file import load_policy
 from policykd.envs.batched_env import BatchedEnv
 from policykd.envs.skills import Skill
 from policykd.merge import MergeConfig, Teacher, merge_experts, teachers_from
@@ -70,13 +70,13 @@ def several(teachers: Sequence[Teacher], count: int) -> list[Teacher]:
     return [replace(t, policy=copy.deepcopy(t.policy)) for t in turns]
 
 
-def states_of(skill: Skill, envs: int) -> dict[str, torch.Tensor]:
+def states_of(skill: Skill, envs: int) -> torch.Tensor:
     """Return observations of a skill after a few steps."""
     env = BatchedEnv([skill], envs, seed=0, threads=1)
     env.reset()
     for _ in range(4):
-        observations = env.step(torch.zeros(envs, env.num_actions)).observations
-    return {name: value.clone() for name, value in observations.items()}
+        step = env.step(torch.zeros(envs, env.num_actions))
+    return step.flat
 
 
 def seconds_of(work: Callable[[], Any], times: int) -> tuple[float, float]:

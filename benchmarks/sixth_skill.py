@@ -24,12 +24,12 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from policykd.agents.policy_file import LoadedPolicy, load_policy
+from policykd.agents.files.policy_file import LoadedPolicy, load_policy
 from policykd.agents.training import PpoConfig, TrainConfig, train_expert
-from policykd.agents.training.validation import Validation
+from policykd.agents.training.trainer import make_validation
 from policykd.curriculum.add_skill import ADD_NOISE, NEW_RETENTION, OLD_RETENTION, add_skill
 from policykd.curriculum.recipe import JOINT_PPO
-from policykd.curriculum.work import StageFolders
+from policykd.curriculum.stage_runner import StageFolders
 from policykd.envs.skills import Skill, get_skill
 from policykd.plain import as_plain
 from policykd.runs import read_log
@@ -65,7 +65,7 @@ class Options:
 
 def rewards(loaded: LoadedPolicy, skills: Sequence[Skill], config: TrainConfig) -> dict[str, float]:
     """Return the reward per step of a policy on every skill, on the validation tracks."""
-    figures = Validation(skills, config).measure(loaded.policy)["skills"]
+    figures = make_validation(skills, config).measure(loaded.policy)["skills"]
     return {skill: float(row["reward_per_step"]) for skill, row in figures.items()}
 
 

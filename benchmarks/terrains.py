@@ -40,7 +40,7 @@ class Options:
 
 def train_and_measure(terrain: str, seed: int, options: Options) -> dict[str, Any]:
     """Return the results of one run, from its folder if it is finished."""
-    from policykd.agents.policy_file import load_policy
+    from policykd.agents.files.policy_file import load_policy
     from policykd.agents.training import TrainConfig, train_expert
     from policykd.envs.skills import get_skill
     from policykd.evaluation import evaluate

@@ -16,8 +16,8 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from policykd.agents.policy_file import load_policy
-from policykd.agents.rollout import run_episodes
+from policykd.agents.episodes import run_episodes
+from policykd.agents.files.policy_file import load_policy
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
 from policykd.envs.robots import register_robot
 from policykd.envs.skills import get_skill

@@ -30,8 +30,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
 from plain_env import make_plain
 from policykd.agents.policy import Architecture, Policy
-from policykd.agents.training import PpoConfig, TrainConfig
-from policykd.agents.training.learners import AdaptiveRate, make_learner
+from policykd.agents.training import PpoConfig
+from policykd.agents.training.algorithms.ppo import PpoAdaptation, make_learner
 from policykd.envs import BatchedEnv, EnvConfig, Sb3VecEnv, get_skill
 from policykd.storage import prepare_folder, write_json
 
@@ -103,9 +103,7 @@ def our_learner(options: Options, config: PpoConfig) -> PPO:
     env = BatchedEnv([skill], config.envs, config=EnvConfig(tracks=TRACKS), threads=options.threads)
     policy = Policy(skill.group_sizes, env.num_actions, Architecture(), generator_seed=0)
     adapter = Sb3VecEnv(env, reward_scale=1 - config.gamma, stagger=True)
-    learner = make_learner(policy, adapter, TrainConfig(ppo=config), AdaptiveRate(config))
-    assert isinstance(learner, PPO)
-    return learner
+    return make_learner(policy, adapter, config, PpoAdaptation(config))
 
 
 def make_arms(options: Options, config: PpoConfig) -> dict[str, PPO]:

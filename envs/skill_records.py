@@ -40,6 +40,39 @@ def skill_record(skill: Skill) -> dict[str, Any]:
     }
 
 
+def records_of(skills: Sequence[Skill]) -> dict[str, Any] | None:
+    """Return the records of the skills whose ids do not say everything, by id; None if every id does."""
+    found = {skill.id: skill_record(skill) for skill in skills if not _is_in_its_id(skill)}
+    return found or None
+
+
+def recorded_skill(skill_id: str, records: Mapping[str, Any] | None, groups: Sequence[str] | None = None) -> Skill:
+    """Return the skill of an id in a file, by its record if there is one.
+
+    Args:
+        skill_id: the id.
+        records: what :func:`records_of` gave when the file was written.
+        groups: observation groups; None for those of the record or the task.
+
+    Raises:
+        UnknownNameError: for a part that is not registered here, with the close matches.
+        ConfigError: for a record of another form or another skill.
+    """
+    if not records or skill_id not in records:
+        return get_skill(skill_id, groups)
+    skill = skill_from_record(records[skill_id])
+    if skill.id != skill_id:
+        raise ConfigError(f"the record of skill {skill_id} describes {skill.id}")
+    return skill if groups is None else dataclasses.replace(skill, groups=tuple(groups))
+
+
+def _is_in_its_id(skill: Skill) -> bool:
+    try:
+        return get_skill(skill.id, skill.groups) == skill
+    except UnknownNameError:
+        return False
+
+
 def skill_from_record(record: Any) -> Skill:
     """Return the skill of a record made by :func:`skill_record`.
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
+from policykd.agents.files.policy_file import LoadedPolicy, load_policy
 from policykd.agents.policy import Policy
-from policykd.agents.policy_file import LoadedPolicy, load_policy
 from policykd.agents.training import TrainConfig, train_expert
 from policykd.envs.skill_records import skill_record
 from policykd.envs.skills import Skill, folder_names
@@ -18,8 +18,8 @@ from policykd.executor import Processes
 from policykd.merge import MergeConfig, merge_experts, teachers_from
 from policykd.plain import as_plain
 from policykd.progress import Progress, Silent
-from policykd.report.gallery import draw_gallery
-from policykd.report.page import write_page
+from policykd.report.pages.run import write_page
+from policykd.report.plots.terrains import draw_gallery
 from policykd.report.video import render_video
 from policykd.storage import prepare_folder, write_json
 

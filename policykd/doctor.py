@@ -7,13 +7,13 @@ import platform
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from policykd.environment import package_version
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
 from policykd.envs.devices import choose_device, missing_for_cuda
 from policykd.envs.masked_env import MaskedEnv
@@ -74,7 +74,7 @@ def examine(seconds: float = 10.0, device: str = "auto") -> Findings:
     chosen = choose_device(device)
     drawing, cache = _drawing(), _cache()
     return Findings(
-        versions={name: _version(name) for name in PACKAGES},
+        versions={name: package_version(name) for name in PACKAGES},
         machine={
             "system": platform.platform(),
             "processor": platform.machine(),
@@ -89,13 +89,6 @@ def examine(seconds: float = 10.0, device: str = "auto") -> Findings:
         probe=_probe(chosen, seconds) if seconds else {},
         advice=tuple(_advice(drawing, cache)),
     )
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return None
 
 
 def _cuda() -> dict[str, Any]:
@@ -181,9 +174,9 @@ def _advice(drawing: Mapping[str, Any], cache: Mapping[str, Any]) -> list[str]:
     advice = []
     if not drawing["works"]:
         advice.append(f"to draw and film: {drawing['error']}")
-    if _version("imageio-ffmpeg") is None:
+    if package_version("imageio-ffmpeg") is None:
         advice.append("to write videos: pip install 'policykd[video]'")
-    if _version("scikit-learn") is None:
+    if package_version("scikit-learn") is None:
         advice.append("for the digits task of `policykd kd`: pip install 'policykd[kd]'")
     advice += [f"to use --device cuda: {sentence}" for sentence in missing_for_cuda()]
     if cache and not cache["modules"]:

@@ -45,6 +45,34 @@ class Interval:
         return self.high > self.low
 
 
+def format_interval(
+    interval: Interval | None,
+    digits: int,
+    *,
+    style: str = "{estimate} ({low}\N{EN DASH}{high})",
+    signed: bool = False,
+    significant: bool = False,
+    scale: float = 1.0,
+    always: bool = False,
+) -> str:
+    """Return an interval as text, for example ``0.93 (0.85-0.97)``.
+
+    Args:
+        interval: the interval; None gives a dash.
+        digits: digits after the decimal point.
+        style: template with ``estimate``, ``low`` and ``high``.
+        signed: write a sign before positive numbers.
+        significant: ``digits`` counts significant digits.
+        scale: factor on the three numbers, for example 100 for percentages.
+        always: use the template also where the interval is a point; otherwise the estimate stands alone there.
+    """
+    if interval is None:
+        return "-"
+    form = f"{'+' if signed else ''}.{digits}{'g' if significant else 'f'}"
+    estimate, low, high = (format(scale * x, form) for x in (interval.estimate, interval.low, interval.high))
+    return style.format(estimate=estimate, low=low, high=high) if always or interval.known else estimate
+
+
 def iqm(values: ArrayLike, axis: int = -1) -> np.ndarray:
     """Return the interquartile mean: the mean without the lowest and the highest quarter.
 

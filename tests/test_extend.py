@@ -68,6 +68,8 @@ def test_robot_terrain_task_and_group_of_ones_own_are_trained_and_evaluated(outs
     assert manifest["robot"] == "heavy"
     assert manifest["skills"] == ["heavy/ramp@0.5+stand"]
     assert dict(manifest["groups"]) == {"proprio": 49, "pitch": 1}
+    record = manifest["skill_records"]["heavy/ramp@0.5+stand"] if "skill_records" in manifest else None
+    assert record is None, "registered parts are said by the id"
     out = outside / "evaluation.json"
     arguments = ["evaluate", str(policy), "--skills", skill, "--episodes", "2", "--threads", "1", "--out", str(out)]
     assert main(arguments) == 0

@@ -53,6 +53,7 @@ BASE = (
     "plain",
     "executor",
     "names",
+    "environment",
 )
 MAY_IMPORT = {
     "envs": {"envs"},
@@ -85,3 +86,9 @@ def test_arrows_point_one_way():
             if target not in MAY_IMPORT[room] and target not in BASE:
                 wrong.append(f"{name} imports {other}")
     assert not wrong
+
+
+def test_pages_and_plots_never_simulate():
+    for name, path in modules():
+        if name.startswith(("policykd.report.pages", "policykd.report.plots")):
+            assert not {"policykd.envs.batched_env", "policykd.report.video"} & set(imported(path)), name

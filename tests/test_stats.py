@@ -4,8 +4,10 @@ from scipy import stats as scipy_stats
 
 from policykd.errors import ConfigError, UnknownNameError
 from policykd.stats import (
+    Interval,
     bootstrap,
     few_seeds,
+    format_interval,
     iqm,
     paired_difference,
     paired_ratio,
@@ -179,3 +181,23 @@ def test_few_seeds_are_warned_about_and_enough_are_not():
     assert "only 1 seed" in few_seeds(1)
     assert "only 4 seeds" in few_seeds(4)
     assert few_seeds(5) == few_seeds(12) == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({}, "0.93 (0.85\N{EN DASH}0.97)"),
+        ({"style": "{low} to {high}"}, "0.85 to 0.97"),
+        ({"signed": True, "style": "{estimate} [{low}, {high}]"}, "+0.93 [+0.85, +0.97]"),
+        ({"significant": True, "scale": 100.0}, "93 (85\N{EN DASH}97)"),
+    ],
+)
+def test_an_interval_is_written_in_the_style_of_its_table(options, text):
+    assert format_interval(Interval(0.926, 0.851, 0.968), 2, **options) == text
+
+
+def test_an_interval_without_spread_is_its_estimate():
+    point = Interval(0.926, 0.926, 0.926)
+    assert format_interval(point, 2) == "0.93"
+    assert format_interval(point, 2, always=True) == "0.93 (0.93\N{EN DASH}0.93)"
+    assert format_interval(None, 2) == "-"

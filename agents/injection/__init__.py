@@ -7,10 +7,10 @@ PLAID injects terrain once, between incline and steps (Berseth et al., Progressi
 Distillation for Multi-Skilled Motion Control, 2018). Its paper sets the weights from new features to zero, which keeps
 every output (``exact``); its released code to a hundredth of a fresh initialization (``scaled``), which moves the
 outputs a little and lets gradients reach an encoder one update earlier. ``random`` keeps the fresh initialization, for
-comparison. New features get statistics of their own in the normalizer, which start from nothing.
+comparison. New features get separate statistics in the normalizer, which begin from nothing.
 
-``operations`` works on policies and optimizer states, ``geometry`` knows where old weights lie in the new networks,
-``files`` works on policy files and measures what changed.
+``operations`` works on policies and optimizer states, ``geometry`` maps old weights into the new networks, ``files``
+works on policy files and measures the change of the outputs.
 """
 
 from policykd.lazy import lazy_exports

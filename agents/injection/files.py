@@ -1,4 +1,4 @@
-"""Injection from one policy file into another, with the difference that it makes to the outputs measured."""
+"""Injection from one policy file into another, with a measurement of the change of the outputs."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from pathlib import Path
 import torch
 
 from policykd.agents.architecture import Encoder
+from policykd.agents.files.policy_file import LoadedPolicy, load_policy, save_policy
 from policykd.agents.injection.operations import grow, inject, largest_difference
 from policykd.agents.networks import group_columns
 from policykd.agents.policy import Policy
-from policykd.agents.policy_file import LoadedPolicy, load_policy, save_policy
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
 from policykd.envs.robots import get_robot
-from policykd.envs.skills import Skill, get_skill
+from policykd.envs.skills import Skill
 from policykd.errors import ConfigError, ContractError, OutputError, check_range
 from policykd.seeding import generator, integer_seed
 
 ROUNDING = 1e-6
-"""Largest difference that rounding in single precision may explain, in units of the largest output, at least 1."""
+"""Largest difference that rounding in single precision explains, in units of the largest output, at least 1."""
 
 RANDOM_RANGE = 10.0
-"""Random values of new features lie within this bound, in the group's units."""
+"""Bound of the random values of new features, in the group's units."""
 
 
 @dataclass(frozen=True)
 class InjectionReport:
-    """What an injection did.
+    """Outcome of an injection.
 
     Attributes:
         policy_path: the new policy file.
         largest_random: largest difference of mean actions and values between the old and the new policy, over random
             observations.
         largest_on_policy: the same over observations of the old policy acting in a skill.
-        mode: how the new weights began.
+        mode: initialization of the new weights.
         groups: the new observation groups.
     """
 
@@ -65,8 +65,8 @@ def inject_file(
 
     Args:
         source: policy file, or folder of a run.
-        out: the new policy file, a folder or a ``.zip``; nothing may be there.
-        groups: new observation groups; none only grows the layers.
+        out: the new policy file, a folder or a ``.zip``, which must not exist.
+        groups: new observation groups; empty only widens the layers.
         mode: see :func:`inject`, as for ``encoder`` and ``scale``.
         encoder: branch of one of the new groups.
         scale: share of the usual initialization for ``scaled``.
@@ -81,8 +81,8 @@ def inject_file(
         The report; the manifest keeps the same figures under ``metrics`` and the settings under ``config``.
 
     Raises:
-        OutputError: if there is something at ``out``.
-        ConfigError: for nothing to inject or to grow, or as :func:`inject` and :func:`grow`.
+        OutputError: if ``out`` exists.
+        ConfigError: without new groups or wider layers, or as :func:`inject` and :func:`grow`.
         ContractError: if ``exact`` changed the outputs by more than rounding, or the policy does not fit its robot.
         PolicyFileError: if the source cannot be loaded.
     """
@@ -116,6 +116,7 @@ def inject_file(
         after,
         robot=robot,
         skills=loaded.manifest.skills,
+        skill_records=loaded.manifest.skill_records,
         operation="inject",
         parents=[loaded.manifest.as_parent(" ".join(loaded.manifest.skills))],
         seed=seed,
@@ -126,10 +127,10 @@ def inject_file(
 
 
 def random_observations(before: Policy, after: Policy, count: int, seed: int) -> dict[str, torch.Tensor]:
-    """Random values of all observation groups.
+    """Return random values of all observation groups.
 
     Args:
-        before: its features are drawn from the Gaussian that its normalizer has seen.
+        before: its features are drawn from the Gaussian of its normalizer's statistics.
         after: its other features are uniform within ``RANDOM_RANGE``.
         count: number of observations.
         seed: seed of the values.
@@ -153,7 +154,7 @@ def random_observations(before: Policy, after: Policy, count: int, seed: int) ->
 def on_policy_observations(
     policy: Policy, skill: Skill, count: int, seed: int, threads: int | None = None
 ) -> dict[str, torch.Tensor]:
-    """Observations of a policy that acts, with exploration noise, in a skill.
+    """Return observations of a policy that acts with exploration noise in a skill.
 
     Args:
         policy: the policy.
@@ -181,7 +182,8 @@ def on_policy_observations(
 def _comparison_skill(loaded: LoadedPolicy, after: Policy, skill_id: str | None) -> Skill:
     if skill_id is None and not loaded.manifest.skills:
         raise ConfigError("the policy names no skill; say in which one to compare, for example biped/flat")
-    skill = get_skill(skill_id or loaded.manifest.skills[0], tuple(after.groups))
+    chosen = skill_id or loaded.manifest.skills[0]
+    skill = loaded.manifest.skill(chosen, tuple(after.groups))
     if skill.robot.name != loaded.manifest.robot:
         raise ContractError(f"the policy was made for robot '{loaded.manifest.robot}'; skill {skill.id} has another")
     return skill
@@ -189,7 +191,7 @@ def _comparison_skill(loaded: LoadedPolicy, after: Policy, skill_id: str | None)
 
 @torch.no_grad()
 def _difference(before: Policy, after: Policy, observations: dict[str, torch.Tensor], mode: str) -> float:
-    """The largest difference; refused where ``exact`` should have kept the outputs."""
+    """Return the largest difference; raise ContractError if ``exact`` did not keep the outputs."""
     difference = largest_difference(before, after, observations)
     flat = before.flatten(observations)
     bound = ROUNDING * max(1.0, float(before(flat).abs().max()), float(before.value(flat).abs().max()))

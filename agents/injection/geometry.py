@@ -1,8 +1,7 @@
-"""Where the weights of a policy lie in a larger one: the geometry that injection and growth share.
+"""Positions of a policy's weights in a larger policy, which injection and growth share.
 
 Every dense layer's columns have names (observation groups, ``hidden``, ``encoding of <group>``), and a larger policy
-holds the columns of each name of the smaller one first. Whatever belongs to a weight, such as an optimizer's moments,
-moves in the same way.
+holds the columns of each name of the smaller one first. An optimizer's moments move with their weights.
 """
 
 from __future__ import annotations
@@ -18,12 +17,12 @@ from policykd.agents.policy import Policy
 
 @dataclass(frozen=True)
 class Place:
-    """Where a tensor of the smaller policy lies in a tensor of the larger one.
+    """Position of a tensor of the smaller policy in a tensor of the larger one.
 
     Attributes:
         source: name of the smaller policy's tensor.
-        columns: pairs of column ranges, in the smaller and in the larger tensor; None for tensors without columns of
-            their own, which lie at the larger one's beginning.
+        columns: pairs of column ranges, in the smaller and in the larger tensor; None for tensors without named
+            columns, which are at the beginning of the larger one.
     """
 
     source: str
@@ -39,7 +38,7 @@ class Place:
 
 
 def places(before: Policy, after: Policy) -> dict[str, Place]:
-    """Places of all parameters of ``before`` in ``after``, by the name of the parameter in ``after``.
+    """Return the places of all parameters of ``before`` in ``after``, by the name of the parameter in ``after``.
 
     Args:
         before: the smaller policy.
@@ -86,8 +85,7 @@ def transplant(before: Policy, after: Policy, factor: float) -> None:
     Args:
         before: the smaller policy; see :func:`places`.
         after: the larger one, with fresh weights; changed in place.
-        factor: what the fresh weights from new features, encodings and units to old units are multiplied by. With 0
-            the old outputs are kept.
+        factor: factor on the fresh weights from new features, encodings and units to old units; 0 keeps the outputs.
     """
     old, new = dict(before.named_parameters()), dict(after.named_parameters())
     for name, place in places(before, after).items():
@@ -115,7 +113,7 @@ def _transplant_normalizer(before: Policy, after: Policy) -> None:
 def grown_moments(
     before: Policy, after: Policy, state: Mapping[str, Mapping[str, torch.Tensor]]
 ) -> dict[str, dict[str, torch.Tensor]]:
-    """What an optimizer remembers of each parameter, carried over to a larger policy.
+    """Return an optimizer's state of each parameter, carried over to a larger policy.
 
     Args:
         before: the smaller policy.
@@ -124,8 +122,8 @@ def grown_moments(
             Adam's moments, grow with zeros; others, such as the number of steps, are kept.
 
     Returns:
-        The same by name of the parameter in ``after``; parameters that are wholly new have no entry, so that the
-        optimizer begins anew with them.
+        The same by name of the parameter in ``after``; new parameters have no entry, so that the optimizer begins
+        without state there.
     """
     old, new = dict(before.named_parameters()), dict(after.named_parameters())
     grown: dict[str, dict[str, torch.Tensor]] = {}

@@ -20,10 +20,10 @@ from policykd.errors import ConfigError, ContractError, UnknownNameError, check_
 from policykd.seeding import integer_seed
 
 MODES = ("exact", "scaled", "random")
-"""How the weights from new features to old units begin: zero, a share of the usual, or as usual."""
+"""Initializations of the weights from new features to old units: zero, a share of the usual one, or the usual one."""
 
 Trained = Callable[[Policy], Sequence[Sequence[nn.Parameter]]]
-"""An optimizer's parameters in its order, group by group."""
+"""Function that returns an optimizer's parameters in its order, group by group."""
 
 
 def inject(
@@ -36,12 +36,12 @@ def inject(
     scale: float = 0.01,
     seed: int = 0,
 ) -> Policy:
-    """A policy that reads more observation groups.
+    """Return a policy that reads more observation groups.
 
     Args:
         policy: the policy; it is not changed.
         groups: names of the new groups; they follow the old ones, in this order.
-        robot: the robot that the policy moves: it says how large the groups are and what left and right exchange.
+        robot: the robot of the policy, which determines the sizes of the groups and the exchange of left and right.
         mode: ``exact``, ``scaled`` or ``random``.
         encoder: branch of one of the new groups, in actor and critic; without, new groups go into the first layer.
         scale: share of the usual initialization with which new weights of ``scaled`` begin, in [0, 1].
@@ -51,8 +51,8 @@ def inject(
         The new policy, on the old one's device and in its precision.
 
     Raises:
-        ConfigError: for no group, a group that the policy reads already, an encoder of another group or of a size that
-            does not fit, or a group without mirror image for a policy that treats left and right alike.
+        ConfigError: without a group, for a group that the policy reads already, an encoder of another group or of a
+            size that does not fit, or a group without mirror image for a policy that treats left and right alike.
         UnknownNameError: for an unknown group or mode, with the close matches.
         ContractError: if the policy was not made for this robot.
     """
@@ -73,15 +73,15 @@ def grow(
     critic_hidden: Sequence[int] | None = None,
     seed: int = 0,
 ) -> Policy:
-    """A policy with wider hidden layers and the same outputs.
+    """Return a policy with wider hidden layers and the same outputs.
 
-    New units have random incoming weights and outgoing weights of zero to what was there (as in Net2Net's aim, Chen et
-    al., 2016, without its copied units), so they learn from the first update on.
+    New units have random incoming weights, and outgoing weights of zero to old units (the aim of Net2Net, Chen et al.,
+    2016, without its copied units), so that they learn from the first update on.
 
     Args:
         policy: the policy; it is not changed.
         hidden: widths of the actor's hidden layers, each at least as now; None leaves them.
-        critic_hidden: likewise of the critic.
+        critic_hidden: widths of the critic's hidden layers, with the same meaning.
         seed: seed of the new weights, >= 0.
 
     Returns:
@@ -99,26 +99,28 @@ def grow(
     for name in ("hidden", "critic_hidden"):
         old, new = getattr(now, name), getattr(wider, name)
         if len(new) != len(old) or any(n < o for n, o in zip(new, old, strict=True)):
-            raise ConfigError(f"{name} is {new}; growing from {old} needs as many layers, each at least as wide")
+            raise ConfigError(
+                f"{name} is {new}; growing from {old} needs the same number of layers, each at least as wide"
+            )
     return _enlarged(policy, policy.groups, wider, policy.symmetry, 0.0, seed)
 
 
 def inject_optimizer_state(
     state: Mapping[str, Any], before: Policy, after: Policy, *, trained: Trained
 ) -> dict[str, Any]:
-    """The state of an optimizer that goes on with a larger policy.
+    """Return the state of an optimizer that continues with a larger policy.
 
-    Adam's moments grow with zeros, so that a step without gradient on the new weights moves the old ones as it would
-    have moved them in the smaller policy. New columns share their tensor's number of steps: bias correction takes their
-    zero moments for history, and their first steps are up to ``(1 - beta1) / sqrt(1 - beta2)`` times the step size (3
-    times, with the usual values). Parameters that are wholly new begin without state.
+    Adam's moments are padded with zeros, so that a step without gradient on the new weights moves the old ones as in
+    the smaller policy. New columns share their tensor's number of steps: bias correction treats their zero moments as
+    history, and their first steps are up to ``(1 - beta1) / sqrt(1 - beta2)`` times the step size (3 times, with the
+    usual values). New parameters begin without state.
 
     Args:
         state: ``state_dict()`` of the optimizer of ``before``.
         before: the smaller policy.
-        after: what :func:`inject` or :func:`grow` made of it.
+        after: the result of :func:`inject` or :func:`grow`.
         trained: parameters of a policy in the order of the optimizer, group by group; for expert training
-            :func:`policykd.agents.sb3_policy.trained_parameters`.
+            :func:`policykd.agents.training.sb3_policy.trained_parameters`.
 
     Returns:
         A state for ``load_state_dict`` of an optimizer of ``after``.
@@ -148,7 +150,7 @@ def inject_optimizer_state(
 
 @torch.no_grad()
 def largest_difference(before: Policy, after: Policy, observations: Mapping[str, torch.Tensor]) -> float:
-    """Largest absolute difference between two policies' mean actions and values.
+    """Return the largest absolute difference between two policies' mean actions and values.
 
     Args:
         before: a policy.
@@ -185,11 +187,14 @@ def _injected_symmetry(policy: Policy, groups: Sequence[str], robot: Robot) -> M
     if policy.symmetry is None:
         return None
     if policy.symmetry != mirror_symmetry(list(policy.groups), robot):
-        raise ContractError(f"the policy was made with other places for the left and the right side of {robot.name}")
+        raise ContractError(
+            f"the policy expects a different left/right layout of {robot.name}'s observations; train it again or use "
+            f"the version of policykd that wrote it"
+        )
     symmetry = mirror_symmetry([*policy.groups, *groups], robot)
     if symmetry is None:
         raise ConfigError(
-            f"the policy treats left and right alike, and one of {list(groups)} has no mirror image; "
+            f"the policy treats left and right alike, but one of {list(groups)} has no mirror image; "
             f"train it without symmetry (symmetric=false) to inject that group"
         )
     return symmetry

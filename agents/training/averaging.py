@@ -1,4 +1,4 @@
-"""Moving average of a policy's weights: what training validates and saves."""
+"""Moving average of a policy's weights, which training validates and saves."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _SHARE = 0.1
 class WeightAverage:
     """Exponential moving average of a policy's weights over environment steps.
 
-    A policy-gradient step moves the policy by as much noise as signal, so the policies of successive updates succeed
-    more and less often in turn; the average of their weights leaves that noise behind (Polyak and Juditsky, 1992).
+    A policy-gradient step contains as much noise as signal, so that the success of successive policies fluctuates; the
+    average of their weights removes the noise (Polyak and Juditsky, 1992).
 
     Args:
         policy: the policy in training.
         horizon: time constant of the average, environment steps; never more than a tenth of the steps so far, so that
-            the average keeps up with a policy that learns fast. 0 keeps no average: the weights as they are.
+            the average keeps up with a policy that learns fast. 0 disables averaging.
 
     Attributes:
-        policy: a policy of its own with the average weights, under the normalizer of the last update.
+        policy: a separate policy with the average weights, under the normalizer of the last update.
     """
 
     def __init__(self, policy: Policy, horizon: float) -> None:
@@ -33,7 +33,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, policy: Policy, steps: int) -> None:
-        """Take in the weights of a policy.
+        """Add the weights of a policy to the average.
 
         Args:
             policy: the policy in training.
@@ -47,7 +47,7 @@ class WeightAverage:
         self.policy.normalizer.load_state_dict(policy.normalizer.state_dict())
 
     def state_dict(self) -> dict[str, torch.Tensor | int]:
-        """The weights and the steps so far, for a checkpoint."""
+        """Return the weights and the steps so far, for a checkpoint."""
         return {**self.policy.state_dict(), "steps": self._steps}
 
     def load_state_dict(self, state: dict[str, torch.Tensor | int]) -> None:

@@ -1,10 +1,10 @@
-"""PPO whose transitions never leave the device: collected, judged and learned from where the simulation runs.
+"""PPO whose transitions never leave the device: rollouts, advantages and updates stay next to the simulation.
 
-The algorithm is that of :class:`PpoConfig` as stable-baselines3 does it in :mod:`policykd.agents.training.learners`,
-with the same networks, optimizer, step size and bounds; ``tests/agents/test_device_ppo.py`` compares one update of
-both. stable-baselines3 keeps its rollouts in NumPy: every step would travel from the device to the host and back.
+The algorithm is that of stable-baselines3 in :mod:`policykd.agents.training.algorithms.ppo`, with the same networks,
+optimizer, step size and bounds; ``tests/agents/test_device_ppo.py`` compares one update of both. stable-baselines3
+keeps its rollouts in NumPy, which would move every step from the device to the host and back.
 
-Everything that an update needs is in the policy's canonical frame (see :meth:`Policy.canonical`) and normalized once:
+An update works in the policy's canonical frame (see :meth:`Policy.canonical`) on observations that are normalized once:
 between two changes of the normalizer neither depends on the weights.
 """
 
@@ -18,8 +18,8 @@ from typing import Any
 import torch
 
 from policykd.agents.policy import Policy
-from policykd.agents.sb3_policy import TwoRates, entropy, log_density
-from policykd.agents.training.config import PpoConfig
+from policykd.agents.training.algorithms.ppo import PpoConfig
+from policykd.agents.training.sb3_policy import TwoRates, entropy, log_density
 from policykd.divergences import gaussian_kl
 from policykd.envs.masked_env import MaskedEnv, MaskedStep
 
@@ -36,7 +36,7 @@ class Rollout:
         actions: (T, n, actions) actions as they were drawn.
         log_probs: (T, n) their log probabilities.
         values: (T, n) estimated returns.
-        rewards: (T, n) scaled rewards, with the value of the last state where an episode was cut.
+        rewards: (T, n) scaled rewards, with the value of the last state if an episode was truncated.
         ended: (T, n) whether the step ended the episode.
         advantages: (T, n) from :func:`advantages`.
     """
@@ -52,7 +52,7 @@ class Rollout:
 
     @classmethod
     def empty(cls, steps: int, sims: int, policy: Policy) -> Rollout:
-        """Memory for a rollout of ``sims`` simulations over ``steps`` steps."""
+        """Return memory for a rollout of ``sims`` simulations over ``steps`` steps."""
         like, size = policy.log_std.detach(), policy.observation_size
         return cls(
             features=like.new_empty(steps, sims, size),
@@ -69,12 +69,12 @@ class Rollout:
 def advantages(
     rewards: torch.Tensor, values: torch.Tensor, ended: torch.Tensor, last: torch.Tensor, gamma: float, lam: float
 ) -> torch.Tensor:
-    """Generalized advantage estimates (Schulman et al., 2016, equation 16).
+    """Return generalized advantage estimates (Schulman et al., 2016, equation 16).
 
     Args:
         rewards: (T, n).
         values: (T, n) estimated returns of the states in which the actions were taken.
-        ended: (T, n) whether the step ended the episode; nothing is carried over such a step.
+        ended: (T, n) whether the step ended the episode, at which the sums stop.
         last: (n,) estimated returns of the states after the last step.
         gamma: discount factor.
         lam: weight of longer estimates, in [0, 1].
@@ -108,17 +108,17 @@ class EpisodeMeans:
         self.sums = torch.zeros(1 + len(self._NAMES), device=device)
 
     def add(self, step: MaskedStep) -> None:
-        """Take the episodes that ``step`` ended into account."""
+        """Add the episodes that ``step`` ended."""
         o = step.outcome
         rows = torch.stack([torch.ones_like(o.reward), o.total_reward.float(), o.length.float(), o.distance.float(),
                             o.success.float()])  # fmt: skip
         self.sums += torch.where(step.ended, rows, 0.0).sum(dim=1)
 
     def take(self, least: int = 1) -> dict[str, float]:
-        """The means by name, and forget the episodes. Waits for the device.
+        """Return the means by name and reset them; this waits for the device.
 
         Args:
-            least: number of episodes that it takes; while there are fewer, the result is empty and they are kept.
+            least: smallest number of episodes; with fewer, the result is empty and they are kept.
         """
         count, *sums = self.sums.tolist()
         if count < least:
@@ -154,18 +154,18 @@ class DevicePpo:
         self._draw.manual_seed(seed)
 
     def state_dict(self) -> dict[str, Any]:
-        """What the next rollouts depend on beside the policy and the environment."""
+        """Return the state that the next rollouts depend on, without policy and environment."""
         return {"optimizer": self.optimizer.state_dict(), "flat": self._flat, "episodes": self.episodes.sums.clone()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a :meth:`state_dict`."""
+        """Continue from a :meth:`state_dict`."""
         self.optimizer.load_state_dict(state["optimizer"])
         self._flat = None if state["flat"] is None else state["flat"].to(self._env.device)
         self.episodes.sums.copy_(state["episodes"])
 
     @torch.no_grad()
     def collect(self) -> Rollout:
-        """Let the policy act for one rollout; nothing here waits for the device."""
+        """Let the policy act for one rollout and return it; nothing here waits for the device."""
         self._begin()
         assert self._flat is not None
         policy, rollout, config = self._policy, self._rollout, self._config
@@ -214,21 +214,21 @@ class DevicePpo:
                 self.optimizer.step()
         return float(gaussian_kl(self._answers(features), before, direction="forward", reduction="batchmean"))
 
-    def follow(self, rollout: Rollout, bound: float) -> None:
-        """Between an update and the next rollout: the normalizer follows, the exploration noise is bounded.
+    def prepare_next(self, rollout: Rollout, noise_bound: float) -> None:
+        """Update the normalizer with a rollout's states, and bound the exploration noise.
 
         Args:
-            rollout: the states that the normalizer takes in.
-            bound: largest standard deviation of the noise.
+            rollout: the last rollout.
+            noise_bound: largest standard deviation of the noise.
         """
         self._policy.normalizer.update(rollout.raw.flatten(0, 1))
-        self._policy.log_std.data.clamp_(max=math.log(bound))
+        self._policy.log_std.data.clamp_(max=math.log(noise_bound))
 
     def _loss(
         self, features: torch.Tensor, actions: torch.Tensor, log_probs: torch.Tensor, values: torch.Tensor,
         gains: torch.Tensor,
     ) -> torch.Tensor:  # fmt: skip
-        """Clipped surrogate, squared error of the critic, entropy bonus (Schulman et al., 2017, equation 9)."""
+        """Return clipped surrogate, squared error of the critic, entropy bonus (Schulman et al., 2017, equation 9)."""
         policy, config = self._policy, self._config
         returns = gains + values
         if len(gains) > 1:

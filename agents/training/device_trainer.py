@@ -1,15 +1,14 @@
-"""Expert training on a device: the run of :mod:`trainer` with simulation, policy and PPO side by side there."""
+"""Expert training on a CUDA device, where simulation, policy and learner share the memory."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
+from typing_extensions import override
 
 from policykd.agents.policy import Policy
-from policykd.agents.training.device_ppo import DevicePpo
-from policykd.agents.training.learners import noise_bound
-from policykd.agents.training.levels import next_level, review_due
+from policykd.agents.training.sb3_callback import next_level, review_due
 from policykd.agents.training.trainer import Run
 from policykd.agents.training.warm_up import warm_up_normalizer
 from policykd.envs.masked_env import MaskedEnv
@@ -21,26 +20,29 @@ _ENOUGH_EPISODES = 100
 class DeviceRun(Run):
     """The state of one training run on a device.
 
-    A resumed run goes on where the interrupted one was. It ends in the same weights only where the device computes the
-    same from run to run, which mujoco_warp on CUDA does not.
+    A resumed run continues where the interrupted one was. It ends in the same weights only if the device's results
+    repeat from run to run, which those of mujoco_warp on CUDA do not.
     """
 
     _env_class = MaskedEnv
     _env: MaskedEnv
 
+    @override
     def _make_learner(self) -> None:
-        config, seed = self._config.ppo, integer_seed(self._config.seed, "exploration")
-        self._ppo = DevicePpo(self._policy, self._env, config, seed)
+        make, seed = self._algorithm.make_device_learner, integer_seed(self._config.seed, "exploration")
+        assert make is not None, "train_expert checks that the algorithm runs on the device"
+        self._device_learner = make(self._policy, self._env, self._config.algorithm_config, seed)
 
+    @override
     def _first_policy(self) -> Policy:
         return super()._first_policy().to(self._env.device)
 
+    @override
     def _learn_segment(self) -> dict[str, float]:
-        """Learn for one segment with its own random stream; the episodes go on where the last one left them."""
         seed = integer_seed(self._config.seed, "segment", self._segment)
         torch.manual_seed(seed)
         self._env.seed(seed)
-        self._ppo.seed(seed)
+        self._device_learner.seed(seed)
         self._env.draw_starts()
         if self._policy.normalizer.fresh.any():
             warm_up_normalizer(self._policy, self._env)
@@ -53,19 +55,19 @@ class DeviceRun(Run):
         return figures
 
     def _update(self) -> dict[str, float]:
-        """Collect a rollout, learn from it, and adapt step size, normalizer, noise and level to what came of it."""
-        ppo, rate = self._ppo, self._rate
-        rollout = ppo.collect()
+        """Collect a rollout, learn from it, and adapt step size, normalizer, noise and level to the result."""
+        learner, adaptation = self._device_learner, self._adaptation
+        rollout = learner.collect()
         self._steps += rollout.rewards.numel()
-        divergence = ppo.update(rollout, rate.value)
+        divergence = learner.update(rollout, adaptation.value)
         spent = min(1.0, self._steps / self._config.steps)
-        rate.adapt(divergence, spent)
-        # Before the normalizer moves on: the weights have not seen that yet.
+        adaptation.adapt(divergence, spent)
+        # Before the normalizer is updated: the weights were trained with the earlier one.
         self._average.update(self._policy, self._steps)
-        ppo.follow(rollout, noise_bound(self._policy.architecture.initial_std, self._config.ppo, spent))
-        # Episodes are taken for a review only: those between two of them count together.
+        learner.prepare_next(rollout, adaptation.noise_bound(self._policy.architecture.initial_std, spent))
+        # Episodes are taken for a review only: those between two reviews count together.
         due = review_due(self._config, self._steps, rollout.rewards.numel())
-        figures = ppo.episodes.take(_ENOUGH_EPISODES) if due else {}
+        figures = learner.episodes.take(_ENOUGH_EPISODES) if due else {}
         if figures:
             level = next_level(self._env, self._config, figures["train_success"])
             if level != self._env.level:
@@ -73,14 +75,16 @@ class DeviceRun(Run):
                 self._env.draw_starts()
         return figures
 
+    @override
     def _learner_state(self) -> dict[str, Any]:
         return {
             "weights": self._policy.state_dict(),
             "env": self._env.state_dict(),
-            "ppo": self._ppo.state_dict(),
+            "ppo": self._device_learner.state_dict(),
         }
 
+    @override
     def _load_learner_state(self, state: dict[str, Any]) -> None:
         self._policy.load_state_dict(state["weights"])
         self._env.load_state_dict(state["env"])
-        self._ppo.load_state_dict(state["ppo"])
+        self._device_learner.load_state_dict(state["ppo"])

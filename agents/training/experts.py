@@ -1,4 +1,4 @@
-"""Train an expert: the run of its device, in a folder that it can be resumed from."""
+"""Train an expert: check what is asked for, then run it in a folder from which it can be resumed."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from policykd.agents.files.policy_file import LoadedPolicy
 from policykd.agents.policy import check_groups
-from policykd.agents.policy_file import LoadedPolicy
+from policykd.agents.training.algorithms import ALGORITHMS
 from policykd.agents.training.config import TrainConfig
 from policykd.agents.training.device_trainer import DeviceRun
 from policykd.agents.training.trainer import Run
-from policykd.agents.training.validation import check_episodes
+from policykd.agents.validation import check_episodes
 from policykd.envs.devices import choose_device
 from policykd.envs.skills import Skill, common_contract
 from policykd.errors import ConfigError, ContractError
@@ -23,7 +24,7 @@ from policykd.threads import torch_threads
 
 @dataclass(frozen=True)
 class TrainResult:
-    """How a training run ended.
+    """Outcome of a training run.
 
     Attributes:
         policy_path: the policy file, with the weights of the best validation (see ``TrainConfig.finalists``).
@@ -57,28 +58,29 @@ def train_expert(
     """Train a policy on one skill, or on several at once.
 
     Args:
-        skills: what to train on; simulation i has skill ``i % len(skills)``.
+        skills: skills to train on; simulation i has skill ``i % len(skills)``.
         out: folder of the run; the policy file is ``out / "policy"``.
         config: the run.
         init: policy to start from; None for new weights.
-        validate_on: skills of the validations, where they are not those of the training: what else is kept?
+        validate_on: skills of the validations, if they are not those of the training, to see what else is retained.
         resume: continue the run in ``out``; a finished run is returned as it is.
-        progress: who watches.
+        progress: progress reporter.
 
     Returns:
         The result; on the CPU equal, timings apart, whether or not the run was interrupted.
 
     Raises:
-        ConfigError: for a run of another configuration in ``out``, an algorithm that does not run on the device, or
-            fewer validation episodes than skills.
+        ConfigError: for a run of another configuration in ``out``, an algorithm that does not run on the device or
+            needs bounded mean actions, or fewer validation episodes than skills.
         ContractError: if ``init`` does not fit the skills.
         OutputError: if ``out`` cannot be written or holds a run and ``resume`` is off.
         MissingDependencyError: for a device that cannot be used here.
     """
     skill = common_contract(skills)
-    # Whatever is refused is refused before the folder holds a run, so that the next attempt may use it.
+    # Every check comes before the folder holds a run, so that the next attempt may use the folder.
     config = _on_its_device(config)
-    check_episodes(validate_on or skills, config)
+    check_episodes(validate_on or skills, config.validation_episodes)
+    _check_squash(config, init)
     if init is not None:
         check_groups(init.policy.groups, skill.group_sizes, f"skill {skill.id}")
         if list(init.policy.groups) != list(skill.groups):
@@ -97,9 +99,9 @@ def train_expert(
 def request(
     skills: Sequence[Skill], config: TrainConfig, init: LoadedPolicy | None, validate_on: Sequence[Skill] = ()
 ) -> dict[str, Any]:
-    """What a training's folder notes of it; see :func:`train_expert` for the arguments.
+    """Return the record of a training in its folder; see :func:`train_expert` for the arguments.
 
-    The exploration noise of ``init`` is not among it: it may have been changed since the policy was loaded.
+    It leaves out the exploration noise of ``init``, which may have been changed since the policy was loaded.
     """
     parent = init.manifest.weights_sha256 if init is not None else None
     asked: dict[str, Any] = {"skills": skills, "train": _on_its_device(config), "init": parent}
@@ -107,13 +109,25 @@ def request(
 
 
 def _on_its_device(config: TrainConfig) -> TrainConfig:
-    """The configuration with the device that ``auto`` stands for here."""
+    """Return the configuration with the device that ``auto`` stands for on this machine."""
     device = choose_device(config.device)
-    if device.type != "cpu" and config.algorithm != "ppo":
-        raise ConfigError(f"algorithm {config.algorithm} runs on the CPU only; ppo runs on device {device}, too")
+    if device.type not in config.algorithm_record.devices:
+        able = [name for name, algorithm in ALGORITHMS.items() if device.type in algorithm.devices]
+        raise ConfigError(
+            f"algorithm {config.algorithm} runs on the CPU only; use --device cpu, or an algorithm that runs on device "
+            f"{device}: {', '.join(able)}"
+        )
     return replace(config, device=str(device))
 
 
+def _check_squash(config: TrainConfig, init: LoadedPolicy | None) -> None:
+    architecture = config.architecture if init is None else init.policy.architecture
+    if config.algorithm_record.squash and not architecture.squash:
+        raise ConfigError(
+            f"algorithm {config.algorithm} needs a policy whose mean actions are bounded; set architecture.squash"
+        )
+
+
 def _run_class(config: TrainConfig) -> type[Run]:
-    """What drives a run on its device."""
+    """Return the class that drives a run on its device."""
     return Run if config.device == "cpu" else DeviceRun

@@ -13,16 +13,16 @@ import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
 
+from policykd.agents.files.policy_file import LoadedPolicy, save_policy
 from policykd.agents.policy import Policy
-from policykd.agents.policy_file import LoadedPolicy, save_policy
 from policykd.agents.training.averaging import WeightAverage
-from policykd.agents.training.callback import TrainingCallback
 from policykd.agents.training.config import FINAL_EPISODES, TrainConfig, start_level
-from policykd.agents.training.learners import AdaptiveRate, make_learner
-from policykd.agents.training.validation import Validation
+from policykd.agents.training.sb3_callback import TrainingCallback
 from policykd.agents.training.warm_up import warm_up_normalizer
+from policykd.agents.validation import Validation
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
 from policykd.envs.sb3_env import Sb3VecEnv
+from policykd.envs.skill_records import records_of
 from policykd.envs.skills import Skill
 from policykd.envs.symmetry import mirror_symmetry
 from policykd.plain import as_plain
@@ -31,16 +31,31 @@ from policykd.runs import RunFolder
 from policykd.seeding import integer_seed
 
 
+def make_validation(skills: Sequence[Skill], config: TrainConfig, purpose: str = "validation") -> Validation:
+    """Return the validation of a run.
+
+    Args:
+        skills: skills to measure on.
+        config: the run.
+        purpose: name of the validation; those of different names have different tracks.
+
+    Raises:
+        ConfigError: for fewer episodes than skills.
+    """
+    seed = integer_seed(config.seed, purpose)
+    return Validation(skills, config.validation_episodes, seed=seed, threads=config.threads, device=config.device)
+
+
 class Run:
     """The state of one training run on the CPU.
 
     Args:
-        skills: what to train on.
+        skills: skills to train on.
         folder: folder of the run.
         config: the run.
         init: policy to start from; None for new weights.
         validate_on: skills of the validations.
-        progress: who watches.
+        progress: progress reporter.
     """
 
     _env_class: type[BatchedEnv] = BatchedEnv
@@ -65,18 +80,22 @@ class Run:
             device=config.device,
         )
         self._validate_on = validate_on
-        self._validation = Validation(validate_on, config)
+        self._validation = make_validation(validate_on, config)
         self._env.level = start_level(config, [s.terrain for s in skills]) if config.curriculum else 1.0
+        self._algorithm = config.algorithm_record
+        self._adaptation = self._algorithm.adaptation(config.algorithm_config)
         self._policy = self._first_policy()
         self._average = WeightAverage(self._policy, config.averaging_steps)
-        self._rate = AdaptiveRate(config.ppo)
         self._make_learner()
         self._steps, self._segment, self._streak, self._seconds = 0, 0, 0, 0.0
         self._best: list[dict[str, Any]] = []  # best first
 
     def _make_learner(self) -> None:
         vec = Sb3VecEnv(self._env, reward_scale=1 - self._config.gamma, stagger=True)
-        self._learner = make_learner(self._policy, vec, self._config, self._rate)
+        with torch.random.fork_rng():
+            torch.manual_seed(integer_seed(self._config.seed, "learner"))  # weights of the learner's own networks
+            settings = self._config.algorithm_config
+            self._learner: BaseAlgorithm = self._algorithm.make_learner(self._policy, vec, settings, self._adaptation)
         self._learner.set_logger(Logger(None, [TensorBoardOutputFormat(str(self._folder.path / "tensorboard"))]))
 
     def go(self) -> None:
@@ -101,22 +120,22 @@ class Run:
             return self._init.policy
         seed = integer_seed(self._config.seed, "weights", *(s.id for s in self._skills))
         skill, config = self._env.skill, self._config
-        symmetry = (
-            mirror_symmetry(skill.groups, skill.robot) if config.symmetric and config.algorithm == "ppo" else None
-        )
+        symmetric = config.symmetric and self._algorithm.symmetric
+        symmetry = mirror_symmetry(skill.groups, skill.robot) if symmetric else None
         return Policy(skill.group_sizes, self._env.num_actions, config.architecture, seed, symmetry)
 
     def _learn_segment(self) -> dict[str, float]:
-        """Learn for one segment with its own random stream; the episodes go on where the last one left them."""
+        """Learn for one segment with its own random stream; the episodes of the last segment continue."""
         seed = integer_seed(self._config.seed, "segment", self._segment)
         torch.manual_seed(seed)
         np.random.seed(seed)  # noqa: NPY002 - stable-baselines3 shuffles with NumPy's global stream
         self._env.seed(seed)
+        self._learner.action_space.seed(seed)  # random first actions of off-policy algorithms
         if self._policy.normalizer.fresh.any():
             warm_up_normalizer(self._policy, self._env)
         steps = min(self._config.segment_steps, self._config.steps - self._steps)
         callback = TrainingCallback(
-            self._policy, self._average, self._env, self._rate, self._config, self._progress, self._name
+            self._policy, self._average, self._env, self._adaptation, self._config, self._progress, self._name
         )
         self._learner.learn(steps, callback, reset_num_timesteps=False)
         self._steps, self._segment = self._learner.num_timesteps, self._segment + 1
@@ -142,7 +161,7 @@ class Run:
                 "segment": self._segment,
                 "streak": self._streak,
                 "seconds": self._seconds,
-                "learning_rate": self._rate.value,
+                "learning_rate": self._adaptation.value,
             }
         )
 
@@ -153,31 +172,31 @@ class Run:
         self._average.load_state_dict(state["average"])
         self._best, self._steps, self._segment = state["best"], state["steps"], state["segment"]
         self._streak, self._seconds = state["streak"], state["seconds"]
-        self._rate.value = state["learning_rate"]
+        self._adaptation.value = state["learning_rate"]
         self._load_learner_state(state)
 
     def _learner_state(self) -> dict[str, Any]:
-        """What a checkpoint holds of the algorithm and its simulations."""
+        """Return the state of the algorithm and its simulations for a checkpoint."""
         return {
-            "learner": _plain_parameters(self._learner),
+            "learner": _parameters(self._learner, self._algorithm.state),
             "normalizer": self._policy.normalizer.state_dict(),
             "env": self._env.state_dict(),
             "episodes": _running_episodes(self._learner),
         }
 
     def _load_learner_state(self, state: dict[str, Any]) -> None:
-        _set_parameters(self._learner, state["learner"])
+        _set_parameters(self._learner, state["learner"], self._algorithm.state)
         self._learner.num_timesteps = self._steps
         self._policy.normalizer.load_state_dict(state["normalizer"])
         self._env.load_state_dict(state["env"])
         _continue_episodes(self._learner, state["episodes"])
 
     def _final_choice(self) -> dict[str, Any]:
-        """The best validation; where the targets were not reached, the finalist that did best on other tracks."""
+        """Return the best validation; if the targets were not reached, the finalist that did best on other tracks."""
         if self._streak >= self._config.patience or len(self._best) == 1:
             return self._best[0]
         config = replace(self._config, validation_episodes=max(FINAL_EPISODES, self._config.validation_episodes))
-        validation = Validation(self._validate_on, config, "final validation")
+        validation = make_validation(self._validate_on, config, "final validation")
         for finalist in self._best:
             self._policy.load_state_dict(finalist["weights"])
             found = validation.measure(self._policy)
@@ -195,6 +214,7 @@ class Run:
             self._policy,
             robot=self._env.robot,
             skills=[s.id for s in self._skills],
+            skill_records=records_of(self._skills),
             operation="train",
             parents=parents,
             seed=self._config.seed,
@@ -220,7 +240,7 @@ def _quality(validated: dict[str, Any]) -> tuple[float, float]:
 
 
 def _running_episodes(learner: BaseAlgorithm) -> dict[str, Any]:
-    """What a learner remembers of its episodes: the last observations, and statistics of those that ended."""
+    """Return the last observations of a learner and the statistics of the episodes that ended."""
     return {
         "observations": torch.from_numpy(np.array(learner._last_obs)),
         "starts": torch.from_numpy(np.array(learner._last_episode_starts)),
@@ -235,15 +255,12 @@ def _continue_episodes(learner: BaseAlgorithm, state: dict[str, Any]) -> None:
     learner.ep_success_buffer = deque(state["successes"], maxlen=learner._stats_window_size)
 
 
-def _plain_parameters(learner: BaseAlgorithm) -> dict[str, Any]:
-    """Weights and optimizer states of a learner."""
-    state = dict(learner.get_parameters())
-    entropy = getattr(learner, "log_ent_coef", None)
-    return state if entropy is None else {**state, "log_ent_coef": entropy.detach().clone()}
+def _parameters(learner: BaseAlgorithm, more: Sequence[str]) -> dict[str, Any]:
+    """Return weights and optimizer states of a learner, and the tensors that ``more`` names."""
+    return {**learner.get_parameters(), **{name: getattr(learner, name).detach().clone() for name in more}}
 
 
-def _set_parameters(learner: BaseAlgorithm, state: dict[str, Any]) -> None:
-    entropy = state.pop("log_ent_coef", None)
-    learner.set_parameters(state)
-    if entropy is not None:
-        getattr(learner, "log_ent_coef").data.copy_(entropy)  # noqa: B009 - only SAC has it
+def _set_parameters(learner: BaseAlgorithm, state: dict[str, Any], more: Sequence[str]) -> None:
+    learner.set_parameters({name: value for name, value in state.items() if name not in more})
+    for name in more:
+        getattr(learner, name).data.copy_(state[name])

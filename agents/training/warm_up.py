@@ -1,4 +1,4 @@
-"""First statistics of a normalizer, before anything is learned from what it scales."""
+"""First statistics of a normalizer, before the first update of the weights."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from policykd.envs.batched_env import BatchedEnv
 
 @torch.no_grad()
 def warm_up_normalizer(policy: Policy, env: BatchedEnv, steps: int = 32) -> None:
-    """Give features that have no statistics yet some: from random actions, or those of a policy that can act.
+    """Give features without statistics their first ones: from random actions, or from those of a trained policy.
 
     Args:
         policy: the policy, on the environment's device.
-        env: where it acts; it is reset first.
+        env: environment in which it acts; it is reset first.
         steps: steps of every simulation.
     """
     fresh = policy.normalizer.fresh
-    observations = env.reset()
+    observations, columns = torch.cat(list(env.reset().values()), dim=-1), env.skill.columns
     std = policy.log_std.exp()
     for _ in range(steps):
-        flat = policy.flatten(observations)
+        flat = policy.select(observations, columns)
         policy.update_normalizer(flat, only=fresh)
         actions = torch.randn(env.num_envs, env.num_actions, device=env.device) * std
         if not fresh.all():
             actions += policy(flat)
-        observations = env.step(actions).observations
+        observations = env.step(actions).flat

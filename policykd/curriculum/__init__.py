@@ -1,32 +1,31 @@
 """Curricula: PLAID and its baselines as recipes over the same stages, measured in the same way.
 
-``recipe`` says what a curriculum is to do, ``presets`` holds recipes that are ready, ``yaml_files`` reads and writes
-them; ``plans`` turns a recipe into ``stages``, ``work`` runs one stage, ``run`` all of them, ``records`` says what came
-out; ``compare`` runs several curricula over several seeds, ``comparison`` is what it finds; ``add_skill`` adds one
-skill to a student.
+``recipe`` describes the skills and settings of a curriculum, ``presets`` holds recipes. ``curricula`` defines the
+curricula, ``plans`` turns a recipe into ``stages``, ``stage_runner`` runs one stage, ``runner`` all of them, ``result``
+collects the outcome. ``comparison`` runs several curricula over several seeds;
+``add_skill`` adds one skill to a student.
 """
 
+from policykd.curriculum.curricula import CURRICULA, Curriculum, PlanBuilder, compared_curricula, curriculum
 from policykd.curriculum.presets import preset, preset_names
-from policykd.curriculum.recipe import CURRICULA, Injection, Measurement, Recipe, SkillPlan
+from policykd.curriculum.recipe import Injection, Measurement, Recipe, SkillPlan, load_recipe, save_recipe
 from policykd.lazy import lazy_exports
 
 __getattr__ = lazy_exports(
     __name__,
-    {
-        "CurriculumResult": "records",
-        "load_recipe": "yaml_files",
-        "make_plan": "plans",
-        "run_curriculum": "run",
-        "save_recipe": "yaml_files",
-    },
+    {"CurriculumResult": "result", "make_plan": "plans", "run_curriculum": "runner"},
 )
 __all__ = [
     "CURRICULA",
+    "Curriculum",
     "CurriculumResult",
     "Injection",
     "Measurement",
+    "PlanBuilder",
     "Recipe",
     "SkillPlan",
+    "compared_curricula",
+    "curriculum",
     "load_recipe",
     "make_plan",
     "preset",

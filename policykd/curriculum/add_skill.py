@@ -1,4 +1,4 @@
-"""Add one skill to a student that is there: an expert trained from it, then a merge of both."""
+"""Add one skill to an existing student: an expert trained from it, then a merge of both."""
 
 from __future__ import annotations
 
@@ -7,33 +7,34 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from policykd.agents.policy_file import LoadedPolicy, check_fits, load_policy
+from policykd.agents.files.policy_file import LoadedPolicy, check_fits, load_policy
 from policykd.agents.training.config import TrainConfig
-from policykd.curriculum.plans import RANDOM
+from policykd.curriculum.plans import MEASURE_UNTRAINED
 from policykd.curriculum.recipe import Measurement
-from policykd.curriculum.records import matrix_of, together
-from policykd.curriculum.run import run_stages
-from policykd.curriculum.stages import Given, Measure, Merge, Outcome, Plan, Row, Stage, Train
-from policykd.curriculum.work import StageFolders
-from policykd.envs.skills import common_contract, get_skill
+from policykd.curriculum.result import matrix_of, merged_evaluation, outcomes_of
+from policykd.curriculum.runner import run_stages
+from policykd.curriculum.skills import skill_of
+from policykd.curriculum.stage_runner import StageFolders
+from policykd.curriculum.stages import Existing, Measure, Merge, Outcome, Plan, Row, Stage, Train
+from policykd.envs.skills import common_contract
 from policykd.errors import ConfigError
 from policykd.evaluation.matrix import SkillMatrix
 from policykd.merge.config import MergeConfig
 from policykd.progress import Progress, Silent
-from policykd.runs import RunFolder, read_log
+from policykd.runs import RunFolder
 from policykd.seeding import integer_seed
 from policykd.storage import copy_folder, prepare_folder, write_json
 from policykd.threads import cores_for
 
 OLD_RETENTION, NEW_RETENTION = 0.97, 0.95
-"""What counts as added: every old skill keeps this share of the student's reward, the new one of its expert's."""
+"""Shares of reward at which a skill counts as added: of the student's on old skills, of the expert's on the new one."""
 
 ADD_TRAIN = TrainConfig(steps=1_500_000, target_success=0.95, patience=1)
 """Training of the new skill's expert."""
 
 ADD_NOISE = 0.35
-"""Exploration noise with which that training begins, units of the action: what is left of the student's is too little
-to find a new gait."""
+"""Exploration noise with which that training begins, units of the action: the rest of the student's own is too small to
+find a new gait."""
 
 ADD_MERGE = MergeConfig(rounds=8, start="newest")
 """Merge of student and expert."""
@@ -52,7 +53,7 @@ class AddedSkill:
         outcomes: the stages.
         price_steps: environment steps until a validation of the merge showed every old skill at ``OLD_RETENTION`` and
             the new one at ``NEW_RETENTION``, training included; None if it never did.
-        price_seconds: wall time until then, s; None likewise.
+        price_seconds: wall time until then, s; None if it never did.
     """
 
     policy_path: Path
@@ -76,20 +77,20 @@ def add_skill(
     resume: bool = False,
     progress: Progress = Silent(),
 ) -> AddedSkill:
-    """Train an expert of a new skill from a student, then merge both: the student labels what it could before.
+    """Train an expert of a new skill from a student, then merge both: the student labels its old skills.
 
     Args:
         student: policy file, or the folder of its run.
         skill: id of the skill to add.
         out: folder of the run; the new student is ``out / "policy"``.
         train: training of the expert; the seed is derived from ``seed``.
-        merge: the merge; seed likewise, and the new student has the networks of the old one.
+        merge: the merge; the seed is derived from ``seed``, and the new student has the networks of the old one.
         noise: exploration noise with which the training begins, units of the action; None keeps the student's.
         measurement: episodes and tracks of the measurements before and after.
         seed: seed of the run.
         threads: cores to use; None for all usable ones.
-        resume: continue what is there.
-        progress: who watches.
+        resume: continue an interrupted run.
+        progress: progress reporter.
 
     Returns:
         The new student's file, the matrix, and the price.
@@ -108,9 +109,9 @@ def add_skill(
     folder = RunFolder(out, {**asked, "train": train, "merge": merge, "measurement": measurement}, resume)
     folders = StageFolders(out / "stages")
     run_stages(plan, folders, cores, progress)
-    outcomes = {s.name: o for s in plan.stages if (o := folders.outcome(s.name)) is not None}
-    together(folders, plan).save(out / "evaluation.json")
-    price = _price(read_log(folders("merge") / "progress.jsonl"), skill, outcomes["train"])
+    outcomes = outcomes_of(folders, plan)
+    merged_evaluation(folders, plan).save(out / "evaluation.json")
+    price = _price(folders.log("merge"), skill, outcomes["train"])
     copy_folder(folders.policy("merge"), out / "policy")
     result = AddedSkill(out / "policy", matrix_of(plan, outcomes), tuple(outcomes.values()), *price)
     write_json(out / "added.json", _plain(result))
@@ -130,10 +131,10 @@ def _plan(
     seed: int,
 ) -> Plan:
     groups, old = tuple(loaded.policy.groups), loaded.manifest.skills
-    new = get_skill(skill, groups)
+    new = skill_of(skill, groups)
     if new.id in old:
         raise ConfigError(f"the student has skill {new.id} already (it has {', '.join(old)})")
-    skills = tuple(get_skill(name, groups) for name in (*old, new.id))
+    skills = (*(loaded.manifest.skill(name, groups) for name in old), new)
     common_contract(skills)
     check_fits(loaded.manifest, new)
     training = replace(train, seed=integer_seed(seed, "train", new.id))
@@ -142,8 +143,8 @@ def _plan(
     previous = "student" if merge.start == "previous" else None
     untrained = replace(train, architecture=loaded.policy.architecture)
     stages: list[Stage] = [
-        Given("student", student, loaded.manifest.weights_sha256),
-        Measure(RANDOM, None, skills, reference=untrained, **how),
+        Existing("student", student, loaded.manifest.weights_sha256),
+        Measure(MEASURE_UNTRAINED, None, skills, reference=untrained, **how),
         Measure("measure-student", "student", skills, **how),
         Train("train", (new,), training, "student", noise),
         Measure("measure-train", "train", skills, **how),
@@ -156,7 +157,7 @@ def _plan(
 
 
 def _price(log: list[dict[str, Any]], new: str, training: Outcome) -> tuple[int, float] | tuple[None, None]:
-    """Environment steps and wall time until a validation of the merge kept enough of every skill."""
+    """Return environment steps and wall time until a validation of the merge retained enough of every skill."""
     for row in log:
         kept: Mapping[str, float] = row.get("retention", {})
         if kept and all(v >= (NEW_RETENTION if s == new else OLD_RETENTION) for s, v in kept.items()):

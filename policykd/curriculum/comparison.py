@@ -1,27 +1,43 @@
-"""What a comparison of curricula found: every seed's values; intervals derive from them.
+"""Compare curricula at equal budgets over several seeds: run them, and keep every seed's values.
 
-Scores are normalized by one expert per skill that all curricula share.
+The policies of all curricula and seeds are measured on the same tracks. Scores are normalized by one expert per skill:
+the mean over the seeds of those that ``scratch+merge`` trains, or of ``plaid``'s if it is not compared.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from policykd import __version__
-from policykd.curriculum.recipe import Recipe
-from policykd.curriculum.yaml_files import from_plain
-from policykd.errors import OutputError, UnknownNameError
+from policykd.curriculum.curricula import CURRICULA, compared_curricula
+from policykd.curriculum.plans import budget, make_plan
+from policykd.curriculum.recipe import DEFAULT_CURRICULUM, Recipe
+from policykd.curriculum.result import RESULT, CurriculumResult
+from policykd.curriculum.runner import run_curriculum
+from policykd.curriculum.stage_runner import StageFolders
+from policykd.errors import ConfigError, OutputError, UnknownNameError, check_range
+from policykd.evaluation.curves import curve_of, forward_transfer
 from policykd.evaluation.matrix import SkillMatrix
-from policykd.plain import as_plain
+from policykd.executor import Processes, ignore
+from policykd.plain import as_plain, from_plain, versioned
+from policykd.progress import Named, Progress, Silent
+from policykd.runs import RunFolder
 from policykd.stats import Interval, few_seeds, stratified_bootstrap
-from policykd.storage import read_json
+from policykd.storage import prepare_folder, read_json, write_json
+
+COMPARISON = "comparison.json"
+"""File of a comparison in its folder."""
 
 FORMAT_VERSION = 1
+_SCRATCH = "scratch+merge"
+_REFERENCE_CURRICULA = (_SCRATCH, "plaid", "tl-only")
+"""Curricula whose experts normalize the scores, the first that is compared."""
+
 AGGREGATES = ("overall", "mean", "weakest skill")
 """Columns over all skills: :meth:`Comparison.overall`, :meth:`Comparison.mean` and :meth:`Comparison.weakest`."""
 
@@ -37,7 +53,7 @@ class SeedResult:
         steps: environment steps used.
         seconds: wall time of its stages, s.
         cpu_seconds: processor time of its stages, s.
-        experts: skill id to reward per step of its own experts; empty where nobody learns a skill alone.
+        experts: skill id to reward per step of its own experts; empty if no skill is learned alone.
         zero_shot: skill id to success and reward per step of the final policy.
         transfer: skill id to forward transfer against the run of ``scratch+merge`` of the same seed; empty without.
     """
@@ -58,8 +74,8 @@ class Comparison:
     """A finished comparison.
 
     Attributes:
-        recipe: what all curricula share.
-        curricula: their names.
+        recipe: recipe that all curricula share.
+        curricula: names of the curricula.
         seeds: the seeds.
         skills: ids of the skills.
         budget: environment steps that each run may use.
@@ -76,7 +92,7 @@ class Comparison:
     runs: tuple[SeedResult, ...]
 
     def of(self, curriculum: str) -> list[SeedResult]:
-        """The runs of one curriculum, by seed.
+        """Return the runs of one curriculum, by seed.
 
         Raises:
             UnknownNameError: for a curriculum that was not compared.
@@ -86,40 +102,40 @@ class Comparison:
         return [run for run in self.runs if run.curriculum == curriculum]
 
     def final_scores(self, curriculum: str) -> np.ndarray:
-        """(seeds, skills) rewards per step of the final policies over the shared experts'."""
+        """Return (seeds, skills) rewards per step of the final policies over those of the shared experts."""
         return np.array([run.matrix.scores[-1] for run in self.of(curriculum)]) / np.array(self.experts)
 
     def final_success(self, curriculum: str) -> np.ndarray:
-        """(seeds, skills) success of the final policies."""
+        """Return (seeds, skills) success rates of the final policies."""
         return np.array([run.matrix.success[-1] for run in self.of(curriculum)])
 
     def overall(self, curriculum: str) -> Interval:
-        """Interquartile mean of the normalized scores over seeds and skills, with its stratified 95 % interval."""
+        """Return the interquartile mean of normalized scores over seeds and skills, with its stratified interval."""
         return stratified_bootstrap(self.final_scores(curriculum), statistic="iqm")
 
     def mean(self, curriculum: str) -> Interval:
-        """Mean in place of the interquartile mean, which leaves out a skill that was lost."""
+        """Return the mean, since the interquartile mean leaves out a skill that was lost."""
         return stratified_bootstrap(self.final_scores(curriculum), statistic="mean")
 
     def weakest(self, curriculum: str) -> Interval:
-        """Score of every policy's weakest skill: mean over the seeds."""
+        """Return the score of every policy's weakest skill: mean over the seeds."""
         return stratified_bootstrap(self.final_scores(curriculum).min(axis=1, keepdims=True), statistic="mean")
 
     def on_skill(self, curriculum: str, skill: str) -> Interval:
-        """Interquartile mean on one skill: resampled over the seeds."""
+        """Return the interquartile mean on one skill, resampled over the seeds."""
         column = self.skills.index(skill)
         return stratified_bootstrap(self.final_scores(curriculum)[:, [column]], statistic="iqm")
 
     def intervals(self, curriculum: str) -> dict[str, Interval]:
-        """What tables say of a curriculum, by the name of the column: every skill, then all of them together."""
+        """Return the intervals of a table by column: every skill, then all of them together."""
         found = {skill: self.on_skill(curriculum, skill) for skill in self.skills}
         together = (self.overall(curriculum), self.mean(curriculum), self.weakest(curriculum))
         return {**found, **dict(zip(AGGREGATES, together, strict=True))}
 
     def forgetting(self, curriculum: str) -> Interval | None:
-        """Mean forgetting over the seeds, normalized by the shared experts; None without an old skill.
+        """Return mean forgetting over the seeds, normalized by the shared experts; None without an old skill.
 
-        Below zero where old skills became better since they were added, as joint training goes on to do.
+        It is negative if old skills improved after they were added, as they do in joint training.
         """
         matrices = [run.matrix.with_experts(self.experts) for run in self.of(curriculum)]
         values = [-m.backward_transfer for m in matrices if m.backward_transfer is not None]
@@ -127,11 +143,11 @@ class Comparison:
 
     @property
     def warning(self) -> str:
-        """What to keep in mind about the number of seeds; empty from five on."""
+        """Warning about a small number of seeds; empty from five seeds on."""
         return few_seeds(len(self.seeds))
 
     def to_json(self) -> dict[str, Any]:
-        """Everything, with the intervals for readers who only want those."""
+        """Return all fields, and the intervals that derive from them."""
         summary = {
             name: {
                 **{column: asdict(found[column]) for column in AGGREGATES},
@@ -151,15 +167,178 @@ class Comparison:
         """Read a JSON file that :func:`run_comparison` wrote.
 
         Raises:
-            OutputError: if it is no comparison, naming it.
+            OutputError: if it is not a comparison, naming the file.
         """
-        content = read_json(path)
-        if content.get("format_version") != FORMAT_VERSION:
-            raise OutputError(f"{path} is no comparison of format {FORMAT_VERSION}")
-        try:
-            runs = [SeedResult(**{**run, "matrix": SkillMatrix.from_json(run["matrix"])}) for run in content["runs"]]
-            lists = {name: tuple(content[name]) for name in ("curricula", "seeds", "skills", "experts")}
-            recipe = from_plain(Recipe, content["recipe"], "recipe")
-            return cls(recipe=recipe, budget=content["budget"], runs=tuple(runs), **lists)
-        except (KeyError, TypeError) as error:
-            raise OutputError(f"{path} lacks or garbles {error}") from None
+        content = versioned(read_json(path), FORMAT_VERSION, str(path))
+
+        def invalid(reason: str) -> OutputError:
+            return OutputError(f"{path} is not a valid comparison: {reason}")
+
+        recipe = from_plain(Recipe, content.get("recipe"), "recipe", error=invalid)
+        return from_plain(cls, {**content, "recipe": recipe}, error=invalid, strict=True, ignore_unknown=True)
+
+
+@dataclass(frozen=True)
+class _Job:
+    recipe: Recipe
+    seed: int
+    out: Path
+    siblings: tuple[Path, ...]
+
+
+def run_comparison(
+    recipe: Recipe,
+    out: Path,
+    *,
+    curricula: Sequence[str] | None = None,
+    seeds: int = 5,
+    threads: int | None = None,
+    resume: bool = False,
+    progress: Progress = Silent(),
+    on_seed: Callable[[Comparison], None] = ignore,
+) -> Comparison:
+    """Run every curriculum with every seed, each on one core, and compare the final policies.
+
+    Every run spends its whole budget: nothing stops early, and weak experts are merged as well, so that the curricula
+    are compared at equal cost. A training that several curricula have in common is run once and counted for each.
+
+    Args:
+        recipe: recipe that all curricula share; its ``curriculum``, ``early_stop`` and ``merge.min_teacher_success``
+            are replaced.
+        out: folder; the runs are in ``out / "runs" / "<curriculum>-<seed>"``.
+        curricula: names of the curricula; None for :func:`compared_curricula`.
+        seeds: number of seeds, 0 to ``seeds - 1``.
+        threads: runs in parallel; None for one per usable core.
+        resume: continue an interrupted comparison; finished runs are not run again, and seeds may be added.
+        progress: progress reporter.
+        on_seed: called with the comparison of all complete seeds after each new one.
+
+    Returns:
+        The comparison, also written to ``out / "comparison.json"``.
+
+    Raises:
+        UnknownNameError: for an unknown curriculum.
+        ConfigError: for no curriculum, one given twice, no seed, or another recipe in ``out``.
+        ContractError: before anything is run, if the skills cannot share a policy.
+        OutputError: if ``out`` cannot be written, or holds a comparison and ``resume`` is off.
+    """
+    check_range("seeds", seeds, 1, 1000)
+    curricula = compared_curricula() if curricula is None else tuple(curricula)
+    recipes = _recipes(recipe, curricula)
+    shared = recipes[curricula[0]]
+    prepare_folder(out, megabytes=1000)
+    folder = RunFolder(out, {"recipe": replace(shared, curriculum=DEFAULT_CURRICULUM)}, resume)
+    # Seed by seed, so that an interrupted comparison has complete seeds.
+    jobs = []
+    for seed in range(seeds):
+        folders = {name: run_folder(out, name, seed) for name in recipes}
+        jobs += [_Job(one, seed, folders[name], _others(folders, name)) for name, one in recipes.items()]
+    collector = _Collector(shared, curricula, seeds, folder, on_seed)
+    Processes(threads).map(_run_one, jobs, progress, collector)
+    return collector.comparison
+
+
+def _recipes(recipe: Recipe, curricula: Sequence[str]) -> dict[str, Recipe]:
+    """Return the recipe of every curriculum, after checking that they can be compared."""
+    for name in curricula:
+        CURRICULA.resolve(name)
+    if not curricula or len(set(curricula)) != len(curricula):
+        raise ConfigError(f"curricula are {list(curricula)}; name at least one, each once")
+    # A weak expert is a result of a comparison and does not stop it.
+    unstopped = replace(recipe, early_stop=False, merge=replace(recipe.merge, min_teacher_success=0.0))
+    recipes = {name: replace(unstopped, curriculum=name) for name in curricula}
+    for one in recipes.values():
+        make_plan(one, 0)
+    return recipes
+
+
+def _run_one(job: _Job, progress: Progress) -> Path:
+    named = Named(progress, f"{job.recipe.curriculum} {job.seed}")
+    run_curriculum(job.recipe, job.out, seed=job.seed, threads=1, resume=True, siblings=job.siblings, progress=named)
+    return job.out
+
+
+def run_folder(out: Path, curriculum: str, seed: int) -> Path:
+    """Return the folder of one curriculum with one seed in the folder of a comparison."""
+    return out / "runs" / f"{curriculum}-{seed}"
+
+
+def _others(folders: Mapping[str, Path], name: str) -> tuple[Path, ...]:
+    return tuple(folder for other, folder in folders.items() if other != name)
+
+
+class _Collector:
+    """Writes ``comparison.json`` with the seeds that all curricula have finished; called after every run."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        curricula: tuple[str, ...],
+        seeds: int,
+        folder: RunFolder,
+        on_seed: Callable[[Comparison], None],
+    ) -> None:
+        self._recipe, self._curricula, self._seeds, self._folder = recipe, curricula, seeds, folder
+        self._on_seed = on_seed
+        self._collected: Comparison | None = None
+
+    def __call__(self, _: Path) -> None:
+        complete = tuple(seed for seed in range(self._seeds) if self._is_complete(seed))
+        if complete and (self._collected is None or self._collected.seeds != complete):
+            self._collected = _collect(self._recipe, self._curricula, complete, self._folder.path)
+            write_json(self._folder.path / COMPARISON, self._collected.to_json())
+            self._on_seed(self._collected)
+
+    def _is_complete(self, seed: int) -> bool:
+        return all((run_folder(self._folder.path, name, seed) / RESULT).exists() for name in self._curricula)
+
+    @property
+    def comparison(self) -> Comparison:
+        """The comparison of all seeds, after every run."""
+        assert self._collected is not None
+        return self._collected
+
+
+def _collect(recipe: Recipe, curricula: tuple[str, ...], seeds: tuple[int, ...], out: Path) -> Comparison:
+    folders = {(name, seed): run_folder(out, name, seed) for name in curricula for seed in seeds}
+    results = {key: CurriculumResult.load(folder / RESULT) for key, folder in folders.items()}
+    runs = []
+    for (name, seed), result in results.items():
+        scratch = folders.get((_SCRATCH, seed))
+        transfer = {} if scratch is None else _transfer(result, folders[name, seed], scratch)
+        own = dict(zip(result.matrix.skills, result.matrix.experts, strict=True)) if result.experts else {}
+        figures = (result.steps, result.seconds, result.cpu_seconds)
+        runs.append(SeedResult(name, seed, result.matrix, *figures, own, result.zero_shot, transfer))
+    skills = runs[0].matrix.skills
+    return Comparison(recipe, curricula, seeds, skills, budget(recipe), _reference(runs, skills), tuple(runs))
+
+
+def _reference(runs: Sequence[SeedResult], skills: Sequence[str]) -> tuple[float, ...]:
+    """Return the reward per step of the shared experts."""
+    for name in dict.fromkeys([*_REFERENCE_CURRICULA, *CURRICULA, *(run.curriculum for run in runs)]):
+        chosen = [run for run in runs if run.curriculum == name]
+        if chosen:
+            return tuple(float(np.mean([run.matrix.experts[j] for run in chosen])) for j in range(len(skills)))
+    raise ConfigError("no run was finished, so there is no expert to normalize scores by")
+
+
+def _transfer(result: CurriculumResult, folder: Path, scratch: Path) -> dict[str, float]:
+    """Return the forward transfer of every skill that was learned alone from an earlier policy."""
+    found = {}
+    reference = CurriculumResult.load(scratch / RESULT)
+    matrix = result.matrix
+    for j, (skill, stage) in enumerate(result.experts.items()):
+        first = next(outcome for outcome in result.outcomes if outcome.name == stage)
+        if j == 0 or result.recipe.curriculum == _SCRATCH:
+            continue
+        mine, theirs = (
+            curve_of(StageFolders(place / "stages").log(name))
+            for place, name in ((folder, stage), (scratch, reference.experts[skill]))
+        )
+        # Curves may pass the expert of another seed; the area is only defined up to it.
+        ceiling = max(score for _, score in [*mine, *theirs]) * 1.0001
+        start, untrained = matrix.scores[matrix.learned[j] - 1][j] / ceiling, matrix.untrained[j] / ceiling
+        ours, other = ([(steps, score / ceiling) for steps, score in curve] for curve in (mine, theirs))
+        budget_ = min(first.steps, max(steps for steps, _ in theirs))
+        found[skill] = forward_transfer(ours, other, budget_, start=start, scratch_start=untrained)
+    return found

@@ -1,10 +1,10 @@
-"""Recipes that are ready to run. ``recipes/`` holds them as YAML, to be copied and changed.
+"""Recipes that are ready to run; ``recipes/`` holds them as YAML files to copy and change.
 
 ================== ============================================================================================
 ``quick``          three easy skills in minutes: flat, a gentle incline, narrow gaps
 ``standard``       the five terrains of the paper, flat and incline blind, then terrain is injected
 ``paper``          the paper's text: its reward, networks, exact injection, budgets, MSE, mixing of expert and student
-``released-code``  where the authors' released code differs from the text
+``released-code``  the settings in which the authors' released code differs from the text
 ================== ============================================================================================
 """
 
@@ -33,11 +33,11 @@ _ZERO_SHOT = (
     "biped/slopes:hard@0.5",
     "biped/downhill@0.5",
 )
-"""A mixture, walls, wider gaps, stairs up and down, long steep slopes up and down, and a way down without end."""
+"""A mixture, walls, wider gaps, stairs up and down, long steep slopes up and down, and an endless descent."""
 
 
 def preset(name: str) -> Recipe:
-    """The recipe of a preset.
+    """Return the recipe of a preset.
 
     Args:
         name: one of :func:`preset_names`.
@@ -51,14 +51,15 @@ def preset(name: str) -> Recipe:
 
 
 def preset_names() -> list[str]:
-    """Names of the presets."""
+    """Return the names of the presets."""
     return list(_PRESETS)
 
 
 def for_suite(recipe: Recipe, suite: str) -> Recipe:
-    """A recipe with the skills of a suite in place of its own.
+    """Return a recipe with the skills of a suite instead of its own.
 
-    Skills that the recipe knows keep their settings where its policies see the same; others get a budget of their own.
+    Skills of the recipe keep their settings if the policies read the same observation groups; others get the budget of
+    the suite.
 
     Args:
         recipe: the recipe.
@@ -77,7 +78,7 @@ def for_suite(recipe: Recipe, suite: str) -> Recipe:
     if plans == recipe.skills:
         return recipe
     first, *others = suited[0].groups
-    # What the robot feels is there from the start; only walking on the paper's terrains begins blind.
+    # Proprioception is observed from the start; only walking on the paper's terrains begins blind.
     injection = recipe.injection if suite == "terrains" else Injection(0, (first,), tuple(others))
     return replace(recipe, skills=plans, injection=injection, measurement=replace(recipe.measurement, zero_shot=()))
 
@@ -89,12 +90,12 @@ _SUITE_PLAN: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "gaits": {"steps": 1_200_000},
     }
 )
-"""What a skill of a suite may spend where the recipe does not say."""
+"""Settings of the skills of a suite that are not in the recipe."""
 
 _OWN_PLAN: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {"biped/gaps:hard": {"steps": 3_000_000}}  # after 2 M, a student of the others succeeded on 0.41, still improving
 )
-"""What differs for single skills."""
+"""Settings of single skills that differ from their suite's."""
 
 
 def _quick() -> Recipe:
@@ -128,10 +129,10 @@ def _standard() -> Recipe:
 
 
 _FELT = ("proprio", "phase")
-"""What the paper's walker feels: its body, and where in the walking cycle it should be."""
+"""Observation groups of the paper's blind walker: its body, and the phase of the walking cycle."""
 
 _FAINT = 0.2
-"""Exploration noise that leaves a gait recognisable: with 0.5 and a discount of 0.98, PPO marches on the spot first."""
+"""Exploration noise that keeps a gait recognizable: with 0.5 and a discount of 0.98, PPO marches on the spot first."""
 
 _REVIEW = 16_384
 """Steps between two decisions of the curriculum under ``imitate``: an episode of every simulation."""
@@ -164,10 +165,10 @@ def _paper() -> Recipe:
             mixing="step",
             loss="mse",
             start="newest",
-            min_teacher_success=0.0,  # under this reward a slow walker is an expert, too
+            min_teacher_success=0.0,  # under this reward a slow walker is an expert as well
             architecture=networks,
         ),
-        # PLAID's exploration does not shrink; with what PPO's training leaves (0.09) climbing took twice as long.
+        # PLAID's exploration does not shrink; with the noise after PPO's training (0.09) climbing took twice as long.
         transfer_noise=_FAINT,
         early_stop=False,
         measurement=Measurement(episodes=64, zero_shot=("biped/mixed+imitate",)),
@@ -190,7 +191,7 @@ def _released_code() -> Recipe:
 
 
 def _released(skill: str) -> str:
-    """The skill on the terrain of the released simulator."""
+    """Return the skill on the terrain of the released simulator."""
     place, _, task = skill.partition("+")
     return f"{place}:terrainrlsim+{task}"
 

@@ -1,32 +1,38 @@
-"""Recipes: everything that a curriculum is to do, as one frozen record."""
+"""Recipes: skills, budgets and settings of a curriculum as one frozen record, and its YAML file. Loads no torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
+
+import yaml
 
 from policykd.agents.architecture import Architecture, Encoder
 from policykd.agents.training.config import PpoConfig, TrainConfig
-from policykd.errors import ConfigError, UnknownNameError, check_range
+from policykd.curriculum.curricula import CURRICULA
+from policykd.errors import ConfigError, OutputError, UnknownNameError, check_range
 from policykd.merge.config import MergeConfig
+from policykd.plain import as_plain, from_plain
+from policykd.storage import write_text
 
-CURRICULA = ("plaid", "tl-only", "tl-only+merge", "multitasker", "multitasker-joint", "scratch+merge")
-"""Names of the curricula; ``policykd.curriculum.plans`` says what each does."""
+DEFAULT_CURRICULUM = "plaid"
+"""Curriculum of a recipe that names none."""
 
 INJECTION_MODES = ("exact", "scaled", "random")
-"""How the weights of injected observations begin."""
+"""Initializations of the weights of injected observations."""
 
 
 @dataclass(frozen=True)
 class SkillPlan:
-    """One skill of a curriculum and what may be spent on it.
+    """One skill of a curriculum and its budget.
 
     Attributes:
         skill: id of the skill, for example ``biped/steps``.
-        steps: budget of the reinforcement learning on it, environment steps; what a merge collects comes on top.
+        steps: budget of the reinforcement learning on it, environment steps, without the states that a merge collects.
         target_success: stop early at this validation success; used only where the recipe stops early.
-        start_level: difficulty at which the training on it begins, as a share of the skill's own; None for what suits
-            the terrain.
+        start_level: difficulty at which the training on it begins, as a share of the skill's own; None for the
+            terrain's level.
 
     Raises:
         ConfigError: naming the field and its range.
@@ -55,7 +61,7 @@ class Injection:
         mode: ``exact`` (new weights are zero: no output changes), ``scaled`` (the released code: a hundredth of a
             random start) or ``random`` (for ablations).
         scale: factor of ``scaled``.
-        encoder: branch of its own for one of the injected groups; None feeds them to the first layer.
+        encoder: separate branch for one of the injected groups; None feeds them to the first layer.
 
     Raises:
         ConfigError: naming the field and its range.
@@ -84,12 +90,12 @@ class Injection:
 
 @dataclass(frozen=True)
 class Measurement:
-    """How the policies of a curriculum are measured.
+    """Settings of the measurements of a curriculum's policies.
 
     Attributes:
         episodes: episodes per policy and skill, on tracks that all policies, methods and seeds share.
         seed: seed of those tracks and of the initial states.
-        zero_shot: skills that nobody is trained on; the last policy is measured on them.
+        zero_shot: skills without training, on which the last policy is measured.
         device: where the policies are measured: ``cpu``, ``cuda`` or ``auto``.
 
     Raises:
@@ -110,7 +116,7 @@ _NETWORKS = Architecture(hidden=(192, 192), critic_hidden=(192, 192))
 
 
 JOINT_PPO = PpoConfig(envs=160, minibatch=1024)
-"""PPO on several skills at once: each has only a share of a rollout; see docs/curricula.md."""
+"""PPO on several skills at once: each skill has only a share of a rollout; see docs/curricula.md."""
 
 
 @dataclass(frozen=True)
@@ -119,8 +125,9 @@ class Recipe:
 
     Attributes:
         skills: the skills in the order in which they are added.
-        curriculum: how they are added, one of ``CURRICULA``.
-        injection: when and how terrain becomes visible.
+        curriculum: name of the curriculum, one of :data:`policykd.curriculum.CURRICULA`, or
+            ``package.module:function`` for one of another package.
+        injection: when and how the policy gets its new observation groups.
         train: settings of the reinforcement learning; ``steps``, ``target_success``, ``start_level``, ``seed`` and
             ``threads`` come from the skill and the run.
         joint: PPO on several skills at once, for ``multitasker`` and ``multitasker-joint``: each skill has only a share
@@ -141,7 +148,7 @@ class Recipe:
     """
 
     skills: tuple[SkillPlan, ...]
-    curriculum: str = "plaid"
+    curriculum: str = DEFAULT_CURRICULUM
     injection: Injection = field(default_factory=Injection)
     train: TrainConfig = field(default_factory=lambda: TrainConfig(patience=1, architecture=_NETWORKS))
     joint: PpoConfig = JOINT_PPO
@@ -152,8 +159,8 @@ class Recipe:
     measurement: Measurement = field(default_factory=Measurement)
 
     def __post_init__(self) -> None:
-        if self.curriculum not in CURRICULA:
-            raise UnknownNameError("curriculum", self.curriculum, CURRICULA)
+        if ":" not in self.curriculum:  # a recipe may come from a file, and reading a file imports nothing
+            _ = CURRICULA[self.curriculum]
         if self.merge.start not in ("newest", "previous", "random"):
             raise UnknownNameError("merge.start of a recipe:", self.merge.start, ("newest", "previous", "random"))
         ids = [plan.skill for plan in self.skills]
@@ -164,15 +171,38 @@ class Recipe:
             check_range("transfer_noise", self.transfer_noise, 1e-3, 10.0)
         if self.merge.architecture != self.train.architecture:
             raise ConfigError(
-                "merge.architecture differs from train.architecture; they must be equal, for a student becomes the "
-                "start of the next expert"
+                "merge.architecture differs from train.architecture; they must be equal, because a student becomes "
+                "the start of the next expert"
             )
 
     def on_device(self, device: str) -> Recipe:
-        """The recipe with training, merging and measuring on a device."""
+        """Return the recipe with training, merging and measuring on a device."""
         return replace(
             self,
             train=replace(self.train, device=device),
             merge=replace(self.merge, device=device),
             measurement=replace(self.measurement, device=device),
         )
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read a recipe from a YAML file; fields that are left out have their defaults.
+
+    Args:
+        path: the file.
+
+    Raises:
+        OutputError: if the file cannot be read or is not YAML.
+        UnknownNameError: for a field that a recipe does not have, with close matches.
+        ConfigError: for a value of the wrong type or out of range, naming the field.
+    """
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise OutputError(f"cannot read {path}: {error}") from None
+    return from_plain(Recipe, content)
+
+
+def save_recipe(recipe: Recipe, path: Path) -> None:
+    """Write a recipe with all its fields as YAML, atomically; :func:`load_recipe` reads an equal one."""
+    write_text(path, yaml.safe_dump(as_plain(recipe), sort_keys=False, default_flow_style=None, width=100))

@@ -1,14 +1,14 @@
-"""Stages: the steps that every curriculum consists of, and what a finished one leaves behind.
+"""Stages: the steps of every curriculum as frozen records, and the outcome of a finished one.
 
-A stage is a frozen record with a name; it names the stages whose policies it needs. A curriculum is a list of stages,
-``policykd.curriculum.work`` runs one, ``policykd.curriculum.run`` runs the list.
+A stage has a name and names the stages whose policies it needs. A curriculum is a list of stages;
+``policykd.curriculum.stage_runner`` runs one, ``policykd.curriculum.runner`` runs the list.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from policykd.agents.training.config import TrainConfig
 from policykd.curriculum.recipe import Injection
@@ -17,14 +17,16 @@ from policykd.merge.config import MergeConfig
 
 
 @dataclass(frozen=True)
-class Given:
-    """A policy that is there already.
+class Existing:
+    """An existing policy used as a starting point.
 
     Attributes:
         name: name of the stage.
         source: its policy file, or the folder of its run.
         weights_sha256: hash of its weights.
     """
+
+    kind: ClassVar[str] = "given"
 
     name: str
     source: Path
@@ -42,11 +44,13 @@ class Train:
 
     Attributes:
         name: name of the stage.
-        skills: what is trained on.
+        skills: skills that are trained.
         config: the training.
         start: stage whose policy is the start; None for new weights.
-        noise: exploration noise of that start, units of the action; None keeps its own.
+        noise: exploration noise of that start, units of the action; None keeps the policy's own.
     """
+
+    kind: ClassVar[str] = "train"
 
     name: str
     skills: tuple[Skill, ...]
@@ -66,10 +70,12 @@ class Inject:
 
     Attributes:
         name: name of the stage.
-        source: stage whose policy is grown.
+        source: stage whose policy gets the inputs.
         injection: groups and mode.
         seed: seed of weights that do not begin at zero.
     """
+
+    kind: ClassVar[str] = "inject"
 
     name: str
     source: str
@@ -95,6 +101,8 @@ class Merge:
         keep_data: keep the labeled states.
     """
 
+    kind: ClassVar[str] = "merge"
+
     name: str
     skills: tuple[Skill, ...]
     teachers: tuple[str, ...]
@@ -115,12 +123,14 @@ class Measure:
     Attributes:
         name: name of the stage.
         policy: stage whose policy is measured; None for the untrained policy with its noise.
-        skills: what it is measured on.
+        skills: skills that it is measured on.
         episodes: episodes per skill.
         seed: seed of tracks and initial states.
-        reference: the network that an untrained policy has; only read where ``policy`` is None.
+        reference: training whose networks an untrained policy has; read only if ``policy`` is None.
         device: where it is measured.
     """
+
+    kind: ClassVar[str] = "measure"
 
     name: str
     policy: str | None
@@ -136,7 +146,7 @@ class Measure:
         return () if self.policy is None else (self.policy,)
 
 
-Stage = Given | Train | Inject | Merge | Measure
+Stage = Existing | Train | Inject | Merge | Measure
 
 
 @dataclass(frozen=True)
@@ -144,7 +154,7 @@ class Row:
     """One row of the matrix: the policy that a curriculum has after a skill was added.
 
     Attributes:
-        label: what was just added.
+        label: short name of the skill that was just added.
         stage: stage whose policy it is.
     """
 
@@ -159,7 +169,7 @@ class Plan:
     Attributes:
         stages: in an order in which they can be run.
         rows: rows of the matrix.
-        experts: skill id to the stage whose policy is its expert; empty where nobody learns a skill alone.
+        experts: skill id to the stage whose policy is its expert; empty if no skill is learned alone.
         columns: ids of the skills of the matrix, in the order in which they are added.
     """
 
@@ -171,7 +181,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a finished stage leaves behind, in its ``stage.json``.
+    """Outcome of a finished stage, stored in its ``stage.json``.
 
     Attributes:
         name: name of the stage.
@@ -179,7 +189,7 @@ class Outcome:
         steps: environment steps that it used to learn; states collected by a merge count, measurements do not.
         seconds: wall time, s.
         cpu_seconds: processor time of all threads, s.
-        figures: what it measured of itself, JSON.
+        figures: metrics of the stage, JSON.
     """
 
     name: str

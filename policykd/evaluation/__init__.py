@@ -1,4 +1,4 @@
-"""Evaluation: policies on fixed tracks that training never saw, compared pairwise, with intervals."""
+"""Evaluation: policies on fixed tracks that training never saw, compared pairwise, with confidence intervals."""
 
 from policykd.evaluation.evaluate import evaluate
 from policykd.evaluation.results import Episodes, Evaluation, Summary

@@ -1,4 +1,4 @@
-"""Figures of learning curves: steps to a share of the expert, and transfer as area between two curves."""
+"""Figures of learning curves: steps to a score, and forward transfer as the area between two curves."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ Curve = Sequence[tuple[float, float]]
 
 
 def curve_of(log: Sequence[dict[str, Any]], score: str = "reward_per_step") -> list[tuple[float, float]]:
-    """The validation curve of a training log's rows."""
+    """Return the validation curve of a training log's rows."""
     return [(float(row["steps"]), float(row[score])) for row in log if "steps" in row and score in row]
 
 
 def steps_to(curve: Curve, threshold: float) -> float | None:
-    """Environment steps of the first validation that reaches a score; None if none does."""
+    """Return the environment steps of the first validation that reaches a score; None if none does."""
     return next((steps for steps, score in curve if score >= threshold), None)
 
 
 def area(curve: Curve, budget: float, *, start: float = 0.0) -> float:
-    """Mean score over a budget: the normalized area under the curve.
+    """Return the mean score over a budget: the normalized area under the curve.
 
     Args:
         curve: scores, at best 1; linear in between, and constant after the last (a run that stopped early).
-        budget: steps over which it is averaged; what lies beyond is left out.
+        budget: steps over which it is averaged; later validations are left out.
         start: score before the first step.
 
     Raises:
@@ -48,10 +48,10 @@ def area(curve: Curve, budget: float, *, start: float = 0.0) -> float:
 def forward_transfer(
     curve: Curve, scratch: Curve, budget: float, *, start: float = 0.0, scratch_start: float = 0.0
 ) -> float:
-    """How much of the room above learning from scratch an earlier policy fills (Wolczyk et al., Continual World, 2021).
+    """Return the forward transfer of an earlier policy (Wolczyk et al., Continual World, 2021).
 
     ``(AUC - AUC of scratch) / (1 - AUC of scratch)``: 0 no gain, 1 as good as possible from the first step, negative
-    where the earlier policy was a burden.
+    if the earlier policy slowed learning down.
 
     Args:
         curve: normalized scores of the training from an earlier policy.

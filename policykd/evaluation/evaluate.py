@@ -1,4 +1,4 @@
-"""Run policies on skills: every policy meets the same tracks and the same initial states."""
+"""Run policies on skills, all on the same tracks from the same initial states."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from policykd.agents.episodes import EpisodeOutcomes, run_episodes
 from policykd.agents.policy import Policy, check_groups
-from policykd.agents.rollout import EpisodeOutcomes, run_episodes
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
 from policykd.envs.skills import Skill
 from policykd.errors import ConfigError, ContractError, check_range
@@ -31,19 +31,19 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate policies on skills.
 
-    Tracks and initial states are drawn from a stream of their own, so that training with the same seed never saw
-    them, and are shared by all policies, so that differences between policies are paired.
+    Tracks and initial states are drawn from a separate stream, so that training with the same seed never saw them,
+    and are shared by all policies, so that differences between policies are paired.
 
     Args:
         policies: name to policy. A policy may read fewer observation groups than a skill offers.
         skills: the skills.
-        episodes: episodes per policy and skill, each on a track of its own.
+        episodes: episodes per policy and skill, each on its own track.
         seed: seed of tracks, initial states and noise.
         threads: simulation threads; None for one per usable core. The results do not depend on it.
-        device: where simulation and policies run: cpu, cuda or auto. Tracks and initial states are the same on all.
-        noise: sample the actions from the policies' Gaussians in place of taking their means.
+        device: device of simulation and policies: cpu, cuda or auto. Tracks and initial states are the same on all.
+        noise: sample actions from the policies' Gaussians instead of taking the means.
         experts: skill id to the name of the policy that retention on it is measured against.
-        progress: who watches.
+        progress: progress reporter.
 
     Returns:
         Every episode's outcome.
@@ -95,7 +95,7 @@ def _check_fits(policies: Mapping[str, Policy], skills: Sequence[Skill]) -> None
 
 
 def _run(policy: Policy, env: BatchedEnv, seed: int, noise: bool) -> EpisodeOutcomes:
-    """One episode per simulation, the same for equal arguments whatever ran before."""
+    """Run one episode per simulation; equal arguments give equal outcomes, whatever ran before."""
     env.seed(integer_seed(seed, "evaluation"))
     with torch.random.fork_rng():
         torch.manual_seed(integer_seed(seed, "evaluation noise"))

@@ -1,4 +1,4 @@
-"""The matrix A[i][j]: how well the policy after stage i does skill j, and every figure that derives from it.
+"""The matrix A[i][j] of scores of the policy after stage i on skill j, and every figure that derives from it.
 
 Definitions follow Lopez-Paz and Ranzato, Gradient Episodic Memory (2017), for backward transfer, and Berseth et al.,
 Progressive Reinforcement Learning with Distillation (2018), for forgetting relative to the score itself.
@@ -7,12 +7,13 @@ Progressive Reinforcement Learning with Distillation (2018), for forgetting rela
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from policykd.errors import ConfigError, OutputError
+from policykd.plain import from_plain
 
 _Rows = tuple[tuple[float, ...], ...]
 
@@ -52,7 +53,7 @@ class SkillMatrix:
             if len(getattr(self, name)) != shape[1]:
                 raise ConfigError(f"{name} of the matrix must hold one number for each of the {shape[1]} skills")
         if min(self.experts) <= 0:
-            raise ConfigError(f"the experts score {self.experts}; a score of 0 cannot be compared with")
+            raise ConfigError(f"the experts score {self.experts}; scores cannot be normalized by a score of 0")
         if min(self.learned) < 0 or max(self.learned) >= shape[0]:
             raise ConfigError(f"learned is {self.learned}; it must hold indices of the {shape[0]} stages")
 
@@ -63,21 +64,21 @@ class SkillMatrix:
 
     @property
     def retention(self) -> np.ndarray:
-        """(K,) last row over the experts: what the final policy keeps of each."""
+        """(K,) last row over the experts: the final policy's share of each expert's score."""
         return self.normalized[-1]
 
     def _when_learned(self) -> np.ndarray:
-        """(K,) normalized score of each skill right after it was learned."""
+        """Return (K,) normalized scores of each skill right after it was learned."""
         return self.normalized[list(self.learned), np.arange(len(self.skills))]
 
     @property
     def old(self) -> np.ndarray:
-        """(K,) whether stages followed the one at which the skill was learned: only those can be forgotten."""
+        """(K,) whether stages followed that of the skill: only such skills can be forgotten."""
         return np.asarray(self.learned) < len(self.stages) - 1
 
     @property
     def forgetting(self) -> np.ndarray:
-        """(K,) normalized score right after learning less the final one; negative where a skill got better."""
+        """(K,) normalized score right after learning less the final one; negative if a skill improved."""
         return self._when_learned() - self.retention
 
     @property
@@ -87,12 +88,12 @@ class SkillMatrix:
 
     @property
     def mean_absolute_forgetting(self) -> float | None:
-        """Mean magnitude of the forgetting over the old skills; None where there is none."""
+        """Mean magnitude of the forgetting over the old skills; None without an old skill."""
         return float(np.abs(self.forgetting[self.old]).mean()) if self.old.any() else None
 
     @property
     def backward_transfer(self) -> float | None:
-        """Mean change of the old skills by what was learned after them; None where there is none."""
+        """Mean change of the old skills by later stages; None without an old skill."""
         return float(-self.forgetting[self.old].mean()) if self.old.any() else None
 
     @property
@@ -103,11 +104,11 @@ class SkillMatrix:
         return tuple(None if b is None else b - float(start[j]) for j, b in enumerate(before))
 
     def with_experts(self, experts: Sequence[float]) -> SkillMatrix:
-        """The same scores measured against other experts, K scores."""
+        """Return the same scores measured against other experts, K scores."""
         return replace(self, experts=tuple(float(x) for x in experts))
 
     def to_json(self) -> dict[str, Any]:
-        """The fields, and what derives from them for readers who only want that."""
+        """Return the fields, and the figures that derive from them."""
         derived = {
             "normalised": self.normalized.tolist(),
             "retention": dict(zip(self.skills, self.retention.tolist(), strict=True)),
@@ -122,15 +123,9 @@ class SkillMatrix:
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> SkillMatrix:
-        """Read what :meth:`to_json` gave; derived figures are computed anew.
+        """Read a record of :meth:`to_json`; derived figures are computed from the fields.
 
         Raises:
-            OutputError: if a field is missing.
+            OutputError: if a field is missing or garbled.
         """
-        try:
-            plain: dict[str, Any] = {f.name: content[f.name] for f in fields(cls)}
-        except (KeyError, TypeError) as error:
-            raise OutputError(f"the matrix lacks {error}") from None
-        for name, value in plain.items():
-            plain[name] = tuple(tuple(row) if isinstance(row, list) else row for row in value)
-        return cls(**plain)
+        return from_plain(cls, content, "the matrix", error=OutputError, strict=True, ignore_unknown=True)

@@ -12,6 +12,7 @@ import numpy as np
 
 from policykd import __version__
 from policykd.errors import OutputError, UnknownNameError
+from policykd.plain import from_plain, typed, versioned
 from policykd.seeding import integer_seed
 from policykd.stats import Interval, bootstrap, paired_difference, paired_ratio, proportion
 from policykd.storage import read_json, write_json
@@ -28,7 +29,7 @@ class Episodes:
         reward_per_step: the sum over the steps of a whole episode, in [0, 1]: falling early costs.
         length: steps until the fall or the end.
         distance: distance covered, m.
-        success: whether it ended without a fall and covered the task's least distance.
+        success: whether the episode ended without a fall and covered the task's least distance.
     """
 
     total_reward: tuple[float, ...]
@@ -39,7 +40,7 @@ class Episodes:
 
     @property
     def reward_while_up(self) -> tuple[float, ...]:
-        """Reward per step lived: the quality of the gait, whether or not it ended in a fall."""
+        """Reward per step before the end: the quality of the gait, whether or not it ended in a fall."""
         return tuple(total / length for total, length in zip(self.total_reward, self.length, strict=True))
 
 
@@ -50,7 +51,7 @@ class Summary:
     Attributes:
         success: rate of success (Wilson interval).
         reward_per_step: mean over the episodes (BCa bootstrap, as the following ones).
-        reward_while_up: mean reward per step lived.
+        reward_while_up: mean reward per step before the end of the episode.
         length: mean number of steps.
         distance: mean distance, m.
         retention: reward per step over that of the skill's expert on the same tracks (paired bootstrap of the ratio
@@ -93,7 +94,7 @@ class Evaluation:
     cells: dict[tuple[str, str], Episodes] = field(default_factory=dict)
 
     def with_experts(self, experts: Mapping[str, str]) -> Evaluation:
-        """The same outcomes measured against other experts.
+        """Return the same outcomes measured against other experts.
 
         Args:
             experts: skill id to policy name; skills may be left out.
@@ -133,7 +134,7 @@ class Evaluation:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Everything, with the summaries for readers who only want those."""
+        """Return all outcomes, and the summaries that derive from them."""
         head = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "cells"}
         cells = [
             {"policy": policy, "skill": skill, "summary": asdict(self.summaries[policy, skill]), **asdict(cell)}
@@ -142,25 +143,25 @@ class Evaluation:
         return {"format_version": FORMAT_VERSION, "policykd_version": __version__, **head, "cells": cells}
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> Evaluation:
-        """Read what :meth:`to_json` gave; summaries are computed anew.
+    def from_json(cls, content: Mapping[str, Any], what: str = "the evaluation") -> Evaluation:
+        """Read a record of :meth:`to_json`; summaries are computed from the outcomes.
+
+        Args:
+            content: the record.
+            what: name of the record in messages.
 
         Raises:
-            OutputError: if a field is missing, or the format is newer.
+            OutputError: if a field is missing or garbled, or the format is newer.
         """
-        version = content.get("format_version")
-        if not isinstance(version, int) or version > FORMAT_VERSION:
-            raise OutputError(f"the evaluation has format {version}; this policykd reads up to {FORMAT_VERSION}")
-        try:
-            head = {f.name: content[f.name] for f in fields(cls) if f.name != "cells"}
-            lists = {name: tuple(head[name]) for name in ("policies", "skills")}
-            cells = {
-                (c["policy"], c["skill"]): Episodes(**{f.name: tuple(c[f.name]) for f in fields(Episodes)})
-                for c in content["cells"]
-            }
-            return cls(**{**head, **lists, "cells": cells})
-        except (KeyError, TypeError) as error:
-            raise OutputError(f"the evaluation lacks or garbles {error}; evaluate again") from None
+        given = versioned(content, FORMAT_VERSION, what)
+
+        def invalid(reason: str) -> OutputError:
+            return OutputError(f"{what} is not valid: {reason}; evaluate again")
+
+        how: dict[str, Any] = {"error": invalid, "strict": True, "ignore_unknown": True}
+        found = from_plain(cls, {**given, "cells": {}} if "cells" in given else given, **how)
+        cells = typed(tuple[_Cell, ...], given["cells"], "cells", **how)
+        return replace(found, cells={(cell.policy, cell.skill): cell.episodes for cell in cells})
 
     def save(self, path: Path) -> None:
         """Write everything to a JSON file, atomically."""
@@ -171,9 +172,21 @@ class Evaluation:
         """Read a JSON file.
 
         Raises:
-            OutputError: if it is no evaluation, naming it.
+            OutputError: if it is not an evaluation, naming the file.
         """
         try:
-            return cls.from_json(read_json(path))
+            return cls.from_json(read_json(path), str(path))
         except FileNotFoundError:
             raise OutputError(f"there is no evaluation at {path}") from None
+
+
+@dataclass(frozen=True)
+class _Cell(Episodes):
+    """Outcomes of one policy on one skill, as they are stored."""
+
+    policy: str
+    skill: str
+
+    @property
+    def episodes(self) -> Episodes:
+        return Episodes(**{f.name: getattr(self, f.name) for f in fields(Episodes)})

@@ -6,11 +6,11 @@ from rich.table import Table
 from rich.text import Text
 
 from policykd.evaluation.results import Evaluation
-from policykd.stats import Interval
+from policykd.stats import format_interval
 
 
 def evaluation_table(evaluation: Evaluation) -> Table:
-    """Policies by skills with success, reward, retention and distance, each with its 95 % interval.
+    """Return a table of policies by skills: success, reward, retention and distance, each with its 95 % interval.
 
     Args:
         evaluation: the results.
@@ -41,13 +41,3 @@ def evaluation_table(evaluation: Evaluation) -> Table:
             )
         table.add_section()
     return table
-
-
-def format_interval(interval: Interval | None, digits: int) -> str:
-    """``0.93 (0.85-0.97)``, ``0.93`` where nothing is known of the spread, or a dash for None."""
-    if interval is None:
-        return "-"
-    if not interval.known:
-        return f"{interval.estimate:.{digits}f}"
-    estimate, low, high = (f"{x:.{digits}f}" for x in (interval.estimate, interval.low, interval.high))
-    return f"{estimate} ({low}\N{EN DASH}{high})"

@@ -1,10 +1,9 @@
 """Merging: several experts become one student by policy distillation (DAgger with several teachers).
 
-``config`` says what a merge is, ``teachers`` checks who may label and ``labeling`` lets them, ``student`` makes the
-first student. ``collect`` runs a mixture of expert and student, with ``noise``, and makes a ``rollout`` of labeled
-states per skill, whose number follows ``quota``. ``labeled_data`` keeps them on disk as ``data_manifest`` says,
-``dataset`` in memory. ``fitting`` moves the student by one of ``losses``, ``validation`` measures it, ``critic``
-follows at the end. ``distiller`` drives the rounds; ``offline`` does without a simulator.
+``config`` describes a merge, ``teachers`` checks the experts, ``labeling`` computes their labels, ``student`` makes the
+first student. ``collect`` runs a mixture of expert and student and records labeled states, which ``data`` keeps on disk
+and in memory. ``fitting`` trains the student with one of ``losses``, ``retention`` validates it against its teachers,
+``critic`` is fitted at the end. ``distiller`` runs the rounds; ``offline`` merges recorded data without a simulator.
 """
 
 from policykd.lazy import lazy_exports
@@ -14,7 +13,7 @@ __getattr__ = lazy_exports(
     __name__,
     {
         "DataMergeResult": "offline",
-        "LabeledData": "labeled_data",
+        "LabeledData": "data.folder",
         "MergeResult": "distiller",
         "Teacher": "teachers",
         "merge_data": "offline",

@@ -1,4 +1,4 @@
-"""Collection: a mixture of expert and student acts, the expert labels every state."""
+"""Collection: a mixture of expert and student acts with noise, and the expert labels every state."""
 
 from __future__ import annotations
 
@@ -8,20 +8,97 @@ from typing import Literal
 
 import torch
 
+from policykd.agents.networks import group_columns
 from policykd.agents.policy import Policy
 from policykd.envs.batched_env import BatchedEnv
+from policykd.merge.data.rollout import LabeledRollout
 from policykd.merge.labeling import Labeler
-from policykd.merge.noise import ActionNoise
-from policykd.merge.rollout import LabeledRollout
 from policykd.merge.teachers import Teacher
+
+Mixing = Literal["episode", "step"]
 
 
 @dataclass(frozen=True)
-class Walk:
-    """Where and how one skill's states are collected.
+class ActionNoise:
+    """Gaussian noise on executed actions; without it cloned walkers never visit states next to the expert's path.
 
     Attributes:
-        teacher: who labels, and acts in its share.
+        std: standard deviation, root mean square over actions, in units of the action.
+        shape: (actions, actions) factor F that gives the noise the covariance ``std**2 F F^T``, of trace ``actions``
+            before ``std``; None for independent actions.
+    """
+
+    std: float
+    shape: torch.Tensor | None = None
+
+    def draw(self, count: int, actions: int, generator: torch.Generator) -> torch.Tensor:
+        """Return (count, actions) noise."""
+        noise = self.std * torch.randn(count, actions, generator=generator, device=generator.device)
+        return noise if self.shape is None else noise @ self.shape.T
+
+
+@torch.no_grad()
+def dart_noise(student: Policy, rollout: LabeledRollout, std: float) -> ActionNoise:
+    """Return noise with the covariance of the student's own errors (DART).
+
+    The covariance is that of ``student - expert`` on states of the expert, ``E[e e^T]``, scaled to a given trace
+    (Laskey et al., Noise Injection for Robust Imitation Learning, 2017). The paper sets the trace by a guess of the
+    final student's error; here it is ``actions * std**2``, so that ``std`` means the same as for independent noise.
+
+    Args:
+        student: policy whose errors are measured.
+        rollout: labeled states; those in which the expert acted count, or all if the student always acted.
+        std: root mean square over actions.
+
+    Returns:
+        The noise; independent actions if the student makes no error.
+    """
+    expert = ~rollout.student_acted.view(-1)
+    rows = expert if expert.any() else torch.ones_like(expert)
+    error = (student(rollout.observations[rows]).clamp(-1.0, 1.0) - rollout.labels[rows]).double()
+    covariance = error.T @ error / len(error)
+    actions, trace = len(covariance), float(covariance.trace())
+    if trace <= 1e-12:
+        return ActionNoise(std)
+    values, vectors = torch.linalg.eigh(covariance * (actions / trace))
+    return ActionNoise(std, (vectors * values.clamp_min(0.0).sqrt()).float())
+
+
+def shares(gaps: Sequence[float], adaptive: float) -> list[float]:
+    """Return the share of every skill: an equal part of ``1 - adaptive``, and of ``adaptive`` in proportion to gaps.
+
+    Args:
+        gaps: gap of the student to the teacher on each skill, >= 0; equal shares if all are 0.
+        adaptive: in [0, 1).
+
+    Returns:
+        Shares that sum to 1.
+    """
+    total, count = sum(gaps), len(gaps)
+    if adaptive == 0 or total == 0:
+        return [1.0 / count] * count
+    return [(1.0 - adaptive) / count + adaptive * gap / total for gap in gaps]
+
+
+def split(total: int, parts: Sequence[float]) -> list[int]:
+    """Return whole numbers in proportion to shares: at least 1 each, with the sum ``total`` if that allows it.
+
+    The remainder of the rounding goes to the largest fractions.
+    """
+    exact = [part * total for part in parts]
+    counts = [max(1, int(value + 1e-9)) for value in exact]
+    order = sorted(range(len(parts)), key=lambda i: counts[i] - exact[i])
+    for i in order[: max(0, total - sum(counts))]:
+        counts[i] += 1
+    return counts
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Source of one skill's labeled states.
+
+    Attributes:
+        teacher: labels the states, and acts in its share of them.
         env: simulations of the teacher's skill, seeded by the caller.
         noise: noise on executed actions.
         generator: source of the draws, on the simulation's device.
@@ -35,24 +112,24 @@ class Walk:
 
 @torch.no_grad()
 def collect(
-    walks: Sequence[Walk],
+    collections: Sequence[Collection],
     student: Policy,
     *,
     beta: float,
-    mixing: Literal["episode", "step"],
+    mixing: Mixing,
     labeler: Labeler | None = None,
 ) -> list[LabeledRollout]:
     """Run one episode length in every simulation of every skill from fresh resets, and label every state.
 
-    The skills advance together, so that their teachers can be evaluated in one forward; what one skill does has no
-    influence on another.
+    The skills advance together, so that their teachers can be evaluated in one forward pass; they do not influence one
+    another.
 
     Args:
-        walks: the skills.
-        student: who acts where the expert does not.
+        collections: one per skill.
+        student: acts where the expert does not.
         beta: probability that the expert acts, in [0, 1].
         mixing: whether that is drawn per episode or per step.
-        labeler: who labels the walks' states, in their order; None for teacher by teacher.
+        labeler: labels the states of the collections, in their order; None for teacher by teacher.
 
     Returns:
         The labeled states of each skill.
@@ -60,56 +137,66 @@ def collect(
     Raises:
         ConfigError: if the engine dropped contacts.
     """
-    labeler = labeler or Labeler([w.teacher for w in walks], batched=False)
-    recorders = [_Recorder(walk, student, beta, mixing) for walk in walks]
-    for _ in range(walks[0].env.skill.episode_steps):
-        for recorder, labels in zip(recorders, labeler([r.groups for r in recorders]), strict=True):
+    labeler = labeler or Labeler([c.teacher for c in collections], batched=False)
+    recorders = [_Recorder(collection, student, beta, mixing) for collection in collections]
+    for _ in range(collections[0].env.skill.episode_steps):
+        for recorder, labels in zip(recorders, labeler([r.observations for r in recorders]), strict=True):
             recorder.step(labels)
     return [recorder.rollout() for recorder in recorders]
 
 
 class _Recorder:
-    """One skill's rollout in the making."""
+    """Acts in one skill and records the rollout.
 
-    def __init__(self, walk: Walk, student: Policy, beta: float, mixing: Literal["episode", "step"]) -> None:
-        self._walk, self._student, self._beta, self._mixing = walk, student, beta, mixing
+    Attributes:
+        observations: (n, features) flat observations of the environment now.
+    """
+
+    def __init__(self, collection: Collection, student: Policy, beta: float, mixing: Mixing) -> None:
+        self._collection, self._student, self._beta, self._mixing = collection, student, beta, mixing
+        self._columns = collection.env.skill.columns
         self._rows: dict[str, list[torch.Tensor]] = {name: [] for name in _PER_STEP}
         self._final_rows: list[torch.Tensor] = []
         self._final_observations: list[torch.Tensor] = []
         self._steps = 0
-        self.groups = walk.env.reset()
+        self.observations = torch.cat(list(collection.env.reset().values()), dim=-1)
         self._expert_acts = self._draw()
         self._ended = torch.zeros_like(self._expert_acts)
 
     def _draw(self) -> torch.Tensor:
-        source = self._walk.generator
-        return torch.rand(self._walk.env.num_envs, generator=source, device=source.device) < self._beta
+        source = self._collection.generator
+        return torch.rand(self._collection.env.num_envs, generator=source, device=source.device) < self._beta
+
+    def _read(self, observations: torch.Tensor) -> torch.Tensor:
+        """Return the student's observations (n, size) from those of the environment."""
+        return self._student.select(observations, self._columns)
 
     def step(self, labels: torch.Tensor) -> None:
-        """Act in the states ``groups``, whose labels (n, actions) these are."""
-        walk, acting, n = self._walk, self._expert_acts, self._walk.env.num_envs
-        flat = self._student.flatten(self.groups)
+        """Act in the present states, whose labels are (n, actions)."""
+        collection, acting, n = self._collection, self._expert_acts, self._collection.env.num_envs
+        flat = self._read(self.observations)
         action = torch.where(acting[:, None], labels, self._student(flat))
-        step = walk.env.step(action + walk.noise.draw(n, action.shape[1], walk.generator))
+        step = collection.env.step(action + collection.noise.draw(n, action.shape[1], collection.generator))
         values = (flat, labels, step.reward, step.terminated, step.truncated, ~acting)
         for name, value in zip(_PER_STEP, values, strict=True):
             self._rows[name].append(value)
         late = step.truncated[step.episodes.ids]
         self._final_rows.append(self._steps * n + step.episodes.ids[late])
-        self._final_observations.append(self._student.flatten(step.final_observations)[late])
-        self.groups, self._ended = step.observations, step.terminated | step.truncated
+        self._final_observations.append(self._read(step.final_flat)[late])
+        self.observations, self._ended = step.flat, step.terminated | step.truncated
         self._expert_acts = self._draw() if self._mixing == "step" else torch.where(self._ended, self._draw(), acting)
         self._steps += 1
 
     def rollout(self) -> LabeledRollout:
-        """Everything recorded."""
-        n = self._walk.env.num_envs
-        self._walk.env.engine.check_overflow()
+        """Return the recorded states."""
+        n = self._collection.env.num_envs
+        self._collection.env.engine.check_overflow()
         running = torch.nonzero(~self._ended).squeeze(1)
         self._final_rows.append((self._steps - 1) * n + running)
-        self._final_observations.append(self._student.flatten(self.groups)[running])
+        self._final_observations.append(self._read(self.observations)[running])
         flat_rows = {name: torch.cat(self._rows.pop(name)) for name in ("observations", "labels")}
-        values, distances = self._walk.teacher.look(flat_rows["observations"], self._student.groups)
+        columns = group_columns(self._student.groups)
+        values, distances = self._collection.teacher.assess(flat_rows["observations"], columns)
         return LabeledRollout(
             **flat_rows,
             **{name: torch.stack(values) for name, values in self._rows.items()},

@@ -11,7 +11,7 @@ from policykd.schedules import parse
 from policykd.threads import cores_for
 
 LOSS_NAMES = ("mse", "huber", "forward_kl", "reverse_kl", "jsd", "nll")
-"""Names of the distillation losses; ``policykd.merge.losses`` holds what they compute."""
+"""Names of the distillation losses; ``policykd.merge.losses`` defines them."""
 
 Mixing = Literal["episode", "step"]
 NoiseModel = Literal["gaussian", "dart", "none"]
@@ -21,30 +21,31 @@ START_NAMES = ("random", "newest", "previous")
 
 @dataclass(frozen=True)
 class MergeConfig:
-    """How experts are merged.
+    """Settings of a merge.
 
     Attributes:
         rounds: rounds of collecting labeled states and fitting the student, at most.
         envs: simulations per skill and round; each runs for one episode length.
         beta: schedule of the expert's share of the acting, by round: ``exponential:0.5`` (0.5^round), ``linear``,
             ``constant:0`` (the student always acts), ``constant:1`` (the expert does), ``plaid_paper`` (by gradient
-            step), ``plaid_code``, ...; see ``policykd.schedules``. Round 0 of a random student is always the expert's:
-            it would only show how to fall.
-        mixing: who acts is drawn per ``episode`` or per ``step``. For walking, changing hands within an episode visits
-            states that neither controller would reach.
-        noise_model: noise on executed actions, whoever acts: ``gaussian``, independent for every action; ``dart``, of
-            the covariance of the student's error on the states of the expert, scaled to the same power; ``none``.
-            Labels are noise-free.
+            step), ``plaid_code``, ...; see ``policykd.schedules``. In round 0 of a random student the expert always
+            acts: the student's own states would only be falls.
+        mixing: whether expert or student acts is drawn per ``episode`` or per ``step``. In walking, switching within an
+            episode visits states that neither controller would reach.
+        noise_model: noise on executed actions of expert and student: ``gaussian``, independent for every action;
+            ``dart``, of the covariance of the student's error on the states of the expert, scaled to the same power;
+            ``none``. Labels are noise-free.
         noise: standard deviation of the noise, in units of the action; with ``dart`` its root mean square over actions.
-        start: where the student starts: ``random`` weights of ``architecture``; ``newest``, a copy of the last teacher
+        start: start of the student: ``random`` weights of ``architecture``; ``newest``, a copy of the last teacher
             given, or the id of a skill for a copy of its teacher; ``previous``, the policy given as ``init``. A copy
             keeps its own architecture and normalizer; observation groups that it lacks are injected.
-        loss: how student and teacher are compared: ``mse``, ``huber``, ``forward_kl``, ``reverse_kl``, ``jsd`` or
+        loss: comparison of student and teacher: ``mse``, ``huber``, ``forward_kl``, ``reverse_kl``, ``jsd`` or
             ``nll``.
         jsd_beta: the teacher's weight in the middle of ``jsd``; 0 is the forward KL, 1 the reverse.
         min_std: smallest standard deviation that a loss may teach the student, in units of the action.
-        max_std: largest.
-        aggregation: labeled states that are fitted: ``all``, ``last:N`` rounds, or ``none`` but this round's.
+        max_std: largest one.
+        aggregation: labeled states that are fitted: ``all``, those of the ``last:N`` rounds, or ``none`` for those of
+            the present round only.
         adaptive: share of simulations and minibatch that goes to skills in proportion to their gap to the teacher; the
             rest is split equally. 0 treats all skills alike.
         support: labels count only where no feature, normalized by the teacher's own statistics, is larger than this
@@ -55,20 +56,21 @@ class MergeConfig:
         minibatch: labeled states per gradient step, split over the skills.
         learning_rate: Adam's step size in the first round; falls along a cosine to a tenth in the last.
         averaging: share of the student's weights that a gradient step keeps; the student that acts is the exponential
-            moving average of the optimizer's weights. 0 takes those as they are.
-        critic: what the critic is fitted to once the actor is final, for later reinforcement learning: ``td``,
+            moving average of the optimizer's weights. 0 disables averaging.
+        critic: targets of the critic after the last round, for later reinforcement learning: ``td``,
             lambda-returns of the finished student; ``teacher``, the teachers' values on the labeled states; ``none``.
         gamma: discount factor of the critic.
         gae_lambda: lambda of the critic's targets.
         target_retention: stop once the student's validation reward per step is this share of the expert's on every
-            skill, and its success the expert's less at most 0.05, in two rounds in a row; above 1.5 never.
+            skill, and its success the expert's less at most 0.05, in two rounds in a row; set above 1.5 to run all
+            rounds.
         min_teacher_success: a teacher whose validation success is below this stops the merge; 0 accepts every teacher.
-        validation_episodes: episodes per skill after every round, on tracks of their own.
+        validation_episodes: episodes per skill after every round, on tracks that are not used for collection.
         held_out: share of the recorded simulations that a merge of recorded data measures its loss on.
         seed: seed of the student, the collection and the minibatches.
         threads: threads of the simulation; None for one per usable core. Networks are trained on one.
-        device: where simulation, labels and networks are: ``cpu``, ``cuda`` or ``auto``.
-        architecture: the student's networks, where it starts at random.
+        device: device of simulation, labels and networks: ``cpu``, ``cuda`` or ``auto``.
+        architecture: the student's networks, if it starts at random.
 
     Raises:
         ConfigError: naming the field and its range.
@@ -112,7 +114,7 @@ class MergeConfig:
         _check_choice("mixing", self.mixing, get_args(Mixing))
         _check_choice("noise_model", self.noise_model, get_args(NoiseModel))
         _check_choice("critic", self.critic, get_args(Critic))
-        if "/" not in self.start:  # anything else names a skill, which only the teachers know
+        if "/" not in self.start:  # a skill is checked against the teachers
             _check_choice("start", self.start, START_NAMES)
         _ = self.rounds_kept
         try:
@@ -143,10 +145,10 @@ class MergeConfig:
 
     @property
     def rounds_kept(self) -> int | None:
-        """Latest rounds whose states are fitted; None for all.
+        """Number of latest rounds whose states are fitted; None for all.
 
         Raises:
-            ConfigError: for an aggregation that is none.
+            ConfigError: for an unknown aggregation.
         """
         if self.aggregation in ("all", "none"):
             return None if self.aggregation == "all" else 1

@@ -1,4 +1,4 @@
-"""The student's critic, once its actor is final: fitted to the student's own returns, or to the teachers' values."""
+"""The student's critic, fitted after the last round: to the student's own returns, or to the teachers' values."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 
 from policykd.agents.policy import Policy
 from policykd.merge.config import MergeConfig
-from policykd.merge.dataset import Dataset
-from policykd.merge.rollout import LabeledRollout
+from policykd.merge.data.pool import StatePool
+from policykd.merge.data.rollout import LabeledRollout
 
 _REFRESHES = 5
 
@@ -19,13 +19,13 @@ _REFRESHES = 5
 def value_targets(
     student: Policy, rollout: LabeledRollout, *, gamma: float, gae_lambda: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Lambda-returns of the states from which the student acted to the end of the episode.
+    """Return lambda-returns of the states from which the student acted to the end of the episode.
 
-    Rewards are scaled by ``1 - gamma``. A fall ends the return; at a time limit it goes on with the value of the state
-    behind it. A state counts only if the student acts there and in all that follows within its episode.
+    Rewards are scaled by ``1 - gamma``. A fall ends the return; at a time limit it continues with the value of the next
+    state. A state counts only if the student acts there and in all later states of its episode.
 
     Args:
-        student: whose critic bootstraps.
+        student: policy whose critic bootstraps.
         rollout: T steps of n simulations.
         gamma: discount factor.
         gae_lambda: lambda of the returns.
@@ -38,14 +38,14 @@ def value_targets(
     following = torch.cat([values[1:], torch.zeros_like(values[:1])])
     following.view(-1)[rollout.final_rows] = student.value(rollout.final_observations)
     ended = rollout.terminated | rollout.truncated
-    targets, ours = torch.empty_like(values), torch.empty_like(ended)
-    ahead, ahead_is_ours = following[-1], torch.ones_like(ended[-1])
+    targets, counts = torch.empty_like(values), torch.empty_like(ended)
+    ahead, ahead_counts = following[-1], torch.ones_like(ended[-1])
     for t in reversed(range(steps)):
         rest = torch.where(ended[t], following[t], (1 - gae_lambda) * following[t] + gae_lambda * ahead)
         ahead = (1 - gamma) * rollout.rewards[t] + gamma * rest * ~rollout.terminated[t]
-        ahead_is_ours = rollout.student_acted[t] & (ended[t] | ahead_is_ours)
-        targets[t], ours[t] = ahead, ahead_is_ours
-    rows = torch.nonzero(ours.view(-1)).squeeze(1)
+        ahead_counts = rollout.student_acted[t] & (ended[t] | ahead_counts)
+        targets[t], counts[t] = ahead, ahead_counts
+    rows = torch.nonzero(counts.view(-1)).squeeze(1)
     return rows, targets.view(-1)[rows]
 
 
@@ -54,11 +54,11 @@ def fit_critic(
 ) -> None:
     """Fit the critic to lambda-returns of the student's rollouts; the actor does not change.
 
-    The targets bootstrap from the critic itself, so they are computed anew ``_REFRESHES`` times.
+    The targets bootstrap from the critic itself, so they are computed ``_REFRESHES`` times.
 
     Args:
         student: the student; its critic is trained in place.
-        rollouts: what the student did, one rollout per skill.
+        rollouts: the student's own rollouts, one per skill.
         config: gamma, lambda, number of gradient steps, minibatch and step size.
         generator: source of the minibatches.
     """
@@ -71,28 +71,28 @@ def fit_critic(
 
 
 def fit_critic_to_teachers(
-    student: Policy, dataset: Dataset, skills: int, config: MergeConfig, generator: torch.Generator
+    student: Policy, states: StatePool, skills: int, config: MergeConfig, generator: torch.Generator
 ) -> None:
     """Fit the critic to the teachers' values on the labeled states; the actor does not change.
 
-    Cheaper than returns of the student and possible without a simulator, but the values are those of the teachers'
+    This costs less than returns of the student and needs no simulator, but the values are those of the teachers'
     behavior (as in sb3-distill's student distillation).
 
     Args:
         student: the student; its critic is trained in place.
-        dataset: labeled states, with the value that each skill's teacher gives them.
+        states: labeled states with the values of each skill's teacher.
         skills: number of skills.
         config: number of gradient steps, minibatch and step size.
         generator: source of the minibatches.
     """
-    pools = [dataset.pool(i) for i in range(skills)]
-    rows = min(len(values) for _, _, values in pools)
+    pools = [states.rows(i) for i in range(skills)]
+    rows = min(len(pool.values) for pool in pools)
     how: dict[str, Any] = {"generator": generator, "device": generator.device}
-    chosen = [torch.randperm(len(values), **how)[:rows] for _, _, values in pools]  # equally many per skill
-    states = torch.cat([o[c] for (o, _, _), c in zip(pools, chosen, strict=True)])
-    targets = torch.cat([v[c] for (_, _, v), c in zip(pools, chosen, strict=True)])
+    chosen = [torch.randperm(len(pool.values), **how)[:rows] for pool in pools]  # the same number per skill
+    observations = torch.cat([pool.observations[c] for pool, c in zip(pools, chosen, strict=True)])
+    targets = torch.cat([pool.values[c] for pool, c in zip(pools, chosen, strict=True)])
     optimizer = torch.optim.Adam(student.critic.parameters(), lr=config.learning_rate)
-    _regress(student, optimizer, states, targets, config.updates, config, generator)
+    _regress(student, optimizer, observations, targets, config.updates, config, generator)
 
 
 def _regress(
@@ -104,7 +104,7 @@ def _regress(
     config: MergeConfig,
     generator: torch.Generator,
 ) -> None:
-    """Gradient steps of the critic toward targets (n,) of states (n, features)."""
+    """Make gradient steps of the critic toward targets (n,) of states (n, features)."""
     for _ in range(updates):
         rows = torch.randint(len(targets), (config.minibatch,), generator=generator, device=generator.device)
         loss = (student.value(states[rows]) - targets[rows]).square().mean()

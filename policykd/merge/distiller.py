@@ -1,4 +1,4 @@
-"""The distiller: rounds of collecting, fitting and validating until the student does what the experts do."""
+"""The distiller: rounds of collecting, fitting and validating until the student retains the experts' skills."""
 
 from __future__ import annotations
 
@@ -10,23 +10,22 @@ from typing import Any
 
 import torch
 
-from policykd.agents.policy_file import LoadedPolicy, save_policy
+from policykd.agents.files.policy_file import LoadedPolicy, save_policy
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
 from policykd.envs.devices import choose_device
-from policykd.merge.collect import Walk, collect
+from policykd.envs.skill_records import records_of
+from policykd.merge.collect import ActionNoise, Collection, collect, dart_noise, shares, split
 from policykd.merge.config import MergeConfig
 from policykd.merge.critic import fit_critic, fit_critic_to_teachers
-from policykd.merge.data_manifest import describe_data
-from policykd.merge.dataset import Dataset
+from policykd.merge.data.folder import LabeledData
+from policykd.merge.data.manifest import describe_data
+from policykd.merge.data.pool import StatePool
+from policykd.merge.data.rollout import LabeledRollout
 from policykd.merge.fitting import Fitting
-from policykd.merge.labeled_data import LabeledData
 from policykd.merge.labeling import Labeler
-from policykd.merge.noise import ActionNoise, dart_noise
-from policykd.merge.quota import shares, split
-from policykd.merge.rollout import LabeledRollout
-from policykd.merge.student import first_student, parents, spread
+from policykd.merge.retention import Score, StudentValidation
+from policykd.merge.student import first_student, log_std_of, parents
 from policykd.merge.teachers import Teacher, on_device
-from policykd.merge.validation import Score, Validation
 from policykd.plain import as_plain
 from policykd.progress import Progress, Silent
 from policykd.runs import RunFolder
@@ -41,7 +40,7 @@ _MARKS = (0.95, 0.98)
 
 @dataclass(frozen=True)
 class MergeResult:
-    """How a merge ended.
+    """Outcome of a merge.
 
     Attributes:
         policy_path: the student's policy file, with the weights of the best validation.
@@ -52,7 +51,8 @@ class MergeResult:
         reached_target: whether the merge stopped because every skill reached the target retention.
         states_to_retention: labeled states after which every skill first kept a retention (``0.95``, ``0.98``), with
             its success the expert's less at most 0.05; None if that never happened.
-        masked: per skill, the share of labels that did not count: their states lie outside the teacher's support.
+        masked: per skill, the share of labels that did not count because their states are outside the teacher's
+            support.
     """
 
     policy_path: Path
@@ -77,25 +77,25 @@ def merge_experts(
     """Merge experts into one student.
 
     Args:
-        teachers: who labels which skill; see :func:`policykd.merge.teachers.teachers_from`.
+        teachers: one per skill; see :func:`policykd.merge.teachers.teachers_from`.
         out: folder of the run; the student's policy file is ``out / "policy"``, the labeled states ``out / "data"``.
         config: the merge.
         init: the policy to start from, with ``config.start="previous"``.
         resume: continue the merge in ``out``; a finished one is returned as it is.
-        progress: who watches.
+        progress: progress reporter.
 
     Returns:
         The result; equal, timings apart, whether or not the merge was interrupted.
 
     Raises:
         ConfigError: for a merge of another configuration in ``out``, or a teacher below ``min_teacher_success``.
-        ContractError: if the policy to start from does not read what the teachers read.
+        ContractError: if the policy to start from reads other observation groups than the teachers.
         DatasetError: if the labeled states of an interrupted merge were damaged.
         OutputError: if ``out`` cannot be written or holds a merge and ``resume`` is off.
         UnknownNameError: for an unknown device.
         MissingDependencyError: for a device that cannot be used here.
     """
-    config = replace(config, device=str(choose_device(config.device)))  # what auto stands for here
+    config = replace(config, device=str(choose_device(config.device)))  # the device that auto stands for
     wanted = {"merge": config, "teachers": {t.skill.id: t.weights_sha256 for t in teachers}}
     if init is not None:
         wanted["init"] = init.manifest.weights_sha256
@@ -103,10 +103,10 @@ def merge_experts(
     begun = (prepare_folder(out) / "config.json").exists()
     with torch_threads(1):
         # Poor teachers are refused before the folder holds a run, so that the next attempt may use it.
-        validation = None if begun else Validation(teachers, config)
+        validation = None if begun else StudentValidation(teachers, config)
         folder = RunFolder(out, wanted, resume)
         if folder.result is None:
-            _Merge(teachers, folder, config, init, progress).go(validation or Validation(teachers, config))
+            _Merge(teachers, folder, config, init, progress).go(validation or StudentValidation(teachers, config))
     assert folder.result is not None
     return MergeResult(policy_path=out / "policy", **folder.result)
 
@@ -128,18 +128,18 @@ class _Merge:
         self._name = f"merge {' '.join(self._ids)}"
         self._student = first_student(teachers, config, init).to(self._device)
         self._fresh = self._student.normalizer.fresh.clone()
-        self._fitting = Fitting(self._student, spread(teachers), config)
+        self._fitting = Fitting(self._student, log_std_of(teachers), config)
         self._labeler = Labeler(teachers, config.batched_teachers)
         self._envs: dict[tuple[int, int], BatchedEnv] = {}
         self._data = LabeledData(folder.path / "data", describe_data(teachers, self._student.groups))
-        self._dataset = Dataset(len(teachers), config.rounds_kept, config.support)
+        self._pool = StatePool(len(teachers), config.rounds_kept, config.support)
         self._beta = parse(config.beta)
         self._round, self._streak, self._seconds = 0, 0, 0.0
         self._shares = shares([0.0] * len(teachers), 0.0)
         self._reached: dict[str, int | None] = {str(mark): None for mark in _MARKS}
         self._best: dict[str, Any] | None = None
 
-    def go(self, validation: Validation) -> None:
+    def go(self, validation: StudentValidation) -> None:
         """Run the rounds, then write the student's policy file."""
         self._restore()
         self._progress.begin(self._name, self._config.rounds, "rounds")
@@ -156,7 +156,7 @@ class _Merge:
         self._finish()
 
     def _env(self, i: int, count: int) -> BatchedEnv:
-        """Simulations of skill i; those of other numbers of the same skill are dropped."""
+        """Return simulations of skill i; those of another number for the same skill are dropped."""
         if (i, count) not in self._envs:
             self._envs = {key: env for key, env in self._envs.items() if key[0] != i}
             seed = integer_seed(self._config.seed, "collection")
@@ -170,7 +170,7 @@ class _Merge:
         return torch.Generator(self._device).manual_seed(integer_seed(self._config.seed, purpose, self._round))
 
     def _expert_share(self) -> float:
-        """Beta of this round."""
+        """Return the beta of this round."""
         if self._round == 0 and self._config.start == "random":
             return 1.0
         if isinstance(self._beta, PlaidPaper):
@@ -182,19 +182,20 @@ class _Merge:
         rollouts = self._collect(beta, self._round, split(self._config.envs * len(self._ids), self._shares))
         for i, rollout in enumerate(rollouts):
             self._data.store(self._round, self._ids[i], rollout, beta)
-            self._dataset.add(i, rollout)
-            if self._round == 0:  # statistics of what has none yet, of the pooled states; frozen from here on
+            self._pool.add(i, rollout)
+            if self._round == 0:  # statistics of features without any, of the pooled states; frozen from here on
                 self._student.update_normalizer(rollout.observations, self._fresh)
         self._data.commit()
 
     def _collect(self, beta: float, round_: int, counts: Sequence[int]) -> list[LabeledRollout]:
-        """Labeled states per skill; equal arguments and students give equal states, whatever ran before."""
-        walks = []
+        """Return labeled states per skill; equal arguments and students give equal states, whatever ran before."""
+        collections = []
         for i, (teacher, count) in enumerate(zip(self._teachers, counts, strict=True)):
             env = self._env(i, count)
             env.seed(integer_seed(self._config.seed, "collection", self._ids[i], round_))
-            walks.append(Walk(teacher, env, self._noise(i), self._generator(f"mixture {self._ids[i]}")))
-        return collect(walks, self._student, beta=beta, mixing=self._config.mixing, labeler=self._labeler)
+            generator = self._generator(f"mixture {self._ids[i]}")
+            collections.append(Collection(teacher, env, self._noise(i), generator))
+        return collect(collections, self._student, beta=beta, mixing=self._config.mixing, labeler=self._labeler)
 
     def _noise(self, i: int) -> ActionNoise:
         if self._config.noise_model == "none":
@@ -205,18 +206,18 @@ class _Merge:
         return dart_noise(self._student, last, self._config.noise)
 
     def _fit(self) -> float:
-        """Gradient steps on the labeled states; returns the mean loss."""
+        """Make gradient steps on the labeled states, and return the mean loss."""
         count = max(1, self._config.minibatch // len(self._ids))
         counts = split(count * len(self._ids), self._shares)
-        return self._fitting.fit(self._dataset, counts, self._round, self._generator("minibatches"))
+        return self._fitting.fit(self._pool, counts, self._round, self._generator("minibatches"))
 
-    def _measure(self, validation: Validation) -> Score:
-        """Validation of the student, and what follows from it: when to stop, the best student, the next quotas."""
+    def _measure(self, validation: StudentValidation) -> Score:
+        """Validate the student, and update the stopping criterion, the best student and the shares of the skills."""
         score = validation.measure(self._student)
         self._streak = self._streak + 1 if score.holds(self._config.target_retention) else 0
         for mark in _MARKS:
             if self._reached[str(mark)] is None and score.holds(mark):
-                self._reached[str(mark)] = self._dataset.states
+                self._reached[str(mark)] = self._pool.states
         if self._best is None or score.value > self._best["score"]:
             weights = {k: v.clone() for k, v in self._student.state_dict().items()}
             self._best = {"score": score.value, "retention": score.retention, "weights": weights}
@@ -224,10 +225,10 @@ class _Merge:
         return score
 
     def _masked(self) -> dict[str, float]:
-        return dict(zip(self._ids, self._dataset.masked, strict=True))
+        return dict(zip(self._ids, self._pool.masked, strict=True))
 
     def _log(self, loss: float, score: Score) -> None:
-        row = {"round": self._round, "states": self._dataset.states, "seconds": self._seconds, "loss": loss}
+        row = {"round": self._round, "states": self._pool.states, "seconds": self._seconds, "loss": loss}
         figures = {n: getattr(score, n) for n in ("success", "reward_per_step", "retention")}
         self._folder.append({**row, **figures, "masked": self._masked()})
 
@@ -258,7 +259,7 @@ class _Merge:
         self._data.keep(self._round)
         for round_ in range(self._round):
             for i, skill in enumerate(self._ids):
-                self._dataset.add(i, self._data.find(round_, skill).to(self._device))
+                self._pool.add(i, self._data.find(round_, skill).to(self._device))
 
     def _fit_critic(self) -> None:
         generator = self._generator("critic")
@@ -266,7 +267,7 @@ class _Merge:
             rollouts = self._collect(0.0, self._config.rounds, [self._config.envs] * len(self._ids))
             fit_critic(self._student, rollouts, self._config, generator)
         elif self._config.critic == "teacher":
-            fit_critic_to_teachers(self._student, self._dataset, len(self._ids), self._config, generator)
+            fit_critic_to_teachers(self._student, self._pool, len(self._ids), self._config, generator)
 
     def _finish(self) -> None:
         assert self._best is not None
@@ -275,13 +276,14 @@ class _Merge:
         self._fit_critic()
         self._seconds += time.perf_counter() - began
         retention = self._best["retention"]
-        outcome = {"states": self._dataset.states, "seconds": self._seconds, "retention": retention}
+        outcome = {"states": self._pool.states, "seconds": self._seconds, "retention": retention}
         outcome |= {"states_to_retention": self._reached, "masked": self._masked()}
         save_policy(
             self._folder.path / "policy",
             self._student,
             robot=self._teachers[0].skill.robot,
             skills=self._ids,
+            skill_records=records_of([t.skill for t in self._teachers]),
             operation="merge",
             parents=parents(self._teachers, self._init),
             seed=self._config.seed,

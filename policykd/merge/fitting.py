@@ -11,36 +11,34 @@ import torch
 
 from policykd.agents.policy import Policy
 from policykd.merge.config import MergeConfig
-from policykd.merge.dataset import Batch, Dataset
-from policykd.merge.losses import LOSSES, Imitation
-
-_TEACH_SPREAD = ("forward_kl", "reverse_kl", "jsd", "nll")
+from policykd.merge.data.pool import Batch, StatePool
+from policykd.merge.losses import LOSSES
 
 
 class Fitting:
     """The optimizer of a student.
 
-    It moves a twin; the student that acts is the moving average of the twin's weights, which leaves the noise of the
-    minibatches behind.
+    It updates a copy; the student that acts is the moving average of the copy's weights, which removes the noise of the
+    minibatches.
 
     Args:
         student: the student; changed in place.
-        spread: (skills, actions) log standard deviation of each skill's teacher.
+        log_std: (skills, actions) log standard deviation of each skill's teacher.
         config: the merge.
     """
 
-    def __init__(self, student: Policy, spread: torch.Tensor, config: MergeConfig) -> None:
-        self._student, self._spread, self._config = student, spread.to(student.log_std.device), config
+    def __init__(self, student: Policy, log_std: torch.Tensor, config: MergeConfig) -> None:
+        self._student, self._log_std, self._config = student, log_std.to(student.log_std.device), config
         self._learner = copy.deepcopy(student)
         self._averaged, self._trained = _trained(student), _trained(self._learner)
         self._optimizer = torch.optim.Adam(self._trained, lr=config.learning_rate, fused=True)
-        self._loss = LOSSES[config.loss]
+        self._loss, self._learns_std = LOSSES[config.loss].bind(config), LOSSES[config.loss].learns_std
 
-    def fit(self, dataset: Dataset, counts: Sequence[int], round_: int, generator: torch.Generator) -> float:
-        """One round of gradient steps.
+    def fit(self, states: StatePool, counts: Sequence[int], round_: int, generator: torch.Generator) -> float:
+        """Make one round of gradient steps.
 
         Args:
-            dataset: labeled states.
+            states: labeled states.
             counts: states of every skill in a minibatch.
             round_: number of the round, from 0; sets the step size.
             generator: source of the minibatches.
@@ -52,9 +50,9 @@ class Fitting:
         self._learner.normalizer.load_state_dict(self._student.normalizer.state_dict())
         for group in self._optimizer.param_groups:
             group["lr"] = self._rate(round_)
-        total = torch.zeros((), device=self._spread.device)
+        total = torch.zeros((), device=self._log_std.device)
         for k in range(config.updates):
-            loss = self._loss_of(self._learner, dataset.sample(counts, generator))
+            loss = self._loss_of(self._learner, states.sample(counts, generator))
             self._optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self._trained, 1.0)
@@ -65,15 +63,15 @@ class Fitting:
 
     @torch.no_grad()
     def loss(self, batch: Batch) -> float:
-        """Mean loss of the student on labeled states."""
+        """Return the mean loss of the student on labeled states."""
         return float(self._loss_of(self._student, batch))
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the next round depends on beside the student."""
+        """Return the state that the next round depends on, without the student."""
         return {"learner": self._learner.state_dict(), "optimizer": self._optimizer.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a :meth:`state_dict`."""
+        """Continue from a :meth:`state_dict`."""
         self._learner.load_state_dict(state["learner"])
         self._optimizer.load_state_dict(state["optimizer"])
 
@@ -83,19 +81,19 @@ class Fitting:
 
     def _loss_of(self, policy: Policy, batch: Batch) -> torch.Tensor:
         mean = policy(batch.observations)
-        # Beyond the bound of what is executed, how far beyond makes no difference: nothing is to be learned there.
+        # Executed actions are clamped to [-1, 1]: a mean that is beyond the label's bound needs no correction.
         same = (batch.labels.abs() >= 1) & (mean * batch.labels >= 1)
         student = (torch.where(same, batch.labels, mean), policy.log_std)
-        return self._loss(Imitation(student, (batch.labels, self._spread[batch.skill])), self._config)
+        return self._loss(student, (batch.labels, self._log_std[batch.skill]))
 
     @torch.no_grad()
     def _average(self, done: int) -> None:
-        if self._config.loss in _TEACH_SPREAD:
+        if self._learns_std:
             self._learner.log_std.clamp_(math.log(self._config.min_std), math.log(self._config.max_std))
-        keep = min(self._config.averaging, (1 + done) / (10 + done))  # short memory while it learns fast
+        keep = min(self._config.averaging, (1 + done) / (10 + done))  # a short average while it learns fast
         torch._foreach_lerp_(self._averaged, self._trained, 1 - keep)
 
 
 def _trained(policy: Policy) -> list[torch.Tensor]:
-    """What imitation trains: the critic follows when the actor is final."""
+    """Return the parameters that imitation trains; the critic is fitted after the last round."""
     return [*policy.actor.parameters(), policy.log_std]

@@ -1,4 +1,4 @@
-"""Labeling: what the teachers would do, for several skills at a time, one by one or in one batched forward."""
+"""Labeling: the teachers' actions in the states of several skills, one by one or in one batched forward pass."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ import torch
 from torch.func import functional_call, stack_module_state, vmap
 
 from policykd.agents.policy import Policy
-from policykd.envs.batched_env import Observations
 from policykd.merge.teachers import Teacher
 
 
 class Labeler:
-    """The labels of several skills' states.
+    """Labels the states of several skills.
 
     With ``batched``, the states of one policy that teaches several skills go through it together, and policies of one
-    shape go through one forward with stacked weights (``torch.func``). The labels are the same to float precision.
+    shape share one forward pass with stacked weights (``torch.func``). The labels are the same to float precision.
 
     Args:
         teachers: one per skill.
@@ -27,19 +26,21 @@ class Labeler:
 
     def __init__(self, teachers: Sequence[Teacher], batched: bool) -> None:
         self._policies = [t.policy for t in teachers]
+        self._columns = [t.skill.columns for t in teachers]
         self._stacks = _stacks(self._policies) if batched else []
 
     @torch.no_grad()
-    def __call__(self, observations: Sequence[Observations]) -> list[torch.Tensor]:
-        """Labels of states.
+    def __call__(self, observations: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Return the labels of states.
 
         Args:
-            observations: per skill the observation groups, each (n, size); n may differ between skills.
+            observations: per skill (n, features) flat observations in the order of the teacher's skill; n may differ
+                between skills.
 
         Returns:
             Per skill (n, actions) the teacher's mean as it would be executed: noise-free, within [-1, 1].
         """
-        flat = [policy.flatten(groups) for policy, groups in zip(self._policies, observations, strict=True)]
+        flat = [p.select(rows, c) for p, rows, c in zip(self._policies, observations, self._columns, strict=True)]
         if not self._stacks:
             return [policy(rows).clamp(-1.0, 1.0) for policy, rows in zip(self._policies, flat, strict=True)]
         labels: dict[int, torch.Tensor] = {}
@@ -49,7 +50,7 @@ class Labeler:
 
 
 def _stacks(policies: Sequence[Policy]) -> list[_Stack]:
-    """Policies of one shape together."""
+    """Return groups of policies of one shape."""
     by_shape: dict[Any, list[int]] = {}
     for i, policy in enumerate(policies):
         normalizer = (policy.normalizer.min_std, policy.normalizer.clip, policy.normalizer.count.shape)
@@ -69,7 +70,7 @@ class _Stack:
         self._forward: Callable[[torch.Tensor], torch.Tensor] = _stacked(distinct)
 
     def __call__(self, flat: Sequence[torch.Tensor]) -> dict[int, torch.Tensor]:
-        """Mean actions per skill index."""
+        """Return mean actions per skill index."""
         skills = list(self._members.values())
         joined = [torch.cat([flat[i] for i in group]) for group in skills]
         most = max(len(rows) for rows in joined)
@@ -83,7 +84,7 @@ class _Stack:
 
 
 def _stacked(policies: list[Policy]) -> Callable[[torch.Tensor], torch.Tensor]:
-    """One forward for k policies: (k, n, features) to (k, n, actions)."""
+    """Return one forward pass of k policies: (k, n, features) to (k, n, actions)."""
     if len(policies) == 1:
         return lambda rows: policies[0](rows[0])[None]
     parameters, buffers = stack_module_state(policies)

@@ -1,14 +1,14 @@
-"""Distillation losses for Gaussian policies, by name; each is a few words around ``policykd.divergences``.
+"""Distillation losses for Gaussian policies, by name: thin wrappers around ``policykd.divergences``.
 
-A loss takes an :class:`Imitation`, what student and teacher say about the same states, and the merge's configuration,
-and returns the mean over the states. What a later loss needs beside the two Gaussians (rewards, values) becomes a field
-of that record.
+A loss takes student and teacher in the same n states, each as mean (n, actions) and log standard deviation (actions,)
+or (n, actions) in units of the normalized action; the teacher's mean is the label. It returns the mean over the states.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 
 import torch
@@ -19,59 +19,62 @@ from policykd.merge.config import MergeConfig
 
 
 @dataclass(frozen=True)
-class Imitation:
-    """What student and teacher say about n states, in units of the normalized action.
+class DistillationLoss:
+    """A loss of a merge.
 
     Attributes:
-        student: mean (n, actions), and log standard deviation (actions,) or (n, actions).
-        teacher: likewise; its mean is the label.
+        function: ``(student, teacher, **options)`` to the mean loss ().
+        options: names of its options, which are fields of :class:`MergeConfig`.
+        learns_std: whether it trains the student's standard deviation.
     """
 
-    student: Gaussian
-    teacher: Gaussian
+    function: Callable[..., torch.Tensor]
+    options: tuple[str, ...] = ()
+    learns_std: bool = False
+
+    def bind(self, config: MergeConfig) -> Callable[[Gaussian, Gaussian], torch.Tensor]:
+        """Return the function of student and teacher with the options of a merge."""
+        return partial(self.function, **{name: getattr(config, name) for name in self.options})
 
 
-DistillationLoss = Callable[[Imitation, MergeConfig], torch.Tensor]
+def mse(student: Gaussian, teacher: Gaussian) -> torch.Tensor:
+    """Return the squared error of the means; the standard deviations do not count (PLAID)."""
+    return divergences.mse(student[0], teacher[0])
 
 
-def _mse(given: Imitation, config: MergeConfig) -> torch.Tensor:
-    """Squared error of the means; the spread plays no part (PLAID)."""
-    return divergences.mse(given.student[0], given.teacher[0])
+def huber(student: Gaussian, teacher: Gaussian) -> torch.Tensor:
+    """Return the Huber error of the means, linear beyond 0.5: experts that disagree strongly have less weight."""
+    return divergences.huber(student[0], teacher[0], delta=0.5)
 
 
-def _huber(given: Imitation, config: MergeConfig) -> torch.Tensor:
-    """Huber error of the means, linear beyond 0.5: experts that disagree sharply pull less."""
-    return divergences.huber(given.student[0], given.teacher[0], delta=0.5)
+def forward_kl(student: Gaussian, teacher: Gaussian) -> torch.Tensor:
+    """Return KL(teacher || student), which covers the teacher's actions and learns its standard deviation."""
+    return divergences.gaussian_kl(student, teacher, direction="forward")
 
 
-def _forward_kl(given: Imitation, config: MergeConfig) -> torch.Tensor:
-    """KL(teacher || student): covers what the teacher does, and learns its spread."""
-    return divergences.gaussian_kl(given.student, given.teacher, direction="forward")
+def reverse_kl(student: Gaussian, teacher: Gaussian) -> torch.Tensor:
+    """Return KL(student || teacher), which prefers one of several teachers to their average."""
+    return divergences.gaussian_kl(student, teacher, direction="reverse")
 
 
-def _reverse_kl(given: Imitation, config: MergeConfig) -> torch.Tensor:
-    """KL(student || teacher): prefers one of several teachers to their average."""
-    return divergences.gaussian_kl(given.student, given.teacher, direction="reverse")
+def jsd(student: Gaussian, teacher: Gaussian, *, jsd_beta: float) -> torch.Tensor:
+    """Return the geometric Jensen-Shannon divergence, which is between the two KLs and normalized to their scale."""
+    return divergences.gaussian_jsd(student, teacher, beta=jsd_beta, normalize=True)
 
 
-def _jsd(given: Imitation, config: MergeConfig) -> torch.Tensor:
-    """Geometric Jensen-Shannon divergence, between the two KLs; normalized, so that ``jsd_beta`` keeps its scale."""
-    return divergences.gaussian_jsd(given.student, given.teacher, beta=config.jsd_beta, normalize=True)
-
-
-def _nll(given: Imitation, config: MergeConfig) -> torch.Tensor:
-    """Negative log-likelihood of the teacher's mean action; the student's spread becomes its error, within bounds."""
-    return divergences.gaussian_nll(given.student, given.teacher[0], min_std=config.min_std, max_std=config.max_std)
+def nll(student: Gaussian, teacher: Gaussian, *, min_std: float, max_std: float) -> torch.Tensor:
+    """Return the negative log-likelihood of the labels; the student's bounded standard deviation learns its error."""
+    return divergences.gaussian_nll(student, teacher[0], min_std=min_std, max_std=max_std)
 
 
 LOSSES: Mapping[str, DistillationLoss] = MappingProxyType(
     {
-        "mse": _mse,
-        "huber": _huber,
-        "forward_kl": _forward_kl,
-        "reverse_kl": _reverse_kl,
-        "jsd": _jsd,
-        "nll": _nll,
+        "mse": DistillationLoss(mse),
+        "huber": DistillationLoss(huber),
+        "forward_kl": DistillationLoss(forward_kl, learns_std=True),
+        "reverse_kl": DistillationLoss(reverse_kl, learns_std=True),
+        "jsd": DistillationLoss(jsd, ("jsd_beta",), learns_std=True),
+        "nll": DistillationLoss(nll, ("min_std", "max_std"), learns_std=True),
     }
 )
 """Losses by the name that a merge's configuration gives."""

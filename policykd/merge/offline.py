@@ -1,7 +1,7 @@
 """Merging recorded data: a student from labeled states alone, without a simulator and without the teachers.
 
-Nothing can be validated in closed loop, so the only measure is the loss on held-out simulations. A small loss is no
-promise that the student walks: evaluate it where a simulator is at hand.
+Without validation in closed loop the only metric is the loss on held-out simulations. A small loss does not prove that
+the student walks: evaluate it in the simulator.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from typing import Any
 
 import torch
 
+from policykd.agents.files.policy_file import LoadedPolicy, Parent, save_policy
 from policykd.agents.policy import Policy
-from policykd.agents.policy_file import LoadedPolicy, Parent, save_policy
 from policykd.envs.robots import Robot
 from policykd.envs.symmetry import mirror_symmetry
 from policykd.errors import ConfigError, ContractError
 from policykd.merge.config import MergeConfig
 from policykd.merge.critic import fit_critic_to_teachers
-from policykd.merge.data_manifest import DataManifest, LabeledSkill
-from policykd.merge.dataset import Batch, Dataset
+from policykd.merge.data.folder import LabeledData
+from policykd.merge.data.manifest import DataManifest, LabeledSkill
+from policykd.merge.data.pool import Batch, StatePool
+from policykd.merge.data.rollout import LabeledRollout
 from policykd.merge.fitting import Fitting
-from policykd.merge.labeled_data import LabeledData
-from policykd.merge.rollout import LabeledRollout
 from policykd.merge.student import check_start
 from policykd.plain import as_plain
 from policykd.progress import Progress, Silent
@@ -37,14 +37,15 @@ from policykd.threads import torch_threads
 
 @dataclass(frozen=True)
 class DataMergeResult:
-    """How a merge of recorded data ended.
+    """Outcome of a merge of recorded data.
 
     Attributes:
         policy_path: the student's policy file, with the weights of the least held-out loss.
         rounds: rounds of ``config.updates`` gradient steps.
         states: labeled states read, held-out ones included.
         held_out_loss: per skill, the student's loss on held-out simulations.
-        masked: per skill, the share of labels that did not count: their states lie outside the teacher's support.
+        masked: per skill, the share of labels that did not count because their states are outside the teacher's
+            support.
     """
 
     policy_path: Path
@@ -68,17 +69,17 @@ def merge_data(
     Args:
         folders: datasets, or run folders of merges. Several may hold the same skill if the same teacher labeled it.
         out: folder of the run; the student's policy file is ``out / "policy"``.
-        config: the merge; everything that needs a simulator (beta, envs, noise, ...) plays no part.
+        config: the merge; settings of the simulation (beta, envs, noise, ...) are not used.
         init: the policy to start from, with ``config.start="previous"``.
         resume: continue the merge in ``out``.
-        progress: who watches.
+        progress: progress reporter.
 
     Returns:
         The result.
 
     Raises:
-        ConfigError: without datasets, for two teachers of one skill, a critic of the student's returns, or a start at a
-            teacher, who is not there.
+        ConfigError: without datasets, for two teachers of one skill, a critic of the student's returns, a start at a
+            teacher, or too few simulations to hold one out.
         ContractError: if datasets differ in robot, observation groups or actions.
         DatasetError: with the reason, for a dataset that is foreign, truncated or altered.
         OutputError: if ``out`` cannot be written or holds a merge and ``resume`` is off.
@@ -99,14 +100,16 @@ def merge_data(
 
 def _check_config(config: MergeConfig, init: LoadedPolicy | None) -> None:
     if config.critic == "td":
-        raise ConfigError("merge.critic is 'td', which needs a simulator; recorded data offer 'teacher' or 'none'")
+        raise ConfigError("merge.critic is 'td', which needs a simulator; set 'teacher' or 'none' for recorded data")
     if config.start not in ("random", "previous"):
-        raise ConfigError(f"merge.start is '{config.start}'; recorded data hold no teacher to copy: random or previous")
+        raise ConfigError(
+            f"merge.start is '{config.start}'; recorded data hold no teacher to copy: use random or previous"
+        )
     check_start(config, init)
 
 
 def _contract(data: Sequence[LabeledData]) -> DataManifest:
-    """The first manifest, with the skills of all, after checking that they belong together."""
+    """Return the first manifest with the skills of all, after checking that the datasets belong together."""
     if not data:
         raise ConfigError("no dataset was given; name at least one folder")
     first = data[0].manifest
@@ -128,8 +131,8 @@ def _check_init(init: LoadedPolicy, contract: DataManifest) -> None:
     """Raise ContractError unless the policy reads the data's columns and acts as the data's teachers did."""
     if tuple(init.policy.groups.items()) != contract.groups:
         raise ContractError(
-            f"the policy to start from reads {init.policy.groups}, the data hold {dict(contract.groups)}; inject what "
-            f"is missing (policykd inject), or use start=random"
+            f"the policy to start from reads {init.policy.groups}, the data hold {dict(contract.groups)}; inject the "
+            f"missing groups (policykd inject), or use start=random"
         )
     if (init.manifest.robot, init.manifest.actions) != (contract.robot, contract.actions):
         raise ContractError(f"the policy to start from has other actions than {contract.robot} in the data")
@@ -150,12 +153,12 @@ class _DataMerge:
         self._folder, self._config, self._progress, self._init = folder, config, progress, init
         self._contract, self._ids = contract, [skill.id for skill in contract.skills]
         self._robot = contract.check_robot()
-        self._train = Dataset(len(self._ids), None, config.support)
-        self._held_out = Dataset(len(self._ids), None, config.support)
+        self._train = StatePool(len(self._ids), None, config.support)
+        self._held_out = StatePool(len(self._ids), None, config.support)
         self._read(data)
-        spread = torch.tensor([skill.log_std for skill in contract.skills])
-        self._student = self._first_student(self._robot, spread)
-        self._fitting = Fitting(self._student, spread, config)
+        log_std = torch.tensor([skill.log_std for skill in contract.skills])
+        self._student = self._first_student(self._robot, log_std)
+        self._fitting = Fitting(self._student, log_std, config)
         self._round = 0
         self._best: dict[str, Any] | None = None
 
@@ -178,6 +181,7 @@ class _DataMerge:
 
     def _read(self, data: Sequence[LabeledData]) -> None:
         every = max(2, round(1 / self._config.held_out))
+        held_out = set[str]()
         for one in data:
             for shard in one.manifest.shards:
                 rollout, i = one.load(shard), self._ids.index(shard.skill)
@@ -186,8 +190,14 @@ class _DataMerge:
                 held = column % every == every - 1 if shard.simulations > 1 else column == -1
                 self._train.add(i, _rows(rollout, ~held))
                 self._held_out.add(i, _rows(rollout, held))
+                held_out |= {shard.skill} if held.any() else set()
+        if lacking := [skill for skill in self._ids if skill not in held_out]:
+            raise ConfigError(
+                f"merge.held_out is {self._config.held_out:g}, which holds out none of the simulations of "
+                f"{', '.join(lacking)}; raise it, or record more simulations per round"
+            )
 
-    def _first_student(self, robot: Robot, spread: torch.Tensor) -> Policy:
+    def _first_student(self, robot: Robot, log_std: torch.Tensor) -> Policy:
         groups, actions = dict(self._contract.groups), len(self._contract.actions)
         if self._init is not None:
             _check_init(self._init, self._contract)
@@ -198,15 +208,15 @@ class _DataMerge:
             seed = integer_seed(self._config.seed, "student", *self._ids)
             student = Policy(groups, actions, self._config.architecture, seed, symmetry)
             for i in range(len(self._ids)):
-                student.update_normalizer(self._train.pool(i)[0])
-        student.log_std.data.copy_(spread.mean(dim=0))
+                student.update_normalizer(self._train.rows(i).observations)
+        student.log_std.data.copy_(log_std.mean(dim=0))
         return student
 
     def _generator(self, purpose: str) -> torch.Generator:
         return torch.Generator().manual_seed(integer_seed(self._config.seed, purpose, self._round))
 
     def _loss(self, i: int) -> float:
-        observations, labels, _ = self._held_out.pool(i)
+        observations, labels, _ = self._held_out.rows(i)
         return self._fitting.loss(Batch(observations, labels, torch.full((len(labels),), i)))
 
     def _keep(self, held_out: dict[str, float]) -> None:
@@ -247,6 +257,7 @@ class _DataMerge:
             self._student,
             robot=self._robot,
             skills=self._ids,
+            skill_records={s.id: s.record for s in self._contract.skills if s.record} or None,
             operation="merge",
             parents=list(dict.fromkeys(lineage)),
             seed=self._config.seed,
@@ -257,6 +268,6 @@ class _DataMerge:
 
 
 def _rows(rollout: LabeledRollout, chosen: torch.Tensor) -> LabeledRollout:
-    """The rollout with the chosen states only, in what a dataset takes of it."""
+    """Return the rollout with the chosen states only, in the fields that a pool takes."""
     names = ("observations", "labels", "teacher_values", "distances")
     return dataclasses.replace(rollout, **{name: getattr(rollout, name)[chosen] for name in names})

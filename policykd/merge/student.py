@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import torch
 
+from policykd.agents.files.policy_file import LoadedPolicy, Parent, check_fits
 from policykd.agents.injection import inject
 from policykd.agents.policy import Policy
-from policykd.agents.policy_file import LoadedPolicy, Parent, check_fits
 from policykd.envs.symmetry import mirror_symmetry
 from policykd.errors import ConfigError, ContractError, UnknownNameError
 from policykd.merge.config import MergeConfig
@@ -18,13 +18,13 @@ from policykd.seeding import integer_seed
 
 
 def first_student(teachers: Sequence[Teacher], config: MergeConfig, init: LoadedPolicy | None) -> Policy:
-    """The student as ``config.start`` says.
+    """Return the first student, as ``config.start`` asks.
 
-    A new student is symmetric if every teacher is. A copy that lacks observation groups gets them injected; its actions
-    stay as they were. The exploration noise is the teachers', for those who go on with reinforcement learning.
+    A new student is symmetric if every teacher is. A copy that lacks observation groups gets them injected, which does
+    not change its actions. The exploration noise is the teachers' mean, for later reinforcement learning.
 
     Args:
-        teachers: who labels which skill.
+        teachers: one per skill.
         config: the merge.
         init: the earlier student of ``start="previous"``.
 
@@ -38,7 +38,7 @@ def first_student(teachers: Sequence[Teacher], config: MergeConfig, init: Loaded
     """
     check_start(config, init)
     student = _new(teachers, config) if config.start == "random" else _copy(teachers, config, init)
-    student.log_std.data.copy_(spread(teachers).mean(dim=0))
+    student.log_std.data.copy_(log_std_of(teachers).mean(dim=0))
     return student
 
 
@@ -48,17 +48,17 @@ def check_start(config: MergeConfig, init: LoadedPolicy | None) -> None:
         raise ConfigError("merge.start is 'previous': give the policy to start from (--init POLICY)")
     if config.start != "previous" and init is not None:
         raise ConfigError(
-            f"merge.start is '{config.start}', so the policy given as init would play no part; use start=previous"
+            f"merge.start is '{config.start}', so the policy given as init would not be used; set start=previous"
         )
 
 
-def spread(teachers: Sequence[Teacher]) -> torch.Tensor:
-    """(skills, actions) log standard deviation of each teacher's actions."""
+def log_std_of(teachers: Sequence[Teacher]) -> torch.Tensor:
+    """Return (skills, actions) log standard deviations of each teacher's actions."""
     return torch.stack([t.policy.log_std.detach() for t in teachers])
 
 
 def parents(teachers: Sequence[Teacher], init: LoadedPolicy | None) -> list[Parent]:
-    """The policies that the student is made from, each once: the teachers, and the one that it started from."""
+    """Return the policies that the student is made from, each once: the teachers, and its start."""
     found = list(dict.fromkeys(Parent(t.source, t.weights_sha256) for t in teachers))
     if init is not None and init.manifest.weights_sha256 not in {p.weights_sha256 for p in found}:
         found.append(init.manifest.as_parent("init"))

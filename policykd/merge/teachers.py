@@ -1,4 +1,4 @@
-"""Teachers: which expert labels which skill, and the checks before any work is done."""
+"""Teachers: the expert that labels each skill, and the checks before a merge begins."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from policykd.agents.files.policy_file import LoadedPolicy, check_fits
 from policykd.agents.policy import Policy
-from policykd.agents.policy_file import LoadedPolicy, check_fits
-from policykd.envs.skills import Skill, common_contract, get_skill
+from policykd.envs.skills import Skill, common_contract
 from policykd.envs.terrains import Terrain
 from policykd.errors import ConfigError, ContractError, UnknownNameError
 
@@ -20,7 +20,7 @@ class Teacher:
     """An expert and the skill that it labels.
 
     Attributes:
-        skill: the skill, with the observation groups that student and teachers need together.
+        skill: the skill, with all observation groups that student and teachers read.
         policy: the expert; its deterministic mean, under its own normalizer, is the label.
         source: the policy file that it came from, as written into the student's lineage.
         weights_sha256: hash of the expert's weights.
@@ -32,18 +32,18 @@ class Teacher:
     weights_sha256: str
 
     @torch.no_grad()
-    def look(self, flat: torch.Tensor, groups: Mapping[str, int]) -> tuple[torch.Tensor, torch.Tensor]:
-        """What the teacher thinks of states that somebody else's observations describe.
+    def assess(self, flat: torch.Tensor, columns: Mapping[str, slice]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the teacher's values of states, and their distances from its training states.
 
         Args:
             flat: (n, features) flat observations.
-            groups: the groups that they hold, name to size, in order; at least those that the teacher reads.
+            columns: columns of each observation group in them, in order; at least of those that the teacher reads.
 
         Returns:
-            (n,) the teacher's values, and (n,) how far the states are from those that it was trained on: the largest
-            magnitude of its normalized features, in standard deviations.
+            (n,) the teacher's values, and (n,) the largest magnitudes of its normalized features, in standard
+            deviations.
         """
-        observations = self.policy.flatten(dict(zip(groups, flat.split(list(groups.values()), dim=-1), strict=True)))
+        observations = self.policy.select(flat, columns)
         features = self.policy.normalizer(self.policy.canonical(observations)[0])
         return self.policy.value(observations), features.abs().amax(dim=-1)
 
@@ -51,9 +51,9 @@ class Teacher:
 def teachers_from(
     experts: Sequence[tuple[str, LoadedPolicy]], only: Mapping[str, Collection[str]] | None = None
 ) -> list[Teacher]:
-    """One teacher per skill that the experts were trained on.
+    """Return one teacher per skill that the experts were trained on.
 
-    An earlier student may teach its old skills beside a specialist for a new one.
+    An earlier student may teach its old skills together with a specialist for a new one.
 
     Args:
         experts: (source, loaded policy file) in the order in which the student lists its skills.
@@ -66,7 +66,7 @@ def teachers_from(
         ConfigError: for fewer than one expert, or two that claim the same skill.
         UnknownNameError: if a source is to label a skill that it was not made for, or ``only`` names no expert.
         ContractError: if an expert's robot, actions or groups do not fit its skill, the skills differ, or two of them
-            ask for different tasks on the same ground and nothing that is observed tells them apart.
+            ask for different tasks on the same terrain and no observation group distinguishes them.
     """
     if not experts:
         raise ConfigError("no expert was given; name at least one policy file")
@@ -82,7 +82,7 @@ def teachers_from(
                     f"{teachers[skill_id].source} and {source} both label {skill_id}; leave one out, or say which "
                     f"skills a policy is to label: POLICY@SKILL,SKILL"
                 )
-            skill = replace(get_skill(skill_id), groups=groups)
+            skill = loaded.manifest.skill(skill_id, groups)
             check_fits(loaded.manifest, skill)
             teachers[skill_id] = Teacher(skill, loaded.policy, source, loaded.manifest.weights_sha256)
     common_contract([t.skill for t in teachers.values()])
@@ -91,7 +91,7 @@ def teachers_from(
 
 
 def on_device(teachers: Sequence[Teacher], device: torch.device) -> list[Teacher]:
-    """The teachers with their policies on a device; a policy that teaches several skills is there once."""
+    """Return the teachers with their policies on a device; a policy that teaches several skills is copied once."""
     if device.type == "cpu":
         return list(teachers)
     moved = {id(t.policy): copy.deepcopy(t.policy).to(device) for t in teachers}
@@ -106,14 +106,14 @@ def _check_distinguishable(skills: Sequence[Skill]) -> None:
         other = seen.setdefault(skill.terrain, skill)
         if other.task != skill.task:
             raise ContractError(
-                f"{other.id} and {skill.id} ask for different actions in the same states, and no student could tell "
-                f"them apart by {', '.join(skill.groups)}; train one of the experts with the group command, too "
+                f"{other.id} and {skill.id} ask for different actions in the same states, and a student cannot tell "
+                f"them apart by {', '.join(skill.groups)}; train one of the experts with the group command as well "
                 f"(policykd train ... --groups {' '.join((*skill.groups, 'command'))})"
             )
 
 
 def _labeled(source: str, loaded: LoadedPolicy, only: Mapping[str, Collection[str]] | None) -> Sequence[str]:
-    """Skills that a source labels."""
+    """Return the skills that a source labels."""
     made_for = loaded.manifest.skills
     wanted = made_for if only is None or source not in only else tuple(only[source])
     for skill_id in wanted:

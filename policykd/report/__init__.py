@@ -1,4 +1,5 @@
-"""Report: what people look at. Figures, the terrain gallery, clips, and one self-contained page per run.
+"""Report: plots, the terrain gallery, clips, and one self-contained page per run.
 
-Reads results, policies and logs; nothing but the CLI and the demo imports it.
+``pages`` and ``plots`` read results, policies and logs and never simulate; ``video`` runs a policy and films it. Only
+the CLI and the demo import this package.
 """

@@ -1,4 +1,4 @@
-"""What a run left in its folder, read for the page: evaluation, manifests, logs, configurations, pictures, clips."""
+"""Files of a results folder, read for its page: evaluation, manifests, logs, configurations, pictures, clips."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from policykd.agents.policy_file import Manifest, read_manifest
+from policykd.agents.files.policy_file import Manifest, read_manifest
 from policykd.evaluation import Evaluation
+from policykd.report.skills import file_stem
 from policykd.runs import read_log
 from policykd.storage import read_json
+
+STRIP = "-strip"
+"""End of the name of a film strip; the rest is that of the clip."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +37,12 @@ class RunFiles:
 
     @property
     def steps(self) -> int:
-        """Environment steps that it used; 0 if nobody wrote them down."""
+        """Environment steps that it used; 0 if the result does not hold them."""
         return int(self.result.get("steps") or self.result.get("states") or 0)
 
     @property
     def seconds(self) -> float:
-        """Wall time that it took, s; 0 if nobody wrote it down."""
+        """Wall time that it took, s; 0 if the result does not hold it."""
         return float(self.result.get("seconds") or 0.0)
 
 
@@ -49,7 +53,7 @@ class ResultsFolder:
     Attributes:
         path: the folder.
         evaluation: ``evaluation.json``.
-        runs: the runs inside, experts before what was made from them.
+        runs: the runs inside, experts before the policies that were made from them.
         demo: ``demo.json``, empty if there is none.
     """
 
@@ -63,7 +67,7 @@ class ResultsFolder:
         """Read a results folder.
 
         Raises:
-            OutputError: if it holds no evaluation, or a file in it is garbled.
+            OutputError: if it does not hold an evaluation, or a file in it is garbled.
             PolicyFileError: for a policy that cannot be read.
         """
         manifests = sorted([*path.glob("*/policy/manifest.json"), *path.glob("*/*/policy/manifest.json")])
@@ -75,7 +79,7 @@ class ResultsFolder:
 
     @cached_property
     def students(self) -> list[str]:
-        """Names of the evaluated policies that are nobody's expert; empty without experts."""
+        """Names of the evaluated policies that are not an expert; empty without experts."""
         experts = set(self.evaluation.experts.values())
         return [name for name in self.evaluation.policies if experts and name not in experts]
 
@@ -85,10 +89,10 @@ class ResultsFolder:
         return {run.manifest.weights_sha256: run.name for run in self.runs}
 
     def files(self, suffix: str) -> list[Path]:
-        """Files with a suffix, in the folder and one level below; those named after a skill first, in that order."""
-        place = {skill.partition("/")[2]: i for i, skill in enumerate(self.evaluation.skills)}
+        """Return files with a suffix, in the folder and one level below: first those of skills, in their order."""
+        place = {file_stem(skill): i for i, skill in enumerate(self.evaluation.skills)}
         found = [*self.path.glob(f"*{suffix}"), *self.path.glob(f"*/*{suffix}")]
-        return sorted(found, key=lambda file: (place.get(file.stem, len(place)), file))
+        return sorted(found, key=lambda file: (place.get(file.stem.removesuffix(STRIP), len(place)), file))
 
 
 def _read_run(root: Path, folder: Path) -> RunFiles:

@@ -1,4 +1,7 @@
-"""Film a policy with MuJoCo's own renderer, without a display: mp4 clips and film strips."""
+"""Film a policy with MuJoCo's own renderer, without a display: mp4 clips and film strips.
+
+The only module of this package that simulates: pages show the clips that are there.
+"""
 
 from __future__ import annotations
 
@@ -13,22 +16,30 @@ from typing import Any
 import numpy as np
 import torch
 
+from policykd.agents.files.policy_file import load_policy
 from policykd.agents.policy import Policy
+from policykd.curriculum.result import RESULT, CurriculumResult
+from policykd.curriculum.stage_runner import StageFolders
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
 from policykd.envs.scene import SceneRenderer, build_scene
 from policykd.envs.skills import Skill
 from policykd.envs.terrains import Tracks
 from policykd.errors import ConfigError, MissingDependencyError, OutputError, check_range
+from policykd.report.run_files import STRIP
+from policykd.report.skills import file_stem, skills_of
 from policykd.seeding import integer_seed
 
 STILL_SECONDS = 1.0
-"""How long a clip rests on its last picture when the robot has fallen, s."""
+"""Time for which a clip shows its last picture after a fall, s."""
+
+CURRICULUM_SECONDS = 6.0
+"""Length of the clips of a curriculum, s."""
 _STRIP_GAP = 4  # white pixels between the pictures of a strip
 
 
 @dataclass(frozen=True)
 class Recording:
-    """One episode to look at.
+    """One recorded episode.
 
     Attributes:
         track: the ground, one row.
@@ -63,12 +74,12 @@ def record(policy: Policy, skill: Skill, *, seed: int = 0, seconds: float = 8.0)
     env = BatchedEnv(
         [replace(skill, episode_steps=steps + 1)], 1, seed=integer_seed(seed, "film"), config=config, threads=1
     )
-    observations, positions, fell = env.reset(), [], False
+    flat, positions, fell = torch.cat(list(env.reset().values()), dim=-1), list[np.ndarray](), False
     for _ in range(steps):
         positions.append(_qpos(env))
-        step = env.step(policy(policy.flatten(observations)))
-        observations, fell = step.observations, bool(step.terminated[0])
-        if fell:  # the simulation holds the next episode already
+        step = env.step(policy(policy.select(flat, env.skill.columns)))
+        flat, fell = step.flat, bool(step.terminated[0])
+        if fell:  # the simulation is in the next episode now
             break
     else:
         positions.append(_qpos(env))
@@ -87,18 +98,18 @@ def render_video(
     """Film one episode as an mp4 (H.264) that every browser plays, at the rate of the policy's steps.
 
     Args:
-        policy: the policy; its mean acts.
+        policy: the policy; its mean actions are executed.
         skill: the skill.
         out: the file; written atomically.
         seed: seed of track and initial state.
-        seconds: length of the clip, s; after a fall it rests for a second and ends.
+        seconds: length of the clip, s; after a fall it shows the last picture for a second and ends.
         size: width and height, pixels, even.
 
     Returns:
-        What was filmed.
+        The recorded episode.
 
     Raises:
-        MissingDependencyError: without the extra ``video`` or without an OpenGL library, before anything is run.
+        MissingDependencyError: without the extra ``video`` or without an OpenGL library, before the simulation begins.
         ConfigError: for an odd size or a length out of range.
         ContractError: if the skill lacks an observation group that the policy reads.
         OutputError: if the file cannot be written.
@@ -128,10 +139,10 @@ def film_strip(
     frames: int = 6,
     size: tuple[int, int] = (320, 240),
 ) -> Recording:
-    """A row of pictures of one episode, evenly spaced in time, as a PNG; for readers without video.
+    """Draw a row of pictures of one episode, evenly spaced in time, as a PNG for readers without video.
 
     Args:
-        policy: the policy; its mean acts.
+        policy: the policy; its mean actions are executed.
         skill: the skill.
         out: the file; written atomically.
         seed: seed of track and initial state.
@@ -140,7 +151,7 @@ def film_strip(
         size: width and height of each, pixels.
 
     Returns:
-        What was drawn.
+        The recorded episode.
 
     Raises:
         MissingDependencyError: without an OpenGL library.
@@ -161,6 +172,33 @@ def film_strip(
     return recording
 
 
+def film_curriculum(folder: Path) -> list[Path]:
+    """Film the final policy of a finished curriculum on each of its skills, unless that has been done.
+
+    Args:
+        folder: holds ``curriculum.json`` and ``stages``; clips and film strips go to its ``videos``.
+
+    Returns:
+        The clips, in the order of the skills.
+
+    Raises:
+        OutputError: if the curriculum is not finished, or a file cannot be written.
+        MissingDependencyError: without the extra ``video`` or without an OpenGL library.
+    """
+    result = CurriculumResult.load(folder / RESULT)
+    policy = load_policy(StageFolders(folder / "stages").policy(result.final)).policy
+    clips = []
+    for skill in skills_of(result.matrix.skills, tuple(policy.groups)):
+        stem = file_stem(skill.id)
+        clip, strip = folder / "videos" / f"{stem}.mp4", folder / "videos" / f"{stem}{STRIP}.png"
+        if not clip.exists():
+            render_video(policy, skill, clip, seed=result.seed, seconds=CURRICULUM_SECONDS)
+        if not strip.exists():
+            film_strip(policy, skill, strip, seed=result.seed, seconds=CURRICULUM_SECONDS)
+        clips.append(clip)
+    return clips
+
+
 def _qpos(env: BatchedEnv) -> np.ndarray:
     return env.engine.field("qpos")[0].cpu().numpy().copy()
 
@@ -168,8 +206,8 @@ def _qpos(env: BatchedEnv) -> np.ndarray:
 def _pictures(recording: Recording, skill: Skill, size: tuple[int, int], *, fast: bool) -> Iterator[np.ndarray]:
     scene = build_scene(skill.robot, recording.track)
     if fast:
-        # Without a GPU, smoothing the edges and the shadow map take most of the time, and compression hides both:
-        # 18 ms a picture of 640 x 360 in place of 75.
+        # Without a GPU, smoothing of edges and the shadow map take most of the time, and compression hides both:
+        # 18 ms instead of 75 ms for a picture of 640 x 360.
         scene.vis.quality.offsamples, scene.vis.quality.shadowsize = 0, 1024
     with SceneRenderer(scene, *size) as renderer:
         for qpos in recording.qpos:
@@ -209,7 +247,7 @@ def _writer(imageio: Any, path: Path, fps: float) -> Any:
 
 @contextmanager
 def _whole_file(out: Path) -> Iterator[Path]:
-    """A sibling to write to, which takes the file's place when everything went well."""
+    """Give a temporary file next to ``out`` that replaces it if the block succeeds."""
     temporary = out.with_name(f".{uuid.uuid4().hex[:8]}-{out.name}")  # the suffix tells ffmpeg the format
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -6,8 +6,8 @@ import pytest
 import torch
 from safetensors.torch import save
 
+from policykd.agents.files.policy_file import load_policy, save_policy
 from policykd.agents.policy import Architecture, Policy
-from policykd.agents.policy_file import load_policy, save_policy
 from policykd.envs.robots import get_robot
 from policykd.envs.skills import get_skill
 from policykd.errors import PolicyFileError

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from policykd.agents.policy import Policy
-from policykd.agents.training.config import PpoConfig, TrainConfig
+from policykd.agents.training.algorithms.ppo import PpoAdaptation, make_learner
+from policykd.agents.training.config import PpoConfig
 from policykd.agents.training.device_ppo import DevicePpo, EpisodeMeans, Rollout, advantages
-from policykd.agents.training.learners import AdaptiveRate, make_learner
 from policykd.agents.training.warm_up import warm_up_normalizer
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
 from policykd.envs.masked_env import MaskedEnv
@@ -54,8 +54,7 @@ def test_advantages_are_those_of_a_loop():
 def test_one_update_is_that_of_stable_baselines3():
     policy = small_policy()
     vec = Sb3VecEnv(BatchedEnv([SKILL], SIMS, config=EnvConfig(tracks=16), threads=1), reward_scale=1 - ONE_STEP.gamma)
-    config = TrainConfig(ppo=ONE_STEP)
-    learner = make_learner(policy, vec, config, AdaptiveRate(ONE_STEP))
+    learner = make_learner(policy, vec, ONE_STEP, PpoAdaptation(ONE_STEP))
     learner.learn(1)  # collects a rollout and learns from it once, which makes the policies differ from their start
     mine = copy.deepcopy(policy)
     ppo = DevicePpo(mine, small_env(), ONE_STEP, seed=0)
@@ -146,7 +145,7 @@ def test_equal_seeds_learn_equally():
         for _ in range(2):
             rollout = ppo.collect()
             ppo.update(rollout, 1e-3)
-            ppo.follow(rollout, 0.4)
+            ppo.prepare_next(rollout, 0.4)
         weights.append(torch.cat([p.detach().flatten() for p in policy.parameters()]))
         assert policy.log_std.exp().max() <= 0.4 + 1e-6
     assert torch.equal(*weights)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from policykd.agents.policy_file import load_policy
+from policykd.agents.files.policy_file import load_policy
 from policykd.agents.training import PpoConfig, TrainConfig, experts, train_expert
 from policykd.agents.training.device_trainer import DeviceRun
 from policykd.envs import devices

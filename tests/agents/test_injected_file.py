@@ -9,9 +9,9 @@ from injection_samples import ENCODERS, ROBOT, blind_policy
 from policy_samples import forge, refused, store
 
 from policykd.agents.architecture import Architecture, Encoder
+from policykd.agents.files.policy_file import check_fits, load_policy, read_manifest
 from policykd.agents.injection import files, inject, inject_file
 from policykd.agents.policy import Policy
-from policykd.agents.policy_file import check_fits, load_policy, read_manifest
 from policykd.agents.training import PpoConfig, TrainConfig, train_expert
 from policykd.cli.main import main
 from policykd.cli.options import parse_encoder

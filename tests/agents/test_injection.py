@@ -7,10 +7,10 @@ import torch
 from injection_samples import ENCODERS, ROBOT, blind_policy, random_groups
 
 from policykd.agents.architecture import Architecture, Encoder
+from policykd.agents.files.policy_file import load_policy
 from policykd.agents.injection import grow, inject, inject_optimizer_state, largest_difference
 from policykd.agents.policy import Normalizer, Policy
-from policykd.agents.policy_file import load_policy
-from policykd.agents.sb3_policy import TwoRates, trained_parameters
+from policykd.agents.training.sb3_policy import TwoRates, trained_parameters
 from policykd.errors import ConfigError, ContractError, UnknownNameError
 
 EXPERT = Path(__file__).parent.parent / "data" / "flat-expert"
@@ -202,7 +202,7 @@ def test_growth_keeps_the_outputs_and_the_new_units_learn(injected):
 
 @pytest.mark.parametrize("hidden", [(24,), (24, 15), (24, 16, 8)])
 def test_growth_that_is_none_is_refused(hidden):
-    with pytest.raises(ConfigError, match="as many layers"):
+    with pytest.raises(ConfigError, match="the same number of layers"):
         grow(blind_policy(), hidden=hidden)
 
 

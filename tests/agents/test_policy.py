@@ -7,7 +7,7 @@ from gymnasium import spaces
 
 from policykd.agents.architecture import Architecture
 from policykd.agents.policy import Normalizer, Policy
-from policykd.agents.sb3_policy import Sb3Policy
+from policykd.agents.training.sb3_policy import Sb3Policy
 from policykd.errors import ConfigError, ContractError, UnknownNameError
 
 GROUPS = {"proprio": 4, "terrain": 3}

@@ -9,7 +9,7 @@ import pytest
 import torch
 from policy_samples import forge, make_policy, refused, store, zipped
 
-from policykd.agents.policy_file import load_policy, read_manifest
+from policykd.agents.files.policy_file import load_policy, read_manifest
 from policykd.errors import OutputError
 
 
@@ -134,12 +134,12 @@ def test_oversized_parts_are_refused_unread(folder):
     refused(folder, "100,000,000,000")
 
 
-def test_saving_never_replaces_what_is_no_policy(folder, tmp_path):
+def test_saving_never_replaces_anything_but_a_policy(folder, tmp_path):
     (folder / "thesis.tex").write_text("years of work")
-    with pytest.raises(OutputError, match="no policy"):
+    with pytest.raises(OutputError, match="not a policy"):
         store(folder)
     (tmp_path / "note").write_text("x")
-    with pytest.raises(OutputError, match="no policy"):
+    with pytest.raises(OutputError, match="not a policy"):
         store(tmp_path / "note")
     with pytest.raises(OutputError, match="cannot write"):
         store(tmp_path / "note" / "below")
@@ -195,9 +195,9 @@ def test_kill_at_any_file_operation_leaves_the_old_or_the_new_policy(tmp_path, n
 
 def test_folder_replaced_while_it_is_read(folder, monkeypatch):
     """A reader that meets the old manifest and the new weights reads again."""
-    from policykd.agents import policy_container
+    from policykd.agents.files import container
 
-    original, calls = policy_container._read, []
+    original, calls = container._read, []
 
     def read(path, limit):
         content = original(path, limit)
@@ -206,7 +206,7 @@ def test_folder_replaced_while_it_is_read(folder, monkeypatch):
             store(folder, make_policy(1))
         return content
 
-    monkeypatch.setattr(policy_container, "_read", read)
+    monkeypatch.setattr(container, "_read", read)
     assert load_policy(folder).manifest == read_manifest(folder)
     assert len(calls) >= 4
 

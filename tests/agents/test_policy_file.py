@@ -7,10 +7,13 @@ import torch
 from policy_samples import DEEP, ROBOT, SKILL, forge, make_policy, refused, store
 from safetensors.torch import load_file
 
-from policykd.agents.manifest import Parent, describe_actions
+from policykd.agents.files.manifest import Parent, describe_actions
+from policykd.agents.files.policy_file import check_fits, load_policy, read_manifest, save_policy
 from policykd.agents.policy import Policy
-from policykd.agents.policy_file import check_fits, load_policy, read_manifest
+from policykd.envs.skill_records import recorded_skill, records_of
 from policykd.envs.skills import get_skill
+from policykd.envs.tasks import Walk
+from policykd.envs.terrains import Gaps, Terrain
 from policykd.errors import ConfigError, ContractError, PolicyFileError
 
 
@@ -90,8 +93,8 @@ def test_manifest_that_is_none(folder, content):
 
 
 def test_newer_format(folder):
-    forge(folder, format_version=3)
-    refused(folder, "format 3", "update policykd")
+    forge(folder, format_version=4)
+    refused(folder, "format 4", "update policykd")
 
 
 @pytest.mark.parametrize(
@@ -219,3 +222,23 @@ def test_a_single_missing_or_extra_tensor(folder, tensors):
     tensors.pop("log_std")
     forge(folder, tensors)
     refused(folder)
+
+
+def test_a_skill_whose_id_does_not_say_everything_comes_back_whole(tmp_path):
+    """Parameters of terrain and task, groups and episode length survive the file."""
+    plain = get_skill("biped/gaps")
+    special = replace(
+        plain, terrain=Terrain("gaps", generator=Gaps(width=(0.4, 0.41))), task=Walk(speed=0.8), episode_steps=99
+    )
+    for skill, version in ((plain, 1), (special, 3)):
+        path = tmp_path / str(version)
+        policy = Policy(skill.group_sizes, 11, generator_seed=0)
+        save_policy(path, policy, robot=skill.robot, skills=[skill.id], skill_records=records_of([skill]),
+                    operation="train", seed=0)  # fmt: skip
+        manifest = load_policy(path).manifest
+        assert manifest.format_version == version
+        assert manifest.skill(skill.id) == skill
+        assert manifest.skill(skill.id, ("proprio",)).groups == ("proprio",)
+    altered = {**records_of([special]), special.id: {**records_of([special])[special.id], "episode_steps": 0}}
+    with pytest.raises(ConfigError, match="episode_steps is 0"):
+        recorded_skill(special.id, altered)

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from policykd.agents.manifest import Manifest, check_fits, describe
+from policykd.agents.files.manifest import Manifest, check_fits, describe
+from policykd.agents.files.policy_file import load_policy, save_policy
 from policykd.agents.policy import Policy
-from policykd.agents.policy_file import load_policy, save_policy
-from policykd.agents.sb3_policy import Sb3Policy
+from policykd.agents.training.sb3_policy import Sb3Policy
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
 from policykd.envs.skills import get_skill
 from policykd.envs.symmetry import MirrorSymmetry, mirror_symmetry
@@ -114,7 +114,7 @@ def test_other_layout_is_refused():
     features = list(SYMMETRY.features)
     features[97:99] = [98, 97]
     odd = replace(manifest, symmetry=replace(SYMMETRY, features=tuple(features)))
-    with pytest.raises(ContractError, match="left and the right"):
+    with pytest.raises(ContractError, match="left/right layout"):
         check_fits(odd, SKILL)
 
 

@@ -9,14 +9,13 @@ import torch
 from small_training import SMALL
 
 from policykd.agents.architecture import Architecture
+from policykd.agents.episodes import run_episodes
+from policykd.agents.files.policy_file import load_policy
 from policykd.agents.policy import Policy
-from policykd.agents.policy_file import load_policy
-from policykd.agents.rollout import run_episodes
 from policykd.agents.training import PpoConfig, SacConfig, TrainConfig, train_expert
+from policykd.agents.training.algorithms.ppo import PpoAdaptation
 from policykd.agents.training.averaging import WeightAverage
-from policykd.agents.training.callback import TrainingCallback
-from policykd.agents.training.learners import AdaptiveRate
-from policykd.agents.training.levels import next_level, review_due
+from policykd.agents.training.sb3_callback import TrainingCallback, next_level, review_due
 from policykd.agents.training.trainer import Run
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
 from policykd.envs.skills import get_skill
@@ -149,7 +148,7 @@ def test_unknown_algorithm_names_the_close_one():
 
 def test_step_size_follows_the_divergence_within_its_range():
     kl = {"target_kl": 0.02, "final_target_kl": 0.002}
-    rate = AdaptiveRate(PpoConfig(learning_rate=1e-3, learning_rate_range=(5e-4, 2e-3), **kl))
+    rate = PpoAdaptation(PpoConfig(learning_rate=1e-3, learning_rate_range=(5e-4, 2e-3), **kl))
     rate.adapt(0.02, 0.0)
     assert rate.value == 1e-3
     rate.adapt(0.05, 0.0)
@@ -165,7 +164,7 @@ def test_step_size_follows_the_divergence_within_its_range():
 
 
 def make_callback(policy, env, config=TrainConfig()):
-    return TrainingCallback(policy, WeightAverage(policy, 0), env, AdaptiveRate(config.ppo), config, Silent(), "x")
+    return TrainingCallback(policy, WeightAverage(policy, 0), env, PpoAdaptation(config.ppo), config, Silent(), "x")
 
 
 def test_noise_is_bounded_along_a_line_and_never_raised():

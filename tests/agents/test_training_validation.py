@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 from small_training import SMALL
 
+from policykd.agents.episodes import run_episodes
+from policykd.agents.files.policy_file import load_policy
 from policykd.agents.policy import Policy
-from policykd.agents.policy_file import load_policy
-from policykd.agents.rollout import run_episodes
 from policykd.agents.training import train_expert
 from policykd.agents.training.config import FINAL_EPISODES
-from policykd.agents.training.validation import Validation
+from policykd.agents.training.trainer import make_validation
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
 from policykd.envs.skills import get_skill
 from policykd.envs.tasks import Walk
@@ -27,7 +27,7 @@ FEW = replace(SMALL, steps=2048, segment_steps=1024, validation_episodes=6)
 def test_skills_are_measured_apart_and_add_up():
     """Every second episode is the first skill's; the overall figures are the means of the skills'."""
     policy = Policy(FLAT.group_sizes, 11, FEW.architecture, 0)
-    figures = Validation([STAND, GAPS], FEW).measure(policy)
+    figures = make_validation([STAND, GAPS], FEW).measure(policy)
     seed = integer_seed(FEW.seed, "validation")
     env = BatchedEnv([STAND, GAPS], 6, seed=seed, config=EnvConfig(tracks=6, ordered=True), threads=1)
     env.seed(seed)
@@ -42,15 +42,15 @@ def test_skills_are_measured_apart_and_add_up():
 def test_validation_repeats_itself_whatever_ran_between():
     policy = Policy(FLAT.group_sizes, 11, FEW.architecture, 0)
     other = Policy(FLAT.group_sizes, 11, FEW.architecture, 1)
-    validation = Validation([FLAT, GAPS], FEW)
+    validation = make_validation([FLAT, GAPS], FEW)
     first = validation.measure(policy)
     assert validation.measure(other) != first
     assert validation.measure(policy) == first
 
 
 def test_fewer_episodes_than_skills_are_refused():
-    with pytest.raises(ConfigError, match=r"validation_episodes is 1; 2 skills"):
-        Validation([FLAT, GAPS], replace(FEW, validation_episodes=1))
+    with pytest.raises(ConfigError, match=r"validation_episodes is 1 but must be at least the number of skills .2."):
+        make_validation([FLAT, GAPS], replace(FEW, validation_episodes=1))
 
 
 def test_training_validates_what_it_does_not_train(tmp_path):
@@ -61,7 +61,7 @@ def test_training_validates_what_it_does_not_train(tmp_path):
     assert [list(row["skills"]) for row in rows] == [["biped/flat", "biped/gaps"]] * 2
     policy = load_policy(result.policy_path).policy
     best = max(rows, key=lambda row: (row["success"], row["reward_per_step"]))
-    assert Validation([FLAT, GAPS], FEW).measure(policy)["skills"] == best["skills"]
+    assert make_validation([FLAT, GAPS], FEW).measure(policy)["skills"] == best["skills"]
     with pytest.raises(ConfigError):
         train_expert([GAPS], tmp_path, config, resume=True)
 
@@ -70,7 +70,7 @@ def test_the_finalist_that_does_best_on_other_tracks_is_saved(tmp_path):
     """Its figures are those of the other tracks; the best validation's policy is no better there."""
     lucky = train_expert([GAPS], tmp_path / "lucky", replace(FEW, finalists=1))
     chosen = train_expert([GAPS], tmp_path / "chosen", replace(FEW, finalists=2))
-    final = Validation([GAPS], replace(FEW, validation_episodes=FINAL_EPISODES), "final validation")
+    final = make_validation([GAPS], replace(FEW, validation_episodes=FINAL_EPISODES), "final validation")
     first, second = (final.measure(load_policy(r.policy_path).policy) for r in (lucky, chosen))
     assert (chosen.success, chosen.reward_per_step) == (second["success"], second["reward_per_step"])
     assert (second["success"], second["reward_per_step"]) >= (first["success"], first["reward_per_step"])
@@ -88,6 +88,6 @@ def test_distance_is_the_mean_over_the_episodes():
     env = BatchedEnv([FLAT], 6, seed=seed, config=EnvConfig(tracks=6, ordered=True), threads=1)
     env.seed(seed)
     outcomes = run_episodes(policy, env)
-    figures = Validation([FLAT], FEW).measure(policy)
+    figures = make_validation([FLAT], FEW).measure(policy)
     assert figures["distance"] == pytest.approx(float(outcomes.distance.mean()))
     assert "skills" not in figures

@@ -31,7 +31,7 @@ def test_without_seconds_nothing_is_measured():
 def test_what_is_missing_is_advised(monkeypatch):
     monkeypatch.setattr(doctor, "missing_for_cuda", lambda: ["torch was built without CUDA"])
     monkeypatch.setattr(doctor, "_drawing", lambda: {"works": False, "error": "apt-get install libegl1"})
-    monkeypatch.setattr(doctor, "_version", lambda name: None)
+    monkeypatch.setattr(doctor, "package_version", lambda name: None)
     monkeypatch.setattr(doctor, "_cache", lambda: {"folder": "/nowhere", "modules": 0, "megabytes": 0.0})
     monkeypatch.setenv("OMP_NUM_THREADS", "4096")
     advice = "\n".join(examine(seconds=0.0, device="cpu").advice)

@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 from tiny_curriculum import NETWORKS, TINY
 
-from policykd.agents.policy_file import load_policy, read_manifest
+from policykd.agents.files.policy_file import load_policy, read_manifest
 from policykd.curriculum.add_skill import _price, add_skill
+from policykd.curriculum.stage_runner import StageFolders
 from policykd.curriculum.stages import Outcome
-from policykd.curriculum.work import StageFolders
 from policykd.errors import ConfigError, UnknownNameError
 
 TRAIN = replace(TINY.train, steps=512)

@@ -125,7 +125,7 @@ def test_skills_that_no_policy_can_share_are_refused(monkeypatch, field):
         skill = get_skill(skill_id, groups)
         return replace(skill, episode_steps=100) if skill.terrain.name == "walls" else skill
 
-    monkeypatch.setattr("policykd.curriculum.plans.get_skill", other)
+    monkeypatch.setattr("policykd.curriculum.plans.skill_of", other)
     recipe = (
         replace(TINY, skills=(*TINY.skills, SkillPlan("biped/walls")), measurement=Measurement())
         if field == "skills"

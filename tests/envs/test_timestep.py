@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from policykd.agents.policy_file import load_policy
-from policykd.agents.rollout import run_episodes
+from policykd.agents.episodes import run_episodes
+from policykd.agents.files.policy_file import load_policy
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
 from policykd.envs.robots import get_robot
 from policykd.envs.skills import get_skill

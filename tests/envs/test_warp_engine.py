@@ -23,8 +23,8 @@ import torch
 from warp_worlds import EACH_ITS_OWN, SIMS, beside, coarse_engine, scatter, warped
 from worlds import TERRAINS, batched, random_actions
 
-from policykd.agents.policy_file import load_policy
-from policykd.agents.rollout import run_episodes
+from policykd.agents.episodes import run_episodes
+from policykd.agents.files.policy_file import load_policy
 from policykd.envs.backends import TensorBackend
 from policykd.envs.engines.contacts import ContactSizes
 from policykd.envs.engines.ground import ground_fields

@@ -152,6 +152,21 @@ def test_files_that_are_no_evaluation(tmp_path):
             Evaluation.load(tmp_path / "e.json")
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"cells": {}}, "cells is {}; it must be a list"),
+        ({"cells": [{"policy": "expert"}]}, r"cells\[0\].*skill are missing"),
+        ({"skills": "biped/flat"}, "skills is 'biped/flat'; it must be a list"),
+        ({"seed": "zero"}, "seed is 'zero'"),
+    ],
+)
+def test_garbled_evaluations_name_the_file_and_the_field(result, tmp_path, change, message):
+    (tmp_path / "e.json").write_text(json.dumps({**result.to_json(), **change}))
+    with pytest.raises(OutputError, match=rf"e\.json is not valid: {message}.*; evaluate again"):
+        Evaluation.load(tmp_path / "e.json")
+
+
 def test_table_shows_every_cell(result):
     console = Console(width=160, record=True, file=io.StringIO())
     console.print(evaluation_table(result))

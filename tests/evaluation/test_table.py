@@ -1,14 +1,7 @@
 """What is written into cells; whole tables are tested where commands print them."""
 
 from policykd.evaluation.results import Episodes, Evaluation
-from policykd.evaluation.table import evaluation_table, format_interval
-from policykd.stats import Interval
-
-
-def test_intervals_are_written_where_something_is_known_of_the_spread():
-    assert format_interval(Interval(0.926, 0.851, 0.968), 2) == "0.93 (0.85\N{EN DASH}0.97)"
-    assert format_interval(Interval(0.926, 0.926, 0.926), 2) == "0.93"
-    assert format_interval(None, 2) == "-"
+from policykd.evaluation.table import evaluation_table
 
 
 def test_the_table_has_a_row_per_policy_and_skill_and_marks_experts():

@@ -6,8 +6,7 @@ from teacher_samples import make_teacher
 
 from policykd.agents.policy import Policy
 from policykd.envs.batched_env import BatchedEnv
-from policykd.merge.collect import Walk, collect
-from policykd.merge.noise import ActionNoise
+from policykd.merge.collect import ActionNoise, Collection, collect
 
 SIMS = 16
 
@@ -25,7 +24,7 @@ def run(setup, **options):
     env.seed(3)
     noise = ActionNoise(options.pop("noise", 0.1))
     options = {"beta": 0.5, "mixing": "episode", **options}
-    return collect([Walk(teacher, env, noise, torch.Generator().manual_seed(5))], student, **options)[0]
+    return collect([Collection(teacher, env, noise, torch.Generator().manual_seed(5))], student, **options)[0]
 
 
 def test_labels_are_the_teachers_noise_free_means(setup):

@@ -10,8 +10,8 @@ from teacher_samples import TINY
 from policykd.agents.policy import Policy
 from policykd.merge import critic
 from policykd.merge.critic import fit_critic, fit_critic_to_teachers, value_targets
-from policykd.merge.dataset import Dataset
-from policykd.merge.rollout import LabeledRollout
+from policykd.merge.data.pool import StatePool
+from policykd.merge.data.rollout import LabeledRollout
 
 STEPS, SIMS, FEATURES = 12, 5, 3
 
@@ -107,7 +107,7 @@ def test_the_critic_learns_what_its_targets_say_and_the_actor_stays(rollout):
 
 def test_teachers_values_weigh_every_skill_equally(rollout, monkeypatch):
     """A skill with ten times the states has no more rows in what the critic is fitted to."""
-    dataset = Dataset(2)
+    dataset = StatePool(2)
     dataset.add(0, replace(rollout, teacher_values=torch.full((STEPS * SIMS,), 1.0)))
     for _ in range(10):
         dataset.add(1, replace(rollout, teacher_values=torch.full((STEPS * SIMS,), 3.0)))

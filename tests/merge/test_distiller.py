@@ -8,17 +8,16 @@ import torch
 from teacher_samples import make_teacher
 
 from policykd.agents.architecture import Architecture, Encoder
+from policykd.agents.files.policy_file import load_policy
 from policykd.agents.policy import Policy
-from policykd.agents.policy_file import load_policy
 from policykd.envs.batched_env import BatchedEnv
 from policykd.errors import ConfigError, OutputError, UnknownNameError
 from policykd.merge import LabeledData, MergeConfig, merge_experts, teachers_from
-from policykd.merge.collect import Walk, collect
+from policykd.merge.collect import ActionNoise, Collection, collect
 from policykd.merge.config import LOSS_NAMES
 from policykd.merge.critic import value_targets
 from policykd.merge.distiller import _Merge
 from policykd.merge.losses import LOSSES
-from policykd.merge.noise import ActionNoise
 from policykd.seeding import integer_seed
 
 SMALL = MergeConfig(
@@ -34,15 +33,15 @@ SMALL = MergeConfig(
 )
 
 
-def walk(teacher, policy, env, beta, seed):
-    walks = [Walk(teacher, env, ActionNoise(0.1), torch.Generator().manual_seed(seed))]
-    return collect(walks, policy, beta=beta, mixing="episode")[0]
+def collected(teacher, policy, env, beta, seed):
+    source = Collection(teacher, env, ActionNoise(0.1), torch.Generator().manual_seed(seed))
+    return collect([source], policy, beta=beta, mixing="episode")[0]
 
 
 def disagreement(policy, teacher):
     """Mean squared error to the teacher's actions on states of the teacher that no merge has seen."""
     env = BatchedEnv([teacher.skill], 16, seed=99, threads=1)
-    rollout = walk(teacher, policy, env, beta=1.0, seed=7)
+    rollout = collected(teacher, policy, env, beta=1.0, seed=7)
     with torch.no_grad():
         return float((policy(rollout.observations) - rollout.labels).square().mean())
 
@@ -111,7 +110,7 @@ def test_critic_knows_the_students_returns(tmp_path):
     for name, value in without.policy.actor.state_dict().items():
         assert torch.equal(value, student.actor.state_dict()[name])
     env = BatchedEnv([teachers[0].skill], 64, seed=5, threads=1)
-    rollout = walk(teachers[0], student, env, beta=0.0, seed=1)
+    rollout = collected(teachers[0], student, env, beta=0.0, seed=1)
 
     def unexplained(policy):
         rows, targets = value_targets(student, rollout, gamma=config.gamma, gae_lambda=1.0)
@@ -153,7 +152,7 @@ def test_a_killed_merge_with_every_option_equals_an_uninterrupted_one(teachers, 
     assert (resumed.masked, resumed.states_to_retention) == (whole.masked, whole.states_to_retention)
 
 
-def test_adaptive_quota_moves_simulations_to_the_larger_gap(teachers, tmp_path):
+def test_adaptive_shares_move_simulations_to_the_larger_gap(teachers, tmp_path):
     """One teacher is easy to keep up with (the student is its copy), the other is not."""
     config = replace(
         SMALL, rounds=2, updates=1, learning_rate=1e-8, start="biped/flat", adaptive=0.9, beta="constant:0"

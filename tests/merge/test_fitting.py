@@ -10,7 +10,7 @@ from teacher_samples import TINY
 
 from policykd.agents.architecture import Architecture
 from policykd.agents.policy import Policy
-from policykd.merge.dataset import Batch
+from policykd.merge.data.pool import Batch
 from policykd.merge.fitting import Fitting
 from policykd.merge.losses import LOSSES
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from teacher_samples import TINY, make_teacher
 
-from policykd.agents.policy_file import load_policy
+from policykd.agents.files.policy_file import load_policy
 from policykd.envs.devices import missing_for_cuda
 from policykd.merge import merge_experts
 

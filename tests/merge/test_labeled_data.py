@@ -10,12 +10,12 @@ import torch
 from teacher_samples import TINY, make_teacher
 
 from policykd.agents.architecture import Architecture
-from policykd.agents.policy_file import load_policy
+from policykd.agents.files.policy_file import load_policy
 from policykd.errors import ConfigError, ContractError, DatasetError
 from policykd.merge import LabeledData, MergeConfig, merge_data, merge_experts
-from policykd.merge.data_manifest import _hash
-from policykd.merge.dataset import Dataset
+from policykd.merge.data.pool import StatePool
 from policykd.merge.offline import _DataMerge
+from policykd.plain import content_sha256
 
 ONLINE = replace(TINY, envs=12, updates=100, minibatch=128)
 OFFLINE = MergeConfig(
@@ -122,7 +122,7 @@ def link(folder):
 
 def edit(folder):
     content = json.loads((folder / "manifest.json").read_text())
-    content["skills"][0]["teacher"] = "somebody else"
+    content["skills"][0]["teacher"] = "another"
     (folder / "manifest.json").write_text(json.dumps(content))
 
 
@@ -133,7 +133,7 @@ def forge(change):
         content = json.loads((folder / "manifest.json").read_text())
         change(content)
         content.pop("content_sha256")
-        (folder / "manifest.json").write_text(json.dumps({**content, "content_sha256": _hash(content)}))
+        (folder / "manifest.json").write_text(json.dumps({**content, "content_sha256": content_sha256(content)}))
 
     return apply
 
@@ -158,7 +158,7 @@ def missing(folder):
         (delete, "No such file"),
         (link, "link"),
         (edit, "altered"),
-        (foreign, "no manifest of labeled states"),
+        (foreign, "not a manifest of labeled states"),
         (pickled, "not valid JSON"),
         (missing, "No such file"),
         (forge(lambda m: m["shards"][0].update(file="../../secret.safetensors")), "not a shard's file"),
@@ -174,6 +174,20 @@ def test_damaged_and_foreign_data_are_refused_with_the_reason(copied, tmp_path, 
     damage(copied)
     with pytest.raises(DatasetError, match=message):
         merge_data([copied], tmp_path / "student", OFFLINE)
+
+
+@pytest.mark.parametrize("skill_id", ["biped/flat+run", "biped/steps:hard@0.4"])
+def test_data_of_every_skill_are_read_again(tmp_path, skill_id):
+    """Names of shards hold the skill's id, whose characters are all allowed."""
+    merge_experts([make_teacher(skill_id, 1)], tmp_path, replace(TINY, rounds=1))
+    data = LabeledData.open(tmp_path)
+    assert len(data.find(0, skill_id).labels)
+
+
+def test_too_few_simulations_to_hold_one_out_are_named(tmp_path):
+    merge_experts([make_teacher("biped/flat", 1)], tmp_path / "few", replace(TINY, rounds=1))
+    with pytest.raises(ConfigError, match=r"merge\.held_out is 0\.1, .*biped/flat; raise it"):
+        merge_data([tmp_path / "few"], tmp_path / "student", OFFLINE)
 
 
 def test_datasets_that_do_not_belong_together_are_refused(recorded, copied, tmp_path):
@@ -197,24 +211,24 @@ def test_aggregation_keeps_the_latest_rounds(recorded):
     data = LabeledData.open(recorded[1])
     rounds = [data.find(r, "biped/flat") for r in (0, 1)]
     for kept, expected in ((None, rounds), (2, rounds), (1, rounds[1:])):
-        dataset = Dataset(1, kept)
+        dataset = StatePool(1, kept)
         for rollout in rounds:
             dataset.add(0, rollout)
-            dataset.pool(0)
-        assert torch.equal(dataset.pool(0)[0], torch.cat([r.observations for r in expected]))
+            dataset.rows(0)
+        assert torch.equal(dataset.rows(0).observations, torch.cat([r.observations for r in expected]))
         assert dataset.states == sum(len(r.labels) for r in rounds)
 
 
 def test_labels_outside_the_support_do_not_count(recorded):
     rollout = LabeledData.open(recorded[1]).find(0, "biped/flat")
     limit = float(rollout.distances.median())
-    dataset = Dataset(1, None, limit)
+    dataset = StatePool(1, None, limit)
     dataset.add(0, rollout)
     inside = rollout.distances <= limit
     assert 0 < int(inside.sum()) < len(inside)
-    assert torch.equal(dataset.pool(0)[1], rollout.labels[inside])
+    assert torch.equal(dataset.rows(0).labels, rollout.labels[inside])
     assert dataset.masked == [1 - float(inside.double().mean())]
-    nothing = Dataset(1, None, 0.0)
+    nothing = StatePool(1, None, 0.0)
     nothing.add(0, rollout)
     with pytest.raises(ConfigError, match=r"merge\.support"):
-        nothing.pool(0)
+        nothing.rows(0)

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from policykd.agents.policy import Policy
-from policykd.merge.noise import ActionNoise, dart_noise
-from policykd.merge.rollout import LabeledRollout
+from policykd.merge.collect import ActionNoise, dart_noise
+from policykd.merge.data.rollout import LabeledRollout
 
 STEPS, SIMS, ACTIONS = 20, 6, 3
 

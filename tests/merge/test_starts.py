@@ -6,8 +6,8 @@ import pytest
 import torch
 from teacher_samples import TINY, make_teacher
 
+from policykd.agents.files.policy_file import load_policy, save_policy
 from policykd.agents.policy import Policy
-from policykd.agents.policy_file import load_policy, save_policy
 from policykd.envs.skills import get_skill
 from policykd.errors import ConfigError, ContractError, UnknownNameError
 from policykd.merge import LabeledData, merge_experts, teachers_from

@@ -2,7 +2,7 @@
 
 import pytest
 
-from policykd.merge.validation import Score
+from policykd.merge.retention import Score
 
 
 def score(retention, lacking):

@@ -7,8 +7,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from policykd.errors import ConfigError
 from policykd.evaluation.matrix import SkillMatrix
-from policykd.report.figures import svg_text
-from policykd.report.matrix_plots import interval_plot, lineage_figure, matrix_heat_map
+from policykd.report.plots.matrix import interval_plot, lineage_figure, matrix_heat_map
+from policykd.report.plots.style import svg_text
 from policykd.stats import Interval
 
 MATRIX = SkillMatrix(
@@ -55,7 +55,7 @@ def test_lineage_draws_parents_before_children():
     nodes = [("train-flat", "train", []), ("inject", "inject", ["train-flat"]), ("merge-gaps", "merge", ["inject"])]
     text = svg_text(lineage_figure(nodes))
     assert all(name in text for name, _, _ in nodes)
-    with pytest.raises(ConfigError, match="no policy before it"):
+    with pytest.raises(ConfigError, match="not a policy before it"):
         lineage_figure(nodes[1:])
     with pytest.raises(ConfigError, match="no policy to draw"):
         lineage_figure([])

@@ -10,9 +10,9 @@ from policykd.envs.terrains import TrackBank
 from policykd.errors import ConfigError, OutputError
 from policykd.evaluation import Evaluation
 from policykd.evaluation.results import Episodes
-from policykd.report.figures import new_figure, save_figure, svg_text
-from policykd.report.gallery import draw_gallery, gallery_figure, height_profile
-from policykd.report.plots import learning_curves, merge_curve, score_plot
+from policykd.report.plots.run import learning_curves, merge_curve, score_plot
+from policykd.report.plots.style import new_figure, save_figure, svg_text
+from policykd.report.plots.terrains import draw_gallery, gallery_figure, height_profile
 from policykd.runs import read_log
 from policykd.seeding import integer_seed
 

@@ -6,13 +6,13 @@ import re
 
 import pytest
 
+from policykd.agents.files.policy_file import save_policy
 from policykd.agents.policy import Architecture, Policy
-from policykd.agents.policy_file import save_policy
 from policykd.envs.skills import get_skill
 from policykd.errors import OutputError, PolicyFileError
 from policykd.evaluation import Evaluation
 from policykd.evaluation.results import Episodes
-from policykd.report.page import write_page
+from policykd.report.pages.run import write_page
 
 SKILLS = ("biped/flat", "biped/steps", "biped/gaps")
 NAMES = ("flat", "steps", "gaps")
@@ -127,6 +127,21 @@ def test_nothing_outside_is_referenced(folder, page):
 def test_clips_are_embedded_in_the_order_of_the_skills(page):
     assert page.count(f"data:video/mp4;base64,{base64.b64encode(VIDEO).decode()}") == 3
     assert re.findall(r'<a href="videos/(\w+)\.mp4">', page) == list(NAMES)
+
+
+def test_clips_and_strips_of_presets_and_difficulties_follow_the_order_of_the_skills(tmp_path):
+    evaluation = make_evaluation(("a",), experts=False)
+    skills = ("biped/steps:hard@0.4", "biped/flat+hop", "biped/flat")
+    cells = {("a", skill): evaluation.cells["a", SKILLS[0]] for skill in skills}
+    Evaluation(("a",), skills, 16, 5, False, dict.fromkeys(skills, 256), {}, cells).save(tmp_path / "evaluation.json")
+    (tmp_path / "videos").mkdir()
+    names = ["steps-hard-0.4", "flat+hop", "flat"]
+    for name in [*reversed(names), "extra"]:
+        (tmp_path / "videos" / f"{name}.mp4").write_bytes(VIDEO)
+        (tmp_path / "videos" / f"{name}-strip.png").write_bytes(b"picture")
+    page = write_page(tmp_path).read_text()
+    assert re.findall(r'<a href="videos/([^"]*)\.mp4">', page) == [*names, "extra"]
+    assert re.findall(r'<a href="videos/([^"]*)-strip\.png">', page) == [*names, "extra"]
 
 
 def test_headlines_are_the_evaluations(folder, page):

@@ -41,7 +41,7 @@ class AddSkill:
             PolicykdError: for bad input.
         """
         from policykd.curriculum.add_skill import ADD_MERGE, ADD_TRAIN, NEW_RETENTION, OLD_RETENTION, add_skill
-        from policykd.report.page import write_page
+        from policykd.report.pages.run import write_page
 
         result = add_skill(
             self.student,

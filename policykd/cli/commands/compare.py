@@ -47,8 +47,8 @@ class Compare:
         Raises:
             PolicykdError: for bad input.
         """
-        from policykd.curriculum.compare import run_comparison
-        from policykd.report.comparison_page import write_comparison_page
+        from policykd.curriculum.comparison import run_comparison
+        from policykd.report.pages.comparison import write_comparison_page
 
         def show(found: Comparison) -> None:
             page = write_comparison_page(self.out)
@@ -83,7 +83,7 @@ class Compare:
 
 def _comparison_table(comparison: Comparison) -> Table:
     """Return the table of scores with 95 % intervals per skill and over all skills, and cost, per curriculum."""
-    from policykd.evaluation.table import format_interval
+    from policykd.stats import format_interval
 
     names = comparison.curricula
     several = len(comparison.seeds) > 1

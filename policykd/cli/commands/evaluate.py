@@ -15,7 +15,7 @@ from policykd.cli.output import Bars, say_where
 from policykd.errors import ConfigError
 
 if TYPE_CHECKING:
-    from policykd.agents.policy_file import LoadedPolicy
+    from policykd.agents.files.policy_file import LoadedPolicy
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,13 @@ class Evaluate:
             PolicykdError: for bad input.
         """
         from policykd.envs.skill_records import read_skill
-        from policykd.envs.skills import get_skill
         from policykd.evaluation import evaluate, evaluation_table
 
         policies = _load_named(self.policies)
-        made_for = dict.fromkeys(skill for loaded in policies.values() for skill in loaded.manifest.skills)
+        made_for = {skill: loaded.manifest for loaded in policies.values() for skill in loaded.manifest.skills}
         groups = tuple(dict.fromkeys(name for loaded in policies.values() for name in loaded.policy.groups))
         skills = [read_skill(name, groups) for name in self.skills]
-        skills = skills or [get_skill(name, groups) for name in made_for]  # names read from files import no code
+        skills = skills or [manifest.skill(name, groups) for name, manifest in made_for.items()]
         experts = {s: name for s, name in _expert_of(policies).items() if s in {k.id for k in skills}}
         evaluation = evaluate(
             {name: loaded.policy for name, loaded in policies.items()},
@@ -71,7 +70,7 @@ class Evaluate:
 
 def _load_named(paths: Sequence[Path]) -> dict[str, LoadedPolicy]:
     """Load policies and name them by the shortest distinct ends of their paths."""
-    from policykd.agents.policy_file import load_policy
+    from policykd.agents.files.policy_file import load_policy
 
     for depth in range(1, 20):
         names = ["/".join(p.resolve().parts[-depth:]).removesuffix(".zip") for p in paths]

@@ -57,7 +57,7 @@ class KdBench:
         """
         from policykd.kd.benchmark import BenchResult, markdown
         from policykd.kd.benchmark.table import remarks, rich_table
-        from policykd.report.bench import write_bench_page
+        from policykd.report.pages.benchmark import write_bench_page
         from policykd.storage import write_text
 
         if self.redraw is None:

@@ -17,7 +17,7 @@ from policykd.errors import ConfigError
 from policykd.merge.config import MergeConfig
 
 if TYPE_CHECKING:
-    from policykd.agents.policy_file import LoadedPolicy
+    from policykd.agents.files.policy_file import LoadedPolicy
 
 _MERGE = MergeConfig()
 
@@ -75,7 +75,7 @@ class Merge:
         Raises:
             PolicykdError: for bad input.
         """
-        from policykd.agents.policy_file import load_policy
+        from policykd.agents.files.policy_file import load_policy
 
         if bool(self.experts) == bool(self.data):
             raise ConfigError("give either experts to merge, or --data with recorded labels, not both")
@@ -102,7 +102,7 @@ class Merge:
 
 
 def _merge_experts(command: Merge, config: MergeConfig, init: LoadedPolicy | None, console: Console) -> None:
-    from policykd.agents.policy_file import load_policy
+    from policykd.agents.files.policy_file import load_policy
     from policykd.merge import merge_experts, teachers_from
 
     named = [_split(text) for text in command.experts]

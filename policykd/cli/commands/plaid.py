@@ -47,7 +47,8 @@ class Plaid:
             PolicykdError: for bad input.
         """
         from policykd.curriculum import run_curriculum
-        from policykd.report.curriculum_page import write_curriculum_page
+        from policykd.report.pages.curriculum import write_curriculum_page
+        from policykd.report.video import film_curriculum
 
         result = run_curriculum(
             self._recipe(),
@@ -57,7 +58,9 @@ class Plaid:
             resume=self.resume,
             progress=Bars(console),
         )
-        page = write_curriculum_page(self.out, video=self.video)
+        if self.video:
+            film_curriculum(self.out)
+        page = write_curriculum_page(self.out)
         console.print(_matrix_table(result))
         say(console, _summary_line(result))
         say(console, f"-> {self.out / 'policy'}; open {page}")

@@ -32,7 +32,7 @@ class Render:
         Raises:
             PolicykdError: for bad input.
         """
-        from policykd.agents.policy_file import load_policy
+        from policykd.agents.files.policy_file import load_policy
         from policykd.envs.skill_records import read_skill
         from policykd.report.video import render_video
 

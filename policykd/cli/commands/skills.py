@@ -48,7 +48,7 @@ class Skills:
     def _draw(self, path: Path) -> None:
         from policykd.envs.skills import get_skill, skill_ids
         from policykd.envs.terrains import Terrain
-        from policykd.report.gallery import draw_gallery
+        from policykd.report.plots.terrains import draw_gallery
 
         shown = [get_skill(name) for name in skill_ids()]
         terrain = [Terrain(s.terrain.name, self.preset, self.difficulty) for s in shown]

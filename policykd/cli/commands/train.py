@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import tyro
 from rich.console import Console
@@ -32,8 +32,8 @@ class Train:
     """Folder of the experts; each gets a subfolder named after its skill."""
     steps: int = _TRAIN.steps
     """Training budget, environment steps."""
-    algorithm: Literal["ppo", "sac"] = _TRAIN.algorithm
-    """Reinforcement learning algorithm of stable-baselines3."""
+    algorithm: str = _TRAIN.algorithm
+    """Reinforcement learning algorithm: ppo, sac, or package.module:ALGORITHM for one of another package."""
     init: Path | None = None
     """Policy to start from."""
     groups: tuple[str, ...] = ()
@@ -55,7 +55,7 @@ class Train:
         Raises:
             PolicykdError: for bad input.
         """
-        from policykd.agents.policy_file import load_policy
+        from policykd.agents.files.policy_file import load_policy
         from policykd.agents.training import train_expert
         from policykd.envs.skill_records import read_skill
         from policykd.envs.skills import folder_names, skill_ids
@@ -83,7 +83,7 @@ class Train:
             device=self.device,
         )
         architecture = config.architecture
-        if self.algorithm == "sac":
+        if config.algorithm_record.squash:
             architecture = replace(architecture, squash=True)
         if self.encoder:
             architecture = replace(architecture, encoders=(parse_encoder(self.encoder),))

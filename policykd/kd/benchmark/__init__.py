@@ -7,9 +7,9 @@
 * ``cells``, ``runner``: one method on one seed, and all of them, saved one by one.
 * ``measures``, ``results``, ``table``: figures on test data, intervals against a baseline, tables.
 
-Plots and the page are drawn from ``result.json`` by ``policykd.report.bench``. The protocol: per seed all methods share
-split, teacher, initial student and data order; a setting is chosen on validation data among equally many candidates per
-method; test data are read once, for the chosen student.
+Plots and the page are drawn from ``result.json`` by ``policykd.report.pages.benchmark``. The protocol: per seed all
+methods share split, teacher, initial student and data order; a setting is chosen on validation data among equally many
+candidates per method; test data are read once, for the chosen student.
 
 ``policykd kd bench --task digits --methods all --seeds 10`` does the same from the command line.
 """

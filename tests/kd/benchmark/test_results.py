@@ -14,7 +14,7 @@ from policykd.kd.benchmark.results import BenchResult
 from policykd.kd.benchmark.settings import candidates
 from policykd.kd.benchmark.table import command, interval_text, markdown, remarks, rich_table, rows
 from policykd.plain import as_plain
-from policykd.report.bench import write_bench_page
+from policykd.report.pages.benchmark import write_bench_page
 from policykd.stats import Interval
 from policykd.storage import write_json
 

@@ -1,0 +1,70 @@
+"""Whole episodes of a policy, one per simulation, for validation and evaluation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from policykd.agents.policy import Policy
+from policykd.envs.batched_env import BatchedEnv
+
+
+@dataclass(frozen=True)
+class EpisodeOutcomes:
+    """One episode per simulation, n of them, in the order of the simulations; tensors on the CPU.
+
+    Attributes:
+        total_reward: (n,) sum of the rewards.
+        length: (n,) steps until the fall or the end of the episode.
+        distance: (n,) distance covered, m.
+        success: (n,) whether the episode ended without a fall and covered the task's least distance.
+        episode_steps: steps of a whole episode.
+    """
+
+    total_reward: torch.Tensor
+    length: torch.Tensor
+    distance: torch.Tensor
+    success: torch.Tensor
+    episode_steps: int
+
+    @property
+    def reward_per_step(self) -> torch.Tensor:
+        """(n,) total reward over the steps of a whole episode, in [0, 1]: steps after a fall count as 0."""
+        return self.total_reward / self.episode_steps
+
+
+@torch.no_grad()
+def run_episodes(policy: Policy, env: BatchedEnv, *, noise: bool = False) -> EpisodeOutcomes:
+    """Run one episode in every simulation.
+
+    Args:
+        policy: the policy, on the environment's device; its mean acts, or with ``noise`` a sample from its Gaussian.
+        env: the environment; it is reset first. Seed it for repeatable episodes.
+        noise: whether to act stochastically.
+
+    Returns:
+        The outcomes.
+
+    Raises:
+        ContractError: if the environment lacks an observation group that the policy reads.
+        ConfigError: if the engine dropped contacts.
+    """
+    flat, columns = torch.cat(list(env.reset().values()), dim=-1), env.skill.columns
+    n, device = env.num_envs, env.device
+    open_ = torch.ones(n, dtype=torch.bool, device=device)
+    total, distance = (torch.zeros(n, dtype=torch.float64, device=device) for _ in range(2))
+    length, success = (torch.zeros(n, dtype=kind, device=device) for kind in (torch.long, torch.bool))
+    for _ in range(env.skill.episode_steps):
+        observations = policy.select(flat, columns)
+        step = env.step(policy.distribution(observations).sample() if noise else policy(observations))
+        flat, e = step.flat, step.episodes
+        first = open_[e.ids]
+        ids = e.ids[first]
+        total[ids], distance[ids] = e.total_reward[first].double(), e.distance[first].double()
+        length[ids], success[ids] = e.length[first], e.success[first]
+        open_[ids] = False
+        if not open_.any():
+            break
+    env.engine.check_overflow()
+    return EpisodeOutcomes(total.cpu(), length.cpu(), distance.cpu(), success.cpu(), env.skill.episode_steps)

@@ -1,0 +1,1 @@
+"""Labeled states: the record of a rollout, the pool in memory, and the folder on disk with its manifest."""

@@ -1,0 +1,89 @@
+"""Retention: a student's success and reward on validation tracks, compared with those of its teachers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from policykd.agents.episodes import EpisodeOutcomes
+from policykd.agents.policy import Policy
+from policykd.agents.validation import Validation
+from policykd.errors import ConfigError
+from policykd.merge.config import MergeConfig
+from policykd.merge.teachers import Teacher
+from policykd.seeding import integer_seed
+
+_SUCCESS_TOLERANCE = 0.05
+
+
+@dataclass(frozen=True)
+class Score:
+    """A student's validation, by skill id.
+
+    Attributes:
+        success: share of episodes without a fall.
+        reward_per_step: mean reward per step of a whole episode.
+        retention: that reward over the teacher's.
+        shortfall: the teacher's success less the student's.
+    """
+
+    success: dict[str, float]
+    reward_per_step: dict[str, float]
+    retention: dict[str, float]
+    shortfall: dict[str, float]
+
+    @property
+    def gaps(self) -> list[float]:
+        """Per skill, the deficit in reward and success to the teacher's, >= 0."""
+        return [max(0.0, 1.0 - self.retention[i]) + max(0.0, self.shortfall[i]) for i in self.retention]
+
+    @property
+    def value(self) -> float:
+        """Criterion of the best student: the least retention, less the largest shortfall of success."""
+        return min(self.retention.values()) - max(0.0, *self.shortfall.values())
+
+    def holds(self, retention: float) -> bool:
+        """Return whether every skill keeps this retention, and success to 0.05."""
+        return min(self.retention.values()) >= retention and max(self.shortfall.values()) <= _SUCCESS_TOLERANCE
+
+
+class StudentValidation:
+    """Validation of a student against its teachers, which are validated once.
+
+    Args:
+        teachers: one per skill.
+        config: episodes, seed, threads and device.
+
+    Raises:
+        ConfigError: if a teacher's success is below ``config.min_teacher_success``.
+    """
+
+    def __init__(self, teachers: Sequence[Teacher], config: MergeConfig) -> None:
+        self._ids, seed = [t.skill.id for t in teachers], integer_seed(config.seed, "validation")
+        self._validations = [
+            Validation([t.skill], config.validation_episodes, seed=seed, threads=config.threads, device=config.device)
+            for t in teachers
+        ]
+        outcomes = [v.run(t.policy) for t, v in zip(teachers, self._validations, strict=True)]
+        self._success, self._reward = self._means(outcomes)
+        _check_success(teachers, self._success, config.min_teacher_success)
+
+    def _means(self, outcomes: Sequence[EpisodeOutcomes]) -> tuple[dict[str, float], dict[str, float]]:
+        """Return success and reward per step by skill id."""
+        success = {i: float(o.success.double().mean()) for i, o in zip(self._ids, outcomes, strict=True)}
+        return success, {i: float(o.reward_per_step.mean()) for i, o in zip(self._ids, outcomes, strict=True)}
+
+    def measure(self, student: Policy) -> Score:
+        """Validate the student on every skill."""
+        success, reward = self._means([validation.run(student) for validation in self._validations])
+        shortfall = {i: self._success[i] - success[i] for i in self._ids}
+        return Score(success, reward, {i: reward[i] / max(self._reward[i], 1e-9) for i in self._ids}, shortfall)
+
+
+def _check_success(teachers: Sequence[Teacher], success: dict[str, float], least: float) -> None:
+    poor = [f"{t.source} {success[t.skill.id]:.2f} on {t.skill.id}" for t in teachers if success[t.skill.id] < least]
+    if poor:
+        raise ConfigError(
+            f"merge.min_teacher_success is {least:g}; validation success is {', '.join(poor)}: train longer, or merge "
+            f"them regardless with --min-teacher-success 0"
+        )

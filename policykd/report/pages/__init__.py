@@ -1,0 +1,1 @@
+"""Pages: one self-contained HTML file about a run, a curriculum, a comparison or a benchmark, from its files."""

@@ -1,0 +1,1 @@
+"""Plots: figures of runs, curricula, benchmarks and terrains, in one style."""

@@ -1,0 +1,146 @@
+"""Plots of a curriculum: its matrix as a heat map, scores with intervals, the lineage of its policies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+
+from policykd.errors import ConfigError
+from policykd.evaluation.matrix import SkillMatrix
+from policykd.report.plots.style import COLORS, INK, new_figure, set_title
+from policykd.report.skills import label_of
+from policykd.stats import Interval
+
+_HEAT = LinearSegmentedColormap.from_list("kept", ["#f4dccf", "#f3ead7", "#cfe3d6", "#7fbf9b"])
+_KINDS = {"train": "#2a78d6", "inject": "#c98500", "merge": "#1a9e6e"}
+_TEXT = "#1b1c1d"
+_LABELS = 40  # characters that fit below a panel side by side
+
+
+def matrix_heat_map(matrix: SkillMatrix) -> Figure:
+    """Draw normalized score and success after every stage, one column per skill; the skill just learned is framed.
+
+    Args:
+        matrix: the matrix.
+    """
+    rows, columns = len(matrix.stages), len(matrix.skills)
+    names = [label_of(skill) for skill in matrix.skills]
+    crowded = sum(len(name) for name in names) > _LABELS
+    figure, panels = new_figure(1, 2, (9.0, 0.42 * rows + (1.6 if crowded else 1.0)), share_y=True)
+    _heat(panels[0], matrix, matrix.normalized.tolist(), 3, "reward over the expert's")
+    _heat(panels[1], matrix, [list(row) for row in matrix.success], 2, "success")
+    panels[0].set_yticks(range(rows), [f"after {stage}" for stage in matrix.stages])
+    panels[0].set_ylim(rows - 0.5, -0.5)
+    for axes in panels:
+        axes.set_xlim(-0.5, columns - 0.5)
+        axes.set_xticks(range(columns), names, rotation=35 if crowded else 0, ha="right" if crowded else "center")
+    return figure
+
+
+def _heat(axes: Axes, matrix: SkillMatrix, values: Sequence[Sequence[float]], digits: int, title: str) -> None:
+    axes.grid(visible=False)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    for i, row in enumerate(values):
+        for j, value in enumerate(row):
+            color = _HEAT(min(1.0, max(0.0, value)))
+            own = matrix.learned[j] == i
+            # Rectangles instead of an image: an SVG keeps them sharp, and text on them can be selected.
+            axes.fill(
+                [j - 0.48, j + 0.48, j + 0.48, j - 0.48],
+                [i - 0.46, i - 0.46, i + 0.46, i + 0.46],
+                facecolor=color,
+                edgecolor=INK if own else "none",
+                linewidth=1.2,
+            )
+            weight = "bold" if i == len(values) - 1 else "normal"
+            axes.text(j, i, f"{value:.{digits}f}", ha="center", va="center", size=9, color=_TEXT, weight=weight)
+    axes.tick_params(length=0)
+    set_title(axes, title)
+
+
+def interval_plot(groups: Mapping[str, Mapping[str, Interval]], title: str, *, least: float | None = None) -> Figure:
+    """Draw points with intervals, one block per skill and one row per method.
+
+    Args:
+        groups: skill to method to interval.
+        title: title of the plot.
+        least: value that a line marks.
+
+    Raises:
+        ConfigError: if there is no interval.
+    """
+    methods = list(dict.fromkeys(name for group in groups.values() for name in group))
+    if not methods:
+        raise ConfigError("there is no interval to plot")
+    gap = 1.0
+    height = (len(methods) * 0.22 + 0.2) * len(groups) + 0.9
+    figure, panels = new_figure(1, 1, (9.0, height))
+    axes, places, y = panels[0], [], 0.0
+    for skill, group in groups.items():
+        places.append((y, skill))
+        for i, method in enumerate(methods):
+            if method in group:
+                interval, color = group[method], COLORS[i % len(COLORS)]
+                axes.plot([interval.low, interval.high], [y, y], color=color, linewidth=2.2, alpha=0.55)
+                label = method if skill == next(iter(groups)) else None
+                axes.plot(interval.estimate, y, marker="o", markersize=5, color=color, linestyle="none", label=label)
+            y -= 1
+        y -= gap
+    middle = (len(methods) - 1) / 2
+    axes.set_yticks([place - middle for place, _ in places], [skill for _, skill in places])
+    axes.grid(visible=False, axis="y")
+    if least is not None:
+        axes.axvline(least, linewidth=0.8, linestyle=":", color="#868e96")
+    set_title(axes, title)
+    if len(methods) > 1:
+        figure.legend(loc="outside lower center", ncols=min(6, len(methods)), labelcolor=INK)
+    return figure
+
+
+def lineage_figure(nodes: Sequence[tuple[str, str, Sequence[str]]]) -> Figure:
+    """Draw the lineage of policies: trainings above, merges below, in the order in which they were made.
+
+    Args:
+        nodes: (name, ``train``, ``inject`` or ``merge``, names of the nodes that it came from), parents first.
+
+    Raises:
+        ConfigError: for no node, or a parent that is not a node before it.
+    """
+    if not nodes:
+        raise ConfigError("there is no policy to draw the lineage of")
+    places: dict[str, tuple[float, float]] = {}
+    figure, panels = new_figure(1, 1, (9.0, 2.6))
+    axes = panels[0]
+    axes.set_axis_off()
+    for i, (name, kind, parents) in enumerate(nodes):
+        places[name] = (float(i), {"train": 1.0, "inject": 0.5, "merge": 0.0}[kind])
+        for parent in parents:
+            if parent not in places:
+                raise ConfigError(f"{name} comes from {parent}, which is not a policy before it")
+            axes.annotate(
+                "",
+                xy=places[name],
+                xytext=places[parent],
+                arrowprops={
+                    "arrowstyle": "-|>",
+                    "color": "#868e96",
+                    "linewidth": 1.0,
+                    "shrinkA": 8,
+                    "shrinkB": 8,
+                    "connectionstyle": "arc3,rad=0.12",
+                },
+            )
+    for name, kind, _ in nodes:
+        x, y = places[name]
+        axes.plot(x, y, marker="o", markersize=11, color=_KINDS[kind])
+        axes.text(x, y + (0.16 if y > 0 else -0.16), name, ha="center", va="bottom" if y > 0 else "top", size=8)
+    for kind, color in _KINDS.items():
+        axes.plot([], [], marker="o", linestyle="none", color=color, label=kind)
+    figure.legend(loc="outside lower center", ncols=3, labelcolor=INK)
+    axes.set_xlim(-0.6, len(nodes) - 0.4)
+    axes.set_ylim(-0.45, 1.45)
+    return figure

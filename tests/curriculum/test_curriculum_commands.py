@@ -1,0 +1,94 @@
+"""The page about a curriculum, and the commands that make it."""
+
+import shutil
+
+import pytest
+
+from policykd.cli.main import main
+from policykd.curriculum import save_recipe
+from policykd.curriculum.stage_runner import StageFolders
+from policykd.report import video
+from policykd.report.pages.curriculum import _lineage, write_curriculum_page
+from policykd.report.video import film_curriculum
+
+
+def test_the_page_shows_everything_and_needs_no_network(finished):
+    out, result = finished
+    page = write_curriculum_page(out).read_text()
+    for text in (
+        "after incline",
+        "train-flat",
+        "merge-gaps",
+        "relative change",
+        "Skills without training",
+        "What it cost",
+        "Which policy came from which",
+        "Terrains",
+        "Training of the experts",
+        "exponential:0.5",
+        "stable-baselines3",
+        f"{result.matrix.retention[1]:.3f}",
+    ):
+        assert text in page, text
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert "https://" not in page
+    assert (out / "plots" / "matrix.svg").exists()
+
+
+def test_the_page_neither_simulates_nor_films(finished, monkeypatch):
+    monkeypatch.setattr("policykd.envs.batched_env.BatchedEnv.__init__", lambda *_, **__: pytest.fail("simulated"))
+    write_curriculum_page(finished[0])
+
+
+def test_lineage_is_that_of_the_stages(finished):
+    """Parents come from the manifests; a stage's folder may have any name."""
+    out, result = finished
+    lineage = {name: (kind, parents) for name, kind, parents in _lineage(result, StageFolders(out / "stages"))}
+    assert lineage == {
+        "train-flat": ("train", []),
+        "train-incline": ("train", ["train-flat"]),
+        "inject": ("inject", ["train-incline"]),
+        "merge-incline": ("merge", ["train-flat", "inject"]),
+        "train-gaps": ("train", ["merge-incline"]),
+        "merge-gaps": ("merge", ["merge-incline", "train-gaps"]),
+    }
+
+
+def test_a_curriculum_is_filmed_once(finished, monkeypatch, tmp_path):
+    out, result = finished
+    made = []
+
+    def touch(policy, skill, path, *, seed, seconds):
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+        made.append((skill.id, path.name))
+
+    for name in ("render_video", "film_strip"):
+        monkeypatch.setattr(video, name, touch)
+    copy = shutil.copytree(out, tmp_path / "copy")
+    clips = film_curriculum(copy)
+    assert [clip.name for clip in clips] == ["flat.mp4", "incline.mp4", "gaps.mp4"]
+    assert [skill for skill, _ in made] == [skill for skill in result.matrix.skills for _ in range(2)]
+    assert made[1] == ("biped/flat", "flat-strip.png")
+    assert film_curriculum(copy) == clips
+    assert len(made) == 6
+
+
+def test_the_command_prints_a_finished_run(finished, capsys, tmp_path):
+    out, result = finished
+    save_recipe(result.recipe, tmp_path / "mine.yaml")
+    options = ["--recipe", str(tmp_path / "mine.yaml"), "--out", str(out), "--threads", "1", "--no-video"]
+    assert main(["plaid", *options, "--resume"]) == 0
+    printed = capsys.readouterr().out
+    assert "forgotten" in printed
+    assert f"retention mean {result.matrix.retention.mean():.3f}" in printed
+    assert main(["plaid", *options]) == 2
+
+
+def test_commands_refuse_bad_input(tmp_path, capsys):
+    assert main(["plaid", "--curriculum", "plad", "--out", str(tmp_path / "a")]) == 2
+    assert "did you mean plaid" in capsys.readouterr().err.replace("\n", " ")
+    assert main(["compare", "--suite", "terain", "--out", str(tmp_path / "a")]) == 2
+    assert "terrains" in capsys.readouterr().err
+    assert main(["add-skill", str(tmp_path / "none"), "biped/walls", "--out", str(tmp_path / "a")]) == 2
+    assert not (tmp_path / "a").exists()
