@@ -2,11 +2,18 @@
 
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from policykd.agents.architecture import Architecture
+from policykd.agents.training import TrainConfig, train_expert
 from policykd.cli.main import main
+from policykd.cli.overrides import with_overrides
+from policykd.curriculum import CURRICULA, make_plan, preset
+from policykd.curriculum.plans import budget
+from policykd.curriculum.stages import Train
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
 from policykd.envs.robots import ROBOTS
 from policykd.envs.skill_records import read_skill
@@ -25,7 +32,7 @@ def my_lab(tmp_path, monkeypatch):
     for name, content in FILES.items():
         (tmp_path / name).write_text(content)
     monkeypatch.syspath_prepend(tmp_path)
-    with ROBOTS.scope(), TERRAINS.scope(), TASKS.scope():
+    with ROBOTS.scope(), TERRAINS.scope(), TASKS.scope(), CURRICULA.scope():
         yield
     for name in [name for name in sys.modules if name.partition(".")[0] == "my_lab"]:
         sys.modules.pop(name)
@@ -80,3 +87,25 @@ def test_the_system_runs(tmp_path, capsys):
     short = ["teacher.epochs=1", "student.epochs=1"]
     assert main([*run, *short, "--workers", "1", "--out", str(tmp_path / "out")]) == 0
     assert "Distillation is more accurate than label smoothing." in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_curriculum_spends_the_budget_of_all_curricula():
+    words = command("policykd plaid --preset quick --curriculum")
+    recipe = replace(preset("quick"), curriculum=words[words.index("--curriculum") + 1])
+    trainings = [stage for stage in make_plan(recipe, seed=0).stages if isinstance(stage, Train)]
+    assert sum(stage.config.steps for stage in trainings) == budget(recipe)
+    assert [stage.start for stage in trainings] == [None, trainings[0].name, None]
+
+
+def test_the_algorithm_trains(tmp_path):
+    words = command("policykd train biped/flat --set")
+    small = TrainConfig(
+        steps=2048,
+        segment_steps=1024,
+        validation_episodes=2,
+        threads=1,
+        architecture=Architecture(hidden=(16,), critic_hidden=(16,)),
+    )
+    config = with_overrides(small, words[words.index("--set") + 1 :])
+    assert config.algorithm == "my_lab.a2c:ALGORITHM"
+    assert train_expert([read_skill(words[1])], tmp_path / "expert", config).steps >= 2048
