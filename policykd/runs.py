@@ -48,7 +48,7 @@ class RunFolder:
         self._checkpoint_file, self._result_file = path / "checkpoint.pt", path / "result.json"
         if self._config_file.exists() and not resume:
             raise OutputError(f"{path} already holds a run; continue it with --resume or choose another --out")
-        self._lock = _locked(path, self._PATIENCE)
+        self._lock = _occupied(path, self._PATIENCE)
         if self._config_file.exists():
             _check_same(path, config)
         else:
