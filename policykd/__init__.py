@@ -1,4 +1,4 @@
-"""policykd: train an expert per skill, merge the experts into one student, measure what was kept.
+"""policykd: train one expert per skill, distill them into one student, measure retention and forgetting.
 
 Importing the root package loads neither torch nor MuJoCo. Import what you need from the subpackages:
 ``policykd.envs``, ``policykd.agents``, ``policykd.merge``, ``policykd.evaluation``, ``policykd.report``.

@@ -23,6 +23,8 @@ BANNED = {
 KEPT = {
     "agents/policy_file.py", "agents/files/policy_file.py",  # tensor names in files of formats 1 and 2
 }  # fmt: skip
+STORED = re.compile(r'policykd-labelled-states|"labelled draws"|"normalised"')
+"""Names in stored files and keys of seeds, which keep the spelling of version 0.1.0."""
 
 
 def texts():
@@ -41,6 +43,6 @@ def test_no_banned_words(banned):
         if name in KEPT or (name == "CONTRIBUTING.md"):
             continue
         for number, line in enumerate(path.read_text().splitlines(), 1):
-            if pattern.search(line):
+            if pattern.search(STORED.sub("", line)):
                 found.append(f"{name}:{number} {line.strip()[:100]}")
     assert not found, f"write {BANNED[banned]!r}:\n" + "\n".join(found[:40])

@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ANY_COMMAND,
         args=arguments,
         prog="policykd",
-        description="Train an expert per skill, merge the experts into one student, measure what was kept.",
+        description="Train one expert per skill, distill them into one student, measure retention and forgetting.",
         config=(tyro.conf.OmitArgPrefixes,),
     )
     # Tables written to a file or a pipe have a fixed width.
