@@ -21,8 +21,8 @@ To add one, write ``policykd/kd/systems/my_method.py`` and its test, nothing els
 
     EXPERIMENT = MyMethod().experiment()      # its record
 
-* An arm is an objective, as in ``crd``, or a function ``(student, batch, epoch) -> scalar`` where a step needs more than
-  one batch's signals, as in ``sp``.
+* An arm is an objective, as in ``crd``, or a function ``(student, batch, epoch) -> scalar`` where a step needs more
+  than one batch's signals, as in ``sp``.
 * ``measure`` gives the metrics of a trained network; its default is the accuracy on test data.
 * Other data or networks: a subclass of ``Cell``, see ``sk_kd``. Several teachers: override ``run``, see ``ca_mkd``. No
   network at all: ``ground_truth_self_distillation``.
