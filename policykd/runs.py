@@ -23,7 +23,6 @@ from policykd.errors import ConfigError, OutputError
 from policykd.plain import as_plain
 from policykd.storage import prepare_folder, read_json, write_bytes, write_json, write_text
 
-
 _FORMAT = 2
 """Format of checkpoints; those of format 1, which holds no number, spell the normalizer differently."""
 

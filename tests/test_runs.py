@@ -60,7 +60,7 @@ def test_checkpoints_do_not_execute_code(tmp_path):
 def test_a_checkpoint_of_another_version_is_refused_with_the_cure(tmp_path):
     folder = RunFolder(tmp_path, {}, resume=False)
     torch.save({"average": {"normaliser.mean": torch.zeros(1)}, "log_rows": 0}, tmp_path / "checkpoint.pt")
-    with pytest.raises(OutputError, match="written by another version of policykd; .* delete it to start again"):
+    with pytest.raises(OutputError, match=r"written by another version of policykd; .* delete it to start again"):
         folder.load_checkpoint()
 
 
