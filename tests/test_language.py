@@ -16,7 +16,7 @@ BANNED = {
     r"\bso many\b": "at most `name`",
     r"\bwho watches\b": "progress reporter",
     r"\b(whoever|nobody|somebody)\b": "name the code or the person",
-    r"\b(is|are|was|were) no (?!longer\b|more\b|less\b)[a-z]": "is not a",
+    r"(?<!there )\b(is|are|was|were) no (?!longer\b|more\b|less\b)[a-z]": "is not a",
     r"\b(optim|normal|initial|general|minim|maxim|standard|vector|regular)is(e|ed|er|es|ing|ation)\b": "-ize",
     r"\b(colour|behaviour|neighbour|centre|labelled|labelling|catalogue|licence|grey|metre)s?\b": "American spelling",
 }

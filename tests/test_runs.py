@@ -134,7 +134,7 @@ def test_a_job_that_ends_in_time_is_waited_for(tmp_path, other_process):
     RunFolder(tmp_path, {"steps": 1}, resume=True)
 
 
-def test_a_finished_run_is_anybodys(tmp_path, monkeypatch, other_process):
+def test_a_finished_run_may_be_opened_by_any_process(tmp_path, monkeypatch, other_process):
     monkeypatch.setattr(RunFolder, "_PATIENCE", 0.0)
     other_process(tmp_path, "finish")
     assert RunFolder(tmp_path, {"steps": 1}, resume=True).result == {}

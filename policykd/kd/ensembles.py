@@ -229,7 +229,7 @@ def selected_logits(logits: Tensor, member: Tensor) -> Tensor:
     if member.shape != (samples,):
         raise ValueError(f"member must have shape ({samples},), got {tuple(member.shape)}")
     if int(member.min()) < 0 or int(member.max()) >= count:
-        raise ValueError(f"member must lie in [0, {count - 1}], got {int(member.min())} to {int(member.max())}")
+        raise ValueError(f"member must be in [0, {count - 1}], got {int(member.min())} to {int(member.max())}")
     return members.take_along_dim(member[None, :, None], 0)[0]
 
 

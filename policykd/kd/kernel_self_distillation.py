@@ -87,7 +87,7 @@ def limit_factors(eigenvalues: np.ndarray, ridge: float, weight: float) -> np.nd
 def best_weight(target: ArrayLike, on_labels: ArrayLike, on_predictions: ArrayLike) -> float:
     """Return the weight of the ground truth that minimizes the squared error of a step on held-out data.
 
-    The prediction is ``w u + (1 - w) v``, so that ``w* = <t - v, u - v> / ||u - v||^2``. It can lie outside [0, 1]
+    The prediction is ``w u + (1 - w) v``, so that ``w* = <t - v, u - v> / ||u - v||^2``. It can be outside [0, 1]
     (negative when the ridge is too small); clip it where that range is wanted.
 
     Args:

@@ -54,7 +54,7 @@ def zero_to_one(*, with_zero: bool, with_one: bool) -> Check:
 
     def check(name: str, value: float) -> None:
         if not (0 < value < 1 or (with_zero and value == 0) or (with_one and value == 1)):
-            raise ConfigError(f"{name} must lie in {interval}, got {value!r}")
+            raise ConfigError(f"{name} must be in {interval}, got {value!r}")
 
     return check
 

@@ -36,9 +36,7 @@ def check_labels(logits: Tensor, target: Tensor) -> Tensor:
         raise ValueError(f"labels must have shape ({batch},) for a batch of {batch}, got {tuple(target.shape)}")
     low, high = (int(x) for x in torch.aminmax(target))
     if low < 0 or high >= classes:
-        raise ValueError(
-            f"labels must lie in [0, {classes - 1}] for {classes} classes, got values from {low} to {high}"
-        )
+        raise ValueError(f"labels must be in [0, {classes - 1}] for {classes} classes, got values from {low} to {high}")
     return target.long()
 
 

@@ -134,7 +134,7 @@ def test_injected_policy_is_trained_on(blind, tmp_path, encoder):
     short = replace(STEPS, episode_steps=32)
     result = train_expert([short], tmp_path / "run", config, init=load_policy(tmp_path / "sighted"))
     trained = load_policy(result.policy_path)
-    assert trained.manifest.format_version == 2
+    assert trained.manifest.format_version in (2, 3)  # 3 where the skill's id does not say everything
     assert trained.manifest.parents[0].weights_sha256 == first.manifest.weights_sha256
     count = trained.policy.normalizer.count
     # every feature saw the rollout between two updates; new ones saw the 32 * 16 warm-up states, too

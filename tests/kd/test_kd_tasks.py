@@ -68,10 +68,10 @@ def test_digits_regimes_are_what_they_say():
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("digits-few-label", {"per_class": 0}, "per_class must lie in"),
-        ("digits-noisy-label", {"noise": 1.0}, "noise must lie in"),
+        ("digits-few-label", {"per_class": 0}, "per_class must be in"),
+        ("digits-noisy-label", {"noise": 1.0}, "noise must be in"),
         ("digits-missing-class", {"missing": (11,)}, "missing must name"),
-        ("textures", {"similarity": 1.5}, "similarity must lie in"),
+        ("textures", {"similarity": 1.5}, "similarity must be in"),
         ("timeseries", {"val": 2}, "at least one series per class"),
     ],
 )

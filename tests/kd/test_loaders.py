@@ -282,7 +282,7 @@ def test_bad_npz_files_are_refused(tmp_path):
     np.savez(file, x=np.zeros((4, 2)), y=np.zeros(4, np.int64))
     whole = file.read_bytes()
     file.write_bytes(whole[:-30])
-    with pytest.raises(DataFileError, match=rf"d.npz \({len(whole) - 30} bytes\) is no complete .npz archive"):
+    with pytest.raises(DataFileError, match=rf"d.npz \({len(whole) - 30} bytes\) is not a complete .npz archive"):
         read_npz(file)
     flipped = bytearray(whole)
     flipped[whole.index(b"\x93NUMPY") + 130] ^= 0xFF

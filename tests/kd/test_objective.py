@@ -212,8 +212,8 @@ def bad_x(x, y):
     ("change", "error", "message"),
     [
         (bad_x, ValueError, r"the input batch \(8, 4\) has 1 non-finite value\(s\), the first in sample 3"),
-        (lambda x, y: (x, y + 1), ValueError, r"labels must lie in \[0, 2\] for logits with 3 classes, got 1 to 3"),
-        (lambda x, y: (x, y - 3), ValueError, r"labels must lie in \[0, 2\]"),
+        (lambda x, y: (x, y + 1), ValueError, r"labels must be in \[0, 2\] for logits with 3 classes, got 1 to 3"),
+        (lambda x, y: (x, y - 3), ValueError, r"labels must be in \[0, 2\]"),
         (lambda x, y: (x, y[:5]), ValueError, r"targets must be \(8,\) for a batch of 8, got \(5,\)"),
         (lambda x, y: (x, y.float()), TypeError, r"must be integer class labels"),
         (lambda x, y: (x, torch.zeros(8, 4)), ValueError, r"soft targets must be \(8, 3\), got \(8, 4\)"),

@@ -123,5 +123,5 @@ def test_bad_input_is_refused():
         SuperclassUniformSampler(UNEVEN, [0, 0, 0, 0, 1, 1], classes=2, per_class=3)
     with pytest.raises(ValueError, match="class 1 has no sample"):
         super_classes(torch.zeros(2, 2), torch.tensor([0, 2]), 1)
-    with pytest.raises(ValueError, match=r"count and smallest must lie in \[1, 2\]"):
+    with pytest.raises(ValueError, match=r"count and smallest must be in \[1, 2\]"):
         super_classes(torch.zeros(2, 2), torch.tensor([0, 1]), 3)

@@ -54,7 +54,7 @@ def test_scikit_learn_classifiers_teach_their_probabilities(kind):
 
 def test_callables_must_give_probabilities_unless_they_say_logits():
     x = torch.randn(3, 4)
-    with pytest.raises(TeacherError, match=r"are no probabilities: least value .* row sums"):
+    with pytest.raises(TeacherError, match=r"are not probabilities: least value .* row sums"):
         as_teacher(lambda x: torch.ones(len(x), 5)).signals(x, None, {})
     signals = CallableTeacher(lambda x: torch.ones(len(x), 5), gives="logits").signals(x, None, {})
     assert torch.equal(signals.logits, torch.ones(3, 5))

@@ -7,11 +7,11 @@ import pytest
 import torch
 from teacher_samples import TINY
 
-from policykd.merge.losses import LOSSES, Imitation
+from policykd.merge.losses import LOSSES
 
 MEAN_S, MEAN_T = torch.tensor([[0.2, -0.4], [1.5, 0.1]]), torch.tensor([[0.0, -0.1], [0.2, 0.1]])
 LOG_S, LOG_T = torch.tensor([-1.0, -0.5]), torch.tensor([-0.7, -1.2])
-GIVEN = Imitation((MEAN_S, LOG_S), (MEAN_T, LOG_T))
+STUDENT, TEACHER = (MEAN_S, LOG_S), (MEAN_T, LOG_T)
 
 
 def kl(mean_p, log_p, mean_q, log_q):
@@ -41,12 +41,12 @@ EXPECTED = {
 
 @pytest.mark.parametrize("name", sorted(EXPECTED))
 def test_loss_equals_its_formula(name):
-    assert float(LOSSES[name](GIVEN, TINY)) == pytest.approx(float(EXPECTED[name].mean()), rel=1e-5)
+    assert float(LOSSES[name].bind(TINY)(STUDENT, TEACHER)) == pytest.approx(float(EXPECTED[name].mean()), rel=1e-5)
 
 
 @pytest.mark.parametrize("beta", [0.2, 0.5, 0.9])
 def test_jsd_is_normalized_and_follows_its_beta(beta):
-    found = float(LOSSES["jsd"](GIVEN, replace(TINY, jsd_beta=beta)))
+    found = float(LOSSES["jsd"].bind(replace(TINY, jsd_beta=beta))(STUDENT, TEACHER))
     assert found == pytest.approx(float(jsd(beta).mean()), rel=1e-5)
 
 
@@ -54,7 +54,7 @@ def test_nll_bounds_the_spread_from_below_and_above():
     bounds = replace(TINY, min_std=0.5, max_std=0.55)
     log = LOG_S.exp().clamp(0.5, 0.55).log()
     expected = (0.5 * ((MEAN_T - MEAN_S) / log.exp()).square() + log + 0.5 * math.log(2 * math.pi)).sum(1).mean()
-    assert float(LOSSES["nll"](GIVEN, bounds)) == pytest.approx(float(expected), rel=1e-5)
+    assert float(LOSSES["nll"].bind(bounds)(STUDENT, TEACHER)) == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_every_loss_has_a_formula_here():

@@ -34,7 +34,7 @@ class BenchConfig:
         baseline: Method that the others are compared with.
         student: ``task`` for the task's own network, or a residual network such as ``resnet8:2,2,4,8`` (widths of the
             stem and of the three stages).
-        teacher: Likewise.
+        teacher: The same for the teacher.
         train: Training of every student; its seed stays 0, since ``seeds`` says which ones run.
         teacher_train: Training of the teachers, by cross-entropy on what the task gives to teachers.
         task_options: Options of the task's function, as pairs.

@@ -102,7 +102,7 @@ class BenchResult:
         return paired_difference(self.values(method, measure), self.values(self.baseline, measure))
 
     def verdict(self, method: str, measure: str) -> Verdict:
-        """``better`` or ``worse`` than the baseline where the whole interval of the effect lies on one side of 0."""
+        """``better`` or ``worse`` than the baseline where the whole interval of the effect is on one side of 0."""
         if method == self.baseline:
             return "baseline"
         if self.seeds < LEAST_SEEDS:
@@ -135,7 +135,7 @@ class BenchResult:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> BenchResult:
-        """Read what :meth:`to_json` gave; means and effects are computed anew.
+        """Read what :meth:`to_json` gave; means and effects are computed again.
 
         Raises:
             OutputError: A field is missing or garbled, or the format is newer.

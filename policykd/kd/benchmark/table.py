@@ -80,12 +80,12 @@ def rich_table(result: BenchResult) -> Table:
 
 
 def remarks(result: BenchResult) -> list[str]:
-    """What a reader must know beside the numbers."""
+    """What a reader must know besides the numbers."""
     compared = len(result.methods) - 1
     found = [
         f"Each effect is the mean over {result.seeds} seeds of the difference to {result.baseline} on the same split, "
         "teacher, initial student and data order, with its 95 % bootstrap interval; better or worse means that the "
-        "whole interval lies on one side of 0.",
+        "whole interval is on one side of 0.",
     ]
     if compared > 1:
         chance = f"about {0.05 * compared:.1f}" if compared >= 10 else "now and then one"

@@ -47,7 +47,7 @@ def some_per_class(split: Split, per_class: int, seed: int) -> Split:
     rng, labels = generator(seed, "some per class"), split.y.numpy()
     smallest = int(np.bincount(labels).min())
     if not 1 <= per_class <= smallest:
-        raise ValueError(f"per_class must lie in [1, {smallest}], got {per_class}")
+        raise ValueError(f"per_class must be in [1, {smallest}], got {per_class}")
     chosen = [rng.permutation(np.flatnonzero(labels == label))[:per_class] for label in np.unique(labels)]
     return split.take(np.concatenate(chosen))
 
@@ -64,7 +64,7 @@ def some(split: Split, samples: int, seed: int) -> Split:
         ValueError: There are fewer samples.
     """
     if not 1 <= samples <= len(split):
-        raise ValueError(f"samples must lie in [1, {len(split)}], got {samples}")
+        raise ValueError(f"samples must be in [1, {len(split)}], got {samples}")
     return split.take(torch.from_numpy(generator(seed, "some").permutation(len(split))[:samples].copy()))
 
 

@@ -2,7 +2,7 @@
 
 A claim is decided by what was written down before the run: the metric, the two arms, the side that is better and the
 gate. A comparison is *shown* when the whole 95 % interval lies strictly beyond the gate; everything else is *not
-shown*, which is no proof of the opposite.
+shown*, which is not a proof of the opposite.
 """
 
 from __future__ import annotations

@@ -117,7 +117,7 @@ class Result:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Result:
-        """Read what :meth:`to_json` gave; effects and verdicts are computed anew.
+        """Read what :meth:`to_json` gave; effects and verdicts are computed again.
 
         Raises:
             OutputError: a field is missing or garbled, or the format is newer.

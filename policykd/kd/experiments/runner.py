@@ -96,7 +96,7 @@ def _run_cell(job: _Job, progress: Progress) -> None:
             raise ConfigError(f"{job.experiment.name} diverged on seed {job.seed}: {error}") from error
     job.experiment.check_cell(cell)
     seconds = time.perf_counter() - began
-    progress.update(name, 1)  # a cell whose parent was killed ends here and does not write beside a resumed run
+    progress.update(name, 1)  # a cell whose parent was killed ends here and does not write next to a resumed run
     arms = {arm: {metric: float(value) for metric, value in metrics.items()} for arm, metrics in cell.items()}
     write_json(job.path, {"seed": job.seed, "seconds": seconds, "arms": arms})
     progress.end(name, f"{seconds:.1f} s")

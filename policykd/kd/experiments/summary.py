@@ -18,7 +18,7 @@ def effect_text(outcome: Outcome) -> str:
 
 
 def gate_text(outcome: Outcome) -> str:
-    """What the interval must lie beyond: ``> 0.04``."""
+    """What the interval must be beyond: ``> 0.04``."""
     return f"{'>' if outcome.comparison.better == 'higher' else '<'} {outcome.comparison.gate:g}"
 
 

@@ -244,7 +244,7 @@ class CRD(KDLoss):
         if index.is_floating_point() or tuple(index.shape) != (batch,):
             raise ValueError(f"index must be integers ({batch},), got {index.dtype} {tuple(index.shape)}")
         if int(index.min()) < 0 or int(index.max()) >= self.n_data:
-            raise ValueError(f"index must lie in [0, {self.n_data - 1}], got up to {int(index.max())}")
+            raise ValueError(f"index must be in [0, {self.n_data - 1}], got up to {int(index.max())}")
         index = index.long()
         if negatives is None:
             negatives = self.draw(index, self.visits[index], self.negatives)

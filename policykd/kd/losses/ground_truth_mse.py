@@ -35,7 +35,7 @@ def ground_truth_mse(
 
     Raises:
         TypeError: an input has the wrong type.
-        ValueError: shapes differ, a value is not finite, or the weight lies outside [0, 1].
+        ValueError: shapes differ, a value is not finite, or the weight is outside [0, 1].
 
     Example:
         >>> import torch

@@ -95,7 +95,7 @@ def _checked_embeddings(student: Tensor, teacher: Tensor, present: Sequence[int]
         )
     if present is not None:
         if len(present) and not 0 <= min(present) <= max(present) < teacher.shape[1]:
-            raise ValueError(f"present must lie in [0, {teacher.shape[1] - 1}], got {list(present)}")
+            raise ValueError(f"present must be in [0, {teacher.shape[1] - 1}], got {list(present)}")
         teacher = teacher[:, list(present)]
     if student.shape[1] != teacher.shape[1]:
         raise ValueError(

@@ -85,7 +85,7 @@ def check_targets(targets: Tensor, batch: int, classes: int) -> None:
 
     Raises:
         TypeError: Labels are not integers.
-        ValueError: The shape is wrong or a label lies outside the range.
+        ValueError: The shape is wrong or a label is outside the range.
     """
     if targets.is_floating_point() and targets.dim() == 2:
         if tuple(targets.shape) != (batch, classes):
@@ -97,6 +97,6 @@ def check_targets(targets: Tensor, batch: int, classes: int) -> None:
         raise ValueError(f"targets must be ({batch},) for a batch of {batch}, got {shape_text(targets)}")
     if batch and not (int(targets.min()) >= 0 and int(targets.max()) < classes):
         raise ValueError(
-            f"labels must lie in [0, {classes - 1}] for logits with {classes} classes, "
+            f"labels must be in [0, {classes - 1}] for logits with {classes} classes, "
             f"got {int(targets.min())} to {int(targets.max())}"
         )

@@ -92,7 +92,7 @@ class CallableTeacher:
         """Call the function; probabilities are checked and turned into logits by the logarithm.
 
         Raises:
-            TeacherError: Features are asked for, or the rows are no probabilities.
+            TeacherError: Features are asked for, or the rows are not probabilities.
         """
         if taps:
             raise TeacherError(f"a callable teacher has no layers to tap ({', '.join(taps)}): use logit terms only")
@@ -135,13 +135,13 @@ def log_probabilities(probabilities: Tensor) -> Tensor:
     """The logits of class probabilities ``(B, C)``: their logarithm, with zeros lifted to 1e-12.
 
     Raises:
-        TeacherError: A value lies outside [0, 1] or a row does not sum to one (within 1e-3).
+        TeacherError: A value is outside [0, 1] or a row does not sum to one (within 1e-3).
     """
     total = probabilities.sum(1)
     valid = bool((probabilities >= 0).all()) and bool((total - 1).abs().le(1e-3).all())
     if not valid:
         raise TeacherError(
-            f"the teacher's rows {shape_text(probabilities)} are no probabilities: least value "
+            f"the teacher's rows {shape_text(probabilities)} are not probabilities: least value "
             f"{float(probabilities.min()):.4g}, row sums {float(total.min()):.4g} to {float(total.max()):.4g}; "
             "use CallableTeacher(function, gives='logits') if it gives logits"
         )

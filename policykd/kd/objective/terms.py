@@ -39,7 +39,7 @@ class Term:
         teacher_projs: Projectors of the teacher features, one per tap or none.
         teacher: Name of the teacher that this term listens to; None is all of them.
         combine: What several teachers mean: ``"mean"`` of the losses, ``"ensemble"`` (one teacher whose probabilities
-            are their average), or ``"stack"`` (the loss gets logits ``(K, B, C)``, or features stacked likewise).
+            are their average), or ``"stack"`` (the loss gets logits ``(K, B, C)``, or features stacked the same way).
     """
 
     loss: nn.Module

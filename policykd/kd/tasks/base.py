@@ -51,7 +51,7 @@ class Task:
         train: What the student learns from.
         val: For selection and tuning.
         test: For the final figure only.
-        classes: Number of classes C; labels lie in [0, C).
+        classes: Number of classes C; labels are in [0, C).
         student: Makes the small network.
         teacher: Makes the large network.
         teacher_train: What the teacher learns from, where that is more than ``train``.

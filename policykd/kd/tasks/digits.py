@@ -82,7 +82,7 @@ def digits_few_label(*, per_class: int = 5, seed: int = 0) -> Task:
     labels, generator = whole.train.y.numpy(), np.random.default_rng([seed, 1])
     smallest = int(np.bincount(labels).min())
     if not 1 <= per_class <= smallest:
-        raise ValueError(f"per_class must lie in [1, {smallest}], got {per_class}")
+        raise ValueError(f"per_class must be in [1, {smallest}], got {per_class}")
     chosen = [generator.permutation(np.flatnonzero(labels == label))[:per_class] for label in range(_CLASSES)]
     kept = np.sort(np.concatenate(chosen))
     rest = np.setdiff1d(np.arange(len(labels)), kept)
@@ -108,7 +108,7 @@ def digits_noisy_label(*, noise: float = 0.4, seed: int = 0) -> Task:
         ValueError: The share is out of range.
     """
     if not 0 <= noise < 1:
-        raise ValueError(f"noise must lie in [0, 1), got {noise}")
+        raise ValueError(f"noise must be in [0, 1), got {noise}")
     whole, generator = digits(seed=seed), np.random.default_rng([seed, 2])
     labels = with_wrong_labels(whole.train.y.numpy(), noise, _CLASSES, generator)
     return replace(

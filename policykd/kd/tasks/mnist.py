@@ -22,13 +22,13 @@ def read_idx(path: str | Path) -> np.ndarray:
     The header is two zero bytes, the type, the number of dimensions, and each dimension as a big-endian integer.
 
     Raises:
-        DataFileError: The header is no idx header of bytes, or the size differs from what it says.
+        DataFileError: The header is not an idx header of bytes, or the size differs from what it says.
     """
     path = Path(path)
     content = read_all(path)
     if len(content) < 4 or content[:3] != bytes([0, 0, _UNSIGNED_BYTE]):
         raise DataFileError(
-            f"{path} is no idx file of unsigned bytes: it starts with {content[:4].hex(' ') or 'nothing'}"
+            f"{path} is not an idx file of unsigned bytes: it starts with {content[:4].hex(' ') or 'nothing'}"
         )
     dims = content[3]
     head = 4 + 4 * dims

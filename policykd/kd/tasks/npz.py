@@ -31,7 +31,7 @@ def read_npz(path: str | Path) -> dict[str, np.ndarray]:
     try:
         archive = np.load(path, allow_pickle=False)
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise DataFileError(f"{path} ({path.stat().st_size} bytes) is no complete .npz archive: {error}") from None
+        raise DataFileError(f"{path} ({path.stat().st_size} bytes) is not a complete .npz archive: {error}") from None
     if not isinstance(archive, np.lib.npyio.NpzFile):
         raise DataFileError(f"{path} is no .npz archive")
     with archive:

@@ -155,7 +155,7 @@ class _Machine:
     def _build(self) -> None:
         state, target = self.stack.pop(), self.stack[-1]
         if not isinstance(target, _Unbuilt):
-            raise UnsafePickleError("the pickle sets the state of something that is no array")
+            raise UnsafePickleError("the pickle sets the state of something that is not an array")
         if target.kind == "dtype":
             target.order = state[1]
         else:

@@ -35,7 +35,7 @@ def available() -> tuple[str, ...]:
 
 
 def options(name: str) -> tuple[str, ...]:
-    """Names of the options that a task takes beside its seed.
+    """Names of the options that a task takes besides its seed.
 
     Raises:
         UnknownNameError: There is no such task; the message names close matches.

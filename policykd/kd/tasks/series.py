@@ -79,7 +79,7 @@ def timeseries(
         ValueError: The similarity is out of range or a split holds fewer series than classes.
     """
     if not 0 <= similarity <= 1:
-        raise ValueError(f"similarity must lie in [0, 1], got {similarity}")
+        raise ValueError(f"similarity must be in [0, 1], got {similarity}")
     if min(train, val, test) < classes:
         raise ValueError(f"every split needs at least one series per class ({classes}), got {train}, {val}, {test}")
     labels = np.arange(train + val + test) % classes

@@ -23,7 +23,7 @@ def read_table(path: Path, columns: int) -> np.ndarray:
         Array ``(N, columns)`` in float32.
 
     Raises:
-        DataFileError: The file is missing, has another number of columns or something that is no finite number.
+        DataFileError: The file is missing, has another number of columns or something that is not a finite number.
     """
     if not path.exists():
         raise DataFileError(f"{path} does not exist")

@@ -1,7 +1,7 @@
 """Checkpoints: one safetensors file each, written atomically and read without executing anything.
 
 Tensors are stored as tensors; everything else (positions, counters, the shape of nested states) is JSON in the file's
-metadata. A file is complete or absent: it is written beside its final name, flushed and renamed.
+metadata. A file is complete or absent: it is written next to its final name, flushed and renamed.
 """
 
 from __future__ import annotations

@@ -114,7 +114,7 @@ class TrainConfig:
         clip_norm: Largest norm of the gradient, or None.
         drop_last: Leave out an incomplete last batch.
         checkpoint_epochs: Epochs between checkpoints (only if the run has a folder).
-        checkpoint_steps: Additional checkpoints every so many steps, or None.
+        checkpoint_steps: Additional checkpoints every this many steps, or None.
         log_steps: Steps between step records in the log; 0 logs epochs only.
         optimizer: The optimizer.
         scheduler: The learning rate over time.

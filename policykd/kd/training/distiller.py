@@ -99,7 +99,8 @@ class Distiller:
         Args:
             train: A pair of tensors, an object with ``x`` and ``y``, or a map-style data set of pairs. The sample
                 indices that losses and caches see are positions in it.
-            val: Validation data, likewise; needed for ``select="best"``. There is no place for test data on purpose.
+            val: Validation data of the same kinds; needed for ``select="best"``. Test data have no place here on
+                purpose.
             augment: ``(x, generator) -> x`` on training batches.
             resume: Go on from the checkpoint in ``folder`` if there is one.
 

@@ -138,7 +138,7 @@ def super_classes(features: Tensor, labels: Tensor, count: int, *, smallest: int
     if not bool((sizes > 0).all()):
         raise ValueError(f"class {int((sizes == 0).nonzero()[0])} has no sample: its center is unknown")
     if not (1 <= count <= len(sizes) and 1 <= smallest <= len(sizes)):
-        raise ConfigError(f"count and smallest must lie in [1, {len(sizes)}], got {count} and {smallest}")
+        raise ConfigError(f"count and smallest must be in [1, {len(sizes)}], got {count} and {smallest}")
     flat = features.detach().double().cpu().flatten(1)
     sums = torch.zeros(len(sizes), flat.shape[1], dtype=flat.dtype).index_add_(0, labels.cpu(), flat)
     centers = (sums / sizes.cpu()[:, None]).numpy()
@@ -167,7 +167,7 @@ def _check_make_up(rows: _Rows, classes: int, per_class: int) -> None:
     if enough < classes:
         raise ConfigError(
             f"a batch needs {classes} classes with {per_class} samples each, but of classes {sorted(rows)} "
-            f"only {enough} have so many"
+            f"only {enough} have that many"
         )
 
 

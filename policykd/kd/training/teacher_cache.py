@@ -156,7 +156,7 @@ def _open_folder(path: Path) -> dict[str, np.ndarray]:
         manifest = json.loads((path / "manifest.json").read_text())
         files, samples = dict(manifest["files"]), int(manifest["samples"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise TeacherError(f"{path} is no teacher cache: manifest.json cannot be read ({error})") from None
+        raise TeacherError(f"{path} is not a teacher cache: manifest.json cannot be read ({error})") from None
     arrays = {}
     for name, file in files.items():
         target = path / Path(file).name  # a manifest from elsewhere must not point outside its folder

@@ -33,7 +33,7 @@ def test_task_options_are_checked_when_the_task_is_loaded():
         load_task(bench_config("textures", ("ce",), task_options={"sid": 8}), 0)
     with pytest.raises(UnknownNameError, match="'seed'"):
         load_task(bench_config("textures", ("ce",), task_options={"seed": 8}), 0)
-    with pytest.raises(ConfigError, match="task textures: similarity must lie in"):
+    with pytest.raises(ConfigError, match="task textures: similarity must be in"):
         load_task(bench_config("textures", ("ce",), task_options={"similarity": 2.0}), 0)
     with pytest.raises(ConfigError, match="root"):
         load_task(bench_config("cifar10", ("ce",)), 0)

@@ -115,9 +115,9 @@ def test_another_configuration_in_the_folder_is_refused_by_field(tiny, tmp_path)
     with pytest.raises(OutputError, match="already holds a run; continue it with --resume"):
         run_benchmark(config, tmp_path)
     slower = replace(config, train=replace(config.train, optimizer=replace(config.train.optimizer, lr=0.01)))
-    with pytest.raises(ConfigError, match=r"train.optimizer.lr: 0.05 there, 0.01 now"):
+    with pytest.raises(ConfigError, match=r"train.optimizer.lr: 0.05 in the folder, 0.01 now"):
         run_benchmark(slower, tmp_path, resume=True)
-    with pytest.raises(ConfigError, match="tune: 1 there, 2 now"):
+    with pytest.raises(ConfigError, match="tune: 1 in the folder, 2 now"):
         run_benchmark(replace(config, tune=2), tmp_path, resume=True)
 
 

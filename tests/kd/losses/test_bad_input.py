@@ -77,7 +77,7 @@ ON_LABELS = {
 
 @pytest.mark.parametrize("function", ON_LABELS.values(), ids=ON_LABELS)
 def test_labels(function):
-    with pytest.raises(ValueError, match=r"labels must lie in \[0, 4\] for 5 classes, got values from 0 to 5"):
+    with pytest.raises(ValueError, match=r"labels must be in \[0, 4\] for 5 classes, got values from 0 to 5"):
         function(Z, torch.tensor([0, 1, 2, 5]))
     with pytest.raises(ValueError, match="got values from -1 to 2"):
         function(Z, torch.tensor([0, 1, 2, -1]))
@@ -152,13 +152,13 @@ def test_options():
         losses.MLKD(temperatures=())
     with pytest.raises(ValueError, match=r"temperature must be finite and above 0, got 0\.0"):
         kf.mlkd(Z, Z, temperatures=(2.0, 0.0))
-    with pytest.raises(ValueError, match=r"certainty must lie in \(0, 1\), got 1.0"):
+    with pytest.raises(ValueError, match=r"certainty must be in \(0, 1\), got 1.0"):
         losses.TFKD(certainty=1.0)
     with pytest.raises(ValueError, match="temperature must be finite and above 0, got -1"):
         losses.TFKD(temperature=-1.0)
     with pytest.raises(ValueError, match="at least two classes"):
         kf.tfkd(Z[:, :1], torch.zeros(4, dtype=torch.long))
-    with pytest.raises(ValueError, match=r"label_smoothing must lie in \[0, 1\)"):
+    with pytest.raises(ValueError, match=r"label_smoothing must be in \[0, 1\)"):
         losses.CE(label_smoothing=1.0)
     with pytest.raises(ValueError, match="needs normalize=True"):
         kf.cc(VECTORS, VECTORS, normalize=False)

@@ -282,7 +282,7 @@ def test_errors():
     with pytest.raises(ValueError, match=r"labels must have shape \(5,\), got \(4,\)"):
         losses.CRD(5, 2, 2, labels=torch.zeros(4))
     loss = losses.CRD(5, 2, 2, negatives=2)
-    with pytest.raises(ValueError, match=r"index must lie in \[0, 4\], got up to 5"):
+    with pytest.raises(ValueError, match=r"index must be in \[0, 4\], got up to 5"):
         loss(torch.randn(2, 2), torch.randn(2, 2), torch.tensor([0, 5]))
     with pytest.raises(ValueError, match=r"index must be integers \(2,\)"):
         loss(torch.randn(2, 2), torch.randn(2, 2), torch.tensor([0.0, 1.0]))

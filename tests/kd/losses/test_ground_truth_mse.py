@@ -27,7 +27,7 @@ def test_network_loss_is_the_same_mix_and_reaches_only_the_student():
 
 
 def test_bad_input_is_refused():
-    with pytest.raises(ConfigError, match=r"ground_truth_weight must lie in \[0, 1\], got -1"):
+    with pytest.raises(ConfigError, match=r"ground_truth_weight must be in \[0, 1\], got -1"):
         ground_truth_mse(torch.zeros(1, 2), torch.zeros(1, 2), torch.tensor([0]), ground_truth_weight=-1)
     with pytest.raises(ConfigError, match="no parameters"):
         norm_penalty(torch.nn.ReLU())

@@ -109,7 +109,7 @@ def test_a_function_with_other_tensors_makes_no_module():
 def test_options_that_were_checked_at_the_call_only_are_checked_when_built():
     for build, message in (
         (lambda: losses.AT(power=0.0), "power must be above 0"),
-        (lambda: losses.JSD(beta=1.5), r"beta must lie in \[0, 1\], got 1.5"),
+        (lambda: losses.JSD(beta=1.5), r"beta must be in \[0, 1\], got 1.5"),
         (lambda: losses.SDD(cells=(2,)), "cells must begin with 1"),
         (lambda: losses.CATKD(pool_size=0), "pool_size must be at least 1, or None"),
         (lambda: losses.CC(order=0), "order must be above 0"),

@@ -130,9 +130,9 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(tmp_path):
     run_experiment(TOY, tmp_path, seeds=1)
     with pytest.raises(OutputError, match="--resume"):
         run_experiment(TOY, tmp_path, seeds=1)
-    with pytest.raises(ConfigError, match=r"gain: 0\.5 there, 0\.75 now"):
+    with pytest.raises(ConfigError, match=r"gain: 0\.5 in the folder, 0\.75 now"):
         run_experiment(TOY, tmp_path, config=Config(gain=0.75), seeds=1, resume=True)
-    with pytest.raises(ConfigError, match="system: toy there, other now"):
+    with pytest.raises(ConfigError, match="system: toy in the folder, other now"):
         run_experiment(replace(TOY, name="other"), tmp_path, seeds=1, resume=True)
 
 

@@ -133,7 +133,7 @@ def test_bad_input_is_refused():
         rotated_views(torch.zeros(1, 1, 8, 6))
     with pytest.raises(ValueError, match="not a whole number of images"):
         split_views(torch.zeros(6, 2))
-    with pytest.raises(ValueError, match="share must lie in"):
+    with pytest.raises(ValueError, match="share must be in"):
         selected(torch.zeros(3, dtype=torch.long), 1.5)
     with pytest.raises(ValueError, match="labels must have shape"):
         error_level(torch.zeros(3, 2), torch.zeros(2, dtype=torch.long))

@@ -128,7 +128,7 @@ def test_subsets():
     assert len(some(train, 150, 0)) == 150
     assert not torch.equal(some(train, 150, 0).y, some(train, 150, 1).y)
     for call in (lambda: some_per_class(train, 1000, 0), lambda: some(train, 0, 0)):
-        with pytest.raises(ValueError, match="must lie in"):
+        with pytest.raises(ValueError, match="must be in"):
             call()
 
 

@@ -122,7 +122,7 @@ def selected(levels: Tensor, share: float) -> Tensor:
         ValueError: The share is out of range.
     """
     if not 0.0 <= share <= 1.0:
-        raise ValueError(f"share must lie in [0, 1], got {share!r}")
+        raise ValueError(f"share must be in [0, 1], got {share!r}")
     correct = int((levels == 0).sum())
     kept = correct + int(share * (len(levels) - correct))
     return levels.argsort(dim=0, stable=True)[:kept].sort().values
@@ -188,7 +188,7 @@ class SSKDTerms:
         similarity_share: Share that is kept of the rows of the similarity whose original the teacher gets wrong.
 
     Raises:
-        ConfigError: A share lies outside [0, 1], or a weight or temperature is out of range.
+        ConfigError: A share is outside [0, 1], or a weight or temperature is out of range.
     """
 
     temperature: float = 4.0
