@@ -3,7 +3,7 @@
 Vats and Crandall, Controlling the Quality of Distillation in Response-Based Network Compression (AAAI-22 workshop,
 arXiv 2112.10047). A teacher that was trained for long puts all probability on one class and no longer says which wrong
 classes are alike. The loss stays as it is; the teacher is chosen by its batch size and number of epochs. The measures
-are in ``policykd.kd.systems.sweet_spot_teacher.similarity_information``.
+are in ``policykd.kd.similarity_information``.
 
 Departures: only the abstract was readable. The measures of similarity information, the search and the diagnostic are
 our construction.
@@ -25,7 +25,7 @@ from policykd.kd.experiments.experiment import Cell as Metrics
 from policykd.kd.experiments.side_by_side import NO_TEACHER, SideBySideCell, SideBySideRecipe
 from policykd.kd.experiments.system import Fit, System, cross_entropy, higher, lower
 from policykd.kd.metrics import accuracy, nll
-from policykd.kd.systems.sweet_spot_teacher.similarity_information import (
+from policykd.kd.similarity_information import (
     class_mean_answers,
     permuted_non_targets,
     response_entropy,

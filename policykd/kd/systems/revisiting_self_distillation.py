@@ -2,7 +2,7 @@
 
 Pham, Cho, Joshi, Hegde, Revisiting Self-Distillation (arXiv 2206.08491). Round 0 learns from labels; every later round
 starts from new weights and learns from the round before. The paper explains the better generalization of students by
-flatter minima, which the module ``flatness`` here measures. Kernel rounds are those of
+flatter minima, which ``policykd.kd.flatness`` measures. Kernel rounds are those of
 ``policykd.kd.kernel_self_distillation`` without weight on the labels.
 
 Departures: only the abstract was readable. Networks, data, temperature and weights are ours, with three rounds.
@@ -24,10 +24,10 @@ from policykd.errors import ConfigError, check_range
 from policykd.kd.experiments.digits import CLASSES, PIXELS, digits_rows, redrawn_labels
 from policykd.kd.experiments.experiment import Cell as Metrics
 from policykd.kd.experiments.system import Fit, System, higher, lower
+from policykd.kd.flatness import measure_flatness
 from policykd.kd.kernel_self_distillation import KernelSelfDistillation
 from policykd.kd.metrics import accuracy, ece, nll
 from policykd.kd.networks import MLP
-from policykd.kd.systems.revisiting_self_distillation.flatness import measure_flatness
 from policykd.kd.tasks.base import Split
 from policykd.kd.training.config import TrainConfig
 from policykd.kd.training.evaluate import predict
