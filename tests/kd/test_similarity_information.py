@@ -152,7 +152,7 @@ def test_choice_without_students():
 def test_bad_input_is_refused():
     with pytest.raises(ValueError, match="temperature"):
         response_entropy(LOGITS, temperature=0)
-    with pytest.raises(ValueError, match="labels must lie"):
+    with pytest.raises(ValueError, match="labels must be in"):
         similarity_information(LOGITS, torch.tensor([4]))
     with pytest.raises(ValueError, match="finite"):
         non_target_entropy(torch.full((1, 3), float("nan")), FIRST)
