@@ -53,6 +53,7 @@ BASE = (
     "plain",
     "executor",
     "names",
+    "numerics",
     "environment",
 )
 MAY_IMPORT = {
