@@ -211,7 +211,7 @@ def test_damaged_idx_files_are_named_with_the_bytes_expected(tmp_path):
     with pytest.raises(DataFileError, match="expected at least 16"):
         read_idx(file)
     file.write_bytes(b"PNG")
-    with pytest.raises(DataFileError, match="no idx file"):
+    with pytest.raises(DataFileError, match="not an idx file"):
         read_idx(file)
     packed = tmp_path / "b.gz"
     packed.write_bytes(gzip.compress(content)[:-6])

@@ -129,7 +129,7 @@ def test_shapes_that_do_not_fit_are_named(student, teachers, weights):
 
 
 def test_labels_out_of_range_are_refused():
-    with pytest.raises(ValueError, match="labels must lie"):
+    with pytest.raises(ValueError, match="labels must be"):
         label_confidence(TEACHERS, torch.tensor([3]))
 
 

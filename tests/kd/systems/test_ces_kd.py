@@ -76,7 +76,7 @@ def test_one_expert_is_standard_distillation():
 def test_bad_input_is_refused():
     with pytest.raises(ValueError, match=r"must be \(M, N, C\)"):
         difficulty(torch.zeros(4, 3), torch.zeros(4, dtype=torch.long))
-    with pytest.raises(ValueError, match="labels must lie"):
+    with pytest.raises(ValueError, match="labels must be"):
         difficulty(torch.zeros(2, 4, 3), torch.full((4,), 3))
     with pytest.raises(ValueError, match=r"must be \(N,\)"):
         strata(torch.zeros(2, 2), 2)
