@@ -76,7 +76,18 @@ def test_variants_are_those_of_the_function(name):
 
 def test_list():
     assert [m.name for m in LOSSES.list(needs="logits", family="relational")] == ["dist", "mlkd"]
-    on_labels = {"ce", "tfkd", "dkd", "wsld", "cwtm", "sdd", "ground_truth_mse", "multi_teacher_kd", "std_scaled_kd"}
+    on_labels = {
+        "selective_kd",
+        "ce",
+        "tfkd",
+        "dkd",
+        "wsld",
+        "cwtm",
+        "sdd",
+        "ground_truth_mse",
+        "multi_teacher_kd",
+        "std_scaled_kd",
+    }
     assert {m.name for m in LOSSES.list(needs="targets")} == on_labels
     assert [m.name for m in LOSSES.list() if m.stateful] == ["crd"]
     assert [m.name for m in LOSSES.list()] == list(LOSSES) == list(LOSSES.names())

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from policykd.errors import ConfigError
 from policykd.kd.benchmark.config import BenchConfig, load_task, make_network
 from policykd.kd.benchmark.settings import Setting
 from policykd.kd.losses.ce import CE
@@ -104,11 +105,13 @@ class Placement:
         place: ``(info, context, setting) -> terms`` of weight one; their names begin with the loss's.
         needs: What the networks must have: ``map`` for maps of any dimensions, ``image`` for maps ``(C, H, W)``,
             ``residual`` for stages that also end in a residual block; nothing for logits and vectors.
+        unavailable: Why no benchmark has the place; empty for places that only depend on the networks.
     """
 
     where: str
     place: Place
     needs: Needs = ""
+    unavailable: str = ""
 
 
 PLACEMENTS: Registry[Placement] = Registry("placement", Placement)
@@ -123,6 +126,21 @@ def placement(name: str, where: str, *, needs: Needs = "") -> Callable[[Place], 
         return place
 
     return register
+
+
+def unavailable_placement(name: str, where: str, why: str) -> Placement:
+    """Register the place of losses that no benchmark can place, since its task or its networks lack something.
+
+    Args:
+        name: Name of the placement.
+        where: The place in words.
+        why: What is missing, as the end of the sentence "it compares <where>, but ...".
+    """
+
+    def refuse(info: LossInfo, context: PlacementContext, setting: Setting) -> Terms:
+        raise ConfigError(f"{info.name} cannot be benchmarked: it compares {where}, but {why}")
+
+    return PLACEMENTS.register(name, Placement(where, refuse, unavailable=why))
 
 
 def placement_of(name: str) -> Placement:
@@ -187,6 +205,8 @@ def obstacle(name: str, task: Task, network: nn.Module) -> str:
         UnknownNameError: There is no such loss.
     """
     chosen = placement_of(name)
+    if chosen.unavailable:
+        return f"it compares {chosen.where}, but {chosen.unavailable}"
     if not chosen.needs:
         return ""
     if not {"map", "levels"} <= set(task.taps):
@@ -325,6 +345,13 @@ def _on_preactivations_with_norms(info: LossInfo, context: PlacementContext, set
     taps = preactivations(context.teacher, context.levels)
     norms = [find_layer(context.teacher, tap.replace("act2:input", "norm2")) for tap in taps]
     return _before_activations(info, context, setting, batch_norms=norms)
+
+
+unavailable_placement(
+    "rotated_views",
+    "embeddings of four rotated views of every image",
+    "the batches of a benchmark have one view and its networks no head for it",
+)
 
 
 def train_paraphraser(loss: FT, maps: Tensor) -> None:

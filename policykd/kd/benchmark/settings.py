@@ -70,7 +70,7 @@ def default_setting(name: str) -> Setting:
     if not info.default:
         return Setting(ce_weight=0.0 if info.replaces_cross_entropy else 1.0)
     preset, factor = info.default_preset, info.weight_factor
-    staged = preset.ce_weight == 0.0 and preset.kd_weight == 0.0
+    staged = preset.ce_weight == 0.0 and preset.kd_weight == 0.0 and not info.replaces_cross_entropy
     return Setting(
         factor * preset.weight,
         1.0 if staged else preset.ce_weight,

@@ -1,4 +1,4 @@
-"""Views, similarities, error levels and selective transfer: the card's numbers and what must hold for every input."""
+"""The views and the terms of SSKD against a loop, its networks, and the experiment."""
 
 from dataclasses import replace
 
@@ -9,106 +9,9 @@ import torch
 from policykd.errors import ConfigError
 from policykd.kd import functional as kf
 from policykd.kd.experiments.system import Fit
-from policykd.kd.systems.sskd import EXPERIMENT
-from policykd.kd.systems.sskd.cell import SSKDCell, SSKDRecipe, find_original
-from policykd.kd.systems.sskd.network import HeadedCNN
-from policykd.kd.systems.sskd.self_supervision import (
-    SimilarityHead,
-    SSKDTerms,
-    ViewOutputs,
-    error_level,
-    head_loss,
-    originals,
-    rotated_views,
-    selected,
-    selective_kd,
-    split_views,
-    view_similarity,
-)
-
-# rows per image: the original, then its three rotations
-TEACHER = torch.tensor(
-    [[[1, 0], [1, 0.2], [0.9, 0.1], [0.1, 1]], [[0, 1], [0, 1], [1, 0.3], [0.3, 1]]], dtype=torch.float64
-).flatten(0, 1)
-STUDENT = torch.tensor(
-    [[[1, 1], [1, 0.5], [1, 0], [0.5, 1]], [[0, 1], [0.2, 1], [1, 1], [0, 1]]], dtype=torch.float64
-).flatten(0, 1)
-
-
-def transfer(share):
-    a_s, a_t = view_similarity(STUDENT), view_similarity(TEACHER)
-    return float(selective_kd(a_s, a_t, originals(a_t), temperature=0.5, share=share))
-
-
-def test_known_similarity_ranks_and_head_loss():
-    a_t = view_similarity(TEACHER)
-    expected = [
-        (0.980581, 0.196116),
-        (0.993884, 0.110432),
-        (0.099504, 0.995037),
-        (0, 1),
-        (0.957826, 0.287348),
-        (0.287348, 0.957826),
-    ]
-    np.testing.assert_allclose(a_t.numpy(), expected, atol=1e-6)
-    assert originals(a_t).tolist() == [0, 0, 0, 1, 1, 1]
-    assert error_level(a_t, originals(a_t)).tolist() == [0, 0, 1, 0, 1, 0]
-    assert float(head_loss(a_t)) == pytest.approx(0.628298, abs=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("share", "rows", "loss"),
-    [
-        (1.0, [0, 1, 2, 3, 4, 5], 0.028754),
-        (0.75, [0, 1, 2, 3, 5], 0.031825),
-        (0.5, [0, 1, 2, 3, 5], 0.031825),
-        (0.0, [0, 1, 3, 5], 0.019588),
-    ],
-)
-def test_known_selective_transfer(share, rows, loss):
-    a_t = view_similarity(TEACHER)
-    assert selected(error_level(a_t, originals(a_t)), share).tolist() == rows
-    assert transfer(share) == pytest.approx(loss, abs=1e-6)
-
-
-def test_scale_of_the_head_does_not_matter():
-    torch.testing.assert_close(view_similarity(7.0 * TEACHER), view_similarity(TEACHER))
-    assert torch.isfinite(view_similarity(torch.zeros(8, 2))).all()
-
-
-def test_a_student_equal_to_the_teacher_has_no_loss():
-    scores, labels = torch.randn(12, 5, dtype=torch.float64), torch.randint(0, 5, (12,))
-    value = selective_kd(scores, scores, labels, temperature=4.0, share=1.0)
-    assert float(value) == pytest.approx(0.0, abs=1e-12)
-    assert float(kf.kd(scores, scores)) == pytest.approx(0.0, abs=1e-12)
-
-
-@pytest.mark.parametrize("share", [0.0, 0.3, 0.75, 1.0])
-def test_number_and_order_of_kept_rows(share):
-    rng = np.random.default_rng(0)
-    for _ in range(20):
-        levels = torch.from_numpy(rng.integers(0, 4, 17))
-        kept = selected(levels, share)
-        wrong = int((levels > 0).sum())
-        assert len(kept) == 17 - wrong + int(share * wrong)
-        assert set(torch.nonzero(levels == 0).flatten().tolist()) <= set(kept.tolist())
-        left = levels[np.setdiff1d(np.arange(17), kept.numpy())]
-        assert not len(left) or levels[kept].max() <= left.min()
-
-
-def test_error_level_against_numpy_and_its_ties():
-    scores, target = torch.randn(40, 7), torch.randint(0, 7, (40,))
-    expected = [(row > row[label]).sum() for row, label in zip(scores.numpy(), target.numpy(), strict=True)]
-    assert error_level(scores, target).tolist() == expected
-    assert error_level(torch.zeros(3, 4), torch.tensor([0, 2, 3])).tolist() == [0, 2, 3]
-
-
-def test_no_row_kept_is_a_zero_with_a_gradient():
-    scores = torch.tensor([[0.0, 1.0]], requires_grad=True)
-    value = selective_kd(scores, scores.detach(), torch.tensor([0]), temperature=1.0, share=0.0)
-    value.backward()
-    assert value == 0
-    assert (scores.grad == 0).all()
+from policykd.kd.losses.sskd import head_loss, split_views, view_similarity
+from policykd.kd.networks.headed_cnn import HeadedCNN, SimilarityHead, ViewOutputs, rotated_views
+from policykd.kd.systems.sskd import EXPERIMENT, SSKDCell, SSKDRecipe, find_original
 
 
 def test_views():
@@ -128,15 +31,18 @@ def test_head_keeps_the_width():
     assert [tuple(p.shape) for p in head.parameters()] == [(5, 5), (5,), (5, 5), (5,)]
 
 
-def test_bad_input_is_refused():
+def test_views_and_networks_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="must be square"):
         rotated_views(torch.zeros(1, 1, 8, 6))
-    with pytest.raises(ValueError, match="not a whole number of images"):
-        split_views(torch.zeros(6, 2))
-    with pytest.raises(ValueError, match="share must be in"):
-        selected(torch.zeros(3, dtype=torch.long), 1.5)
-    with pytest.raises(ValueError, match="labels must have shape"):
-        error_level(torch.zeros(3, 2), torch.zeros(2, dtype=torch.long))
+    with pytest.raises(ConfigError, match="two convolutions"):
+        HeadedCNN((4,))
+
+
+def test_a_headed_network_fits_any_images_and_classes():
+    network = HeadedCNN((4, 6), in_channels=3, classes=7)
+    found = network.outputs(torch.randn(2, 3, 8, 8))
+    assert (found.logits.shape, found.embeddings.shape) == ((8, 7), (8, 6))
+    assert network(torch.randn(2, 3, 8, 6)).shape == (2, 7)
 
 
 def outputs(seed, batch=4, width=6, classes=5):
@@ -146,7 +52,7 @@ def outputs(seed, batch=4, width=6, classes=5):
 
 def test_terms_without_rotations_are_plain_distillation():
     student, teacher, labels = outputs(0), outputs(1), torch.tensor([0, 3, 1, 2])
-    terms = SSKDTerms(rotated_weight=0.0, similarity_weight=0.0, rotated_share=0.0)
+    terms = SSKDRecipe(rotated_weight=0.0, similarity_weight=0.0, rotated_share=0.0)
     normal, normal_t = student.logits[::4], teacher.logits[::4]
     expected = 0.1 * kf.ce(normal, labels) + 0.9 * kf.kd(normal, normal_t, temperature=4.0)
     torch.testing.assert_close(terms.objective(student, teacher, labels), expected)
@@ -177,7 +83,7 @@ def test_terms_against_a_loop():
     kept = sorted(range(12), key=lambda place: (ranks[place], place))[:keep]
     total += 10 * np.mean([kl(row(g_t, rotated[k]), row(g_s, rotated[k]), 0.5) for k in kept])
     assert 0 < ranks.count(0) < 12
-    assert float(SSKDTerms().objective(student, teacher, labels)) == pytest.approx(total, rel=1e-10)
+    assert float(SSKDRecipe().objective(student, teacher, labels)) == pytest.approx(total, rel=1e-10)
 
 
 def test_training_the_head_leaves_the_rest_untouched():
