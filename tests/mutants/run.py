@@ -99,7 +99,7 @@ def covering_tests(out: Path) -> dict[tuple[str, int], list[str]]:
     data, durations = out / "coverage.db", out / "durations.json"
     if not durations.exists():
         print("running the suite once under coverage ...", flush=True)
-        coverage = ["--cov=policykd", "--cov-context=test", "--cov-report="]
+        coverage = ["--cov=policykd", "--cov=agents", "--cov=envs", "--cov-context=test", "--cov-report="]
         command = [sys.executable, "-m", "pytest", "-q", "-n", "2", *coverage,
                    "-p", "no:cacheprovider", "--durations=0", "--durations-min=0.0", "-vv"]  # fmt: skip
         done = subprocess.run(command, cwd=ROOT, env={**os.environ, "COVERAGE_FILE": str(data), "OMP_NUM_THREADS": "1"},
