@@ -107,7 +107,38 @@ class Places(Projector):
         return feature.flatten(2).transpose(1, 2)
 
 
-class Linear(Projector):
+class _VectorProjector(Projector):
+    """Base of projectors of vectors, whose layers are made once both widths are known."""
+
+    def __init__(self, in_width: int | None, out_width: int | None) -> None:
+        super().__init__()
+        self.in_width, self.out_width = in_width, out_width
+
+    def _layers(self, in_width: int, out_width: int) -> nn.Module:
+        raise NotImplementedError
+
+    def _make(self, in_width: int | None, out_width: int | None) -> None:
+        """Make the layers unless a width is still unknown."""
+        if in_width is not None and out_width is not None:
+            self.in_width, self.out_width, self.built = in_width, out_width, True
+            self.map = self._layers(in_width, out_width)
+
+    def _build(self, own: Shape, target: Shape) -> None:
+        self._check_width(own, self.in_width, (1,))
+        self._make(own[0], self.out_width or target[0])
+
+    def output_shape(self, own: Shape) -> Shape:
+        """``(C_out,)``."""
+        self._check_width(own, self.in_width, (1,))
+        return (cast(int, self.out_width),)
+
+    def forward(self, feature: Tensor) -> Tensor:
+        """Map ``(B, C_in)`` to ``(B, C_out)``."""
+        self._require_built()
+        return self.map(feature)
+
+
+class Linear(_VectorProjector):
     """An affine map of vectors, ``(B, C_in) -> (B, C_out)``.
 
     Args:
@@ -117,31 +148,15 @@ class Linear(Projector):
     """
 
     def __init__(self, in_width: int | None = None, out_width: int | None = None, *, bias: bool = True) -> None:
-        super().__init__()
-        self.in_width, self.out_width, self.bias = in_width, out_width, bias
-        if in_width is not None and out_width is not None:
-            self._make(in_width, out_width)
+        super().__init__(in_width, out_width)
+        self.bias = bias
+        self._make(in_width, out_width)
 
-    def _make(self, in_width: int, out_width: int) -> None:
-        self.in_width, self.out_width, self.built = in_width, out_width, True
-        self.map = nn.Linear(in_width, out_width, bias=self.bias)
-
-    def _build(self, own: Shape, target: Shape) -> None:
-        self._check_width(own, self.in_width, (1,))
-        self._make(own[0], self.out_width or target[0])
-
-    def output_shape(self, own: Shape) -> Shape:
-        """``(C_out,)``."""
-        self._check_width(own, self.in_width, (1,))
-        return (cast(int, self.out_width),)
-
-    def forward(self, feature: Tensor) -> Tensor:
-        """Map ``(B, C_in)`` to ``(B, C_out)``."""
-        self._require_built()
-        return self.map(feature)
+    def _layers(self, in_width: int, out_width: int) -> nn.Module:
+        return nn.Linear(in_width, out_width, bias=self.bias)
 
 
-class MLP(Projector):
+class MLP(_VectorProjector):
     """One hidden layer with ReLU, ``(B, C_in) -> (B, C_out)``.
 
     Args:
@@ -151,30 +166,14 @@ class MLP(Projector):
     """
 
     def __init__(self, hidden: int, in_width: int | None = None, out_width: int | None = None) -> None:
-        super().__init__()
+        super().__init__(in_width, out_width)
         if hidden < 1:
             raise ProjectorError(f"MLP needs a hidden width of at least 1, got {hidden}")
-        self.hidden, self.in_width, self.out_width = hidden, in_width, out_width
-        if in_width is not None and out_width is not None:
-            self._make(in_width, out_width)
+        self.hidden = hidden
+        self._make(in_width, out_width)
 
-    def _make(self, in_width: int, out_width: int) -> None:
-        self.in_width, self.out_width, self.built = in_width, out_width, True
-        self.map = nn.Sequential(nn.Linear(in_width, self.hidden), nn.ReLU(), nn.Linear(self.hidden, out_width))
-
-    def _build(self, own: Shape, target: Shape) -> None:
-        self._check_width(own, self.in_width, (1,))
-        self._make(own[0], self.out_width or target[0])
-
-    def output_shape(self, own: Shape) -> Shape:
-        """``(C_out,)``."""
-        self._check_width(own, self.in_width, (1,))
-        return (cast(int, self.out_width),)
-
-    def forward(self, feature: Tensor) -> Tensor:
-        """Map ``(B, C_in)`` to ``(B, C_out)``."""
-        self._require_built()
-        return self.map(feature)
+    def _layers(self, in_width: int, out_width: int) -> nn.Module:
+        return nn.Sequential(nn.Linear(in_width, self.hidden), nn.ReLU(), nn.Linear(self.hidden, out_width))
 
 
 class Conv1x1(Projector):
