@@ -24,10 +24,10 @@ from policykd.agents.episodes import EpisodeOutcomes, run_episodes
 from policykd.agents.files.policy_file import load_policy
 from policykd.agents.policy import Policy
 from policykd.envs import BatchedEnv, EnvConfig, Skill, get_skill
-from policykd.envs.backends import window_width
-from policykd.envs.engines.contacts import measure_contacts
-from policykd.envs.engines.warp import WarpEngine
-from policykd.envs.robots.model import build_model
+from policykd.envs.physics.contact_budget import measure_contacts
+from policykd.envs.physics.mujoco_warp import WarpEngine
+from policykd.envs.robots.mjcf import build_model
+from policykd.envs.stepping import window_width
 from policykd.errors import ConfigError
 from policykd.storage import prepare_folder, write_json
 

@@ -116,16 +116,16 @@ class Scene:
     def sections(self) -> dict[str, float]:
         """Measure seconds of each part of a step separately."""
         env, backend, action = self.env, self.env._backend, self._actions[0]
-        view = backend.look()
+        view = backend.read_state()
         failed = torch.zeros(self._worlds, dtype=torch.bool, device=self._device)
         parts: dict[str, Callable[[], Any]] = {
             "whole step": self._step,
             "targets and physics": lambda: env.engine.step(backend.targets(action)),
             "look": backend.look,
-            "judge": lambda: backend.judge_where(view, failed),
+            "judge": lambda: backend.compute_outcome_where(view, failed),
             "observe": lambda: backend.observe(view, backend.clock),
             "begin episodes": lambda: env._restart_where(failed),
-            "move the ground": backend.follow_where,
+            "move the ground": backend.move_ground_where,
         }
         with torch.no_grad():
             return {name: self._clock.time(part, max(1, self._options.steps // 4)) for name, part in parts.items()}

@@ -15,11 +15,11 @@ import mujoco
 import numpy as np
 from gymnasium import spaces
 
-from policykd.envs.engines.batch import stop_profiler
-from policykd.envs.engines.ground import ground_fields
 from policykd.envs.observations import SCAN_AHEAD, SCAN_BEHIND, SCAN_POINTS
+from policykd.envs.physics.ground_boxes import ground_fields
+from policykd.envs.physics.mujoco_batch import stop_profiler
 from policykd.envs.robots import Robot
-from policykd.envs.robots.model import build_spec
+from policykd.envs.robots.mjcf import build_spec
 from policykd.envs.skills import get_skill
 from policykd.envs.terrains import TrackBank, Tracks
 

@@ -27,7 +27,7 @@ from typing_extensions import override
 
 from plain_env import make_plain
 from policykd.envs import BatchedEnv, EnvConfig, SkillVectorEnv, get_skill
-from policykd.envs.engines import BatchEngine
+from policykd.envs.physics import BatchEngine
 from policykd.storage import prepare_folder, write_json
 
 TRACKS = 16

@@ -1,8 +1,8 @@
 """Simulation: robots, terrains, skills, and batched environments with gymnasium and stable-baselines3 interfaces.
 
-The layers are ``robots``, ``terrains`` and ``engines``, then ``kinematics``, ``observations``, ``tasks`` and
-``skills``, then ``batched_env``. Its interfaces are ``vector_env``, ``single_env`` and ``sb3_env``; ``scene`` renders.
-Nothing here depends on policies.
+The layers are ``robots``, ``terrains`` and ``physics``, then ``kinematics``, ``observations``, ``tasks`` and
+``skills``, then ``batched_env``. Its interfaces are ``gym_vector_env``, ``gym_env`` and ``sb3_vec_env``;
+``rendering`` draws. Nothing here depends on policies.
 
 Importing this package registers ``policykd/Biped-v0`` with gymnasium. The names below are imported at first use.
 """
@@ -16,27 +16,27 @@ from policykd.envs.registration import register_environments
 
 if TYPE_CHECKING:
     from policykd.envs.batched_env import BatchedEnv, EnvConfig, Step
-    from policykd.envs.sb3_env import Sb3VecEnv
-    from policykd.envs.scene import SceneRenderer, build_scene
-    from policykd.envs.single_env import SkillEnv
+    from policykd.envs.gym_env import SkillEnv
+    from policykd.envs.gym_vector_env import SkillVectorEnv
+    from policykd.envs.rendering import SceneRenderer, build_scene
+    from policykd.envs.sb3_vec_env import Sb3VecEnv
     from policykd.envs.skills import Skill, get_skill, skill_ids
     from policykd.envs.suites import get_suite, suite_names
     from policykd.envs.tasks import Task, Walk, task_names
     from policykd.envs.terrains import Terrain, terrain_names
-    from policykd.envs.vector_env import SkillVectorEnv
 
 _HOME = {
     "BatchedEnv": "batched_env",
     "EnvConfig": "batched_env",
-    "Sb3VecEnv": "sb3_env",
-    "SceneRenderer": "scene",
+    "Sb3VecEnv": "sb3_vec_env",
+    "SceneRenderer": "rendering",
     "Skill": "skills",
-    "SkillEnv": "single_env",
-    "SkillVectorEnv": "vector_env",
+    "SkillEnv": "gym_env",
+    "SkillVectorEnv": "gym_vector_env",
     "Step": "batched_env",
     "Terrain": "terrains",
     "Walk": "tasks",
-    "build_scene": "scene",
+    "build_scene": "rendering",
     "Task": "tasks",
     "get_skill": "skills",
     "get_suite": "suites",

@@ -13,13 +13,13 @@ from typing import Any
 import mujoco
 import torch
 
-from policykd.envs.backends import Episodes, TensorBackend, make_backend, window_width
 from policykd.envs.devices import choose_device
-from policykd.envs.engines import BatchEngine, Engine
-from policykd.envs.engines.contacts import measure_contacts
-from policykd.envs.robots.model import build_model
+from policykd.envs.physics import BatchEngine, Engine
+from policykd.envs.physics.contact_budget import measure_contacts
+from policykd.envs.resets import Starts
+from policykd.envs.robots.mjcf import build_model
 from policykd.envs.skills import Skill, common_contract
-from policykd.envs.starts import Starts
+from policykd.envs.stepping import Episodes, TorchBackend, make_backend, window_width
 from policykd.envs.tasks import Task
 from policykd.envs.terrains import TrackBank, Tracks
 from policykd.envs.terrains.tracks import graded_floor, graded_rows
@@ -163,7 +163,7 @@ class BatchedEnv:
         """Return the engine factory of a device."""
         if device.type == "cpu":
             return partial(BatchEngine, threads=threads)
-        from policykd.envs.engines.warp import WarpEngine  # needs the extra [gpu]
+        from policykd.envs.physics.mujoco_warp import WarpEngine  # needs the extra [gpu]
 
         def make(model: mujoco.MjModel, num_sims: int, boxes: int, decimation: int) -> Engine:
             window = window_width(self.robot)
@@ -172,7 +172,7 @@ class BatchedEnv:
 
         return make
 
-    def _make_backend(self, tracks: Tracks, tasks: Sequence[Task]) -> TensorBackend:
+    def _make_backend(self, tracks: Tracks, tasks: Sequence[Task]) -> TorchBackend:
         return make_backend(self.engine, self.skill, tracks, self._boxes, tasks)
 
     def seed(self, seed: int) -> None:
@@ -197,7 +197,7 @@ class BatchedEnv:
         flat = self._restart(self._all)
         if stagger:
             self._backend.elapsed[:] = self._starts.integers(self.skill.episode_steps, self.num_envs)
-        self._backend.follow()
+        self._backend.move_ground()
         return _split(flat, self._columns)
 
     @torch_threads(1)
@@ -213,12 +213,12 @@ class BatchedEnv:
         """
         backend = self._backend
         failed = self.engine.step(backend.targets(actions))
-        view = backend.look()
-        outcome = backend.judge(view, failed)
+        view = backend.read_state()
+        outcome = backend.compute_outcome(view, failed)
         self.failures += outcome.failures
         flat, ids = backend.observe(view, backend.clock), outcome.episodes.ids
-        final = backend.exchange(flat, ids, self._restart(ids)) if restart and len(ids) else flat[ids]
-        backend.follow()
+        final = backend.swap_rows(flat, ids, self._restart(ids)) if restart and len(ids) else flat[ids]
+        backend.move_ground()
         return Step(
             flat, outcome.reward, outcome.terminated, outcome.truncated, failed, final, outcome.episodes, self._columns
         )
@@ -267,9 +267,9 @@ class BatchedEnv:
         qpos, qvel, clock = self._backend.tasks.start((qpos, qvel, clock), ids)
         if self.config.ordered:
             track = (ids // len(self.skills)) % self.config.tracks
-        self._backend.begin(ids, self._first_track[ids] + track, clock)
+        self._backend.start_episodes(ids, self._first_track[ids] + track, clock)
         self.engine.reset(ids, qpos, qvel)
-        return self._backend.observe(self._backend.look(ids), clock)
+        return self._backend.observe(self._backend.read_state(ids), clock)
 
 
 def _split(flat: torch.Tensor, columns: dict[str, slice]) -> Observations:

@@ -54,7 +54,7 @@ class PlanarState:
 
 
 class Fields(Protocol):
-    """Source of states; every :class:`~policykd.envs.engines.Engine` is one."""
+    """Source of states; every :class:`~policykd.envs.physics.Engine` is one."""
 
     @property
     def device(self) -> torch.device:

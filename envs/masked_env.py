@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from typing_extensions import override
 
-from policykd.envs.backends.masked import MaskedBackend, MaskedOutcome
 from policykd.envs.batched_env import BatchedEnv
 from policykd.envs.skills import Skill
+from policykd.envs.stepping.masked_backend import MaskedBackend, MaskedOutcome
 from policykd.envs.tasks import Task
 from policykd.envs.terrains import Tracks
 from policykd.errors import check_range
@@ -117,12 +117,12 @@ class MaskedEnv(BatchedEnv):
         backend = self._backend
         failed = self.engine.step(backend.targets(actions))
         self._failures += failed.sum()
-        view = backend.look()
-        outcome = backend.judge_where(view, failed)
+        view = backend.read_state()
+        outcome = backend.compute_outcome_where(view, failed)
         final = backend.observe(view, backend.clock)
         self._restart_where(outcome.terminated | outcome.truncated)
-        flat = backend.observe(backend.look(), backend.clock)
-        backend.follow_where()
+        flat = backend.observe(backend.read_state(), backend.clock)
+        backend.move_ground_where()
         return MaskedStep(flat, final, outcome, failed)
 
     def _restart_where(self, mask: torch.Tensor) -> None:
@@ -131,5 +131,5 @@ class MaskedEnv(BatchedEnv):
         qpos, qvel, clock = self._backend.tasks.start((qpos, qvel, clock))
         if self.config.ordered:
             track = (self._all // len(self.skills)) % self.config.tracks
-        self._backend.begin_where(mask, self._first_track + track, clock)
+        self._backend.start_episodes_where(mask, self._first_track + track, clock)
         self._backend.reset_where(mask, qpos, qvel)

@@ -14,9 +14,9 @@ import gymnasium
 from policykd.envs.robots import get_robot, robot_names
 
 if TYPE_CHECKING:
-    from policykd.envs.single_env import SkillEnv
+    from policykd.envs.gym_env import SkillEnv
+    from policykd.envs.gym_vector_env import SkillVectorEnv
     from policykd.envs.skills import Skill
-    from policykd.envs.vector_env import SkillVectorEnv
 
 
 def register_environments() -> None:
@@ -51,7 +51,7 @@ def make_env(
     Raises:
         UnknownNameError: for an unknown option, terrain, preset, task or group; close matches are named.
     """
-    from policykd.envs.single_env import SkillEnv
+    from policykd.envs.gym_env import SkillEnv
 
     skill, seed, config = _skill_and_config(robot, options)
     return SkillEnv(skill, seed=seed, config=config, render_mode=render_mode, width=width, height=height)
@@ -74,7 +74,7 @@ def make_vector_env(
         ConfigError: for a render mode.
     """
     from policykd.envs.batched_env import BatchedEnv
-    from policykd.envs.vector_env import SkillVectorEnv
+    from policykd.envs.gym_vector_env import SkillVectorEnv
     from policykd.errors import ConfigError
 
     if render_mode is not None:

@@ -17,7 +17,7 @@ from policykd.environment import package_version
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
 from policykd.envs.devices import choose_device, missing_for_cuda
 from policykd.envs.masked_env import MaskedEnv
-from policykd.envs.scene import SceneRenderer, build_scene
+from policykd.envs.rendering import SceneRenderer, build_scene
 from policykd.envs.skills import get_skill
 from policykd.errors import MissingDependencyError, check_range
 from policykd.threads import usable_cores

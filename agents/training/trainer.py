@@ -21,7 +21,7 @@ from policykd.agents.training.sb3_callback import TrainingCallback
 from policykd.agents.training.warm_up import warm_up_normalizer
 from policykd.agents.validation import Validation
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
-from policykd.envs.sb3_env import Sb3VecEnv
+from policykd.envs.sb3_vec_env import Sb3VecEnv
 from policykd.envs.skill_records import records_of
 from policykd.envs.skills import Skill
 from policykd.envs.symmetry import mirror_symmetry

@@ -17,7 +17,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 from policykd.envs.robots import get_robot
-from policykd.envs.tasks.cycle import KEY_FRAMES, SPEED, sole_points, walking_cycle
+from policykd.envs.tasks.reference_cycle import KEY_FRAMES, SPEED, sole_points, walking_cycle
 
 OUT = Path(__file__).with_suffix(".png")
 LABELS = {"thigh": "hip", "shank": "knee", "foot": "ankle", "arm": "shoulder", "forearm": "elbow"}

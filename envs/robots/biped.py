@@ -5,7 +5,7 @@ choices are the capsules instead of its boxes, the standing pose, and the scale 
 [-1, 1] to each joint's whole range; with a range around the standing pose, untrained policies do not fall at once.
 """
 
-from policykd.envs.robots.table import Link, Robot
+from policykd.envs.robots.planar import Link, Robot
 
 
 def _leg(side: str) -> tuple[Link, ...]:

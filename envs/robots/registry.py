@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from policykd.envs.robots.biped import BIPED
-from policykd.envs.robots.table import Robot
+from policykd.envs.robots.planar import Robot
 from policykd.names import Registry
 
 ROBOTS: Registry[Robot] = Registry("robot", Robot)

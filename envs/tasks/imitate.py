@@ -8,10 +8,10 @@ import torch
 from typing_extensions import override
 
 from policykd.envs.constants import constant
+from policykd.envs.resets import PHASE_SECONDS
 from policykd.envs.robots import Robot
-from policykd.envs.starts import PHASE_SECONDS
 from policykd.envs.tasks.base import Situation, Start, Task
-from policykd.envs.tasks.cycle import SPEED, walking_cycle
+from policykd.envs.tasks.reference_cycle import SPEED, walking_cycle
 from policykd.envs.tasks.terms import feet_of
 from policykd.errors import ConfigError, check_range
 

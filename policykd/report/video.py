@@ -21,7 +21,7 @@ from policykd.agents.policy import Policy
 from policykd.curriculum.result import RESULT, CurriculumResult
 from policykd.curriculum.stage_runner import StageFolders
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
-from policykd.envs.scene import SceneRenderer, build_scene
+from policykd.envs.rendering import SceneRenderer, build_scene
 from policykd.envs.skills import Skill
 from policykd.envs.terrains import Tracks
 from policykd.errors import ConfigError, MissingDependencyError, OutputError, check_range

@@ -13,7 +13,7 @@ from policykd.agents.training.device_ppo import DevicePpo, EpisodeMeans, Rollout
 from policykd.agents.training.warm_up import warm_up_normalizer
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
 from policykd.envs.masked_env import MaskedEnv
-from policykd.envs.sb3_env import Sb3VecEnv
+from policykd.envs.sb3_vec_env import Sb3VecEnv
 from policykd.envs.skills import get_skill
 from policykd.envs.symmetry import mirror_symmetry
 

@@ -25,7 +25,7 @@ def test_the_plain_environment_equals_ours(terrain):
     starts[0][:, 1] += ahead.amax(dim=1).numpy()
     for name, value in zip(("qpos", "qvel"), starts, strict=True):
         ours.engine.field(name)[:] = torch.from_numpy(value)
-    ours._backend.follow()
+    ours._backend.move_ground()
     plain = PlainWalker(f"biped/{terrain}", bank=ours._bank.tracks)
     actions = np.random.default_rng(0).uniform(-0.3, 0.3, (25, 4, 11)).astype(np.float32)
     steps = [ours.step(torch.from_numpy(action), restart=False) for action in actions]

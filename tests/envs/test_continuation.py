@@ -5,7 +5,7 @@ import torch
 from worlds import FEW
 
 from policykd.envs.batched_env import BatchedEnv
-from policykd.envs.engines import BatchEngine, LoopEngine
+from policykd.envs.physics import BatchEngine, LoopEngine
 from policykd.envs.skills import get_skill
 
 

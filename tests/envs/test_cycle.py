@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from policykd.envs.robots import get_robot
-from policykd.envs.robots.table import Link, Robot
-from policykd.envs.tasks.cycle import KEY_FRAMES, SPEED, WalkingCycle, sole_points, walking_cycle
+from policykd.envs.robots.planar import Link, Robot
+from policykd.envs.tasks.reference_cycle import KEY_FRAMES, SPEED, WalkingCycle, sole_points, walking_cycle
 from policykd.errors import ContractError
 
 BIPED = get_robot("biped")

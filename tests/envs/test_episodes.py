@@ -8,7 +8,7 @@ import torch
 from worlds import FEW, batched, random_actions
 
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
-from policykd.envs.engines import LoopEngine
+from policykd.envs.physics import LoopEngine
 from policykd.envs.robots import get_robot
 from policykd.envs.skills import Skill, get_skill, skill_ids
 from policykd.envs.tasks import Walk
@@ -44,7 +44,7 @@ def test_the_reward_equals_its_formula_and_vanishes_at_a_fall():
 def test_the_reward_is_one_for_perfect_walking():
     env = batched("flat", 1)
     env.reset()
-    now = env._backend._situation(env._backend.look())
+    now = env._backend._situation(env._backend.read_state())
     state = now.state
     state.com_velocity = torch.zeros_like(state.com_velocity) + torch.tensor([1.54, 0.0])
     state.pitch, state.effort = torch.zeros(1), torch.zeros(1, 11)

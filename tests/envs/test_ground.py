@@ -7,9 +7,9 @@ import torch
 from worlds import TERRAINS, bank_of, batched, random_actions
 
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
-from policykd.envs.engines.ground import ground_fields
+from policykd.envs.physics.ground_boxes import ground_fields
 from policykd.envs.robots import get_robot
-from policykd.envs.robots.model import build_model
+from policykd.envs.robots.mjcf import build_model
 from policykd.envs.skills import get_skill
 
 DOWN = np.array([0.0, 0.0, -1.0])
@@ -126,7 +126,7 @@ def test_feet_touch_the_ground_where_the_height_function_has_it(name):
         data.qpos[0], data.qvel[0] = start[i], 1.5
         data.qpos[1] += highest[i]
         env.engine._copy_out(i)
-    env._backend.follow()
+    env._backend.move_ground()
     touches = buried = 0
     for action in random_actions(40, 12, scale=0.3):
         env.step(action, restart=False)

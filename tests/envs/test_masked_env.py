@@ -7,11 +7,11 @@ import torch
 from worlds import FEW, random_actions
 
 from policykd.envs import batched_env
-from policykd.envs.backends import TensorBackend
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
-from policykd.envs.engines.by_ids import ByIds, mask_engine
 from policykd.envs.masked_env import MaskedEnv
+from policykd.envs.physics.by_ids import ByIds, mask_engine
 from policykd.envs.skills import get_skill
+from policykd.envs.stepping import TorchBackend
 from policykd.envs.terrains.tracks import graded_rows
 from policykd.errors import ConfigError
 
@@ -35,7 +35,7 @@ def without_clock(take):
 def test_masks_and_numbers_go_the_same_way(monkeypatch, names):
     groups = ("proprio", "phase", "command")
     skills = [replace(get_skill(f"biped/{name}", groups), episode_steps=23) for name in names]
-    monkeypatch.setattr(batched_env, "make_backend", TensorBackend)
+    monkeypatch.setattr(batched_env, "make_backend", TorchBackend)
     numbers = BatchedEnv(skills, SIMS, config=CALM, threads=1)
     masks = MaskedEnv(skills, SIMS, config=CALM, threads=1)
     for env in (numbers, masks):  # the gait's clock is all that they draw apart

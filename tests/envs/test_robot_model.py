@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from policykd.envs.robots import get_robot, robot_names
-from policykd.envs.robots.model import build_model
+from policykd.envs.robots.mjcf import build_model
 
 # TerrainRLSim, data/characters/biped2D_full.txt:
 # body -> mass kg, box (x, z) m, joint limits rad, torque limit Nm, kp Nm/rad, kd Nm s/rad, may touch the ground

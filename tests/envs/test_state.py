@@ -34,7 +34,7 @@ def mixed():
 
 def test_places_and_velocities_of_the_links_equal_those_of_mujoco(mixed):
     env, _ = mixed
-    state = env._backend.look().state
+    state = env._backend.read_state().state
     for i, (model, data) in enumerate(zip(env.engine._models, env.engine._data, strict=True)):
         com = (state.root[i, None] + state.com[i]).numpy()
         np.testing.assert_allclose(com, data.xipos[1:, ::2], atol=1e-12)
@@ -47,7 +47,7 @@ def test_places_and_velocities_of_the_links_equal_those_of_mujoco(mixed):
 
 def test_velocities_equal_finite_differences_of_places(mixed):
     env, _ = mixed
-    state = env._backend.look().state
+    state = env._backend.read_state().state
     h = 1e-6
     for i, (model, data) in enumerate(zip(env.engine._models, env.engine._data, strict=True)):
         places = []
@@ -62,14 +62,14 @@ def test_velocities_equal_finite_differences_of_places(mixed):
 
 def test_a_subset_of_simulations_reads_like_the_whole(mixed):
     env, _ = mixed
-    whole, some = env._backend.look().state, env._backend.look(torch.tensor([1, 4])).state
+    whole, some = env._backend.read_state().state, env._backend.read_state(torch.tensor([1, 4])).state
     for name, value in vars(some).items():
         torch.testing.assert_close(value, getattr(whole, name)[[1, 4]], rtol=0, atol=1e-14)
 
 
 def test_effort_is_the_torque_over_its_limit(mixed):
     env, _ = mixed
-    effort = env._backend.look().state.effort
+    effort = env._backend.read_state().state.effort
     limits = np.array([150, 125, 100, 150, 125, 100, 100, 75, 100, 75, 50])
     np.testing.assert_allclose(effort.numpy(), env.engine.field("actuator_force").numpy() / limits)
     assert effort.abs().max() <= 1.0

@@ -9,13 +9,13 @@ import torch
 from worlds import FEW, assert_same, random_actions
 
 from policykd.envs import batched_env
-from policykd.envs.backends import TensorBackend
 from policykd.envs.batched_env import BatchedEnv
-from policykd.envs.engines import LoopEngine
+from policykd.envs.physics import LoopEngine
 from policykd.envs.skills import get_skill
+from policykd.envs.stepping import TorchBackend
 from policykd.envs.suites import get_suite
 from policykd.envs.tasks import Crouch, Hop, Imitate, Walk, get_task, register_task, task_name, task_names
-from policykd.envs.tasks.cycle import walking_cycle
+from policykd.envs.tasks.reference_cycle import walking_cycle
 from policykd.envs.tasks.registry import TASKS
 from policykd.errors import ConfigError, UnknownNameError
 
@@ -108,7 +108,7 @@ def test_rewards_equal_their_formulas(name, formula):
 def test_crouching_pays_for_being_low_and_ends_at_the_ceiling():
     env = env_of("biped/flat+crouch", 3)
     env.reset()
-    now = env._backend._situation(env._backend.look())
+    now = env._backend._situation(env._backend.read_state())
     now.state.com_velocity, now.state.effort = torch.tensor([1.0, 0.0]).expand(3, 12, 2), torch.zeros(3, 11)
     now.mass = now.mass.float()
     points = now.state.fall_points
@@ -137,7 +137,11 @@ def test_kneeling_ends_a_crouch():
     qpos[1:, 1] += torch.tensor([0.11, 0.09]) - height
     assert qpos[1, 1] > env.robot.stand_top / 4
     env.engine.reset(torch.arange(3), qpos, torch.zeros(3, model.nv, dtype=torch.float64))
-    assert Crouch(lowering=0.0).forbidden(env._backend._situation(env._backend.look())).tolist() == [False, False, True]
+    assert Crouch(lowering=0.0).forbidden(env._backend._situation(env._backend.read_state())).tolist() == [
+        False,
+        False,
+        True,
+    ]
 
 
 def test_the_height_of_the_standing_robot_is_that_of_mujoco():
@@ -172,7 +176,7 @@ def test_goals_follow_the_commanded_direction():
 @pytest.mark.parametrize("backend", ["fused", "tensors"])
 def test_each_simulation_succeeds_at_its_own_goal(backend, monkeypatch):
     if backend == "tensors":
-        monkeypatch.setattr(batched_env, "make_backend", TensorBackend)
+        monkeypatch.setattr(batched_env, "make_backend", TorchBackend)
     skills = [
         replace(get_skill(f"biped/flat+{name}", ("proprio",)), episode_steps=2) for name in ("walk", "backwards", "run")
     ]
@@ -190,7 +194,7 @@ def test_whoever_goes_backwards_has_ground_behind():
     qpos = torch.as_tensor(env.robot.stand_pose).repeat(2, 1)
     qpos[1, 0] = -20.0
     env.engine.reset(torch.arange(2), qpos, torch.zeros(2, env.engine.field("qvel").shape[1], dtype=torch.float64))
-    env._backend.follow()
+    env._backend.move_ground()
     for _ in range(12):
         env.step(torch.zeros(2, env.num_actions), restart=False)
     height = env.engine.field("qpos")[:, 1]
@@ -215,7 +219,7 @@ def test_imitation_begins_in_the_cycle_and_is_perfect_there():
     qpos, qvel = walking_cycle(env.robot).at(env._backend.clock)
     assert torch.equal(env.engine.field("qpos"), qpos)
     assert torch.equal(env.engine.field("qvel"), qvel)
-    now = env._backend._situation(env._backend.look())
+    now = env._backend._situation(env._backend.read_state())
     now.around.cycles -= env.robot.control_dt  # the state of this step and not of the next
     torch.testing.assert_close(Imitate().reward(now), torch.ones(200, dtype=torch.float64))
     noisy = env_of("biped/flat+imitate", 50)
@@ -234,7 +238,7 @@ def test_simulations_of_different_tasks_share_an_environment():
     for env in alone:
         env.reset()
         env.engine.restore(both.engine.snapshot())
-        env._backend._books.copy_(both._backend._books)
+        env._backend._statistics.copy_(both._backend._statistics)
     commands = both.step(torch.zeros(10, 11), restart=False).observations["command"]
     assert commands[:5].tolist() == commands[5:].tolist()
     assert len({tuple(row) for row in commands.tolist()}) == 5
@@ -260,7 +264,7 @@ def test_both_backends_agree_on_gaits(monkeypatch):
         get_skill("biped/flat+imitate", ("proprio", "phase", "command")),
     ]
     fused = BatchedEnv(skills, 12, config=FEW)
-    monkeypatch.setattr(batched_env, "make_backend", TensorBackend)
+    monkeypatch.setattr(batched_env, "make_backend", TorchBackend)
     tensors = BatchedEnv(skills, 12, config=FEW)
     assert all(torch.equal(a, b) for a, b in zip(fused.reset().values(), tensors.reset().values(), strict=True))
     ended = 0

@@ -5,18 +5,18 @@ from functools import partial
 import torch
 from worlds import batched
 
-from policykd.envs.backends import window_width
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
-from policykd.envs.engines import BatchEngine
-from policykd.envs.engines.contacts import measure_contacts
+from policykd.envs.physics import BatchEngine
+from policykd.envs.physics.contact_budget import measure_contacts
 from policykd.envs.skills import get_skill
+from policykd.envs.stepping import window_width
 
 SIMS = 64
 EACH_ITS_OWN = EnvConfig(tracks=SIMS, ordered=True)
 
 
 def warp_engine(model, num_sims, boxes, decimation, *, sizes, device="cpu"):
-    from policykd.envs.engines.warp import WarpEngine
+    from policykd.envs.physics.mujoco_warp import WarpEngine
 
     return WarpEngine(model, num_sims, boxes, decimation, sizes=sizes, device=device)
 
@@ -56,4 +56,4 @@ def scatter(envs, seed=1):
     for env in envs:
         ids = torch.arange(len(qpos), device=env.device)
         env.engine.reset(ids, *(state.to(env.engine.field("qpos")) for state in (qpos, qvel)))
-        env._backend.follow()
+        env._backend.move_ground()

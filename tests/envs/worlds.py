@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
-from policykd.envs.engines import LoopEngine
+from policykd.envs.physics import LoopEngine
 from policykd.envs.skills import get_skill
 from policykd.envs.terrains import TERRAINS as KINDS
 from policykd.envs.terrains import Terrain, TrackBank

@@ -5,8 +5,8 @@ import pytest
 from matplotlib import image
 
 from policykd.agents.policy import Architecture, Policy
+from policykd.envs.rendering import SceneRenderer, build_scene
 from policykd.envs.robots import get_robot
-from policykd.envs.scene import SceneRenderer, build_scene
 from policykd.envs.skills import get_skill
 from policykd.envs.terrains import TrackBank
 from policykd.errors import ConfigError, ContractError, MissingDependencyError, OutputError

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from policykd.agents.policy import Policy
     from policykd.envs.masked_env import MaskedEnv
-    from policykd.envs.sb3_env import Sb3VecEnv
+    from policykd.envs.sb3_vec_env import Sb3VecEnv
 
 
 @dataclass(frozen=True)

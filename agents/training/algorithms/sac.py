@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from stable_baselines3 import SAC
 
     from policykd.agents.policy import Policy
-    from policykd.envs.sb3_env import Sb3VecEnv
+    from policykd.envs.sb3_vec_env import Sb3VecEnv
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from gymnasium import spaces
 from gymnasium.error import ResetNeeded
 
 from policykd.envs.batched_env import BatchedEnv, EnvConfig, Observations
-from policykd.envs.scene import SceneRenderer, build_scene
+from policykd.envs.gym_vector_env import Arrays, skill_spaces
+from policykd.envs.rendering import SceneRenderer, build_scene
 from policykd.envs.skills import Skill
-from policykd.envs.vector_env import Arrays, skill_spaces
 from policykd.errors import UnknownNameError
 
 
@@ -21,8 +21,8 @@ class SkillEnv(gymnasium.Env[Arrays, np.ndarray]):
     """A gymnasium environment of one simulation of a skill.
 
     Equal seeds give equal episodes, including the tracks. The info of an episode's last step has ``distance`` (m),
-    ``success`` and ``simulation_failed``. For many simulations use :class:`~policykd.envs.vector_env.SkillVectorEnv`,
-    which is far faster than many of these environments.
+    ``success`` and ``simulation_failed``. For many simulations use
+    :class:`~policykd.envs.gym_vector_env.SkillVectorEnv`, which is far faster than many of these environments.
 
     Args:
         skill: the skill.

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import torch
 
-from policykd.envs.backends.tensors import TensorBackend
-from policykd.envs.backends.view import SLACK, View
-from policykd.envs.engines import Engine
-from policykd.envs.engines.by_ids import mask_engine
+from policykd.envs.physics import Engine
+from policykd.envs.physics.by_ids import mask_engine
 from policykd.envs.skills import Skill
+from policykd.envs.stepping.protocol import SLACK, View
+from policykd.envs.stepping.torch_backend import TorchBackend
 from policykd.envs.tasks import Task
 from policykd.envs.terrains import Tracks
 
@@ -43,15 +43,15 @@ class MaskedOutcome:
     success: torch.Tensor
 
 
-class MaskedBackend(TensorBackend):
-    """The torch backend with additional methods that take masks; see :class:`TensorBackend` for the arguments."""
+class MaskedBackend(TorchBackend):
+    """The torch backend with additional methods that take masks; see :class:`TorchBackend` for the arguments."""
 
     def __init__(self, engine: Engine, skill: Skill, tracks: Tracks, boxes: int, tasks: Sequence[Task] = ()) -> None:
         self._masks = mask_engine(engine)
         super().__init__(engine, skill, tracks, boxes, tasks)
 
-    def begin_where(self, mask: torch.Tensor, rows: torch.Tensor, clock: torch.Tensor) -> None:
-        """Start episodes in the simulations selected by ``mask`` (n,); see :meth:`TensorBackend.begin`.
+    def start_episodes_where(self, mask: torch.Tensor, rows: torch.Tensor, clock: torch.Tensor) -> None:
+        """Start episodes in the simulations selected by ``mask`` (n,); see :meth:`TorchBackend.start_episodes`.
 
         Args:
             mask: (n,) bool.
@@ -59,22 +59,22 @@ class MaskedBackend(TensorBackend):
             clock: (n,) initial times of the gait clocks, s.
         """
         fresh = torch.nn.functional.pad(clock[:, None], (2, 0))
-        self._books.copy_(torch.where(mask[:, None], fresh, self._books))
+        self._statistics.copy_(torch.where(mask[:, None], fresh, self._statistics))
         self._row.copy_(torch.where(mask, rows, self._row))
         self._center.masked_fill_(mask, torch.inf)
         for mine, bank in zip(_tables(self._tracks), _tables(self._bank), strict=True):
             mine.copy_(torch.where(mask[:, None], bank[rows], mine))
 
-    def follow_where(self) -> None:
-        """Move the ground windows as :meth:`TensorBackend.follow` does."""
+    def move_ground_where(self) -> None:
+        """Move the ground windows as :meth:`TorchBackend.move_ground` does."""
         x = self._engine.field("qpos")[:, 0]
         moved = (x - self._center).abs() > SLACK
         self._center.copy_(torch.where(moved, x, self._center))
         boxes = self._tracks.boxes_from(self._center - self._window / 2, self._boxes)
         self._masks.set_ground_where(moved, *boxes)
 
-    def judge_where(self, view: View, failed: torch.Tensor) -> MaskedOutcome:
-        """Compute rewards and terminations and update episode statistics; see :meth:`TensorBackend.judge`."""
+    def compute_outcome_where(self, view: View, failed: torch.Tensor) -> MaskedOutcome:
+        """Compute rewards and terminations and update episode statistics; see :meth:`TorchBackend.compute_outcome`."""
         reward, terminated, truncated = self._enter(view, failed)
         distance = view.state.root[:, 0].clone()
         least, most = self.tasks.goal.unbind(1)

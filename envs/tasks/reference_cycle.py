@@ -17,8 +17,8 @@ import torch
 from scipy.interpolate import CubicSpline
 
 from policykd.envs.kinematics import PlanarState, planar_state
+from policykd.envs.resets import PHASE_SECONDS
 from policykd.envs.robots import Robot
-from policykd.envs.starts import PHASE_SECONDS
 from policykd.errors import ContractError
 
 SPEED = 1.54

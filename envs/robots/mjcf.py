@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mujoco
 
-from policykd.envs.robots.table import Link, Robot
+from policykd.envs.robots.planar import Link, Robot
 
 GROUND = "ground"
 """Prefix of the ground boxes' names: ``ground0``, ``ground1``, ..."""

@@ -8,19 +8,19 @@ from typing import Any
 
 import torch
 
-from policykd.envs.backends.view import SLACK, Episodes, Outcome, View, window_width
-from policykd.envs.engines import Engine
 from policykd.envs.kinematics import PlanarState, StateReader
 from policykd.envs.observations import SCAN_AHEAD, SCAN_BEHIND, SCAN_POINTS, Surroundings, get_group
+from policykd.envs.physics import Engine
+from policykd.envs.resets import PHASE_SECONDS
 from policykd.envs.skills import Skill
-from policykd.envs.starts import PHASE_SECONDS
+from policykd.envs.stepping.protocol import SLACK, Episodes, Outcome, View, window_width
 from policykd.envs.tasks import Situation, Task, TaskTable
 from policykd.envs.terrains import Tracks
 
 
 @dataclass
-class TensorView:
-    """A :class:`~policykd.envs.backends.view.View` of stored tensors."""
+class StoredView:
+    """A :class:`~policykd.envs.stepping.protocol.View` of stored tensors."""
 
     state: PlanarState
     ground: torch.Tensor
@@ -29,7 +29,7 @@ class TensorView:
     which: torch.Tensor | slice
 
 
-class TensorBackend:
+class TorchBackend:
     """Robots on tracks, with a window of ground boxes under each, and the statistics of their running episodes.
 
     Args:
@@ -53,8 +53,8 @@ class TensorBackend:
         self._window = window_width(robot)
         self.tasks = TaskTable(tasks or (skill.task,), robot, n, skill.seconds, engine.field("qpos"))
         self._scan = torch.linspace(SCAN_BEHIND, SCAN_AHEAD, SCAN_POINTS, **like)
-        self._books = torch.zeros(n, 3, **like)  # one matrix, so that one operation advances, gathers or resets it
-        self._total_reward, self.elapsed, self.clock = self._books.unbind(1)
+        self._statistics = torch.zeros(n, 3, **like)  # one matrix, so that one operation advances, gathers or resets it
+        self._total_reward, self.elapsed, self.clock = self._statistics.unbind(1)
         self._advance = torch.tensor([0.0, 1.0, robot.control_dt], **like)
         mass = torch.tensor([link.mass for link in robot.links], **like)
         self._mass = mass / mass.sum()
@@ -77,20 +77,20 @@ class TensorBackend:
         angles = self._stand + self._scale * actions.to(self._scale).clamp(-1.0, 1.0)
         return angles.clamp_(self._low, self._high)
 
-    def begin(self, ids: torch.Tensor, rows: torch.Tensor, clock: torch.Tensor) -> None:
-        """Start episodes; the ground boxes are moved by the next :meth:`follow`.
+    def start_episodes(self, ids: torch.Tensor, rows: torch.Tensor, clock: torch.Tensor) -> None:
+        """Start episodes; the ground boxes are moved by the next :meth:`move_ground`.
 
         Args:
             ids: (m,) the simulations.
             rows: (m,) rows of their tracks in the bank.
             clock: (m,) initial times of their gait clocks, s.
         """
-        self._books[ids] = torch.nn.functional.pad(clock[:, None], (2, 0))
+        self._statistics[ids] = torch.nn.functional.pad(clock[:, None], (2, 0))
         self._row[ids] = rows
         self._tracks.assign(ids, self._bank, rows)
         self._center[ids] = torch.inf
 
-    def follow(self) -> None:
+    def move_ground(self) -> None:
         """Center the ground window under every robot that nears the end of its window or starts an episode."""
         x = self._engine.field("qpos")[:, 0]
         ids = torch.nonzero((x - self._center).abs() > SLACK).squeeze(1)
@@ -101,16 +101,16 @@ class TensorBackend:
 
     def snapshot(self) -> dict[str, torch.Tensor]:
         """Return copies of the episode statistics, tracks and ground windows."""
-        return {"books": self._books.clone(), "row": self._row.clone(), "center": self._center.clone()}
+        return {"books": self._statistics.clone(), "row": self._row.clone(), "center": self._center.clone()}
 
     def restore(self, snapshot: dict[str, torch.Tensor]) -> None:
         """Restore a :meth:`snapshot`; the engine must restore its own separately."""
-        self._books.copy_(snapshot["books"])
+        self._statistics.copy_(snapshot["books"])
         self._row.copy_(snapshot["row"])
         self._center.copy_(snapshot["center"])
         self._tracks = self._bank.rows(self._row)
 
-    def look(self, ids: torch.Tensor | None = None) -> View:
+    def read_state(self, ids: torch.Tensor | None = None) -> View:
         """Return a view of the simulations ``ids`` (m,), or of all."""
         state, tracks = self._reader.read(ids), self._tracks if ids is None else self._tracks.rows(ids)
         root = state.root[:, :1]
@@ -118,20 +118,20 @@ class TensorBackend:
         height = tracks.height(places)
         ground, scan, below = height[:, 0], height[:, 1 : 1 + SCAN_POINTS], height[:, 1 + SCAN_POINTS :]
         touching = state.fall_points[:, :, 1] - below < self._reader.fall_radius
-        return TensorView(state, ground, scan, touching.any(dim=1), slice(None) if ids is None else ids)
+        return StoredView(state, ground, scan, touching.any(dim=1), slice(None) if ids is None else ids)
 
     def observe(self, view: View, clock: torch.Tensor) -> torch.Tensor:
         """Return (n, features) float32 concatenated observation groups for gait clocks at ``clock`` (n,), s."""
         around = self._around(view, clock)
         return torch.cat([group.compute(view.state, around) for group in self._groups], dim=1).float()
 
-    def exchange(self, flat: torch.Tensor, ids: torch.Tensor, fresh: torch.Tensor) -> torch.Tensor:
+    def swap_rows(self, flat: torch.Tensor, ids: torch.Tensor, fresh: torch.Tensor) -> torch.Tensor:
         """Write ``fresh`` (m, features) into the rows ``ids`` (m,) of ``flat``, and return the old rows."""
         last = flat[ids]
         flat[ids] = fresh
         return last
 
-    def judge(self, view: View, failed: torch.Tensor) -> Outcome:
+    def compute_outcome(self, view: View, failed: torch.Tensor) -> Outcome:
         """Compute rewards and terminations and update the episode statistics.
 
         Args:
@@ -142,7 +142,7 @@ class TensorBackend:
         ids = torch.nonzero(terminated | truncated).squeeze(1)
         failures = int(failed.sum()) if len(ids) else 0
         distance = view.state.root[ids, 0]  # every episode starts at x = 0
-        total_reward, length, _ = self._books[ids].unbind(1)
+        total_reward, length, _ = self._statistics[ids].unbind(1)
         least, most = self.tasks.goal[ids].unbind(1)
         success = truncated[ids] & (distance >= least) & (distance <= most)
         episodes = Episodes(ids, total_reward, length.long(), distance, success)
@@ -155,7 +155,7 @@ class TensorBackend:
         if forbidden is not None:
             terminated |= forbidden
         reward = self.tasks.reward(now).masked_fill_(terminated, 0.0)
-        self._books += self._advance
+        self._statistics += self._advance
         self._total_reward += reward
         return reward, terminated, (self.elapsed >= self._skill.episode_steps) & ~terminated
 

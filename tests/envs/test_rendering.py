@@ -10,9 +10,9 @@ import pytest
 import torch
 from worlds import TERRAINS, bank_of, batched
 
-from policykd.envs import scene
+from policykd.envs import rendering
 from policykd.envs.robots import get_robot
-from policykd.envs.robots.model import build_model
+from policykd.envs.robots.mjcf import build_model
 from policykd.errors import ConfigError, ContractError, MissingDependencyError
 
 BIPED = get_robot("biped")
@@ -25,10 +25,10 @@ def picture():
     def take(name, x=3.0, size=(320, 180)):
         env = batched(name, 1)
         env.reset()
-        model = scene.build_scene(BIPED, env.track(0))
+        model = rendering.build_scene(BIPED, env.track(0))
         qpos = BIPED.stand_pose.copy()
         qpos[0], qpos[1] = x, qpos[1] + float(env.ground_height(torch.tensor([[x]], dtype=torch.float64)))
-        with scene.SceneRenderer(model, *size) as renderer:
+        with rendering.SceneRenderer(model, *size) as renderer:
             return renderer.frame(qpos)
 
     try:
@@ -41,10 +41,10 @@ def picture():
 @pytest.mark.parametrize("name", TERRAINS)
 def test_the_visible_ground_is_the_height_function(name):
     track = bank_of(name, tracks=1).tracks
-    model = scene.build_scene(BIPED, track)
+    model = rendering.build_scene(BIPED, track)
     assert (model.nq, model.nu) == (14, 11)
     assert model.camera("follow").id >= 0
-    model.geom_group[:] = [0 if model.geom(i).name == scene.GROUND_MESH else 1 for i in range(model.ngeom)]
+    model.geom_group[:] = [0 if model.geom(i).name == rendering.GROUND_MESH else 1 for i in range(model.ngeom)]
     data = mujoco.MjData(model)
     mujoco.mj_forward(model, data)
     assert data.ncon == 0
@@ -58,14 +58,14 @@ def test_the_visible_ground_is_the_height_function(name):
 
 
 def test_a_scene_has_the_generalized_positions_of_the_simulated_robot():
-    model, simulated = scene.build_scene(BIPED, bank_of("flat:paper", tracks=1).tracks), build_model(BIPED, 2)
+    model, simulated = rendering.build_scene(BIPED, bank_of("flat:paper", tracks=1).tracks), build_model(BIPED, 2)
     names = [[m.joint(i).name for i in range(m.njnt)] for m in (model, simulated)]
     assert names[0] == names[1]
 
 
 def test_a_scene_shows_one_track():
     with pytest.raises(ContractError, match="got 2"):
-        scene.build_scene(BIPED, bank_of("flat:paper", tracks=2).tracks)
+        rendering.build_scene(BIPED, bank_of("flat:paper", tracks=2).tracks)
 
 
 def test_the_robot_is_in_the_middle_and_stays_there(picture):
@@ -120,9 +120,9 @@ def test_without_an_opengl_library_the_debian_packages_are_named(monkeypatch, er
         raise error
 
     monkeypatch.setattr(mujoco, "Renderer", refuse)
-    model = scene.build_scene(BIPED, bank_of("flat:paper", tracks=1).tracks)
+    model = rendering.build_scene(BIPED, bank_of("flat:paper", tracks=1).tracks)
     with pytest.raises(MissingDependencyError, match="libegl1 libgl1-mesa-dri"):
-        scene.SceneRenderer(model)
+        rendering.SceneRenderer(model)
 
 
 def test_egl_is_chosen_without_a_display_and_only_then(monkeypatch):
@@ -135,18 +135,18 @@ def test_egl_is_chosen_without_a_display_and_only_then(monkeypatch):
     monkeypatch.setattr(gl_context, "GLContext", "chosen before")
     monkeypatch.setenv("PYOPENGL_PLATFORM", "")
     monkeypatch.setenv("MUJOCO_GL", "osmesa")
-    scene._prefer_egl()
+    rendering._prefer_egl()
     assert gl_context.GLContext == "chosen before"
     monkeypatch.setenv("MUJOCO_GL", "")
     monkeypatch.setenv("DISPLAY", ":0")
-    scene._prefer_egl()
+    rendering._prefer_egl()
     assert gl_context.GLContext == "chosen before"
     monkeypatch.delenv("DISPLAY")
-    scene._prefer_egl()
+    rendering._prefer_egl()
     assert gl_context.GLContext is egl.GLContext
 
 
 def test_sizes_are_checked():
-    model = scene.build_scene(BIPED, bank_of("flat:paper", tracks=1).tracks)
+    model = rendering.build_scene(BIPED, bank_of("flat:paper", tracks=1).tracks)
     with pytest.raises(ConfigError, match="width is 0"):
-        scene.SceneRenderer(model, 0, 100)
+        rendering.SceneRenderer(model, 0, 100)

@@ -1,6 +1,7 @@
 """The fast path for walking: features, falls and reward in one compiled pass without intermediate arrays.
 
-It fuses ``kernels.look`` with the loops of observation groups and reward, and reads only the ground that it needs.
+It fuses ``kernels.read_state`` with the loops of observation groups and reward, and reads no ground that it does not
+need.
 Results are identical up to rounding.
 """
 
@@ -11,8 +12,8 @@ import math
 import numba
 import numpy as np
 
-from policykd.envs.backends.kernels import SIGHT, Array, find, segment, walk_worth
 from policykd.envs.compiled import compiled
+from policykd.envs.stepping.numba_kernels import SIGHT, Array, find, segment, walk_reward_of
 
 _SURE = 1e-9
 """Height above the highest ground at which a point cannot touch, whatever the rounding, m."""
@@ -82,7 +83,7 @@ def _chain(qvel: Array, cosine: Array, sine: Array, parent: Array, links: Array,
 def _scan(
     edge: Array, level: Array, slope: Array, x: float, at: int, ground: float, offsets: Array, out: Array
 ) -> None:
-    """Compute the group ``terrain`` (samples,) at ``x``, which is in the segment ``at``; see :func:`kernels.look`."""
+    """Compute the group ``terrain`` (samples,) at ``x``, which is in segment ``at``; see ``kernels.read_state``."""
     last = len(level) - 1
     near = segment(edge, x + offsets[0], at)
     start, height, grade, stop = edge[near], level[near], slope[near], edge[near + 1]
@@ -124,16 +125,16 @@ def _touches(edge: Array, level: Array, slope: Array, at: int, places: Array, po
 
 
 @compiled(f"void({SIGHT}, float64[::1], float64[::1], int64[::1], boolean[::1], float64[::1], float32[:, ::1])")
-def glance(
+def fast_path(
     ids: Array, rows: Array, qpos: Array, qvel: Array, force: Array, parent: Array, links: Array,
     torque: Array, point_link: Array, points: Array, edges: Array, left: Array, grade: Array, offsets: Array,
-    mass: Array, walk: Array, columns: Array, touching: Array, worth: Array, flat: Array,
+    mass: Array, walk: Array, columns: Array, touching: Array, earned: Array, flat: Array,
 ) -> None:  # fmt: skip
     """Compute features, ground contact and reward of the simulations ``ids`` (m,).
 
     Args:
         ids: (m,) the simulations.
-        rows: (n,) see :func:`kernels.look`, as for the arguments up to ``offsets``.
+        rows: (n,) see :func:`kernels.read_state`, as for the arguments up to ``offsets``.
         qpos: (n, nq).
         qvel: (n, nv).
         force: (n, joints).
@@ -150,7 +151,7 @@ def glance(
         walk: parameters of :class:`Walk`, its attributes in order.
         columns: (2,) first columns of the groups ``proprio`` and ``terrain`` in ``flat``; -1 for an absent group.
         touching: (m,) out: see :class:`View`.
-        worth: (m,) out: reward before falls are taken into account.
+        earned: (m,) out: reward before falls are taken into account.
         flat: (m, features) out: concatenated observation groups.
     """
     count, turned = len(parent), _turns(ids, qpos, parent)
@@ -178,4 +179,4 @@ def glance(
             speed += body[2 * (count + j)] * mass[j]
         for j in range(len(torque)):
             strain += (force[i, j] / torque[j]) ** 2
-        worth[k] = walk_worth(speed, qpos[i, 2], strain / len(torque), walk)
+        earned[k] = walk_reward_of(speed, qpos[i, 2], strain / len(torque), walk)

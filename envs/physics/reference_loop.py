@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from typing_extensions import override
 
-from policykd.envs.engines.ground import GROUND_FIELDS, ground_fields
-from policykd.envs.engines.protocol import FIELDS, Engine
+from policykd.envs.physics.ground_boxes import GROUND_FIELDS, ground_fields
+from policykd.envs.physics.protocol import FIELDS, Engine
 
 _BAD = slice(int(mujoco.mjtWarning.mjWARN_BADQPOS), int(mujoco.mjtWarning.mjWARN_BADCTRL) + 1)
 

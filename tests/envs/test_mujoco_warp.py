@@ -25,12 +25,12 @@ from worlds import TERRAINS, batched, random_actions
 
 from policykd.agents.episodes import run_episodes
 from policykd.agents.files.policy_file import load_policy
-from policykd.envs.backends import TensorBackend
-from policykd.envs.engines.contacts import ContactSizes
-from policykd.envs.engines.ground import ground_fields
-from policykd.envs.engines.protocol import FIELDS
 from policykd.envs.masked_env import MaskedEnv
+from policykd.envs.physics.contact_budget import ContactSizes
+from policykd.envs.physics.ground_boxes import ground_fields
+from policykd.envs.physics.protocol import FIELDS
 from policykd.envs.skills import get_skill
+from policykd.envs.stepping import TorchBackend
 from policykd.errors import ConfigError
 
 pytestmark = pytest.mark.skipif(
@@ -86,7 +86,7 @@ def test_a_trained_expert_earns_the_same():
 
 
 def test_its_boxes_are_those_of_the_cpu_engines():
-    from policykd.envs.engines.warp import _boxes  # needs mujoco_warp
+    from policykd.envs.physics.mujoco_warp import _boxes  # needs mujoco_warp
 
     draw = torch.Generator().manual_seed(0)
     pose = 4 * torch.rand(5, 7, 3, generator=draw, dtype=torch.float64) - 2
@@ -106,7 +106,7 @@ def test_fields_are_live_float32_and_computed_in_torch():
     env = warped("flat", 3, sizes=ROOMY)
     fields = {name: env.engine.field(name) for name in FIELDS}
     assert all(f.dtype == torch.float32 and len(f) == 3 for f in fields.values())
-    assert type(env._backend) is TensorBackend
+    assert type(env._backend) is TorchBackend
     env.reset()
     before = {name: f.clone() for name, f in fields.items()}
     env.step(torch.ones(3, 11))

@@ -9,7 +9,7 @@ from typing import Any
 import mujoco
 import torch
 
-from policykd.envs.engines.batch import BatchEngine
+from policykd.envs.physics.mujoco_batch import BatchEngine
 from policykd.envs.robots import Robot
 from policykd.envs.terrains.tracks import Tracks
 from policykd.errors import check_range

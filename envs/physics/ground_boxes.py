@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from policykd.envs.engines.kernels import write_ground
+from policykd.envs.physics.numba_kernels import write_ground
 
 GROUND_FIELDS = ("geom_pos", "geom_quat", "geom_size", "geom_rbound", "geom_aabb")
 """Model fields of a ground box; boxes are the model's first geoms."""

@@ -21,8 +21,8 @@ import torch
 import warp as wp
 from typing_extensions import override
 
-from policykd.envs.engines.contacts import ContactSizes
-from policykd.envs.engines.protocol import Engine, MaskEngine
+from policykd.envs.physics.contact_budget import ContactSizes
+from policykd.envs.physics.protocol import Engine, MaskEngine
 from policykd.envs.terrains.tracks import HALF_DEPTH
 from policykd.errors import ConfigError, check_range
 
@@ -101,7 +101,7 @@ class WarpEngine(Engine, MaskEngine):
         num_sims: number of simulations.
         boxes: number of ground boxes.
         decimation: physics steps per policy step.
-        sizes: allocated contacts and constraints, from :func:`~policykd.envs.engines.contacts.measure_contacts`.
+        sizes: allocated contacts and constraints, from :func:`~policykd.envs.physics.contact_budget.measure_contacts`.
         device: a CUDA device, or Warp's CPU device.
 
     Raises:
@@ -222,7 +222,7 @@ class WarpEngine(Engine, MaskEngine):
             raise ConfigError(
                 f"contacts were dropped in mujoco_warp ({', '.join(f'{k} in {n} worlds' for k, n in lost.items())}); "
                 f"there was room for {self._data.naconmax} contacts and {self._data.njmax} constraints per world: "
-                "increase MARGIN in policykd.envs.engines.contacts, or pass larger ContactSizes to the engine"
+                "increase MARGIN in policykd.envs.physics.contact_budget, or pass larger ContactSizes to the engine"
             )
 
     def _remembered(self) -> dict[str, torch.Tensor]:

@@ -9,11 +9,11 @@ import pytest
 import torch
 from worlds import FEW, TERRAINS, batched, random_actions
 
-from policykd.envs import backends, batched_env, observations
-from policykd.envs.backends import TensorBackend
-from policykd.envs.backends.fused import FusedBackend, Glance
+from policykd.envs import batched_env, observations, stepping
 from policykd.envs.batched_env import BatchedEnv
 from policykd.envs.skills import get_skill
+from policykd.envs.stepping import TorchBackend
+from policykd.envs.stepping.numba_backend import FastView, NumbaBackend
 from policykd.envs.tasks import Walk
 
 GROUPS = ("proprio", "phase", "terrain")
@@ -39,7 +39,7 @@ class Notes:
 def pair(env):
     """The compiled backend and the one in torch over the states of an environment, on its tracks."""
     both = []
-    for kind in (FusedBackend, TensorBackend):
+    for kind in (NumbaBackend, TorchBackend):
         notes = Notes(env.engine)
         both.append((kind(notes, env.skill, env._bank.tracks, env._backend._boxes), notes))
     return both
@@ -66,11 +66,11 @@ def test_both_backends_see_and_observe_the_same(name):
     rows, clock = torch.arange(24) % 16, torch.linspace(0, 3, 24, dtype=torch.float64)
     height = env.engine.field("qpos")[:, 1] - torch.linspace(0.0, 0.7, 24)  # the last ones lie
     for backend, _ in pair(env):
-        backend.begin(ids, rows, clock)
+        backend.start_episodes(ids, rows, clock)
         env.engine.field("qpos")[:, 1] = height + backend.height(env.engine.field("qpos")[:, :1])[:, 0]
         seen = []
         for which in (None, some):
-            view = backend.look(which)
+            view = backend.read_state(which)
             flat = backend.observe(view, clock if which is None else clock[which])
             seen.append(({k: v.clone() for k, v in vars(view.state).items()}, view.ground.clone(), view.scan.clone(),
                          view.touching.clone(), flat))  # fmt: skip
@@ -94,15 +94,17 @@ def test_a_glance_finds_out_what_a_look_does(name, groups):
     (fused, _), (tensors, _) = pair(env)
     ids, clock = torch.arange(24), torch.zeros(24, dtype=torch.float64)
     for backend in (fused, tensors):
-        backend.begin(ids, ids % 16, clock)
+        backend.start_episodes(ids, ids % 16, clock)
     height = env.engine.field("qpos")[:, 1] - torch.linspace(0.0, 0.7, 24)
     env.engine.field("qpos")[:, 1] = height + tensors.height(env.engine.field("qpos")[:, :1])[:, 0]
     for some in (torch.tensor([0, 3, 4, 23]), None):
-        view, oracle = fused.look(some), tensors.look(some)
-        assert isinstance(view, Glance)
+        view, oracle = fused.read_state(some), tensors.read_state(some)
+        assert isinstance(view, FastView)
         flat = tensors.observe(oracle, clock if some is None else clock[some])
         torch.testing.assert_close(fused.observe(view, clock), flat, rtol=0, atol=2e-6)
-    mine, theirs = (b.judge(v, torch.zeros(24, dtype=torch.bool)) for b, v in ((fused, view), (tensors, oracle)))
+    mine, theirs = (
+        b.compute_outcome(v, torch.zeros(24, dtype=torch.bool)) for b, v in ((fused, view), (tensors, oracle))
+    )
     assert torch.equal(mine.terminated, theirs.terminated)
     assert mine.terminated.any()
     torch.testing.assert_close(mine.reward, theirs.reward, rtol=0, atol=1e-6)
@@ -117,10 +119,10 @@ def test_both_backends_place_the_same_boxes(name):
     start = x.clone()
     for backend, notes in pair(env):
         x[:] = start
-        backend.begin(torch.arange(24), torch.arange(24) % 16, torch.zeros(24, dtype=torch.float64))
+        backend.start_episodes(torch.arange(24), torch.arange(24) % 16, torch.zeros(24, dtype=torch.float64))
         for step in (0.0, 0.3, 0.0, 0.25, -1.2):
             x[::2] += step
-            backend.follow()
+            backend.move_ground()
         calls.append(notes.calls)
     assert [len(ids) for ids, *_ in calls[0]] == [24, 12, 12], "all at first, then those that moved too far"
     for mine, theirs in zip(*calls, strict=True):
@@ -137,7 +139,7 @@ def test_both_backends_judge_the_same():
     (fused, _), (tensors, _) = pair(env)
     env.reset()
     for backend in (fused, tensors):
-        backend.begin(torch.arange(40), torch.zeros(40, dtype=torch.long), torch.linspace(0, 1, 40).double())
+        backend.start_episodes(torch.arange(40), torch.zeros(40, dtype=torch.long), torch.linspace(0, 1, 40).double())
         backend.elapsed[:] = torch.arange(40) % 5
     ends = successes = 0
     for k, action in enumerate(random_actions(9, 40)):
@@ -145,7 +147,7 @@ def test_both_backends_judge_the_same():
         env.step(action, restart=False)
         env.engine.field("qpos")[:5, 0] += 1.0
         failed = torch.arange(40) == k
-        mine, theirs = (backend.judge(backend.look(), failed) for backend in (fused, tensors))
+        mine, theirs = (backend.compute_outcome(backend.read_state(), failed) for backend in (fused, tensors))
         torch.testing.assert_close(mine.reward, theirs.reward, rtol=0, atol=1e-6)
         for name in ("terminated", "truncated"):
             assert torch.equal(getattr(mine, name), getattr(theirs, name)), name
@@ -173,9 +175,9 @@ def test_numbers_that_are_none_reach_the_engine_from_both_backends():
 def test_environments_of_both_backends_go_the_same_way(monkeypatch, groups):
     skill = get_skill("biped/gaps", groups=groups)
     fused = BatchedEnv([skill], 16, config=FEW)
-    monkeypatch.setattr(batched_env, "make_backend", TensorBackend)
+    monkeypatch.setattr(batched_env, "make_backend", TorchBackend)
     tensors = BatchedEnv([skill], 16, config=FEW)
-    assert (type(fused._backend), type(tensors._backend)) == (FusedBackend, TensorBackend)
+    assert (type(fused._backend), type(tensors._backend)) == (NumbaBackend, TorchBackend)
     first, same = fused.reset(stagger=True), tensors.reset(stagger=True)
     ended = 0
     for group in first:
@@ -211,7 +213,7 @@ def test_tasks_and_groups_of_ones_own_are_computed_in_torch(monkeypatch, own_gro
     own_groups.register("terrain", shifted)
     skill = replace(get_skill("biped/steps", groups=("terrain", "pitch", "proprio")), task=Jump())
     fused = BatchedEnv([skill], 12, config=FEW)
-    monkeypatch.setattr(batched_env, "make_backend", TensorBackend)
+    monkeypatch.setattr(batched_env, "make_backend", TorchBackend)
     tensors = BatchedEnv([skill], 12, config=FEW)
     fused.reset()
     tensors.reset()
@@ -229,9 +231,9 @@ def test_other_devices_get_the_backend_in_torch(monkeypatch):
     class Elsewhere:
         device = torch.device("meta")
 
-    monkeypatch.setattr(backends, "TensorBackend", lambda *arguments: arguments)
+    monkeypatch.setattr(stepping, "TorchBackend", lambda *arguments: arguments)
     engine = Elsewhere()
-    assert backends.make_backend(engine, 1, 2, 3, (4,)) == (engine, 1, 2, 3, (4,))
+    assert stepping.make_backend(engine, 1, 2, 3, (4,)) == (engine, 1, 2, 3, (4,))
 
 
 def test_observations_take_part_in_learning():
@@ -259,7 +261,7 @@ def test_loops_are_compiled_without_a_folder_to_keep_them_in(tmp_path):
         "import numba.core.caching as c, json, sys\n"
         "def refuse(*a, **k): raise RuntimeError('cannot cache function: no locator available')\n"
         "c.FunctionCache.__init__ = refuse\n"
-        "from policykd.envs.engines import kernels; import numpy as np\n"
+        "from policykd.envs.physics import numba_kernels as kernels; import numpy as np\n"
         "failed = np.empty(2, bool); kernels.failures(np.array([[0, 0], [0, 3]], np.int32), failed)\n"
         "print(json.dumps(failed.tolist()))"
     )

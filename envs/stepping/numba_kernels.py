@@ -1,4 +1,4 @@
-"""The compiled loops of the fused backend, each one pass over the simulations.
+"""The compiled loops of the Numba backend, each one pass over the simulations.
 
 The arithmetic is that of ``kinematics`` and ``tracks`` in torch, except for the order of some sums.
 """
@@ -82,7 +82,7 @@ SIGHT = (
     " float64[:, :, ::1], float64[:, :, ::1], float64[:, :, ::1], float64[:, ::1], float64[::1], float64[:, ::1],"
     " boolean[::1])"
 )
-def look(
+def read_state(
     ids: Array, rows: Array, qpos: Array, qvel: Array, force: Array, parent: Array, links: Array,
     torque: Array, point_link: Array, points: Array, edges: Array, left: Array, grade: Array, offsets: Array,
     com: Array, velocity: Array, fall_points: Array, effort: Array, ground: Array, scan: Array, touching: Array,
@@ -158,7 +158,7 @@ def _place(edge: Array, level: Array, slope: Array, start: float, pose: Array, h
     "int64(float64[:, :], float64[::1], float64, float64, int64[::1], float64[:, ::1], float64[:, ::1],"
     " float64[:, ::1], int64[::1], float64[:, :, ::1], float64[:, :, ::1])"
 )
-def follow(
+def move_ground(
     qpos: Array, center: Array, slack: float, behind: float, rows: Array, edges: Array, left: Array,
     grade: Array, ids: Array, pose: Array, half: Array,
 ) -> int:  # fmt: skip
@@ -241,7 +241,7 @@ def terrain(
 
 
 @compiled("void(float32[:, ::1], int64[:], float32[:, ::1])")
-def exchange(flat: Array, ids: Array, rows: Array) -> None:
+def swap_rows(flat: Array, ids: Array, rows: Array) -> None:
     """Swap the rows ``ids`` (m,) of ``flat`` (n, size) with ``rows`` (m, size)."""
     for k in range(len(ids)):
         for j in range(rows.shape[1]):
@@ -249,7 +249,7 @@ def exchange(flat: Array, ids: Array, rows: Array) -> None:
 
 
 @numba.njit
-def walk_worth(speed: float, pitch: float, effort: float, walk: Array) -> float:
+def walk_reward_of(speed: float, pitch: float, effort: float, walk: Array) -> float:
     """Return the reward of :class:`Walk` with parameters ``walk`` at a forward speed, pitch and mean squared effort."""
     off, tilt, strain = (speed - walk[0]) / walk[1], pitch / walk[2], effort / (walk[3] * walk[3])
     return walk[4] * math.exp(-off * off) + walk[5] * math.exp(-tilt * tilt) + walk[6] * math.exp(-strain)
@@ -264,15 +264,15 @@ def walk_reward(qpos: Array, velocity: Array, effort: Array, mass: Array, walk: 
             speed += velocity[i, k, 0] * mass[k]
         for j in range(effort.shape[1]):
             torque += effort[i, j] * effort[i, j]
-        reward[i] = walk_worth(speed, qpos[i, 2], torque / effort.shape[1], walk)
+        reward[i] = walk_reward_of(speed, qpos[i, 2], torque / effort.shape[1], walk)
 
 
 @compiled("void(int64[:], int64[:], float64[:], float64[:, ::1], int64[::1], float64[::1])")
-def begin(ids: Array, rows: Array, clock: Array, books: Array, row: Array, center: Array) -> None:
+def start_episodes(ids: Array, rows: Array, clock: Array, statistics: Array, row: Array, center: Array) -> None:
     """Start episodes in the simulations ``ids`` (m,) on the tracks ``rows`` (m,) with gait clocks ``clock`` (m,)."""
     for k in range(len(ids)):
         i = ids[k]
-        books[i, 0], books[i, 1], books[i, 2] = 0.0, 0.0, clock[k]
+        statistics[i, 0], statistics[i, 1], statistics[i, 2] = 0.0, 0.0, clock[k]
         row[i], center[i] = rows[k], np.inf
 
 
@@ -281,8 +281,8 @@ def begin(ids: Array, rows: Array, clock: Array, books: Array, row: Array, cente
     " float64[:, ::1], float64[:, ::1], float32[::1], boolean[::1], boolean[::1], int64[::1], float64[::1],"
     " float64[::1], int64[::1], boolean[::1])"
 )
-def judge(
-    touching: Array, failed: Array, worth: Array, qpos: Array, dt: float, limit: int, goal: Array, books: Array,
+def compute_outcome(
+    touching: Array, failed: Array, earned: Array, qpos: Array, dt: float, limit: int, goal: Array, statistics: Array,
     reward: Array, terminated: Array, truncated: Array,
     ids: Array, total: Array, distance: Array, length: Array, success: Array,
 ) -> tuple[int, int]:  # fmt: skip
@@ -291,12 +291,12 @@ def judge(
     Args:
         touching: (n,) see :class:`View`.
         failed: (n,) whether MuJoCo failed.
-        worth: (n,) reward before falls are taken into account.
+        earned: (n,) reward before falls are taken into account.
         qpos: (n, nq) generalized positions.
         dt: duration of the step, s.
         limit: steps of an episode.
         goal: (n, 2) smallest and largest x at which an episode must end to count as a success, m.
-        books: (n, 3) in and out: total reward, steps and gait clock of the running episodes.
+        statistics: (n, 3) in and out: total reward, steps and gait clock of the running episodes.
         reward: (n,) out: see :class:`Outcome`.
         terminated: (n,) out: see :class:`Outcome`.
         truncated: (n,) out: see :class:`Outcome`.
@@ -313,14 +313,14 @@ def judge(
     for i in range(len(reward)):
         failures += failed[i]
         fell = touching[i] or failed[i]
-        value = 0.0 if fell else worth[i]
-        books[i, 0] += value
-        books[i, 1] += 1.0
-        books[i, 2] += dt
-        over = books[i, 1] >= limit and not fell
+        value = 0.0 if fell else earned[i]
+        statistics[i, 0] += value
+        statistics[i, 1] += 1.0
+        statistics[i, 2] += dt
+        over = statistics[i, 1] >= limit and not fell
         reward[i], terminated[i], truncated[i] = value, fell, over
         if fell or over:
-            ids[ended], total[ended], length[ended] = i, books[i, 0], int(books[i, 1])
+            ids[ended], total[ended], length[ended] = i, statistics[i, 0], int(statistics[i, 1])
             distance[ended], success[ended] = qpos[i, 0], over and goal[i, 0] <= qpos[i, 0] <= goal[i, 1]
             ended += 1
     return ended, failures

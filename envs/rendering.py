@@ -13,7 +13,7 @@ import mujoco
 import numpy as np
 
 from policykd.envs.robots import Robot
-from policykd.envs.robots.model import build_spec
+from policykd.envs.robots.mjcf import build_spec
 from policykd.envs.terrains import Tracks
 from policykd.envs.terrains.tracks import BASE_THICKNESS, HALF_DEPTH
 from policykd.errors import ContractError, MissingDependencyError, check_range

@@ -11,9 +11,9 @@ import torch
 from mujoco.batch import Batch, SimulationError
 from typing_extensions import override
 
-from policykd.envs.engines.ground import GROUND_FIELDS
-from policykd.envs.engines.kernels import failures, no_time, write_ground, write_states
-from policykd.envs.engines.protocol import FIELDS, Engine
+from policykd.envs.physics.ground_boxes import GROUND_FIELDS
+from policykd.envs.physics.numba_kernels import failures, no_time, write_ground, write_states
+from policykd.envs.physics.protocol import FIELDS, Engine
 from policykd.threads import cores_for
 
 _BAD = slice(int(mujoco.mjtWarning.mjWARN_BADQPOS), int(mujoco.mjtWarning.mjWARN_BADCTRL) + 1)

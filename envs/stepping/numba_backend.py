@@ -1,4 +1,4 @@
-"""The CPU backend: :class:`TensorBackend` with compiled loops and no intermediate tensors."""
+"""The CPU backend: :class:`TorchBackend` with compiled loops and no intermediate tensors."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from typing_extensions import override
 
-from policykd.envs.backends import kernels
-from policykd.envs.backends.glance import glance
-from policykd.envs.backends.tensors import TensorBackend
-from policykd.envs.backends.view import SLACK, Episodes, Outcome, View
 from policykd.envs.kinematics import PlanarState, fall_points
 from policykd.envs.observations import SCAN_POINTS, get_group
 from policykd.envs.robots import Robot
+from policykd.envs.stepping import numba_kernels as kernels
+from policykd.envs.stepping.numba_fast_path import fast_path
+from policykd.envs.stepping.protocol import SLACK, Episodes, Outcome, View
+from policykd.envs.stepping.torch_backend import TorchBackend
 from policykd.envs.tasks import Walk
 from policykd.envs.terrains import Tracks
 
@@ -24,8 +24,8 @@ _GROUP_KERNELS = {get_group("proprio"): kernels.proprio, get_group("terrain"): k
 """Compiled loops of observation groups. Keys are the groups themselves, so that a replaced group has no loop."""
 
 
-class FusedView:
-    """A :class:`~policykd.envs.backends.view.View` over the results of :func:`kernels.look`.
+class ReadView:
+    """A :class:`~policykd.envs.stepping.protocol.View` over the results of :func:`kernels.read_state`.
 
     Tensors are created at first access.
 
@@ -33,7 +33,7 @@ class FusedView:
         qpos: (n, nq) generalized positions of all simulations.
         qvel: (n, nv) their generalized velocities.
         ids: (m,) the simulations.
-        found: result arrays of :func:`kernels.look`: com, com_velocity, fall_points, effort, ground, scan, touching.
+        found: results of :func:`kernels.read_state`: com, com_velocity, fall_points, effort, ground, scan, touching.
         whole: whether ``ids`` are all simulations, so that the state can be views.
     """
 
@@ -67,7 +67,7 @@ class FusedView:
         return torch.from_numpy(self.found[6])
 
 
-class Glance:
+class FastView:
     """A view with precomputed features; the other fields are computed at first access.
 
     Args:
@@ -77,13 +77,13 @@ class Glance:
     """
 
     def __init__(
-        self, look: Callable[[torch.Tensor | None], FusedView], ids: torch.Tensor | None, flat: np.ndarray
+        self, look: Callable[[torch.Tensor | None], ReadView], ids: torch.Tensor | None, flat: np.ndarray
     ) -> None:
-        self._look, self._ids, self.flat = look, ids, torch.from_numpy(flat)
+        self._read, self._ids, self.flat = look, ids, torch.from_numpy(flat)
 
     @cached_property
-    def _whole(self) -> FusedView:
-        return self._look(self._ids)
+    def _whole(self) -> ReadView:
+        return self._read(self._ids)
 
     @property
     def which(self) -> torch.Tensor | slice:
@@ -111,8 +111,8 @@ class Glance:
         return self._whole.touching
 
 
-class FusedBackend(TensorBackend):
-    """The backend with compiled loops, for engines on the CPU; see :class:`TensorBackend` for the arguments."""
+class NumbaBackend(TorchBackend):
+    """The backend with compiled loops, for engines on the CPU; see :class:`TorchBackend` for the arguments."""
 
     def _allocate(self) -> None:
         n, robot, tracks, task = self._engine.num_sims, self._skill.robot, self._bank, self.tasks.common
@@ -122,16 +122,16 @@ class FusedBackend(TensorBackend):
         self._rows, self._centers = np.zeros(n, dtype=np.int64), np.zeros(n)
         self._moved = (np.zeros(n, dtype=np.int64), np.zeros((n, self._boxes, 3)), np.zeros((n, self._boxes, 2)))
         self._table, self._offsets = _table(robot), self._scan.numpy()
-        self._see = partial(FusedView, qpos, qvel)
+        self._see = partial(ReadView, qpos, qvel)
         self._whole, self._some = self._see(np.arange(n), _buffers(robot, n), whole=True), _buffers(robot, n)
         self._motors = tuple(t.numpy() for t in (self._stand, self._scale, self._low, self._high))
-        self._entries, self._shares, self._worth = self._books.numpy(), self._mass.numpy(), np.zeros(n)
+        self._entries, self._shares, self._rewards = self._statistics.numpy(), self._mass.numpy(), np.zeros(n)
         self._walk = np.array(astuple(task)) if type(task) is Walk else None
         self._limits = (robot.control_dt, self._skill.episode_steps, self.tasks.goal.numpy())
         self._columns = list(self._skill.columns.values())
         self._everything, self._falls = np.arange(n), np.zeros(n, dtype=np.bool_)
         loops = {_GROUP_KERNELS.get(group): span.start for group, span in zip(self._groups, self._columns, strict=True)}
-        self._glances = self._walk is not None and None not in loops  # walking with compiled groups: the fast path
+        self._fast = self._walk is not None and None not in loops  # walking with compiled groups: the fast path
         self._features = np.array([loops.get(kernel, -1) for kernel in (kernels.proprio, kernels.terrain)])
 
     @override
@@ -143,12 +143,12 @@ class FusedBackend(TensorBackend):
         return torch.from_numpy(angles)
 
     @override
-    def begin(self, ids: torch.Tensor, rows: torch.Tensor, clock: torch.Tensor) -> None:
-        kernels.begin(ids.numpy(), rows.numpy(), clock.numpy(), self._entries, self._rows, self._centers)
+    def start_episodes(self, ids: torch.Tensor, rows: torch.Tensor, clock: torch.Tensor) -> None:
+        kernels.start_episodes(ids.numpy(), rows.numpy(), clock.numpy(), self._entries, self._rows, self._centers)
 
     @override
-    def follow(self) -> None:
-        moved = kernels.follow(
+    def move_ground(self) -> None:
+        moved = kernels.move_ground(
             self._fields[0], self._centers, SLACK, self._window / 2, self._rows, *self._ground, *self._moved
         )
         if moved:
@@ -157,35 +157,35 @@ class FusedBackend(TensorBackend):
     @override
     def snapshot(self) -> dict[str, torch.Tensor]:
         row, center = torch.tensor(self._rows), torch.tensor(self._centers)
-        return {"books": self._books.clone(), "row": row, "center": center}
+        return {"books": self._statistics.clone(), "row": row, "center": center}
 
     @override
     def restore(self, snapshot: dict[str, torch.Tensor]) -> None:
-        self._books.copy_(snapshot["books"])
+        self._statistics.copy_(snapshot["books"])
         self._rows[:], self._centers[:] = snapshot["row"].numpy(), snapshot["center"].numpy()
 
     @override
-    def look(self, ids: torch.Tensor | None = None) -> View:
-        if not self._glances:
-            return self._look(ids)
+    def read_state(self, ids: torch.Tensor | None = None) -> View:
+        if not self._fast:
+            return self._read(ids)
         which = self._everything if ids is None else ids.numpy()
         flat = np.empty((len(which), self._columns[-1].stop), dtype=np.float32)
-        glance(
+        fast_path(
             which, self._rows, *self._fields, *self._table, *self._ground, self._offsets, self._shares, self._walk,
-            self._features, self._falls, self._worth, flat,
+            self._features, self._falls, self._rewards, flat,
         )  # fmt: skip
-        return Glance(self._look, ids, flat)
+        return FastView(self._read, ids, flat)
 
-    def _look(self, ids: torch.Tensor | None) -> FusedView:
+    def _read(self, ids: torch.Tensor | None) -> ReadView:
         view = self._whole if ids is None else self._see(ids.numpy(), [array[: len(ids)] for array in self._some])
-        kernels.look(view.ids, self._rows, *self._fields, *self._table, *self._ground, self._offsets, *view.found)
+        kernels.read_state(view.ids, self._rows, *self._fields, *self._table, *self._ground, self._offsets, *view.found)
         return view
 
     @override
     def observe(self, view: View, clock: torch.Tensor) -> torch.Tensor:
-        if isinstance(view, Glance):
+        if isinstance(view, FastView):
             return view.flat
-        assert isinstance(view, FusedView)
+        assert isinstance(view, ReadView)
         flat = torch.empty(len(view.ids), self._columns[-1].stop)
         whole, around = flat.numpy(), None
         for group, columns in zip(self._groups, self._columns, strict=True):
@@ -198,19 +198,19 @@ class FusedBackend(TensorBackend):
         return flat
 
     @override
-    def exchange(self, flat: torch.Tensor, ids: torch.Tensor, fresh: torch.Tensor) -> torch.Tensor:
-        kernels.exchange(flat.numpy(), ids.numpy(), fresh.numpy())
+    def swap_rows(self, flat: torch.Tensor, ids: torch.Tensor, fresh: torch.Tensor) -> torch.Tensor:
+        kernels.swap_rows(flat.numpy(), ids.numpy(), fresh.numpy())
         return fresh
 
     @override
-    def judge(self, view: View, failed: torch.Tensor) -> Outcome:
-        touching, worth = self._assess(view)
+    def compute_outcome(self, view: View, failed: torch.Tensor) -> Outcome:
+        touching, earned = self._assess(view)
         n = len(touching)
         reward, flags, numbers = np.empty(n, dtype=np.float32), np.empty((3, n), dtype=np.bool_), np.empty((2, n))
         terminated, truncated, success = flags
         ids, length = np.empty((2, n), dtype=np.int64)
-        ended, failures = kernels.judge(
-            touching, failed.numpy(), worth, self._fields[0], *self._limits, self._entries, reward, terminated,
+        ended, failures = kernels.compute_outcome(
+            touching, failed.numpy(), earned, self._fields[0], *self._limits, self._entries, reward, terminated,
             truncated, ids, *numbers, length, success,
         )  # fmt: skip
         rows = (torch.from_numpy(array[:ended]) for array in (ids, numbers[0], length, numbers[1], success))
@@ -219,13 +219,13 @@ class FusedBackend(TensorBackend):
 
     def _assess(self, view: View) -> tuple[np.ndarray, np.ndarray]:
         """Return (n,) which simulations fell, and (n,) rewards before falls are taken into account."""
-        if isinstance(view, Glance):
-            return self._falls, self._worth
-        assert isinstance(view, FusedView)
+        if isinstance(view, FastView):
+            return self._falls, self._rewards
+        assert isinstance(view, ReadView)
         if self._walk is not None:
             com_velocity, effort = view.found[1], view.found[3]
-            kernels.walk_reward(self._fields[0], com_velocity, effort, self._shares, self._walk, self._worth)
-            return view.found[6], self._worth
+            kernels.walk_reward(self._fields[0], com_velocity, effort, self._shares, self._walk, self._rewards)
+            return view.found[6], self._rewards
         now = self._situation(view)
         forbidden = self.tasks.forbidden(now)
         if forbidden is not None:
@@ -238,14 +238,14 @@ class FusedBackend(TensorBackend):
 
 
 def _buffers(robot: Robot, n: int) -> list[np.ndarray]:
-    """Return result arrays of :func:`kernels.look` for ``n`` simulations."""
+    """Return result arrays of :func:`kernels.read_state` for ``n`` simulations."""
     links, joints, points = len(robot.links), len(robot.joints), len(fall_points(robot)[0])
     shapes = ((links, 2), (links, 2), (points, 2), (joints,), (), (SCAN_POINTS,))
     return [*(np.zeros((n, *shape)) for shape in shapes), np.zeros(n, dtype=np.bool_)]
 
 
 def _table(robot: Robot) -> tuple[np.ndarray, ...]:
-    """Return the robot's arrays for :func:`kernels.look`: parent, links, torque, point_link, points."""
+    """Return the robot's arrays for :func:`kernels.read_state`: parent, links, torque, point_link, points."""
     row = {link.name: i for i, link in enumerate(robot.links)}
     falling, places = fall_points(robot)
     return (

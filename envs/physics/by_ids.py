@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from typing_extensions import override
 
-from policykd.envs.engines.protocol import Engine, MaskEngine
+from policykd.envs.physics.protocol import Engine, MaskEngine
 
 
 class ByIds(MaskEngine):
