@@ -118,6 +118,8 @@ class Policy(nn.Module):
 
     _mirrored_features: torch.Tensor
     _mirrored_actions: torch.Tensor
+    _feature_signs: torch.Tensor | None
+    _action_signs: torch.Tensor | None
 
     def __init__(
         self,
@@ -153,6 +155,9 @@ class Policy(nn.Module):
         # The manifest holds them, so the weights need not; on the CPU even where a policy is built without memory.
         for name, order in (("_mirrored_features", symmetry.features), ("_mirrored_actions", symmetry.actions)):
             self.register_buffer(name, torch.tensor(order, device="cpu"), persistent=False)
+        for name, signs in (("_feature_signs", symmetry.feature_signs), ("_action_signs", symmetry.action_signs)):
+            values = torch.tensor(signs, device="cpu") if signs else None
+            self.register_buffer(name, values, persistent=False)
 
     @property
     def observation_size(self) -> int:
@@ -173,13 +178,15 @@ class Policy(nn.Module):
             return observations, None
         right, left = self.symmetry.lead
         mirrored = observations[:, left] > observations[:, right]
-        return torch.where(mirrored[:, None], observations[:, self._mirrored_features], observations), mirrored
+        exchanged = _signed(observations[:, self._mirrored_features], self._feature_signs)
+        return torch.where(mirrored[:, None], exchanged, observations), mirrored
 
     def oriented(self, actions: torch.Tensor, mirrored: torch.Tensor | None) -> torch.Tensor:
         """Exchange left and right in the rows ``mirrored`` (n,) of actions (n, actions); its own inverse."""
         if mirrored is None:
             return actions
-        return torch.where(mirrored[:, None], actions[:, self._mirrored_actions], actions)
+        exchanged = _signed(actions[:, self._mirrored_actions], self._action_signs)
+        return torch.where(mirrored[:, None], exchanged, actions)
 
     def update_normalizer(self, observations: torch.Tensor, only: torch.Tensor | None = None) -> None:
         """Update the normalizer with observations (n, observation_size); ``only`` as in :meth:`Normalizer.update`."""
@@ -199,7 +206,9 @@ class Policy(nn.Module):
         """Return the Gaussian over actions, (n, actions)."""
         mirrored = self.canonical(observations)[1]
         std = self.log_std.exp().expand(len(observations), -1)
-        return torch.distributions.Normal(self(observations), self.oriented(std, mirrored))
+        if mirrored is not None:  # the spread of an action has no sign
+            std = torch.where(mirrored[:, None], std[:, self._mirrored_actions], std)
+        return torch.distributions.Normal(self(observations), std)
 
     def select(self, flat: torch.Tensor, columns: Mapping[str, slice]) -> torch.Tensor:
         """Return the policy's features (n, observation_size) from an environment's flat observations.
@@ -249,3 +258,8 @@ def check_groups(needed: Mapping[str, int], offered: Mapping[str, int], where: s
             raise ContractError(
                 f"observation group '{name}' has {offered[name]} features in {where}; the policy reads {size}"
             )
+
+
+def _signed(values: torch.Tensor, signs: torch.Tensor | None) -> torch.Tensor:
+    """Return values (n, size) times signs (size,); the values themselves without signs."""
+    return values if signs is None else values * signs

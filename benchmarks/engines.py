@@ -27,7 +27,6 @@ from policykd.envs import BatchedEnv, EnvConfig, Skill, get_skill
 from policykd.envs.physics.contact_budget import measure_contacts
 from policykd.envs.physics.mujoco_warp import WarpEngine
 from policykd.envs.robots.mjcf import build_model
-from policykd.envs.stepping import window_width
 from policykd.errors import ConfigError
 from policykd.storage import prepare_folder, write_json
 
@@ -79,7 +78,7 @@ class Comparison:
 def warp_env(skill: Skill, options: Options, config: EnvConfig) -> BatchedEnv:
     """Return an environment on Warp, with memory for the contacts of its own tracks."""
     plain = BatchedEnv([skill], 1, seed=options.seed, config=config, threads=1)
-    model, window = build_model(plain.robot, plain._boxes), window_width(plain.robot)
+    model, window = build_model(plain.robot, plain._boxes), plain.robot.window_width
     sizes = measure_contacts(model, plain.robot, plain._bank.tracks, plain._boxes, window)
     engine = partial(WarpEngine, sizes=sizes, device=options.device)
     return BatchedEnv([skill], options.episodes, seed=options.seed, config=config, make_engine=engine)

@@ -18,7 +18,7 @@ from gymnasium import spaces
 from policykd.envs.observations import SCAN_AHEAD, SCAN_BEHIND, SCAN_POINTS
 from policykd.envs.physics.ground_boxes import ground_fields
 from policykd.envs.physics.mujoco_batch import stop_profiler
-from policykd.envs.robots import Robot
+from policykd.envs.robots import PlanarRobot
 from policykd.envs.robots.mjcf import build_spec
 from policykd.envs.skills import get_skill
 from policykd.envs.terrains import TrackBank, Tracks
@@ -52,7 +52,7 @@ class PlainWalker(gymnasium.Env[Observation, np.ndarray]):
         self.action_space = spaces.Box(-1.0, 1.0, (len(robot.joints),), np.float32)
         self._read_table(robot)
 
-    def _read_table(self, robot: Robot) -> None:
+    def _read_table(self, robot: PlanarRobot) -> None:
         joints = robot.joints
         self._robot, self._stand_pose = robot, robot.stand_pose
         self._stand, self._scale = (np.array([getattr(j, n) for j in joints]) for n in ("stand", "action_scale"))
@@ -132,7 +132,7 @@ class PlainWalker(gymnasium.Env[Observation, np.ndarray]):
         return float(task.speed_weight * speed + task.upright_weight * upright + task.effort_weight * ease)
 
 
-def _compile(robot: Robot, bank: Tracks, row: int) -> mujoco.MjModel:
+def _compile(robot: PlanarRobot, bank: Tracks, row: int) -> mujoco.MjModel:
     """Return the model of the robot over the boxes of one whole track."""
     track = Tracks(*(t[row : row + 1] for t in (bank.edges, bank.left, bank.grade)))
     real = int((track.edges[0, 1:] > track.edges[0, :-1]).sum())

@@ -17,13 +17,14 @@ from policykd.envs.devices import choose_device
 from policykd.envs.physics import BatchEngine, Engine
 from policykd.envs.physics.contact_budget import measure_contacts
 from policykd.envs.resets import Starts
+from policykd.envs.robots import PlanarRobot
 from policykd.envs.robots.mjcf import build_model
 from policykd.envs.skills import Skill, common_contract
-from policykd.envs.stepping import Episodes, TorchBackend, make_backend, window_width
+from policykd.envs.stepping import Episodes, TorchBackend, make_backend
 from policykd.envs.tasks import Task
 from policykd.envs.terrains import TrackBank, Tracks
 from policykd.envs.terrains.tracks import graded_floor, graded_rows
-from policykd.errors import check_range
+from policykd.errors import ContractError, check_range
 from policykd.threads import torch_threads
 
 Observations = dict[str, torch.Tensor]
@@ -138,9 +139,10 @@ class BatchedEnv:
             seed,
             graded=config.graded,
             seconds=self.skill.seconds,
+            scale=self.robot.ground_scale,
             backwards=any(s.task.speed < 0 for s in skills),
         )
-        self._boxes = self._bank.most_segments_within(window_width(self.robot))
+        self._boxes = self._bank.most_segments_within(self.robot.window_width)
         arguments = (build_model(self.robot, self._boxes), num_envs, self._boxes, self.robot.decimation)
         if make_engine is None:
             make_engine = self._engine_of(choose_device(device), threads)
@@ -165,15 +167,20 @@ class BatchedEnv:
             return partial(BatchEngine, threads=threads)
         from policykd.envs.physics.mujoco_warp import WarpEngine  # needs the extra [gpu]
 
+        robot = self.robot
+        if not isinstance(robot, PlanarRobot):
+            raise ContractError(f"{robot.name} moves in space, which only device cpu simulates so far")
+
         def make(model: mujoco.MjModel, num_sims: int, boxes: int, decimation: int) -> Engine:
-            window = window_width(self.robot)
-            sizes = measure_contacts(model, self.robot, self._bank.tracks, boxes, window, threads)
+            window = self.robot.window_width
+            sizes = measure_contacts(model, robot, self._bank.tracks, boxes, window, threads)
             return WarpEngine(model, num_sims, boxes, decimation, sizes=sizes, device=device)
 
         return make
 
     def _make_backend(self, tracks: Tracks, tasks: Sequence[Task]) -> TorchBackend:
-        return make_backend(self.engine, self.skill, tracks, self._boxes, tasks)
+        fixed = self.config.ordered
+        return make_backend(self.engine, self.skill, tracks, self._boxes, tasks, fixed_commands=fixed)
 
     def seed(self, seed: int) -> None:
         """Restart the stream of random resets."""
@@ -182,7 +189,7 @@ class BatchedEnv:
     @property
     def num_actions(self) -> int:
         """Number of joints; an action holds one number in [-1, 1] for each."""
-        return len(self.robot.joints)
+        return self.robot.num_actions
 
     @torch_threads(1)
     def reset(self, *, stagger: bool = False) -> Observations:
@@ -212,7 +219,7 @@ class BatchedEnv:
             The result; its tensors are not reused by later steps.
         """
         backend = self._backend
-        failed = self.engine.step(backend.targets(actions))
+        failed = self.engine.step(backend.apply(actions))
         view = backend.read_state()
         outcome = backend.compute_outcome(view, failed)
         self.failures += outcome.failures
@@ -263,11 +270,11 @@ class BatchedEnv:
         Returns:
             (m, features) first observations.
         """
-        track, qpos, qvel, clock = self._starts.take(len(ids), *self._track_range())
+        track, qpos, qvel, clock, chance = self._starts.take(len(ids), *self._track_range())
         qpos, qvel, clock = self._backend.tasks.start((qpos, qvel, clock), ids)
         if self.config.ordered:
             track = (ids // len(self.skills)) % self.config.tracks
-        self._backend.start_episodes(ids, self._first_track[ids] + track, clock)
+        self._backend.start_episodes(ids, self._first_track[ids] + track, clock, chance)
         self.engine.reset(ids, qpos, qvel)
         return self._backend.observe(self._backend.read_state(ids), clock)
 

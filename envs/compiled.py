@@ -8,6 +8,17 @@ from typing import Any
 import numba
 
 
+def compiled_at_first_use(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a function with Numba for the types of its first call, for arguments that a signature cannot name.
+
+    The machine code is cached as by :func:`compiled`.
+    """
+    try:
+        return numba.njit(cache=True, nogil=True)(function)
+    except (RuntimeError, OSError):  # no writable cache folder
+        return numba.njit(nogil=True)(function)
+
+
 def compiled(signature: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Compile a function of NumPy arrays for one signature, when its module is imported.
 

@@ -25,7 +25,7 @@ def skill_spaces(skill: Skill) -> tuple[spaces.Dict, spaces.Box]:
     groups: dict[str, spaces.Space[Any]] = {
         name: spaces.Box(-np.inf, np.inf, (size,), np.float32) for name, size in skill.group_sizes.items()
     }
-    return spaces.Dict(groups), spaces.Box(-1.0, 1.0, (len(skill.robot.joints),), np.float32)
+    return spaces.Dict(groups), spaces.Box(-1.0, 1.0, (skill.robot.num_actions,), np.float32)
 
 
 class SkillVectorEnv(VectorEnv[Arrays, np.ndarray, np.ndarray]):

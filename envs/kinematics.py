@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import torch
 
-from policykd.envs.robots import Link, Robot
+from policykd.envs.robots import Link, PlanarRobot
 
 _FALL_POINTS_PER_LINK = 3
 
@@ -77,7 +77,7 @@ class StateReader:
         fall_radius: (points,) height of a fall point above the ground below which it touches the ground, m.
     """
 
-    def __init__(self, engine: Fields, robot: Robot) -> None:
+    def __init__(self, engine: Fields, robot: PlanarRobot) -> None:
         self._fields = tuple(engine.field(n) for n in ("qpos", "qvel", "actuator_force"))
         self._chains = _chains(robot, self._fields[0].dtype, engine.device)
         self.fall_radius = self._chains.fall_radius
@@ -90,7 +90,7 @@ class StateReader:
 class _Chains:
     """Matrices of a robot's chains on a device."""
 
-    def __init__(self, robot: Robot, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(self, robot: PlanarRobot, dtype: torch.dtype, device: torch.device) -> None:
         like: dict[str, Any] = {"dtype": dtype, "device": device}
         self._ancestors = _ancestors(robot).to(**like)
         self._torque = torch.tensor([link.torque for link in robot.joints], **like)
@@ -121,23 +121,23 @@ class _Chains:
 
 
 @cache
-def _chains(robot: Robot, dtype: torch.dtype, device: torch.device) -> _Chains:
+def _chains(robot: PlanarRobot, dtype: torch.dtype, device: torch.device) -> _Chains:
     """Return a robot's matrices, which are cached so that steps do not rebuild them."""
     return _Chains(robot, dtype, device)
 
 
-def planar_state(robot: Robot, qpos: torch.Tensor, qvel: torch.Tensor) -> PlanarState:
+def planar_state(robot: PlanarRobot, qpos: torch.Tensor, qvel: torch.Tensor) -> PlanarState:
     """Return the state for generalized positions (n, nq) and velocities (n, nv), without torques."""
     return _chains(robot, qpos.dtype, qpos.device).state(qpos, qvel, torch.zeros_like(qvel[:, 3:]))
 
 
-def fall_points(robot: Robot) -> tuple[list[Link], list[tuple[float, float]]]:
+def fall_points(robot: PlanarRobot) -> tuple[list[Link], list[tuple[float, float]]]:
     """Return the links of the points that must not touch the ground, and the points (x, z) in the links' frames, m."""
     falling = [link for link in robot.links if link.falls for _ in range(_FALL_POINTS_PER_LINK)]
     return falling, [_along(link.ends, i % _FALL_POINTS_PER_LINK) for i, link in enumerate(falling)]
 
 
-def _ancestors(robot: Robot) -> torch.Tensor:
+def _ancestors(robot: PlanarRobot) -> torch.Tensor:
     """Return the (links, links) matrix from joint angles (root pitch first) to the links' absolute angles."""
     row = {link.name: i for i, link in enumerate(robot.links)}
     matrix = torch.zeros(len(row), len(row))
@@ -148,7 +148,7 @@ def _ancestors(robot: Robot) -> torch.Tensor:
     return matrix
 
 
-def _point_matrix(robot: Robot, links: Sequence[Link], local: Sequence[tuple[float, float]]) -> torch.Tensor:
+def _point_matrix(robot: PlanarRobot, links: Sequence[Link], local: Sequence[tuple[float, float]]) -> torch.Tensor:
     """Return the (2 links, 2 points) matrix from the links' cosines and sines to x, z of points, from the root's joint.
 
     Args:

@@ -10,11 +10,12 @@ import torch
 from typing_extensions import override
 
 from policykd.envs.batched_env import BatchedEnv
+from policykd.envs.resets import Draw
 from policykd.envs.skills import Skill
 from policykd.envs.stepping.masked_backend import MaskedBackend, MaskedOutcome
 from policykd.envs.tasks import Task
 from policykd.envs.terrains import Tracks
-from policykd.errors import check_range
+from policykd.errors import ContractError, check_range
 from policykd.seeding import integer_seed
 from policykd.threads import torch_threads
 
@@ -67,6 +68,8 @@ class MaskedEnv(BatchedEnv):
         self, skills: Sequence[Skill], num_envs: int, *, seed: int = 0, starts: int = STARTS, **options: Any
     ) -> None:
         check_range("starts", starts, 1, 10_000_000)
+        if skills and skills[0].robot.spatial:
+            raise ContractError(f"{skills[0].robot.name} moves in space, which only device cpu simulates so far")
         self._pool_size = starts
         super().__init__(skills, num_envs, seed=seed, **options)
         self.draw_starts()
@@ -100,7 +103,7 @@ class MaskedEnv(BatchedEnv):
     @override
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
-        self._pool = tuple(part.to(self.device) for part in state["pool"])
+        self._pool = Draw(*(part.to(self.device) for part in state["pool"]))
         self._picker.set_state(state["picks"].cpu())
 
     def draw_starts(self) -> None:
@@ -115,7 +118,7 @@ class MaskedEnv(BatchedEnv):
             actions: (num_envs, num_actions); values outside [-1, 1] are clamped.
         """
         backend = self._backend
-        failed = self.engine.step(backend.targets(actions))
+        failed = self.engine.step(backend.apply(actions))
         self._failures += failed.sum()
         view = backend.read_state()
         outcome = backend.compute_outcome_where(view, failed)
@@ -127,7 +130,7 @@ class MaskedEnv(BatchedEnv):
 
     def _restart_where(self, mask: torch.Tensor) -> None:
         pick = torch.randint(self._pool_size, (self.num_envs,), generator=self._picker, device=self.device)
-        track, qpos, qvel, clock = (drawn[pick] for drawn in self._pool)
+        track, qpos, qvel, clock, _ = (drawn[pick] for drawn in self._pool)
         qpos, qvel, clock = self._backend.tasks.start((qpos, qvel, clock))
         if self.config.ordered:
             track = (self._all // len(self.skills)) % self.config.tracks

@@ -12,7 +12,7 @@ from types import TracebackType
 import mujoco
 import numpy as np
 
-from policykd.envs.robots import Robot
+from policykd.envs.robots import PlanarRobot, Robot
 from policykd.envs.robots.mjcf import build_spec
 from policykd.envs.terrains import Tracks
 from policykd.envs.terrains.tracks import BASE_THICKNESS, HALF_DEPTH
@@ -28,6 +28,9 @@ MAX_PIXELS = 3840
 _TILE = 1.0  # edge of a square of the ground's pattern, m; the pattern makes motion visible
 _LEFT_RIGHT = 0.1  # offset of legs and arms from the plane, m, so that an image shows both sides
 _EYE = (0.6, -4.6, 0.9)  # camera position relative to the robot's center of mass, m
+_WIDER = 2.5  # how much wider the ground is under robots in space, which leave the middle
+_CLOSER = 1.3  # distance of the camera from robots in space, relative to their size
+_RIGHT, _LEFT, _MIDDLE = [0.85, 0.47, 0.25, 1.0], [0.25, 0.47, 0.75, 1.0], [0.88, 0.84, 0.76, 1.0]
 _LOOK = np.array([0.0, 1.0, -0.19])  # direction of view
 
 
@@ -50,21 +53,42 @@ def build_scene(robot: Robot, tracks_row: Tracks) -> mujoco.MjModel:
     if len(tracks_row.left) != 1:
         raise ContractError(f"a scene shows one track, got {len(tracks_row.left)}; pass one row, env.track(i)")
     spec = build_spec(robot, boxes=0)
-    spec.stat.extent = 4.0  # scale of clipping planes and shadows, m; with the track's own length they would be blurred
+    scale = robot.ground_scale
+    # Scale of clipping planes and shadows, m; with the track's own length they would be blurred.
+    spec.stat.extent = 4.0 * scale
     vis = spec.visual
     vis.global_.offwidth = vis.global_.offheight = MAX_PIXELS
     vis.quality.shadowsize = 4096
     vis.headlight.ambient, vis.headlight.diffuse = [0.35, 0.35, 0.35], [0.25, 0.25, 0.25]
     vis.headlight.specular = [0.0, 0.0, 0.0]
     _add_textures(spec)
-    _add_ground(spec, tracks_row)
-    _add_camera_and_light(spec.body(robot.links[0].name))
+    _add_ground(spec, tracks_row, HALF_DEPTH * scale * (_WIDER if robot.spatial else 1.0))
+    _add_camera_and_light(spec.worldbody.first_body(), scale * (_CLOSER if robot.spatial else 1.0))
+    for geom in spec.geoms:
+        geom.contype = geom.conaffinity = 0
+    if isinstance(robot, PlanarRobot):
+        _spread_limbs(spec, robot)
+    else:
+        _color_sides(spec)
+    return spec.compile()
+
+
+def _spread_limbs(spec: mujoco.MjSpec, robot: PlanarRobot) -> None:
     for link in robot.links:
         side = {"right": -1.0, "left": 1.0}.get(link.name.split("_")[0], 0.0)
         geom = spec.geom(link.name)
         geom.fromto[1], geom.fromto[4] = side * _LEFT_RIGHT, side * _LEFT_RIGHT
-        geom.contype = geom.conaffinity = 0
-    return spec.compile()
+
+
+def _color_sides(spec: mujoco.MjSpec) -> None:
+    """Color the parts of a robot in space by their side in the zero pose."""
+    model = spec.compile()
+    data = mujoco.MjData(model)
+    mujoco.mj_kinematics(model, data)
+    for geom in spec.geoms:
+        if geom.name != GROUND_MESH:
+            y = data.geom(geom.name).xpos[1]
+            geom.rgba = _MIDDLE if abs(y) < 1e-3 else _RIGHT if y < 0 else _LEFT
 
 
 def _add_textures(spec: mujoco.MjSpec) -> None:
@@ -81,21 +105,22 @@ def _add_textures(spec: mujoco.MjSpec) -> None:
     material.textures[int(mujoco.mjtTextureRole.mjTEXROLE_RGB)] = "tiles"
 
 
-def _add_camera_and_light(root: mujoco.MjsBody) -> None:
+def _add_camera_and_light(root: mujoco.MjsBody, scale: float) -> None:
     forward = _LOOK / np.linalg.norm(_LOOK)
     right = np.array([1.0, 0.0, 0.0])
     frame = np.stack([right, np.cross(-forward, right), -forward], axis=1)
     quat = np.zeros(4)
     mujoco.mju_mat2Quat(quat, frame.ravel())
-    root.add_camera(name=CAMERA, mode=mujoco.mjtCamLight.mjCAMLIGHT_TRACKCOM, pos=_EYE, quat=quat, fovy=34.0)
+    eye = [scale * part for part in _EYE]
+    root.add_camera(name=CAMERA, mode=mujoco.mjtCamLight.mjCAMLIGHT_TRACKCOM, pos=eye, quat=quat, fovy=34.0)
     root.add_light(
         mode=mujoco.mjtCamLight.mjCAMLIGHT_TRACKCOM, type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL,
         pos=[-1.0, -1.5, 4.0], dir=[0.25, 0.35, -1.0], diffuse=[0.65, 0.63, 0.6], specular=[0.1, 0.1, 0.1],
     )  # fmt: skip
 
 
-def _add_ground(spec: mujoco.MjSpec, track: Tracks) -> None:
-    quads, normals = _surface(track)
+def _add_ground(spec: mujoco.MjSpec, track: Tracks, half_depth: float) -> None:
+    quads, normals = _surface(track, half_depth)
     corners = quads.reshape(-1, 3)
     across = np.where(np.abs(normals[:, 1]) > 0.5, 2, 1)  # front faces carry the pattern along z, the others along y
     depth = np.take_along_axis(quads, across[:, None, None].repeat(4, axis=1), axis=2).ravel()
@@ -114,21 +139,21 @@ def _add_ground(spec: mujoco.MjSpec, track: Tracks) -> None:
     )  # fmt: skip
 
 
-def _surface(track: Tracks) -> tuple[np.ndarray, np.ndarray]:
+def _surface(track: Tracks, half_depth: float) -> tuple[np.ndarray, np.ndarray]:
     """Return corners (q, 4, 3), counter-clockwise from outside, and normals (q, 3) of the ground's visible faces."""
     edges, left, grade = (t[0].cpu().numpy() for t in (track.edges, track.left, track.grade))
     real = np.diff(edges) > 0
     x0, x1, z0 = edges[:-1][real], edges[1:][real], left[real]
     z1 = z0 + grade[real] * (x1 - x0)
     base = np.full_like(x0, min(z0.min(), z1.min()) - BASE_THICKNESS)
-    near, far, nothing = np.full_like(x0, -HALF_DEPTH), np.full_like(x0, HALF_DEPTH), np.zeros_like(x0)
+    near, far, nothing = np.full_like(x0, -half_depth), np.full_like(x0, half_depth), np.zeros_like(x0)
     top = _quads((x0, near, z0), (x1, near, z1), (x1, far, z1), (x0, far, z0))
     top_normal = np.stack([-grade[real], nothing, nothing + 1], axis=1)
     front = _quads((x0, near, base), (x1, near, base), (x1, near, z1), (x0, near, z0))
     front_normal = np.stack([nothing, nothing - 1, nothing], axis=1)
     x, below, above = x1[:-1], z1[:-1], z0[1:]
     up = above > below  # the face of a step up looks backward, that of a step down forward
-    near, far = np.where(up, HALF_DEPTH, -HALF_DEPTH), np.where(up, -HALF_DEPTH, HALF_DEPTH)
+    near, far = np.where(up, half_depth, -half_depth), np.where(up, -half_depth, half_depth)
     low, high = np.minimum(below, above), np.maximum(below, above)
     wall = _quads((x, near, low), (x, far, low), (x, far, high), (x, near, high))
     wall_normal = np.stack([np.where(up, -1.0, 1.0), 0 * x, 0 * x], axis=1)

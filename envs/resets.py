@@ -1,20 +1,44 @@
-"""Initial states and tracks of episodes."""
+"""Initial states and tracks of episodes, drawn from one seeded stream on the CPU."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
-from policykd.envs.robots import Robot
+from policykd.envs.robots import PlanarRobot, Robot, SpatialRobot
 from policykd.seeding import integer_seed
 
 PHASE_SECONDS = 1.0
 """Period of the gait clock behind the ``phase`` group, s."""
 
+CHANCES = 3
+"""Random numbers in [0, 1) of an episode in space, from which its task draws commands."""
+
 _AHEAD = 256
 """Smallest number of episodes drawn at a time."""
+
+_YAW_NOISE = 0.2  # half width of the noise on the heading of robots in space, rad
+_LIFT = 0.035  # height of the feet of robots in space above the ground at the start, leg lengths
+
+
+class Draw(NamedTuple):
+    """Tracks and initial states of some episodes, one row each.
+
+    Attributes:
+        track: (m,) tracks.
+        qpos: (m, nq) generalized positions.
+        qvel: (m, nv) generalized velocities.
+        clock: (m,) times of the gait clock, s.
+        chance: (m, CHANCES) random numbers in [0, 1) for commands; (m, 0) for planar robots.
+    """
+
+    track: torch.Tensor
+    qpos: torch.Tensor
+    qvel: torch.Tensor
+    clock: torch.Tensor
+    chance: torch.Tensor
 
 
 class Starts:
@@ -28,24 +52,20 @@ class Starts:
     Args:
         robot: the robot.
         joint_noise: half width of the noise on the joint angles, rad.
-        speed_noise: largest initial forward velocity, m/s.
+        speed_noise: largest initial forward velocity, m/s, of a robot with legs of 0.79 m; it is proportional to the
+            leg length.
         like: a tensor with the device and dtype of the states.
     """
 
     def __init__(self, robot: Robot, joint_noise: float, speed_noise: float, like: torch.Tensor) -> None:
         self._like = like
-        double: dict[str, Any] = {"dtype": torch.float64}
         self._generator = torch.Generator()
-        pose, joints = torch.as_tensor(robot.stand_pose, **double), len(robot.joints)
-        self._size = len(pose)
-        self._from = torch.cat([pose, torch.zeros(self._size + 1, **double)])
-        self._width, self._least, self._most = (torch.full_like(self._from, v) for v in (0.0, -torch.inf, torch.inf))
-        noisy = slice(3, 3 + joints)
-        self._from[noisy] -= joint_noise
-        self._width[noisy] = 2 * joint_noise
-        self._least[noisy] = torch.tensor([link.limits[0] for link in robot.joints], **double)
-        self._most[noisy] = torch.tensor([link.limits[1] for link in robot.joints], **double)
-        self._width[self._size], self._width[-1] = speed_noise, PHASE_SECONDS
+        self._states: _Planar | _Spatial
+        if isinstance(robot, SpatialRobot):
+            self._states = _Spatial(robot, joint_noise, speed_noise * robot.ground_scale)
+        else:
+            assert isinstance(robot, PlanarRobot)
+            self._states = _Planar(robot, joint_noise, speed_noise)
         self._range, self._drawn, self._used = (0, 0), 0, 0
         self._before = self._generator.get_state()
 
@@ -58,23 +78,19 @@ class Starts:
         """Return (count,) random integers in [0, high)."""
         return torch.randint(high, (count,), generator=self._generator).to(self._like.device)
 
-    def take(self, count: int, first: int, last: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    def take(self, count: int, first: int, last: int) -> Draw:
         """Return the tracks and initial states of the next ``count`` episodes.
 
         Args:
             count: number of episodes.
             first: index of the first track to pick from.
             last: index after the last track.
-
-        Returns:
-            (count,) tracks, (count, nq) generalized positions, (count, nv) generalized velocities, and (count,) times
-            of the gait clock, s.
         """
         if (first, last) != self._range or count > self._drawn - self._used:
             self._draw(max(count, _AHEAD), first, last)
         rows = slice(self._used, self._used + count)
         self._used += count
-        return self._track[rows], self._qpos[rows], self._qvel[rows], self._clock[rows]
+        return Draw(*(part[rows] for part in self._pool))
 
     def snapshot(self) -> dict[str, Any]:
         """Return the state of the sampler as tensors and numbers."""
@@ -97,8 +113,73 @@ class Starts:
     def _draw(self, count: int, first: int, last: int) -> None:
         self._before = self._generator.get_state()
         self._range, self._drawn, self._used = (first, last), count, 0
-        self._track = torch.randint(first, last, (count,), generator=self._generator).to(self._like.device)
-        draw = torch.rand(count, len(self._from), dtype=self._from.dtype, generator=self._generator)
-        state = torch.addcmul(self._from, draw, self._width).clamp_(self._least, self._most).to(self._like)
-        self._qpos, self._qvel, clock = state.split([self._size, self._size, 1], dim=1)
-        self._clock = clock[:, 0]
+        track = torch.randint(first, last, (count,), generator=self._generator).to(self._like.device)
+        self._pool = Draw(track, *self._states.draw(count, self._generator, self._like))
+
+
+class _Uniform:
+    """Rows of numbers, each uniform between two bounds and then clamped.
+
+    Args:
+        low: (size,) lower bounds, float64.
+    """
+
+    def __init__(self, low: torch.Tensor) -> None:
+        self.low = low
+        self.width, self.least, self.most = (torch.full_like(low, v) for v in (0.0, -torch.inf, torch.inf))
+
+    def spread(self, places: slice, half: float, limits: torch.Tensor) -> None:
+        """Put noise of half width ``half`` on some places, clamped to limits (places, 2)."""
+        self.low[places] -= half
+        self.width[places] = 2 * half
+        self.least[places], self.most[places] = limits.unbind(1)
+
+    def draw(self, count: int, generator: torch.Generator, like: torch.Tensor) -> torch.Tensor:
+        """Return (count, size) numbers with the device and dtype of ``like``."""
+        uniform = torch.rand(count, len(self.low), dtype=self.low.dtype, generator=generator)
+        return torch.addcmul(self.low, uniform, self.width).clamp_(self.least, self.most).to(like)
+
+
+def _limits(robot: Robot) -> torch.Tensor:
+    return torch.tensor([servo.limits for servo in robot.servos], dtype=torch.float64)
+
+
+class _Planar:
+    """Initial states of a planar robot: place, pitch and joints, their velocities, clock."""
+
+    def __init__(self, robot: PlanarRobot, joint_noise: float, speed_noise: float) -> None:
+        pose, joints = torch.as_tensor(robot.stand_pose, dtype=torch.float64), len(robot.joints)
+        self._size = len(pose)
+        self._uniform = _Uniform(torch.cat([pose, torch.zeros(self._size + 1, dtype=torch.float64)]))
+        self._uniform.spread(slice(3, 3 + joints), joint_noise, _limits(robot))
+        self._uniform.width[self._size], self._uniform.width[-1] = speed_noise, PHASE_SECONDS
+
+    def draw(self, count: int, generator: torch.Generator, like: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return qpos, qvel, clock and no chances of ``count`` episodes."""
+        qpos, qvel, clock = self._uniform.draw(count, generator, like).split([self._size, self._size, 1], dim=1)
+        return qpos, qvel, clock[:, 0], clock[:, :0]
+
+
+class _Spatial:
+    """Initial states of a robot in space: heading, joints, forward velocity, clock, chances."""
+
+    def __init__(self, robot: SpatialRobot, joint_noise: float, speed_noise: float) -> None:
+        pose = torch.as_tensor(robot.stand_pose, dtype=torch.float64)
+        joints = len(robot.servos)
+        self._height, self._joints = float(pose[2]) + _LIFT * robot.leg_length, joints
+        zero = torch.zeros(1, dtype=torch.float64)
+        self._uniform = _Uniform(torch.cat([zero, pose[7:], zero, zero, zero.repeat(CHANCES)]))
+        self._uniform.low[0], self._uniform.width[0] = -_YAW_NOISE, 2 * _YAW_NOISE
+        self._uniform.spread(slice(1, 1 + joints), joint_noise, _limits(robot))
+        self._uniform.width[1 + joints], self._uniform.width[2 + joints] = speed_noise, PHASE_SECONDS
+        self._uniform.width[3 + joints :] = 1.0
+
+    def draw(self, count: int, generator: torch.Generator, like: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return qpos, qvel, clock and chances of ``count`` episodes."""
+        drawn = self._uniform.draw(count, generator, like)
+        yaw, joints, speed, clock, chance = drawn.split([1, self._joints, 1, 1, CHANCES], dim=1)
+        base = torch.zeros_like(drawn[:, :1]).repeat(1, 7)
+        base[:, 2], base[:, 3:4], base[:, 6:7] = self._height, torch.cos(yaw / 2), torch.sin(yaw / 2)
+        qvel = torch.zeros_like(drawn[:, :1]).repeat(1, 6 + self._joints)
+        qvel[:, :1] = speed
+        return torch.cat([base, joints], dim=1), qvel, clock[:, 0], chance

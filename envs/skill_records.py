@@ -10,10 +10,13 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, get_type_hints
 
 from policykd.envs.observations import ObservationGroup, register_group
-from policykd.envs.robots import Robot, get_robot, register_robot
+from policykd.envs.robots import Robot, register_robot
+from policykd.envs.robots.description import read_robot
+from policykd.envs.robots.records import recorded_robot, robot_record
 from policykd.envs.skills import Skill, get_skill
 from policykd.envs.tasks import Task, register_task
 from policykd.envs.tasks.registry import TASKS
@@ -24,15 +27,18 @@ from policykd.names import import_object
 from policykd.plain import as_plain, typed
 
 _PATH = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+:[A-Za-z_][\w.]*"
+_TABLE = re.compile(r"(?P<path>.+\.ya?ml)(?=/)")
 _DOTTED = re.compile(rf"(?P<robot>{_PATH})(?=/)|(?<=/)(?P<terrain>{_PATH})|(?<=\+)(?P<task>{_PATH})")
 
 
 def skill_record(skill: Skill) -> dict[str, Any]:
     """Return a skill as JSON values: its id, and the parameters that the id leaves out."""
     terrain = {"name": skill.terrain.name, "preset": skill.terrain.preset, "difficulty": skill.terrain.difficulty}
+    robot = robot_record(skill.robot)
     return {
         "id": skill.id,
         "robot": skill.robot.name,
+        **({} if robot is None else {"robot_record": robot}),
         "terrain": {**terrain, "generator": _tagged(skill.terrain.generator)},
         "task": _tagged(skill.task),
         "groups": list(skill.groups),
@@ -67,6 +73,8 @@ def recorded_skill(skill_id: str, records: Mapping[str, Any] | None, groups: Seq
 
 
 def _is_in_its_id(skill: Skill) -> bool:
+    if robot_record(skill.robot) is not None:
+        return False
     try:
         return get_skill(skill.id, skill.groups) == skill
     except UnknownNameError:
@@ -88,11 +96,12 @@ def skill_from_record(record: Any) -> Skill:
     name, preset = (typed(str, ground[key], f"{where}: terrain.{key}") for key in ("name", "preset"))
     difficulty = typed(float, ground["difficulty"], f"{where}: terrain.difficulty")
     TERRAINS[name]  # raises with the terrain's name, before its generator is reported as unknown
-    generator = _from_tagged(ground["generator"], _generator_types(), "terrain generator", f"{where}: terrain")
+    generators = _types_in([list(kind.presets.values()) for kind in TERRAINS.values()])
+    generator = _from_tagged(ground["generator"], generators, "terrain generator", f"{where}: terrain")
     return Skill(
-        get_robot(typed(str, content["robot"], f"{where}: robot")),
+        recorded_robot(typed(str, content["robot"], f"{where}: robot"), content.get("robot_record")),
         Terrain(name, preset, difficulty, generator),
-        _from_tagged(content["task"], {type(t).__name__: type(t) for t in TASKS.values()}, "task", f"{where}: task"),
+        _from_tagged(content["task"], _types_in(list(TASKS.values())), "task", f"{where}: task"),
         typed(tuple[str, ...], content["groups"], f"{where}: groups"),
         typed(int, content["episode_steps"], f"{where}: episode_steps"),
     )
@@ -102,7 +111,8 @@ def read_skill(text: str, groups: Sequence[str] | None = None) -> Skill:
     """Return the skill for text that a person typed, for example ``biped/steps`` or ``my_lab.robots:DOG/flat``.
 
     Args:
-        text: an id as for :func:`policykd.envs.skills.get_skill`. Robot, terrain and task may each be
+        text: an id as for :func:`policykd.envs.skills.get_skill`. The robot may be the path of a YAML file, as in
+            ``my_dog.yaml/flat``; see :mod:`policykd.envs.robots.description`. Robot, terrain and task may each be
             ``package.module:Attribute``: it is imported and registered under its own name, or, for a terrain or task
             without a name, under the attribute's name in lower case.
         groups: observation groups, as names or ``package.module:Attribute``; None for those of the task.
@@ -112,6 +122,11 @@ def read_skill(text: str, groups: Sequence[str] | None = None) -> Skill:
         ConfigError: if a module cannot be imported, or the attribute has the wrong type.
     """
     chosen = None if groups is None else [import_group(name) for name in groups]
+    table = _TABLE.match(text)
+    if table:
+        robot = read_robot(Path(table["path"]))
+        register_robot(robot)
+        text = f"{robot.name}{text[table.end() :]}"
     return get_skill(_DOTTED.sub(_registered, text), chosen)
 
 
@@ -150,8 +165,8 @@ def _check_type(path: str, found: object, expected: type) -> None:
         raise ConfigError(f"'{path}' is a {type(found).__name__}; it must be a {expected.__name__}")
 
 
-def _generator_types() -> dict[str, type]:
-    """Return the types of the generators of all registered terrains, and of their parts, by name."""
+def _types_in(records: Any) -> dict[str, type]:
+    """Return the types of registered terrain generators or tasks, and of their parts, by name."""
     found: dict[str, type] = {}
 
     def visit(value: Any) -> None:
@@ -163,8 +178,7 @@ def _generator_types() -> dict[str, type]:
             for entry in dataclasses.fields(value):
                 visit(getattr(value, entry.name))
 
-    for kind in TERRAINS.values():
-        visit(list(kind.presets.values()))
+    visit(records)
     return found
 
 

@@ -44,11 +44,20 @@ class Skill:
     episode_steps: int = 256
 
     def __post_init__(self) -> None:
+        self._check_robot()
         group_sizes(self.groups, self.robot)
         if not self.groups or len(set(self.groups)) != len(self.groups):
             raise ConfigError(f"groups are {self.groups}; give at least one, each once (valid: {group_names()})")
         if self.episode_steps < 1:
             raise ConfigError(f"episode_steps is {self.episode_steps}; it must be at least 1")
+
+    def _check_robot(self) -> None:
+        if self.task.spatial != self.robot.spatial:
+            kind, fitting = ("in space", "velocity") if self.robot.spatial else ("in a plane", "walk")
+            raise ContractError(
+                f"the task {task_name(self.task)} does not fit {self.robot.name}, which moves {kind}; use a task such "
+                f"as {fitting}"
+            )
 
     @property
     def id(self) -> str:
@@ -66,7 +75,7 @@ class Skill:
         preset = f":{self.terrain.preset}" if self.terrain.preset != default.preset else ""
         difficulty = f"@{self.terrain.difficulty:g}" if self.terrain.difficulty != default.difficulty else ""
         name = task_name(self.task)
-        task = f"+{name}" if name != DEFAULT_TASK else ""
+        task = f"+{name}" if name != self.robot.default_task else ""
         return f"{self.terrain.name}{preset}{difficulty}{task}"
 
     @property
@@ -135,8 +144,10 @@ def get_skill(skill_id: str, groups: Sequence[str] | None = None) -> Skill:
     except ValueError:
         raise ConfigError(f"difficulty is '{match['difficulty']}'; it must be a number in [0, 1]") from None
     terrain = Terrain(match["terrain"], match["preset"] or "", difficulty)
-    task = get_task(match["task"] or DEFAULT_TASK)
-    return Skill(get_robot(match["robot"]), terrain, task, task.groups if groups is None else tuple(groups))
+    robot = get_robot(match["robot"])
+    task = get_task(match["task"] or robot.default_task)
+    chosen = task.groups if groups is None else tuple(groups)
+    return Skill(robot, terrain, task, chosen, robot.episode_steps)
 
 
 def common_contract(skills: Sequence[Skill]) -> Skill:

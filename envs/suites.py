@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from policykd.envs.skills import DEFAULT_GROUPS, Skill, get_skill
+from policykd.envs.skills import Skill, get_skill
 from policykd.errors import UnknownNameError
 
 SUITES: Mapping[str, tuple[str, ...]] = {
     "terrains": ("biped/flat", "biped/incline", "biped/steps", "biped/slopes", "biped/gaps"),
     "terrains-hard": ("biped/slopes:hard@0.8", "biped/steps:hard@0.4", "biped/walls:hard@0.8", "biped/gaps:hard"),
     "gaits": ("biped/flat", "biped/flat+run", "biped/flat+backwards", "biped/flat+crouch", "biped/flat+hop"),
+    "quadruped": tuple(f"quadruped/{name}" for name in ("flat", "incline", "steps", "slopes", "gaps")),
 }
 """Ids of the skills of every suite, in the order in which a curriculum visits them.
 
 ``terrains`` are the five of PLAID; ``terrains-hard`` are at the limit of what a specialist can learn (docs/tasks.md);
 ``gaits`` are tasks that need different actions in the same state, so that only the command distinguishes them.
+``quadruped`` are the terrains of PLAID for a quadruped, with sizes in proportion to its legs.
 """
 
 _GROUPS: Mapping[str, tuple[str, ...]] = {"gaits": ("proprio", "command")}
@@ -39,5 +41,5 @@ def get_suite(name: str, groups: Sequence[str] | None = None) -> list[Skill]:
     """
     if name not in SUITES:
         raise UnknownNameError("suite", name, SUITES)
-    wanted = _GROUPS.get(name, DEFAULT_GROUPS) if groups is None else groups
+    wanted = _GROUPS.get(name) if groups is None else groups
     return [get_skill(skill_id, wanted) for skill_id in SUITES[name]]

@@ -8,11 +8,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
+from policykd.agents.architecture import Architecture
 from policykd.agents.files.policy_file import LoadedPolicy, load_policy
 from policykd.agents.policy import Policy
 from policykd.agents.training import TrainConfig, train_expert
+from policykd.agents.training.defaults import default_config
+from policykd.envs.robots import Robot
+from policykd.envs.robots.quadruped import QUADRUPED
 from policykd.envs.skill_records import skill_record
 from policykd.envs.skills import Skill, folder_names
+from policykd.envs.suites import SUITES
 from policykd.evaluation import Evaluation, evaluate
 from policykd.executor import Processes
 from policykd.merge import MergeConfig, merge_experts, teachers_from
@@ -23,20 +28,64 @@ from policykd.report.plots.terrains import draw_gallery
 from policykd.report.video import render_video
 from policykd.storage import prepare_folder, write_json
 
-DEMO_TRAIN = TrainConfig(steps=1_500_000, target_success=0.97)
-"""Training configuration of the demo's experts: a small budget, and early stopping."""
 
-DEMO_EXPERTS: Mapping[str, TrainConfig] = MappingProxyType(
+@dataclass(frozen=True)
+class DemoPlan:
+    """Skills and settings of a demo.
+
+    Attributes:
+        skills: ids of the skills.
+        train: training configuration of the experts.
+        own: training configurations by terrain name, for terrains that need another budget; see docs/training.md.
+        merge: merge configuration: few rounds; half of the effort goes to skills where the student lags behind.
+        first: terrain whose expert the others start from; empty if every expert starts from nothing.
+    """
+
+    skills: tuple[str, ...]
+    train: TrainConfig
+    own: Mapping[str, TrainConfig]
+    merge: MergeConfig
+    first: str = ""
+
+    def config(self, skill: Skill) -> TrainConfig:
+        """Return the training configuration of a skill's expert."""
+        return self.own.get(skill.terrain.name, self.train)
+
+
+_PLANAR = TrainConfig(steps=1_500_000, target_success=0.97)
+_SPATIAL = replace(default_config(QUADRUPED), steps=800_000, target_success=0.97, patience=1)
+DEMO_PLANS: Mapping[str, DemoPlan] = MappingProxyType(
     {
-        "flat": replace(DEMO_TRAIN, steps=500_000),
-        "steps": replace(DEMO_TRAIN, steps=1_900_000),
-        "gaps": replace(DEMO_TRAIN, steps=2_000_000),
+        "quadruped": DemoPlan(
+            skills=SUITES["quadruped"],
+            train=_SPATIAL,
+            own=MappingProxyType({"flat": replace(_SPATIAL, steps=1_300_000)}),
+            merge=MergeConfig(
+                rounds=6, envs=32, updates=800, target_retention=0.985, adaptive=0.5, noise=0.05,
+                architecture=Architecture(hidden=(256, 128), critic_hidden=(256, 128), activation="elu"),
+            ),
+            first="flat",
+        ),
+        "biped": DemoPlan(
+            skills=("biped/flat", "biped/steps", "biped/gaps"),
+            train=_PLANAR,
+            own=MappingProxyType(
+                {
+                    "flat": replace(_PLANAR, steps=500_000),
+                    "steps": replace(_PLANAR, steps=1_900_000),
+                    "gaps": replace(_PLANAR, steps=2_000_000),
+                }
+            ),
+            merge=MergeConfig(rounds=10, updates=1000, target_retention=0.98, adaptive=0.5),
+        ),
     }
-)
-"""Training configurations by terrain name, for terrains that need another budget; see docs/training.md."""
+)  # fmt: skip
+"""Demos by the name of the robot."""
 
-DEMO_MERGE = MergeConfig(rounds=10, updates=1000, target_retention=0.98, adaptive=0.5)
-"""Merge configuration of the demo: few rounds; half of the effort goes to skills where the student lags behind."""
+
+def demo_plan(robot: Robot) -> DemoPlan:
+    """Return the demo of a robot: its own, or that of the shipped robot which moves like it."""
+    return DEMO_PLANS.get(robot.name, DEMO_PLANS["quadruped" if robot.spatial else "biped"])
 
 
 @dataclass(frozen=True)
@@ -58,8 +107,7 @@ def run_demo(
     skills: Sequence[Skill],
     out: Path,
     *,
-    train: Mapping[str, TrainConfig] = DEMO_EXPERTS,
-    merge: MergeConfig = DEMO_MERGE,
+    plan: DemoPlan | None = None,
     episodes: int = 64,
     seed: int = 0,
     threads: int | None = None,
@@ -73,9 +121,8 @@ def run_demo(
     Args:
         skills: one expert is trained for each.
         out: results folder.
-        train: training configurations by terrain name; other terrains use :data:`DEMO_TRAIN`. Their seed is replaced
-            by ``seed``, and each expert is trained on one thread.
-        merge: merge configuration; its seed and threads are replaced by ``seed`` and ``threads``.
+        plan: settings; None for those of the skills' robot. Seeds are replaced by ``seed``; each expert is trained on
+            one thread.
         episodes: evaluation episodes per policy and skill.
         seed: seed of training, merging, evaluation and videos.
         threads: cores to use; None for all usable ones.
@@ -90,11 +137,13 @@ def run_demo(
     """
     began = time.perf_counter()
     prepare_folder(out, megabytes=300)
-    chosen = {s: replace(train.get(s.terrain.name, DEMO_TRAIN), seed=seed, threads=1) for s in skills}
     names = folder_names(skills)
-    jobs = [(s, out / "experts" / name, chosen[s]) for s, name in zip(skills, names, strict=True)]
-    experts = dict(zip(names, _train_experts(jobs, threads, progress), strict=True))
-    merge = replace(merge, seed=seed, threads=threads)
+    plan = plan or demo_plan(skills[0].robot)
+    configs = [replace(plan.config(skill), seed=seed, threads=1) for skill in skills]
+    folders = [out / "experts" / name for name in names]
+    jobs = [_Job(*job, None) for job in zip(skills, folders, configs, strict=True)]
+    experts = dict(zip(names, _train_experts(jobs, plan.first, threads, progress), strict=True))
+    merge = replace(plan.merge, seed=seed, threads=threads)
     teachers = teachers_from(list(experts.items()))
     merged = merge_experts(teachers, out / "student", merge, resume=True, progress=progress)
     policies = {**{n: p.policy for n, p in experts.items()}, "student": load_policy(merged.policy_path).policy}
@@ -117,21 +166,35 @@ def run_demo(
     return DemoOutcome(evaluation, write_page(out), seconds)
 
 
-_Job = tuple[Skill, Path, TrainConfig]
+@dataclass(frozen=True)
+class _Job:
+    """An expert to train: its skill, folder and configuration, and the policy file that it starts from."""
+
+    skill: Skill
+    out: Path
+    config: TrainConfig
+    init: Path | None
 
 
-def _train_experts(jobs: Sequence[_Job], threads: int | None, progress: Progress) -> list[LoadedPolicy]:
-    """Train one expert per skill in parallel, each on one core; return them in the order of the jobs."""
+def _train_experts(jobs: Sequence[_Job], first: str, threads: int | None, progress: Progress) -> list[LoadedPolicy]:
+    """Train one expert per skill in parallel, each on one core; return them in the order of the jobs.
+
+    The expert of the terrain ``first`` is trained before the others, which start from it.
+    """
+    base = next((job for job in jobs if job.skill.terrain.name == first), None)
+    if base is not None:
+        start = _train_one(base, progress)
+        jobs = [job if job is base else replace(job, init=start) for job in jobs]
     # Largest budgets first: if they started last, the other cores would be idle at the end.
-    ordered = sorted(jobs, key=lambda job: -job[2].steps)
+    ordered = sorted(jobs, key=lambda job: -job.config.steps)
     paths = Processes(threads).map(_train_one, ordered, progress)
-    found = {skill: path for (skill, _, _), path in zip(ordered, paths, strict=True)}
-    return [load_policy(found[skill]) for skill, _, _ in jobs]
+    found = {job.skill: path for job, path in zip(ordered, paths, strict=True)}
+    return [load_policy(found[job.skill]) for job in jobs]
 
 
 def _train_one(job: _Job, progress: Progress) -> Path:
-    skill, out, config = job
-    return train_expert([skill], out, config, resume=True, progress=progress).policy_path
+    init = None if job.init is None else load_policy(job.init)
+    return train_expert([job.skill], job.out, job.config, init=init, resume=True, progress=progress).policy_path
 
 
 def _film(student: Policy, skills: Sequence[Skill], folder: Path, seed: int, progress: Progress) -> None:

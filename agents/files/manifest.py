@@ -205,15 +205,15 @@ def describe_actions(robot: Robot) -> tuple[Action, ...]:
     """Return the action mapping of a robot, one entry per joint in the order of the actions."""
     return tuple(
         Action(
-            joint=link.name,
-            stand=float(link.stand),
-            scale=float(link.action_scale),
-            limits=(float(link.limits[0]), float(link.limits[1])),
-            stiffness=float(link.stiffness),
-            damping=float(link.damping),
-            torque=float(link.torque),
+            joint=servo.joint,
+            stand=float(servo.stand),
+            scale=float(servo.scale),
+            limits=(float(servo.limits[0]), float(servo.limits[1])),
+            stiffness=float(servo.stiffness),
+            damping=float(servo.damping),
+            torque=float(servo.torque),
         )
-        for link in robot.joints
+        for servo in robot.servos
     )
 
 

@@ -10,7 +10,7 @@ import mujoco
 import torch
 
 from policykd.envs.physics.mujoco_batch import BatchEngine
-from policykd.envs.robots import Robot
+from policykd.envs.robots import PlanarRobot
 from policykd.envs.terrains.tracks import Tracks
 from policykd.errors import check_range
 
@@ -42,7 +42,7 @@ class ContactSizes:
 
 
 def measure_contacts(
-    model: mujoco.MjModel, robot: Robot, tracks: Tracks, boxes: int, window: float, threads: int | None = None
+    model: mujoco.MjModel, robot: PlanarRobot, tracks: Tracks, boxes: int, window: float, threads: int | None = None
 ) -> ContactSizes:
     """Measure the largest numbers of contacts and constraints of robots that tumble over the tracks.
 

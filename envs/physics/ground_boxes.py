@@ -11,13 +11,17 @@ from policykd.envs.physics.numba_kernels import write_ground
 GROUND_FIELDS = ("geom_pos", "geom_quat", "geom_size", "geom_rbound", "geom_aabb")
 """Model fields of a ground box; boxes are the model's first geoms."""
 
+NO_LANE = np.empty((0, 2))
+"""The lane of planar robots for :func:`write_ground`."""
 
-def ground_fields(pose: np.ndarray, half: np.ndarray) -> dict[str, np.ndarray]:
+
+def ground_fields(pose: np.ndarray, half: np.ndarray, lane: np.ndarray | None = None) -> dict[str, np.ndarray]:
     """Return model fields of ground boxes.
 
     Args:
         pose: (..., k, 3) centers x, z in m and slope angles in rad.
         half: (..., k, 2) half extents along and below the surface, m.
+        lane: (..., 2) center y and half width of the ground, m; None for planar robots.
 
     Returns:
         ``GROUND_FIELDS`` with shapes (..., k, 3), (..., k, 4), (..., k, 3), (..., k), (..., k, 6).
@@ -25,5 +29,6 @@ def ground_fields(pose: np.ndarray, half: np.ndarray) -> dict[str, np.ndarray]:
     shape = half.shape[:-1]
     fields = [np.empty((math.prod(shape[:-1]), shape[-1], *inner)) for inner in ((3,), (4,), (3,), (), (6,))]
     rows = len(fields[0])
-    write_ground(np.arange(rows), pose.reshape(rows, -1, 3), half.reshape(rows, -1, 2), *fields)
+    strip = NO_LANE if lane is None else lane.reshape(rows, 2)
+    write_ground(np.arange(rows), pose.reshape(rows, -1, 3), half.reshape(rows, -1, 2), strip, *fields)
     return {name: f.reshape(*shape, *f.shape[2:]) for name, f in zip(GROUND_FIELDS, fields, strict=True)}

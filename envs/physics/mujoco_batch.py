@@ -11,7 +11,7 @@ import torch
 from mujoco.batch import Batch, SimulationError
 from typing_extensions import override
 
-from policykd.envs.physics.ground_boxes import GROUND_FIELDS
+from policykd.envs.physics.ground_boxes import GROUND_FIELDS, NO_LANE
 from policykd.envs.physics.numba_kernels import failures, no_time, write_ground, write_states
 from policykd.envs.physics.protocol import FIELDS, Engine
 from policykd.threads import cores_for
@@ -63,6 +63,8 @@ class BatchEngine(Engine):
 
     @override
     def field(self, name: str) -> torch.Tensor:
+        if name not in self._fields:
+            self._fields[name] = _view(self._batch.bind(name))
         return self._fields[name]
 
     @override
@@ -106,8 +108,11 @@ class BatchEngine(Engine):
         """Do nothing: contacts are never dropped; a tumbling robot has at most two dozen, and MuJoCo's arena 15 MB."""
 
     @override
-    def set_ground(self, ids: torch.Tensor, pose: torch.Tensor, half: torch.Tensor) -> None:
-        write_ground(ids.numpy(), pose.numpy(), half.numpy(), *self._ground)
+    def set_ground(
+        self, ids: torch.Tensor, pose: torch.Tensor, half: torch.Tensor, lane: torch.Tensor | None = None
+    ) -> None:
+        strip = NO_LANE if lane is None else lane.numpy()
+        write_ground(ids.numpy(), pose.numpy(), half.numpy(), strip, *self._ground)
 
 
 def stop_profiler() -> None:

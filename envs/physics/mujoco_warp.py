@@ -24,7 +24,7 @@ from typing_extensions import override
 from policykd.envs.physics.contact_budget import ContactSizes
 from policykd.envs.physics.protocol import Engine, MaskEngine
 from policykd.envs.terrains.tracks import HALF_DEPTH
-from policykd.errors import ConfigError, check_range
+from policykd.errors import ConfigError, ContractError, check_range
 
 _EXTENT = ("geom_size", "geom_rbound", "geom_aabb")
 _STATE = ("qpos", "qvel", "qacc_warmstart", "time", "actuator_force")
@@ -184,7 +184,11 @@ class WarpEngine(Engine, MaskEngine):
         self._restarted_view.logical_or_(mask)
 
     @override
-    def set_ground(self, ids: torch.Tensor, pose: torch.Tensor, half: torch.Tensor) -> None:
+    def set_ground(
+        self, ids: torch.Tensor, pose: torch.Tensor, half: torch.Tensor, lane: torch.Tensor | None = None
+    ) -> None:
+        if lane is not None:
+            raise ContractError("robots in space are simulated on the CPU; use device cpu")
         for name, value in _boxes(pose, half).items():
             self._ground[name][ids] = value.to(self._ground[name])
 

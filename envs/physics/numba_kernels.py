@@ -46,11 +46,11 @@ def write_states(
 
 
 @compiled(
-    "void(int64[:], float64[:, :, :], float64[:, :, :], float64[:, :, :], float64[:, :, :], float64[:, :, :],"
-    " float64[:, :], float64[:, :, :])"
+    "void(int64[:], float64[:, :, :], float64[:, :, :], float64[:, :], float64[:, :, :], float64[:, :, :],"
+    " float64[:, :, :], float64[:, :], float64[:, :, :])"
 )
 def write_ground(
-    ids: np.ndarray, pose: np.ndarray, half: np.ndarray,
+    ids: np.ndarray, pose: np.ndarray, half: np.ndarray, lane: np.ndarray,
     pos: np.ndarray, quat: np.ndarray, size: np.ndarray, radius: np.ndarray, aabb: np.ndarray,
 ) -> None:  # fmt: skip
     """Write ground boxes into the model fields of n simulations with at least k geoms each.
@@ -59,6 +59,7 @@ def write_ground(
         ids: (m,) simulations to write.
         pose: (m, k, 3) centers x, z in m and slope angles in rad.
         half: (m, k, 2) half extents along and below the surface, m.
+        lane: (m, 2) center y and half width of the ground, m; (0, 2) for planar robots, whose ground is centered.
         pos: (n, geoms, 3) out: ``geom_pos``.
         quat: (n, geoms, 4) out: ``geom_quat``.
         size: (n, geoms, 3) out: ``geom_size``.
@@ -67,14 +68,17 @@ def write_ground(
     """
     for row in range(len(ids)):
         i = ids[row]
+        y, across, beyond = 0.0, HALF_DEPTH, 0.0
+        if len(lane):
+            y, across = lane[row]
+            beyond = across  # planar robots stay in the plane y = 0, where a box is no farther than its section
         for k in range(pose.shape[1]):
             x, z, angle = pose[row, k]
             length, depth = half[row, k]
-            pos[i, k, 0], pos[i, k, 1], pos[i, k, 2] = x, 0.0, z
+            pos[i, k, 0], pos[i, k, 1], pos[i, k, 2] = x, y, z
             quat[i, k, 0], quat[i, k, 1] = math.cos(angle / 2), 0.0
             quat[i, k, 2], quat[i, k, 3] = -math.sin(angle / 2), 0.0
-            size[i, k, 0], size[i, k, 1], size[i, k, 2] = length, HALF_DEPTH, depth
-            # Robots stay in the plane y = 0: a sphere around the box's section there covers all they can touch.
-            radius[i, k] = math.sqrt(length * length + depth * depth)
+            size[i, k, 0], size[i, k, 1], size[i, k, 2] = length, across, depth
+            radius[i, k] = math.sqrt(length * length + depth * depth + beyond * beyond)
             aabb[i, k, 0], aabb[i, k, 1], aabb[i, k, 2] = 0.0, 0.0, 0.0
-            aabb[i, k, 3], aabb[i, k, 4], aabb[i, k, 5] = length, HALF_DEPTH, depth
+            aabb[i, k, 3], aabb[i, k, 4], aabb[i, k, 5] = length, across, depth

@@ -13,6 +13,8 @@ import torch
 FIELDS = ("qpos", "qvel", "actuator_force")
 """Fields that every engine offers, named and shaped as in MjData with a leading axis of simulations.
 
+Engines on the CPU also offer ``geom_xpos``: the centers of all geoms at the beginning of the last physics step.
+
 ``qpos`` and ``qvel`` are the state after the last step or reset; ``actuator_force`` has the motors' torques in the last
 physics step (after a reset it is meaningless until the next step).
 """
@@ -73,13 +75,16 @@ class Engine(Protocol):
         """
         ...
 
-    def set_ground(self, ids: torch.Tensor, pose: torch.Tensor, half: torch.Tensor) -> None:
+    def set_ground(
+        self, ids: torch.Tensor, pose: torch.Tensor, half: torch.Tensor, lane: torch.Tensor | None = None
+    ) -> None:
         """Move and resize the ground boxes of simulations; takes effect at their next step or reset.
 
         Args:
             ids: (m,) simulation numbers.
             pose: (m, boxes, 3) centers x, z in m and slope angles in rad.
             half: (m, boxes, 2) half extents along and below the surface, m.
+            lane: (m, 2) center y and half width of the ground, m; None for planar robots.
         """
         ...
 

@@ -43,6 +43,8 @@ class LoopEngine(Engine):
 
     @override
     def field(self, name: str) -> torch.Tensor:
+        if name not in self._fields:
+            self._fields[name] = np.stack([np.array(getattr(d, name)) for d in self._data])
         return torch.from_numpy(self._fields[name])
 
     @override
@@ -79,8 +81,10 @@ class LoopEngine(Engine):
         """Do nothing: contacts are never dropped; a tumbling robot has at most two dozen, and MuJoCo's arena 15 MB."""
 
     @override
-    def set_ground(self, ids: torch.Tensor, pose: torch.Tensor, half: torch.Tensor) -> None:
-        fields = ground_fields(pose.numpy(), half.numpy())
+    def set_ground(
+        self, ids: torch.Tensor, pose: torch.Tensor, half: torch.Tensor, lane: torch.Tensor | None = None
+    ) -> None:
+        fields = ground_fields(pose.numpy(), half.numpy(), None if lane is None else lane.numpy())
         for row, i in enumerate(ids.tolist()):
             for name, value in fields.items():
                 getattr(self._models[i], name)[: self._boxes] = value[row]

@@ -1,10 +1,25 @@
-"""Robots: planar characters as tables of links, and the MuJoCo model built from such a table.
+"""Robots as data, and the MuJoCo models made from them.
 
-``planar`` defines robots and links, ``biped`` is one robot, ``registry`` finds robots by name, ``mjcf`` compiles them
-(it loads MuJoCo, so import it explicitly). To add a planar robot, add a table; nothing else changes.
+``robot`` defines what every robot offers. ``planar`` has robots in a plane as tables of links, such as ``biped``;
+``spatial`` has robots in space, made of a table of ``solids`` or a model file and patterns of names, such as
+``quadruped``. ``registry`` finds robots by name. ``mjcf`` compiles models; it loads MuJoCo, so import it explicitly.
 """
 
-from policykd.envs.robots.planar import Link, Robot
+from policykd.envs.robots.planar import Link, PlanarRobot
 from policykd.envs.robots.registry import ROBOTS, get_robot, register_robot, robot_names
+from policykd.envs.robots.robot import Robot, Servo
+from policykd.envs.robots.spatial import ModelFile, Physics, SpatialRobot
 
-__all__ = ["ROBOTS", "Link", "Robot", "get_robot", "register_robot", "robot_names"]
+__all__ = [
+    "ROBOTS",
+    "Link",
+    "ModelFile",
+    "Physics",
+    "PlanarRobot",
+    "Robot",
+    "Servo",
+    "SpatialRobot",
+    "get_robot",
+    "register_robot",
+    "robot_names",
+]

@@ -5,7 +5,7 @@ choices are the capsules instead of its boxes, the standing pose, and the scale 
 [-1, 1] to each joint's whole range; with a range around the standing pose, untrained policies do not fall at once.
 """
 
-from policykd.envs.robots.planar import Link, Robot
+from policykd.envs.robots.planar import Link, PlanarRobot
 
 
 def _leg(side: str) -> tuple[Link, ...]:
@@ -28,7 +28,7 @@ def _arm(side: str) -> tuple[Link, ...]:
     )  # fmt: skip
 
 
-BIPED = Robot(
+BIPED = PlanarRobot(
     name="biped",
     links=(
         Link("torso", None, 25.0, (0.10, 0.45), (0.0, 0.225), falls=True),

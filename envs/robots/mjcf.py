@@ -1,13 +1,16 @@
-"""Compilation of a robot's table to a MuJoCo model of the robot and a pool of boxes that become the ground."""
+"""MuJoCo models of robots over a pool of boxes that become the ground; the planar ones are built here."""
 
 from __future__ import annotations
 
 import mujoco
 
-from policykd.envs.robots.planar import Link, Robot
+from policykd.envs.robots.assembly import build_spatial, build_spatial_spec
+from policykd.envs.robots.ground_pool import GROUND, add_ground, disable_broad_phase
+from policykd.envs.robots.planar import Link, PlanarRobot
+from policykd.envs.robots.robot import Robot
+from policykd.envs.robots.spatial import SpatialRobot
 
-GROUND = "ground"
-"""Prefix of the ground boxes' names: ``ground0``, ``ground1``, ..."""
+__all__ = ["GROUND", "build_model", "build_spec"]
 
 _PLANE_AXES = {"x": (1.0, 0.0, 0.0), "z": (0.0, 0.0, 1.0)}
 _HINGE = (0.0, -1.0, 0.0)  # counter-clockwise in the x-z plane is positive
@@ -23,8 +26,12 @@ def build_model(robot: Robot, boxes: int) -> mujoco.MjModel:
         boxes: number of ground boxes, >= 1.
 
     Returns:
-        The model; generalized positions are x, z, pitch of the root, then one angle per joint.
+        The model; generalized positions are those of the root (x, z, pitch of a planar one, place and quaternion of a
+        free one), then one angle per joint.
     """
+    if isinstance(robot, SpatialRobot):
+        return build_spatial(robot, boxes)
+    assert isinstance(robot, PlanarRobot)
     spec = build_spec(robot, boxes)
     # Explicit contact pairs replace MuJoCo's broad phase, which sorts bodies along an axis in every step. They save 5 %
     # of the physics for a handful of boxes; contacts are the same.
@@ -43,6 +50,9 @@ def build_spec(robot: Robot, boxes: int) -> mujoco.MjSpec:
     Euler's method treats the joints' damping implicitly, which keeps kd stable at this time step; torque limits apply
     to the position term only.
     """
+    if isinstance(robot, SpatialRobot):
+        return build_spatial_spec(robot, boxes)
+    assert isinstance(robot, PlanarRobot)
     spec = mujoco.MjSpec()
     spec.compiler.degree = False
     spec.option.timestep = robot.timestep
@@ -50,26 +60,8 @@ def build_spec(robot: Robot, boxes: int) -> mujoco.MjSpec:
     spec.option.gravity = [0.0, 0.0, -9.81]
     spec.option.iterations = 20
     spec.option.ls_iterations = 20
-    # The last step's forces are a bad initial guess when feet make and break contact: without them Newton's method
-    # takes 1.7 iterations on average instead of 2.1, and 11 % less time. A robot is a single island; disabling the
-    # search for islands saves another 5 %.
-    spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_WARMSTART | mujoco.mjtDisableBit.mjDSBL_ISLAND
-    # The boxes move, so the bounding volumes that the mid-phase computed at compile time would be wrong.
-    spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_MIDPHASE
-    for i in range(boxes):
-        spec.worldbody.add_geom(
-            name=f"{GROUND}{i}",
-            type=mujoco.mjtGeom.mjGEOM_BOX,
-            size=[0.5, 1.0, 0.5],
-            pos=[0.0, 0.0, -1000.0],
-            # Not aligned with the world: MuJoCo would mark an aligned geom as such at compile time
-            # (geom_sameframe) and ignore the rotations that the engine sets later.
-            quat=[0.8, 0.0, 0.6, 0.0],
-            contype=1,
-            conaffinity=0,
-            friction=[robot.friction, *_OTHER_FRICTION],
-            rgba=[0.42, 0.45, 0.48, 1.0],
-        )
+    disable_broad_phase(spec)
+    add_ground(spec, boxes, robot.friction)
     bodies: dict[str, mujoco.MjsBody] = {}
     for link in robot.links:
         parent = spec.worldbody if link.parent is None else bodies[link.parent]

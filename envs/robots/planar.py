@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from typing_extensions import override
+
+from policykd.envs.robots.robot import Robot, Servo
 
 Point = tuple[float, float]
 
@@ -68,7 +71,7 @@ class Link:
 
 
 @dataclass(frozen=True)
-class Robot:
+class PlanarRobot(Robot):
     """A planar robot.
 
     Attributes:
@@ -93,9 +96,22 @@ class Robot:
         return self.links[1:]
 
     @property
-    def control_dt(self) -> float:
-        """Time between two actions, s."""
-        return self.timestep * self.decimation
+    @override
+    def servos(self) -> tuple[Servo, ...]:
+        return tuple(
+            Servo(link.name, link.stand, link.action_scale, link.limits, link.stiffness, link.damping, link.torque)
+            for link in self.joints
+        )
+
+    @property
+    @override
+    def slack(self) -> float:
+        return 0.5
+
+    @property
+    @override
+    def ground_scale(self) -> float:
+        return 1.0
 
     @cached_property
     def mirrored_links(self) -> tuple[int, ...]:

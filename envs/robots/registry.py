@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from policykd.envs.robots.biped import BIPED
-from policykd.envs.robots.planar import Robot
+from policykd.envs.robots.quadruped import QUADRUPED
+from policykd.envs.robots.robot import Robot
 from policykd.names import Registry
 
 ROBOTS: Registry[Robot] = Registry("robot", Robot)
 """Robots by name."""
 
-ROBOTS.register(BIPED.name, BIPED)
+for _robot in (BIPED, QUADRUPED):
+    ROBOTS.register(_robot.name, _robot)
+
+
+BUILT_IN = frozenset(ROBOTS)
+"""Names of the robots that come with the package."""
 
 
 def register_robot(robot: Robot) -> None:

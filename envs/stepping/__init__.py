@@ -1,8 +1,8 @@
 """Stepping: the computation of an environment between two physics steps.
 
 ``torch_backend`` is the implementation for any device, and the reference for tests. On the CPU a hundred small tensor
-operations would cost as much as the physics, so ``numba_backend`` uses the compiled loops of ``numba_kernels``. Tasks and
-observation groups without a compiled loop, such as user-defined ones, are computed in torch there, too.
+operations would cost as much as the physics, so ``numba_backend`` uses the compiled loops of ``numba_kernels``. Tasks
+and observation groups without a compiled loop, such as user-defined ones, are computed in torch there, too.
 """
 
 from __future__ import annotations
@@ -13,16 +13,30 @@ import torch
 
 from policykd.envs.physics import Engine
 from policykd.envs.skills import Skill
-from policykd.envs.stepping.protocol import Episodes, Outcome, View, window_width
+from policykd.envs.stepping.protocol import Episodes, Outcome, View
 from policykd.envs.stepping.torch_backend import TorchBackend
 from policykd.envs.tasks import Task
 from policykd.envs.terrains import Tracks
 
-__all__ = ["Episodes", "Outcome", "TorchBackend", "View", "make_backend", "window_width"]
+__all__ = ["Episodes", "Outcome", "TorchBackend", "View", "make_backend"]
 
 
-def make_backend(engine: Engine, skill: Skill, tracks: Tracks, boxes: int, tasks: Sequence[Task] = ()) -> TorchBackend:
-    """Return the fastest backend for the engine's tensors; see :class:`TorchBackend` for the arguments."""
+def make_backend(
+    engine: Engine,
+    skill: Skill,
+    tracks: Tracks,
+    boxes: int,
+    tasks: Sequence[Task] = (),
+    *,
+    fixed_commands: bool = False,
+) -> TorchBackend:
+    """Return the fastest backend for the engine's tensors.
+
+    See :class:`TorchBackend` for the arguments, and :class:`SpatialTorchBackend` for ``fixed_commands``, which only
+    robots in space have.
+    """
+    if skill.robot.spatial:
+        return _spatial(engine, skill, tracks, boxes, tasks, fixed_commands)
     if engine.device.type != "cpu" or engine.field("qpos").dtype != torch.float64:
         return TorchBackend(engine, skill, tracks, boxes, tasks)
     from policykd.envs.stepping.numba_backend import (
@@ -30,3 +44,11 @@ def make_backend(engine: Engine, skill: Skill, tracks: Tracks, boxes: int, tasks
     )  # only the CPU needs the loops
 
     return NumbaBackend(engine, skill, tracks, boxes, tasks)
+
+
+def _spatial(
+    engine: Engine, skill: Skill, tracks: Tracks, boxes: int, tasks: Sequence[Task], fixed_commands: bool
+) -> TorchBackend:
+    from policykd.envs.stepping.spatial_numba import SpatialNumbaBackend
+
+    return SpatialNumbaBackend(engine, skill, tracks, boxes, tasks, fixed_commands=fixed_commands)

@@ -14,7 +14,7 @@ import torch
 from policykd.envs.physics import Engine
 from policykd.envs.physics.by_ids import mask_engine
 from policykd.envs.skills import Skill
-from policykd.envs.stepping.protocol import SLACK, View
+from policykd.envs.stepping.protocol import View
 from policykd.envs.stepping.torch_backend import TorchBackend
 from policykd.envs.tasks import Task
 from policykd.envs.terrains import Tracks
@@ -68,7 +68,7 @@ class MaskedBackend(TorchBackend):
     def move_ground_where(self) -> None:
         """Move the ground windows as :meth:`TorchBackend.move_ground` does."""
         x = self._engine.field("qpos")[:, 0]
-        moved = (x - self._center).abs() > SLACK
+        moved = (x - self._center).abs() > self._skill.robot.slack
         self._center.copy_(torch.where(moved, x, self._center))
         boxes = self._tracks.boxes_from(self._center - self._window / 2, self._boxes)
         self._masks.set_ground_where(moved, *boxes)
@@ -76,7 +76,7 @@ class MaskedBackend(TorchBackend):
     def compute_outcome_where(self, view: View, failed: torch.Tensor) -> MaskedOutcome:
         """Compute rewards and terminations and update episode statistics; see :meth:`TorchBackend.compute_outcome`."""
         reward, terminated, truncated = self._enter(view, failed)
-        distance = view.state.root[:, 0].clone()
+        distance = self._distance(view).clone()
         least, most = self.tasks.goal.unbind(1)
         success = truncated & (distance >= least) & (distance <= most)
         total, length = self._total_reward.clone(), self.elapsed.long()

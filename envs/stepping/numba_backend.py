@@ -12,10 +12,10 @@ from typing_extensions import override
 
 from policykd.envs.kinematics import PlanarState, fall_points
 from policykd.envs.observations import SCAN_POINTS, get_group
-from policykd.envs.robots import Robot
+from policykd.envs.robots import PlanarRobot
 from policykd.envs.stepping import numba_kernels as kernels
 from policykd.envs.stepping.numba_fast_path import fast_path
-from policykd.envs.stepping.protocol import SLACK, Episodes, Outcome, View
+from policykd.envs.stepping.protocol import Episodes, Outcome, View
 from policykd.envs.stepping.torch_backend import TorchBackend
 from policykd.envs.tasks import Walk
 from policykd.envs.terrains import Tracks
@@ -116,6 +116,7 @@ class NumbaBackend(TorchBackend):
 
     def _allocate(self) -> None:
         n, robot, tracks, task = self._engine.num_sims, self._skill.robot, self._bank, self.tasks.common
+        assert isinstance(robot, PlanarRobot)
         qpos, qvel, force = (self._engine.field(name) for name in ("qpos", "qvel", "actuator_force"))
         self._fields = (qpos.numpy(), qvel.numpy(), force.numpy())
         self._ground = tuple(t.contiguous().numpy() for t in (tracks.edges, tracks.left, tracks.grade))
@@ -143,13 +144,21 @@ class NumbaBackend(TorchBackend):
         return torch.from_numpy(angles)
 
     @override
-    def start_episodes(self, ids: torch.Tensor, rows: torch.Tensor, clock: torch.Tensor) -> None:
+    def start_episodes(
+        self, ids: torch.Tensor, rows: torch.Tensor, clock: torch.Tensor, chance: torch.Tensor | None = None
+    ) -> None:
         kernels.start_episodes(ids.numpy(), rows.numpy(), clock.numpy(), self._entries, self._rows, self._centers)
 
     @override
     def move_ground(self) -> None:
         moved = kernels.move_ground(
-            self._fields[0], self._centers, SLACK, self._window / 2, self._rows, *self._ground, *self._moved
+            self._fields[0],
+            self._centers,
+            self._skill.robot.slack,
+            self._window / 2,
+            self._rows,
+            *self._ground,
+            *self._moved,
         )
         if moved:
             self._engine.set_ground(*(torch.from_numpy(array[:moved]) for array in self._moved))
@@ -214,8 +223,8 @@ class NumbaBackend(TorchBackend):
             truncated, ids, *numbers, length, success,
         )  # fmt: skip
         rows = (torch.from_numpy(array[:ended]) for array in (ids, numbers[0], length, numbers[1], success))
-        earned, fell, over = (torch.from_numpy(array) for array in (reward, terminated, truncated))
-        return Outcome(earned, fell, over, failures, Episodes(*rows))
+        rewards, fell, over = (torch.from_numpy(array) for array in (reward, terminated, truncated))
+        return Outcome(rewards, fell, over, failures, Episodes(*rows))
 
     def _assess(self, view: View) -> tuple[np.ndarray, np.ndarray]:
         """Return (n,) which simulations fell, and (n,) rewards before falls are taken into account."""
@@ -237,14 +246,14 @@ class NumbaBackend(TorchBackend):
         return self._bank.rows(torch.from_numpy(self._rows[ids if isinstance(ids, slice) else ids.numpy()]))
 
 
-def _buffers(robot: Robot, n: int) -> list[np.ndarray]:
+def _buffers(robot: PlanarRobot, n: int) -> list[np.ndarray]:
     """Return result arrays of :func:`kernels.read_state` for ``n`` simulations."""
     links, joints, points = len(robot.links), len(robot.joints), len(fall_points(robot)[0])
     shapes = ((links, 2), (links, 2), (points, 2), (joints,), (), (SCAN_POINTS,))
     return [*(np.zeros((n, *shape)) for shape in shapes), np.zeros(n, dtype=np.bool_)]
 
 
-def _table(robot: Robot) -> tuple[np.ndarray, ...]:
+def _table(robot: PlanarRobot) -> tuple[np.ndarray, ...]:
     """Return the robot's arrays for :func:`kernels.read_state`: parent, links, torque, point_link, points."""
     row = {link.name: i for i, link in enumerate(robot.links)}
     falling, places = fall_points(robot)

@@ -138,7 +138,7 @@ def read_state(
 
 
 @numba.njit
-def _place(edge: Array, level: Array, slope: Array, start: float, pose: Array, half: Array) -> None:
+def place_boxes(edge: Array, level: Array, slope: Array, start: float, pose: Array, half: Array) -> None:
     """Compute the ground boxes of one simulation; see :meth:`Tracks.boxes_from`."""
     first, last = find(edge, start), len(level) - 1
     for k in range(len(pose)):
@@ -185,7 +185,7 @@ def move_ground(
         x = qpos[i, 0]
         if abs(x - center[i]) > slack:
             center[i], ids[moved], row = x, i, rows[i]
-            _place(edges[row], left[row], grade[row], x - behind, pose[moved], half[moved])
+            place_boxes(edges[row], left[row], grade[row], x - behind, pose[moved], half[moved])
             moved += 1
     return moved
 

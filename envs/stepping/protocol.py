@@ -3,20 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
-
-from policykd.envs.kinematics import PlanarState
-from policykd.envs.robots import Robot
-
-SLACK = 0.5
-"""Distance of a robot from the center of its ground window at which the window is moved, m."""
-
-
-def window_width(robot: Robot) -> float:
-    """Return the width of the ground that the feet can reach before the window moves, m; 0.3 m is for one step."""
-    return 2 * (robot.reach + SLACK + 0.3)
 
 
 class View(Protocol):
@@ -28,8 +17,8 @@ class View(Protocol):
         ...
 
     @property
-    def state(self) -> PlanarState:
-        """State of the robots."""
+    def state(self) -> Any:
+        """State of the robots, :class:`PlanarState` or :class:`SpatialState`."""
         ...
 
     @property

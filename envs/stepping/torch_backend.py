@@ -12,8 +12,9 @@ from policykd.envs.kinematics import PlanarState, StateReader
 from policykd.envs.observations import SCAN_AHEAD, SCAN_BEHIND, SCAN_POINTS, Surroundings, get_group
 from policykd.envs.physics import Engine
 from policykd.envs.resets import PHASE_SECONDS
+from policykd.envs.robots import PlanarRobot
 from policykd.envs.skills import Skill
-from policykd.envs.stepping.protocol import SLACK, Episodes, Outcome, View, window_width
+from policykd.envs.stepping.protocol import Episodes, Outcome, View
 from policykd.envs.tasks import Situation, Task, TaskTable
 from policykd.envs.terrains import Tracks
 
@@ -50,19 +51,20 @@ class TorchBackend:
         like: dict[str, Any] = {"dtype": engine.field("qpos").dtype, "device": engine.device}
         self._engine, self._skill, self._bank, self._boxes = engine, skill, tracks, boxes
         self._groups = [get_group(name) for name in skill.groups]
-        self._window = window_width(robot)
+        self._window = robot.window_width
         self.tasks = TaskTable(tasks or (skill.task,), robot, n, skill.seconds, engine.field("qpos"))
         self._scan = torch.linspace(SCAN_BEHIND, SCAN_AHEAD, SCAN_POINTS, **like)
         self._statistics = torch.zeros(n, 3, **like)  # one matrix, so that one operation advances, gathers or resets it
         self._total_reward, self.elapsed, self.clock = self._statistics.unbind(1)
         self._advance = torch.tensor([0.0, 1.0, robot.control_dt], **like)
-        mass = torch.tensor([link.mass for link in robot.links], **like)
-        self._mass = mass / mass.sum()
-        joints = robot.joints
-        self._stand = torch.tensor([link.stand for link in joints], **like)
-        self._scale = torch.tensor([link.action_scale for link in joints], **like)
-        self._low = torch.tensor([link.limits[0] for link in joints], **like)
-        self._high = torch.tensor([link.limits[1] for link in joints], **like)
+        servos = robot.servos
+        self._stand = torch.tensor([servo.stand for servo in servos], **like)
+        self._scale = torch.tensor([servo.scale for servo in servos], **like)
+        self._low = torch.tensor([servo.limits[0] for servo in servos], **like)
+        self._high = torch.tensor([servo.limits[1] for servo in servos], **like)
+        if isinstance(robot, PlanarRobot):
+            mass = torch.tensor([link.mass for link in robot.links], **like)
+            self._mass = mass / mass.sum()
         self._allocate()
 
     def _allocate(self) -> None:
@@ -70,20 +72,32 @@ class TorchBackend:
         rows = torch.zeros(self._engine.num_sims, dtype=torch.long, device=self._engine.device)
         self._row, self._center = rows, torch.zeros_like(self.clock)
         self._tracks = self._bank.rows(rows)
-        self._reader = StateReader(self._engine, self._skill.robot)
+        self._reader = self._make_reader()
+
+    def _make_reader(self) -> Any:
+        robot = self._skill.robot
+        assert isinstance(robot, PlanarRobot)
+        return StateReader(self._engine, robot)
+
+    def apply(self, actions: torch.Tensor) -> torch.Tensor:
+        """Return the targets of the actions (n, joints) of a step, and remember what the next observation reads."""
+        return self.targets(actions)
 
     def targets(self, actions: torch.Tensor) -> torch.Tensor:
         """Return target joint angles of actions (n, joints), rad: ``stand + scale * action`` within the limits."""
         angles = self._stand + self._scale * actions.to(self._scale).clamp(-1.0, 1.0)
         return angles.clamp_(self._low, self._high)
 
-    def start_episodes(self, ids: torch.Tensor, rows: torch.Tensor, clock: torch.Tensor) -> None:
+    def start_episodes(
+        self, ids: torch.Tensor, rows: torch.Tensor, clock: torch.Tensor, chance: torch.Tensor | None = None
+    ) -> None:
         """Start episodes; the ground boxes are moved by the next :meth:`move_ground`.
 
         Args:
             ids: (m,) the simulations.
             rows: (m,) rows of their tracks in the bank.
             clock: (m,) initial times of their gait clocks, s.
+            chance: (m, 3) random numbers in [0, 1) for the commands of robots in space.
         """
         self._statistics[ids] = torch.nn.functional.pad(clock[:, None], (2, 0))
         self._row[ids] = rows
@@ -93,7 +107,7 @@ class TorchBackend:
     def move_ground(self) -> None:
         """Center the ground window under every robot that nears the end of its window or starts an episode."""
         x = self._engine.field("qpos")[:, 0]
-        ids = torch.nonzero((x - self._center).abs() > SLACK).squeeze(1)
+        ids = torch.nonzero((x - self._center).abs() > self._skill.robot.slack).squeeze(1)
         if len(ids):
             center = x[ids]
             self._center[ids] = center
@@ -141,7 +155,7 @@ class TorchBackend:
         reward, terminated, truncated = self._enter(view, failed)
         ids = torch.nonzero(terminated | truncated).squeeze(1)
         failures = int(failed.sum()) if len(ids) else 0
-        distance = view.state.root[ids, 0]  # every episode starts at x = 0
+        distance = self._distance(view)[ids]  # every episode starts at x = 0
         total_reward, length, _ = self._statistics[ids].unbind(1)
         least, most = self.tasks.goal[ids].unbind(1)
         success = truncated[ids] & (distance >= least) & (distance <= most)
@@ -150,18 +164,27 @@ class TorchBackend:
 
     def _enter(self, view: View, failed: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Update the episode statistics with a step; return its rewards, falls and truncations, each (n,)."""
-        now = self._situation(view)
-        terminated, forbidden = view.touching | failed, self.tasks.forbidden(now)
-        if forbidden is not None:
-            terminated |= forbidden
-        reward = self.tasks.reward(now).masked_fill_(terminated, 0.0)
+        fell, reward = self._assess_step(view)
+        terminated = fell | failed
+        reward = reward.masked_fill_(terminated, 0.0)
         self._statistics += self._advance
         self._total_reward += reward
         return reward, terminated, (self.elapsed >= self._skill.episode_steps) & ~terminated
 
+    def _assess_step(self, view: View) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return (n,) which simulations fell or broke a rule, and (n,) rewards before falls are taken into account."""
+        now = self._situation(view)
+        forbidden = self.tasks.forbidden(now)
+        return view.touching if forbidden is None else view.touching | forbidden, self.tasks.reward(now)
+
+    def _distance(self, view: View) -> torch.Tensor:
+        """Return (n,) distances along the tracks, m."""
+        return view.state.root[:, 0]
+
     def _situation(self, view: View) -> Situation:
         """Return the situation after a step that is not yet in the episode statistics."""
         around = self._around(view, self.clock + self._skill.robot.control_dt)
+        assert isinstance(self._skill.robot, PlanarRobot)
         return Situation(self._skill.robot, self._mass, view.state, around)
 
     def _around(self, view: View, clock: torch.Tensor) -> Surroundings:

@@ -21,6 +21,7 @@ class TaskTable:
         like: a tensor with the device and dtype of the simulations.
 
     Attributes:
+        tasks: the tasks; one if all simulations have the same.
         common: the task of all simulations; None if they differ.
         command: (n, features) commands, see :data:`policykd.envs.observations.COMMAND`.
         goal: (n, 2) smallest and largest x at which an episode must end to count as a success, m.
@@ -29,11 +30,11 @@ class TaskTable:
     def __init__(self, tasks: Sequence[Task], robot: Robot, num_sims: int, seconds: float, like: torch.Tensor) -> None:
         same = all(task == tasks[0] for task in tasks)
         self.common = tasks[0] if same else None
-        self._robot, self._tasks = robot, tuple(tasks[:1] if same else tasks)
-        which = torch.arange(num_sims, device=like.device) % len(self._tasks)
+        self._robot, self.tasks = robot, tuple(tasks[:1] if same else tasks)
+        which = torch.arange(num_sims, device=like.device) % len(self.tasks)
         self.command, self.goal = (
             torch.tensor(rows, dtype=like.dtype, device=like.device)[which]
-            for rows in ([t.command for t in self._tasks], [t.goal(seconds) for t in self._tasks])
+            for rows in ([t.command for t in self.tasks], [t.goal(seconds) for t in self.tasks])
         )
         self._which = which
 
@@ -75,7 +76,7 @@ class TaskTable:
 
     def _parts(self, ids: torch.Tensor | None = None) -> list[tuple[Rows, Task]]:
         """Return each task with its rows: slices of all simulations, whose tensors are views, or rows of ``ids``."""
-        count = len(self._tasks)
+        count = len(self.tasks)
         if ids is None:
-            return [(slice(i, None, count), task) for i, task in enumerate(self._tasks)]
-        return [(torch.nonzero(self._which[ids] == i).squeeze(1), task) for i, task in enumerate(self._tasks)]
+            return [(slice(i, None, count), task) for i, task in enumerate(self.tasks)]
+        return [(torch.nonzero(self._which[ids] == i).squeeze(1), task) for i, task in enumerate(self.tasks)]

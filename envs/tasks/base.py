@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 
 from policykd.envs.kinematics import PlanarState
 from policykd.envs.observations import Surroundings
-from policykd.envs.robots import Robot
+from policykd.envs.robots import PlanarRobot, Robot
 
 Rows = slice | torch.Tensor
 """Selection of some of n simulations."""
@@ -30,7 +31,7 @@ class Situation:
         around: ground and gait clock.
     """
 
-    robot: Robot
+    robot: PlanarRobot
     mass: torch.Tensor
     state: PlanarState
     around: Surroundings
@@ -41,7 +42,13 @@ class Situation:
 
 
 class Task(ABC):
-    """Base class of tasks. Tasks are frozen dataclasses: tasks with equal parameters are equal."""
+    """Base class of tasks. Tasks are frozen dataclasses: tasks with equal parameters are equal.
+
+    Attributes:
+        spatial: whether the task is one of robots in space; otherwise it is one of planar robots.
+    """
+
+    spatial: ClassVar[bool] = False
 
     @property
     @abstractmethod

@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from policykd.envs.constants import constant
 from policykd.envs.resets import PHASE_SECONDS
-from policykd.envs.robots import Robot
+from policykd.envs.robots import PlanarRobot, Robot
 from policykd.envs.tasks.base import Situation, Start, Task
 from policykd.envs.tasks.reference_cycle import SPEED, walking_cycle
 from policykd.envs.tasks.terms import feet_of
@@ -94,6 +94,7 @@ class Imitate(Task):
 
     @override
     def start(self, robot: Robot, start: Start) -> Start:
+        assert isinstance(robot, PlanarRobot)  # skills refuse robots in space
         qpos, _, clock = start
         phase = torch.floor(clock / PHASE_SECONDS * START_PHASES) / START_PHASES
         reference, velocity = walking_cycle(robot).at(phase)

@@ -18,7 +18,7 @@ from scipy.interpolate import CubicSpline
 
 from policykd.envs.kinematics import PlanarState, planar_state
 from policykd.envs.resets import PHASE_SECONDS
-from policykd.envs.robots import Robot
+from policykd.envs.robots import PlanarRobot
 from policykd.errors import ContractError
 
 SPEED = 1.54
@@ -59,7 +59,7 @@ class WalkingCycle:
         ContractError: if the robot lacks a joint.
     """
 
-    def __init__(self, robot: Robot) -> None:
+    def __init__(self, robot: PlanarRobot) -> None:
         names = [link.name for link in robot.joints]
         missing = [f"{side}_{n}" for side in ("right", "left") for n in KEY_FRAMES if f"{side}_{n}" not in names]
         if missing:
@@ -101,12 +101,12 @@ class WalkingCycle:
 
 
 @cache
-def walking_cycle(robot: Robot) -> WalkingCycle:
+def walking_cycle(robot: PlanarRobot) -> WalkingCycle:
     """Return the cycle of a robot; equal robots share one."""
     return WalkingCycle(robot)
 
 
-def sole_points(robot: Robot, qpos: np.ndarray) -> np.ndarray:
+def sole_points(robot: PlanarRobot, qpos: np.ndarray) -> np.ndarray:
     """Return the lowest points of both ends of the right and left foot, (n, 4, 2) x and z in the world, m.
 
     Args:
@@ -123,7 +123,7 @@ def sole_points(robot: Robot, qpos: np.ndarray) -> np.ndarray:
     return np.stack(ends, axis=1)
 
 
-def _add_root(robot: Robot, qpos: np.ndarray, qvel: np.ndarray) -> float:
+def _add_root(robot: PlanarRobot, qpos: np.ndarray, qvel: np.ndarray) -> float:
     """Fill in the root's height and velocities; return the mean velocity at which the feet do not slip, m/s."""
     points = sole_points(robot, qpos)
     height = points[:, :, 1]

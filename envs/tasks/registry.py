@@ -6,6 +6,7 @@ from policykd.envs.tasks.base import Task
 from policykd.envs.tasks.crouch import Crouch
 from policykd.envs.tasks.hop import Hop
 from policykd.envs.tasks.imitate import Imitate
+from policykd.envs.tasks.velocity import VelocityTracking
 from policykd.envs.tasks.walk import Walk
 from policykd.errors import ConfigError
 from policykd.names import Registry
@@ -57,3 +58,4 @@ register_task("backwards", Walk(speed=-1.0, speed_width=0.65))
 register_task("crouch", Crouch())
 register_task("hop", Hop())
 register_task("imitate", Imitate())
+register_task("velocity", VelocityTracking())

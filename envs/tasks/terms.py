@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from policykd.envs.constants import constant
-from policykd.envs.robots import Robot
+from policykd.envs.robots import PlanarRobot
 from policykd.envs.tasks.base import Situation
 from policykd.errors import ConfigError, check_range
 
@@ -94,7 +94,7 @@ def clearance(now: Situation) -> torch.Tensor:
     return (places[:, :, 1] - now.around.height(places[:, :, 0])).amin(dim=1)
 
 
-def feet_of(robot: Robot) -> tuple[int, int]:
+def feet_of(robot: PlanarRobot) -> tuple[int, int]:
     """Return the indices of the right and left foot among the links.
 
     Raises:

@@ -196,6 +196,7 @@ class TrackBank:
         seed: seed of the bank; banks of different seeds hold different tracks.
         graded: sort a terrain's tracks by difficulties that rise from 0 to the terrain's own; see :func:`graded_rows`.
         seconds: longest episode, s; tracks are as long as its distance at ``TOP_SPEED``, and at least ``LENGTH``.
+        scale: factor of all sizes, of the features and of the level ground, for robots with other legs.
         backwards: make the level ground behind the start as long as the track, for tasks that walk backward.
         device: device of the tensors.
 
@@ -213,6 +214,7 @@ class TrackBank:
         graded: bool = False,
         seconds: float = 0.0,
         backwards: bool = False,
+        scale: float = 1.0,
         device: torch.device | str = "cpu",
     ) -> None:
         self.terrains, self.per_terrain = tuple(terrains), per_terrain
@@ -222,8 +224,8 @@ class TrackBank:
         most = max(t.segments for t in drawn)
         padded = [_padded(t, most) for t in drawn]
         self.tracks = Tracks(
-            torch.cat([t.edges for t in padded]).to(device),
-            torch.cat([t.left for t in padded]).to(device),
+            torch.cat([t.edges for t in padded]).to(device) * scale,
+            torch.cat([t.left for t in padded]).to(device) * scale,
             torch.cat([t.grade for t in padded]).to(device),
         )
 

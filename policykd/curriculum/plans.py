@@ -187,6 +187,6 @@ class _Builder:
 def _check_actions(skills: Sequence[Skill]) -> None:
     first = skills[0]
     for other in skills[1:]:
-        mine, theirs = first.robot.joints, other.robot.joints
+        mine, theirs = first.robot.servos, other.robot.servos
         if mine != theirs:
             raise ContractError(f"{first.id} has {len(mine)} joints, {other.id} has {len(theirs)}; they must be equal")

@@ -233,7 +233,7 @@ class _StageRunner:
             assert stage.reference is not None
             skill = stage.skills[0]
             seed = integer_seed(stage.seed, UNTRAINED)
-            policy = Policy(skill.group_sizes, len(skill.robot.joints), stage.reference.architecture, seed)
+            policy = Policy(skill.group_sizes, skill.robot.num_actions, stage.reference.architecture, seed)
         else:
             policy = load_policy(self._folders.policy(stage.policy)).policy
         name = stage.policy or UNTRAINED

@@ -87,7 +87,7 @@ def _check_fits(policies: Mapping[str, Policy], skills: Sequence[Skill]) -> None
                 check_groups(policy.groups, skill.group_sizes, f"skill {skill.id}")
             except ContractError as error:
                 raise ContractError(f"policy '{name}': {error}") from None
-            joints = len(skill.robot.joints)
+            joints = skill.robot.num_actions
             if policy.actions != joints:
                 raise ContractError(
                     f"policy '{name}' has {policy.actions} actions; the robot of skill {skill.id} has {joints} joints"

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from policykd.envs.robots import get_robot
-from policykd.envs.robots.planar import Link, Robot
+from policykd.envs.robots.planar import Link, PlanarRobot
 from policykd.envs.tasks.reference_cycle import KEY_FRAMES, SPEED, WalkingCycle, sole_points, walking_cycle
 from policykd.errors import ContractError
 
@@ -91,4 +91,4 @@ def test_joint_angles_stay_within_published_ranges_and_limits():
 def test_a_robot_without_the_joints_is_refused():
     links = (Link("trunk", None, 1.0, (0.1, 0.4), (0.0, 0.2)), Link("right_leg", "trunk", 1.0, (0.1, 0.4), (0.0, -0.2)))
     with pytest.raises(ContractError, match="robot stick cannot walk the reference cycle: it has no joint right_thigh"):
-        WalkingCycle(Robot("stick", links, 0.9, 1.0, 1 / 120, 4))
+        WalkingCycle(PlanarRobot("stick", links, 0.9, 1.0, 1 / 120, 4))

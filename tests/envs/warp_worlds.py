@@ -9,7 +9,6 @@ from policykd.envs.batched_env import BatchedEnv, EnvConfig
 from policykd.envs.physics import BatchEngine
 from policykd.envs.physics.contact_budget import measure_contacts
 from policykd.envs.skills import get_skill
-from policykd.envs.stepping import window_width
 
 SIMS = 64
 EACH_ITS_OWN = EnvConfig(tracks=SIMS, ordered=True)
@@ -23,7 +22,7 @@ def warp_engine(model, num_sims, boxes, decimation, *, sizes, device="cpu"):
 
 def sizes_for(env):
     """Room for contacts on the tracks of an environment."""
-    return measure_contacts(env.engine._batch.model, env.robot, env._bank.tracks, env._boxes, window_width(env.robot))
+    return measure_contacts(env.engine._batch.model, env.robot, env._bank.tracks, env._boxes, env.robot.window_width)
 
 
 def warped(name, num_envs=SIMS, config=EACH_ITS_OWN, sizes=None, **options):

@@ -26,7 +26,7 @@ TINY = MergeConfig(
 
 def make_teacher(skill_id, seed, episode_steps=24):
     skill = replace(get_skill(skill_id), episode_steps=episode_steps)
-    policy = Policy(skill.group_sizes, len(skill.robot.joints), generator_seed=seed)
+    policy = Policy(skill.group_sizes, skill.robot.num_actions, generator_seed=seed)
     torch.nn.init.normal_(policy.actor[-1].weight, std=0.05, generator=torch.Generator().manual_seed(seed))
     policy.normalizer.update(torch.randn(100, policy.observation_size, generator=torch.Generator().manual_seed(seed)))
     return Teacher(skill, policy, f"expert {seed}", f"{seed:064d}")

@@ -24,6 +24,7 @@ from policykd.cli.commands.kd_show import KdShow
 from policykd.cli.commands.merge import Merge
 from policykd.cli.commands.plaid import Plaid
 from policykd.cli.commands.render import Render
+from policykd.cli.commands.robots import RobotsCheck, RobotsList, RobotsNew
 from policykd.cli.commands.skills import Skills
 from policykd.cli.commands.train import Train
 
@@ -63,6 +64,21 @@ class Kd:
         self.command.run(console)
 
 
+ROBOT_COMMANDS: dict[str, type] = {"list": RobotsList, "check": RobotsCheck, "new": RobotsNew}
+"""Commands of the group ``policykd robots``, in the order of its help."""
+
+
+@dataclass(frozen=True)
+class Robots:
+    """Robots: list them, check a table of your own, write a first one for a model."""
+
+    command: Annotated[_union(ROBOT_COMMANDS), tyro.conf.arg(name="")]  # type: ignore[valid-type]
+
+    def run(self, console: Console) -> None:
+        """Run the chosen command of the group."""
+        self.command.run(console)
+
+
 COMMANDS: dict[str, type] = {
     "demo": Demo,
     "train": Train,
@@ -71,6 +87,7 @@ COMMANDS: dict[str, type] = {
     "evaluate": Evaluate,
     "render": Render,
     "skills": Skills,
+    "robots": Robots,
     "doctor": Doctor,
     "plaid": Plaid,
     "compare": Compare,

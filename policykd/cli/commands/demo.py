@@ -9,17 +9,19 @@ from rich.console import Console
 
 from policykd.cli.options import Cores
 from policykd.cli.output import Bars, say
-from policykd.errors import ConfigError
+from policykd.errors import ConfigError, UnknownNameError
 
 
 @dataclass(frozen=True)
 class Demo:
-    """Train three experts, merge them, evaluate and film the student; an interrupted demo is continued."""
+    """Train experts, merge them, evaluate and film the student; an interrupted demo is continued."""
 
     out: Path = Path("results/demo")
     """Results folder; open its index.html."""
-    skills: tuple[str, ...] = ("biped/flat", "biped/steps", "biped/gaps")
-    """Skills of the experts."""
+    robot: str = "quadruped"
+    """Robot of the demo: quadruped (five terrains) or biped (three)."""
+    skills: tuple[str, ...] = ()
+    """Skills of the experts; default those of the robot's demo."""
     episodes: int = 64
     """Evaluation episodes per policy and skill."""
     seed: int = 0
@@ -34,14 +36,17 @@ class Demo:
         Raises:
             PolicykdError: for bad input.
         """
-        from policykd.demo import run_demo
+        from policykd.demo import DEMO_PLANS, run_demo
         from policykd.envs.skill_records import read_skill
         from policykd.evaluation import evaluation_table
 
-        if len(self.skills) < 2:
+        if self.robot not in DEMO_PLANS:
+            raise UnknownNameError("robot of a demo", self.robot, DEMO_PLANS)
+        names = self.skills or DEMO_PLANS[self.robot].skills
+        if len(names) < 2:
             raise ConfigError("the demo merges experts; give at least two, for example --skills biped/flat biped/gaps")
         outcome = run_demo(
-            [read_skill(name) for name in self.skills],
+            [read_skill(name) for name in names],
             self.out,
             episodes=self.episodes,
             seed=self.seed,

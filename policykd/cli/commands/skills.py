@@ -60,7 +60,7 @@ def _skills() -> Table:
 
     table = Table("skill", "task", "observation groups (features)", "episode")
     for skill in map(get_skill, skill_ids()):
-        task = f"walk {skill.task.speed} m/s"
+        task = f"{skill.robot.default_task} {skill.task.speed} m/s"
         table.add_row(skill.id, task, _groups(skill), f"{skill.episode_steps} steps, {skill.seconds:.1f} s")
     return table
 
@@ -71,7 +71,8 @@ def _tasks() -> Table:
 
     table = Table("task", "speed", "observation groups (features)", "success", "description")
     for name in task_names():
-        task, skill = get_task(name), get_skill(f"biped/flat+{name}")
+        task = get_task(name)
+        skill = get_skill(f"{'quadruped' if task.spatial else 'biped'}/flat+{name}")
         low, high = task.goal(skill.seconds)
         ends = f"ends beyond {low:.1f} m" if math.isfinite(low) else f"ends beyond {high:.1f} m"
         about = (type(task).__doc__ or "").partition("\n")[0]

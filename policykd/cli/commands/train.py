@@ -10,6 +10,7 @@ import tyro
 from rich.console import Console
 
 from policykd.agents.training.config import TrainConfig
+from policykd.agents.training.defaults import default_config
 from policykd.cli.options import Device, EncoderText, Resume, Set, Threads, parse_encoder
 from policykd.cli.output import Bars, say
 from policykd.cli.overrides import with_overrides
@@ -17,6 +18,7 @@ from policykd.errors import ConfigError
 
 if TYPE_CHECKING:
     from policykd.agents.training import TrainResult
+    from policykd.envs.robots import Robot
     from policykd.envs.skills import Skill
 
 _TRAIN = TrainConfig()
@@ -30,14 +32,14 @@ class Train:
     """Skills such as biped/steps, biped/gaps:hard, biped/walls@0.5 or biped/flat+hop; `policykd skills` lists them."""
     out: Path = Path("experts")
     """Folder of the experts; each gets a subfolder named after its skill."""
-    steps: int = _TRAIN.steps
-    """Training budget, environment steps."""
+    steps: int | None = None
+    """Training budget, environment steps; default 3,000,000 for planar robots and 1,500,000 for robots in space."""
     algorithm: str = _TRAIN.algorithm
     """Reinforcement learning algorithm: ppo, sac, or package.module:ALGORITHM for one of another package."""
     init: Path | None = None
     """Policy to start from."""
     groups: tuple[str, ...] = ()
-    """Observation groups of the expert: proprio, phase, terrain, command; default those of the task."""
+    """Observation groups of the expert; default those of the task. `policykd skills` lists them."""
     encoder: EncoderText = None
     seed: int = _TRAIN.seed
     """Seed of weights, tracks and exploration."""
@@ -63,8 +65,8 @@ class Train:
         if not self.skills:
             raise ConfigError(f"name a skill to train, for example biped/flat (valid: {', '.join(skill_ids())})")
         skills = [read_skill(name, self.groups or None) for name in self.skills]
-        config = self._config()
-        for skill, folder in zip(skills, folder_names(skills), strict=True):
+        configs = [self._config(skill.robot) for skill in skills]
+        for skill, folder, config in zip(skills, folder_names(skills), configs, strict=True):
             # Loaded again for every expert, because training changes the policy that it starts from.
             init = load_policy(self.init) if self.init else None
             result = train_expert(
@@ -72,11 +74,13 @@ class Train:
             )
             _print_trained(skill, result, config, console)
 
-    def _config(self) -> TrainConfig:
+    def _config(self, robot: Robot) -> TrainConfig:
         """Return the configuration that the options ask for."""
-        config = TrainConfig(
+        default = default_config(robot)
+        config = replace(
+            default,
             algorithm=self.algorithm,
-            steps=self.steps,
+            steps=default.steps if self.steps is None else self.steps,
             seed=self.seed,
             target_success=self.target_success,
             threads=self.threads,

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
 
 from policykd.envs.robots import Robot
+from policykd.envs.robots.side_view import standing_outlines
 from policykd.envs.skills import Skill
 from policykd.envs.terrains import TrackBank
 from policykd.errors import ConfigError
@@ -20,7 +21,6 @@ from policykd.seeding import integer_seed
 BEHIND, AHEAD = 1.5, 12.0
 """Range of a panel, m before and after the start."""
 _WIDTH = 9.0  # of the figure, inches
-_HEAD_ROOM = 0.7  # above the standing robot's root joint, m
 _EARTH = "#7d8a74"
 _SIDES = {"right": "#d97840", "left": "#4078bf"}
 
@@ -73,7 +73,7 @@ def height_profile(skill: Skill, seed: int = 0) -> tuple[np.ndarray, np.ndarray]
     Returns:
         x and z of its corners, m; a vertical edge has two corners at one x.
     """
-    track = TrackBank([skill.terrain], 1, integer_seed(seed, "gallery")).tracks
+    track = TrackBank([skill.terrain], 1, integer_seed(seed, "gallery"), scale=skill.robot.ground_scale).tracks
     edges, left, grade = (t[0].numpy() for t in (track.edges, track.left, track.grade))
     right = left + grade * np.diff(edges)
     x = np.stack([edges[:-1], edges[1:]], axis=1).ravel()
@@ -85,32 +85,15 @@ def _span(x: np.ndarray, z: np.ndarray, robot: Robot) -> tuple[float, float]:
     """Return the range of heights, m, with the visible ground, some space below it, and the robot."""
     places = np.linspace(-BEHIND, AHEAD, 2000)
     ground = np.interp(places, x, z)
-    return ground.min() - 0.3, max(robot.stand_pose[1] + _HEAD_ROOM, ground.max() + 0.1)
+    return ground.min() - 0.3, max(_top(robot) + 0.1, ground.max() + 0.1)
+
+
+def _top(robot: Robot) -> float:
+    return float(max(part.corners[:, 1].max() for part in standing_outlines(robot)))
 
 
 def _draw_robot(axes: Axes, robot: Robot) -> None:
-    """Draw the standing robot as thick lines, right limbs in front."""
-    x, z, pitch = robot.stand_pose[:3]
-    places = {robot.links[0].name: (np.array([x, z]), float(pitch))}
-    for link in robot.links:
-        if link.parent is not None:
-            origin, angle = places[link.parent]
-            places[link.name] = (origin + _rotation(angle) @ np.array(link.anchor), angle + link.stand)
-        origin, angle = places[link.name]
-        ends = np.array([origin + _rotation(angle) @ np.array(end) for end in link.ends])
-        side = link.name.split("_")[0]
-        _draw_capsule(axes, ends, link.radius, _SIDES.get(side, "#c9bfa8"), order={"right": 4, "left": 2}.get(side, 3))
-
-
-def _draw_capsule(axes: Axes, ends: np.ndarray, radius: float, color: str, order: int) -> None:
-    along = ends[1] - ends[0]
-    start = np.arctan2(along[1], along[0])
-    half = np.linspace(-np.pi / 2, np.pi / 2, 12)
-    caps = [(ends[1], start + half), (ends[0], start + half + np.pi)]
-    outline = np.concatenate([end + radius * np.stack([np.cos(a), np.sin(a)], axis=1) for end, a in caps])
-    axes.fill(*outline.T, color=color, zorder=order, linewidth=0)
-
-
-def _rotation(angle: float) -> np.ndarray:
-    c, s = np.cos(angle), np.sin(angle)
-    return np.array([[c, -s], [s, c]])
+    """Draw the standing robot, right limbs in front."""
+    for part in standing_outlines(robot):
+        order = {"right": 4, "left": 2}.get(part.side, 3)
+        axes.fill(*part.corners.T, color=_SIDES.get(part.side, "#c9bfa8"), zorder=order, linewidth=0)

@@ -1,0 +1,88 @@
+"""The form of an observation group, and what groups read besides the state of the robot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+
+from policykd.envs.robots import Robot
+
+
+class Mirrored(NamedTuple):
+    """Features after left and right are exchanged: feature i is ``signs[i]`` times feature ``order[i]`` before.
+
+    Attributes:
+        order: (size,) features.
+        signs: (size,) 1 or -1.
+    """
+
+    order: list[int]
+    signs: list[float]
+
+    @classmethod
+    def same(cls, size: int) -> Mirrored:
+        """Return the image of features that the exchange does not change."""
+        return cls(list(range(size)), [1.0] * size)
+
+
+@dataclass
+class Surroundings:
+    """Inputs of observations other than the robot's state.
+
+    Attributes:
+        ground: (n,) ground height under the root, m.
+        scan: (n, points) ground heights at the scanner's samples, m.
+        cycles: (n,) cycles of the gait clock.
+        command: (n, 3) commands of the tasks.
+        height: function from positions (n, q), m, to ground heights (n, q), m.
+        last_action: (n, joints) actions of the last step; None for planar robots.
+    """
+
+    ground: torch.Tensor
+    scan: torch.Tensor
+    cycles: torch.Tensor
+    command: torch.Tensor
+    height: Callable[[torch.Tensor], torch.Tensor]
+    last_action: torch.Tensor | None = None
+
+    def rows(self, which: slice | torch.Tensor) -> Surroundings:
+        """Return the surroundings of the simulations ``which``."""
+
+        def height(x: torch.Tensor) -> torch.Tensor:
+            whole = x.new_zeros(len(self.ground), x.shape[1])
+            whole[which] = x
+            return self.height(whole)[which]
+
+        last_action = None if self.last_action is None else self.last_action[which]
+        return Surroundings(
+            self.ground[which], self.scan[which], self.cycles[which], self.command[which], height, last_action
+        )
+
+
+@dataclass(frozen=True)
+class ObservationGroup:
+    """A named block of features.
+
+    Attributes:
+        name: name of the group, as policies declare it.
+        size: number of features for a robot.
+        units: units of the features, in order.
+        compute: function from the robot's state, a ``PlanarState`` or ``SpatialState``, and its surroundings to the
+            features, (n, size).
+        mirrored: function from a robot to the features after left and right are exchanged; None if the group has no
+            mirror image.
+        lead: function from a robot to two features that the exchange swaps and whose order tells which side leads:
+            the forward positions of the feet, for example, the right one first; None if the group has none.
+        spatial: whether the group is one of robots in space (True), of planar ones (False), or of both (None).
+    """
+
+    name: str
+    size: Callable[[Robot], int]
+    units: str
+    compute: Callable[[Any, Surroundings], torch.Tensor]
+    mirrored: Callable[[Robot], Mirrored] | None = None
+    lead: Callable[[Robot], tuple[int, int] | None] | None = None
+    spatial: bool | None = None

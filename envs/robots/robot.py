@@ -1,0 +1,95 @@
+"""What every robot tells the rest of the package, whether its motion is planar or free in space.
+
+Environments, policy files and pages read robots through :class:`Robot` only. ``planar`` has robots that move in a plane
+and are tables of links; ``spatial`` has robots with a free base that are described by a model and patterns of names.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Servo:
+    """The position controller of one joint; its target angle is ``stand + scale * action``, within the limits.
+
+    Attributes:
+        joint: name of the joint.
+        stand: joint angle of the standing pose, rad; the target angle of an action of 0.
+        scale: change of the target angle per unit of action, rad.
+        limits: joint limits, rad.
+        stiffness: position gain kp, Nm/rad.
+        damping: damping of the joint kd, Nm s/rad.
+        torque: limit of the controller's torque, Nm.
+    """
+
+    joint: str
+    stand: float
+    scale: float
+    limits: tuple[float, float]
+    stiffness: float
+    damping: float
+    torque: float
+
+
+class Robot(ABC):
+    """A robot; subclasses are frozen dataclasses, so robots with equal fields are equal.
+
+    Attributes:
+        name: name in the registry and first part of every skill id.
+        friction: sliding friction against the ground.
+        timestep: physics time step, s.
+        decimation: physics steps per policy step.
+        reach: largest horizontal distance of a colliding part from the base, m.
+        spatial: whether the base moves freely in space instead of in the plane y = 0.
+        default_task: name of the task of skills whose id does not name one.
+        episode_steps: policy steps after which episodes of skills from an id are truncated.
+    """
+
+    name: str
+    friction: float
+    timestep: float
+    decimation: int
+    reach: float
+    spatial: ClassVar[bool] = False
+    default_task: ClassVar[str] = "walk"
+    episode_steps: ClassVar[int] = 256
+
+    @property
+    @abstractmethod
+    def servos(self) -> tuple[Servo, ...]:
+        """Position controllers, in the order of the actions."""
+
+    @property
+    @abstractmethod
+    def stand_pose(self) -> np.ndarray:
+        """(nq,) generalized positions of the standing pose over ground of height 0."""
+
+    @property
+    @abstractmethod
+    def slack(self) -> float:
+        """Distance of the base from the center of its ground window at which the window is moved, m."""
+
+    @property
+    @abstractmethod
+    def ground_scale(self) -> float:
+        """Factor from the sizes of terrain presets, which fit legs of 0.79 m, to this robot's ground."""
+
+    @property
+    def control_dt(self) -> float:
+        """Time between two actions, s."""
+        return self.timestep * self.decimation
+
+    @property
+    def num_actions(self) -> int:
+        """Number of actions."""
+        return len(self.servos)
+
+    @property
+    def window_width(self) -> float:
+        """Width of the ground that the feet can reach before the window moves, m; 0.6 slack is for one step."""
+        return 2 * (self.reach + 1.6 * self.slack)

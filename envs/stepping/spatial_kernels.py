@@ -1,0 +1,315 @@
+"""The compiled loops of robots in space: state, features, falls and reward in one pass over the simulations.
+
+The arithmetic is that of ``spatial_state``, ``observations.spatial`` and ``spatial_torch``, except for the order of
+sums. Arrays are grouped in named tuples, so that a loop has a handful of arguments.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numba
+import numpy as np
+
+from policykd.envs.compiled import compiled_at_first_use
+from policykd.envs.stepping.numba_kernels import Array, find, place_boxes, segment
+from policykd.envs.tasks.velocity_terms import Motion, evaluate_terms
+
+
+class RobotTable(NamedTuple):
+    """A robot: k joints, g geoms of f feet, p fall points.
+
+    Attributes:
+        stand: (k,) standing angles, rad.
+        scale: (k,) change of the target angle per unit of action, rad.
+        torque: (k,) torque limits, Nm.
+        posture: (k,) 1 for joints whose deviation from standing is penalized.
+        feet: (g,) geoms of the feet, among all geoms.
+        foot_radius: (g,) height of their centers above the sole, m.
+        foot_of: (g,) foot of each geom.
+        fall_points: (p, 3) points in the base's frame, m.
+        upright: largest third component of gravity in the base's frame of a robot that has not fallen.
+        contact: height of a sole up to which the foot touches the ground, m.
+        dt: duration of a step, s.
+    """
+
+    stand: Array
+    scale: Array
+    torque: Array
+    posture: Array
+    feet: Array
+    foot_radius: Array
+    foot_of: Array
+    fall_points: Array
+    upright: float
+    contact: float
+    dt: float
+
+
+class GroundTable(NamedTuple):
+    """The bank of tracks, the track of every simulation, and the scanner; see :class:`Tracks`.
+
+    Attributes:
+        edges: (rows, S + 1) ends of the segments, m.
+        left: (rows, S) heights at their left ends, m.
+        grade: (rows, S) rise over run.
+        row: (n,) track of each simulation.
+        offsets: (points,) samples of the scanner along the heading, m.
+    """
+
+    edges: Array
+    left: Array
+    grade: Array
+    row: Array
+    offsets: Array
+
+
+class PhysicsTable(NamedTuple):
+    """Live arrays of the engine.
+
+    Attributes:
+        qpos: (n, nq) generalized positions.
+        qvel: (n, nv) generalized velocities.
+        force: (n, k) torques, Nm.
+        geoms: (n, geoms, 3) centers of the geoms, m.
+    """
+
+    qpos: Array
+    qvel: Array
+    force: Array
+    geoms: Array
+
+
+class Memory(NamedTuple):
+    """What the episodes remember, n rows each.
+
+    Attributes:
+        last_action: (n, k) last actions.
+        target_change: (n, k) change of the targets by the last action, rad.
+        air: (n, f) times since the feet left the ground, s.
+        command: (n, 3) commanded velocities and yaw rates.
+    """
+
+    last_action: Array
+    target_change: Array
+    air: Array
+    command: Array
+
+
+class RewardTable(NamedTuple):
+    """Rewards of the tasks, and the task of every simulation.
+
+    Attributes:
+        task: (n,) task of each simulation.
+        weight: (tasks, terms) weights.
+        width: (tasks, terms) widths.
+        scale: (tasks,) divisor of the sum.
+        holds: (tasks,) whether a task holds the heading.
+        turn_limit: largest commanded yaw rate while the heading is held, rad/s.
+        drift_gain: commanded yaw rate per meter off the middle of the track, rad/s/m.
+    """
+
+    task: Array
+    weight: Array
+    width: Array
+    scale: Array
+    holds: Array
+    turn_limit: float
+    drift_gain: float
+
+
+class Columns(NamedTuple):
+    """First columns of the groups in a flat observation; -1 for a group that it does not have."""
+
+    imu: int
+    base_velocity: int
+    joints: int
+    last_action: int
+    command: int
+    scan: int
+
+
+@numba.njit
+def _height(edge: Array, level: Array, slope: Array, x: float, near: int) -> float:
+    i = segment(edge, x, near)
+    return level[i] + (x - edge[i]) * slope[i]
+
+
+@numba.njit
+def _turned(q: Array, turn: Array) -> None:
+    """Write the rotation matrix (3, 3) of the quaternion in generalized positions ``q``."""
+    w, x, y, z = q[3], q[4], q[5], q[6]
+    turn[0, 0], turn[0, 1], turn[0, 2] = 1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)
+    turn[1, 0], turn[1, 1], turn[1, 2] = 2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)
+    turn[2, 0], turn[2, 1], turn[2, 2] = 2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)
+
+
+@numba.njit
+def _touches(q: Array, turn: Array, robot: RobotTable, edge: Array, level: Array, slope: Array, at: int) -> bool:
+    """Return whether the robot lies: a fall point is below the ground, or the base leans too much."""
+    if -turn[2, 2] > robot.upright:
+        return True
+    for j in range(len(robot.fall_points)):
+        point = robot.fall_points[j]
+        x = q[0] + turn[0, 0] * point[0] + turn[0, 1] * point[1] + turn[0, 2] * point[2]
+        z = q[2] + turn[2, 0] * point[0] + turn[2, 1] * point[1] + turn[2, 2] * point[2]
+        if z < _height(edge, level, slope, x, at):
+            return True
+    return False
+
+
+@numba.njit
+def _step_feet(
+    geoms: Array, robot: RobotTable, edge: Array, level: Array, slope: Array, at: int, air: Array, before: Array,
+    landed: Array,
+) -> None:  # fmt: skip
+    """Update the times in the air (f,); write the times before, and which feet landed."""
+    before[:] = np.inf
+    for j in range(len(robot.feet)):
+        place, foot = geoms[robot.feet[j]], robot.foot_of[j]
+        sole = place[2] - robot.foot_radius[j] - _height(edge, level, slope, place[0], at)
+        before[foot] = min(before[foot], sole)
+    for f in range(len(air)):
+        contact, time = before[f] < robot.contact, air[f]
+        before[f] = time
+        landed[f] = 1.0 if contact and time > 0.0 else 0.0
+        air[f] = 0.0 if contact else time + robot.dt
+
+
+@numba.njit
+def _scan(
+    edge: Array, level: Array, slope: Array, x: float, z: float, cosine: float, offsets: Array, at: int, out: Array
+) -> None:
+    """Write heights of the scanner's samples from the height of the base."""
+    last = len(level) - 1
+    near = segment(edge, x + cosine * offsets[0], at)
+    for j in range(len(offsets)):
+        place = x + cosine * offsets[j]
+        while near < last and edge[near + 1] <= place:
+            near += 1
+        while near > 0 and edge[near] > place:
+            near -= 1
+        out[j] = level[near] + (place - edge[near]) * slope[near] - z
+
+
+@compiled_at_first_use
+def pass_over(
+    ids: Array, robot: RobotTable, ground: GroundTable, physics: PhysicsTable, memory: Memory, rewards: RewardTable,
+    columns: Columns, stepped: bool, fell: Array, reward: Array, flat: Array,
+) -> None:  # fmt: skip
+    """Read the simulations ``ids`` (m,) once.
+
+    Args:
+        ids: the simulations.
+        robot: the robot.
+        ground: the ground.
+        physics: state of the engine.
+        memory: memory of the episodes; times in the air are updated after a step.
+        rewards: rewards.
+        columns: places of the groups in ``flat``.
+        stepped: whether a step was made, so that falls and rewards are wanted.
+        fell: (m,) out: which robots have fallen.
+        reward: (m,) out: rewards before falls are taken into account.
+        flat: (m, features) float32 out: observation groups.
+    """
+    turn, joints = np.empty((3, 3)), len(robot.stand)
+    effort, posture = np.empty(joints), np.empty(joints)
+    before, landed = np.empty(memory.air.shape[1]), np.empty(memory.air.shape[1])
+    for k in range(len(ids)):
+        i = ids[k]
+        q, v, row, task = physics.qpos[i], physics.qvel[i], ground.row[i], rewards.task[i]
+        edge, level, slope = ground.edges[row], ground.left[row], ground.grade[row]
+        at = find(edge, q[0])
+        _turned(q, turn)
+        heading = math.atan2(turn[1, 0], turn[0, 0])
+        cosine, sine = math.cos(heading), math.sin(heading)
+        forward, aside, yaw = memory.command[i, 0], memory.command[i, 1], memory.command[i, 2]
+        if rewards.holds[task]:
+            yaw = min(max(-heading - rewards.drift_gain * q[1], -rewards.turn_limit), rewards.turn_limit)
+        out = flat[k]
+        if columns.imu >= 0:
+            c = columns.imu
+            out[c], out[c + 1], out[c + 2] = v[3], v[4], v[5]
+            out[c + 3], out[c + 4], out[c + 5] = -turn[2, 0], -turn[2, 1], -turn[2, 2]
+        if columns.base_velocity >= 0:
+            for j in range(3):
+                out[columns.base_velocity + j] = turn[0, j] * v[0] + turn[1, j] * v[1] + turn[2, j] * v[2]
+        if columns.joints >= 0:
+            for j in range(joints):
+                out[columns.joints + j], out[columns.joints + joints + j] = q[7 + j] - robot.stand[j], v[6 + j]
+        if columns.last_action >= 0:
+            for j in range(joints):
+                out[columns.last_action + j] = memory.last_action[i, j]
+        if columns.command >= 0:
+            c = columns.command
+            out[c], out[c + 1], out[c + 2] = forward, aside, yaw
+        if columns.scan >= 0:
+            _scan(edge, level, slope, q[0], q[2], cosine, ground.offsets, at, out[columns.scan :])
+        if stepped:
+            fell[k] = _touches(q, turn, robot, edge, level, slope, at)
+            _step_feet(physics.geoms[i], robot, edge, level, slope, at, memory.air[i], before, landed)
+            for j in range(joints):
+                effort[j] = physics.force[i, j] / robot.torque[j]
+                posture[j] = (q[7 + j] - robot.stand[j]) * robot.posture[j]
+            now = Motion(
+                cosine * v[0] + sine * v[1], cosine * v[1] - sine * v[0], v[2], v[3], v[4], v[5],
+                -turn[2, 0], -turn[2, 1], forward, aside, yaw, effort, v[6:], posture, memory.target_change[i],
+                before, landed,
+            )  # fmt: skip
+            value = evaluate_terms(now, rewards.width[task], rewards.weight[task]) / rewards.scale[task]
+            reward[k] = min(max(value, 0.0), 1.0)
+
+
+@compiled_at_first_use
+def move_windows(
+    qpos: Array, center: Array, y: Array, slack: float, behind: float, ground: GroundTable, ids: Array, pose: Array,
+    half: Array, lane: Array,
+) -> int:  # fmt: skip
+    """Move the ground windows whose robot is farther than ``slack`` from their center, along or across the track.
+
+    Args:
+        qpos: (n, nq) generalized positions.
+        center: (n,) in and out: centers of the windows along the track, m.
+        y: (n,) in and out: centers of the windows across the track, m.
+        slack: largest distance from the center at which a window is not moved, m.
+        behind: extent of a window behind its center, and to both sides, m.
+        ground: the ground.
+        ids: (n,) out: the simulations whose windows moved, in the first rows.
+        pose: (n, boxes, 3) out: see :meth:`Tracks.boxes_from`.
+        half: (n, boxes, 2) out: see :meth:`Tracks.boxes_from`.
+        lane: (n, 2) out: center across the track and half width, m.
+
+    Returns:
+        Number of moved windows.
+    """
+    moved = 0
+    for i in range(len(center)):
+        if abs(qpos[i, 0] - center[i]) > slack or abs(qpos[i, 1] - y[i]) > slack:
+            center[i], y[i], ids[moved], row = qpos[i, 0], qpos[i, 1], i, ground.row[i]
+            lane[moved, 0], lane[moved, 1] = y[i], behind
+            place_boxes(
+                ground.edges[row], ground.left[row], ground.grade[row], center[i] - behind, pose[moved], half[moved]
+            )
+            moved += 1
+    return moved
+
+
+@compiled_at_first_use
+def act(actions: Array, robot: RobotTable, low: Array, high: Array, memory: Memory, targets: Array) -> None:
+    """Compute target angles (n, k) of actions (n, k), and remember the actions and the changes of the targets."""
+    for i in range(len(actions)):
+        for j in range(len(robot.scale)):
+            action = float(actions[i, j])
+            if action > 1.0:
+                action = 1.0
+            elif action < -1.0:
+                action = -1.0
+            memory.target_change[i, j] = (action - memory.last_action[i, j]) * robot.scale[j]
+            memory.last_action[i, j] = action
+            angle = robot.stand[j] + robot.scale[j] * action  # NaN stays NaN, and MuJoCo reports it
+            if angle > high[j]:
+                angle = high[j]
+            elif angle < low[j]:
+                angle = low[j]
+            targets[i, j] = angle

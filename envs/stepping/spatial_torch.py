@@ -1,0 +1,223 @@
+"""The torch backend of robots in space, for engines on any device, and the reference for the compiled one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from typing_extensions import override
+
+from policykd.envs.observations import Surroundings
+from policykd.envs.observations.spatial import scan_offsets
+from policykd.envs.physics import Engine
+from policykd.envs.resets import PHASE_SECONDS
+from policykd.envs.robots import SpatialRobot
+from policykd.envs.skills import Skill
+from policykd.envs.spatial_state import SpatialReader, SpatialState
+from policykd.envs.stepping.protocol import View
+from policykd.envs.stepping.torch_backend import TorchBackend
+from policykd.envs.tasks import Task, VelocityTracking
+from policykd.envs.tasks.velocity_terms import Motion, sum_terms
+from policykd.envs.terrains import Tracks
+
+CONTACT = 0.028
+"""Height of a sole above the ground up to which a foot counts as touching it, leg lengths."""
+TURN_LIMIT = 1.0
+"""Largest commanded yaw rate while the heading is held, rad/s."""
+DRIFT_GAIN = 0.5
+"""Commanded yaw rate per meter that the robot is off the middle of the track, rad/s/m."""
+
+
+@dataclass
+class SpatialView:
+    """A :class:`~policykd.envs.stepping.protocol.View` of robots in space."""
+
+    state: SpatialState
+    ground: torch.Tensor
+    scan: torch.Tensor
+    touching: torch.Tensor
+    which: torch.Tensor | slice
+
+
+class SpatialTorchBackend(TorchBackend):
+    """Robots in space on tracks; see :class:`TorchBackend` for the arguments and methods.
+
+    Args:
+        engine: the engine.
+        skill: task, observation groups and episode length.
+        tracks: the bank of tracks.
+        boxes: ground boxes of a simulation.
+        tasks: simulation i has task ``tasks[i % len(tasks)]``; empty to use the skill's task.
+        fixed_commands: command every task's own speed, as in evaluations, instead of drawing from its ranges.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        skill: Skill,
+        tracks: Tracks,
+        boxes: int,
+        tasks: Sequence[Task] = (),
+        *,
+        fixed_commands: bool = False,
+    ) -> None:
+        self._fixed = fixed_commands
+        super().__init__(engine, skill, tracks, boxes, tasks)
+
+    @override
+    def _allocate(self) -> None:
+        super()._allocate()
+        robot, n, like = self._skill.robot, self._engine.num_sims, self._engine.field("qpos")
+        assert isinstance(robot, SpatialRobot)
+        self._robot, body = robot, robot.body
+        self._scan = torch.as_tensor(scan_offsets(robot)).to(like)
+        joints, feet = len(body.servos), len(body.foot_names)
+        # One matrix per kind of memory: last actions, changes of the targets, times in the air, commands.
+        self._last_action, self._target_change = like.new_zeros(n, joints), like.new_zeros(n, joints)
+        self._air, self._command = like.new_zeros(n, feet), like.new_zeros(n, 3)
+        self._y = like.new_full((n,), torch.inf)
+        self._foot_radius = torch.as_tensor(body.foot_radius.copy()).to(like)
+        self._foot_of = torch.as_tensor(body.foot_of.copy(), device=like.device)
+        self._posture = torch.as_tensor(body.posture.copy()).to(like)
+        self._upright = -torch.cos(torch.deg2rad(torch.tensor(robot.tilt))).item()
+        self._contact = CONTACT * robot.leg_length
+        tasks = [self._velocity(task) for task in self.tasks.tasks]
+        which = torch.arange(n, device=like.device) % len(tasks)
+        self._task_of, self._velocity_tasks = which, tasks
+        self._holds = torch.tensor([task.turning is None for task in tasks], device=like.device)[which]
+
+    @staticmethod
+    def _velocity(task: Task) -> VelocityTracking:
+        assert isinstance(task, VelocityTracking)  # skills refuse other tasks of robots in space
+        return task
+
+    @override
+    def _make_reader(self) -> Any:
+        assert isinstance(self._skill.robot, SpatialRobot)
+        return SpatialReader(self._engine, self._skill.robot, self._boxes)
+
+    @override
+    def apply(self, actions: torch.Tensor) -> torch.Tensor:
+        clamped = actions.to(self._scale).clamp(-1.0, 1.0)
+        torch.mul(clamped - self._last_action, self._scale, out=self._target_change)
+        self._last_action.copy_(clamped)
+        return self.targets(clamped)
+
+    @override
+    def start_episodes(
+        self, ids: torch.Tensor, rows: torch.Tensor, clock: torch.Tensor, chance: torch.Tensor | None = None
+    ) -> None:
+        super().start_episodes(ids, rows, clock)
+        assert chance is not None
+        self._start_memory(ids, chance)
+
+    def _start_memory(self, ids: torch.Tensor, chance: torch.Tensor) -> None:
+        for memory in (self._last_action, self._target_change, self._air):
+            memory[ids] = 0.0
+        self._y[ids] = torch.inf
+        if len(self._velocity_tasks) == 1:
+            self._command[ids] = self._velocity_tasks[0].commands(chance, self._fixed)
+            return
+        for i, task in enumerate(self._velocity_tasks):
+            rows = self._task_of[ids] == i
+            self._command[ids[rows]] = task.commands(chance[rows], self._fixed)
+
+    @override
+    def move_ground(self) -> None:
+        place = self._engine.field("qpos")[:, :2]
+        away = (place - torch.stack([self._center, self._y], dim=1)).abs().amax(dim=1)
+        ids = torch.nonzero(away > self._robot.slack).squeeze(1)
+        if len(ids):
+            self._center[ids], self._y[ids] = place[ids, 0], place[ids, 1]
+            boxes = self._tracks.rows(ids).boxes_from(place[ids, 0] - self._window / 2, self._boxes)
+            lane = torch.stack([place[ids, 1], torch.full_like(place[ids, 1], self._window / 2)], dim=1)
+            self._engine.set_ground(ids, *boxes, lane)
+
+    @property
+    def _memory(self) -> dict[str, torch.Tensor]:
+        return {
+            "last_action": self._last_action, "target_change": self._target_change, "air": self._air,
+            "command": self._command, "y": self._y,
+        }  # fmt: skip
+
+    @override
+    def snapshot(self) -> dict[str, torch.Tensor]:
+        return {**super().snapshot(), **{name: memory.clone() for name, memory in self._memory.items()}}
+
+    @override
+    def restore(self, snapshot: dict[str, torch.Tensor]) -> None:
+        super().restore(snapshot)
+        for name, memory in self._memory.items():
+            memory.copy_(snapshot[name])
+
+    @override
+    def read_state(self, ids: torch.Tensor | None = None) -> View:
+        return self._read_spatial(ids)
+
+    def _read_spatial(self, ids: torch.Tensor | None) -> SpatialView:
+        state = self._reader.read(ids)
+        which: torch.Tensor | slice = slice(None) if ids is None else ids
+        base, points = state.position[:, :1], state.fall_points
+        ahead = base + torch.cos(state.heading)[:, None] * self._scan
+        height = self.tracks(which).height(torch.cat([base, ahead, points[:, :, 0]], dim=1))
+        ground, scan, below = height.split([1, len(self._scan), points.shape[1]], dim=1)
+        touching = (points[:, :, 2] < below).any(dim=1) | (state.gravity[:, 2] > self._upright)
+        return SpatialView(state, ground[:, 0], scan, touching, which)
+
+    def _command_of(self, state: SpatialState, which: torch.Tensor | slice) -> torch.Tensor:
+        """Return (m, 3) commands; where the heading is held, the yaw rate steers back to the middle of the track."""
+        command = self._command[which]
+        steer = (-state.heading - DRIFT_GAIN * state.position[:, 1]).clamp(-TURN_LIMIT, TURN_LIMIT)
+        yaw = torch.where(self._holds[which], steer, command[:, 2])
+        return torch.cat([command[:, :2], yaw[:, None]], dim=1)
+
+    @override
+    def _around(self, view: View, clock: torch.Tensor) -> Surroundings:
+        which, state = view.which, view.state
+
+        def height(x: torch.Tensor) -> torch.Tensor:
+            return self.tracks(which).height(x)
+
+        assert isinstance(state, SpatialState)
+        command = self._command_of(state, which)
+        return Surroundings(view.ground, view.scan, clock / PHASE_SECONDS, command, height, self._last_action[which])
+
+    @override
+    def _assess_step(self, view: View) -> tuple[torch.Tensor, torch.Tensor]:
+        motion = self._motion(view)
+        reward = torch.empty_like(motion.forward)
+        for i, task in enumerate(self._velocity_tasks):
+            rows = slice(None) if len(self._velocity_tasks) == 1 else self._task_of == i
+            part = Motion(*(field[rows] for field in motion))
+            terms = {term.name: (term.weight, term.width) for term in task.terms}
+            reward[rows] = (sum_terms(part, terms) / task.scale).clamp(0.0, 1.0)
+        return view.touching, reward
+
+    def _motion(self, view: View) -> Motion:
+        """Return what the terms read after a step, and update the times in the air."""
+        state = view.state
+        assert isinstance(state, SpatialState)
+        command = self._command_of(state, view.which)
+        air, landed = self._step_feet(state)
+        base = (*state.velocity.unbind(1), *state.angular_velocity.unbind(1), *state.gravity[:, :2].unbind(1))
+        posture = state.joint_offset * self._posture
+        joints = (state.effort, state.joint_velocity, posture, self._target_change, air, landed)
+        return Motion._make((*base, *command.unbind(1), *joints))
+
+    def _step_feet(self, state: SpatialState) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the times that the feet had been in the air, s, and which of them landed in this step, each (n, f)."""
+        sole = state.feet[:, :, 2] - self._foot_radius - self.height(state.feet[:, :, 0])
+        lowest = torch.full_like(self._air, torch.inf).index_reduce_(1, self._foot_of, sole, "amin")
+        contact = lowest < self._contact
+        before = self._air.clone()
+        landed = (contact & (before > 0)).to(before)
+        self._air.copy_(torch.where(contact, torch.zeros_like(before), before + self._robot.control_dt))
+        return before, landed
+
+    @override
+    def _distance(self, view: View) -> torch.Tensor:
+        state = view.state
+        assert isinstance(state, SpatialState)
+        return state.position[:, 0]

@@ -1,0 +1,132 @@
+"""Velocity tracking: follow a commanded velocity and keep the heading, or turn at a commanded rate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from typing_extensions import override
+
+from policykd.envs.tasks.base import Situation, Task
+from policykd.envs.tasks.velocity_terms import TERMS
+from policykd.errors import ConfigError, ContractError, UnknownNameError, check_range
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class RewardTerm:
+    """A term of the reward.
+
+    Attributes:
+        name: one of :data:`policykd.envs.tasks.velocity_terms.TERMS`.
+        weight: factor of the term; negative for a penalty.
+        width: size of the error that the term is about, in the units of the term.
+
+    Raises:
+        UnknownNameError: for an unknown term; close matches are named.
+        ConfigError: for a width that is not positive.
+    """
+
+    name: str
+    weight: float
+    width: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.name not in TERMS:
+            raise UnknownNameError("reward term", self.name, TERMS)
+        check_range(f"width of {self.name}", self.width, 1e-9, float("inf"))
+
+
+QUADRUPED_TERMS = (
+    RewardTerm("velocity", 1.0, 0.5),
+    RewardTerm("yaw_rate", 0.5, 0.5),
+    RewardTerm("vertical", -0.1),
+    RewardTerm("rocking", -0.02),
+    RewardTerm("tilt", -0.2),
+    RewardTerm("effort", -0.11),
+    RewardTerm("target_change", -0.04),
+    RewardTerm("posture", -0.2),
+    RewardTerm("air_time", 0.5, 0.2),
+)
+"""Terms that make quadrupeds trot on any ground."""
+
+
+@dataclass(frozen=True)
+class VelocityTracking(Task):
+    """Follow a commanded velocity.
+
+    The reward of a step is the weighted sum of the terms, divided by the sum of the weights of ``velocity`` and
+    ``yaw_rate`` and clipped to [0, 1]; it is 0 after a fall. An episode succeeds if the robot did not fall and covered
+    at least ``least`` of the commanded distance along the track.
+
+    Attributes:
+        speed: commanded forward velocity in evaluations, m/s; negative for backward.
+        speeds: range of the commanded forward velocity in training, m/s.
+        sideways: range of the commanded velocity to the left in training, m/s; 0 in evaluations.
+        turning: range of the commanded yaw rate, rad/s; None to hold the heading along the track, by a yaw rate of
+            ``-yaw - 0.5 y / m``, at most 1 rad/s.
+        terms: terms of the reward.
+        least: share of the commanded distance that an episode must cover to count as a success.
+
+    Raises:
+        ConfigError: for a range that is not ascending, a repeated term, or no weight on the velocity.
+    """
+
+    speed: float = 1.0
+    speeds: Range = (0.4, 1.2)
+    sideways: Range = (0.0, 0.0)
+    turning: Range | None = None
+    terms: tuple[RewardTerm, ...] = QUADRUPED_TERMS
+    least: float = 0.5
+
+    spatial: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        for name in ("speeds", "sideways", "turning"):
+            span = getattr(self, name)
+            if span is not None and not span[0] <= span[1]:
+                raise ConfigError(f"{name} is {span}; the first bound must not be above the second")
+        names = [term.name for term in self.terms]
+        if len(set(names)) != len(names):
+            raise ConfigError(f"terms are {names}; name each at most once")
+        if self.scale <= 0:
+            raise ConfigError(
+                "the terms velocity and yaw_rate need a weight; the reward must say something of the command"
+            )
+        check_range("least", self.least, 0.0, 1.0)
+
+    @property
+    def scale(self) -> float:
+        """Sum of the weights of the tracking terms, by which the reward is divided."""
+        return sum(term.weight for term in self.terms if term.name in ("velocity", "yaw_rate"))
+
+    @property
+    @override
+    def groups(self) -> tuple[str, ...]:
+        return ("imu", "base_velocity", "joints", "last_action", "command", "scan")
+
+    @override
+    def reward(self, now: Situation) -> torch.Tensor:
+        raise ContractError("velocity tracking is a task of robots in space; planar robots walk: use walk or run")
+
+    def commands(self, chance: torch.Tensor, fixed: bool) -> torch.Tensor:
+        """Return the commanded forward velocity, velocity to the left and yaw rate of new episodes.
+
+        Args:
+            chance: (m, 3) random numbers in [0, 1).
+            fixed: command ``speed`` straight ahead, as in evaluations, instead of drawing from the ranges.
+
+        Returns:
+            (m, 3) in m/s, m/s and rad/s; the yaw rate is 0 where the heading is held.
+        """
+        spans = (self.speeds, self.sideways, self.turning or (0.0, 0.0))
+        if fixed:
+            spans = ((self.speed, self.speed), (0.0, 0.0), (0.0, 0.0))
+        low, high = torch.tensor(spans, dtype=chance.dtype, device=chance.device).unbind(1)
+        return torch.lerp(low.expand_as(chance), high.expand_as(chance), chance)
+
+    @override
+    def least_distance(self, seconds: float) -> float:
+        return self.least * abs(self.speed) * seconds
