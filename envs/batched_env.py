@@ -179,8 +179,8 @@ class BatchedEnv:
         return make
 
     def _make_backend(self, tracks: Tracks, tasks: Sequence[Task]) -> TorchBackend:
-        fixed = self.config.ordered
-        return make_backend(self.engine, self.skill, tracks, self._boxes, tasks, fixed_commands=fixed)
+        options = {"fixed_commands": True} if self.robot.spatial and self.config.ordered else {}
+        return make_backend(self.engine, self.skill, tracks, self._boxes, tasks, **options)
 
     def seed(self, seed: int) -> None:
         """Restart the stream of random resets."""

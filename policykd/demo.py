@@ -53,13 +53,15 @@ class DemoPlan:
 
 
 _PLANAR = TrainConfig(steps=1_500_000, target_success=0.97)
-_SPATIAL = replace(default_config(QUADRUPED), steps=800_000, target_success=0.97, patience=1)
+_SPATIAL = replace(default_config(QUADRUPED), steps=700_000, target_success=0.97, patience=1)
 DEMO_PLANS: Mapping[str, DemoPlan] = MappingProxyType(
     {
         "quadruped": DemoPlan(
             skills=SUITES["quadruped"],
             train=_SPATIAL,
-            own=MappingProxyType({"flat": replace(_SPATIAL, steps=1_300_000)}),
+            own=MappingProxyType(
+                {"flat": replace(_SPATIAL, steps=900_000), "gaps": replace(_SPATIAL, steps=1_000_000)}
+            ),
             merge=MergeConfig(
                 rounds=6, envs=32, updates=800, target_retention=0.985, adaptive=0.5, noise=0.05,
                 architecture=Architecture(hidden=(256, 128), critic_hidden=(256, 128), activation="elu"),

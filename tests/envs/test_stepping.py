@@ -233,7 +233,8 @@ def test_other_devices_get_the_backend_in_torch(monkeypatch):
 
     monkeypatch.setattr(stepping, "TorchBackend", lambda *arguments: arguments)
     engine = Elsewhere()
-    assert stepping.make_backend(engine, 1, 2, 3, (4,)) == (engine, 1, 2, 3, (4,))
+    skill = get_skill("biped/flat")
+    assert stepping.make_backend(engine, skill, 2, 3, (4,)) == (engine, skill, 2, 3, (4,))
 
 
 def test_observations_take_part_in_learning():

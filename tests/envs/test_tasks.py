@@ -290,12 +290,13 @@ def test_an_environment_of_several_tasks_goes_on_from_a_checkpoint():
 
 @pytest.mark.parametrize("name", task_names())
 def test_tasks_have_names_in_skill_ids(name):
-    skill = get_skill(f"biped/steps:hard@0.5+{name}")
+    robot, default, group = ("quadruped", "velocity", "imu") if get_task(name).spatial else ("biped", "walk", "proprio")
+    skill = get_skill(f"{robot}/steps:hard@0.5+{name}")
     assert skill.task == get_task(name)
     assert skill.groups == get_task(name).groups
-    assert skill.id == "biped/steps:hard@0.5" + ("" if name == "walk" else f"+{name}")
+    assert skill.id == f"{robot}/steps:hard@0.5" + ("" if name == default else f"+{name}")
     assert get_skill(skill.id) == skill
-    assert get_skill(f"biped/flat+{name}", ("proprio",)).groups == ("proprio",)
+    assert get_skill(f"{robot}/flat+{name}", (group,)).groups == (group,)
 
 
 def test_ids_of_tasks_with_other_parameters_name_their_kind():
