@@ -16,16 +16,16 @@ import torch
 from policykd import __version__
 from policykd.agents.architecture import Architecture
 from policykd.agents.policy import Policy, check_groups
-from policykd.envs.robots import Robot
+from policykd.envs.robots import Robot, SpatialRobot
 from policykd.envs.skill_records import recorded_skill
 from policykd.envs.skills import Skill
 from policykd.envs.symmetry import MirrorSymmetry, mirror_symmetry
 from policykd.errors import ConfigError, ContractError, PolicyFileError
 from policykd.plain import Limits, added, as_plain, content_sha256, from_plain, shown, typed, versioned
 
-FORMAT_VERSION = 3
-"""Newest format. Format 1 has neither encoders nor features that are counted apart, format 2 no records of skills;
-policies without them are still written in the older formats, so that older versions of policykd can read them."""
+FORMAT_VERSION = 4
+"""Newest format. Format 1 has neither encoders nor features that are counted apart, format 2 no records of skills,
+format 3 no hash of the robot's model; policies without them are still written in the older formats, so that older versions of policykd can read them."""
 
 MAX_PARAMETERS = 64_000_000
 """Largest network that a policy file may ask for; far above any locomotion policy, far below a machine's memory."""
@@ -94,6 +94,7 @@ class Manifest:
         counted_apart: whether the normalizer counts every feature's observations by itself (format 2).
         skill_records: records of the skills whose ids do not say everything, by id (format 3); see
             :mod:`policykd.envs.skill_records`.
+        model_sha256: hash of the compiled model of a robot in space (format 4): its name does not determine its body.
 
     Raises:
         ConfigError: for no observation group, or encoders that do not fit the groups.
@@ -118,6 +119,7 @@ class Manifest:
     format_version: int = 1
     counted_apart: bool = False
     skill_records: dict[str, Any] | None = added(None)
+    model_sha256: str | None = added(None)
 
     def __post_init__(self) -> None:
         if not self.groups:
@@ -242,7 +244,8 @@ def describe(policy: Policy, robot: Robot, **provenance: Any) -> Manifest:
         symmetry=policy.symmetry,
         min_std=float(policy.normalizer.min_std),
         clip=float(policy.normalizer.clip),
-        format_version=_format_of(policy, counted_apart, provenance.get("skill_records")),
+        format_version=4 if robot.spatial else _format_of(policy, counted_apart, provenance.get("skill_records")),
+        model_sha256=robot.body.sha256 if isinstance(robot, SpatialRobot) else None,
         counted_apart=counted_apart,
         **provenance,
     )
@@ -269,6 +272,7 @@ def check_fits(manifest: Manifest, skill: Skill) -> None:
     if manifest.robot != robot.name:
         raise ContractError(f"the policy was made for robot '{manifest.robot}'; skill {skill.id} has '{robot.name}'")
     check_groups(manifest.groups, skill.group_sizes, f"skill {skill.id}")
+    _check_model(manifest, robot)
     if manifest.symmetry not in (None, mirror_symmetry(tuple(manifest.groups), robot)):
         raise ContractError(
             f"the policy expects a different left/right layout of {robot.name}'s observations; train it again or use "
@@ -289,6 +293,15 @@ def check_fits(manifest: Manifest, skill: Skill) -> None:
                 raise ContractError(
                     f"action {i} ({mine.joint}): the policy was made with {name} {value}; {robot.name} now has {other}"
                 )
+
+
+def _check_model(manifest: Manifest, robot: Robot) -> None:
+    if isinstance(robot, SpatialRobot) and manifest.model_sha256 != robot.body.sha256:
+        made_for, found = str(manifest.model_sha256)[:12], robot.body.sha256[:12]
+        raise ContractError(
+            f"the policy was made for another body of {robot.name}: the hash of its compiled model is {made_for}, now "
+            f"{found}; use the model that it was trained with, or train it again"
+        )
 
 
 def _invalid(reason: str) -> PolicyFileError:

@@ -5,6 +5,7 @@
 ``standard``       the five terrains of the paper, flat and incline blind, then terrain is injected
 ``paper``          the paper's text: its reward, networks, exact injection, budgets, MSE, mixing of expert and student
 ``released-code``  the settings in which the authors' released code differs from the text
+``quadruped``      the five terrains of the paper for a quadruped; the first two without a scanner
 ================== ============================================================================================
 """
 
@@ -17,6 +18,7 @@ from typing import Any
 
 from policykd.agents.architecture import Architecture, Encoder
 from policykd.agents.training.config import PpoConfig, TrainConfig
+from policykd.agents.training.defaults import SPATIAL
 from policykd.curriculum.recipe import Injection, Measurement, Recipe, SkillPlan
 from policykd.errors import UnknownNameError
 from policykd.merge.config import MergeConfig
@@ -71,6 +73,9 @@ def for_suite(recipe: Recipe, suite: str) -> Recipe:
     from policykd.envs.suites import get_suite
 
     suited = get_suite(suite)
+    if suited[0].robot.spatial:
+        plans = {plan.skill: plan for plan in _quadruped().skills}
+        return replace(_quadruped(), skills=tuple(plans[skill.id] for skill in suited), curriculum=recipe.curriculum)
     seen = {*recipe.injection.blind_groups, *recipe.injection.groups}
     known = {plan.skill: plan for plan in recipe.skills} if seen == set(suited[0].groups) else {}
     fresh = {skill.id: {**_SUITE_PLAN[suite], **_OWN_PLAN.get(skill.id, {})} for skill in suited}
@@ -196,6 +201,44 @@ def _released(skill: str) -> str:
     return f"{place}:terrainrlsim+{task}"
 
 
+_QUADRUPED_STEPS = {"flat": 900_000, "incline": 700_000, "steps": 700_000, "slopes": 700_000, "gaps": 1_000_000}
+
+
+def _quadruped() -> Recipe:
+    networks = SPATIAL.architecture
+    return Recipe(
+        skills=tuple(
+            SkillPlan(f"quadruped/{name}", steps, target_success=0.97) for name, steps in _QUADRUPED_STEPS.items()
+        ),
+        injection=Injection(
+            blind_groups=("imu", "base_velocity", "joints", "last_action", "command"), groups=("scan",)
+        ),
+        train=replace(SPATIAL, patience=1),
+        joint=replace(SPATIAL.ppo, envs=320, minibatch=1920),
+        merge=MergeConfig(
+            rounds=6,
+            envs=32,
+            updates=800,
+            noise=0.05,
+            start="newest",
+            adaptive=0.5,
+            target_retention=0.985,
+            architecture=networks,
+        ),
+        transfer_noise=0.2,
+        measurement=Measurement(
+            episodes=64,
+            zero_shot=("quadruped/mixed", "quadruped/walls@0.5", "quadruped/steps:hard@0.5", "quadruped/downhill@0.5"),
+        ),
+    )
+
+
 _PRESETS: Mapping[str, Callable[[], Recipe]] = MappingProxyType(
-    {"quick": _quick, "standard": _standard, "paper": _paper, "released-code": _released_code}
+    {
+        "quick": _quick,
+        "standard": _standard,
+        "paper": _paper,
+        "released-code": _released_code,
+        "quadruped": _quadruped,
+    }
 )
