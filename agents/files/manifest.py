@@ -25,7 +25,8 @@ from policykd.plain import Limits, added, as_plain, content_sha256, from_plain, 
 
 FORMAT_VERSION = 4
 """Newest format. Format 1 has neither encoders nor features that are counted apart, format 2 no records of skills,
-format 3 no hash of the robot's model; policies without them are still written in the older formats, so that older versions of policykd can read them."""
+format 3 no hash of the robot's model; policies without them are still written in the older formats, so that older
+versions of policykd can read them."""
 
 MAX_PARAMETERS = 64_000_000
 """Largest network that a policy file may ask for; far above any locomotion policy, far below a machine's memory."""

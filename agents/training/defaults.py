@@ -7,10 +7,12 @@ where the sides change cost success (0.81 instead of 0.98 after 1.2 M steps on f
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from policykd.agents.architecture import Architecture
 from policykd.agents.training.algorithms.ppo import PpoConfig
 from policykd.agents.training.config import TrainConfig
-from policykd.envs.robots import Robot
+from policykd.envs.robots import Robot, SpatialRobot
 
 PLANAR = TrainConfig()
 """Defaults for planar robots."""
@@ -28,6 +30,16 @@ SPATIAL = TrainConfig(
 """Defaults for robots in space."""
 
 
+TWO_LEGS = replace(
+    SPATIAL,
+    ppo=replace(SPATIAL.ppo, gamma=0.99),
+    architecture=replace(SPATIAL.architecture, initial_std=0.4),
+)
+"""Defaults for robots in space on two legs: they must plan farther ahead, or they dive forward and fall."""
+
+
 def default_config(robot: Robot) -> TrainConfig:
     """Return the training configuration for a robot."""
-    return SPATIAL if robot.spatial else PLANAR
+    if not isinstance(robot, SpatialRobot):
+        return PLANAR
+    return TWO_LEGS if len(robot.body.foot_names) <= 2 else SPATIAL

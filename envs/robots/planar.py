@@ -105,6 +105,11 @@ class PlanarRobot(Robot):
 
     @property
     @override
+    def default_task(self) -> str:
+        return "walk"
+
+    @property
+    @override
     def slack(self) -> float:
         return 0.5
 

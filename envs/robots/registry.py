@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from policykd.envs.robots.biped import BIPED
+from policykd.envs.robots.humanoid import HUMANOID
 from policykd.envs.robots.quadruped import QUADRUPED
 from policykd.envs.robots.robot import Robot
 from policykd.names import Registry
@@ -10,7 +11,7 @@ from policykd.names import Registry
 ROBOTS: Registry[Robot] = Registry("robot", Robot)
 """Robots by name."""
 
-for _robot in (BIPED, QUADRUPED):
+for _robot in (BIPED, QUADRUPED, HUMANOID):
     ROBOTS.register(_robot.name, _robot)
 
 

@@ -46,7 +46,6 @@ class Robot(ABC):
         decimation: physics steps per policy step.
         reach: largest horizontal distance of a colliding part from the base, m.
         spatial: whether the base moves freely in space instead of in the plane y = 0.
-        default_task: name of the task of skills whose id does not name one.
         episode_steps: policy steps after which episodes of skills from an id are truncated.
     """
 
@@ -56,7 +55,6 @@ class Robot(ABC):
     decimation: int
     reach: float
     spatial: ClassVar[bool] = False
-    default_task: ClassVar[str] = "walk"
     episode_steps: ClassVar[int] = 256
 
     @property
@@ -78,6 +76,11 @@ class Robot(ABC):
     @abstractmethod
     def ground_scale(self) -> float:
         """Factor from the sizes of terrain presets, which fit legs of 0.79 m, to this robot's ground."""
+
+    @property
+    @abstractmethod
+    def default_task(self) -> str:
+        """Name of the task of skills whose id does not name one."""
 
     @property
     def control_dt(self) -> float:

@@ -91,6 +91,7 @@ class SpatialRobot(Robot):
         lock: pattern of joints that are welded in their zero pose.
         mirror: pairs of texts that the names of the left and the right side differ by; empty to try the usual ones.
         leg: leg length that scales terrains and scans, m; 0 for the height of the base in the standing pose.
+        task: name of the task of skills whose id does not name one.
         physics: settings of the simulation.
 
     Raises:
@@ -116,10 +117,10 @@ class SpatialRobot(Robot):
     lock: str = ""
     mirror: tuple[tuple[str, str], ...] = ()
     leg: float = 0.0
+    task: str = "velocity"
     physics: Physics = field(default_factory=Physics)
 
     spatial: ClassVar[bool] = True
-    default_task: ClassVar[str] = "velocity"
     episode_steps: ClassVar[int] = 500
 
     def __post_init__(self) -> None:
@@ -133,6 +134,11 @@ class SpatialRobot(Robot):
     def body(self) -> Body:
         """The compiled robot: addresses, masses, standing pose, mirror image."""
         return _body(self)
+
+    @property
+    @override
+    def default_task(self) -> str:
+        return self.task
 
     @property
     @override

@@ -53,13 +53,28 @@ QUADRUPED_TERMS = (
 """Terms that make quadrupeds trot on any ground."""
 
 
+HUMANOID_TERMS = (
+    RewardTerm("velocity", 1.0, 0.7),
+    RewardTerm("yaw_rate", 0.5, 0.5),
+    RewardTerm("alive", 0.5),
+    RewardTerm("vertical", -0.5),
+    RewardTerm("rocking", -0.02),
+    RewardTerm("tilt", -2.0),
+    RewardTerm("effort", -0.05),
+    RewardTerm("target_change", -0.03),
+    RewardTerm("posture", -0.2),
+    RewardTerm("air_time", 0.5, 0.3),
+)
+"""Terms that make humanoids stay on their feet first, and walk upright."""
+
+
 @dataclass(frozen=True)
 class VelocityTracking(Task):
     """Follow a commanded velocity.
 
-    The reward of a step is the weighted sum of the terms, divided by the sum of the weights of ``velocity`` and
-    ``yaw_rate`` and clipped to [0, 1]; it is 0 after a fall. An episode succeeds if the robot did not fall and covered
-    at least ``least`` of the commanded distance along the track.
+    The reward of a step is the weighted sum of the terms, divided by the sum of the weights of ``velocity``,
+    ``yaw_rate`` and ``alive`` and clipped to [0, 1]; it is 0 after a fall. An episode succeeds if the robot did not
+    fall and covered at least ``least`` of the commanded distance along the track.
 
     Attributes:
         speed: commanded forward velocity in evaluations, m/s; negative for backward.
@@ -99,8 +114,8 @@ class VelocityTracking(Task):
 
     @property
     def scale(self) -> float:
-        """Sum of the weights of the tracking terms, by which the reward is divided."""
-        return sum(term.weight for term in self.terms if term.name in ("velocity", "yaw_rate"))
+        """Sum of the weights of tracking and staying alive, by which the reward is divided."""
+        return sum(term.weight for term in self.terms if term.name in ("velocity", "yaw_rate", "alive"))
 
     @property
     @override
