@@ -8,7 +8,7 @@ import torch
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
 from policykd.envs.observations import get_group
 from policykd.envs.physics import LoopEngine
-from policykd.envs.robots import get_robot
+from policykd.envs.robots import ROBOTS, get_robot
 from policykd.envs.skills import get_skill
 from policykd.envs.spatial_state import SpatialReader
 from policykd.envs.stepping.spatial_torch import SpatialTorchBackend
@@ -84,9 +84,9 @@ def test_the_standing_pose_touches_the_ground_and_stands():
     assert height == pytest.approx(ROBOT.stand_pose[2], abs=0.05)  # the servos give way a little under its weight
 
 
-def reflected(qpos, qvel):
+def reflected(body, qpos, qvel):
     """Reflect states in space at the plane y = 0."""
-    body, sign = ROBOT.body, torch.as_tensor(ROBOT.body.mirror_sign.copy())
+    sign = torch.as_tensor(body.mirror_sign.copy())
     order = torch.as_tensor(body.mirrored.copy())
     place = qpos[:, :3] * torch.tensor([1.0, -1.0, 1.0])
     turn = qpos[:, 3:7] * torch.tensor([1.0, -1.0, 1.0, -1.0])
@@ -97,9 +97,11 @@ def reflected(qpos, qvel):
     )
 
 
-def test_observation_reward_and_motion_are_mirrored():
-    skill = get_skill("quadruped/steps")
-    symmetry = mirror_symmetry(skill.groups, ROBOT)
+@pytest.mark.parametrize("name", [robot.name for robot in ROBOTS.values() if robot.spatial])
+def test_observation_reward_and_motion_are_mirrored(name):
+    skill = get_skill(f"{name}/steps")
+    body = skill.robot.body
+    symmetry = mirror_symmetry(skill.groups, skill.robot)
     features, signs = list(symmetry.features), torch.tensor(symmetry.feature_signs)
     swap, turn = list(symmetry.actions), torch.tensor(symmetry.action_signs)
     env, image = (BatchedEnv([skill], 4, seed=1, config=CONFIG, threads=1) for _ in range(2))
@@ -109,12 +111,12 @@ def test_observation_reward_and_motion_are_mirrored():
     qpos, qvel = (env.engine.field(name).clone() for name in ("qpos", "qvel"))
     qpos[:, 1] += 0.05
     env.engine.reset(everything, qpos, qvel)
-    image.engine.reset(everything, *reflected(qpos, qvel))
+    image.engine.reset(everything, *reflected(body, qpos, qvel))
     for action in actions_of(8, 4):
         a, b = env.step(action, restart=False), image.step(action[:, swap] * turn, restart=False)
         torch.testing.assert_close(a.flat[:, features] * signs, b.flat, rtol=0, atol=1e-5)
         torch.testing.assert_close(a.reward, b.reward, rtol=0, atol=1e-6)
-    mine = reflected(env.engine.field("qpos"), env.engine.field("qvel"))
+    mine = reflected(body, env.engine.field("qpos"), env.engine.field("qvel"))
     torch.testing.assert_close(mine[0], image.engine.field("qpos"), rtol=0, atol=1e-9)
     assert len(set(symmetry.feature_signs)) == 2
 
