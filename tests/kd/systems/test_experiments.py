@@ -180,7 +180,9 @@ def test_results_survive_json():
         {"values": None},
         {"values": {"a": {"m": ["x"]}}},
         {"comparisons": [{"metric": "m"}]},
-        {"color": "red"},
+        {"seeds": None},
+        {"notes": [1]},
+        {"seconds": float("nan")},
     ],
 )
 def test_garbled_results_are_refused(change):
