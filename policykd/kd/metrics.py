@@ -89,17 +89,6 @@ def micro_average_precision(scores: Tensor, labels: Tensor) -> float:
     return float(average_precision_score(labels.flatten().numpy() > 0, scores.detach().flatten().numpy()))
 
 
-def relative_gain(baseline: float, reference: float, method: float) -> float:
-    """Return the share by which a method's improvement over the baseline exceeds a reference's: 0.27 is 27 % more.
-
-    Raises:
-        ValueError: The reference does not improve on the baseline; the ratio would mean nothing.
-    """
-    if not reference > baseline:
-        raise ValueError(f"the reference ({reference}) must improve on the baseline ({baseline})")
-    return (method - reference) / (reference - baseline)
-
-
 def calibration_error(confidence: Tensor, correct: Tensor, *, bins: int = ECE_BINS) -> float:
     """``sum_b n_b / n |accuracy_b - confidence_b|`` over equal-width bins ``(low, high]`` (Guo et al. 2017, eq. 3).
 
