@@ -80,7 +80,8 @@ def for_suite(recipe: Recipe, suite: str) -> Recipe:
     first, *others = suited[0].groups
     # Proprioception is observed from the start; only walking on the paper's terrains begins blind.
     injection = recipe.injection if suite == "terrains" else Injection(0, (first,), tuple(others))
-    return replace(recipe, skills=plans, injection=injection, measurement=replace(recipe.measurement, zero_shot=()))
+    measurement = replace(recipe.measurement, zero_shot=())
+    return replace(recipe, skills=plans, injection=injection, measurement=measurement, skill_records=None)
 
 
 _SUITE_PLAN: Mapping[str, Mapping[str, Any]] = MappingProxyType(

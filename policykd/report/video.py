@@ -188,7 +188,7 @@ def film_curriculum(folder: Path) -> list[Path]:
     result = CurriculumResult.load(folder / RESULT)
     policy = load_policy(StageFolders(folder / "stages").policy(result.final)).policy
     clips = []
-    for skill in skills_of(result.matrix.skills, tuple(policy.groups)):
+    for skill in skills_of(result.matrix.skills, tuple(policy.groups), result.recipe.skill_records):
         stem = file_stem(skill.id)
         clip, strip = folder / "videos" / f"{stem}.mp4", folder / "videos" / f"{stem}{STRIP}.png"
         if not clip.exists():
