@@ -362,20 +362,19 @@ class System(ABC, Generic[C]):
         )
 
 
-def higher(metric: str, arm: str, than: str | None = None, *, by: float = 0.0, says: str, **options: Any) -> Comparison:
-    """Return the claim that an arm's metric exceeds another arm's by more than ``by``.
+def higher(metric: str, arm: str, than: str | None = None, *, by: float = 0.0, **options: Any) -> Comparison:
+    """Return the claim that an arm's metric exceeds another arm's by more than ``by``; add its sentence with ``says``.
 
     Args:
         metric: The metric.
         arm: The arm that the claim is about.
         than: The arm that it is compared with; None compares the value itself with ``by``.
         by: The gate: of the difference, of the ratio with ``statistic="ratio"``, or of the value without ``than``.
-        says: The claim as a sentence that can be read alone.
         **options: ``required`` and ``statistic`` of :class:`Comparison`.
     """
-    return Comparison(metric, student=arm, baseline=than, better="higher", gate=by, text=says, **options)
+    return Comparison(metric, student=arm, baseline=than, better="higher", gate=by, **options)
 
 
-def lower(metric: str, arm: str, than: str | None = None, *, by: float = 0.0, says: str, **options: Any) -> Comparison:
+def lower(metric: str, arm: str, than: str | None = None, *, by: float = 0.0, **options: Any) -> Comparison:
     """Return the claim that an arm's metric is below another arm's by more than ``-by``; see :func:`higher`."""
-    return Comparison(metric, student=arm, baseline=than, better="lower", gate=by, text=says, **options)
+    return Comparison(metric, student=arm, baseline=than, better="lower", gate=by, **options)

@@ -105,15 +105,15 @@ class BDKD(System[BDKDRecipe]):
     )
     claims = (
         *(
-            lower("ece", "BD-KD", arm, by=-0.01, says=f"BD-KD's calibration error is over 0.01 below that of {other}.")
+            lower("ece", "BD-KD", arm, by=-0.01).says(f"BD-KD's calibration error is over 0.01 below that of {other}.")
             for arm, other in _CONTROLS.items()
         ),
         *(
-            higher("accuracy", "BD-KD", arm, by=-0.01, says=f"BD-KD costs under 1 point of accuracy against {other}.")
+            higher("accuracy", "BD-KD", arm, by=-0.01).says(f"BD-KD costs under 1 point of accuracy against {other}.")
             for arm, other in _CONTROLS.items()
         ),
         *(
-            lower("ece", "BD-KD", arm, required=False, says=f"BD-KD has a smaller calibration error than {other}.")
+            lower("ece", "BD-KD", arm, required=False).says(f"BD-KD has a smaller calibration error than {other}.")
             for arm, other in _RULES.items()
         ),
     )

@@ -183,7 +183,7 @@ class CESKD(System[CESKDRecipe]):
     paper = "Amara, Ziaeefard, Meyer, Gross, Clark, CES-KD, arXiv 2209.07606"
     claim = "A small student learns more if each sample is taught by an expert that is as strong as the sample is hard."
     claims = tuple(
-        higher("accuracy", _SELECTION, than, by=gate, required=required, says=f"{_SAYS} {text}.")
+        higher("accuracy", _SELECTION, than, by=gate, required=required).says(f"{_SAYS} {text}.")
         for than, gate, required, text in (
             ("largest expert", 0.015, True, "more than 1.5 points more accurate than that of the largest expert"),
             (

@@ -123,26 +123,15 @@ class CRDSystem(System[CRDRecipe]):
         "gives a representation that shares more information with the teacher's."
     )
     claims = (
-        higher(
-            "accuracy",
-            "crd",
-            "ce",
-            by=0.005,
-            says="The contrastive term raises test accuracy by more than half a point over cross-entropy.",
+        higher("accuracy", "crd", "ce", by=0.005).says(
+            "The contrastive term raises test accuracy by more than half a point over cross-entropy."
         ),
-        higher(
-            "accuracy",
-            "kd + crd",
-            "kd",
-            by=-0.003,
-            says="Plain distillation loses at most 0.3 points of test accuracy when the contrastive term is added.",
+        higher("accuracy", "kd + crd", "kd", by=-0.003).says(
+            "Plain distillation loses at most 0.3 points of test accuracy when the contrastive term is added."
         ),
-        higher(
-            "information",
-            "crd",
-            "ce",
-            says="On test data, the lower bound on the information shared with the teacher is larger with the "
-            "contrastive term than with cross-entropy.",
+        higher("information", "crd", "ce").says(
+            "On test data, the lower bound on the information shared with the teacher is larger with the "
+            "contrastive term than with cross-entropy."
         ),
     )
     notes = (

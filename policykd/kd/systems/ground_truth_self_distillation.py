@@ -120,7 +120,7 @@ class GroundTruthSelfDistillation(System[GroundTruthRecipe]):
     )
     claims = (
         *(
-            claimed(metric, f"small ridge: {arm}", "small ridge: first fit", says=f"{_SMALL} {text}.")
+            claimed(metric, f"small ridge: {arm}", "small ridge: first fit").says(f"{_SMALL} {text}.")
             for claimed, metric, arm, text in (
                 (lower, "mse step 2", "no weight", "one step of self-distillation lowers the error"),
                 (
@@ -139,30 +139,20 @@ class GroundTruthSelfDistillation(System[GroundTruthRecipe]):
             )
         ),
         *(
-            higher(
-                "mse best later step",
-                f"large ridge: {weight} weight",
-                "large ridge: first fit",
-                says=f"{_LARGE} each step with {weight} weight on the ground truth has more error than the first fit.",
+            higher("mse best later step", f"large ridge: {weight} weight", "large ridge: first fit").says(
+                f"{_LARGE} each step with {weight} weight on the ground truth has more error than the first fit."
             )
             for weight in ("no", "low", "high")
         ),
         *(
-            lower(
-                "mse limit",
-                f"large ridge: {weight} weight",
-                f"large ridge: {than} weight",
-                says=f"{_LARGE} the limit has a lower error with {weight} than with {than} weight on the ground truth.",
+            lower("mse limit", f"large ridge: {weight} weight", f"large ridge: {than} weight").says(
+                f"{_LARGE} the limit has a lower error with {weight} than with {than} weight on the ground truth."
             )
             for weight, than in (("low", "no"), ("high", "low"))
         ),
-        lower(
-            "mse limit",
-            "small ridge: low weight",
-            "tuned ridge",
-            required=False,
-            says="The limit with a small ridge and a low weight on the ground truth has a lower error than a ridge "
-            "chosen by cross-validation.",
+        lower("mse limit", "small ridge: low weight", "tuned ridge", required=False).says(
+            "The limit with a small ridge and a low weight on the ground truth has a lower error than a ridge "
+            "chosen by cross-validation."
         ),
     )
     notes = (

@@ -139,25 +139,15 @@ class IUSPSystem(System[IUSPRecipe]):
         "are better than no distillation."
     )
     claims = (
-        higher(
-            "average precision",
-            "iusp",
-            "sp",
-            says="With one weight, keeping the similarity of frames gives a higher average precision than keeping that "
-            "of clips.",
+        higher("average precision", "iusp", "sp").says(
+            "With one weight, keeping the similarity of frames gives a higher average precision than keeping that "
+            "of clips."
         ),
-        higher(
-            "average precision",
-            "sp",
-            "baseline",
-            says="Keeping the similarity of clips gives a higher average precision than no distillation.",
+        higher("average precision", "sp", "baseline").says(
+            "Keeping the similarity of clips gives a higher average precision than no distillation."
         ),
-        higher(
-            "average precision",
-            "iusp",
-            "kd",
-            required=False,
-            says="Keeping the similarity of frames gives a higher average precision than plain distillation.",
+        higher("average precision", "iusp", "kd", required=False).says(
+            "Keeping the similarity of frames gives a higher average precision than plain distillation."
         ),
     )
     notes = (

@@ -133,19 +133,13 @@ class MixupKD(System[MixupKDRecipe]):
     )
     claims = (
         *(
-            higher(
-                metric,
-                "mixup teacher",
-                "plain teacher",
-                says=f"At {where}, a mixup teacher's predictions have a higher entropy than a plain teacher's.",
+            higher(metric, "mixup teacher", "plain teacher").says(
+                f"At {where}, a mixup teacher's predictions have a higher entropy than a plain teacher's."
             )
             for metric, where in (("entropy", "T = 1"), ("entropy_at_t", "the temperature of the distillation"))
         ),
-        lower(
-            "accuracy",
-            "mixup teacher, fixed T, FMU",
-            "plain teacher, fixed T, FMU",
-            says="With full mixup, the mixup teacher's student is less accurate than the plain teacher's.",
+        lower("accuracy", "mixup teacher, fixed T, FMU", "plain teacher, fixed T, FMU").says(
+            "With full mixup, the mixup teacher's student is less accurate than the plain teacher's."
         ),
         *(
             higher(
@@ -154,8 +148,7 @@ class MixupKD(System[MixupKDRecipe]):
                 f"plain teacher, fixed T, {mixup}",
                 by=-0.003,
                 required=mixup == "no mixup",
-                says=f"{where}, scaled logits are at most 0.3 points less accurate than a fixed temperature.",
-            )
+            ).says(f"{where}, scaled logits are at most 0.3 points less accurate than a fixed temperature.")
             for mixup, where in (
                 ("no mixup", "Without mixup"),
                 ("PMU", "With partial mixup"),

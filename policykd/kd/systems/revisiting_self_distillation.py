@@ -214,8 +214,8 @@ class RevisitingSelfDistillation(System[RevisitingRecipe]):
     )
     claims = (
         *(
-            claimed(
-                metric, f"kernel, {ridge} ridge", by=gate, says=f"In kernel self-distillation with a {words}, {text}."
+            claimed(metric, f"kernel, {ridge} ridge", by=gate).says(
+                f"In kernel self-distillation with a {words}, {text}."
             )
             for claimed, ridge, metric, gate, words, text in (
                 (
@@ -239,25 +239,15 @@ class RevisitingSelfDistillation(System[RevisitingRecipe]):
                 (lower, "large", "greatest gain", 0.0, "ridge that is too large", "every round lowers accuracy"),
             )
         ),
-        higher(
-            "accuracy",
-            "wide, student",
-            "wide, teacher",
-            says="The student of an over-fitted wide network is more accurate than the network itself.",
+        higher("accuracy", "wide, student", "wide, teacher").says(
+            "The student of an over-fitted wide network is more accurate than the network itself."
         ),
-        lower(
-            "nll",
-            "wide, student",
-            "wide, teacher",
-            says="The student of an over-fitted wide network has a lower negative log-likelihood than the network.",
+        lower("nll", "wide, student", "wide, teacher").says(
+            "The student of an over-fitted wide network has a lower negative log-likelihood than the network."
         ),
         *(
-            claimed(
-                metric,
-                f"flatness, round {number}",
-                "flatness, round 0",
-                required=False,
-                says=f"In the flatness study, round {number} has a {words} than round 0.",
+            claimed(metric, f"flatness, round {number}", "flatness, round 0", required=False).says(
+                f"In the flatness study, round {number} has a {words} than round 0."
             )
             for claimed, metric, number, words in (
                 (lower, "hessian trace", 1, "smaller trace of the Hessian"),

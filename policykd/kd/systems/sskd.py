@@ -179,26 +179,17 @@ class SSKD(System[SSKDRecipe]):
         "than plain distillation does, and plain distillation does not pass on this similarity."
     )
     claims = (
-        higher(
-            "retrieval",
-            "teacher",
-            by=3.0,
-            says="The teacher's head finds the original of a rotated view more than three times as often as chance.",
+        higher("retrieval", "teacher", by=3.0).says(
+            "The teacher's head finds the original of a rotated view more than three times as often as chance."
         ),
-        lower(
-            "similarity kl",
-            "sskd",
-            "kd",
-            says="SSKD brings the similarity of test views closer to the teacher's than plain distillation does.",
+        lower("similarity kl", "sskd", "kd").says(
+            "SSKD brings the similarity of test views closer to the teacher's than plain distillation does."
         ),
-        lower(
-            "wrong rows",
-            "transferred rows",
-            "all rows",
-            says="Selective transfer lowers the share of rows of the similarity on which the teacher is wrong.",
+        lower("wrong rows", "transferred rows", "all rows").says(
+            "Selective transfer lowers the share of rows of the similarity on which the teacher is wrong."
         ),
-        higher("accuracy", "sskd", "ce", says="SSKD gives a higher test accuracy than cross-entropy."),
-        higher("accuracy", "sskd", "kd", says="SSKD gives a higher test accuracy than plain distillation."),
+        higher("accuracy", "sskd", "ce").says("SSKD gives a higher test accuracy than cross-entropy."),
+        higher("accuracy", "sskd", "kd").says("SSKD gives a higher test accuracy than plain distillation."),
     )
     notes = (
         "A rotated digit can be another digit (6 and 9), unlike the objects in the paper's images; on rotated views "

@@ -79,26 +79,15 @@ class STKD(System[STKDRecipe]):
         "mixup without a teacher, and the teacher has to see the mixture."
     )
     claims = (
-        higher(
-            "accuracy",
-            "stkd on_mix",
-            "kd",
-            by=-0.003,
-            says="Distillation on mixtures is at most 0.3 points less accurate than plain distillation.",
+        higher("accuracy", "stkd on_mix", "kd", by=-0.003).says(
+            "Distillation on mixtures is at most 0.3 points less accurate than plain distillation."
         ),
-        higher(
-            "accuracy",
-            "stkd on_mix",
-            "mixup",
-            by=0.05,
-            says="Distillation on mixtures is more than 5 points more accurate than mixup without a teacher.",
+        higher("accuracy", "stkd on_mix", "mixup", by=0.05).says(
+            "Distillation on mixtures is more than 5 points more accurate than mixup without a teacher."
         ),
-        higher(
-            "accuracy",
-            "stkd on_mix",
-            "stkd mixed_targets",
-            says="A teacher that sees the mixture teaches a more accurate student than the mixture of its outputs for "
-            "the real samples.",
+        higher("accuracy", "stkd on_mix", "stkd mixed_targets").says(
+            "A teacher that sees the mixture teaches a more accurate student than the mixture of its outputs for "
+            "the real samples."
         ),
     )
     notes = (

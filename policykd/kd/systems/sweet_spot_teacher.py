@@ -198,47 +198,30 @@ class SweetSpotTeacher(System[SweetSpotTeacherRecipe]):
     )
     claims = (
         *(
-            claimed(f"{rise} of {name} over {axis}", "grid", says=f"The teachers' {words} {text}.")
+            claimed(f"{rise} of {name} over {axis}", "grid").says(f"The teachers' {words} {text}.")
             for claimed, rise, axis, text in (
                 (lower, "greatest rise", "epochs", "falls along epochs at every batch size"),
                 (higher, "least rise", "batch sizes", "rises with batch size at every number of epochs"),
             )
             for name, words in (("entropy", "entropy"), ("information", "similarity information"))
         ),
-        higher(
-            "accuracy",
-            "sweet spot",
-            "least trained",
-            says=f"{_STUDENT} more accurate than that of the least trained teacher.",
+        higher("accuracy", "sweet spot", "least trained").says(
+            f"{_STUDENT} more accurate than that of the least trained teacher."
         ),
-        higher(
-            "accuracy",
-            "sweet spot",
-            "longest trained",
-            says=f"{_STUDENT} more accurate than that of the longest trained teacher.",
+        higher("accuracy", "sweet spot", "longest trained").says(
+            f"{_STUDENT} more accurate than that of the longest trained teacher."
         ),
-        lower(
-            "teacher accuracy",
-            "sweet spot",
-            "most accurate teacher",
-            by=-0.005,
-            says="The teacher with the best student is more than 0.5 points less accurate than the best teacher.",
+        lower("teacher accuracy", "sweet spot", "most accurate teacher", by=-0.005).says(
+            "The teacher with the best student is more than 0.5 points less accurate than the best teacher."
         ),
-        lower(
-            "accuracy",
-            "most accurate teacher",
-            "sweet spot",
-            by=-0.02,
-            says="The most accurate teacher's student is more than 2 points less accurate than the best student.",
+        lower("accuracy", "most accurate teacher", "sweet spot", by=-0.02).says(
+            "The most accurate teacher's student is more than 2 points less accurate than the best student."
         ),
-        lower(
-            "accuracy",
-            "most accurate teacher",
-            NO_TEACHER,
-            says="The most accurate teacher's student is less accurate than a student trained on labels alone.",
+        lower("accuracy", "most accurate teacher", NO_TEACHER).says(
+            "The most accurate teacher's student is less accurate than a student trained on labels alone."
         ),
         *(
-            lower("accuracy", arm, "sweet spot", required=arm == "shuffled wrong classes", says=f"{text}.")
+            lower("accuracy", arm, "sweet spot", required=arm == "shuffled wrong classes").says(f"{text}.")
             for arm, text in (
                 (
                     "shuffled wrong classes",
@@ -248,13 +231,9 @@ class SweetSpotTeacher(System[SweetSpotTeacherRecipe]):
                 ("class means", "A student of the best teacher's class means is less accurate than one of its logits"),
             )
         ),
-        higher(
-            "accuracy",
-            "choice without students",
-            "most accurate teacher",
-            required=False,
-            says="The student of the teacher chosen by similarity information is more accurate than that of the "
-            "teacher chosen by accuracy.",
+        higher("accuracy", "choice without students", "most accurate teacher", required=False).says(
+            "The student of the teacher chosen by similarity information is more accurate than that of the "
+            "teacher chosen by accuracy."
         ),
     )
     notes = (

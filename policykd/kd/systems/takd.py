@@ -102,17 +102,12 @@ class TAKD(System[TAKDRecipe]):
     paper = "Mirzadeh, Farajtabar, Li, Levine, Matsukawa, Ghasemzadeh, AAAI 2020, arXiv 1902.03393"
     claim = "A small student mimics an assistant of intermediate size more closely than it mimics the large teacher."
     claims = (
-        lower(
-            "kl_to_source",
-            "student, assistant",
-            "student, direct",
-            by=0.9,
-            statistic="ratio",
-            says="On training data, the student's KL divergence from the network that it is distilled from is more "
-            "than 10 % smaller with the assistant than with the teacher.",
+        lower("kl_to_source", "student, assistant", "student, direct", by=0.9, statistic="ratio").says(
+            "On training data, the student's KL divergence from the network that it is distilled from is more "
+            "than 10 % smaller with the assistant than with the teacher."
         ),
         *(
-            higher("accuracy", "student, assistant", baseline, required=False, says=f"{_OF_ASSISTANT} {other}.")
+            higher("accuracy", "student, assistant", baseline, required=False).says(f"{_OF_ASSISTANT} {other}.")
             for baseline, other in {
                 "student, direct": "one distilled from the teacher",
                 "student, direct, double epochs": "one distilled from the teacher in twice the epochs",

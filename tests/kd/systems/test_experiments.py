@@ -197,6 +197,7 @@ def test_garbled_results_are_refused(change):
         ({"name": "not a name"}, "named as its module"),
         ({"config": {"rate": 1}}, "must be a dataclass"),
         ({"comparisons": (comparison(required=False),)}, "required"),
+        ({"comparisons": (comparison(text=""),)}, "the claim about m of a and b needs a sentence"),
         ({"seeds": 0}, "seeds"),
     ],
 )
