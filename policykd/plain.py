@@ -56,6 +56,15 @@ class Limits:
             raise ConfigError(f"{name} is {shown(value)}, not {self.what or self.pattern}")
 
 
+def check_limits(record: Any) -> None:
+    """Raise ConfigError for the first field of a dataclass that is outside the :class:`Limits` that its type names."""
+    hints = get_type_hints(type(record), include_extras=True)
+    for field in dataclasses.fields(record):
+        for limits in getattr(hints[field.name], "__metadata__", ()):
+            if isinstance(limits, Limits):
+                limits.check(field.name, getattr(record, field.name))
+
+
 def added(default: Any) -> Any:
     """Return a dataclass field of a later version: records leave it out at its default.
 

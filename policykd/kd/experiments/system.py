@@ -22,6 +22,7 @@ from policykd.errors import ConfigError, check_range
 from policykd.kd.experiments.digits import CLASSES, PIXELS, digits_rows
 from policykd.kd.experiments.experiment import Cell as Metrics
 from policykd.kd.experiments.experiment import Comparison, Experiment
+from policykd.kd.experiments.limits import Temperature, Weight
 from policykd.kd.metrics import accuracy
 from policykd.kd.networks import MLP
 from policykd.kd.objective.objective import Objective
@@ -31,6 +32,7 @@ from policykd.kd.training.batches import Batch
 from policykd.kd.training.config import OptimizerConfig, TrainConfig
 from policykd.kd.training.loop import distillation, minimize, seeded
 from policykd.kd.training.teacher_cache import TeacherCache
+from policykd.plain import check_limits
 from policykd.seeding import integer_seed
 
 MOST_EPOCHS, MOST_STEPS = 100_000, 10_000_000
@@ -81,7 +83,9 @@ class Fit:
 
 @dataclass(frozen=True)
 class DistillationRecipe:
-    """Configuration of a system that brings its own data; subclasses add what only their method has.
+    """Configuration of a system that brings its own data; subclasses add fields of their method.
+
+    A field's type may name its limits, for example ``Share`` of :mod:`policykd.kd.experiments.limits`.
 
     Attributes:
         teacher: Widths and training of the teacher.
@@ -96,14 +100,12 @@ class DistillationRecipe:
 
     teacher: Fit
     student: Fit
-    temperature: float = 4.0
-    ce_weight: float = 0.1
-    kd_weight: float = 0.9
+    temperature: Temperature = 4.0
+    ce_weight: Weight = 0.1
+    kd_weight: Weight = 0.9
 
     def __post_init__(self) -> None:
-        check_range("temperature", self.temperature, 1e-6, 1e6)
-        for name in ("ce_weight", "kd_weight"):
-            check_range(name, getattr(self, name), 0.0, 1e6)
+        check_limits(self)
 
 
 @dataclass(frozen=True)
@@ -261,6 +263,13 @@ class Cell(Generic[R]):
             logits = self.teacher(self.teacher_inputs)
             features = {tap: seen.tensor(tap).numpy() for tap in taps}
         return TeacherCache(logits.numpy(), features, name="the teacher's outputs for the students' samples")
+
+
+class OwnSeedCell(Cell[R]):
+    """A cell in which the teacher's batches follow from the cell's own seed."""
+
+    teacher_order = None
+    student_order = ("student order",)
 
 
 def cross_entropy(network: nn.Module, batch: Batch, epoch: int) -> Tensor:

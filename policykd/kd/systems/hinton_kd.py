@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +44,7 @@ from policykd.kd.training.batches import Batch
 from policykd.kd.training.config import TrainConfig
 from policykd.kd.training.evaluate import predict
 from policykd.kd.training.loop import train_classifier
+from policykd.plain import Limits
 
 
 def tune_bias(
@@ -133,7 +135,7 @@ class HintonKDRecipe(Recipe):
     missing_class_student: Fit = Fit((32,), epochs=40, lr=1e-2)
     early_epochs: tuple[int, ...] = (3, 10, 30)
     few_per_class: int = 4
-    missing_class: int = 3
+    missing_class: Annotated[int, Limits(0, 9)] = 3
     missing_temperature: float = 8.0
     efficacy_samples: int = 150
     eskd_epochs: int = 40
@@ -141,7 +143,6 @@ class HintonKDRecipe(Recipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_temperature(self.missing_temperature)
-        check_range("missing_class", self.missing_class, 0, 9)
         if len(self.shares) != 3:
             raise ConfigError(f"shares is {self.shares}; give three: for training, validation and testing")
         if not self.early_epochs:

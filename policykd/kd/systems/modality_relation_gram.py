@@ -17,6 +17,7 @@ from typing_extensions import override
 
 from policykd.errors import ConfigError, check_range
 from policykd.kd import functional as kf
+from policykd.kd.experiments.limits import Share, Weight
 from policykd.kd.experiments.system import Arm, Cell, DistillationRecipe, Fit, System, higher, lower
 from policykd.kd.losses.modality_gram import modality_gram, pairwise_cosines
 from policykd.kd.metrics import accuracy, agreement
@@ -54,17 +55,15 @@ class ModalityRecipe(DistillationRecipe):
     separation: float = 1.5
     inputs: tuple[int, ...] = (20, 15, 10)
     noise: float = 0.3
-    corruption: float = 0.3
+    corruption: Share = 0.3
     teacher_samples: int = 2000
     student_samples: int = 200
     test_samples: int = 1000
-    gram_weight: float = 1.0
+    gram_weight: Weight = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_range("corruption", self.corruption, 0, 1)
         check_range("student_samples", self.student_samples, 1, self.teacher_samples)
-        check_range("gram_weight", self.gram_weight, 0.0, 1e6)
         for role, fit in (("teacher", self.teacher), ("student", self.student)):
             if len(fit.hidden) != 2:
                 raise ConfigError(

@@ -16,11 +16,12 @@ from torch import Tensor
 from typing_extensions import override
 
 from policykd.errors import check_range
+from policykd.kd.experiments.limits import Weight
 from policykd.kd.experiments.system import (
     Arm,
-    Cell,
     DistillationRecipe,
     Fit,
+    OwnSeedCell,
     System,
     higher,
     lower,
@@ -63,12 +64,11 @@ class SKKDRecipe(DistillationRecipe):
     noise: float = 0.5
     samples: int = 120
     test_samples: int = 2000
-    sk_weight: float = 10.0
+    sk_weight: Weight = 10.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_range("student.batch_size", self.student.batch_size, 2, self.samples)
-        check_range("sk_weight", self.sk_weight, 0.0, 1e6)
         for electrode in self.kept:
             check_range("kept", electrode, 0, self.electrodes - 1)
 
@@ -92,11 +92,8 @@ def source_trials(samples: Sequence[int], config: SKKDRecipe, rng: np.random.Gen
     return splits
 
 
-class SKKDCell(Cell[SKKDRecipe]):
+class SKKDCell(OwnSeedCell[SKKDRecipe]):
     """All electrodes for the teacher, few for the students; the teacher's batches follow from the cell's own seed."""
-
-    teacher_order = None
-    student_order = ("student order",)
 
     @override
     def splits(self) -> tuple[Split, Split]:

@@ -13,18 +13,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override
 
 from policykd.errors import ConfigError, check_range
 from policykd.kd import functional as kf
-from policykd.kd.experiments.digits import CLASSES, LabeledDraws, some_per_class
+from policykd.kd.experiments.digits import CLASSES
+from policykd.kd.experiments.few_labels import pool_arm
 from policykd.kd.experiments.system import Arm, Cell, Fit, Recipe, System, higher, lower
 from policykd.kd.metrics import accuracy
 from policykd.kd.networks import MLP
-from policykd.kd.training.batches import Batch
 
 
 @dataclass(frozen=True)
@@ -55,32 +53,20 @@ class SPRecipe(Recipe):
 
 
 def on_pool(cell: Cell[SPRecipe], *, sp_weight: float = 0.0, kd_weight: float = 0.0) -> Arm:
-    """Return the arm with cross-entropy on a labeled batch and other terms on the batch of the pool.
-
-    The labels of the pool are not read.
-
-    Args:
-        cell: The cell, whose transfer data are the pool.
-        sp_weight: Weight of the similarity loss; 0 leaves it out.
-        kd_weight: Weight of the divergence of logits; 0 leaves it out.
-    """
+    """Return the arm with cross-entropy on labeled samples and, on the pool, similarities or logits."""
     recipe = cell.recipe
-    labeled = some_per_class(cell.transfer, recipe.labeled_per_class, cell.seed)
-    draws = LabeledDraws(labeled, recipe.labeled_batch, cell.seed)
-    features, logits = cell.taught
 
-    def loss(student: MLP, batch: Batch, epoch: int) -> Tensor:
-        known = draws.draw()
-        own_features, own_logits = student.features_and_logits(torch.cat([known.x, batch.x]))
-        count = len(known)
-        total = recipe.ce_weight * F.cross_entropy(own_logits[:count], known.y)
-        if sp_weight:
-            total = total + sp_weight * kf.sp(own_features[count:], features[batch.index])
-        if kd_weight:
-            total = total + kd_weight * kf.kd(own_logits[count:], logits[batch.index], temperature=recipe.temperature)
-        return total
+    def weighted(student: Tensor, teacher: Tensor) -> Tensor:
+        return sp_weight * kf.sp(student, teacher)
 
-    return Arm(loss)
+    return pool_arm(
+        cell,
+        per_class=recipe.labeled_per_class,
+        size=recipe.labeled_batch,
+        ce_weight=recipe.ce_weight,
+        kd_weight=kd_weight,
+        features=weighted if sp_weight else None,
+    )
 
 
 class SP(System[SPRecipe]):

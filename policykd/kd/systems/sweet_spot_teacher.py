@@ -19,9 +19,10 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from policykd.errors import ConfigError, check_range
+from policykd.errors import ConfigError
 from policykd.kd.experiments.digits import CLASSES, digits_rows, some
 from policykd.kd.experiments.experiment import Cell as Metrics
+from policykd.kd.experiments.limits import Share
 from policykd.kd.experiments.side_by_side import NO_TEACHER, SideBySideCell, SideBySideRecipe
 from policykd.kd.experiments.system import Fit, System, cross_entropy, higher, lower
 from policykd.kd.metrics import accuracy, nll
@@ -59,7 +60,7 @@ class SweetSpotTeacherRecipe(SideBySideRecipe):
     larger_batches: tuple[int, ...] = (64, 256)
     early_epochs: tuple[int, ...] = (3, 10, 30)
     transfer: int = 150
-    tolerance: float = 0.015
+    tolerance: Share = 0.015
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -68,7 +69,6 @@ class SweetSpotTeacherRecipe(SideBySideRecipe):
         for name, values in (("larger_batches", self.batch_sizes), ("early_epochs", self.epochs)):
             if len(values) < 2 or list(values) != sorted(set(values)) or values[0] < 1:
                 raise ConfigError(f"{name} must give a grid of at least two ascending numbers above 0, got {values}")
-        check_range("tolerance", self.tolerance, 0.0, 1.0)
 
     @property
     def batch_sizes(self) -> tuple[int, ...]:
