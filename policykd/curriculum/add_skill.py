@@ -1,4 +1,7 @@
-"""Add one skill to an existing student: an expert trained from it, then a merge of both."""
+"""Add one skill to an existing student: an expert trained from it, then a merge of both.
+
+It makes a plan of the usual stages and uses no other building blocks.
+"""
 
 from __future__ import annotations
 

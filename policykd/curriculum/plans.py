@@ -1,4 +1,7 @@
-"""Plans: the stages of a recipe's curriculum with their skills, settings and seeds, and the budget of all curricula."""
+"""Plans: the stages of a recipe's curriculum with their skills, settings and seeds, and the budget of all curricula.
+
+It computes; nothing is trained, measured or written here.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
 """Recipes that are ready to run; ``recipes/`` holds them as YAML files to copy and change.
 
+A preset is data: it may use the configurations of training and merging, and runs nothing.
+
 ================== ============================================================================================
 ``quick``          three easy skills in minutes: flat, a gentle incline, narrow gaps
 ``standard``       the five terrains of the paper, flat and incline blind, then terrain is injected

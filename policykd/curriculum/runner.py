@@ -1,4 +1,7 @@
-"""Run a curriculum: its stages in order, independent ones in parallel, finished ones never again."""
+"""Run a curriculum: its stages in order, independent ones in parallel, finished ones never again.
+
+It decides when a stage runs and in which process; ``stage_runner`` does the work.
+"""
 
 from __future__ import annotations
 

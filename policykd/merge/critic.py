@@ -1,4 +1,7 @@
-"""The student's critic, fitted after the last round: to the student's own returns, or to the teachers' values."""
+"""The student's critic, fitted after the last round: to the student's own returns, or to the teachers' values.
+
+It changes the critic's weights only; the actor stays as it is.
+"""
 
 from __future__ import annotations
 

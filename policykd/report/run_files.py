@@ -1,4 +1,7 @@
-"""Files of a results folder, read for its page: evaluation, manifests, logs, configurations, pictures, clips."""
+"""Files of a results folder, read for its page: evaluation, manifests, logs, configurations, pictures, clips.
+
+It reads what is there and computes nothing.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""``policykd compare``: compare PLAID and its baselines at equal environment steps over several seeds."""
+"""``policykd compare``: compare PLAID and its baselines at equal environment steps over several seeds.
+
+Options and printing only; the work is in ``policykd.curriculum.comparison``.
+"""
 
 from __future__ import annotations
 

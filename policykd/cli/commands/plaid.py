@@ -1,4 +1,7 @@
-"""``policykd plaid``: train one student on skill after skill with PLAID or one of its baselines."""
+"""``policykd plaid``: train one student on skill after skill with PLAID or one of its baselines.
+
+Options and printing only; the work is in ``policykd.curriculum``.
+"""
 
 from __future__ import annotations
 

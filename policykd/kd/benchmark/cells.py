@@ -1,4 +1,7 @@
-"""Cells: one method on one seed, with equally many candidate settings, chosen on validation data alone."""
+"""Cells: one method on one seed, with equally many candidate settings, chosen on validation data alone.
+
+It trains and measures through ``Distiller`` and writes one file per cell; tables and verdicts are made elsewhere.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The outcome of a benchmark: every seed's value of every method, and the means, effects and intervals of them."""
+"""The outcome of a benchmark: every seed's value of every method, and the means, effects and intervals of them.
+
+It reads and writes ``result.json`` and trains nothing.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Tables of a benchmark: for the terminal and as Markdown, from the saved result alone."""
+"""Tables of a benchmark: for the terminal and as Markdown, from the saved result alone.
+
+It formats the numbers of a result and reads nothing else.
+"""
 
 from __future__ import annotations
 

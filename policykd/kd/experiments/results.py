@@ -1,4 +1,7 @@
-"""Results: every seed's value of every arm and metric, and the intervals and verdicts that derive from them."""
+"""Results: every seed's value of every arm and metric, and the intervals and verdicts that derive from them.
+
+It reads and writes records and trains nothing.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""One table over several experiments, as Markdown and JSON."""
+"""One table over several experiments, as Markdown and JSON.
+
+It formats stored results and computes nothing.
+"""
 
 from __future__ import annotations
 

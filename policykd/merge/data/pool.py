@@ -1,4 +1,7 @@
-"""The pool of labeled states that the student is fitted to: per skill, the latest rounds, within the support."""
+"""The pool of labeled states that the student is fitted to: per skill, the latest rounds, within the support.
+
+It stores and draws, and knows nothing of losses.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The page of a comparison of curricula: scores with intervals, matrices, cost, and every seed's values."""
+"""The page of a comparison of curricula: scores with intervals, matrices, cost, and every seed's values.
+
+It reads ``comparison.json`` and the runs' logs, and simulates nothing.
+"""
 
 from __future__ import annotations
 
