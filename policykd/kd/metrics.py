@@ -5,6 +5,7 @@ Everything is computed in float64 and at temperature 1 on the logits as given.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -130,12 +131,16 @@ def figures(logits: Tensor, labels: Tensor, teacher: Tensor | None = None) -> di
     return found
 
 
-def measure(network: nn.Module, data: Any, *, teacher: nn.Module | None = None) -> dict[str, float]:
+def measure(
+    network: nn.Module, data: Any, *, teacher: nn.Module | None = None, only: Sequence[str] | None = None
+) -> dict[str, float]:
     """Return the figures of a network on a data set; see :func:`figures`.
 
     Args:
         network: Maps x to logits.
         data: What ``policykd.kd.training.batches.Batches`` takes.
         teacher: Adds ``agreement`` and ``kl`` to it.
+        only: Names of the figures to return, in their order; None for all.
     """
-    return figures(*predict(network, data), None if teacher is None else predict(teacher, data)[0])
+    found = figures(*predict(network, data), None if teacher is None else predict(teacher, data)[0])
+    return found if only is None else {name: found[name] for name in only}

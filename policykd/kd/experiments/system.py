@@ -113,16 +113,20 @@ class Recipe(DistillationRecipe):
     """Configuration of a system on the digits; subclasses add what only their method has.
 
     Attributes:
-        shares: Shares of the splits of the digits, which sum to one; the first is for training, the last for testing.
+        parts: What each share of the digits is for.
+        shares: Shares of the parts, which sum to one.
 
     Raises:
         ConfigError: A field is out of range.
     """
 
+    parts: ClassVar[tuple[str, ...]] = ("training", "testing")
     shares: tuple[float, ...] = (0.56, 0.44)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if len(self.shares) != len(self.parts):
+            raise ConfigError(f"shares is {self.shares}; give {len(self.parts)}: for {', '.join(self.parts)}")
         for share in self.shares:
             check_range("shares", share, 0.01, 0.99)
         if abs(sum(self.shares) - 1.0) > 1e-9:
@@ -163,11 +167,13 @@ class Cell(Generic[R]):
         recipe: The configuration.
         train: Data of the teacher.
         test: Data of the figures.
+        validation: Data to choose by, in recipes with three parts.
         transfer: Data of the students; ``System.prepare`` may replace it.
     """
 
     teacher_order: ClassVar[tuple[str, ...] | None] = ("order", "teacher")
     student_order: ClassVar[tuple[str, ...] | None] = ("order", "student")
+    validation: Split
 
     def __init__(self, seed: int, recipe: R) -> None:
         self.seed, self.recipe = seed, recipe
@@ -183,7 +189,9 @@ class Cell(Generic[R]):
         if not isinstance(self.recipe, Recipe):
             kind = type(self.recipe).__name__
             raise NotImplementedError(f"{kind} is not a Recipe with shares of the digits: define splits in the cell")
-        train, *_, test = digits_rows(self.seed, self.recipe.shares)
+        train, *between, test = digits_rows(self.seed, self.recipe.shares)
+        if between:
+            self.validation = between[0]
         return train, test
 
     def build(self, role: str, fit: Fit) -> Any:
@@ -275,6 +283,21 @@ class OwnSeedCell(Cell[R]):
 def cross_entropy(network: nn.Module, batch: Batch, epoch: int) -> Tensor:
     """Return the cross-entropy of a network's logits with the labels."""
     return F.cross_entropy(network(batch.x), batch.targets)
+
+
+@torch.no_grad()
+def compare_features(cell: Cell[Any], network: Any, **metrics: Callable[[Tensor, Tensor], Any]) -> dict[str, float]:
+    """Return the test accuracy of a network, and metrics of its and the teacher's features of the test data.
+
+    Args:
+        cell: The cell.
+        network: The network.
+        **metrics: Metric -> ``(network's features, teacher's features) -> scalar``.
+    """
+    features, logits = network.features_and_logits(cell.test.x)
+    taught, _ = cell.teacher.features_and_logits(cell.test.x)
+    values = {name: float(metric(features, taught)) for name, metric in metrics.items()}
+    return {"accuracy": accuracy(logits, cell.test.y), **values}
 
 
 def plain_kd(teacher: nn.Module | Tensor, recipe: DistillationRecipe) -> StudentLoss:

@@ -148,8 +148,7 @@ class BDKD(System[BDKDRecipe]):
 
     @override
     def measure(self, cell: Cell[BDKDRecipe], network: nn.Module) -> dict[str, float]:
-        found = measure(network, cell.test)
-        return {name: found[name] for name in ("accuracy", "ece", "nll")}
+        return measure(network, cell.test, only=("accuracy", "ece", "nll"))
 
 
 EXPERIMENT = BDKD().experiment()

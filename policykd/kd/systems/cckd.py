@@ -20,8 +20,7 @@ from policykd.kd.experiments.digits import CLASSES
 from policykd.kd.experiments.experiment import Cell as Metrics
 from policykd.kd.experiments.few_labels import pool_arm
 from policykd.kd.experiments.limits import Weight
-from policykd.kd.experiments.system import Arm, Fit, OwnSeedCell, Recipe, System, higher, lower
-from policykd.kd.metrics import accuracy
+from policykd.kd.experiments.system import Arm, Fit, OwnSeedCell, Recipe, System, compare_features, higher, lower
 from policykd.kd.networks import MLP
 from policykd.kd.training.samplers import ClassUniformSampler, same_class_share
 from policykd.plain import Limits
@@ -152,12 +151,8 @@ class CCKD(System[CCKDRecipe]):
 
     @override
     def measure(self, cell: CCKDCell, network: MLP) -> dict[str, float]:
-        features, logits = network.features_and_logits(cell.test.x)
-        found = {"accuracy": accuracy(logits, cell.test.y)}
-        if network is not cell.teacher:
-            taught = cell.teacher.features_and_logits(cell.test.x)[0]
-            found["correlation gap"] = float(cell.correlation_gap(features, taught))
-        return found
+        metrics = {} if network is cell.teacher else {"correlation gap": cell.correlation_gap}
+        return compare_features(cell, network, **metrics)
 
     @override
     def other_arms(self, cell: CCKDCell) -> Metrics:

@@ -13,12 +13,11 @@ from typing_extensions import override
 
 from policykd.kd.experiments.few_labels import FewSamplesCell, FewSamplesRecipe
 from policykd.kd.experiments.limits import Temperature, Weight
-from policykd.kd.experiments.system import Arm, Fit, System, cross_entropy, higher, plain_kd
+from policykd.kd.experiments.system import Arm, Fit, System, compare_features, cross_entropy, higher, plain_kd
 from policykd.kd.losses import KDLoss
 from policykd.kd.losses.ce import CE
 from policykd.kd.losses.crd import CRD
 from policykd.kd.losses.kd import KD
-from policykd.kd.metrics import accuracy
 from policykd.kd.networks import MLP
 from policykd.kd.objective.objective import Objective
 from policykd.kd.objective.terms import Term
@@ -146,11 +145,7 @@ class CRDSystem(System[CRDRecipe]):
 
     @override
     def measure(self, cell: CRDCell, network: MLP) -> dict[str, float]:
-        features, logits = network.features_and_logits(cell.test.x)
-        found = {"accuracy": accuracy(logits, cell.test.y)}
-        if network is not cell.teacher:
-            found["cka"] = linear_cka(features, cell.teacher.features_and_logits(cell.test.x)[0])
-        return found
+        return compare_features(cell, network, **({} if network is cell.teacher else {"cka": linear_cka}))
 
 
 EXPERIMENT = CRDSystem().experiment()

@@ -27,7 +27,7 @@ from policykd.kd.experiments.limits import Scale, Share, Temperature
 from policykd.kd.experiments.system import Fit, System, higher, lower
 from policykd.kd.flatness import measure_flatness
 from policykd.kd.kernel_self_distillation import KernelSelfDistillation
-from policykd.kd.metrics import accuracy, ece, nll
+from policykd.kd.metrics import measure
 from policykd.kd.networks import MLP
 from policykd.kd.tasks.base import Split
 from policykd.kd.training.config import TrainConfig
@@ -35,6 +35,8 @@ from policykd.kd.training.evaluate import predict
 from policykd.kd.training.loop import distil, seeded, train_classifier
 from policykd.plain import Limits, check_limits
 from policykd.seeding import integer_seed
+
+quality = partial(measure, only=("accuracy", "nll", "ece"))
 
 
 def self_distillation_rounds(
@@ -136,12 +138,6 @@ def make_network(fit: Fit) -> nn.Module:
     return MLP((PIXELS,), fit.hidden, classes=CLASSES)
 
 
-def quality(network: nn.Module, test: Split) -> dict[str, float]:
-    """Return test accuracy, negative log-likelihood and calibration error of a network."""
-    logits, labels = predict(network, test)
-    return {"accuracy": accuracy(logits, labels), "nll": nll(logits, labels), "ece": ece(logits, labels)}
-
-
 def kernel_arms(recipe: RevisitingRecipe, train: Split, test: Split) -> dict[str, dict[str, float]]:
     """Return how accuracy changes over rounds of kernel self-distillation, for three ridges."""
     from sklearn.metrics.pairwise import rbf_kernel
@@ -176,7 +172,10 @@ def wide_arms(seed: int, recipe: RevisitingRecipe, train: Split, test: Split) ->
         temperature=recipe.temperature,
         kd_weight=recipe.wide_kd_weight,
     )
-    return {"wide, teacher": quality(teacher, test), "wide, student": quality(student, test)}
+    return {
+        "wide, teacher": quality(teacher, test),
+        "wide, student": quality(student, test),
+    }
 
 
 def flat_arms(seed: int, recipe: RevisitingRecipe, train: Split, test: Split) -> dict[str, dict[str, float]]:

@@ -17,15 +17,7 @@ from typing_extensions import override
 
 from policykd.errors import check_range
 from policykd.kd.experiments.limits import Weight
-from policykd.kd.experiments.system import (
-    Arm,
-    DistillationRecipe,
-    Fit,
-    OwnSeedCell,
-    System,
-    higher,
-    lower,
-)
+from policykd.kd.experiments.system import Arm, DistillationRecipe, Fit, OwnSeedCell, System, higher, lower
 from policykd.kd.losses.ce import CE
 from policykd.kd.losses.kd import KD
 from policykd.kd.losses.similarity_keeping import similarity_keeping

@@ -20,8 +20,7 @@ from policykd.errors import ConfigError, check_range
 from policykd.kd import functional as kf
 from policykd.kd.experiments.digits import CLASSES
 from policykd.kd.experiments.few_labels import pool_arm
-from policykd.kd.experiments.system import Arm, Cell, Fit, Recipe, System, higher, lower
-from policykd.kd.metrics import accuracy
+from policykd.kd.experiments.system import Arm, Cell, Fit, Recipe, System, compare_features, higher, lower
 from policykd.kd.networks import MLP
 
 
@@ -107,9 +106,7 @@ class SP(System[SPRecipe]):
 
     @override
     def measure(self, cell: Cell[SPRecipe], network: MLP) -> dict[str, float]:
-        features, logits = network.features_and_logits(cell.test.x)
-        taught = cell.teacher.features_and_logits(cell.test.x)[0]
-        return {"accuracy": accuracy(logits, cell.test.y), "sp": float(kf.sp(features, taught))}
+        return compare_features(cell, network, sp=kf.sp)
 
 
 EXPERIMENT = SP().experiment()

@@ -26,16 +26,7 @@ from policykd.kd.experiments.digits import CLASSES
 from policykd.kd.experiments.experiment import Cell as Metrics
 from policykd.kd.experiments.few_labels import FewSamplesCell, FewSamplesRecipe
 from policykd.kd.experiments.limits import Share, Temperature, Weight
-from policykd.kd.experiments.system import (
-    Arm,
-    Fit,
-    StudentLoss,
-    System,
-    cross_entropy,
-    higher,
-    lower,
-    plain_kd,
-)
+from policykd.kd.experiments.system import Arm, Fit, StudentLoss, System, cross_entropy, higher, lower, plain_kd
 from policykd.kd.losses.selective_kd import error_level, select_rows
 from policykd.kd.losses.sskd import VIEWS, head_loss, originals, split_views, view_similarity
 from policykd.kd.networks.headed_cnn import HeadedCNN, SimilarityHead, ViewOutputs

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from policykd.errors import ConfigError
-from policykd.kd.experiments.digits import CLASSES, digits_rows, some
+from policykd.kd.experiments.digits import CLASSES, some
 from policykd.kd.experiments.experiment import Cell as Metrics
 from policykd.kd.experiments.limits import Share
 from policykd.kd.experiments.side_by_side import NO_TEACHER, SideBySideCell, SideBySideRecipe
@@ -34,7 +34,6 @@ from policykd.kd.similarity_information import (
     smoothed_labels,
     sweet_spot,
 )
-from policykd.kd.tasks.base import Split
 from policykd.kd.training.batches import Batch
 from policykd.kd.training.evaluate import predict
 from policykd.seeding import integer_seed
@@ -43,8 +42,6 @@ from policykd.seeding import integer_seed
 @dataclass(frozen=True)
 class SweetSpotTeacherRecipe(SideBySideRecipe):
     """One teacher per batch size and number of epochs, and a small student of each on few images.
-
-    ``shares`` are those for training, for choosing teachers, and for testing.
 
     Attributes:
         teacher: Widths and training of the teacher with the smallest batches and most epochs.
@@ -56,6 +53,7 @@ class SweetSpotTeacherRecipe(SideBySideRecipe):
 
     teacher: Fit = Fit((128, 128), epochs=120, batch_size=16)
     student: Fit = Fit((16,), epochs=200)
+    parts = ("training", "validation", "testing")
     shares: tuple[float, ...] = (0.5, 0.2, 0.3)
     larger_batches: tuple[int, ...] = (64, 256)
     early_epochs: tuple[int, ...] = (3, 10, 30)
@@ -64,8 +62,6 @@ class SweetSpotTeacherRecipe(SideBySideRecipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if len(self.shares) != 3:
-            raise ConfigError(f"shares is {self.shares}; give three: for training, choosing teachers and testing")
         for name, values in (("larger_batches", self.batch_sizes), ("early_epochs", self.epochs)):
             if len(values) < 2 or list(values) != sorted(set(values)) or values[0] < 1:
                 raise ConfigError(f"{name} must give a grid of at least two ascending numbers above 0, got {values}")
@@ -97,14 +93,7 @@ class GridTeacher:
 
 
 class SweetSpotCell(SideBySideCell[SweetSpotTeacherRecipe]):
-    """One seed; ``validation`` is the data on which teachers are chosen."""
-
-    validation: Split
-
-    @override
-    def splits(self) -> tuple[Split, Split]:
-        train, self.validation, test = digits_rows(self.seed, self.recipe.shares)
-        return train, test
+    """One seed; teachers are chosen on the validation data."""
 
     def on_validation(self, network: nn.Module) -> tuple[float, float]:
         """Return accuracy and negated negative log-likelihood on validation data."""

@@ -67,7 +67,8 @@ def test_a_fit_out_of_range_is_refused(options, message):
     ("change", "message"),
     [
         ({"shares": (0.5, 0.4)}, "must sum to 1"),
-        ({"shares": (1.0,)}, "shares is 1.0"),
+        ({"shares": (1.0,)}, r"shares is \(1.0,\); give 2: for training, testing"),
+        ({"shares": (1.0, 0.0)}, "shares is 1.0"),
         ({"temperature": 0.0}, "temperature is 0.0"),
         ({"ce_weight": -1.0}, "ce_weight is -1.0"),
         ({"kd_weight": -1.0}, "kd_weight is -1.0"),
