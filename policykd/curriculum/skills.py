@@ -1,31 +1,16 @@
-"""Skills and observation groups of a recipe by their names, for plans and pages.
+"""Skills and observation groups of a recipe by their names, imported and registered where another package has them.
 
 The only place of this package that turns a name into a skill; it may use ``policykd.envs``, and loads no policy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from policykd.curriculum.recipe import Injection, Recipe
 from policykd.envs.skill_records import import_group, read_skill, recorded_skill
 from policykd.envs.skills import Skill
-
-
-def skill_of(skill_id: str, groups: Sequence[str] | None = None, records: Mapping[str, Any] | None = None) -> Skill:
-    """Return the skill of an id in a result; no code is imported.
-
-    Args:
-        skill_id: id, for example ``biped/steps``.
-        groups: observation groups; None for those of the record or the task.
-        records: records of the recipe's skills whose ids do not say everything.
-
-    Raises:
-        UnknownNameError: for an unknown skill or observation group.
-    """
-    return recorded_skill(skill_id, records, groups)
 
 
 def skill_of_recipe(recipe: Recipe, name: str, groups: Sequence[str] | None = None) -> Skill:

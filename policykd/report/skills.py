@@ -1,6 +1,6 @@
-"""Skills of a report by their ids: the only place of this package that turns an id into a skill, a name or a file.
+"""Skills of a report by their ids: the only place of this package that turns an id into a skill or a label.
 
-It may use ``policykd.envs`` and ``policykd.curriculum.skills``, and imports no code that a result names.
+It may use ``policykd.envs``, and imports no code that a result names.
 """
 
 from __future__ import annotations
@@ -8,10 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from policykd.curriculum.skills import skill_of
-from policykd.envs.skills import Skill, slug
-
-__all__ = ["file_stem", "label_of", "skill_of", "skills_of"]
+from policykd.envs.skill_records import recorded_skill
+from policykd.envs.skills import Skill
 
 
 def skills_of(
@@ -27,14 +25,9 @@ def skills_of(
     Raises:
         UnknownNameError: for an unknown skill.
     """
-    return [skill_of(skill_id, groups, records) for skill_id in skill_ids]
+    return [recorded_skill(skill_id, records, groups) for skill_id in skill_ids]
 
 
 def label_of(skill_id: str) -> str:
     """Return a skill's label in titles and plots: its id without the robot."""
     return skill_id.partition("/")[2]
-
-
-def file_stem(skill_id: str) -> str:
-    """Return the name of a skill's clips and pictures, without the suffix."""
-    return slug(skill_id)

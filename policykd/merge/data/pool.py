@@ -21,12 +21,12 @@ class Rows(NamedTuple):
     Attributes:
         observations: (n, features).
         labels: (n, actions).
-        values: (n,) the teacher's values.
+        teacher_values: (n,) the teacher's values.
     """
 
     observations: torch.Tensor
     labels: torch.Tensor
-    values: torch.Tensor
+    teacher_values: torch.Tensor
 
 
 @dataclass(frozen=True)
