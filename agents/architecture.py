@@ -1,4 +1,7 @@
-"""Shape of a policy's networks, as plain data: importing this loads no torch."""
+"""Shape of a policy's networks, as plain data: importing this loads no torch.
+
+It knows sizes and names, and nothing of how the layers are built.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Whole episodes of a policy, one per simulation, for validation and evaluation."""
+"""Whole episodes of a policy, one per simulation, for validation and evaluation.
+
+It runs environments from ``policykd.envs`` and knows neither training nor merging.
+"""
 
 from __future__ import annotations
 

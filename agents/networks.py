@@ -1,4 +1,7 @@
-"""The networks inside a policy: layers of normalized features, with a separate branch for groups with an encoder."""
+"""The networks inside a policy: layers of normalized features, with a separate branch for groups with an encoder.
+
+They know group names and widths, and nothing of environments or training.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Validation: the success and reward of a policy on tracks that training and collection never see."""
+"""Validation: the success and reward of a policy on tracks that training and collection never see.
+
+Training and merging share it; it uses ``episodes`` and keeps no state between validations.
+"""
 
 from __future__ import annotations
 

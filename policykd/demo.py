@@ -1,4 +1,7 @@
-"""The demo: train experts, merge them into one student, evaluate and film it, and write a results page."""
+"""The demo: train experts, merge them into one student, evaluate and film it, and write a results page.
+
+It calls the functions behind the commands ``train``, ``merge``, ``evaluate`` and ``render``, and does nothing else.
+"""
 
 from __future__ import annotations
 

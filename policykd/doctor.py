@@ -1,4 +1,7 @@
-"""Diagnosis of this machine: versions, devices, caches, rendering, threads and simulation throughput."""
+"""Diagnosis of this machine: versions, devices, caches, rendering, threads and simulation throughput.
+
+It looks and measures, and changes nothing on the machine.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The software and the machine that results were made with, for files and pages."""
+"""The software and the machine that results were made with, for files and pages.
+
+It reads package metadata and the processor's name, and imports none of the packages.
+"""
 
 from __future__ import annotations
 

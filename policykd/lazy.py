@@ -1,4 +1,7 @@
-"""Lazy exports of a package: names are imported at first use, so that configuration and help do not load torch."""
+"""Lazy exports of a package: names are imported at first use, so that configuration and help do not load torch.
+
+It uses the standard library alone.
+"""
 
 from __future__ import annotations
 

@@ -56,6 +56,19 @@ class Limits:
             raise ConfigError(f"{name} is {shown(value)}, not {self.what or self.pattern}")
 
 
+def check_limits(record: Any) -> None:
+    """Raise ConfigError for the first field of a dataclass that is outside the :class:`Limits` that its type names.
+
+    Limits of a base class also hold where a subclass declares the field again, for example with another default.
+    """
+    for kind in reversed(type(record).__mro__):
+        hints = get_type_hints(kind, include_extras=True) if dataclasses.is_dataclass(kind) else {}
+        for name, hint in hints.items():
+            for limits in getattr(hint, "__metadata__", ()):
+                if isinstance(limits, Limits):
+                    limits.check(name, getattr(record, name))
+
+
 def added(default: Any) -> Any:
     """Return a dataclass field of a later version: records leave it out at its default.
 

@@ -1,4 +1,7 @@
-"""Seeds keyed by purpose, never by order of use, so that a run can be split, resumed and repeated."""
+"""Seeds keyed by purpose, never by order of use, so that a run can be split, resumed and repeated.
+
+It uses NumPy alone and keeps no state.
+"""
 
 from __future__ import annotations
 

@@ -20,6 +20,9 @@ from policykd.errors import ConfigError, UnknownNameError, check_range
 Statistic = Literal["mean", "iqm"]
 Method = Literal["percentile", "bca"]
 
+BRACKETS = "{estimate} [{low}, {high}]"
+"""Style of :func:`format_interval`: ``0.93 [0.85, 0.97]``."""
+
 _CHUNK = 4_000_000  # values resampled at once, which bounds the memory
 
 

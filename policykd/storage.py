@@ -1,4 +1,7 @@
-"""File output: atomic writes, and checks before the work starts that a folder can be written."""
+"""File output: atomic writes, and checks before the work starts that a folder can be written.
+
+It knows nothing of the content of the files.
+"""
 
 from __future__ import annotations
 

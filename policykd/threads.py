@@ -1,4 +1,7 @@
-"""Numbers of cores and threads."""
+"""Numbers of cores and threads.
+
+It asks the operating system and sets torch's threads.
+"""
 
 from __future__ import annotations
 

@@ -8,7 +8,17 @@ from typing import Annotated, Any, Literal
 import pytest
 
 from policykd.errors import ConfigError, OutputError, PolicyFileError, UnknownNameError
-from policykd.plain import Limits, added, as_plain, content_sha256, from_plain, parse_json, typed, versioned
+from policykd.plain import (
+    Limits,
+    added,
+    as_plain,
+    check_limits,
+    content_sha256,
+    from_plain,
+    parse_json,
+    typed,
+    versioned,
+)
 
 
 @dataclass(frozen=True)
@@ -135,3 +145,23 @@ def test_hash_depends_on_values_only():
     assert content_sha256({"a": 1}) != content_sha256({"a": 1.0})
     with pytest.raises(ValueError, match="not JSON compliant"):
         content_sha256({"a": math.nan})
+
+
+def test_limits_of_a_base_hold_where_a_subclass_has_another_default():
+    @dataclass(frozen=True)
+    class Base:
+        share: Annotated[float, Limits(0.0, 1.0)] = 0.5
+
+        def __post_init__(self):
+            check_limits(self)
+
+    @dataclass(frozen=True)
+    class Own(Base):
+        share: float = 0.25
+        count: Annotated[int, Limits(2, 9)] = 3
+
+    assert Own().share == 0.25
+    with pytest.raises(ConfigError, match=r"share is 1.5; it must be in \[0.0, 1.0\]"):
+        Own(share=1.5)
+    with pytest.raises(ConfigError, match=r"count is 1; it must be in \[2, 9\]"):
+        Own(count=1)

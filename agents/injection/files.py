@@ -1,4 +1,7 @@
-"""Injection from one policy file into another, with a measurement of the change of the outputs."""
+"""Injection from one policy file into another, with a measurement of the change of the outputs.
+
+It uses the operations on networks, and ``agents.files`` for reading and writing.
+"""
 
 from __future__ import annotations
 

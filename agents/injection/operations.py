@@ -1,4 +1,7 @@
-"""Inject observation groups into a policy, grow its layers, and carry an optimizer's state along."""
+"""Inject observation groups into a policy, grow its layers, and carry an optimizer's state along.
+
+They work on networks in memory and touch no file and no environment.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Moving average of a policy's weights, which training validates and saves."""
+"""Moving average of a policy's weights, which training validates and saves.
+
+It changes its own copy of the weights only; training decides when.
+"""
 
 from __future__ import annotations
 

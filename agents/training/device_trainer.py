@@ -1,4 +1,7 @@
-"""Expert training on a CUDA device, where simulation, policy and learner share the memory."""
+"""Expert training on a CUDA device, where simulation, policy and learner share the memory.
+
+It uses ``device_ppo`` for the updates and writes the same files as ``trainer``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Train an expert: check what is asked for, then run it in a folder from which it can be resumed."""
+"""Train an expert: check what is asked for, then run it in a folder from which it can be resumed.
+
+It chooses the trainer; segments, validation and files are the trainer's.
+"""
 
 from __future__ import annotations
 

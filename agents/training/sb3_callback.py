@@ -1,4 +1,7 @@
-"""Callback inside stable-baselines3's loop: updates normalizer, step size and level, and reports progress."""
+"""Callback inside stable-baselines3's loop: updates normalizer, step size and level, and reports progress.
+
+It reads the learner's state and changes no loss.
+"""
 
 from __future__ import annotations
 

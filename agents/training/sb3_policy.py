@@ -1,4 +1,7 @@
-"""Our policy inside stable-baselines3: the interface of its on-policy algorithms around a :class:`Policy`."""
+"""Our policy inside stable-baselines3: the interface of its on-policy algorithms around a :class:`Policy`.
+
+It passes calls on to the policy; the code of the algorithms stays as it is.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Our policy's actor and normalizer inside stable-baselines3's SAC, whose critics stay its own."""
+"""Our policy's actor and normalizer inside stable-baselines3's SAC, whose critics stay its own.
+
+It passes calls on and is the only module that knows SAC's critics.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A training run: segments of learning, each followed by a validation and a checkpoint."""
+"""A training run: segments of learning, each followed by a validation and a checkpoint.
+
+It owns the files of the run and knows nothing of merging or curricula.
+"""
 
 from __future__ import annotations
 

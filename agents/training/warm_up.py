@@ -1,4 +1,7 @@
-"""First statistics of a normalizer, before the first update of the weights."""
+"""First statistics of a normalizer, before the first update of the weights.
+
+It acts with the new policy in an environment and changes nothing else.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Entry point of ``policykd``: parse the command line, run the command, turn errors into one line."""
+"""Entry point of ``policykd``: parse the command line, run the command, turn errors into one line.
+
+It is the only place where an error of policykd becomes an exit code.
+"""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from policykd.agents.architecture import Encoder
+from policykd.curriculum.curricula import CURRICULA, compared_curricula
 from policykd.curriculum.presets import preset_names
 from policykd.errors import ConfigError
 
@@ -54,6 +55,20 @@ else:
 
 RecipeFile = Annotated[Path | None, tyro.conf.arg(help="YAML file with a recipe of your own; replaces the preset.")]
 """Path of a recipe file."""
+
+
+_NOT_COMPARED = [name for name in CURRICULA if name not in compared_curricula()]
+
+Curriculum = Annotated[
+    str | None,
+    tyro.conf.arg(help=f"Curriculum: one of {', '.join(CURRICULA)}, or package.module:function; default the recipe's."),
+]
+"""Name of a curriculum; None for the recipe's."""
+
+Curricula = Annotated[
+    tuple[str, ...], tyro.conf.arg(help=f"Curricula to compare; also available: {', '.join(_NOT_COMPARED)}.")
+]
+"""Names of the curricula of a comparison."""
 
 
 def parse_encoder(text: str) -> Encoder:

@@ -1,4 +1,7 @@
-"""Output of the commands: progress bars, and the final line with the path of the results."""
+"""Output of the commands: progress bars, and the final line with the path of the results.
+
+It prints and knows nothing about the work.
+"""
 
 from __future__ import annotations
 

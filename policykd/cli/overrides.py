@@ -1,4 +1,7 @@
-"""``--set ppo.learning_rate=3e-4``: overrides of configuration fields from the command line."""
+"""``--set ppo.learning_rate=3e-4``: overrides of configuration fields from the command line.
+
+It reads YAML values into frozen dataclasses through ``policykd.plain`` and knows no command.
+"""
 
 from __future__ import annotations
 

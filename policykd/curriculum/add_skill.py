@@ -1,4 +1,7 @@
-"""Add one skill to an existing student: an expert trained from it, then a merge of both."""
+"""Add one skill to an existing student: an expert trained from it, then a merge of both.
+
+It makes a plan of the usual stages and uses no other building blocks.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,9 @@ from policykd.curriculum.plans import MEASURE_UNTRAINED
 from policykd.curriculum.recipe import Measurement
 from policykd.curriculum.result import matrix_of, merged_evaluation, outcomes_of
 from policykd.curriculum.runner import run_stages
-from policykd.curriculum.skills import skill_of
 from policykd.curriculum.stage_runner import StageFolders
 from policykd.curriculum.stages import Existing, Measure, Merge, Outcome, Plan, Row, Stage, Train
+from policykd.envs.skill_records import read_skill
 from policykd.envs.skills import common_contract
 from policykd.errors import ConfigError
 from policykd.evaluation.matrix import SkillMatrix
@@ -81,7 +84,7 @@ def add_skill(
 
     Args:
         student: policy file, or the folder of its run.
-        skill: id of the skill to add.
+        skill: id of the skill to add; its parts may be ``package.module:Attribute``.
         out: folder of the run; the new student is ``out / "policy"``.
         train: training of the expert; the seed is derived from ``seed``.
         merge: the merge; the seed is derived from ``seed``, and the new student has the networks of the old one.
@@ -111,7 +114,7 @@ def add_skill(
     run_stages(plan, folders, cores, progress)
     outcomes = outcomes_of(folders, plan)
     merged_evaluation(folders, plan).save(out / "evaluation.json")
-    price = _price(folders.log("merge"), skill, outcomes["train"])
+    price = _price(folders.log("merge"), plan.columns[-1], outcomes["train"])
     copy_folder(folders.policy("merge"), out / "policy")
     result = AddedSkill(out / "policy", matrix_of(plan, outcomes), tuple(outcomes.values()), *price)
     write_json(out / "added.json", _plain(result))
@@ -131,7 +134,7 @@ def _plan(
     seed: int,
 ) -> Plan:
     groups, old = tuple(loaded.policy.groups), loaded.manifest.skills
-    new = skill_of(skill, groups)
+    new = read_skill(skill, groups)
     if new.id in old:
         raise ConfigError(f"the student has skill {new.id} already (it has {', '.join(old)})")
     skills = (*(loaded.manifest.skill(name, groups) for name in old), new)

@@ -1,4 +1,7 @@
-"""Plans: the stages of a recipe's curriculum with their skills, settings and seeds, and the budget of all curricula."""
+"""Plans: the stages of a recipe's curriculum with their skills, settings and seeds, and the budget of all curricula.
+
+It computes; nothing is trained, measured or written here.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from policykd.agents.architecture import Architecture
 from policykd.agents.training.config import TrainConfig
 from policykd.curriculum.curricula import CURRICULA
 from policykd.curriculum.recipe import Recipe, SkillPlan
-from policykd.curriculum.skills import short_name, skill_of
+from policykd.curriculum.skills import import_groups, skill_of_recipe
 from policykd.curriculum.stages import Inject, Measure, Merge, Plan, Row, Stage, Train
 from policykd.envs.skills import Skill, common_contract
 from policykd.errors import ContractError
@@ -35,15 +38,15 @@ def make_plan(recipe: Recipe, seed: int) -> Plan:
         UnknownNameError: for an unknown curriculum, skill or observation group.
         ContractError: if the skills differ in robot, actions or length, so that one policy cannot have them all.
     """
-    builder = _Builder(recipe, seed)
+    builder = _Builder(replace(recipe, injection=import_groups(recipe.injection)), seed)
     CURRICULA.resolve(recipe.curriculum).build(builder)
-    return builder.finish()
+    return replace(builder.finish(), imports=_names_in(recipe))
 
 
 def merge_steps(recipe: Recipe, skills: int) -> int:
     """Return the environment steps that a merge of the first skills may collect, the critic's rollouts included."""
     merge = recipe.merge
-    length = skill_of(recipe.skills[0].skill).episode_steps
+    length = skill_of_recipe(recipe, recipe.skills[0].skill).episode_steps
     return (merge.rounds + (merge.critic == "td")) * merge.envs * length * skills
 
 
@@ -77,7 +80,8 @@ class _Builder:
         return (*injection.blind_groups, *injection.groups)
 
     def skills(self, indices: Sequence[int], groups: Sequence[str] | None = None) -> tuple[Skill, ...]:
-        return tuple(skill_of(self.recipe.skills[i].skill, groups or self.all_groups) for i in indices)
+        seen = groups or self.all_groups
+        return tuple(skill_of_recipe(self.recipe, self.recipe.skills[i].skill, seen) for i in indices)
 
     def groups_at(self, index: int) -> tuple[str, ...]:
         """Return the observation groups of the training on skill ``index``."""
@@ -85,7 +89,7 @@ class _Builder:
         return injection.blind_groups if index < injection.blind else self.all_groups
 
     def label(self, index: int) -> str:
-        return short_name(self.recipe.skills[index].skill)
+        return self.skills([index])[0].slug
 
     def add(self, stage: Stage) -> str:
         self.stages.append(stage)
@@ -102,8 +106,9 @@ class _Builder:
         plan = self.recipe.skills[index]
         config = self.train_config(plan, steps, name, self.groups_at(index))
         noise = self.recipe.transfer_noise if start else None
-        self.add(Train(name, self.skills([index], self.groups_at(index)), config, start, noise))
-        self.experts[plan.skill] = name
+        skills = self.skills([index], self.groups_at(index))
+        self.add(Train(name, skills, config, start, noise))
+        self.experts[skills[0].id] = name
         return name
 
     def train_together(self, last: int, steps: int, start: str | None) -> str:
@@ -171,7 +176,8 @@ class _Builder:
         measured = dict.fromkeys([*(row.stage for row in self.rows), *self.experts.values()])
         columns = self.skills(range(self.count))
         ids = tuple(skill.id for skill in columns)
-        zero_shot = [skill_of(i, self.all_groups) for i in self.recipe.measurement.zero_shot if i not in ids]
+        unseen = (skill_of_recipe(self.recipe, i, self.all_groups) for i in self.recipe.measurement.zero_shot)
+        zero_shot = [skill for skill in unseen if skill.id not in ids]
         common_contract([*columns, *zero_shot])
         how = self.recipe.measurement
         where: dict[str, Any] = {"episodes": how.episodes, "seed": how.seed, "device": how.device}
@@ -182,6 +188,13 @@ class _Builder:
                 skills = (*columns, *zero_shot) if stage.name == self.rows[-1].stage else columns
                 stages.append(Measure(f"measure-{stage.name}", stage.name, skills, **where))
         return Plan(tuple(stages), tuple(self.rows), dict(self.experts), ids)
+
+
+def _names_in(recipe: Recipe) -> tuple[str, ...]:
+    """Return the names from which another process can import all skills and groups of a recipe."""
+    skills = [*(plan.skill for plan in recipe.skills), *recipe.measurement.zero_shot]
+    groups = (*recipe.injection.blind_groups, *recipe.injection.groups)
+    return (*(name for name in skills if name not in (recipe.skill_records or ())), *groups)
 
 
 def _check_actions(skills: Sequence[Skill]) -> None:

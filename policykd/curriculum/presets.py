@@ -1,5 +1,7 @@
 """Recipes that are ready to run; ``recipes/`` holds them as YAML files to copy and change.
 
+A preset is data: it may use the configurations of training and merging, and runs nothing.
+
 ================== ============================================================================================
 ``quick``          three easy skills in minutes: flat, a gentle incline, narrow gaps
 ``standard``       the five terrains of the paper, flat and incline blind, then terrain is injected
@@ -85,7 +87,8 @@ def for_suite(recipe: Recipe, suite: str) -> Recipe:
     first, *others = suited[0].groups
     # Proprioception is observed from the start; only walking on the paper's terrains begins blind.
     injection = recipe.injection if suite == "terrains" else Injection(0, (first,), tuple(others))
-    return replace(recipe, skills=plans, injection=injection, measurement=replace(recipe.measurement, zero_shot=()))
+    measurement = replace(recipe.measurement, zero_shot=())
+    return replace(recipe, skills=plans, injection=injection, measurement=measurement, skill_records=None)
 
 
 _SUITE_PLAN: Mapping[str, Mapping[str, Any]] = MappingProxyType(

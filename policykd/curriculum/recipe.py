@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
 
@@ -13,7 +14,7 @@ from policykd.agents.training.config import PpoConfig, TrainConfig
 from policykd.curriculum.curricula import CURRICULA
 from policykd.errors import ConfigError, OutputError, UnknownNameError, check_range
 from policykd.merge.config import MergeConfig
-from policykd.plain import as_plain, from_plain
+from policykd.plain import added, as_plain, from_plain
 from policykd.storage import write_text
 
 DEFAULT_CURRICULUM = "plaid"
@@ -28,7 +29,7 @@ class SkillPlan:
     """One skill of a curriculum and its budget.
 
     Attributes:
-        skill: id of the skill, for example ``biped/steps``.
+        skill: id of the skill, for example ``biped/steps``; its parts may be ``package.module:Attribute``.
         steps: budget of the reinforcement learning on it, environment steps, without the states that a merge collects.
         target_success: stop early at this validation success; used only where the recipe stops early.
         start_level: difficulty at which the training on it begins, as a share of the skill's own; None for the
@@ -141,6 +142,8 @@ class Recipe:
         early_stop: whether training and merging stop at their targets; off, every budget is spent in full, so that
             curricula can be compared at equal cost.
         measurement: how the policies are measured.
+        skill_records: records of the skills whose ids do not say everything, by id, as
+            :func:`policykd.envs.skill_records.records_of` returns them; None if every id does.
 
     Raises:
         ConfigError: naming the field and its range.
@@ -157,6 +160,7 @@ class Recipe:
     transfer_noise: float | None = None
     early_stop: bool = True
     measurement: Measurement = field(default_factory=Measurement)
+    skill_records: Mapping[str, Any] | None = added(None)
 
     def __post_init__(self) -> None:
         if ":" not in self.curriculum:  # a recipe may come from a file, and reading a file imports nothing
@@ -166,6 +170,9 @@ class Recipe:
         ids = [plan.skill for plan in self.skills]
         if not ids or len(set(ids)) != len(ids):
             raise ConfigError(f"skills are {ids}; name at least one, each once")
+        for name in self.skill_records or ():
+            if name not in (*ids, *self.measurement.zero_shot):
+                raise UnknownNameError("skill of the recipe in skill_records:", name, ids)
         check_range("injection.blind", self.injection.blind, 0, len(ids))
         if self.transfer_noise is not None:
             check_range("transfer_noise", self.transfer_noise, 1e-3, 10.0)

@@ -1,4 +1,7 @@
-"""The result of a finished curriculum: matrix, metrics and cost of every stage."""
+"""The result of a finished curriculum: matrix, metrics and cost of every stage.
+
+It reads the files of finished stages and runs nothing.
+"""
 
 from __future__ import annotations
 

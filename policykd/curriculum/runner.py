@@ -1,4 +1,7 @@
-"""Run a curriculum: its stages in order, independent ones in parallel, finished ones never again."""
+"""Run a curriculum: its stages in order, independent ones in parallel, finished ones never again.
+
+It decides when a stage runs and in which process; ``stage_runner`` does the work.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from pathlib import Path
 from policykd.curriculum.plans import make_plan
 from policykd.curriculum.recipe import Recipe, save_recipe
 from policykd.curriculum.result import RESULT, CurriculumResult, collect_result
+from policykd.curriculum.skills import import_names
 from policykd.curriculum.stage_runner import StageFolders, run_stage
 from policykd.curriculum.stages import Measure, Outcome, Plan, Stage
 from policykd.envs.devices import choose_device
@@ -74,6 +78,7 @@ def run_curriculum(
 class _Job:
     stage: Stage
     folders: StageFolders
+    imports: tuple[str, ...]
 
 
 def run_stages(plan: Plan, folders: StageFolders, cores: int, progress: Progress) -> None:
@@ -94,7 +99,8 @@ def run_stages(plan: Plan, folders: StageFolders, cores: int, progress: Progress
         long = [stage for stage in ready if not isinstance(stage, Measure)]
         if len(long) > 1 and cores > 1:
             done: Sequence[Stage] = long
-            _run_in_parallel([s for s in done if folders.outcome(s.name) is None], folders, cores, progress)
+            missing = [stage for stage in done if folders.outcome(stage.name) is None]
+            _run_in_parallel([_Job(stage, folders, plan.imports) for stage in missing], cores, progress)
         else:
             done = ready[:1]
             run_stage(done[0], folders, threads=cores, progress=progress)
@@ -102,13 +108,14 @@ def run_stages(plan: Plan, folders: StageFolders, cores: int, progress: Progress
         waiting = [stage for stage in waiting if stage.name not in finished]
 
 
-def _run_in_parallel(stages: Sequence[Stage], folders: StageFolders, cores: int, progress: Progress) -> None:
-    if not stages:
+def _run_in_parallel(jobs: Sequence[_Job], cores: int, progress: Progress) -> None:
+    if not jobs:
         return
     # The largest budgets first: if they began last, the other cores would be idle at the end.
-    ordered = sorted(stages, key=lambda stage: -getattr(getattr(stage, "config", None), "steps", 0))
-    Processes(cores).map(_run_one, [_Job(stage, folders) for stage in ordered], progress)
+    ordered = sorted(jobs, key=lambda job: -getattr(getattr(job.stage, "config", None), "steps", 0))
+    Processes(cores).map(_run_one, ordered, progress)
 
 
 def _run_one(job: _Job, progress: Progress) -> Outcome:
+    import_names(job.imports)
     return run_stage(job.stage, job.folders, threads=1, progress=progress)

@@ -1,4 +1,7 @@
-"""Run one stage: the only module where a curriculum calls training, injection, merging and evaluation."""
+"""Run one stage: the only module where a curriculum calls training, injection, merging and evaluation.
+
+It writes into the folder of its stage and reads those of the stages that it needs.
+"""
 
 from __future__ import annotations
 

@@ -171,12 +171,14 @@ class Plan:
         rows: rows of the matrix.
         experts: skill id to the stage whose policy is its expert; empty if no skill is learned alone.
         columns: ids of the skills of the matrix, in the order in which they are added.
+        imports: names of skills and groups that a process must import before it runs a stage on its own.
     """
 
     stages: tuple[Stage, ...]
     rows: tuple[Row, ...]
     experts: dict[str, str]
     columns: tuple[str, ...]
+    imports: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

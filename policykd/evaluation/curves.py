@@ -1,4 +1,7 @@
-"""Figures of learning curves: steps to a score, and forward transfer as the area between two curves."""
+"""Figures of learning curves: steps to a score, and forward transfer as the area between two curves.
+
+The functions take arrays of steps and scores, and read no file.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Run policies on skills, all on the same tracks from the same initial states."""
+"""Run policies on skills, all on the same tracks from the same initial states.
+
+It simulates and collects outcomes; statistics are in ``results``.
+"""
 
 from __future__ import annotations
 

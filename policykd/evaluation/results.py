@@ -1,4 +1,7 @@
-"""Results of an evaluation: every episode's values, and the summaries with intervals that derive from them."""
+"""Results of an evaluation: every episode's values, and the summaries with intervals that derive from them.
+
+They are computed from stored outcomes, and nothing is simulated here.
+"""
 
 from __future__ import annotations
 

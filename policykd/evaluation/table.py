@@ -1,4 +1,7 @@
-"""An evaluation as a table for the terminal."""
+"""An evaluation as a table for the terminal.
+
+It formats summaries that ``results`` computed and calculates nothing.
+"""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ Everything is computed in float64 and at temperature 1 on the logits as given.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -89,17 +90,6 @@ def micro_average_precision(scores: Tensor, labels: Tensor) -> float:
     return float(average_precision_score(labels.flatten().numpy() > 0, scores.detach().flatten().numpy()))
 
 
-def relative_gain(baseline: float, reference: float, method: float) -> float:
-    """Return the share by which a method's improvement over the baseline exceeds a reference's: 0.27 is 27 % more.
-
-    Raises:
-        ValueError: The reference does not improve on the baseline; the ratio would mean nothing.
-    """
-    if not reference > baseline:
-        raise ValueError(f"the reference ({reference}) must improve on the baseline ({baseline})")
-    return (method - reference) / (reference - baseline)
-
-
 def calibration_error(confidence: Tensor, correct: Tensor, *, bins: int = ECE_BINS) -> float:
     """``sum_b n_b / n |accuracy_b - confidence_b|`` over equal-width bins ``(low, high]`` (Guo et al. 2017, eq. 3).
 
@@ -141,12 +131,16 @@ def figures(logits: Tensor, labels: Tensor, teacher: Tensor | None = None) -> di
     return found
 
 
-def measure(network: nn.Module, data: Any, *, teacher: nn.Module | None = None) -> dict[str, float]:
+def measure(
+    network: nn.Module, data: Any, *, teacher: nn.Module | None = None, only: Sequence[str] | None = None
+) -> dict[str, float]:
     """Return the figures of a network on a data set; see :func:`figures`.
 
     Args:
         network: Maps x to logits.
         data: What ``policykd.kd.training.batches.Batches`` takes.
         teacher: Adds ``agreement`` and ``kl`` to it.
+        only: Names of the figures to return, in their order; None for all.
     """
-    return figures(*predict(network, data), None if teacher is None else predict(teacher, data)[0])
+    found = figures(*predict(network, data), None if teacher is None else predict(teacher, data)[0])
+    return found if only is None else {name: found[name] for name in only}

@@ -1,4 +1,7 @@
-"""Checks of tensors and shape changes that several losses share; their errors name the shapes that were given."""
+"""Checks of tensors and shape changes that several losses share; their errors name the shapes that were given.
+
+They may use ``policykd.divergences`` and know no loss.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Collection: a mixture of expert and student acts with noise, and the expert labels every state."""
+"""Collection: a mixture of expert and student acts with noise, and the expert labels every state.
+
+It simulates and records; fitting and storing are elsewhere.
+"""
 
 from __future__ import annotations
 

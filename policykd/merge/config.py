@@ -1,4 +1,7 @@
-"""Configuration of a merge."""
+"""Configuration of a merge.
+
+It checks fields against each other and loads no torch.
+"""
 
 from __future__ import annotations
 

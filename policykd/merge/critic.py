@@ -1,4 +1,7 @@
-"""The student's critic, fitted after the last round: to the student's own returns, or to the teachers' values."""
+"""The student's critic, fitted after the last round: to the student's own returns, or to the teachers' values.
+
+It changes the critic's weights only; the actor stays as it is.
+"""
 
 from __future__ import annotations
 
@@ -86,11 +89,11 @@ def fit_critic_to_teachers(
         generator: source of the minibatches.
     """
     pools = [states.rows(i) for i in range(skills)]
-    rows = min(len(pool.values) for pool in pools)
+    rows = min(len(pool.teacher_values) for pool in pools)
     how: dict[str, Any] = {"generator": generator, "device": generator.device}
-    chosen = [torch.randperm(len(pool.values), **how)[:rows] for pool in pools]  # the same number per skill
+    chosen = [torch.randperm(len(pool.teacher_values), **how)[:rows] for pool in pools]  # the same number per skill
     observations = torch.cat([pool.observations[c] for pool, c in zip(pools, chosen, strict=True)])
-    targets = torch.cat([pool.values[c] for pool, c in zip(pools, chosen, strict=True)])
+    targets = torch.cat([pool.teacher_values[c] for pool, c in zip(pools, chosen, strict=True)])
     optimizer = torch.optim.Adam(student.critic.parameters(), lr=config.learning_rate)
     _regress(student, optimizer, observations, targets, config.updates, config, generator)
 

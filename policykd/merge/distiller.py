@@ -1,4 +1,7 @@
-"""The distiller: rounds of collecting, fitting and validating until the student retains the experts' skills."""
+"""The distiller: rounds of collecting, fitting and validating until the student retains the experts' skills.
+
+It decides what happens when and owns the files of the run; each step is a module of its own.
+"""
 
 from __future__ import annotations
 

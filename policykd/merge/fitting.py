@@ -1,4 +1,7 @@
-"""Fitting: gradient steps of the student toward the labels."""
+"""Fitting: gradient steps of the student toward the labels.
+
+It draws from the pool and changes the student; it simulates nothing.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Labeling: the teachers' actions in the states of several skills, one by one or in one batched forward pass."""
+"""Labeling: the teachers' actions in the states of several skills, one by one or in one batched forward pass.
+
+It runs teachers without gradients and changes nothing.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Retention: a student's success and reward on validation tracks, compared with those of its teachers."""
+"""Retention: a student's success and reward on validation tracks, compared with those of its teachers.
+
+It uses the validation that training uses, and trains nothing.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The student before its first round: new weights, a copy of a teacher, or an earlier student."""
+"""The student before its first round: new weights, a copy of a teacher, or an earlier student.
+
+It builds and copies networks, and reads no file.
+"""
 
 from __future__ import annotations
 

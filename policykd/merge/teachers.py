@@ -1,4 +1,7 @@
-"""Teachers: the expert that labels each skill, and the checks before a merge begins."""
+"""Teachers: the expert that labels each skill, and the checks before a merge begins.
+
+It may load policies, and never changes one.
+"""
 
 from __future__ import annotations
 

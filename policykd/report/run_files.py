@@ -1,4 +1,7 @@
-"""Files of a results folder, read for its page: evaluation, manifests, logs, configurations, pictures, clips."""
+"""Files of a results folder, read for its page: evaluation, manifests, logs, configurations, pictures, clips.
+
+It reads what is there and computes nothing.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from policykd.agents.files.policy_file import Manifest, read_manifest
+from policykd.envs.skills import slug
 from policykd.evaluation import Evaluation
-from policykd.report.skills import file_stem
 from policykd.runs import read_log
 from policykd.storage import read_json
 
@@ -90,7 +93,7 @@ class ResultsFolder:
 
     def files(self, suffix: str) -> list[Path]:
         """Return files with a suffix, in the folder and one level below: first those of skills, in their order."""
-        place = {file_stem(skill): i for i, skill in enumerate(self.evaluation.skills)}
+        place = {slug(skill): i for i, skill in enumerate(self.evaluation.skills)}
         found = [*self.path.glob(f"*{suffix}"), *self.path.glob(f"*/*{suffix}")]
         return sorted(found, key=lambda file: (place.get(file.stem.removesuffix(STRIP), len(place)), file))
 

@@ -26,7 +26,7 @@ from policykd.envs.skills import Skill
 from policykd.envs.terrains import Tracks
 from policykd.errors import ConfigError, MissingDependencyError, OutputError, check_range
 from policykd.report.run_files import STRIP
-from policykd.report.skills import file_stem, skills_of
+from policykd.report.skills import skills_of
 from policykd.seeding import integer_seed
 
 STILL_SECONDS = 1.0
@@ -188,9 +188,8 @@ def film_curriculum(folder: Path) -> list[Path]:
     result = CurriculumResult.load(folder / RESULT)
     policy = load_policy(StageFolders(folder / "stages").policy(result.final)).policy
     clips = []
-    for skill in skills_of(result.matrix.skills, tuple(policy.groups)):
-        stem = file_stem(skill.id)
-        clip, strip = folder / "videos" / f"{stem}.mp4", folder / "videos" / f"{stem}{STRIP}.png"
+    for skill in skills_of(result.matrix.skills, tuple(policy.groups), result.recipe.skill_records):
+        clip, strip = (folder / "videos" / f"{skill.slug}{end}" for end in (".mp4", f"{STRIP}.png"))
         if not clip.exists():
             render_video(policy, skill, clip, seed=result.seed, seconds=CURRICULUM_SECONDS)
         if not strip.exists():

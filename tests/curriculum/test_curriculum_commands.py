@@ -4,8 +4,9 @@ import shutil
 
 import pytest
 
+from policykd.cli.commands.compare import Compare
 from policykd.cli.main import main
-from policykd.curriculum import save_recipe
+from policykd.curriculum import CURRICULA, compared_curricula, save_recipe
 from policykd.curriculum.stage_runner import StageFolders
 from policykd.report import video
 from policykd.report.pages.curriculum import _lineage, write_curriculum_page
@@ -92,3 +93,12 @@ def test_commands_refuse_bad_input(tmp_path, capsys):
     assert "terrains" in capsys.readouterr().err
     assert main(["add-skill", str(tmp_path / "none"), "biped/walls", "--out", str(tmp_path / "a")]) == 2
     assert not (tmp_path / "a").exists()
+
+
+def test_help_and_defaults_of_the_commands_come_from_the_registry(capsys):
+    for command in ("plaid", "compare"):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        shown = capsys.readouterr().out
+        assert all(name in shown for name in CURRICULA), command
+    assert Compare().curricula == compared_curricula() == tuple(n for n in CURRICULA if n != "multitasker-joint")

@@ -5,10 +5,17 @@ from dataclasses import replace
 import pytest
 from tiny_curriculum import TINY
 
-from policykd.curriculum import CURRICULA, Injection, Measurement, SkillPlan, make_plan
+from policykd.curriculum import CURRICULA, Injection, Measurement, SkillPlan, load_recipe, make_plan, save_recipe
 from policykd.curriculum.plans import budget, merge_steps
+from policykd.curriculum.skills import import_names
 from policykd.curriculum.stages import Inject, Measure, Merge, Train
+from policykd.envs.observations import GROUPS
+from policykd.envs.robots import ROBOTS
+from policykd.envs.skill_records import records_of
 from policykd.envs.skills import get_skill
+from policykd.envs.tasks import Walk
+from policykd.envs.tasks.registry import TASKS
+from policykd.envs.terrains import TERRAINS
 from policykd.errors import ContractError, UnknownNameError
 
 
@@ -118,21 +125,70 @@ def test_only_the_last_policy_is_measured_where_nobody_trained():
 
 
 @pytest.mark.parametrize("field", ["skills", "zero_shot"])
-def test_skills_that_no_policy_can_share_are_refused(monkeypatch, field):
-    """The registry holds one robot only, so another one is put in its place."""
+def test_skills_that_no_policy_can_share_are_refused(field):
+    shorter = records_of([replace(get_skill("biped/walls"), episode_steps=100)])
+    skills = (*TINY.skills, SkillPlan("biped/walls")) if field == "skills" else TINY.skills
+    measured = Measurement(zero_shot=() if field == "skills" else ("biped/walls",))
+    with pytest.raises(ContractError, match=r"biped/walls has 100"):
+        make_plan(replace(TINY, skills=skills, measurement=measured, skill_records=shorter), 0)
 
-    def other(skill_id, groups=None):
-        skill = get_skill(skill_id, groups)
-        return replace(skill, episode_steps=100) if skill.terrain.name == "walls" else skill
 
-    monkeypatch.setattr("policykd.curriculum.plans.skill_of", other)
-    recipe = (
-        replace(TINY, skills=(*TINY.skills, SkillPlan("biped/walls")), measurement=Measurement())
-        if field == "skills"
-        else TINY
+def test_a_recipe_keeps_skills_whose_ids_do_not_say_everything(tmp_path):
+    """A faster walk in shorter episodes: every stage has it, also after a trip through a file."""
+    own = [replace(get_skill(plan.skill), task=Walk(speed=1.4), episode_steps=64) for plan in TINY.skills]
+    unseen = replace(get_skill("biped/walls"), task=Walk(speed=1.6), episode_steps=64)
+    recipe = replace(TINY, skill_records=records_of([*own, unseen]))
+    save_recipe(recipe, tmp_path / "mine.yaml")
+    again = load_recipe(tmp_path / "mine.yaml")
+    assert again == recipe
+    plan = make_plan(again, 0)
+    merge, measure = (next(s for s in reversed(plan.stages) if isinstance(s, kind)) for kind in (Merge, Measure))
+    assert merge.skills == tuple(own)
+    assert measure.skills == (*own, unseen)
+    first = next(stage for stage in plan.stages if isinstance(stage, Train))
+    assert first.skills == (replace(own[0], groups=("proprio",)),)
+    assert plan.columns == tuple(skill.id for skill in own)
+    longer = replace(TINY.merge, rounds=3)
+    saved = merge_steps(replace(recipe, merge=longer), 2) - merge_steps(recipe, 2)
+    assert saved == TINY.merge.envs * 64 * 2  # episodes of 64 steps, two skills
+
+
+THINGS = """
+from dataclasses import replace
+from policykd.envs.observations import ObservationGroup
+from policykd.envs.robots import get_robot
+from policykd.envs.tasks import Walk
+from policykd.envs.terrains.generators import Flat
+HEAVY = replace(get_robot("biped"), name="heavy")
+FIELD = Flat()
+STROLL = Walk(speed=0.6)
+PITCH = ObservationGroup("pitch", lambda robot: 1, "rad", lambda state, around: state.pitch[:, None])
+"""
+
+
+def test_skills_of_another_package_are_imported_wherever_a_stage_runs(tmp_path, monkeypatch):
+    (tmp_path / "lab_of_plans").mkdir()
+    (tmp_path / "lab_of_plans/all.py").write_text(THINGS)
+    monkeypatch.syspath_prepend(tmp_path)
+    lab = "lab_of_plans.all"
+    recipe = replace(
+        TINY,
+        skills=(SkillPlan(f"{lab}:HEAVY/{lab}:FIELD@0.5+{lab}:STROLL"), SkillPlan(f"{lab}:HEAVY/gaps")),
+        injection=Injection(1, ("proprio",), (f"{lab}:PITCH",)),
+        measurement=Measurement(zero_shot=(f"{lab}:HEAVY/walls",)),
     )
-    with pytest.raises(ContractError, match="biped/walls"):
-        make_plan(recipe, 0)
+    save_recipe(recipe, tmp_path / "mine.yaml")
+    with ROBOTS.scope(), TERRAINS.scope(), TASKS.scope(), GROUPS.scope():
+        plan = make_plan(load_recipe(tmp_path / "mine.yaml"), 0)
+        assert plan.columns == ("heavy/field@0.5+stroll", "heavy/gaps")
+        assert plan.rows[0].label == "field-0.5+stroll"
+        assert list(plan.experts) == list(plan.columns)
+        assert next(s for s in plan.stages if isinstance(s, Inject)).injection.groups == ("pitch",)
+        assert plan.stages[-1].skills[-1].id == "heavy/walls"
+    with ROBOTS.scope(), TERRAINS.scope(), TASKS.scope(), GROUPS.scope():
+        assert "heavy" not in ROBOTS  # as in a process that was just started
+        import_names(plan.imports)
+        assert ("heavy" in ROBOTS, "field" in TERRAINS, "stroll" in TASKS, "pitch" in GROUPS) == (True,) * 4
 
 
 def test_unknown_skills_are_refused():

@@ -85,6 +85,8 @@ def test_other_refusals():
         Injection(groups=("proprio",))
     with pytest.raises(UnknownNameError, match="standard"):
         preset("standart")
+    with pytest.raises(UnknownNameError, match=r"skill_records: 'biped/gapes'; did you mean biped/gaps"):
+        replace(TINY, skill_records={"biped/gapes": {}})
 
 
 @pytest.mark.parametrize("suite", suite_names())

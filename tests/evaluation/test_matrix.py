@@ -54,6 +54,7 @@ def test_round_trip_and_missing_fields():
     ("change", "message"),
     [
         ({"scores": ((0.8, 0.2), (0.6, 0.5), (0.4, 0.6))}, "3 rows of 3"),
+        ({"scores": ((0.8, 0.2, 0.1), (0.6, 0.5), (0.4, 0.6, 0.4))}, "3 rows of 3"),
         ({"success": ((np.nan,) * 3,) * 3}, "finite"),
         ({"experts": (0.8, 0.0, 0.5)}, "score of 0"),
         ({"learned": (0, 1, 3)}, "indices of the 3 stages"),

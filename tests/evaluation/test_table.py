@@ -14,6 +14,8 @@ def test_the_table_has_a_row_per_policy_and_skill_and_marks_experts():
             evaluation.cells[policy, skill] = cell
     table = evaluation_table(evaluation.with_experts({"biped/flat": "a"}))
     columns = [[str(cell) for cell in column.cells] for column in table.columns]
+    headings = ["skill", "policy", "success", "reward per step", "retention", "distance, m"]
+    assert [column.header for column in table.columns] == headings
     assert columns[0] == ["biped/flat", "biped/flat", "biped/gaps", "biped/gaps"]
     assert columns[1] == ["a *", "b", "a", "b"]
     assert columns[2][0].startswith("0.50 (")

@@ -134,3 +134,12 @@ def test_a_cache_never_unpickles_and_never_leaves_its_folder(tmp_path):
         (folder / "manifest.json").write_text(json.dumps(manifest))
         with pytest.raises(TeacherError, match="damaged or missing"):
             TeacherCache.open(folder)
+
+
+def test_a_new_cache_replaces_the_one_that_is_there(network, tmp_path):
+    x = torch.randn(6, 4)
+    for rows in (x, x + 1.0):
+        cache = TeacherCache.write(tmp_path / "c", network, batches(rows), samples=6)
+    index = torch.arange(6)
+    torch.testing.assert_close(cache.signals(x, index, {}).logits, network(x + 1.0))
+    assert [path.name for path in tmp_path.iterdir()] == ["c"]

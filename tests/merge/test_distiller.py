@@ -18,6 +18,7 @@ from policykd.merge.config import LOSS_NAMES
 from policykd.merge.critic import value_targets
 from policykd.merge.distiller import _Merge
 from policykd.merge.losses import LOSSES
+from policykd.merge.retention import Score
 from policykd.seeding import integer_seed
 
 SMALL = MergeConfig(
@@ -68,6 +69,25 @@ def test_teachers_do_not_change(teachers, tmp_path):
     merge_experts(teachers, tmp_path / "student", replace(SMALL, rounds=1))
     for teacher, weights in zip(teachers, before, strict=True):
         assert all(torch.equal(v, weights[k]) for k, v in teacher.policy.state_dict().items())
+
+
+def test_only_good_validations_in_a_row_end_a_merge(teachers, tmp_path, monkeypatch):
+    """Good, poor, good, good: the second good one in a row is that of round 4."""
+    kept = iter([1.0, 0.5, 1.0, 1.0, 1.0, 1.0])
+
+    class Scripted:
+        def __init__(self, teachers, config):
+            self.ids = [teacher.skill.id for teacher in teachers]
+
+        def measure(self, student):
+            value = next(kept)
+            same, none = dict.fromkeys(self.ids, value), dict.fromkeys(self.ids, 0.0)
+            return Score(same, same, same, none)
+
+    monkeypatch.setattr("policykd.merge.distiller.StudentValidation", Scripted)
+    config = replace(SMALL, rounds=6, envs=2, updates=1, minibatch=16, target_retention=0.9)
+    result = merge_experts(teachers, tmp_path / "student", config)
+    assert (result.rounds, result.reached_target) == (4, True)
 
 
 class Killed(Exception):

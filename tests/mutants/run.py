@@ -35,6 +35,7 @@ AREAS = {
     "divergences": "policykd/divergences.py", "stats": "policykd/stats.py", "curriculum": "policykd/curriculum",
     "kd": "policykd/kd",
 }  # fmt: skip
+DEFAULTS = "tests/test_defaults.py::test_no_default_changes_by_accident"
 FIRST = 25  # tests of the first attempt on a mutant
 LIMIT = 240.0  # seconds that the tests of one mutant may take
 
@@ -153,7 +154,9 @@ def lay_out(folder: Path) -> Path:
 
 def examine(mutation: Mutation, folder: Path, tests: dict[tuple[str, int], list[str]]) -> dict[str, object]:
     """Run the tests of one mutant and return its record."""
-    own = tests.get((mutation.path, mutation.line)) or tests.get((mutation.path, 0), [])
+    own = tests.get((mutation.path, mutation.line))
+    if not own:  # the line runs at import, as defaults and constants do
+        own = [DEFAULTS, *tests.get((mutation.path, 0), [])]
     target = folder / _imported(mutation.path)
     source = (ROOT / mutation.path).read_text()
     target.write_text(mutation.applied(source))

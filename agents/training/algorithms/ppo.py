@@ -1,4 +1,7 @@
-"""Proximal policy optimization: stable-baselines3's on the CPU, our own on a CUDA device."""
+"""Proximal policy optimization: stable-baselines3's on the CPU, our own on a CUDA device.
+
+torch and stable-baselines3 are imported inside functions only, so that settings can be read without them.
+"""
 
 from __future__ import annotations
 

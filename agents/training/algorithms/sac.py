@@ -1,4 +1,7 @@
-"""Soft actor-critic: stable-baselines3's, on the CPU."""
+"""Soft actor-critic: stable-baselines3's, on the CPU.
+
+torch and stable-baselines3 are imported inside functions only, so that settings can be read without them.
+"""
 
 from __future__ import annotations
 

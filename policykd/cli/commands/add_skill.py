@@ -1,4 +1,7 @@
-"""``policykd add-skill``: teach a student one more skill while it keeps the old ones."""
+"""``policykd add-skill``: teach a student one more skill while it keeps the old ones.
+
+Options and printing only; the work is in ``policykd.curriculum.add_skill``.
+"""
 
 from __future__ import annotations
 

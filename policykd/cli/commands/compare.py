@@ -1,8 +1,11 @@
-"""``policykd compare``: compare PLAID and its baselines at equal environment steps over several seeds."""
+"""``policykd compare``: compare PLAID and its baselines at equal environment steps over several seeds.
+
+Options and printing only; the work is in ``policykd.curriculum.comparison``.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,9 +13,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from policykd.cli.options import PresetName, RecipeFile, Resume, Set
+from policykd.cli.options import Curricula, PresetName, RecipeFile, Resume, Set
 from policykd.cli.output import Bars, say
 from policykd.cli.overrides import with_overrides
+from policykd.curriculum.curricula import compared_curricula
 
 if TYPE_CHECKING:
     from policykd.curriculum import Recipe
@@ -29,8 +33,7 @@ class Compare:
     recipe: RecipeFile = None
     suite: str | None = None
     """Skills of this suite instead of the recipe's: terrains, terrains-hard or gaits."""
-    curricula: tuple[str, ...] = ("plaid", "tl-only", "tl-only+merge", "multitasker", "scratch+merge")
-    """Curricula to compare; multitasker-joint is also available."""
+    curricula: Curricula = field(default_factory=compared_curricula)
     seeds: int = 5
     """Number of seeds; with fewer than 5, intervals are too narrow."""
     out: Path = Path("results/compare")

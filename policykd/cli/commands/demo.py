@@ -1,4 +1,7 @@
-"""``policykd demo``: the whole pipeline from nothing to a student and a results page."""
+"""``policykd demo``: the whole pipeline from nothing to a student and a results page.
+
+Options and printing only; the work is in ``policykd.demo``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""``policykd doctor``: report versions, devices and throughput of this machine, and what to install."""
+"""``policykd doctor``: report versions, devices and throughput of this machine, and what to install.
+
+Options and printing only; the work is in ``policykd.doctor``.
+"""
 
 from __future__ import annotations
 

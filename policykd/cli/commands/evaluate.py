@@ -1,4 +1,7 @@
-"""``policykd evaluate``: measure reward, success, distance and retention of policies on skills."""
+"""``policykd evaluate``: measure reward, success, distance and retention of policies on skills.
+
+Options and printing only; the work is in ``policykd.evaluation``.
+"""
 
 from __future__ import annotations
 

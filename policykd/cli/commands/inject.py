@@ -1,4 +1,7 @@
-"""``policykd inject``: add observation groups, an encoder or wider layers to a trained policy."""
+"""``policykd inject``: add observation groups, an encoder or wider layers to a trained policy.
+
+Options and printing only; the work is in ``policykd.agents.injection``.
+"""
 
 from __future__ import annotations
 

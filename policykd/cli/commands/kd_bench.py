@@ -1,4 +1,7 @@
-"""``policykd kd bench``: compare the registered losses on one task; print a table, draw plots and a page."""
+"""``policykd kd bench``: compare the registered losses on one task; print a table, draw plots and a page.
+
+Options and printing only; the work is in ``policykd.kd.benchmark``.
+"""
 
 from __future__ import annotations
 

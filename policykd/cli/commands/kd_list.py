@@ -1,4 +1,7 @@
-"""``policykd kd list``: list losses and systems, without loading torch."""
+"""``policykd kd list``: list losses and systems, without loading torch.
+
+Options and printing only; the work is in ``policykd.kd.registry``.
+"""
 
 from __future__ import annotations
 

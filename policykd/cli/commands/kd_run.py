@@ -1,4 +1,7 @@
-"""``policykd kd run``: run the experiments of KD systems and print their results."""
+"""``policykd kd run``: run the experiments of KD systems and print their results.
+
+Options and printing only; the work is in ``policykd.kd.experiments``.
+"""
 
 from __future__ import annotations
 

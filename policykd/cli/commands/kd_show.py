@@ -1,4 +1,7 @@
-"""``policykd kd show``: print the record of one loss."""
+"""``policykd kd show``: print the record of one loss.
+
+Options and printing only; the work is in ``policykd.kd.registry``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""``policykd merge``: merge experts, or the labeled states of earlier merges, into one student."""
+"""``policykd merge``: merge experts, or the labeled states of earlier merges, into one student.
+
+Options and printing only; the work is in ``policykd.merge``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""``policykd plaid``: train one student on skill after skill with PLAID or one of its baselines."""
+"""``policykd plaid``: train one student on skill after skill with PLAID or one of its baselines.
+
+Options and printing only; the work is in ``policykd.curriculum``.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from policykd.cli.options import Cores, PresetName, RecipeFile, Resume, Set
+from policykd.cli.options import Cores, Curriculum, PresetName, RecipeFile, Resume, Set
 from policykd.cli.output import Bars, say
 from policykd.cli.overrides import with_overrides
 
@@ -24,9 +27,7 @@ class Plaid:
     preset: PresetName = "quick"
     """Recipe: quick takes minutes, standard has the paper's five terrains."""
     recipe: RecipeFile = None
-    curriculum: str | None = None
-    """Curriculum: plaid, tl-only, tl-only+merge, multitasker, multitasker-joint or scratch+merge; default the
-    recipe's."""
+    curriculum: Curriculum = None
     out: Path = Path("results/plaid")
     """Results folder; open its index.html."""
     seed: int = 0

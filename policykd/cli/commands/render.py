@@ -1,4 +1,7 @@
-"""``policykd render``: film a policy on a skill."""
+"""``policykd render``: film a policy on a skill.
+
+Options and printing only; the work is in ``policykd.report.video``.
+"""
 
 from __future__ import annotations
 

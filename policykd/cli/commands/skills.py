@@ -1,4 +1,7 @@
-"""``policykd skills``: list skills, tasks and suites, and draw a gallery of terrains."""
+"""``policykd skills``: list skills, tasks and suites, and draw a gallery of terrains.
+
+Options and printing only; the work is in ``policykd.envs``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""``policykd train``: train one expert per skill, from scratch or from another policy."""
+"""``policykd train``: train one expert per skill, from scratch or from another policy.
+
+Options and printing only; the work is in ``policykd.agents.training``.
+"""
 
 from __future__ import annotations
 

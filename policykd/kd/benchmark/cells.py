@@ -1,4 +1,7 @@
-"""Cells: one method on one seed, with equally many candidate settings, chosen on validation data alone."""
+"""Cells: one method on one seed, with equally many candidate settings, chosen on validation data alone.
+
+It trains and measures through ``Distiller`` and writes one file per cell; tables and verdicts are made elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -47,19 +50,19 @@ def run_cell(job: CellJob, progress: Progress) -> None:
     name = f"{job.method}, seed {job.seed}"
     progress.begin(name, job.config.tune, "settings")
     with torch_threads(1):
-        scene = load_seed_context(job.config, job.seed, job.folder)
-        cell = measure(scene, job.method, lambda done: progress.update(name, done))
+        context = load_seed_context(job.config, job.seed, job.folder)
+        cell = measure(context, job.method, lambda done: progress.update(name, done))
     write_json(job.path, {"method": job.method, "seed": job.seed, **cell})
     progress.end(name)
 
 
-def measure(scene: SeedContext, method: str, report: Callable[[int], None] = lambda done: None) -> dict[str, Any]:
+def measure(context: SeedContext, method: str, report: Callable[[int], None] = lambda done: None) -> dict[str, Any]:
     """Train every candidate, choose by validation accuracy, measure the chosen student on test data.
 
     A tie goes to the lower validation loss, then to the earlier candidate.
 
     Args:
-        scene: The seed.
+        context: The seed.
         method: The method.
         report: Is told how many candidates are done.
 
@@ -72,21 +75,21 @@ def measure(scene: SeedContext, method: str, report: Callable[[int], None] = lam
     tried: list[dict[str, Any]] = []
     best: nn.Module | None = None
     chosen, highest = 0, (-1.0, 0.0)
-    for place, setting in enumerate(candidates(method, scene.config.tune)):
-        student, times = train(scene, method, setting)
-        val = figures(*predict(student, scene.task.val), scene.taught(scene.task.val))
+    for place, setting in enumerate(candidates(method, context.config.tune)):
+        student, times = train(context, method, setting)
+        val = figures(*predict(student, context.task.val), context.taught(context.task.val))
         tried.append({"setting": as_plain(setting), "val": val, **times})
         score = (val["accuracy"], -val["nll"])
         if best is None or score > highest:
             best, chosen, highest = student, place, score
         report(place + 1)
     assert best is not None
-    test = figures(*predict(best, scene.task.test), scene.taught(scene.task.test))
+    test = figures(*predict(best, context.task.test), context.taught(context.task.test))
     seconds = tried[chosen]["seconds_per_epoch"]
     return {"chosen": chosen, "test": {**test, "seconds_per_epoch": seconds}, "candidates": tried}
 
 
-def train(scene: SeedContext, method: str, setting: Setting) -> tuple[nn.Module, dict[str, float]]:
+def train(context: SeedContext, method: str, setting: Setting) -> tuple[nn.Module, dict[str, float]]:
     """Train the seed's student by a method.
 
     Returns:
@@ -96,19 +99,19 @@ def train(scene: SeedContext, method: str, setting: Setting) -> tuple[nn.Module,
     Raises:
         ConfigError: The training diverged.
     """
-    began, marks, config = time.perf_counter(), [time.process_time()], scene.training(setting.lr_factor)
-    student = scene.student()
-    terms = objective(method, scene.placement_context(), setting, config.epochs)
-    run = Distiller(student, _teacher(scene, terms), terms, config)
+    began, marks, config = time.perf_counter(), [time.process_time()], context.training(setting.lr_factor)
+    student = context.student()
+    terms = objective(method, context.placement_context(), setting, config.epochs)
+    run = Distiller(student, _teacher(context, terms), terms, config)
     marks.append(time.process_time())
     try:
-        run.fit(scene.task.train, scene.task.val if config.select == "best" else None)
+        run.fit(context.task.train, context.task.val if config.select == "best" else None)
     except FloatingPointError as error:
-        raise _diverged(scene, method, str(error)) from None
+        raise _diverged(context, method, str(error)) from None
     marks.append(time.process_time())
     student = run.export()
     if not _finite(student):
-        raise _diverged(scene, method, "a weight is not finite")
+        raise _diverged(context, method, "a weight is not finite")
     return student, {
         "seconds": time.perf_counter() - began,
         "seconds_prepared": marks[1] - marks[0],
@@ -116,18 +119,18 @@ def train(scene: SeedContext, method: str, setting: Setting) -> tuple[nn.Module,
     }
 
 
-def _teacher(scene: SeedContext, terms: Objective) -> Any:
+def _teacher(context: SeedContext, terms: Objective) -> Any:
     """What the teacher said about the training data, as far as the terms ask; None where no term has a teacher."""
-    return scene.teaching(terms.teacher_taps) if terms.needs_teacher else None
+    return context.teaching(terms.teacher_taps) if terms.needs_teacher else None
 
 
 def _finite(student: nn.Module) -> bool:
     return all(bool(torch.isfinite(tensor).all()) for tensor in student.state_dict().values())
 
 
-def _diverged(scene: SeedContext, method: str, what: str) -> ConfigError:
+def _diverged(context: SeedContext, method: str, what: str) -> ConfigError:
     return ConfigError(
-        f"{method} diverged on seed {scene.seed} ({what}); lower train.optimizer.lr or leave the method out"
+        f"{method} diverged on seed {context.seed} ({what}); lower train.optimizer.lr or leave the method out"
     )
 
 

@@ -1,4 +1,7 @@
-"""What a benchmark is, as a frozen record, with the task and the networks that it names."""
+"""What a benchmark is, as a frozen record, with the task and the networks that it names.
+
+It checks names and ranges, and trains nothing.
+"""
 
 from __future__ import annotations
 

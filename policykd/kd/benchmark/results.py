@@ -1,19 +1,21 @@
-"""The outcome of a benchmark: every seed's value of every method, and the means, effects and intervals of them."""
+"""The outcome of a benchmark: every seed's value of every method, and the means, effects and intervals of them.
+
+It reads and writes ``result.json`` and trains nothing.
+"""
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
+from policykd.environment import environment
 from policykd.errors import OutputError
 from policykd.kd.benchmark.config import BenchConfig
 from policykd.kd.benchmark.measures import MEASURES
 from policykd.kd.experiments.results import LEAST_SEEDS
-from policykd.plain import as_plain
+from policykd.plain import as_plain, from_plain, versioned
 from policykd.stats import Interval, bootstrap, paired_difference
 from policykd.storage import read_json
 from policykd.threads import usable_cores
@@ -39,8 +41,8 @@ class BenchResult:
     """
 
     config: Mapping[str, Any]
-    cells: Mapping[str, Sequence[Mapping[str, Any]]]
-    teachers: Sequence[Mapping[str, Mapping[str, float]]]
+    cells: Mapping[str, tuple[Mapping[str, Any], ...]]
+    teachers: tuple[Mapping[str, Mapping[str, float]], ...]
     seconds: float = 0.0
     environment: Mapping[str, str] = field(default_factory=dict)
 
@@ -49,14 +51,15 @@ class BenchResult:
         cls,
         config: BenchConfig,
         cells: Iterable[Mapping[str, Any]],
-        teachers: Sequence[Mapping[str, Mapping[str, float]]],
+        teachers: Iterable[Mapping[str, Mapping[str, float]]],
         seconds: float = 0.0,
     ) -> BenchResult:
         """Gather the cells of a run, in the order of the seeds."""
         sorted_cells: dict[str, list[Mapping[str, Any]]] = {method: [] for method in config.methods}
         for cell in cells:
             sorted_cells[cell["method"]].append(cell)
-        return cls(as_plain(config), sorted_cells, teachers, seconds, _environment())
+        by_method = {method: tuple(found) for method, found in sorted_cells.items()}
+        return cls(as_plain(config), by_method, tuple(teachers), seconds, _environment())
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -138,21 +141,23 @@ class BenchResult:
         """Read what :meth:`to_json` gave; means and effects are computed again.
 
         Raises:
-            OutputError: A field is missing or garbled, or the format is newer.
+            OutputError: If a field is missing or garbled, or the format is newer.
         """
-        format_version = content.get("format_version")
-        if not isinstance(format_version, int) or format_version > FORMAT_VERSION:
-            raise OutputError(f"the result has format {format_version}; this policykd reads up to {FORMAT_VERSION}")
-        try:
-            result = cls(**{key: value for key, value in content.items() if key not in ("format_version", "summary")})
-            for measure in MEASURES:
-                result.effect(result.baseline, measure)
-                lengths = {len(result.values(method, measure)) for method in result.methods}
-                if lengths != {result.seeds}:
-                    raise ValueError(f"{measure}: {sorted(lengths)} values for {result.seeds} seeds")
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise OutputError(f"the result lacks or garbles {error}; run the benchmark again with --resume") from None
+        given = versioned(content, FORMAT_VERSION, "the result")
+        result = from_plain(cls, given, error=_invalid, strict=True, ignore_unknown=True)
+        result._check_complete()
         return result
+
+    def _check_complete(self) -> None:
+        """Raise OutputError unless every method has the value of every measure and seed."""
+        try:
+            for measure in MEASURES:
+                self.effect(self.baseline, measure)
+                lengths = {len(self.values(method, measure)) for method in self.methods}
+                if lengths != {self.seeds}:
+                    raise ValueError(f"{measure}: {sorted(lengths)} values for {self.seeds} seeds")
+        except (KeyError, TypeError, ValueError) as error:
+            raise _invalid(f"it lacks or garbles {error}") from None
 
     @classmethod
     def load(cls, folder: Path) -> BenchResult:
@@ -167,22 +172,10 @@ class BenchResult:
         return cls.from_json(read_json(path))
 
 
+def _invalid(reason: str) -> OutputError:
+    return OutputError(f"the result is not valid: {reason}; run the benchmark again with --resume")
+
+
 def _environment() -> dict[str, str]:
-    found = {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
-    found["processor"] = f"{_processor()}, {usable_cores()} usable cores"
-    for name in _PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:  # an optional part, or a source tree that was never installed
-            continue
-    return found
-
-
-def _processor() -> str:
-    """The processor's name where the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return named[0] if named else platform.processor() or platform.machine()
+    found = environment(_PACKAGES)
+    return found | {"processor": f"{found['processor']}, {usable_cores()} usable cores"}

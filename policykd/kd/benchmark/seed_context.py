@@ -1,4 +1,7 @@
-"""One seed of a benchmark, as all losses share it: split, teacher and its outputs, initial student, data order."""
+"""One seed of a benchmark, as all losses share it: split, teacher and its outputs, initial student, data order.
+
+It trains the teacher once per seed; everything that differs between methods is elsewhere.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Tables of a benchmark: for the terminal and as Markdown, from the saved result alone."""
+"""Tables of a benchmark: for the terminal and as Markdown, from the saved result alone.
+
+It formats the numbers of a result and reads nothing else.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from policykd.kd.benchmark.reference import bench_config
 from policykd.kd.benchmark.results import BenchResult, Verdict
 from policykd.kd.registry import LOSSES
 from policykd.plain import as_plain
-from policykd.stats import Interval
+from policykd.stats import BRACKETS, Interval, format_interval
 
 _MEANS = ("agreement", "kl", "ece", "brier", "seconds_per_epoch")
 _EFFECTS = ("agreement", "kl", "ece", "brier", "nll")
@@ -55,9 +58,8 @@ def mean_text(measure: str, value: float) -> str:
 
 def interval_text(measure: str, interval: Interval, *, signed: bool = False) -> str:
     """An estimate with its interval, ``95.20 [94.61, 95.70]`` or ``+1.20 [+0.80, +1.61]``."""
-    scale, form = MEASURES[measure].scale, f"{{:{'+' if signed else ''}.{MEASURES[measure].digits}f}}"
-    estimate, low, high = (form.format(scale * x) for x in (interval.estimate, interval.low, interval.high))
-    return f"{estimate} [{low}, {high}]"
+    shown = MEASURES[measure]
+    return format_interval(interval, shown.digits, style=BRACKETS, signed=signed, scale=shown.scale, always=True)
 
 
 def teacher_means(result: BenchResult) -> dict[str, str]:

@@ -1,4 +1,7 @@
-"""The data that systems share: the digits as rows of 64 pixels, split by the seed."""
+"""The data that systems share: the digits as rows of 64 pixels, split by the seed.
+
+It may use tasks for the images, and knows neither networks nor losses.
+"""
 
 from __future__ import annotations
 

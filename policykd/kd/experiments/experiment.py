@@ -32,7 +32,7 @@ class Comparison:
         gate: bound on the effect, in the metric's unit for a difference, without unit for a ratio.
         required: whether the experiment's verdict depends on it.
         statistic: ``difference`` of means, student less baseline, or ``ratio`` of means, student over baseline.
-        text: the comparison in words.
+        text: the claim as a sentence that can be read alone; an experiment needs one for every comparison.
 
     Raises:
         ConfigError: an option is out of range, or they do not fit together.
@@ -46,7 +46,7 @@ class Comparison:
     gate: float = 0.0
     required: bool = True
     statistic: Literal["difference", "ratio"] = "difference"
-    text: str
+    text: str = ""
 
     def __post_init__(self) -> None:
         if self.better not in ("higher", "lower"):
@@ -59,6 +59,10 @@ class Comparison:
             raise ConfigError(f"a ratio needs a baseline and a gate above 0, got {self.baseline!r} and {self.gate}")
         if self.baseline == self.student:
             raise ConfigError(f"arm {self.student!r} is compared with itself")
+
+    def says(self, text: str) -> Comparison:
+        """Return the comparison with its claim as a sentence that can be read alone."""
+        return dataclasses.replace(self, text=text)
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -102,6 +106,10 @@ class Experiment:
             raise ConfigError(f"{self.name}: config must be a dataclass instance, got {type(self.config).__name__}")
         if not any(comparison.required for comparison in self.comparisons):
             raise ConfigError(f"{self.name}: at least one comparison must be required, or nothing decides the claim")
+        for comparison in self.comparisons:
+            if not comparison.text:
+                arms = " and ".join(comparison.arms)
+                raise ConfigError(f"{self.name}: the claim about {comparison.metric} of {arms} needs a sentence: .says")
         check_range(f"{self.name}: seeds", self.seeds, 1, 10_000)
 
     def check_cell(self, cell: Cell) -> None:

@@ -1,8 +1,10 @@
-"""Results: every seed's value of every arm and metric, and the intervals and verdicts that derive from them."""
+"""Results: every seed's value of every arm and metric, and the intervals and verdicts that derive from them.
+
+It reads and writes records and trains nothing.
+"""
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -10,15 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from policykd import __version__
+from policykd.environment import environment
 from policykd.errors import ConfigError, OutputError
 from policykd.kd.experiments.experiment import Cell, Comparison, Experiment, Verdict
-from policykd.plain import as_plain
+from policykd.plain import as_plain, from_plain, versioned
 from policykd.stats import Interval, paired_difference, paired_ratio
 
 FORMAT_VERSION = 1
 LEAST_SEEDS = 5  # a bootstrap of fewer cases covers far less than it says; with one it is a point
 _CONFIDENCE = 0.95
+_PACKAGES = ("policykd", "torch", "numpy")
 
 Values = Mapping[str, Mapping[str, tuple[float, ...]]]  # arm -> metric -> one value per seed
 
@@ -92,7 +95,7 @@ class Result:
             experiment.comparisons,
             experiment.notes,
             seconds,
-            _environment(),
+            environment(_PACKAGES),
         )
 
     @cached_property
@@ -120,23 +123,10 @@ class Result:
         """Read what :meth:`to_json` gave; effects and verdicts are computed again.
 
         Raises:
-            OutputError: a field is missing or garbled, or the format is newer.
+            OutputError: if a field is missing or garbled, or the format is newer.
         """
-        version = content.get("format_version")
-        if not isinstance(version, int) or version > FORMAT_VERSION:
-            raise OutputError(f"the result has format {version}; this policykd reads up to {FORMAT_VERSION}")
-        derived = {"format_version", "verdict"}
-        try:
-            fields = {key: value for key, value in content.items() if key not in derived}
-            fields |= {name: tuple(fields[name]) for name in ("seeds", "notes")}
-            fields["values"] = {
-                arm: {metric: tuple(map(float, values)) for metric, values in metrics.items()}
-                for arm, metrics in fields["values"].items()
-            }
-            fields["comparisons"] = tuple(_comparison(entry) for entry in fields["comparisons"])
-            return cls(**fields)
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise OutputError(f"the result lacks or garbles {error}; run it again") from None
+        given = versioned(content, FORMAT_VERSION, "the result")
+        return from_plain(cls, given, error=_invalid, strict=True, ignore_unknown=True)
 
 
 def judge(comparison: Comparison, values: Values) -> Outcome:
@@ -179,17 +169,5 @@ def _gathered(name: str, cells: Mapping[int, Cell]) -> dict[str, dict[str, tuple
     }
 
 
-def _comparison(entry: Mapping[str, Any]) -> Comparison:
-    return Comparison(**{key: value for key, value in entry.items() if key not in ("effect", "verdict")})
-
-
-def _environment() -> dict[str, str]:
-    import torch
-
-    return {
-        "policykd": __version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "processor": platform.processor() or platform.machine(),
-    }
+def _invalid(reason: str) -> OutputError:
+    return OutputError(f"the result is not valid: {reason}; run it again")

@@ -1,4 +1,7 @@
-"""One table over several experiments, as Markdown and JSON."""
+"""One table over several experiments, as Markdown and JSON.
+
+It formats stored results and computes nothing.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from policykd.kd.experiments.results import Outcome, Result
+from policykd.stats import BRACKETS, format_interval
 from policykd.storage import write_json, write_text
 
 
 def effect_text(outcome: Outcome) -> str:
     """An effect with its interval: ``+0.041 [+0.032, +0.052]``, ratios and single arms without signs."""
     signed = outcome.comparison.statistic == "difference" and outcome.comparison.baseline is not None
-    form = "{:+.3g}" if signed else "{:.3g}"
-    estimate, low, high = (form.format(v) for v in (outcome.effect.estimate, outcome.effect.low, outcome.effect.high))
-    return f"{estimate} [{low}, {high}]"
+    return format_interval(outcome.effect, 3, style=BRACKETS, signed=signed, significant=True, always=True)
 
 
 def gate_text(outcome: Outcome) -> str:

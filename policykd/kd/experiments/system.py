@@ -22,6 +22,7 @@ from policykd.errors import ConfigError, check_range
 from policykd.kd.experiments.digits import CLASSES, PIXELS, digits_rows
 from policykd.kd.experiments.experiment import Cell as Metrics
 from policykd.kd.experiments.experiment import Comparison, Experiment
+from policykd.kd.experiments.limits import Temperature, Weight
 from policykd.kd.metrics import accuracy
 from policykd.kd.networks import MLP
 from policykd.kd.objective.objective import Objective
@@ -31,6 +32,7 @@ from policykd.kd.training.batches import Batch
 from policykd.kd.training.config import OptimizerConfig, TrainConfig
 from policykd.kd.training.loop import distillation, minimize, seeded
 from policykd.kd.training.teacher_cache import TeacherCache
+from policykd.plain import check_limits
 from policykd.seeding import integer_seed
 
 MOST_EPOCHS, MOST_STEPS = 100_000, 10_000_000
@@ -81,7 +83,9 @@ class Fit:
 
 @dataclass(frozen=True)
 class DistillationRecipe:
-    """Configuration of a system that brings its own data; subclasses add what only their method has.
+    """Configuration of a system that brings its own data; subclasses add fields of their method.
+
+    A field's type may name its limits, for example ``Share`` of :mod:`policykd.kd.experiments.limits`.
 
     Attributes:
         teacher: Widths and training of the teacher.
@@ -96,14 +100,12 @@ class DistillationRecipe:
 
     teacher: Fit
     student: Fit
-    temperature: float = 4.0
-    ce_weight: float = 0.1
-    kd_weight: float = 0.9
+    temperature: Temperature = 4.0
+    ce_weight: Weight = 0.1
+    kd_weight: Weight = 0.9
 
     def __post_init__(self) -> None:
-        check_range("temperature", self.temperature, 1e-6, 1e6)
-        for name in ("ce_weight", "kd_weight"):
-            check_range(name, getattr(self, name), 0.0, 1e6)
+        check_limits(self)
 
 
 @dataclass(frozen=True)
@@ -111,16 +113,20 @@ class Recipe(DistillationRecipe):
     """Configuration of a system on the digits; subclasses add what only their method has.
 
     Attributes:
-        shares: Shares of the splits of the digits, which sum to one; the first is for training, the last for testing.
+        parts: What each share of the digits is for.
+        shares: Shares of the parts, which sum to one.
 
     Raises:
         ConfigError: A field is out of range.
     """
 
+    parts: ClassVar[tuple[str, ...]] = ("training", "testing")
     shares: tuple[float, ...] = (0.56, 0.44)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if len(self.shares) != len(self.parts):
+            raise ConfigError(f"shares is {self.shares}; give {len(self.parts)}: for {', '.join(self.parts)}")
         for share in self.shares:
             check_range("shares", share, 0.01, 0.99)
         if abs(sum(self.shares) - 1.0) > 1e-9:
@@ -161,11 +167,13 @@ class Cell(Generic[R]):
         recipe: The configuration.
         train: Data of the teacher.
         test: Data of the figures.
+        validation: Data to choose by, in recipes with three parts.
         transfer: Data of the students; ``System.prepare`` may replace it.
     """
 
     teacher_order: ClassVar[tuple[str, ...] | None] = ("order", "teacher")
     student_order: ClassVar[tuple[str, ...] | None] = ("order", "student")
+    validation: Split
 
     def __init__(self, seed: int, recipe: R) -> None:
         self.seed, self.recipe = seed, recipe
@@ -181,7 +189,9 @@ class Cell(Generic[R]):
         if not isinstance(self.recipe, Recipe):
             kind = type(self.recipe).__name__
             raise NotImplementedError(f"{kind} is not a Recipe with shares of the digits: define splits in the cell")
-        train, *_, test = digits_rows(self.seed, self.recipe.shares)
+        train, *between, test = digits_rows(self.seed, self.recipe.shares)
+        if between:
+            self.validation = between[0]
         return train, test
 
     def build(self, role: str, fit: Fit) -> Any:
@@ -263,9 +273,31 @@ class Cell(Generic[R]):
         return TeacherCache(logits.numpy(), features, name="the teacher's outputs for the students' samples")
 
 
+class OwnSeedCell(Cell[R]):
+    """A cell in which the teacher's batches follow from the cell's own seed."""
+
+    teacher_order = None
+    student_order = ("student order",)
+
+
 def cross_entropy(network: nn.Module, batch: Batch, epoch: int) -> Tensor:
     """Return the cross-entropy of a network's logits with the labels."""
     return F.cross_entropy(network(batch.x), batch.targets)
+
+
+@torch.no_grad()
+def compare_features(cell: Cell[Any], network: Any, **metrics: Callable[[Tensor, Tensor], Any]) -> dict[str, float]:
+    """Return the test accuracy of a network, and metrics of its and the teacher's features of the test data.
+
+    Args:
+        cell: The cell.
+        network: The network.
+        **metrics: Metric -> ``(network's features, teacher's features) -> scalar``.
+    """
+    features, logits = network.features_and_logits(cell.test.x)
+    taught, _ = cell.teacher.features_and_logits(cell.test.x)
+    values = {name: float(metric(features, taught)) for name, metric in metrics.items()}
+    return {"accuracy": accuracy(logits, cell.test.y), **values}
 
 
 def plain_kd(teacher: nn.Module | Tensor, recipe: DistillationRecipe) -> StudentLoss:
@@ -362,20 +394,19 @@ class System(ABC, Generic[C]):
         )
 
 
-def higher(metric: str, arm: str, than: str | None = None, *, by: float = 0.0, says: str, **options: Any) -> Comparison:
-    """Return the claim that an arm's metric exceeds another arm's by more than ``by``.
+def higher(metric: str, arm: str, than: str | None = None, *, by: float = 0.0, **options: Any) -> Comparison:
+    """Return the claim that an arm's metric exceeds another arm's by more than ``by``; add its sentence with ``says``.
 
     Args:
         metric: The metric.
         arm: The arm that the claim is about.
         than: The arm that it is compared with; None compares the value itself with ``by``.
         by: The gate: of the difference, of the ratio with ``statistic="ratio"``, or of the value without ``than``.
-        says: The claim as a sentence that can be read alone.
         **options: ``required`` and ``statistic`` of :class:`Comparison`.
     """
-    return Comparison(metric, student=arm, baseline=than, better="higher", gate=by, text=says, **options)
+    return Comparison(metric, student=arm, baseline=than, better="higher", gate=by, **options)
 
 
-def lower(metric: str, arm: str, than: str | None = None, *, by: float = 0.0, says: str, **options: Any) -> Comparison:
+def lower(metric: str, arm: str, than: str | None = None, *, by: float = 0.0, **options: Any) -> Comparison:
     """Return the claim that an arm's metric is below another arm's by more than ``-by``; see :func:`higher`."""
-    return Comparison(metric, student=arm, baseline=than, better="lower", gate=by, text=says, **options)
+    return Comparison(metric, student=arm, baseline=than, better="lower", gate=by, **options)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from policykd.divergences import Reduction, mse, prepare_pair, reduce_loss
-from policykd.errors import ConfigError
 from policykd.kd.losses._function import loss_function, loss_module
 from policykd.kd.options import ClosedFraction
 from policykd.kd.shapes import check_labels, check_logits
@@ -52,15 +51,3 @@ def ground_truth_mse(
 
 
 GroundTruthMSE = loss_module(ground_truth_mse, "GroundTruthMSE")
-
-
-def norm_penalty(module: nn.Module) -> Tensor:
-    """Return the sum of the L2 norms (not squared) of all parameter tensors, the penalty of the authors' script.
-
-    Raises:
-        ConfigError: The module has no parameters.
-    """
-    norms = [parameter.norm() for parameter in module.parameters()]
-    if not norms:
-        raise ConfigError("the module has no parameters")
-    return sum(norms[1:], norms[0])

@@ -17,7 +17,7 @@ To add one, write ``policykd/kd/systems/my_method.py`` and its test, nothing els
             mine = cell.recipe.weight * Mine().on("hidden1")
             return {"CE": Arm(Objective(ce=CE())), "mine": Arm(Objective(ce=CE(), mine=mine))}
 
-        claims = (higher("accuracy", "mine", "CE", by=0.01, says="A sentence that can be read alone."),)
+        claims = (higher("accuracy", "mine", "CE", by=0.01).says("A sentence that can be read alone."),)
 
     EXPERIMENT = MyMethod().experiment()      # its record
 

@@ -12,17 +12,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Annotated
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import override
 
-from policykd.errors import ConfigError, check_range
+from policykd.errors import ConfigError
 from policykd.kd.experiments.digits import with_label_noise
+from policykd.kd.experiments.limits import Share
 from policykd.kd.experiments.system import Arm, Cell, Fit, Recipe, System, cross_entropy, higher, lower
 from policykd.kd.losses.balanced_kl import Balance, Fixed, Rule, balanced_kl, own_first_kl, peer_first_kl
 from policykd.kd.metrics import measure
 from policykd.kd.training.batches import Batch
+from policykd.plain import Limits
 
 Term = Callable[[Tensor, Tensor], Tensor]  # (own logits, the peer's logits, detached) -> scalar
 
@@ -42,13 +45,11 @@ class BDKDRecipe(Recipe):
     temperature: float = 2.0
     ce_weight: float = 1.0
     kd_weight: float = 1.0
-    label_noise: float = 0.1
-    delta: float = 2.0
+    label_noise: Share = 0.1
+    delta: Annotated[float, Limits(1.0, 1e6)] = 2.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_range("label_noise", self.label_noise, 0.0, 1.0)
-        check_range("delta", self.delta, 1.0, 1e6)
         if replace(self.teacher, hidden=self.student.hidden) != self.student:
             raise ConfigError(
                 "teacher and student are trained together; set epochs, steps, batch_size, lr and drop_last of both to "
@@ -105,15 +106,15 @@ class BDKD(System[BDKDRecipe]):
     )
     claims = (
         *(
-            lower("ece", "BD-KD", arm, by=-0.01, says=f"BD-KD's calibration error is over 0.01 below that of {other}.")
+            lower("ece", "BD-KD", arm, by=-0.01).says(f"BD-KD's calibration error is over 0.01 below that of {other}.")
             for arm, other in _CONTROLS.items()
         ),
         *(
-            higher("accuracy", "BD-KD", arm, by=-0.01, says=f"BD-KD costs under 1 point of accuracy against {other}.")
+            higher("accuracy", "BD-KD", arm, by=-0.01).says(f"BD-KD costs under 1 point of accuracy against {other}.")
             for arm, other in _CONTROLS.items()
         ),
         *(
-            lower("ece", "BD-KD", arm, required=False, says=f"BD-KD has a smaller calibration error than {other}.")
+            lower("ece", "BD-KD", arm, required=False).says(f"BD-KD has a smaller calibration error than {other}.")
             for arm, other in _RULES.items()
         ),
     )
@@ -147,8 +148,7 @@ class BDKD(System[BDKDRecipe]):
 
     @override
     def measure(self, cell: Cell[BDKDRecipe], network: nn.Module) -> dict[str, float]:
-        found = measure(network, cell.test)
-        return {name: found[name] for name in ("accuracy", "ece", "nll")}
+        return measure(network, cell.test, only=("accuracy", "ece", "nll"))
 
 
 EXPERIMENT = BDKD().experiment()

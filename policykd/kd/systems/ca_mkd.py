@@ -109,27 +109,16 @@ class CAMKD(System[CAMKDRecipe]):
     )
     claims = (
         *(
-            higher(
-                "accuracy",
-                "CA-MKD",
-                baseline,
-                by=0.03,
-                says=f"A student with CA-MKD's weights is more than 3 points more accurate than one with {words}.",
+            higher("accuracy", "CA-MKD", baseline, by=0.03).says(
+                f"A student with CA-MKD's weights is more than 3 points more accurate than one with {words}."
             )
             for baseline, words in (("average", "equal weights"), ("entropy", "weights from entropies"))
         ),
-        lower(
-            "wrong_class_weight",
-            "CA-MKD",
-            by=0.05,
-            says="The third teacher's CA-MKD weight on the classes that it has wrong is below 0.05.",
+        lower("wrong_class_weight", "CA-MKD", by=0.05).says(
+            "The third teacher's CA-MKD weight on the classes that it has wrong is below 0.05."
         ),
-        lower(
-            "nll",
-            "CA-MKD",
-            "average",
-            required=False,
-            says="A student with CA-MKD's weights has a lower negative log-likelihood than one with equal weights.",
+        lower("nll", "CA-MKD", "average", required=False).says(
+            "A student with CA-MKD's weights has a lower negative log-likelihood than one with equal weights."
         ),
     )
     notes = (

@@ -8,22 +8,22 @@ is the experiment: few labels, and correlations matched on many unlabeled digits
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override
 
 from policykd.errors import check_range
 from policykd.kd import functional as kf
-from policykd.kd.experiments.digits import CLASSES, LabeledDraws, some_per_class
+from policykd.kd.experiments.digits import CLASSES
 from policykd.kd.experiments.experiment import Cell as Metrics
-from policykd.kd.experiments.system import Arm, Cell, Fit, Recipe, System, higher, lower
-from policykd.kd.metrics import accuracy
+from policykd.kd.experiments.few_labels import pool_arm
+from policykd.kd.experiments.limits import Weight
+from policykd.kd.experiments.system import Arm, Fit, OwnSeedCell, Recipe, System, compare_features, higher, lower
 from policykd.kd.networks import MLP
-from policykd.kd.training.batches import Batch
 from policykd.kd.training.samplers import ClassUniformSampler, same_class_share
+from policykd.plain import Limits
 from policykd.seeding import generator, integer_seed
 
 
@@ -45,10 +45,10 @@ class CCKDRecipe(Recipe):
 
     teacher: Fit = Fit((256, 64), steps=1000, batch_size=32)
     student: Fit = Fit((48, 32), steps=800, batch_size=96)
-    per_class: int = 6
+    per_class: Annotated[int, Limits(1, 40)] = 6
     labeled_batch: int = 24
-    cc_weight: float = 100.0
-    joint_cc_weight: float = 10.0
+    cc_weight: Weight = 100.0
+    joint_cc_weight: Weight = 10.0
     gamma: float = 0.4
     order: int = 2
     sampler_classes: int = 100
@@ -57,17 +57,11 @@ class CCKDRecipe(Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_range("per_class", self.per_class, 1, 40)
         check_range("labeled_batch", self.labeled_batch, 1, CLASSES * self.per_class)
-        for name in ("cc_weight", "joint_cc_weight"):
-            check_range(name, getattr(self, name), 0.0, 1e6)
 
 
-class CCKDCell(Cell[CCKDRecipe]):
+class CCKDCell(OwnSeedCell[CCKDRecipe]):
     """The teacher's batches follow from the cell's own seed."""
-
-    teacher_order = None
-    student_order = ("student order",)
 
     def correlation_gap(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Return the correlation loss of features of one batch with the recipe's kernel."""
@@ -75,23 +69,19 @@ class CCKDCell(Cell[CCKDRecipe]):
 
 
 def on_pool(cell: CCKDCell, *, ce_weight: float = 1.0, kd_weight: float = 0.0, cc_weight: float = 0.0) -> Arm:
-    """Return the arm with cross-entropy on labeled samples and other terms on the unlabeled batch, in one pass."""
-    labeled = some_per_class(cell.transfer, cell.recipe.per_class, cell.seed)
-    draws = LabeledDraws(labeled, cell.recipe.labeled_batch, cell.seed)
+    """Return the arm with cross-entropy on labeled samples and, on the unlabeled ones, logits and correlations."""
 
-    def loss(student: MLP, batch: Batch, epoch: int) -> Tensor:
-        rows = draws.draw()
-        compared = bool(kd_weight or cc_weight)
-        features, logits = student.features_and_logits(torch.cat([rows.x, batch.x]) if compared else rows.x)
-        total = ce_weight * F.cross_entropy(logits[: len(rows)], rows.y)
-        known, target = (values[batch.index] for values in cell.taught)
-        if kd_weight:
-            total = total + kd_weight * kf.kd(logits[len(rows) :], target, temperature=cell.recipe.temperature)
-        if cc_weight:
-            total = total + cc_weight * cell.correlation_gap(features[len(rows) :], known)
-        return total
+    def weighted(student: Tensor, teacher: Tensor) -> Tensor:
+        return cc_weight * cell.correlation_gap(student, teacher)
 
-    return Arm(loss)
+    return pool_arm(
+        cell,
+        per_class=cell.recipe.per_class,
+        size=cell.recipe.labeled_batch,
+        ce_weight=ce_weight,
+        kd_weight=kd_weight,
+        features=weighted if cc_weight else None,
+    )
 
 
 def sampler_arms(seed: int, recipe: CCKDRecipe) -> dict[str, dict[str, float]]:
@@ -123,34 +113,18 @@ class CCKD(System[CCKDRecipe]):
         "plain distillation, and class-uniform batches hold more pairs of one class than random batches."
     )
     claims = (
-        higher(
-            "accuracy",
-            "cc",
-            "ce",
-            by=0.04,
-            says="Matching correlations of unlabeled samples raises accuracy by more than 4 points over cross-entropy.",
+        higher("accuracy", "cc", "ce", by=0.04).says(
+            "Matching correlations of unlabeled samples raises accuracy by more than 4 points over cross-entropy."
         ),
-        lower(
-            "correlation gap",
-            "cc",
-            "ce",
-            by=0.5,
-            statistic="ratio",
-            says="On test data, matching correlations at least halves the distance from the teacher's correlations, "
-            "against cross-entropy.",
+        lower("correlation gap", "cc", "ce", by=0.5, statistic="ratio").says(
+            "On test data, matching correlations at least halves the distance from the teacher's correlations, "
+            "against cross-entropy."
         ),
-        higher(
-            "accuracy",
-            "kd + cc",
-            "kd",
-            by=-0.003,
-            says="Plain distillation loses at most 0.3 points of test accuracy when correlations are matched too.",
+        higher("accuracy", "kd + cc", "kd", by=-0.003).says(
+            "Plain distillation loses at most 0.3 points of test accuracy when correlations are matched too."
         ),
-        higher(
-            "same-class pairs",
-            "cur batches",
-            "random batches",
-            says="Class-uniform batches hold a larger share of pairs of one class than random batches.",
+        higher("same-class pairs", "cur batches", "random batches").says(
+            "Class-uniform batches hold a larger share of pairs of one class than random batches."
         ),
     )
     notes = (
@@ -177,12 +151,8 @@ class CCKD(System[CCKDRecipe]):
 
     @override
     def measure(self, cell: CCKDCell, network: MLP) -> dict[str, float]:
-        features, logits = network.features_and_logits(cell.test.x)
-        found = {"accuracy": accuracy(logits, cell.test.y)}
-        if network is not cell.teacher:
-            taught = cell.teacher.features_and_logits(cell.test.x)[0]
-            found["correlation gap"] = float(cell.correlation_gap(features, taught))
-        return found
+        metrics = {} if network is cell.teacher else {"correlation gap": cell.correlation_gap}
+        return compare_features(cell, network, **metrics)
 
     @override
     def other_arms(self, cell: CCKDCell) -> Metrics:

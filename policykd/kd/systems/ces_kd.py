@@ -1,120 +1,32 @@
 """Curriculum-based expert selection: each sample is taught by one expert, chosen by how hard the sample is.
 
 Amara, Ziaeefard, Meyer, Gross, Clark, CES-KD (arXiv 2209.07606). Experts are ordered by capacity. Easy samples go to
-small experts, hard ones to large experts, and the large ones are unlocked one after the other during training.
+small experts, hard ones to large experts, and the large ones are unlocked one after the other during training: scoring,
+strata and pacing, our construction, are in ``policykd.kd.expert_selection``.
 
-Departures: scoring, strata and pacing are our construction. Only the abstract was readable, so they follow its
-sentences and not the authors' code. Experts are trained on labels; a chain of assistants is not among the baselines
-(see ``takd``).
+Departures: experts are trained on labels; a chain of assistants is not among the baselines (see ``takd``).
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
 from torch import Tensor
 from typing_extensions import override
 
-from policykd.divergences import prepare_tensor
-from policykd.errors import ConfigError, check_range
-from policykd.kd.ensembles import check_member_logits, ensemble_logits, selected_logits
+from policykd.kd.ensembles import ensemble_logits, selected_logits
 from policykd.kd.experiments.experiment import Cell as Metrics
 from policykd.kd.experiments.side_by_side import NO_TEACHER, SideBySideCell, SideBySideRecipe, Teaching
 from policykd.kd.experiments.system import Fit, System, cross_entropy, higher
+from policykd.kd.expert_selection import assigned, check_capacity_order, difficulty, strata, unlocked
 from policykd.kd.metrics import measure
 from policykd.kd.networks import count_parameters
-from policykd.kd.shapes import check_labels
 from policykd.kd.training.evaluate import predict
+from policykd.plain import Limits
 from policykd.seeding import generator
-
-
-def difficulty(expert_logits: Tensor, target: Tensor) -> Tensor:
-    """Return how hard every sample is for the experts: one minus their mean probability of its label.
-
-    Args:
-        expert_logits: ``(K, N, C)`` on clean inputs, experts in order of capacity.
-        target: Labels ``(N,)``.
-
-    Returns:
-        ``(N,)`` in [0, 1], off the graph; lower is easier.
-
-    Raises:
-        ValueError: Shapes do not fit, or a value is not finite.
-    """
-    logits = check_member_logits(expert_logits)
-    labels = check_labels(logits[0], target)
-    confidence = logits.softmax(-1).mean(0).gather(1, labels[:, None])[:, 0]
-    return 1.0 - confidence
-
-
-def strata(scores: Tensor, experts: int) -> Tensor:
-    """Return every sample's part of K equal parts by rank of difficulty: ``floor(rank K / N)``.
-
-    Args:
-        scores: Difficulty ``(N,)``; only the order matters, ties go by position.
-        experts: Number of experts K.
-
-    Returns:
-        Stratum of every sample ``(N,)`` in [0, K), 0 the easiest: zero-based (the paper counts from one).
-
-    Raises:
-        ConfigError: K is below one.
-        ValueError: Scores are not a finite vector.
-    """
-    check_range("experts", experts, 1, float("inf"))
-    scores = prepare_tensor("difficulty", scores)
-    if scores.dim() != 1:
-        raise ValueError(f"difficulty must be (N,), got {tuple(scores.shape)}")
-    ranks = torch.empty(len(scores), dtype=torch.long, device=scores.device)
-    ranks[scores.argsort(stable=True)] = torch.arange(len(scores), device=scores.device)
-    return ranks * experts // len(scores)
-
-
-def unlocked(epoch: float, *, experts: int, curriculum_epochs: float) -> int:
-    """Return how many experts teach at an epoch, counted from the smallest: ``min(K, 1 + floor(K e / E_c))``.
-
-    Args:
-        epoch: Epochs done.
-        experts: Number of experts K.
-        curriculum_epochs: E_c, epochs until the pacing has ended; 0 for no pacing.
-
-    Raises:
-        ConfigError: A negative epoch or length, or no expert.
-    """
-    check_range("epoch", epoch, 0, float("inf"))
-    check_range("experts", experts, 1, float("inf"))
-    check_range("curriculum_epochs", curriculum_epochs, 0, float("inf"))
-    if epoch >= curriculum_epochs:
-        return experts
-    return min(experts, 1 + int(experts * epoch // curriculum_epochs))
-
-
-def assigned(stratum: Tensor, available: int) -> Tensor:
-    """Return the expert of every sample ``(N,)``: its stratum, or the largest expert that is unlocked.
-
-    Args:
-        stratum: From :func:`strata`.
-        available: Number of unlocked experts, from :func:`unlocked`.
-
-    Raises:
-        ConfigError: No expert is unlocked.
-    """
-    check_range("available", available, 1, float("inf"))
-    return stratum.clamp(max=available - 1)
-
-
-def check_capacity_order(sizes: Sequence[float]) -> None:
-    """Check that experts are in ascending order of capacity (parameter counts or validation accuracies).
-
-    Raises:
-        ConfigError: They are not.
-    """
-    if any(later <= earlier for earlier, later in itertools.pairwise(sizes)):
-        raise ConfigError(f"experts must be in ascending order of capacity, got {list(sizes)}")
 
 
 @dataclass(frozen=True)
@@ -135,11 +47,7 @@ class CESKDRecipe(SideBySideRecipe):
     kd_weight: float = 0.7
     small_expert: Fit = Fit((16,), epochs=80)
     middle_expert: Fit = Fit((64,), epochs=80)
-    curriculum_epochs: float = 50.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_range("curriculum_epochs", self.curriculum_epochs, 0, float("inf"))
+    curriculum_epochs: Annotated[float, Limits(0)] = 50.0
 
 
 def teachings(seed: int, recipe: CESKDRecipe, logits: Tensor, target: Tensor) -> dict[str, Teaching]:
@@ -183,7 +91,7 @@ class CESKD(System[CESKDRecipe]):
     paper = "Amara, Ziaeefard, Meyer, Gross, Clark, CES-KD, arXiv 2209.07606"
     claim = "A small student learns more if each sample is taught by an expert that is as strong as the sample is hard."
     claims = tuple(
-        higher("accuracy", _SELECTION, than, by=gate, required=required, says=f"{_SAYS} {text}.")
+        higher("accuracy", _SELECTION, than, by=gate, required=required).says(f"{_SAYS} {text}.")
         for than, gate, required, text in (
             ("largest expert", 0.015, True, "more than 1.5 points more accurate than that of the largest expert"),
             (

@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from torch import Tensor
 from typing_extensions import override
 
-from policykd.errors import check_range
-from policykd.kd.experiments.digits import some_per_class
-from policykd.kd.experiments.system import Arm, Cell, Fit, Recipe, System, cross_entropy, higher, plain_kd
+from policykd.kd.experiments.few_labels import FewSamplesCell, FewSamplesRecipe
+from policykd.kd.experiments.limits import Temperature, Weight
+from policykd.kd.experiments.system import Arm, Fit, System, compare_features, cross_entropy, higher, plain_kd
 from policykd.kd.losses import KDLoss
 from policykd.kd.losses.ce import CE
 from policykd.kd.losses.crd import CRD
 from policykd.kd.losses.kd import KD
-from policykd.kd.metrics import accuracy
 from policykd.kd.networks import MLP
 from policykd.kd.objective.objective import Objective
 from policykd.kd.objective.terms import Term
@@ -30,11 +29,10 @@ from policykd.seeding import integer_seed
 
 
 @dataclass(frozen=True)
-class CRDRecipe(Recipe):
+class CRDRecipe(FewSamplesRecipe):
     """A teacher that saw many digits, a student that sees few of them; their last hidden layers are contrasted.
 
     Attributes:
-        per_class: Samples per class that the student sees, all labeled.
         joint_ce_weight: Weight of the cross-entropy where the contrastive term joins plain distillation.
         joint_kd_weight: Weight of the divergence there.
         crd_weight: Weight of the contrastive term.
@@ -46,28 +44,17 @@ class CRDRecipe(Recipe):
 
     teacher: Fit = Fit((256, 64), steps=1000, batch_size=32)
     student: Fit = Fit((48, 32), steps=800, batch_size=32)
-    per_class: int = 10
-    joint_ce_weight: float = 1.0
-    joint_kd_weight: float = 1.0
-    crd_weight: float = 0.8
+    joint_ce_weight: Weight = 1.0
+    joint_kd_weight: Weight = 1.0
+    crd_weight: Weight = 0.8
     width: int = 16
     negatives: int = 64
-    contrast_temperature: float = 0.1
+    contrast_temperature: Temperature = 0.1
     momentum: float = 0.5
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_range("per_class", self.per_class, 2, 40)
-        check_range("contrast_temperature", self.contrast_temperature, 1e-6, 1e6)
-        for name in ("joint_ce_weight", "joint_kd_weight", "crd_weight"):
-            check_range(name, getattr(self, name), 0.0, 1e6)
 
-
-class CRDCell(Cell[CRDRecipe]):
-    """The teacher's batches follow from the cell's own seed."""
-
-    teacher_order = None
-    student_order = ("student order",)
+class CRDCell(FewSamplesCell[CRDRecipe]):
+    """Embeddings and memory banks for students."""
 
     def contrast(self) -> CRD:
         """Return new embeddings and memory banks; they begin alike in every arm."""
@@ -123,26 +110,15 @@ class CRDSystem(System[CRDRecipe]):
         "gives a representation that shares more information with the teacher's."
     )
     claims = (
-        higher(
-            "accuracy",
-            "crd",
-            "ce",
-            by=0.005,
-            says="The contrastive term raises test accuracy by more than half a point over cross-entropy.",
+        higher("accuracy", "crd", "ce", by=0.005).says(
+            "The contrastive term raises test accuracy by more than half a point over cross-entropy."
         ),
-        higher(
-            "accuracy",
-            "kd + crd",
-            "kd",
-            by=-0.003,
-            says="Plain distillation loses at most 0.3 points of test accuracy when the contrastive term is added.",
+        higher("accuracy", "kd + crd", "kd", by=-0.003).says(
+            "Plain distillation loses at most 0.3 points of test accuracy when the contrastive term is added."
         ),
-        higher(
-            "information",
-            "crd",
-            "ce",
-            says="On test data, the lower bound on the information shared with the teacher is larger with the "
-            "contrastive term than with cross-entropy.",
+        higher("information", "crd", "ce").says(
+            "On test data, the lower bound on the information shared with the teacher is larger with the "
+            "contrastive term than with cross-entropy."
         ),
     )
     notes = (
@@ -154,10 +130,6 @@ class CRDSystem(System[CRDRecipe]):
     )
     recipe = CRDRecipe()
     cell = CRDCell
-
-    @override
-    def prepare(self, cell: CRDCell) -> None:
-        cell.transfer = some_per_class(cell.train, cell.recipe.per_class, cell.seed)
 
     @override
     def arms(self, cell: CRDCell) -> dict[str, Arm]:
@@ -173,11 +145,7 @@ class CRDSystem(System[CRDRecipe]):
 
     @override
     def measure(self, cell: CRDCell, network: MLP) -> dict[str, float]:
-        features, logits = network.features_and_logits(cell.test.x)
-        found = {"accuracy": accuracy(logits, cell.test.y)}
-        if network is not cell.teacher:
-            found["cka"] = linear_cka(features, cell.teacher.features_and_logits(cell.test.x)[0])
-        return found
+        return compare_features(cell, network, **({} if network is cell.teacher else {"cka": linear_cka}))
 
 
 EXPERIMENT = CRDSystem().experiment()

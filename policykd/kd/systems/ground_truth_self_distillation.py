@@ -10,14 +10,17 @@ the paper's estimate of it for networks was not readable.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from typing_extensions import override
 
 from policykd.errors import check_range
 from policykd.kd.experiments.experiment import Cell as Metrics
+from policykd.kd.experiments.limits import Scale, Share
 from policykd.kd.experiments.system import System, higher, lower
 from policykd.kd.kernel_self_distillation import KernelSelfDistillation
+from policykd.plain import Limits, check_limits
 from policykd.seeding import generator
 
 
@@ -40,24 +43,19 @@ class GroundTruthRecipe:
         ConfigError: A field is out of range.
     """
 
-    samples: int = 200
-    gamma: float = 0.02
-    steps: int = 20
-    small_ridge: float = 0.1
-    large_ridge: float = 10.0
-    low_weight: float = 0.25
-    high_weight: float = 0.5
+    samples: Annotated[int, Limits(20, 400)] = 200
+    gamma: Scale = 0.02
+    steps: Annotated[int, Limits(2, 1000)] = 20
+    small_ridge: Scale = 0.1
+    large_ridge: Scale = 10.0
+    low_weight: Share = 0.25
+    high_weight: Share = 0.5
     tuning_ridges: tuple[float, ...] = (0.03, 0.1, 0.2, 0.4, 0.7, 1.0, 2.0, 4.0, 10.0)
     tuning_folds: int = 5
 
     def __post_init__(self) -> None:
-        check_range("samples", self.samples, 20, 400)
-        check_range("steps", self.steps, 2, 1000)
+        check_limits(self)
         check_range("tuning_folds", self.tuning_folds, 2, self.samples)
-        for name in ("gamma", "small_ridge", "large_ridge"):
-            check_range(name, getattr(self, name), 1e-12, 1e12)
-        for name in ("low_weight", "high_weight"):
-            check_range(name, getattr(self, name), 0.0, 1.0)
 
 
 def diabetes(seed: int, samples: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -120,7 +118,7 @@ class GroundTruthSelfDistillation(System[GroundTruthRecipe]):
     )
     claims = (
         *(
-            claimed(metric, f"small ridge: {arm}", "small ridge: first fit", says=f"{_SMALL} {text}.")
+            claimed(metric, f"small ridge: {arm}", "small ridge: first fit").says(f"{_SMALL} {text}.")
             for claimed, metric, arm, text in (
                 (lower, "mse step 2", "no weight", "one step of self-distillation lowers the error"),
                 (
@@ -139,30 +137,20 @@ class GroundTruthSelfDistillation(System[GroundTruthRecipe]):
             )
         ),
         *(
-            higher(
-                "mse best later step",
-                f"large ridge: {weight} weight",
-                "large ridge: first fit",
-                says=f"{_LARGE} each step with {weight} weight on the ground truth has more error than the first fit.",
+            higher("mse best later step", f"large ridge: {weight} weight", "large ridge: first fit").says(
+                f"{_LARGE} each step with {weight} weight on the ground truth has more error than the first fit."
             )
             for weight in ("no", "low", "high")
         ),
         *(
-            lower(
-                "mse limit",
-                f"large ridge: {weight} weight",
-                f"large ridge: {than} weight",
-                says=f"{_LARGE} the limit has a lower error with {weight} than with {than} weight on the ground truth.",
+            lower("mse limit", f"large ridge: {weight} weight", f"large ridge: {than} weight").says(
+                f"{_LARGE} the limit has a lower error with {weight} than with {than} weight on the ground truth."
             )
             for weight, than in (("low", "no"), ("high", "low"))
         ),
-        lower(
-            "mse limit",
-            "small ridge: low weight",
-            "tuned ridge",
-            required=False,
-            says="The limit with a small ridge and a low weight on the ground truth has a lower error than a ridge "
-            "chosen by cross-validation.",
+        lower("mse limit", "small ridge: low weight", "tuned ridge", required=False).says(
+            "The limit with a small ridge and a low weight on the ground truth has a lower error than a ridge "
+            "chosen by cross-validation."
         ),
     )
     notes = (

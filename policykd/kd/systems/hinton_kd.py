@@ -3,9 +3,9 @@
 Hinton, Vinyals and Dean, Distilling the Knowledge in a Neural Network (NIPS 2014 workshop, arXiv 1503.02531); Cho and
 Hariharan, On the Efficacy of Knowledge Distillation (ICCV 2019, arXiv 1910.01348). The loss is
 ``ce_weight CE + kd_weight T**2 KL(softmax(v / T) || softmax(z / T))``, section 2 of the first paper. This module has
-the procedures around it: the bias of classes that the transfer set lacks, teachers from a shortened schedule, and a
-student that drops the teacher half-way (ESKD). Ensembles as teachers are in ``policykd.kd.ensembles``: the first
-paper's arithmetic mean is the softening ``softened``, its geometric mean ``logits``.
+the procedures around it: teachers from a shortened schedule, and a student that drops the teacher half-way (ESKD). The
+bias of classes that the transfer set lacks is in ``policykd.kd.class_bias``, ensembles as teachers are in
+``policykd.kd.ensembles``: the first paper's arithmetic mean is the softening ``softened``, the geometric ``logits``.
 
 Departures: the specialists of the first paper's section 5 are left out. One converged teacher serves all three parts
 of the experiment. A fifth of the held-out half is validation data, which chooses the bias and, for every seed, the
@@ -14,17 +14,17 @@ early-stopped teacher by its student's accuracy; nothing is chosen on test data.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Annotated
 
-import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
 from policykd.divergences import check_temperature
 from policykd.errors import ConfigError, check_range
-from policykd.kd.experiments.digits import digits_rows, some, some_per_class
+from policykd.kd.class_bias import tune_bias
+from policykd.kd.experiments.digits import some, some_per_class
 from policykd.kd.experiments.experiment import Cell as Metrics
 from policykd.kd.experiments.system import (
     Cell,
@@ -43,35 +43,7 @@ from policykd.kd.training.batches import Batch
 from policykd.kd.training.config import TrainConfig
 from policykd.kd.training.evaluate import predict
 from policykd.kd.training.loop import train_classifier
-
-
-def tune_bias(
-    logits: Tensor, labels: Tensor, classes: Sequence[int], *, limit: float = 10.0, steps: int = 81
-) -> Tensor:
-    """Return the bias for classes that the transfer set lacks, chosen on validation data (first paper, section 3).
-
-    Args:
-        logits: Validation logits ``(N, C)``.
-        labels: Validation labels ``(N,)``.
-        classes: The classes that get one common constant.
-        limit: Largest size of the constant.
-        steps: Number of constants tried in [-limit, limit]; the most accurate one wins, then the smallest.
-
-    Returns:
-        The bias of the logits ``(C,)``.
-
-    Raises:
-        ConfigError: There is no such class, or an option is out of range.
-    """
-    check_range("steps", steps, 2, 100_000)
-    check_range("limit", limit, 0.0, 1e6)
-    if not classes or not set(classes) < set(range(logits.shape[1])):
-        raise ConfigError(f"classes must name some of 0 to {logits.shape[1] - 1}, got {tuple(classes)}")
-    unit = torch.zeros(logits.shape[1], dtype=logits.dtype)
-    unit[list(classes)] = 1.0
-    constants = sorted(torch.linspace(-limit, limit, steps).tolist(), key=abs)
-    best = max(constants, key=lambda constant: accuracy(logits + constant * unit, labels))
-    return best * unit
+from policykd.plain import Limits
 
 
 def shortened(config: TrainConfig, epochs: int) -> TrainConfig:
@@ -110,7 +82,7 @@ def early_stopped(loss: StudentLoss, stop_epoch: int) -> StudentLoss:
 class HintonKDRecipe(Recipe):
     """One teacher for three parts: few labels, a missing class, and early-stopped teachers.
 
-    ``shares`` are those for training, validation and testing. Students have a learning rate that is high enough to
+    Students have a learning rate that is high enough to
     converge within their epochs.
 
     Attributes:
@@ -128,12 +100,13 @@ class HintonKDRecipe(Recipe):
 
     teacher: Fit = Fit((128, 128), epochs=120)
     student: Fit = Fit((16,), epochs=100, lr=1e-2)
+    parts = ("training", "validation", "testing")
     shares: tuple[float, ...] = (0.5, 0.1, 0.4)
     few_labels_student: Fit = Fit((32,), epochs=200, lr=1e-2)
     missing_class_student: Fit = Fit((32,), epochs=40, lr=1e-2)
     early_epochs: tuple[int, ...] = (3, 10, 30)
     few_per_class: int = 4
-    missing_class: int = 3
+    missing_class: Annotated[int, Limits(0, 9)] = 3
     missing_temperature: float = 8.0
     efficacy_samples: int = 150
     eskd_epochs: int = 40
@@ -141,9 +114,6 @@ class HintonKDRecipe(Recipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_temperature(self.missing_temperature)
-        check_range("missing_class", self.missing_class, 0, 9)
-        if len(self.shares) != 3:
-            raise ConfigError(f"shares is {self.shares}; give three: for training, validation and testing")
         if not self.early_epochs:
             raise ConfigError("early_epochs names no length; give at least one, such as (10,)")
         for epochs in self.early_epochs:
@@ -152,13 +122,6 @@ class HintonKDRecipe(Recipe):
 
 class HintonKDCell(Cell[HintonKDRecipe]):
     """One seed; students of one part share initial weights and batches."""
-
-    validation: Split
-
-    @override
-    def splits(self) -> tuple[Split, Split]:
-        train, self.validation, test = digits_rows(self.seed, self.recipe.shares)
-        return train, test
 
     @cached_property
     def teachers(self) -> dict[int, nn.Module]:
@@ -244,15 +207,11 @@ class HintonKD(System[HintonKDRecipe]):
     )
     claim = "Soft targets teach what few or missing labels cannot, and the best teacher is not the most accurate one."
     claims = (
-        higher(
-            "accuracy",
-            "few labels, KD",
-            "few labels, CE",
-            by=0.04,
-            says="With 4 labels per class, distillation is more than 4 points more accurate than cross-entropy.",
+        higher("accuracy", "few labels, KD", "few labels, CE", by=0.04).says(
+            "With 4 labels per class, distillation is more than 4 points more accurate than cross-entropy."
         ),
         *(
-            claimed("recall", f"missing class, {arm}", by=gate, says=f"{student} recognizes {share} of that class.")
+            claimed("recall", f"missing class, {arm}", by=gate).says(f"{student} recognizes {share} of that class.")
             for claimed, arm, gate, student, share in (
                 (higher, "KD", 0.5, "A distilled student that never saw a class", "more than 50 %"),
                 (
@@ -265,25 +224,14 @@ class HintonKD(System[HintonKDRecipe]):
                 (lower, "CE", 0.01, "A student trained on hard labels that never saw a class", "less than 1 %"),
             )
         ),
-        higher(
-            "accuracy",
-            "converged teacher",
-            "early-stopped teacher",
-            says="The converged teacher is more accurate than the early-stopped teacher.",
+        higher("accuracy", "converged teacher", "early-stopped teacher").says(
+            "The converged teacher is more accurate than the early-stopped teacher."
         ),
-        higher(
-            "accuracy",
-            "student, early-stopped teacher",
-            "student, converged teacher",
-            by=0.01,
-            says="The early-stopped teacher's student is more than 1 point more accurate than the converged teacher's.",
+        higher("accuracy", "student, early-stopped teacher", "student, converged teacher", by=0.01).says(
+            "The early-stopped teacher's student is more than 1 point more accurate than the converged teacher's."
         ),
-        higher(
-            "accuracy",
-            "student, ESKD",
-            "student, converged teacher",
-            required=False,
-            says="A student that drops the converged teacher half-way (ESKD) is more accurate than one that keeps it.",
+        higher("accuracy", "student, ESKD", "student, converged teacher", required=False).says(
+            "A student that drops the converged teacher half-way (ESKD) is more accurate than one that keeps it."
         ),
     )
     notes = (

@@ -8,6 +8,7 @@ losses are in ``policykd.kd.losses``; here is the experiment on generated clips.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -15,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override
 
-from policykd.errors import check_range
-from policykd.kd.experiments.system import Arm, Cell, DistillationRecipe, Fit, System, higher
+from policykd.kd.experiments.limits import Share, Weight
+from policykd.kd.experiments.system import Arm, DistillationRecipe, Fit, OwnSeedCell, System, higher
 from policykd.kd.losses.binary_kd import BinaryKD
 from policykd.kd.losses.iusp import IUSP
 from policykd.kd.losses.sp import SP
@@ -27,6 +28,7 @@ from policykd.kd.objective.objective import Objective
 from policykd.kd.objective.terms import Term
 from policykd.kd.tasks.base import Split
 from policykd.kd.training.batches import Batch
+from policykd.plain import Limits
 from policykd.seeding import generator
 
 
@@ -55,20 +57,13 @@ class IUSPRecipe(DistillationRecipe):
     tags: int = 6
     width: int = 24
     frames: int = 10
-    prior: float = 0.25
-    active: float = 0.7
+    prior: Annotated[float, Limits(0.01, 0.99)] = 0.25
+    active: Share = 0.7
     prototype_scale: float = 0.6
     teacher_clips: int = 3000
-    clips: int = 100
+    clips: Annotated[int, Limits(2, 10**6)] = 100
     test_clips: int = 600
-    similarity_weight: float = 100.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_range("prior", self.prior, 0.01, 0.99)
-        check_range("active", self.active, 0.0, 1.0)
-        check_range("clips", self.clips, 2, 10**6)
-        check_range("similarity_weight", self.similarity_weight, 0.0, 1e6)
+    similarity_weight: Weight = 100.0
 
 
 def event_clips(prototypes: np.ndarray, clips: int, config: IUSPRecipe, rng: np.random.Generator) -> Split:
@@ -92,15 +87,13 @@ def event_clips(prototypes: np.ndarray, clips: int, config: IUSPRecipe, rng: np.
     return Split(torch.from_numpy(frames).float(), torch.from_numpy(tags).float())
 
 
-class IUSPCell(Cell[IUSPRecipe]):
+class IUSPCell(OwnSeedCell[IUSPRecipe]):
     """Taggers of generated clips; the teacher's batches follow from the cell's own seed.
 
     Attributes:
         few: The clips that the students see.
     """
 
-    teacher_order = None
-    student_order = ("student order",)
     few: Split
 
     @override
@@ -139,25 +132,15 @@ class IUSPSystem(System[IUSPRecipe]):
         "are better than no distillation."
     )
     claims = (
-        higher(
-            "average precision",
-            "iusp",
-            "sp",
-            says="With one weight, keeping the similarity of frames gives a higher average precision than keeping that "
-            "of clips.",
+        higher("average precision", "iusp", "sp").says(
+            "With one weight, keeping the similarity of frames gives a higher average precision than keeping that "
+            "of clips."
         ),
-        higher(
-            "average precision",
-            "sp",
-            "baseline",
-            says="Keeping the similarity of clips gives a higher average precision than no distillation.",
+        higher("average precision", "sp", "baseline").says(
+            "Keeping the similarity of clips gives a higher average precision than no distillation."
         ),
-        higher(
-            "average precision",
-            "iusp",
-            "kd",
-            required=False,
-            says="Keeping the similarity of frames gives a higher average precision than plain distillation.",
+        higher("average precision", "iusp", "kd", required=False).says(
+            "Keeping the similarity of frames gives a higher average precision than plain distillation."
         ),
     )
     notes = (

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -21,16 +22,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import override
 
-from policykd.errors import check_range
 from policykd.kd import functional as kf
 from policykd.kd.experiments.digits import CLASSES
 from policykd.kd.experiments.experiment import Cell as Metrics
+from policykd.kd.experiments.limits import Share
 from policykd.kd.experiments.system import Cell, Fit, Recipe, StudentLoss, System, higher, lower
 from policykd.kd.losses.std_scaled_kd import std_scaled_kd
 from policykd.kd.metrics import accuracy, entropy
 from policykd.kd.training.batches import Batch
 from policykd.kd.training.evaluate import predict
 from policykd.kd.training.mixing import Mixup
+from policykd.plain import Limits
 from policykd.seeding import generator
 
 SoftLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -73,13 +75,8 @@ class MixupKDRecipe(Recipe):
     teacher: Fit = Fit((128,), epochs=60, batch_size=128, lr=5e-3)
     student: Fit = Fit((24,), epochs=60, batch_size=128, lr=5e-3)
     shares: tuple[float, ...] = (0.4, 0.6)
-    beta: float = 1.0
-    partial: float = 0.1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_range("partial", self.partial, 0.0, 1.0)
-        check_range("beta", self.beta, 1e-6, 1e6)
+    beta: Annotated[float, Limits(1e-6, 1e6)] = 1.0
+    partial: Share = 0.1
 
     @property
     def mixups(self) -> dict[str, Mixup | None]:
@@ -133,19 +130,13 @@ class MixupKD(System[MixupKDRecipe]):
     )
     claims = (
         *(
-            higher(
-                metric,
-                "mixup teacher",
-                "plain teacher",
-                says=f"At {where}, a mixup teacher's predictions have a higher entropy than a plain teacher's.",
+            higher(metric, "mixup teacher", "plain teacher").says(
+                f"At {where}, a mixup teacher's predictions have a higher entropy than a plain teacher's."
             )
             for metric, where in (("entropy", "T = 1"), ("entropy_at_t", "the temperature of the distillation"))
         ),
-        lower(
-            "accuracy",
-            "mixup teacher, fixed T, FMU",
-            "plain teacher, fixed T, FMU",
-            says="With full mixup, the mixup teacher's student is less accurate than the plain teacher's.",
+        lower("accuracy", "mixup teacher, fixed T, FMU", "plain teacher, fixed T, FMU").says(
+            "With full mixup, the mixup teacher's student is less accurate than the plain teacher's."
         ),
         *(
             higher(
@@ -154,8 +145,7 @@ class MixupKD(System[MixupKDRecipe]):
                 f"plain teacher, fixed T, {mixup}",
                 by=-0.003,
                 required=mixup == "no mixup",
-                says=f"{where}, scaled logits are at most 0.3 points less accurate than a fixed temperature.",
-            )
+            ).says(f"{where}, scaled logits are at most 0.3 points less accurate than a fixed temperature.")
             for mixup, where in (
                 ("no mixup", "Without mixup"),
                 ("PMU", "With partial mixup"),

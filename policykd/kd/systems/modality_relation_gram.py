@@ -17,6 +17,7 @@ from typing_extensions import override
 
 from policykd.errors import ConfigError, check_range
 from policykd.kd import functional as kf
+from policykd.kd.experiments.limits import Share, Weight
 from policykd.kd.experiments.system import Arm, Cell, DistillationRecipe, Fit, System, higher, lower
 from policykd.kd.losses.modality_gram import modality_gram, pairwise_cosines
 from policykd.kd.metrics import accuracy, agreement
@@ -54,17 +55,15 @@ class ModalityRecipe(DistillationRecipe):
     separation: float = 1.5
     inputs: tuple[int, ...] = (20, 15, 10)
     noise: float = 0.3
-    corruption: float = 0.3
+    corruption: Share = 0.3
     teacher_samples: int = 2000
     student_samples: int = 200
     test_samples: int = 1000
-    gram_weight: float = 1.0
+    gram_weight: Weight = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_range("corruption", self.corruption, 0, 1)
         check_range("student_samples", self.student_samples, 1, self.teacher_samples)
-        check_range("gram_weight", self.gram_weight, 0.0, 1e6)
         for role, fit in (("teacher", self.teacher), ("student", self.student)):
             if len(fit.hidden) != 2:
                 raise ConfigError(
@@ -150,53 +149,26 @@ class ModalityRelationGram(System[ModalityRecipe]):
         "The Gram term passes on the relations between modalities, which outputs alone do not, at no cost in accuracy."
     )
     claims = (
-        lower(
-            "gram error",
-            _BOTH,
-            "output",
-            by=0.5,
-            statistic="ratio",
-            says="On test data, the Gram term at least halves the Gram error of a student of outputs alone.",
+        lower("gram error", _BOTH, "output", by=0.5, statistic="ratio").says(
+            "On test data, the Gram term at least halves the Gram error of a student of outputs alone."
         ),
-        higher(
-            "cosine correlation",
-            _BOTH,
-            by=0.7,
-            says="With the Gram term, cosines of test samples have a correlation of more than 0.7 with the teacher's.",
+        higher("cosine correlation", _BOTH, by=0.7).says(
+            "With the Gram term, cosines of test samples have a correlation of more than 0.7 with the teacher's."
         ),
-        higher(
-            "cosine correlation",
-            _BOTH,
-            "output",
-            says="With the Gram term, test cosines correlate more with the teacher's than with outputs alone.",
+        higher("cosine correlation", _BOTH, "output").says(
+            "With the Gram term, test cosines correlate more with the teacher's than with outputs alone."
         ),
-        higher(
-            "accuracy",
-            _BOTH,
-            "output",
-            by=-0.01,
-            says="The Gram term costs at most 1 point of test accuracy against outputs alone.",
+        higher("accuracy", _BOTH, "output", by=-0.01).says(
+            "The Gram term costs at most 1 point of test accuracy against outputs alone."
         ),
-        higher(
-            "accuracy on corrupted",
-            _BOTH,
-            "labels only",
-            by=-0.01,
-            says="Outputs and Gram term cost at most 1 point of accuracy on corrupted samples against labels alone.",
+        higher("accuracy on corrupted", _BOTH, "labels only", by=-0.01).says(
+            "Outputs and Gram term cost at most 1 point of accuracy on corrupted samples against labels alone."
         ),
-        higher(
-            "accuracy",
-            _BOTH,
-            "output",
-            required=False,
-            says="The Gram term gives a higher test accuracy than outputs alone.",
+        higher("accuracy", _BOTH, "output", required=False).says(
+            "The Gram term gives a higher test accuracy than outputs alone."
         ),
-        higher(
-            "corrupted modality found",
-            _BOTH,
-            "output",
-            required=False,
-            says="With the Gram term, the corrupted modality is the least trusted more often than with outputs alone.",
+        higher("corrupted modality found", _BOTH, "output", required=False).says(
+            "With the Gram term, the corrupted modality is the least trusted more often than with outputs alone."
         ),
     )
     notes = (

@@ -13,20 +13,22 @@ chain of assistants is not among the baselines (see ``takd``).
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Annotated
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from policykd.errors import check_range
 from policykd.kd.ensembles import EvolutionConfig, Goal, Softening, ensemble_logits, ensemble_nll, evolve_weights
 from policykd.kd.experiments.digits import redrawn_labels, some
 from policykd.kd.experiments.experiment import Cell as Metrics
+from policykd.kd.experiments.limits import Share
 from policykd.kd.experiments.side_by_side import NO_TEACHER, SideBySideCell, SideBySideRecipe
 from policykd.kd.experiments.system import MOST_EPOCHS, Fit, System, cross_entropy, higher, lower, plain_kd
 from policykd.kd.tasks.base import Split
 from policykd.kd.training.evaluate import predict
+from policykd.plain import Limits
 from policykd.seeding import generator, integer_seed
 
 
@@ -56,20 +58,14 @@ class MultiTaDeRecipe(SideBySideRecipe):
     middle_assistant: Fit = Fit((32,), epochs=40)
     small_assistant: Fit = Fit((16,), epochs=40)
     corrupted_assistant: Fit = Fit((32,), epochs=40)
-    assistant_kd_weight: float = 0.7
-    corrupted_labels: float = 0.7
+    assistant_kd_weight: Share = 0.7
+    corrupted_labels: Share = 0.7
     validation: int = 250
     transfer: int = 250
-    long_epochs: int = 300
+    long_epochs: Annotated[int, Limits(1, MOST_EPOCHS)] = 300
     goal: Goal = "nll"
     softening: Softening = "resoftened"
     evolution: EvolutionConfig = field(default_factory=EvolutionConfig)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("assistant_kd_weight", "corrupted_labels"):
-            check_range(name, getattr(self, name), 0.0, 1.0)
-        check_range("long_epochs", self.long_epochs, 1, MOST_EPOCHS)
 
 
 class MultiTaDeCell(SideBySideCell[MultiTaDeRecipe]):
@@ -137,30 +133,18 @@ class MultiTaDe(System[MultiTaDeRecipe]):
         "equally weighted ensemble and than the teacher itself."
     )
     claims = (
-        lower(
-            "corrupted weight",
-            _EVOLVED,
-            by=0.05,
-            says="The corrupted assistant gets less than 5 % of the evolved ensemble's weight.",
+        lower("corrupted weight", _EVOLVED, by=0.05).says(
+            "The corrupted assistant gets less than 5 % of the evolved ensemble's weight."
         ),
-        lower(
-            "ensemble nll",
-            _EVOLVED,
-            _EQUAL,
-            by=0.6,
-            statistic="ratio",
-            says="The evolved ensemble's negative log-likelihood on test data is below 0.6 of the equal ensemble's.",
+        lower("ensemble nll", _EVOLVED, _EQUAL, by=0.6, statistic="ratio").says(
+            "The evolved ensemble's negative log-likelihood on test data is below 0.6 of the equal ensemble's."
         ),
-        higher(
-            "accuracy",
-            _EVOLVED,
-            _EQUAL,
-            by=0.04,
-            says=f"{_STUDENT} more than 4 points more accurate than the student of the equal ensemble.",
+        higher("accuracy", _EVOLVED, _EQUAL, by=0.04).says(
+            f"{_STUDENT} more than 4 points more accurate than the student of the equal ensemble."
         ),
-        higher("accuracy", _EVOLVED, "teacher", says=f"{_STUDENT} more accurate than the student of the teacher."),
+        higher("accuracy", _EVOLVED, "teacher").says(f"{_STUDENT} more accurate than the student of the teacher."),
         *(
-            higher(metric, arm, than, required=False, says=f"{subject} more accurate than {other}.")
+            higher(metric, arm, than, required=False).says(f"{subject} more accurate than {other}.")
             for metric, arm, than, subject, other in (
                 ("accuracy", _EVOLVED, "best assistant", _STUDENT, "that of the best single assistant"),
                 ("accuracy", _EVOLVED, NO_TEACHER, _STUDENT, "a student trained on labels alone"),

@@ -13,26 +13,30 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Annotated
 
 import numpy as np
 import torch
 from torch import nn
 from typing_extensions import override
 
-from policykd.divergences import check_temperature
 from policykd.errors import ConfigError, check_range
 from policykd.kd.experiments.digits import CLASSES, PIXELS, digits_rows, redrawn_labels
 from policykd.kd.experiments.experiment import Cell as Metrics
+from policykd.kd.experiments.limits import Scale, Share, Temperature
 from policykd.kd.experiments.system import Fit, System, higher, lower
 from policykd.kd.flatness import measure_flatness
 from policykd.kd.kernel_self_distillation import KernelSelfDistillation
-from policykd.kd.metrics import accuracy, ece, nll
+from policykd.kd.metrics import measure
 from policykd.kd.networks import MLP
 from policykd.kd.tasks.base import Split
 from policykd.kd.training.config import TrainConfig
 from policykd.kd.training.evaluate import predict
 from policykd.kd.training.loop import distil, seeded, train_classifier
+from policykd.plain import Limits, check_limits
 from policykd.seeding import integer_seed
+
+quality = partial(measure, only=("accuracy", "nll", "ece"))
 
 
 def self_distillation_rounds(
@@ -106,44 +110,32 @@ class RevisitingRecipe:
     wide: Fit = Fit((128,), epochs=150)
     flat: Fit = Fit((64,), epochs=100)
     shares: tuple[float, float] = (0.5, 0.5)
-    temperature: float = 4.0
-    noisy_labels: float = 0.4
-    gamma: float = 0.15
-    small_ridge: float = 0.1
-    middle_ridge: float = 1.0
-    large_ridge: float = 3.0
+    temperature: Temperature = 4.0
+    noisy_labels: Share = 0.4
+    gamma: Scale = 0.15
+    small_ridge: Scale = 0.1
+    middle_ridge: Scale = 1.0
+    large_ridge: Scale = 3.0
     kernel_rounds: int = 7
     early_rounds: int = 3
-    wide_kd_weight: float = 1.0
-    flat_kd_weight: float = 0.9
-    flat_noisy_labels: float = 0.3
-    flat_rounds: int = 3
-    flat_weight_decay: float = 1e-4
-    probes: int = 50
-    radius: float = 0.05
+    wide_kd_weight: Share = 1.0
+    flat_kd_weight: Share = 0.9
+    flat_noisy_labels: Share = 0.3
+    flat_rounds: Annotated[int, Limits(3, 1000)] = 3
+    flat_weight_decay: Share = 1e-4
+    probes: Annotated[int, Limits(1, 1_000_000)] = 50
+    radius: Scale = 0.05
 
     def __post_init__(self) -> None:
-        check_temperature(self.temperature)
+        check_limits(self)
         if min(self.shares) <= 0 or abs(sum(self.shares) - 1.0) > 1e-9:
             raise ConfigError(f"shares is {self.shares}; both must be above 0 and sum to 1")
-        for name in ("noisy_labels", "flat_noisy_labels", "wide_kd_weight", "flat_kd_weight", "flat_weight_decay"):
-            check_range(name, getattr(self, name), 0.0, 1.0)
-        for name in ("gamma", "small_ridge", "middle_ridge", "large_ridge", "radius"):
-            check_range(name, getattr(self, name), 1e-12, 1e12)
         check_range("early_rounds", self.early_rounds, 1, self.kernel_rounds)
-        check_range("flat_rounds", self.flat_rounds, 3, 1000)
-        check_range("probes", self.probes, 1, 1_000_000)
 
 
 def make_network(fit: Fit) -> nn.Module:
     """Return a network for the digits with the widths of ``fit``."""
     return MLP((PIXELS,), fit.hidden, classes=CLASSES)
-
-
-def quality(network: nn.Module, test: Split) -> dict[str, float]:
-    """Return test accuracy, negative log-likelihood and calibration error of a network."""
-    logits, labels = predict(network, test)
-    return {"accuracy": accuracy(logits, labels), "nll": nll(logits, labels), "ece": ece(logits, labels)}
 
 
 def kernel_arms(recipe: RevisitingRecipe, train: Split, test: Split) -> dict[str, dict[str, float]]:
@@ -180,7 +172,10 @@ def wide_arms(seed: int, recipe: RevisitingRecipe, train: Split, test: Split) ->
         temperature=recipe.temperature,
         kd_weight=recipe.wide_kd_weight,
     )
-    return {"wide, teacher": quality(teacher, test), "wide, student": quality(student, test)}
+    return {
+        "wide, teacher": quality(teacher, test),
+        "wide, student": quality(student, test),
+    }
 
 
 def flat_arms(seed: int, recipe: RevisitingRecipe, train: Split, test: Split) -> dict[str, dict[str, float]]:
@@ -214,8 +209,8 @@ class RevisitingSelfDistillation(System[RevisitingRecipe]):
     )
     claims = (
         *(
-            claimed(
-                metric, f"kernel, {ridge} ridge", by=gate, says=f"In kernel self-distillation with a {words}, {text}."
+            claimed(metric, f"kernel, {ridge} ridge", by=gate).says(
+                f"In kernel self-distillation with a {words}, {text}."
             )
             for claimed, ridge, metric, gate, words, text in (
                 (
@@ -239,25 +234,15 @@ class RevisitingSelfDistillation(System[RevisitingRecipe]):
                 (lower, "large", "greatest gain", 0.0, "ridge that is too large", "every round lowers accuracy"),
             )
         ),
-        higher(
-            "accuracy",
-            "wide, student",
-            "wide, teacher",
-            says="The student of an over-fitted wide network is more accurate than the network itself.",
+        higher("accuracy", "wide, student", "wide, teacher").says(
+            "The student of an over-fitted wide network is more accurate than the network itself."
         ),
-        lower(
-            "nll",
-            "wide, student",
-            "wide, teacher",
-            says="The student of an over-fitted wide network has a lower negative log-likelihood than the network.",
+        lower("nll", "wide, student", "wide, teacher").says(
+            "The student of an over-fitted wide network has a lower negative log-likelihood than the network."
         ),
         *(
-            claimed(
-                metric,
-                f"flatness, round {number}",
-                "flatness, round 0",
-                required=False,
-                says=f"In the flatness study, round {number} has a {words} than round 0.",
+            claimed(metric, f"flatness, round {number}", "flatness, round 0", required=False).says(
+                f"In the flatness study, round {number} has a {words} than round 0."
             )
             for claimed, metric, number, words in (
                 (lower, "hessian trace", 1, "smaller trace of the Hessian"),

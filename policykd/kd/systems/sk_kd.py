@@ -16,15 +16,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from policykd.errors import check_range
-from policykd.kd.experiments.system import (
-    Arm,
-    Cell,
-    DistillationRecipe,
-    Fit,
-    System,
-    higher,
-    lower,
-)
+from policykd.kd.experiments.limits import Weight
+from policykd.kd.experiments.system import Arm, DistillationRecipe, Fit, OwnSeedCell, System, higher, lower
 from policykd.kd.losses.ce import CE
 from policykd.kd.losses.kd import KD
 from policykd.kd.losses.similarity_keeping import similarity_keeping
@@ -63,12 +56,11 @@ class SKKDRecipe(DistillationRecipe):
     noise: float = 0.5
     samples: int = 120
     test_samples: int = 2000
-    sk_weight: float = 10.0
+    sk_weight: Weight = 10.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_range("student.batch_size", self.student.batch_size, 2, self.samples)
-        check_range("sk_weight", self.sk_weight, 0.0, 1e6)
         for electrode in self.kept:
             check_range("kept", electrode, 0, self.electrodes - 1)
 
@@ -92,11 +84,8 @@ def source_trials(samples: Sequence[int], config: SKKDRecipe, rng: np.random.Gen
     return splits
 
 
-class SKKDCell(Cell[SKKDRecipe]):
+class SKKDCell(OwnSeedCell[SKKDRecipe]):
     """All electrodes for the teacher, few for the students; the teacher's batches follow from the cell's own seed."""
-
-    teacher_order = None
-    student_order = ("student order",)
 
     @override
     def splits(self) -> tuple[Split, Split]:
@@ -139,30 +128,17 @@ class SKKD(System[SKKDRecipe]):
     )
     claims = (
         *(
-            lower(
-                "gram gap",
-                "sk",
-                arm,
-                by=0.85,
-                statistic="ratio",
-                says="Keeping similarities brings the similarity of test samples at least 15 % closer to the teacher's "
-                f"than {other} does.",
+            lower("gram gap", "sk", arm, by=0.85, statistic="ratio").says(
+                "Keeping similarities brings the similarity of test samples at least 15 % closer to the teacher's "
+                f"than {other} does."
             )
             for arm, other in {"ce": "cross-entropy", "kd": "plain distillation"}.items()
         ),
-        higher(
-            "accuracy",
-            "sk",
-            "ce",
-            by=-0.01,
-            says="Keeping similarities costs at most one point of test accuracy against cross-entropy.",
+        higher("accuracy", "sk", "ce", by=-0.01).says(
+            "Keeping similarities costs at most one point of test accuracy against cross-entropy."
         ),
-        higher(
-            "accuracy",
-            "kd + sk",
-            "ce",
-            required=False,
-            says="Plain distillation with kept similarities gives a higher test accuracy than cross-entropy.",
+        higher("accuracy", "kd + sk", "ce", required=False).says(
+            "Plain distillation with kept similarities gives a higher test accuracy than cross-entropy."
         ),
     )
     notes = (

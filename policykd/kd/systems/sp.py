@@ -13,18 +13,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override
 
 from policykd.errors import ConfigError, check_range
 from policykd.kd import functional as kf
-from policykd.kd.experiments.digits import CLASSES, LabeledDraws, some_per_class
-from policykd.kd.experiments.system import Arm, Cell, Fit, Recipe, System, higher, lower
-from policykd.kd.metrics import accuracy
+from policykd.kd.experiments.digits import CLASSES
+from policykd.kd.experiments.few_labels import pool_arm
+from policykd.kd.experiments.system import Arm, Cell, Fit, Recipe, System, compare_features, higher, lower
 from policykd.kd.networks import MLP
-from policykd.kd.training.batches import Batch
 
 
 @dataclass(frozen=True)
@@ -55,32 +52,20 @@ class SPRecipe(Recipe):
 
 
 def on_pool(cell: Cell[SPRecipe], *, sp_weight: float = 0.0, kd_weight: float = 0.0) -> Arm:
-    """Return the arm with cross-entropy on a labeled batch and other terms on the batch of the pool.
-
-    The labels of the pool are not read.
-
-    Args:
-        cell: The cell, whose transfer data are the pool.
-        sp_weight: Weight of the similarity loss; 0 leaves it out.
-        kd_weight: Weight of the divergence of logits; 0 leaves it out.
-    """
+    """Return the arm with cross-entropy on labeled samples and, on the pool, similarities or logits."""
     recipe = cell.recipe
-    labeled = some_per_class(cell.transfer, recipe.labeled_per_class, cell.seed)
-    draws = LabeledDraws(labeled, recipe.labeled_batch, cell.seed)
-    features, logits = cell.taught
 
-    def loss(student: MLP, batch: Batch, epoch: int) -> Tensor:
-        known = draws.draw()
-        own_features, own_logits = student.features_and_logits(torch.cat([known.x, batch.x]))
-        count = len(known)
-        total = recipe.ce_weight * F.cross_entropy(own_logits[:count], known.y)
-        if sp_weight:
-            total = total + sp_weight * kf.sp(own_features[count:], features[batch.index])
-        if kd_weight:
-            total = total + kd_weight * kf.kd(own_logits[count:], logits[batch.index], temperature=recipe.temperature)
-        return total
+    def weighted(student: Tensor, teacher: Tensor) -> Tensor:
+        return sp_weight * kf.sp(student, teacher)
 
-    return Arm(loss)
+    return pool_arm(
+        cell,
+        per_class=recipe.labeled_per_class,
+        size=recipe.labeled_batch,
+        ce_weight=recipe.ce_weight,
+        kd_weight=kd_weight,
+        features=weighted if sp_weight else None,
+    )
 
 
 class SP(System[SPRecipe]):
@@ -91,27 +76,16 @@ class SP(System[SPRecipe]):
     paper = "Tung, Mori, ICCV 2019, arXiv 1907.09682"
     claim = "A teacher's similarities of unlabeled inputs help a student that has few labels."
     claims = (
-        higher(
-            "accuracy",
-            "SP",
-            "CE",
-            by=0.03,
-            says="Matching the teacher's similarities of unlabeled digits raises test accuracy by more than 3 points "
-            "over cross-entropy on the same labels.",
+        higher("accuracy", "SP", "CE", by=0.03).says(
+            "Matching the teacher's similarities of unlabeled digits raises test accuracy by more than 3 points "
+            "over cross-entropy on the same labels."
         ),
-        lower(
-            "sp",
-            "SP",
-            "CE",
-            says="On test data, the student that matches similarities is closer to the teacher's similarities than the "
-            "student of cross-entropy.",
+        lower("sp", "SP", "CE").says(
+            "On test data, the student that matches similarities is closer to the teacher's similarities than the "
+            "student of cross-entropy."
         ),
-        higher(
-            "accuracy",
-            "SP",
-            "KD",
-            required=False,
-            says="Matching similarities of unlabeled digits gives a higher test accuracy than matching their logits.",
+        higher("accuracy", "SP", "KD", required=False).says(
+            "Matching similarities of unlabeled digits gives a higher test accuracy than matching their logits."
         ),
     )
     notes = (
@@ -132,9 +106,7 @@ class SP(System[SPRecipe]):
 
     @override
     def measure(self, cell: Cell[SPRecipe], network: MLP) -> dict[str, float]:
-        features, logits = network.features_and_logits(cell.test.x)
-        taught = cell.teacher.features_and_logits(cell.test.x)[0]
-        return {"accuracy": accuracy(logits, cell.test.y), "sp": float(kf.sp(features, taught))}
+        return compare_features(cell, network, sp=kf.sp)
 
 
 EXPERIMENT = SP().experiment()

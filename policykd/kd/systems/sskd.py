@@ -22,20 +22,11 @@ from typing_extensions import override
 
 from policykd.errors import check_range
 from policykd.kd import functional as kf
-from policykd.kd.experiments.digits import CLASSES, some_per_class
+from policykd.kd.experiments.digits import CLASSES
 from policykd.kd.experiments.experiment import Cell as Metrics
-from policykd.kd.experiments.system import (
-    Arm,
-    Cell,
-    Fit,
-    Recipe,
-    StudentLoss,
-    System,
-    cross_entropy,
-    higher,
-    lower,
-    plain_kd,
-)
+from policykd.kd.experiments.few_labels import FewSamplesCell, FewSamplesRecipe
+from policykd.kd.experiments.limits import Share, Temperature, Weight
+from policykd.kd.experiments.system import Arm, Fit, StudentLoss, System, cross_entropy, higher, lower, plain_kd
 from policykd.kd.losses.selective_kd import error_level, select_rows
 from policykd.kd.losses.sskd import VIEWS, head_loss, originals, split_views, view_similarity
 from policykd.kd.networks.headed_cnn import HeadedCNN, SimilarityHead, ViewOutputs
@@ -45,7 +36,7 @@ from policykd.kd.training.evaluate import accuracy
 
 
 @dataclass(frozen=True)
-class SSKDRecipe(Recipe):
+class SSKDRecipe(FewSamplesRecipe):
     """Digits as images: a teacher that saw many, a student that sees few; ``hidden`` are channels of convolutions.
 
     The weights, temperatures and shares of the four terms are the published ones.
@@ -54,7 +45,6 @@ class SSKDRecipe(Recipe):
         teacher: Channels and training of the teacher.
         student: Channels and training of every student; 720 steps are the published 240 epochs. Its batch size is the
             number of originals that similarities are measured among.
-        per_class: Images per class that the student sees, all labeled.
         head_steps: Optimizer steps of the teacher's head; 930 are 30 epochs.
         rotated_weight: Weight of distillation on rotated views.
         similarity_weight: Weight of the similarity between rotated views and originals.
@@ -66,24 +56,16 @@ class SSKDRecipe(Recipe):
 
     teacher: Fit = Fit((16, 32), steps=600, batch_size=32)
     student: Fit = Fit((8, 16), steps=720, batch_size=32)
-    per_class: int = 10
     head_steps: int = 930
-    rotated_weight: float = 2.7
-    similarity_weight: float = 10.0
-    rotated_temperature: float = 4.0
-    similarity_temperature: float = 0.5
-    rotated_share: float = 1.0
-    similarity_share: float = 0.75
+    rotated_weight: Weight = 2.7
+    similarity_weight: Weight = 10.0
+    rotated_temperature: Temperature = 4.0
+    similarity_temperature: Temperature = 0.5
+    rotated_share: Share = 1.0
+    similarity_share: Share = 0.75
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("rotated_share", "similarity_share"):
-            check_range(name, getattr(self, name), 0.0, 1.0)
-        for name in ("rotated_weight", "similarity_weight"):
-            check_range(name, getattr(self, name), 0.0, 1e6)
-        for name in ("rotated_temperature", "similarity_temperature"):
-            check_range(name, getattr(self, name), 1e-6, 1e6)
-        check_range("per_class", self.per_class, 2, 40)
         check_range("student.batch_size", self.student.batch_size, 2, CLASSES * self.per_class)
 
     def objective(self, student: ViewOutputs, teacher: ViewOutputs, labels: Tensor) -> Tensor:
@@ -110,11 +92,8 @@ class SSKDRecipe(Recipe):
         return kf.sskd(student, teacher, temperature=self.similarity_temperature, share=self.similarity_share)
 
 
-class SSKDCell(Cell[SSKDRecipe]):
+class SSKDCell(FewSamplesCell[SSKDRecipe]):
     """Networks with a head on digits as images; the teacher's batches follow from the cell's own seed."""
-
-    teacher_order = None
-    student_order = ("student order",)
 
     @override
     def splits(self) -> tuple[Split, Split]:
@@ -179,26 +158,17 @@ class SSKD(System[SSKDRecipe]):
         "than plain distillation does, and plain distillation does not pass on this similarity."
     )
     claims = (
-        higher(
-            "retrieval",
-            "teacher",
-            by=3.0,
-            says="The teacher's head finds the original of a rotated view more than three times as often as chance.",
+        higher("retrieval", "teacher", by=3.0).says(
+            "The teacher's head finds the original of a rotated view more than three times as often as chance."
         ),
-        lower(
-            "similarity kl",
-            "sskd",
-            "kd",
-            says="SSKD brings the similarity of test views closer to the teacher's than plain distillation does.",
+        lower("similarity kl", "sskd", "kd").says(
+            "SSKD brings the similarity of test views closer to the teacher's than plain distillation does."
         ),
-        lower(
-            "wrong rows",
-            "transferred rows",
-            "all rows",
-            says="Selective transfer lowers the share of rows of the similarity on which the teacher is wrong.",
+        lower("wrong rows", "transferred rows", "all rows").says(
+            "Selective transfer lowers the share of rows of the similarity on which the teacher is wrong."
         ),
-        higher("accuracy", "sskd", "ce", says="SSKD gives a higher test accuracy than cross-entropy."),
-        higher("accuracy", "sskd", "kd", says="SSKD gives a higher test accuracy than plain distillation."),
+        higher("accuracy", "sskd", "ce").says("SSKD gives a higher test accuracy than cross-entropy."),
+        higher("accuracy", "sskd", "kd").says("SSKD gives a higher test accuracy than plain distillation."),
     )
     notes = (
         "A rotated digit can be another digit (6 and 9), unlike the objects in the paper's images; on rotated views "
@@ -212,7 +182,6 @@ class SSKD(System[SSKDRecipe]):
 
     @override
     def prepare(self, cell: SSKDCell) -> None:
-        cell.transfer = some_per_class(cell.train, cell.recipe.per_class, cell.seed)
         fit = replace(cell.recipe.teacher, epochs=0, steps=cell.recipe.head_steps)
         cell.train_head(cell.teacher, find_original, cell.train.x, fit, cell.teacher_order)
 

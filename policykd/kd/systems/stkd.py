@@ -8,6 +8,7 @@ as controls.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,41 +16,34 @@ from typing_extensions import override
 
 from policykd.errors import check_range
 from policykd.kd import functional as kf
-from policykd.kd.experiments.digits import CLASSES, some_per_class
-from policykd.kd.experiments.system import Arm, Cell, Fit, Recipe, System, cross_entropy, higher, plain_kd
+from policykd.kd.experiments.digits import CLASSES
+from policykd.kd.experiments.few_labels import FewSamplesCell, FewSamplesRecipe
+from policykd.kd.experiments.limits import PerClass
+from policykd.kd.experiments.system import Arm, Cell, Fit, System, cross_entropy, higher, plain_kd
 from policykd.kd.training.batches import Batch
 from policykd.kd.training.mixing import Reading, draw_mixing, virtual_teacher
+from policykd.plain import Limits
 from policykd.seeding import generator
 
 
 @dataclass(frozen=True)
-class STKDRecipe(Recipe):
+class STKDRecipe(FewSamplesRecipe):
     """A teacher that saw many digits, a student that sees few of them.
 
     Attributes:
-        per_class: Samples per class that the student sees, all labeled.
         concentration: a of the Beta distribution of the mixing weights.
         images: Samples in a virtual one.
     """
 
     teacher: Fit = Fit((256, 64), steps=1000, batch_size=32)
     student: Fit = Fit((48,), steps=800, batch_size=32)
-    per_class: int = 4
-    concentration: float = 1.0
+    per_class: PerClass = 4
+    concentration: Annotated[float, Limits(1e-9, 1e9)] = 1.0
     images: int = 2
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_range("per_class", self.per_class, 2, 40)
-        check_range("concentration", self.concentration, 1e-9, 1e9)
         check_range("images", self.images, 2, CLASSES * self.per_class)
-
-
-class STKDCell(Cell[STKDRecipe]):
-    """The teacher's batches follow from the cell's own seed."""
-
-    teacher_order = None
-    student_order = ("student order",)
 
 
 def on_mixtures(cell: Cell[STKDRecipe], reading: Reading | None) -> Arm:
@@ -79,26 +73,15 @@ class STKD(System[STKDRecipe]):
         "mixup without a teacher, and the teacher has to see the mixture."
     )
     claims = (
-        higher(
-            "accuracy",
-            "stkd on_mix",
-            "kd",
-            by=-0.003,
-            says="Distillation on mixtures is at most 0.3 points less accurate than plain distillation.",
+        higher("accuracy", "stkd on_mix", "kd", by=-0.003).says(
+            "Distillation on mixtures is at most 0.3 points less accurate than plain distillation."
         ),
-        higher(
-            "accuracy",
-            "stkd on_mix",
-            "mixup",
-            by=0.05,
-            says="Distillation on mixtures is more than 5 points more accurate than mixup without a teacher.",
+        higher("accuracy", "stkd on_mix", "mixup", by=0.05).says(
+            "Distillation on mixtures is more than 5 points more accurate than mixup without a teacher."
         ),
-        higher(
-            "accuracy",
-            "stkd on_mix",
-            "stkd mixed_targets",
-            says="A teacher that sees the mixture teaches a more accurate student than the mixture of its outputs for "
-            "the real samples.",
+        higher("accuracy", "stkd on_mix", "stkd mixed_targets").says(
+            "A teacher that sees the mixture teaches a more accurate student than the mixture of its outputs for "
+            "the real samples."
         ),
     )
     notes = (
@@ -106,11 +89,7 @@ class STKD(System[STKDRecipe]):
         "The paper claims to be better than plain distillation; the requirement here is not to be worse.",
     )
     recipe = STKDRecipe()
-    cell = STKDCell
-
-    @override
-    def prepare(self, cell: Cell[STKDRecipe]) -> None:
-        cell.transfer = some_per_class(cell.train, cell.recipe.per_class, cell.seed)
+    cell = FewSamplesCell
 
     @override
     def arms(self, cell: Cell[STKDRecipe]) -> dict[str, Arm]:

@@ -19,9 +19,10 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from policykd.errors import ConfigError, check_range
-from policykd.kd.experiments.digits import CLASSES, digits_rows, some
+from policykd.errors import ConfigError
+from policykd.kd.experiments.digits import CLASSES, some
 from policykd.kd.experiments.experiment import Cell as Metrics
+from policykd.kd.experiments.limits import Share
 from policykd.kd.experiments.side_by_side import NO_TEACHER, SideBySideCell, SideBySideRecipe
 from policykd.kd.experiments.system import Fit, System, cross_entropy, higher, lower
 from policykd.kd.metrics import accuracy, nll
@@ -33,7 +34,6 @@ from policykd.kd.similarity_information import (
     smoothed_labels,
     sweet_spot,
 )
-from policykd.kd.tasks.base import Split
 from policykd.kd.training.batches import Batch
 from policykd.kd.training.evaluate import predict
 from policykd.seeding import integer_seed
@@ -42,8 +42,6 @@ from policykd.seeding import integer_seed
 @dataclass(frozen=True)
 class SweetSpotTeacherRecipe(SideBySideRecipe):
     """One teacher per batch size and number of epochs, and a small student of each on few images.
-
-    ``shares`` are those for training, for choosing teachers, and for testing.
 
     Attributes:
         teacher: Widths and training of the teacher with the smallest batches and most epochs.
@@ -55,20 +53,18 @@ class SweetSpotTeacherRecipe(SideBySideRecipe):
 
     teacher: Fit = Fit((128, 128), epochs=120, batch_size=16)
     student: Fit = Fit((16,), epochs=200)
+    parts = ("training", "validation", "testing")
     shares: tuple[float, ...] = (0.5, 0.2, 0.3)
     larger_batches: tuple[int, ...] = (64, 256)
     early_epochs: tuple[int, ...] = (3, 10, 30)
     transfer: int = 150
-    tolerance: float = 0.015
+    tolerance: Share = 0.015
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if len(self.shares) != 3:
-            raise ConfigError(f"shares is {self.shares}; give three: for training, choosing teachers and testing")
         for name, values in (("larger_batches", self.batch_sizes), ("early_epochs", self.epochs)):
             if len(values) < 2 or list(values) != sorted(set(values)) or values[0] < 1:
                 raise ConfigError(f"{name} must give a grid of at least two ascending numbers above 0, got {values}")
-        check_range("tolerance", self.tolerance, 0.0, 1.0)
 
     @property
     def batch_sizes(self) -> tuple[int, ...]:
@@ -97,14 +93,7 @@ class GridTeacher:
 
 
 class SweetSpotCell(SideBySideCell[SweetSpotTeacherRecipe]):
-    """One seed; ``validation`` is the data on which teachers are chosen."""
-
-    validation: Split
-
-    @override
-    def splits(self) -> tuple[Split, Split]:
-        train, self.validation, test = digits_rows(self.seed, self.recipe.shares)
-        return train, test
+    """One seed; teachers are chosen on the validation data."""
 
     def on_validation(self, network: nn.Module) -> tuple[float, float]:
         """Return accuracy and negated negative log-likelihood on validation data."""
@@ -198,47 +187,30 @@ class SweetSpotTeacher(System[SweetSpotTeacherRecipe]):
     )
     claims = (
         *(
-            claimed(f"{rise} of {name} over {axis}", "grid", says=f"The teachers' {words} {text}.")
+            claimed(f"{rise} of {name} over {axis}", "grid").says(f"The teachers' {words} {text}.")
             for claimed, rise, axis, text in (
                 (lower, "greatest rise", "epochs", "falls along epochs at every batch size"),
                 (higher, "least rise", "batch sizes", "rises with batch size at every number of epochs"),
             )
             for name, words in (("entropy", "entropy"), ("information", "similarity information"))
         ),
-        higher(
-            "accuracy",
-            "sweet spot",
-            "least trained",
-            says=f"{_STUDENT} more accurate than that of the least trained teacher.",
+        higher("accuracy", "sweet spot", "least trained").says(
+            f"{_STUDENT} more accurate than that of the least trained teacher."
         ),
-        higher(
-            "accuracy",
-            "sweet spot",
-            "longest trained",
-            says=f"{_STUDENT} more accurate than that of the longest trained teacher.",
+        higher("accuracy", "sweet spot", "longest trained").says(
+            f"{_STUDENT} more accurate than that of the longest trained teacher."
         ),
-        lower(
-            "teacher accuracy",
-            "sweet spot",
-            "most accurate teacher",
-            by=-0.005,
-            says="The teacher with the best student is more than 0.5 points less accurate than the best teacher.",
+        lower("teacher accuracy", "sweet spot", "most accurate teacher", by=-0.005).says(
+            "The teacher with the best student is more than 0.5 points less accurate than the best teacher."
         ),
-        lower(
-            "accuracy",
-            "most accurate teacher",
-            "sweet spot",
-            by=-0.02,
-            says="The most accurate teacher's student is more than 2 points less accurate than the best student.",
+        lower("accuracy", "most accurate teacher", "sweet spot", by=-0.02).says(
+            "The most accurate teacher's student is more than 2 points less accurate than the best student."
         ),
-        lower(
-            "accuracy",
-            "most accurate teacher",
-            NO_TEACHER,
-            says="The most accurate teacher's student is less accurate than a student trained on labels alone.",
+        lower("accuracy", "most accurate teacher", NO_TEACHER).says(
+            "The most accurate teacher's student is less accurate than a student trained on labels alone."
         ),
         *(
-            lower("accuracy", arm, "sweet spot", required=arm == "shuffled wrong classes", says=f"{text}.")
+            lower("accuracy", arm, "sweet spot", required=arm == "shuffled wrong classes").says(f"{text}.")
             for arm, text in (
                 (
                     "shuffled wrong classes",
@@ -248,13 +220,9 @@ class SweetSpotTeacher(System[SweetSpotTeacherRecipe]):
                 ("class means", "A student of the best teacher's class means is less accurate than one of its logits"),
             )
         ),
-        higher(
-            "accuracy",
-            "choice without students",
-            "most accurate teacher",
-            required=False,
-            says="The student of the teacher chosen by similarity information is more accurate than that of the "
-            "teacher chosen by accuracy.",
+        higher("accuracy", "choice without students", "most accurate teacher", required=False).says(
+            "The student of the teacher chosen by similarity information is more accurate than that of the "
+            "teacher chosen by accuracy."
         ),
     )
     notes = (

@@ -13,8 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from torch import nn
 from typing_extensions import override
@@ -52,52 +51,6 @@ def train_path(
         teacher = train(teacher, size)
         trained.append(teacher)
     return trained
-
-
-def paths(sizes: Sequence[Size]) -> list[tuple[Size, ...]]:
-    """Return all ``2**(n - 2)`` paths from the first to the last of n sizes, those with fewer networks first.
-
-    Args:
-        sizes: Sizes in decreasing order, at least two.
-
-    Raises:
-        ConfigError: There are fewer than two.
-    """
-    _check_ends(sizes)
-    first, *between, last = sizes
-    return [(first, *chosen, last) for count in range(len(between) + 1) for chosen in combinations(between, count)]
-
-
-def best_path(
-    sizes: Sequence[Size], teacher: Model, train: Callable[[Model, Size], Model], score: Callable[[Model], float]
-) -> tuple[tuple[Size, ...], Model]:
-    """Find the path to the last size by dynamic programming: n (n - 1) / 2 trainings, not ``2**(n - 2)`` paths.
-
-    Only the best network found for a size teaches further.
-
-    Args:
-        sizes: Sizes in decreasing order, the teacher's first.
-        teacher: The trained network of the first size.
-        train: ``(teacher, size) -> network``.
-        score: Quality of a network on validation data; the highest is best.
-
-    Returns:
-        The path and the network at its end.
-
-    Raises:
-        ConfigError: There are fewer than two sizes.
-    """
-    _check_ends(sizes)
-    best: list[tuple[tuple[Size, ...], Model]] = [((sizes[0],), teacher)]
-    for size in sizes[1:]:
-        reached = [((*path, size), train(model, size)) for path, model in best]
-        best.append(max(reached, key=lambda item: score(item[1])))
-    return best[-1]
-
-
-def _check_ends(sizes: Sequence[Any]) -> None:
-    if len(sizes) < 2:
-        raise ConfigError(f"a path needs a teacher's and a student's size, got {len(sizes)} size(s)")
 
 
 _OF_ASSISTANT = "A student of an assistant that was distilled from the teacher is more accurate than"
@@ -149,17 +102,12 @@ class TAKD(System[TAKDRecipe]):
     paper = "Mirzadeh, Farajtabar, Li, Levine, Matsukawa, Ghasemzadeh, AAAI 2020, arXiv 1902.03393"
     claim = "A small student mimics an assistant of intermediate size more closely than it mimics the large teacher."
     claims = (
-        lower(
-            "kl_to_source",
-            "student, assistant",
-            "student, direct",
-            by=0.9,
-            statistic="ratio",
-            says="On training data, the student's KL divergence from the network that it is distilled from is more "
-            "than 10 % smaller with the assistant than with the teacher.",
+        lower("kl_to_source", "student, assistant", "student, direct", by=0.9, statistic="ratio").says(
+            "On training data, the student's KL divergence from the network that it is distilled from is more "
+            "than 10 % smaller with the assistant than with the teacher."
         ),
         *(
-            higher("accuracy", "student, assistant", baseline, required=False, says=f"{_OF_ASSISTANT} {other}.")
+            higher("accuracy", "student, assistant", baseline, required=False).says(f"{_OF_ASSISTANT} {other}.")
             for baseline, other in {
                 "student, direct": "one distilled from the teacher",
                 "student, direct, double epochs": "one distilled from the teacher in twice the epochs",

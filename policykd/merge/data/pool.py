@@ -1,4 +1,7 @@
-"""The pool of labeled states that the student is fitted to: per skill, the latest rounds, within the support."""
+"""The pool of labeled states that the student is fitted to: per skill, the latest rounds, within the support.
+
+It stores and draws, and knows nothing of losses.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +21,12 @@ class Rows(NamedTuple):
     Attributes:
         observations: (n, features).
         labels: (n, actions).
-        values: (n,) the teacher's values.
+        teacher_values: (n,) the teacher's values.
     """
 
     observations: torch.Tensor
     labels: torch.Tensor
-    values: torch.Tensor
+    teacher_values: torch.Tensor
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,7 @@
-"""The record of one round's states of one skill."""
+"""The record of one round's states of one skill.
+
+It is data: tensors and their shapes, without environments or networks.
+"""
 
 from __future__ import annotations
 

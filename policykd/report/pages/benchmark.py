@@ -1,4 +1,7 @@
-"""The page of a benchmark of losses: one self-contained file, drawn from ``result.json`` alone."""
+"""The page of a benchmark of losses: one self-contained file, drawn from ``result.json`` alone.
+
+It formats what the benchmark's result computes, and trains nothing.
+"""
 
 from __future__ import annotations
 

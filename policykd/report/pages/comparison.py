@@ -1,4 +1,7 @@
-"""The page of a comparison of curricula: scores with intervals, matrices, cost, and every seed's values."""
+"""The page of a comparison of curricula: scores with intervals, matrices, cost, and every seed's values.
+
+It reads ``comparison.json`` and the runs' logs, and simulates nothing.
+"""
 
 from __future__ import annotations
 
@@ -43,6 +46,7 @@ def write_comparison_page(folder: Path) -> Path:
     """
     comparison = Comparison.load(folder / COMPARISON)
     intervals = {name: comparison.intervals(name) for name in comparison.curricula}
+    skills = skills_of(comparison.skills, records=comparison.recipe.skill_records)
     context = {
         "title": f"Curricula compared: {', '.join(label_of(skill) for skill in comparison.skills)}",
         "comparison": comparison,
@@ -52,7 +56,7 @@ def write_comparison_page(folder: Path) -> Path:
         "rows": _rows(comparison, intervals),
         "zero_shot": _zero_shot(comparison),
         "figures": embed_plots(_plots(comparison, intervals, folder), folder),
-        "terrains": Markup(svg_text(gallery_figure(skills_of(comparison.skills)))),
+        "terrains": Markup(svg_text(gallery_figure(skills))),
         "seeds": _every_seed(comparison),
         "configuration": json.dumps(as_plain(comparison.recipe), indent=2),
         "versions": versions(),

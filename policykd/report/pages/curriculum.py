@@ -1,4 +1,7 @@
-"""The page of a curriculum: its matrix, retention and cost, and everything that a run's page shows."""
+"""The page of a curriculum: its matrix, retention and cost, and everything that a run's page shows.
+
+It reads the run's files and clips that were made before, and simulates nothing.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The tiles and the verdict at the top of a run's page, derived from the run's files."""
+"""The tiles and the verdict at the top of a run's page, derived from the run's files.
+
+It formats texts and numbers; the HTML is in the templates.
+"""
 
 from __future__ import annotations
 

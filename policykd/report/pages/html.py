@@ -1,4 +1,7 @@
-"""Common parts of all pages: templates, tiles, cells, plots, versions, and a file that is written whole."""
+"""Common parts of all pages: templates, tiles, cells, plots, versions, and a file that is written whole.
+
+It knows templates and styles, and nothing of what a page is about.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The commands that reproduce a run, from its configuration and manifests."""
+"""The commands that reproduce a run, from its configuration and manifests.
+
+It writes command lines and runs none.
+"""
 
 from __future__ import annotations
 

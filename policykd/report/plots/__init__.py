@@ -1,1 +1,4 @@
-"""Plots: figures of runs, curricula, benchmarks and terrains, in one style."""
+"""Plots: figures of runs, curricula, benchmarks and terrains, in one style.
+
+They take records and return figures; files are written by pages.
+"""

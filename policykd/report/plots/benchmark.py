@@ -1,4 +1,7 @@
-"""Plots of a benchmark of losses: paired effects with intervals, and accuracy against the time of an epoch."""
+"""Plots of a benchmark of losses: paired effects with intervals, and accuracy against the time of an epoch.
+
+They take a stored result and return figures.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Plots of a curriculum: its matrix as a heat map, scores with intervals, the lineage of its policies."""
+"""Plots of a curriculum: its matrix as a heat map, scores with intervals, the lineage of its policies.
+
+They take stored records and return figures.
+"""
 
 from __future__ import annotations
 

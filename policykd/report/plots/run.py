@@ -1,4 +1,7 @@
-"""Plots of a run: learning curves, scores with intervals, the rounds of a merge."""
+"""Plots of a run: learning curves, scores with intervals, the rounds of a merge.
+
+They take stored records and return figures.
+"""
 
 from __future__ import annotations
 

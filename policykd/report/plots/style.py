@@ -1,4 +1,7 @@
-"""Style and files of all figures: quiet axes, fixed colors, SVG in the page's own text color."""
+"""Style and files of all figures: quiet axes, fixed colors, SVG in the page's own text color.
+
+It may use matplotlib and file output, and knows nothing of what is drawn.
+"""
 
 from __future__ import annotations
 

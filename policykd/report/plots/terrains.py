@@ -1,4 +1,7 @@
-"""Profiles of terrains, with the robot standing at the start for scale."""
+"""Profiles of terrains, with the robot standing at the start for scale.
+
+It draws tracks from ``policykd.envs`` and simulates nothing.
+"""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def tiny():
 
 
 @pytest.fixture
-def scene(tiny):
+def context(tiny):
     """The first seed with an untrained teacher."""
 
     def make(*methods, **changes):

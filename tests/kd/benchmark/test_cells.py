@@ -35,18 +35,18 @@ def right(labels, share, height=3.0):
 
 
 @pytest.fixture
-def staged(scene, monkeypatch):
-    """A scene whose students are given: pairs of shares right on validation and on test data."""
+def staged(context, monkeypatch):
+    """A context whose students are given: pairs of shares right on validation and on test data."""
 
     def make(*students):
-        made = scene("ce", "kd", tune=len(students), task_options=(*scene().config.task_options[:-1], ("val", 10)))
+        made = context("ce", "kd", tune=len(students), task_options=(*context().config.task_options[:-1], ("val", 10)))
         task, networks = made.task, []
         for val, test, height in students:
             answers = {len(task.val): right(task.val.y, val, height), len(task.test): right(task.test.y, test, height)}
             networks.append(Says(answers))
         queue = iter(networks)
         times = {"seconds": 2.0, "seconds_prepared": 0.5, "seconds_per_epoch": 1.0}
-        monkeypatch.setattr(cells, "train", lambda scene, method, setting: (next(queue), times))
+        monkeypatch.setattr(cells, "train", lambda context, method, setting: (next(queue), times))
         return cells.measure(made, "kd"), networks, made
 
     return make
@@ -67,8 +67,8 @@ def test_a_tie_goes_to_the_lower_validation_loss_then_to_the_earlier(staged):
     assert staged((0.8, 0.1, 1.0), (0.8, 0.9, 1.0))[0]["chosen"] == 0
 
 
-def test_every_method_gets_the_same_number_of_candidates(scene):
-    made = scene("ce", "kd", tune=2)
+def test_every_method_gets_the_same_number_of_candidates(context):
+    made = context("ce", "kd", tune=2)
     reported = []
     for method in ("ce", "kd"):
         cell = cells.measure(made, method, reported.append)
@@ -77,8 +77,8 @@ def test_every_method_gets_the_same_number_of_candidates(scene):
     assert reported == [1, 2, 1, 2]
 
 
-def test_candidates_start_from_the_same_student_and_see_the_same_batches(scene, monkeypatch):
-    made, seen = scene("ce", "kd"), []
+def test_candidates_start_from_the_same_student_and_see_the_same_batches(context, monkeypatch):
+    made, seen = context("ce", "kd"), []
 
     class Noted(cells.Distiller):
         def fit(self, train, val=None, **options):
@@ -95,8 +95,8 @@ def test_candidates_start_from_the_same_student_and_see_the_same_batches(scene, 
     assert all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
 
 
-def test_distilling_from_the_cache_is_distilling_from_the_teacher(scene, monkeypatch):
-    made = scene("ce", "kd")
+def test_distilling_from_the_cache_is_distilling_from_the_teacher(context, monkeypatch):
+    made = context("ce", "kd")
     cached, _ = cells.train(made, "kd", Setting())
     monkeypatch.setattr(seed_context, "CACHE_BYTES", 100)
     assert isinstance(made.teaching([]), TeacherCache)
@@ -107,8 +107,8 @@ def test_distilling_from_the_cache_is_distilling_from_the_teacher(scene, monkeyp
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)  # the cache was computed in other batches
 
 
-def test_features_are_computed_once_and_given_up_when_memory_is_full(scene, monkeypatch):
-    made, counted = scene("at", "sp"), []
+def test_features_are_computed_once_and_given_up_when_memory_is_full(context, monkeypatch):
+    made, counted = context("at", "sp"), []
     compute = made._features_of
     monkeypatch.setattr(made, "_features_of", lambda taps, n: (counted.append((n, tuple(taps))), compute(taps, n))[1])
     both = made.teaching(["layer1", "pool"])
@@ -120,14 +120,14 @@ def test_features_are_computed_once_and_given_up_when_memory_is_full(scene, monk
     assert set(made._features) == {"layer2"}
 
 
-def test_cross_entropy_asks_no_teacher(scene, monkeypatch):
-    made = scene()
+def test_cross_entropy_asks_no_teacher(context, monkeypatch):
+    made = context()
     monkeypatch.setattr(made, "teaching", lambda taps: pytest.fail("asked"))
     cells.train(made, "ce", Setting(ce_weight=0.0))
 
 
-def test_a_training_that_diverges_is_named(scene, monkeypatch):
-    made = scene("ce", "kd", "sp", train=training(3, 24, 0.05))
+def test_a_training_that_diverges_is_named(context, monkeypatch):
+    made = context("ce", "kd", "sp", train=training(3, 24, 0.05))
     for method in ("kd", "sp"):  # one loss is not finite, the other refuses features that are not
         with pytest.raises(ConfigError, match=rf"{method} diverged on seed 0 \(.*finite.*\); lower train.optimizer.lr"):
             cells.train(made, method, Setting(lr_factor=1e30))

@@ -28,15 +28,15 @@ from policykd.kd.training.batches import Batches
 PLACED = sorted(name for name in LOSSES if not placement_of(name).unavailable)
 
 
-def bound(scene, name, setting=None, epochs=240):
-    return objective(name, scene.placement_context(), setting or default_setting(name), epochs)
+def bound(context, name, setting=None, epochs=240):
+    return objective(name, context.placement_context(), setting or default_setting(name), epochs)
 
 
-def first_batch(scene, name, step, setting=None):
-    terms, student = bound(scene, name, setting), scene.student()
-    batch = next(Batches(scene.task.train, 24, seed=1).epoch(0))
-    terms.build(student, scene.teacher, batch.x[:2], batch.index[:2])
-    return terms(student, scene.teacher, batch.x, batch.targets, index=batch.index, step=step, total=240.0), student
+def first_batch(context, name, step, setting=None):
+    terms, student = bound(context, name, setting), context.student()
+    batch = next(Batches(context.task.train, 24, seed=1).epoch(0))
+    terms.build(student, context.teacher, batch.x[:2], batch.index[:2])
+    return terms(student, context.teacher, batch.x, batch.targets, index=batch.index, step=step, total=240.0), student
 
 
 def test_every_placement_is_used_and_every_record_names_one():
@@ -46,9 +46,9 @@ def test_every_placement_is_used_and_every_record_names_one():
 
 
 @pytest.mark.parametrize("name", PLACED)
-def test_the_own_term_reaches_the_student(scene, name):
+def test_the_own_term_reaches_the_student(context, name):
     setting = default_setting(name)
-    out, student = first_batch(scene(name), name, 239.0 if not setting.first_stage else 0.0)
+    out, student = first_batch(context(name), name, 239.0 if not setting.first_stage else 0.0)
     own = [term for term in out.terms if term not in ("labels", "soft")]
     assert own
     assert all(term.startswith(name) for term in own)
@@ -59,38 +59,38 @@ def test_the_own_term_reaches_the_student(scene, name):
 
 
 @pytest.mark.parametrize("name", PLACED)
-def test_a_cell_trains(scene, name):
-    student, times = train(scene(name), name, default_setting(name))
+def test_a_cell_trains(context, name):
+    student, times = train(context(name), name, default_setting(name))
     assert not student.training
     assert all(math.isfinite(value) and value >= 0 for value in times.values())
     assert any(
-        not torch.equal(a, b) for a, b in zip(student.parameters(), scene(name).student().parameters(), strict=True)
+        not torch.equal(a, b) for a, b in zip(student.parameters(), context(name).student().parameters(), strict=True)
     )
 
 
-def test_weights_of_labels_and_plain_kd_stand_beside_the_own_term(scene):
-    out, _ = first_batch(scene("ickd"), "ickd", 0.0)
+def test_weights_of_labels_and_plain_kd_stand_beside_the_own_term(context):
+    out, _ = first_batch(context("ickd"), "ickd", 0.0)
     assert out.weights == {"ickd": 2.5, "labels": 1.0, "soft": 1.0}
     expected = sum(weight * float(out.terms[name]) for name, weight in out.weights.items())
     assert float(out.loss.detach()) == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize(("epoch", "weight"), [(0.0, 0.0), (10.0, 0.5), (20.0, 1.0), (200.0, 1.0)])
-def test_a_warm_up_keeps_its_share_of_the_published_epochs(scene, epoch, weight):
-    out, _ = first_batch(scene("dkd"), "dkd", epoch)  # mdistiller: 20 of 240 epochs
+def test_a_warm_up_keeps_its_share_of_the_published_epochs(context, epoch, weight):
+    out, _ = first_batch(context("dkd"), "dkd", epoch)  # mdistiller: 20 of 240 epochs
     assert out.weights == {"dkd": pytest.approx(weight), "labels": 1.0}
 
 
-def test_methods_with_an_initialization_phase_train_features_first(scene):
+def test_methods_with_an_initialization_phase_train_features_first(context):
     end = FIRST_STAGE * 240
-    before, _ = first_batch(scene("ab"), "ab", end - 1)
-    after, _ = first_batch(scene("ab"), "ab", end)
+    before, _ = first_batch(context("ab"), "ab", end - 1)
+    after, _ = first_batch(context("ab"), "ab", end)
     assert before.weights == {"ab": default_setting("ab").weight, "labels": 0.0}
     assert after.weights == {"ab": 0.0, "labels": 1.0}
 
 
-def test_the_paraphraser_is_trained_and_frozen_and_the_same_every_time(scene):
-    made = scene("ft")
+def test_the_paraphraser_is_trained_and_frozen_and_the_same_every_time(context):
+    made = context("ft")
     first, second = bound(made, "ft").losses["ft"], bound(made, "ft").losses["ft"]
     assert not any(p.requires_grad for p in first.paraphraser.parameters())
     assert any(p.requires_grad for p in first.translator.parameters())
@@ -104,8 +104,8 @@ def test_the_paraphraser_is_trained_and_frozen_and_the_same_every_time(scene):
         assert float(first.paraphraser.reconstruction_loss(maps)) < 0.7 * before
 
 
-def test_overhaul_takes_its_margins_from_the_norms_before_the_taps(scene):
-    made = scene("ofd")
+def test_overhaul_takes_its_margins_from_the_norms_before_the_taps(context):
+    made = context("ofd")
     with torch.no_grad():
         made.teacher.layer2[0].norm2.bias.copy_(torch.linspace(-1, 1, 6))
     loss = bound(made, "ofd").losses["ofd"]
@@ -114,14 +114,14 @@ def test_overhaul_takes_its_margins_from_the_norms_before_the_taps(scene):
     assert bool((loss.margins[1] < 0).all())
 
 
-def test_memory_has_one_row_per_training_sample(scene):
-    loss = bound(scene("crd"), "crd").losses["crd"]
+def test_memory_has_one_row_per_training_sample(context):
+    loss = bound(context("crd"), "crd").losses["crd"]
     assert loss.student_bank.shape == (48, 16)
     assert (loss.student_embed.in_features, loss.teacher_embed.in_features) == (4, 8)
 
 
-def test_preactivations_are_what_the_last_activation_of_a_stage_receives(scene):
-    made = scene("ab")
+def test_preactivations_are_what_the_last_activation_of_a_stage_receives(context):
+    made = context("ab")
     taps = preactivations(made.teacher, ("layer1", "layer3"))
     features = {tap: made.some_features(tap, 5) for tap in (*taps, "layer3")}
     assert taps == ("layer1.0.act2:input", "layer3.0.act2:input")
@@ -145,8 +145,8 @@ def test_a_network_without_the_layers_is_named():
     assert obstacle("at", task, WideResNet(10)) == ""
 
 
-def test_taps_of_the_cache_are_those_that_the_terms_ask_for(scene):
-    made = scene("ce", "reviewkd")
+def test_taps_of_the_cache_are_those_that_the_terms_ask_for(context):
+    made = context("ce", "reviewkd")
     student, _ = train(made, "reviewkd", Setting(weight=1.0))
     assert set(made._features) == {"layer1", "layer2", "layer3", "pool"}
     assert load_task(made.config, 0).classes == student.fc.out_features

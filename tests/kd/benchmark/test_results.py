@@ -74,9 +74,9 @@ def test_results_that_cannot_be_read_are_refused(result, tmp_path):
     content = result().to_json()
     with pytest.raises(OutputError, match="format 9"):
         BenchResult.from_json({**content, "format_version": 9})
-    with pytest.raises(OutputError, match="lacks or garbles"):
+    with pytest.raises(OutputError, match=r"not valid: .*run the benchmark again"):
         BenchResult.from_json({**content, "cells": {**content["cells"], "kd": content["cells"]["kd"][:-1]}})
-    with pytest.raises(OutputError, match="lacks or garbles"):
+    with pytest.raises(OutputError, match=r"not valid: .*run the benchmark again"):
         BenchResult.from_json({key: value for key, value in content.items() if key != "teachers"})
 
 

@@ -24,6 +24,7 @@ def test_arms_differ_by_the_contrastive_term_alone():
     assert EXPERIMENT.run(0, SMALL)["crd"] != cell["crd"]
     assert list(cell) == ["teacher", "ce", "crd", "kd", "kd + crd"]
     assert {arm for arm, figures in cell.items() if "information" in figures} == {"ce", "crd", "kd + crd"}
+    assert {arm for arm, figures in cell.items() if "cka" in figures} == {"ce", "crd", "kd", "kd + crd"}
 
 
 @pytest.mark.parametrize(("change", "message"), [({"per_class": 1}, "per_class"), ({"crd_weight": -1.0}, "crd_weight")])

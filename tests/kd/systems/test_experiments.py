@@ -180,7 +180,9 @@ def test_results_survive_json():
         {"values": None},
         {"values": {"a": {"m": ["x"]}}},
         {"comparisons": [{"metric": "m"}]},
-        {"color": "red"},
+        {"seeds": None},
+        {"notes": [1]},
+        {"seconds": float("nan")},
     ],
 )
 def test_garbled_results_are_refused(change):
@@ -195,6 +197,7 @@ def test_garbled_results_are_refused(change):
         ({"name": "not a name"}, "named as its module"),
         ({"config": {"rate": 1}}, "must be a dataclass"),
         ({"comparisons": (comparison(required=False),)}, "required"),
+        ({"comparisons": (comparison(text=""),)}, "the claim about m of a and b needs a sentence"),
         ({"seeds": 0}, "seeds"),
     ],
 )

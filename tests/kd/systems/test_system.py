@@ -38,7 +38,7 @@ class Toy(System[Recipe]):
     name = title = "toy"
     paper = "None."
     claim = "Distillation helps."
-    claims = (higher("accuracy", "kd", "ce", says="Distillation is more accurate."),)
+    claims = (higher("accuracy", "kd", "ce").says("Distillation is more accurate."),)
     recipe = SHORT
 
     def arms(self, cell):
@@ -67,7 +67,8 @@ def test_a_fit_out_of_range_is_refused(options, message):
     ("change", "message"),
     [
         ({"shares": (0.5, 0.4)}, "must sum to 1"),
-        ({"shares": (1.0,)}, "shares is 1.0"),
+        ({"shares": (1.0,)}, r"shares is \(1.0,\); give 2: for training, testing"),
+        ({"shares": (1.0, 0.0)}, "shares is 1.0"),
         ({"temperature": 0.0}, "temperature is 0.0"),
         ({"ce_weight": -1.0}, "ce_weight is -1.0"),
         ({"kd_weight": -1.0}, "kd_weight is -1.0"),
@@ -90,13 +91,13 @@ def test_a_fit_counts_epochs_or_full_steps():
 
 
 def test_claims_in_words():
-    assert higher("m", "a", "b", by=0.1, says="A beats B.") == Comparison(
+    assert higher("m", "a", "b", by=0.1).says("A beats B.") == Comparison(
         "m", student="a", baseline="b", better="higher", gate=0.1, text="A beats B."
     )
-    assert lower("m", "a", by=0.5, says="A is small.", required=False) == Comparison(
+    assert lower("m", "a", by=0.5, required=False).says("A is small.") == Comparison(
         "m", student="a", better="lower", gate=0.5, required=False, text="A is small."
     )
-    assert lower("m", "a", "b", by=0.5, says="Half.", statistic="ratio").statistic == "ratio"
+    assert lower("m", "a", "b", by=0.5, statistic="ratio").says("Half.").statistic == "ratio"
 
 
 def test_cells_repeat_and_equal_arms_are_equal():
@@ -225,7 +226,7 @@ OUTSIDE = """
         title = "Smoothed labels"
         paper = "Ours."
         claim = "Distillation is more accurate than smoothed labels."
-        claims = (higher("accuracy", "kd", "smooth", says="Distillation is more accurate than smoothed labels."),)
+        claims = (higher("accuracy", "kd", "smooth").says("Distillation is more accurate than smoothed labels."),)
         recipe = SmoothRecipe()
 
         def arms(self, cell):

@@ -1,7 +1,6 @@
 """Teacher assistants: paths, what a network of a path leaves alone, and the identities between paths."""
 
 from dataclasses import replace
-from itertools import pairwise
 
 import pytest
 import torch
@@ -10,7 +9,7 @@ from policykd.cli.main import main
 from policykd.errors import ConfigError
 from policykd.kd import functional as kf
 from policykd.kd.experiments.system import Fit
-from policykd.kd.systems.takd import EXPERIMENT, TAKDCell, TAKDRecipe, best_path, paths, train_path
+from policykd.kd.systems.takd import EXPERIMENT, TAKDCell, TAKDRecipe, train_path
 from policykd.kd.training.evaluate import predict
 from policykd.kd.training.loop import distil, train_classifier
 
@@ -33,16 +32,6 @@ def cell():
 @pytest.fixture(scope="module")
 def teacher(cell):
     return cell.distilled(None, "teacher")
-
-
-@pytest.mark.parametrize(("sizes", "count"), [((10, 2), 1), ((10, 4, 2), 2), ((10, 8, 6, 4, 2), 8)])
-def test_there_are_as_many_paths_as_subsets_of_the_sizes_between(sizes, count):
-    found = paths(sizes)
-    assert len(found) == len(set(found)) == count == 2 ** (len(sizes) - 2)
-    for path in found:
-        assert (path[0], path[-1]) == (sizes[0], sizes[-1])
-        assert all(larger > smaller for larger, smaller in pairwise(path))
-    assert [len(path) for path in found] == sorted(len(path) for path in found)
 
 
 def test_the_loss_of_a_network_of_a_path_has_the_worked_value():
@@ -97,33 +86,9 @@ def test_double_epochs_are_a_training_twice_as_long(cell, teacher):
     assert not same(twice, cell.distilled(teacher, "student"))
 
 
-def test_the_best_path_keeps_the_best_network_of_every_size():
-    """Networks are numbers: from t to size s gives t - (t_size - s)**2, so that small steps lose least."""
-    trained = []
-
-    def train(model, size):
-        trained.append((model[0], size))
-        return size, model[1] - (model[0] - size) ** 2
-
-    path, model = best_path([10, 8, 6, 4, 2], (10, 100.0), train, score=lambda m: m[1])
-    assert path == (10, 8, 6, 4, 2)
-    assert model == (2, 100.0 - 4 * 4)
-    assert len(trained) == 5 * 4 // 2
-    direct, _ = best_path([10, 8, 2], (10, 100.0), lambda m, s: (s, m[1] - 1), score=lambda m: m[1])
-    assert direct == (10, 2)  # every step costs the same: the shortest path wins
-
-
-@pytest.mark.parametrize(
-    "call",
-    [
-        lambda: train_path([], lambda teacher, size: size),
-        lambda: paths([10]),
-        lambda: best_path([10], None, lambda m, s: m, score=lambda m: 0.0),
-    ],
-)
-def test_paths_without_a_network_to_train_are_refused(call):
-    with pytest.raises(ConfigError):
-        call()
+def test_a_path_without_a_network_to_train_is_refused():
+    with pytest.raises(ConfigError, match="at least one network"):
+        train_path([], lambda teacher, size: size)
 
 
 def test_a_small_cell_has_every_arm_and_repeats():
