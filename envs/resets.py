@@ -19,6 +19,7 @@ CHANCES = 3
 _AHEAD = 256
 """Smallest number of episodes drawn at a time."""
 
+_SPEED_SHARE = 0.4
 _YAW_NOISE = 0.2  # half width of the noise on the heading of robots in space, rad
 _LIFT = 0.035  # height of the feet of robots in space above the ground at the start, leg lengths
 
@@ -52,8 +53,8 @@ class Starts:
     Args:
         robot: the robot.
         joint_noise: half width of the noise on the joint angles, rad.
-        speed_noise: largest initial forward velocity, m/s, of a robot with legs of 0.79 m; it is proportional to the
-            leg length.
+        speed_noise: largest initial forward velocity, m/s; robots in space, which have more ways to fall, start with
+            at most 0.4 of it.
         like: a tensor with the device and dtype of the states.
     """
 
@@ -62,7 +63,7 @@ class Starts:
         self._generator = torch.Generator()
         self._states: _Planar | _Spatial
         if isinstance(robot, SpatialRobot):
-            self._states = _Spatial(robot, joint_noise, speed_noise * robot.ground_scale)
+            self._states = _Spatial(robot, joint_noise, speed_noise * _SPEED_SHARE)
         else:
             assert isinstance(robot, PlanarRobot)
             self._states = _Planar(robot, joint_noise, speed_noise)

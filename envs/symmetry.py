@@ -27,7 +27,7 @@ class MirrorSymmetry:
         lead: two features that the exchange swaps without a sign; the right side leads while the first is the larger:
             the forward positions of the right and the left foot, for example.
         feature_signs: signs of the features, 1 or -1; empty for no change of any sign.
-        action_signs: signs of the actions, likewise.
+        action_signs: signs of the actions, in the same way.
 
     Raises:
         ConfigError: if applying an exchange twice is not the identity, or the lead features are not swapped.

@@ -63,7 +63,7 @@ DEMO_PLANS: Mapping[str, DemoPlan] = MappingProxyType(
             skills=SUITES["quadruped"],
             train=_SPATIAL,
             own=MappingProxyType(
-                {"flat": replace(_SPATIAL, steps=900_000), "gaps": replace(_SPATIAL, steps=1_000_000)}
+                {"flat": replace(_SPATIAL, steps=900_000), "gaps": replace(_SPATIAL, steps=1_400_000)}
             ),
             merge=MergeConfig(
                 rounds=6, envs=32, updates=800, target_retention=0.985, adaptive=0.5, noise=0.05,

@@ -71,7 +71,7 @@ def write_ground(
         y, across, beyond = 0.0, HALF_DEPTH, 0.0
         if len(lane):
             y, across = lane[row]
-            beyond = across  # planar robots stay in the plane y = 0, where a box is no farther than its section
+            beyond = across  # planar robots stay in the plane y = 0, where the section bounds a box
         for k in range(pose.shape[1]):
             x, z, angle = pose[row, k]
             length, depth = half[row, k]

@@ -1,7 +1,7 @@
 """Robots in YAML files: a model and a table of patterns, read with the errors that a person needs.
 
     name: dog
-    model: dog.xml              # MJCF or URDF beside this file, or menagerie:unitree_go1/go1
+    model: dog.xml              # MJCF or URDF, relative to this file, or menagerie:unitree_go1/go1
     feet: .*_foot
     stiffness: {.*: 35}
     damping: {.*: 0.8}

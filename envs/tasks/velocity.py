@@ -56,7 +56,7 @@ QUADRUPED_TERMS = (
 HUMANOID_TERMS = (
     RewardTerm("velocity", 1.0, 0.7),
     RewardTerm("yaw_rate", 0.5, 0.5),
-    RewardTerm("alive", 0.5),
+    RewardTerm("alive", 1.5),
     RewardTerm("vertical", -0.5),
     RewardTerm("rocking", -0.02),
     RewardTerm("tilt", -2.0),

@@ -81,7 +81,7 @@ class RobotsNew:
     model: tyro.conf.Positional[Path]
     """MJCF or URDF file."""
     out: Path | None = None
-    """YAML file to write; default beside the model, with its name."""
+    """YAML file to write; default in the folder of the model, with its name."""
 
     def run(self, console: Console) -> None:
         """Write the table and say what to look at.
