@@ -82,7 +82,8 @@ class Ours(Arm):
         )  # fmt: skip
         assert isinstance(batched.engine, Recording)
         self.engine, self.sims = batched.engine, sims
-        self._env, self._actions = SkillVectorEnv(batched), _actions(sims, options.scale)
+        self._env = SkillVectorEnv(batched)
+        self._actions = _actions(sims, options.scale, batched.num_actions)
 
     @override
     def run(self, seconds: float) -> float:
@@ -124,10 +125,13 @@ class Recording(BatchEngine):
         super().reset(ids, qpos, qvel)
 
     @override
-    def set_ground(self, ids: torch.Tensor, pose: torch.Tensor, half: torch.Tensor) -> None:
+    def set_ground(
+        self, ids: torch.Tensor, pose: torch.Tensor, half: torch.Tensor, lane: torch.Tensor | None = None
+    ) -> None:
         if self.log is not None:
-            self.log.append(("set_ground", ids.clone(), pose.clone(), half.clone()))
-        super().set_ground(ids, pose, half)
+            copies = (part if part is None else part.clone() for part in (ids, pose, half, lane))
+            self.log.append(("set_ground", *copies))
+        super().set_ground(ids, pose, half, lane)
 
 
 class Bare(Arm):
@@ -169,7 +173,7 @@ class Plain(Arm):
             "SB3 DummyVecEnv": DummyVecEnv,
             "SB3 SubprocVecEnv": partial(SubprocVecEnv, start_method="fork"),
         }[kind](makers)
-        self._actions = _actions(workers, options.scale)
+        self._actions = _actions(workers, options.scale, get_skill(options.skill).robot.num_actions)
         self._env.reset()
 
     @override
@@ -188,13 +192,15 @@ class Plain(Arm):
 KINDS = ("gymnasium SyncVectorEnv", "gymnasium AsyncVectorEnv", "SB3 DummyVecEnv", "SB3 SubprocVecEnv")
 
 
-def _actions(sims: int, scale: float) -> np.ndarray:
-    return np.random.default_rng(0).uniform(-scale, scale, (64, sims, 11)).astype(np.float32)
+def _actions(sims: int, scale: float, joints: int) -> np.ndarray:
+    return np.random.default_rng(0).uniform(-scale, scale, (64, sims, joints)).astype(np.float32)
 
 
 def measure(options: Options) -> dict[str, list[float]]:
     """Measure environment steps per second of every arm, one value per repeat."""
-    plain = [Plain(options, kind, workers) for kind in KINDS for workers in options.workers]  # forks come first
+    # The plain environment is one of planar robots; forks come first.
+    kinds = () if get_skill(options.skill).robot.spatial else KINDS
+    plain = [Plain(options, kind, workers) for kind in kinds for workers in options.workers]
     arms: list[Arm] = list(plain)
     for sims in options.sims:
         ours = Ours(options, sims)
@@ -212,12 +218,13 @@ def measure(options: Options) -> dict[str, list[float]]:
 def ratios(options: Options, figures: dict[str, list[float]]) -> dict[str, list[float]]:
     """Return paired ratios: ours over the bare batch, and over the best plain vectorization of the same repeat."""
     plain = [values for name, values in figures.items() if name.startswith(KINDS)]
-    best = max(plain, key=statistics.median)
+    best = max(plain, key=statistics.median, default=None)
     result = {}
     for sims in options.sims:
         ours, bare = figures[f"policykd VectorEnv, {sims}"], figures[f"bare Batch.step, {sims}"]
         result[f"VectorEnv / bare Batch, {sims}"] = [a / b for a, b in zip(ours, bare, strict=True)]
-        result[f"VectorEnv / best plain, {sims}"] = [a / b for a, b in zip(ours, best, strict=True)]
+        if best is not None:
+            result[f"VectorEnv / best plain, {sims}"] = [a / b for a, b in zip(ours, best, strict=True)]
     return result
 
 

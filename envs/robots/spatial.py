@@ -7,7 +7,7 @@ sizes; that is also when a description that does not fit its source is refused.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -130,10 +130,10 @@ class SpatialRobot(Robot):
         check_range(f"tilt of {self.name}", self.tilt, 1.0, 180.0, "degrees")
         check_range(f"leg of {self.name}", self.leg, 0.0, 10.0, "m")
 
-    @property
+    @cached_property
     def body(self) -> Body:
         """The compiled robot: addresses, masses, standing pose, mirror image."""
-        return _body(self)
+        return _body(self)  # equal robots share one, and asking again costs no hash of all fields
 
     @property
     @override

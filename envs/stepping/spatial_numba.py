@@ -90,9 +90,11 @@ class SpatialNumbaBackend(SpatialTorchBackend):
             self._last_action.numpy(), self._target_change.numpy(), self._air.numpy(), self._command.numpy()
         )
         self._rewards = self._reward_table()
-        self._columns = self._skill.columns
+        self._columns, self._features = self._skill.columns, sum(self._skill.group_sizes.values())
         self._places = Columns(*(self._first_column(name) for name in Columns._fields))
         self._others = [g for g in self._groups if _COMPILED.get(g.name) is not g]
+        self._limits = (self._low.numpy(), self._high.numpy())
+        self._windows = (self._center.numpy(), self._y.numpy(), robot.slack, self._window / 2)
         moved = (np.zeros(n, np.int64), np.zeros((n, self._boxes, 3)), np.zeros((n, self._boxes, 2)), np.zeros((n, 2)))
         self._moved = moved
         self._everything, self._fell, self._earned = np.arange(n), np.zeros(n, np.bool_), np.zeros(n)
@@ -115,8 +117,7 @@ class SpatialNumbaBackend(SpatialTorchBackend):
     @override
     def apply(self, actions: torch.Tensor) -> torch.Tensor:
         targets = np.empty(actions.shape)
-        low, high = self._low.numpy(), self._high.numpy()
-        spatial_kernels.act(actions.detach().numpy(), self._table, low, high, self._remembered, targets)
+        spatial_kernels.act(actions.detach().numpy(), self._table, *self._limits, self._remembered, targets)
         return torch.from_numpy(targets)
 
     @override
@@ -130,10 +131,7 @@ class SpatialNumbaBackend(SpatialTorchBackend):
 
     @override
     def move_ground(self) -> None:
-        moved = spatial_kernels.move_windows(
-            self._physics.qpos, self._center.numpy(), self._y.numpy(), self._robot.slack, self._window / 2,
-            self._ground, *self._moved,
-        )  # fmt: skip
+        moved = spatial_kernels.move_windows(self._physics.qpos, *self._windows, self._ground, *self._moved)
         if moved:
             self._engine.set_ground(*(torch.from_numpy(part[:moved]) for part in self._moved))
 
@@ -148,7 +146,7 @@ class SpatialNumbaBackend(SpatialTorchBackend):
     @override
     def read_state(self, ids: torch.Tensor | None = None) -> View:
         which, stepped = (self._everything, True) if ids is None else (ids.numpy(), False)
-        flat = np.empty((len(which), sum(group.size(self._robot) for group in self._groups)), dtype=np.float32)
+        flat = np.empty((len(which), self._features), dtype=np.float32)
         spatial_kernels.pass_over(
             which, self._table, self._ground, self._physics, self._remembered, self._rewards, self._places, stepped,
             self._fell, self._earned, flat,
