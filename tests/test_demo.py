@@ -5,6 +5,7 @@ from pathlib import Path
 
 from policykd import demo
 from policykd.agents.training import TrainConfig
+from policykd.envs.robots import get_robot, robot_names
 from policykd.envs.skills import get_skill
 from policykd.progress import Silent
 
@@ -22,10 +23,33 @@ class FakeProcesses:
 def test_two_skills_of_one_terrain_have_two_experts(tmp_path, monkeypatch):
     """0.1.0 trained biped/flat and biped/flat+run in one folder and lost one of them."""
     monkeypatch.setattr(demo, "Processes", FakeProcesses)
-    monkeypatch.setattr(demo, "_train_one", lambda job, progress: job[1])
+    monkeypatch.setattr(demo, "_train_one", lambda job, progress: job.out)
     monkeypatch.setattr(demo, "load_policy", lambda path: path)
     skills = [get_skill("biped/flat"), get_skill("biped/flat+run"), get_skill("biped/flat:hard")]
     names = demo.folder_names(skills)
-    jobs = [(skill, Path(name), replace(TrainConfig(), steps=steps)) for skill, name, steps in
+    jobs = [demo._Job(skill, Path(name), replace(TrainConfig(), steps=steps), None) for skill, name, steps in
             zip(skills, names, (100_000, 300_000, 200_000), strict=True)]  # fmt: skip
-    assert demo._train_experts(jobs, 1, Silent()) == [Path("flat"), Path("flat+run"), Path("flat-hard")]
+    assert demo._train_experts(jobs, "", 1, Silent()) == [Path("flat"), Path("flat+run"), Path("flat-hard")]
+
+
+def test_the_others_start_from_the_expert_of_the_first_terrain(tmp_path, monkeypatch):
+    started = {}
+
+    def train(job, progress):
+        started[job.out] = started.get(job.out, job.init)
+        return job.out
+
+    monkeypatch.setattr(demo, "Processes", FakeProcesses)
+    monkeypatch.setattr(demo, "_train_one", train)
+    monkeypatch.setattr(demo, "load_policy", lambda path: path)
+    plan = demo.DEMO_PLANS["quadruped"]
+    jobs = [demo._Job(skill, Path(skill.slug), plan.config(skill), None) for skill in map(get_skill, plan.skills)]
+    assert demo._train_experts(jobs, plan.first, 1, Silent()) == [job.out for job in jobs]
+    assert started == {job.out: None if job.out == Path("flat") else Path("flat") for job in jobs}
+
+
+def test_every_robot_has_a_demo():
+    for name in robot_names():
+        plan = demo.demo_plan(get_robot(name))
+        assert len(plan.skills) >= 2
+        assert get_skill(plan.skills[0]).robot.spatial == get_robot(name).spatial

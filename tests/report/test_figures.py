@@ -105,7 +105,7 @@ def test_files_by_suffix(tmp_path, evaluation):
 def test_gallery_shows_the_ground_that_physics_has(skill_id):
     skill = get_skill(skill_id)
     x, z = height_profile(skill, seed=3)
-    track = TrackBank([skill.terrain], 1, integer_seed(3, "gallery")).tracks
+    track = TrackBank([skill.terrain], 1, integer_seed(3, "gallery"), scale=skill.robot.ground_scale).tracks
     places = np.random.default_rng(0).uniform(-2, 14, 500)
     places = places[np.abs(places[:, None] - x).min(axis=1) > 1e-9]
     import torch
