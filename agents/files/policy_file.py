@@ -121,6 +121,22 @@ def load_policy(path: Path) -> LoadedPolicy:
         return _from_bytes(*read_parts(Path(path)))
 
 
+def load_named(paths: Sequence[Path]) -> dict[str, LoadedPolicy]:
+    """Load policies and name them by the shortest distinct ends of their paths.
+
+    Raises:
+        PolicyFileError: as :func:`load_policy`.
+        ConfigError: if a policy is given twice.
+    """
+    for depth in range(1, 20):
+        names = ["/".join(p.resolve().parts[-depth:]).removesuffix(".zip") for p in paths]
+        if len(set(names)) == len(paths):
+            break
+    else:
+        raise ConfigError("the same policy was given twice; give every policy once")
+    return {name: load_policy(path) for name, path in zip(names, paths, strict=True)}
+
+
 def read_manifest(path: Path) -> Manifest:
     """Read the manifest of a policy file, without its weights; arguments and errors as in :func:`load_policy`."""
     with _naming(path):

@@ -12,6 +12,9 @@ from scipy.spatial import ConvexHull
 from policykd.envs.robots.mjcf import build_model
 from policykd.envs.robots.robot import Robot
 
+SIDE_COLORS = {"right": "#d97840", "left": "#4078bf", "middle": "#c9bfa8"}
+"""Colors of the sides in drawings."""
+
 _ARC = np.linspace(0.0, 2 * np.pi, 24, endpoint=False)
 
 
@@ -34,7 +37,7 @@ def standing_outlines(robot: Robot) -> list[Outline]:
     data = mujoco.MjData(model)
     data.qpos[:] = robot.stand_pose
     mujoco.mj_kinematics(model, data)
-    return [Outline(_hull(model, data, i), _side(robot, model, data, i)) for i in range(model.ngeom)]
+    return [Outline(_hull(model, data, i), side_of(robot, model, data, i)) for i in range(model.ngeom)]
 
 
 def _hull(model: mujoco.MjModel, data: mujoco.MjData, geom: int) -> np.ndarray:
@@ -51,7 +54,8 @@ def _hull(model: mujoco.MjModel, data: mujoco.MjData, geom: int) -> np.ndarray:
     return np.asarray(flat[ConvexHull(flat).vertices])
 
 
-def _side(robot: Robot, model: mujoco.MjModel, data: mujoco.MjData, geom: int) -> str:
+def side_of(robot: Robot, model: mujoco.MjModel, data: mujoco.MjData, geom: int) -> str:
+    """Return the side of a geom in a state whose kinematics were computed: ``right``, ``left`` or ``middle``."""
     if robot.spatial:
         y = float(data.geom_xpos[geom, 1])
         return "middle" if abs(y) < 1e-3 else "right" if y < 0 else "left"

@@ -76,8 +76,8 @@ def for_suite(recipe: Recipe, suite: str) -> Recipe:
 
     suited = get_suite(suite)
     if suited[0].robot.spatial:
-        plans = {plan.skill: plan for plan in _quadruped().skills}
-        return replace(_quadruped(), skills=tuple(plans[skill.id] for skill in suited), curriculum=recipe.curriculum)
+        budgets = {plan.skill: plan for plan in _quadruped().skills}
+        return replace(_quadruped(), skills=tuple(budgets[skill.id] for skill in suited), curriculum=recipe.curriculum)
     seen = {*recipe.injection.blind_groups, *recipe.injection.groups}
     known = {plan.skill: plan for plan in recipe.skills} if seen == set(suited[0].groups) else {}
     fresh = {skill.id: {**_SUITE_PLAN[suite], **_OWN_PLAN.get(skill.id, {})} for skill in suited}

@@ -27,6 +27,7 @@ from policykd.cli.commands.render import Render
 from policykd.cli.commands.robots import RobotsCheck, RobotsList, RobotsNew
 from policykd.cli.commands.skills import Skills
 from policykd.cli.commands.train import Train
+from policykd.cli.commands.view import View
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -86,6 +87,7 @@ COMMANDS: dict[str, type] = {
     "inject": Inject,
     "evaluate": Evaluate,
     "render": Render,
+    "view": View,
     "skills": Skills,
     "robots": Robots,
     "doctor": Doctor,

@@ -5,7 +5,6 @@ Options and printing only; the work is in ``policykd.evaluation``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +14,6 @@ from rich.console import Console
 
 from policykd.cli.options import Device, Threads
 from policykd.cli.output import Bars, say_where
-from policykd.errors import ConfigError
 
 if TYPE_CHECKING:
     from policykd.agents.files.policy_file import LoadedPolicy
@@ -48,11 +46,12 @@ class Evaluate:
         Raises:
             PolicykdError: for bad input.
         """
+        from policykd.agents.files.policy_file import load_named
         from policykd.envs.honest import honest_skill
         from policykd.envs.skill_records import read_skill
         from policykd.evaluation import evaluate, evaluation_table
 
-        policies = _load_named(self.policies)
+        policies = load_named(self.policies)
         made_for = {skill: loaded.manifest for loaded in policies.values() for skill in loaded.manifest.skills}
         groups = tuple(dict.fromkeys(name for loaded in policies.values() for name in loaded.policy.groups))
         skills = [read_skill(name, groups) for name in self.skills]
@@ -74,19 +73,6 @@ class Evaluate:
         evaluation.save(self.out)
         console.print(evaluation_table(evaluation))
         say_where(console, self.out)
-
-
-def _load_named(paths: Sequence[Path]) -> dict[str, LoadedPolicy]:
-    """Load policies and name them by the shortest distinct ends of their paths."""
-    from policykd.agents.files.policy_file import load_policy
-
-    for depth in range(1, 20):
-        names = ["/".join(p.resolve().parts[-depth:]).removesuffix(".zip") for p in paths]
-        if len(set(names)) == len(paths):
-            break
-    else:
-        raise ConfigError("the same policy was given twice; give every policy once")
-    return {name: load_policy(path) for name, path in zip(names, paths, strict=True)}
 
 
 def _expert_of(policies: dict[str, LoadedPolicy]) -> dict[str, str]:

@@ -82,13 +82,14 @@ def versions() -> dict[str, str]:
     return {"Python": found["python"], "system": found["system"]} | {p: found[p] for p in _PACKAGES if p in found}
 
 
-def write_html(folder: Path, template: str, context: Mapping[str, Any]) -> Path:
-    """Fill a template and write it as ``index.html`` of a folder.
+def write_html(folder: Path, template: str, context: Mapping[str, Any], name: str = PAGE) -> Path:
+    """Fill a template and write it into a folder.
 
     Args:
         folder: folder of the page.
         template: name of a file in ``templates``.
         context: values that the template names; a missing one is an error.
+        name: name of the file.
 
     Returns:
         The page.
@@ -105,10 +106,10 @@ def write_html(folder: Path, template: str, context: Mapping[str, Any]) -> Path:
     )
     content = environment.get_template(template).render(context)
     try:
-        write_text(folder / PAGE, content)
+        write_text(folder / name, content)
     except OSError as error:
-        raise OutputError(f"cannot write {folder / PAGE}: {error.strerror or error}") from None
-    return folder / PAGE
+        raise OutputError(f"cannot write {folder / name}: {error.strerror or error}") from None
+    return folder / name
 
 
 def data_uri(kind: str, content: bytes) -> str:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
 
 from policykd.envs.robots import Robot
-from policykd.envs.robots.side_view import standing_outlines
+from policykd.envs.robots.side_view import SIDE_COLORS, standing_outlines
 from policykd.envs.skills import Skill
 from policykd.envs.terrains import TrackBank
 from policykd.errors import ConfigError
@@ -25,7 +25,6 @@ BEHIND, AHEAD = 1.5, 12.0
 """Range of a panel, m before and after the start."""
 _WIDTH = 9.0  # of the figure, inches
 _EARTH = "#7d8a74"
-_SIDES = {"right": "#d97840", "left": "#4078bf"}
 
 
 def draw_gallery(skills: Sequence[Skill], out: Path, *, seed: int = 0) -> Path:
@@ -99,4 +98,4 @@ def _draw_robot(axes: Axes, robot: Robot) -> None:
     """Draw the standing robot, right limbs in front."""
     for part in standing_outlines(robot):
         order = {"right": 4, "left": 2}.get(part.side, 3)
-        axes.fill(*part.corners.T, color=_SIDES.get(part.side, "#c9bfa8"), zorder=order, linewidth=0)
+        axes.fill(*part.corners.T, color=SIDE_COLORS[part.side], zorder=order, linewidth=0)
