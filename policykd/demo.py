@@ -66,7 +66,7 @@ DEMO_PLANS: Mapping[str, DemoPlan] = MappingProxyType(
                 {"flat": replace(_SPATIAL, steps=900_000), "gaps": replace(_SPATIAL, steps=1_400_000)}
             ),
             merge=MergeConfig(
-                rounds=6, envs=32, updates=800, target_retention=0.985, adaptive=0.5, noise=0.05,
+                rounds=9, envs=32, updates=800, target_retention=0.985, adaptive=0.5, noise=0.05,
                 architecture=Architecture(hidden=(256, 128), critic_hidden=(256, 128), activation="elu"),
             ),
             first="flat",

@@ -63,6 +63,8 @@ class TrainConfig:
         architecture: networks of a new policy.
         ppo: settings of PPO.
         sac: settings of SAC.
+        init_noise: exploration noise at the start of a training that begins from a policy, units of the action; None
+            keeps the policy's own, which is small after a training.
         settings: settings of any other algorithm: its configuration, or a mapping of the fields that differ from the
             defaults.
 
@@ -91,6 +93,7 @@ class TrainConfig:
     architecture: Architecture = field(default_factory=Architecture)
     ppo: PpoConfig = field(default_factory=PpoConfig)
     sac: SacConfig = field(default_factory=SacConfig)
+    init_noise: float | None = added(None)
     settings: Any = added(None)
 
     def __post_init__(self) -> None:
@@ -101,6 +104,8 @@ class TrainConfig:
         check_range("target_success", self.target_success, 0.0, 2.0)
         if self.start_level is not None:
             check_range("start_level", self.start_level, 0.01, 1.0)
+        if self.init_noise is not None:
+            check_range("init_noise", self.init_noise, 1e-3, 10.0)
         check_range("raise_above", self.raise_above, 0.0, 1.0)
         check_range("review_steps", self.review_steps, 1, 10**9)
         check_range("averaging_steps", self.averaging_steps, 0, 10**12)

@@ -5,6 +5,7 @@ It owns the files of the run and knows nothing of merging or curricula.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -120,6 +121,8 @@ class Run:
 
     def _first_policy(self) -> Policy:
         if self._init is not None:
+            if self._config.init_noise is not None:
+                torch.nn.init.constant_(self._init.policy.log_std, math.log(self._config.init_noise))
             return self._init.policy
         seed = integer_seed(self._config.seed, "weights", *(s.id for s in self._skills))
         skill, config = self._env.skill, self._config

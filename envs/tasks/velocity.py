@@ -53,10 +53,7 @@ QUADRUPED_TERMS = (
 """Terms that make quadrupeds trot on any ground."""
 
 
-HUMANOID_TERMS = (
-    RewardTerm("velocity", 1.0, 0.7),
-    RewardTerm("yaw_rate", 0.5, 0.5),
-    RewardTerm("alive", 1.5),
+_UPRIGHT = (
     RewardTerm("vertical", -0.5),
     RewardTerm("rocking", -0.02),
     RewardTerm("tilt", -2.0),
@@ -65,7 +62,20 @@ HUMANOID_TERMS = (
     RewardTerm("posture", -0.2),
     RewardTerm("air_time", 0.5, 0.3),
 )
-"""Terms that make humanoids stay on their feet first, and walk upright."""
+BALANCE_TERMS = (
+    RewardTerm("velocity", 1.0, 0.7),
+    RewardTerm("yaw_rate", 0.5, 0.5),
+    RewardTerm("alive", 1.5),
+    *_UPRIGHT,
+)
+"""Terms that make a humanoid stay on its feet; with less for staying alive it dives forward and falls."""
+STRIDE_TERMS = (
+    RewardTerm("velocity", 1.0, 0.5),
+    RewardTerm("yaw_rate", 0.5, 0.5),
+    RewardTerm("alive", 0.3),
+    *_UPRIGHT,
+)
+"""Terms that make a humanoid walk that can keep its balance; from nothing they make it dive."""
 
 
 @dataclass(frozen=True)
