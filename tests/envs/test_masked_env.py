@@ -13,7 +13,7 @@ from policykd.envs.physics.by_ids import ByIds, mask_engine
 from policykd.envs.skills import get_skill
 from policykd.envs.stepping import TorchBackend
 from policykd.envs.terrains.tracks import graded_rows
-from policykd.errors import ConfigError
+from policykd.errors import ConfigError, ContractError
 
 GAITS = ["flat+backwards", "flat+crouch", "flat+hop", "flat+run"]
 CALM = EnvConfig(tracks=16, ordered=True, joint_noise=0.0, speed_noise=0.0)  # all episodes of a simulation begin alike
@@ -24,8 +24,8 @@ def without_clock(take):
     """Episodes whose gait's clock begins at 0."""
 
     def taken(*arguments):
-        track, qpos, qvel, clock = take(*arguments)
-        return track, qpos, qvel, torch.zeros_like(clock)
+        draw = take(*arguments)
+        return draw._replace(clock=torch.zeros_like(draw.clock))
 
     return taken
 
@@ -78,7 +78,7 @@ def test_new_episodes_come_from_the_pool_and_follow_the_level():
     env.level, hard = 0.5, set(range(*graded_rows(32, 0.5)))
     assert 1 < len(hard) < 8
     env.draw_starts()
-    tracks, qpos, _, _ = env._pool
+    tracks, qpos, *_ = env._pool
     assert len(tracks) == 50
     assert set(tracks.tolist()) == hard
     env.reset()
@@ -155,3 +155,8 @@ def test_an_engine_that_takes_masks_is_taken_as_it_is():
 def test_an_empty_pool_is_refused():
     with pytest.raises(ConfigError, match="starts is 0"):
         MaskedEnv([get_skill("biped/flat")], 2, starts=0)
+
+
+def test_robots_in_space_are_refused_with_the_device_that_has_them():
+    with pytest.raises(ContractError, match="device cpu"):
+        MaskedEnv([get_skill("quadruped/flat")], 2)
