@@ -51,3 +51,22 @@ def test_errors_end_in_one_line(tmp_path, capsys):
     assert "one by one" in capsys.readouterr().err
     assert main(["kd", "data", "esc5"]) == 2
     assert "did you mean esc50" in capsys.readouterr().err
+
+
+def test_a_system_runs_on_prepared_data(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    from policykd.kd.data.samples import Samples, write_samples
+
+    y = rng.integers(0, 2, 60)
+    x = rng.standard_normal((60, 4, 16)).astype(np.float32)
+    samples = Samples(x, y, ("a", "b"), np.repeat(np.arange(3), 20), ("p", "q", "r"), about="x")
+    write_samples(tmp_path / "eeg.npz", samples)
+    command = ["kd", "run", "sk_kd", "--data", str(tmp_path / "eeg.npz"), "--out", str(tmp_path / "out")]
+    settings = ["--seeds", "1", "--workers", "1", "--set", "classes=2", "teacher.epochs=1", "student.epochs=1"]
+    assert main([*command, *settings]) == 0
+    assert "recorded series" in capsys.readouterr().out
+    assert (tmp_path / "out/sk_kd/result.json").exists()
+    assert main(["kd", "run", "hinton_kd", "--data", "x.npz"]) == 2
+    assert "unknown system with real data" in capsys.readouterr().err
+    assert main(["kd", "run", "all", "--data", "x.npz"]) == 2
+    assert "name only that system" in capsys.readouterr().err
