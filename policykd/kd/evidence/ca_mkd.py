@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from typing_extensions import override
@@ -32,23 +32,6 @@ class _Cell(ImageCell, CAMKDCell):
 class OnImages(CAMKD):
     """One student per weighting, one of the labels alone, and one of the teacher that is most accurate on its data."""
 
-    claim = "On natural images, confidence weights protect a student from teachers that are sure and wrong."
-    claims = (
-        *(
-            higher("accuracy", "CA-MKD", baseline).says(
-                f"A student with CA-MKD's weights is more accurate than {words}."
-            )
-            for baseline, words in (
-                ("average", "one with equal weights"),
-                ("entropy", "one with weights from entropies"),
-                ("labels alone", "one without teachers"),
-            )
-        ),
-        higher("accuracy", "CA-MKD", "best teacher alone", required=False).says(
-            "It is more accurate than a student of the single teacher that is most accurate on the student's data."
-        ),
-    )
-    notes = ("The best teacher is chosen by its accuracy on the students' labeled data, which any user can do.",)
     recipe = Recipe()
     cell = _Cell
 
@@ -68,4 +51,23 @@ class OnImages(CAMKD):
         return found | {name: self.measure(cell, cell.distil(arm)) for name, arm in arms.items()}
 
 
-EXPERIMENT = OnImages().experiment()
+EXPERIMENT = replace(
+    OnImages().experiment(),
+    claim="On natural images, confidence weights protect a student from teachers that are sure and wrong.",
+    comparisons=(
+        *(
+            higher("accuracy", "CA-MKD", baseline).says(
+                f"A student with CA-MKD's weights is more accurate than {words}."
+            )
+            for baseline, words in (
+                ("average", "one with equal weights"),
+                ("entropy", "one with weights from entropies"),
+                ("labels alone", "one without teachers"),
+            )
+        ),
+        higher("accuracy", "CA-MKD", "best teacher alone", required=False).says(
+            "It is more accurate than a student of the single teacher that is most accurate on the student's data."
+        ),
+    ),
+    notes=("The best teacher is chosen by its accuracy on the students' labeled data, which any user can do.",),
+)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import torch
 import torch.nn.functional as F
 from typing_extensions import override
 
@@ -35,7 +36,7 @@ class _Cell(IUSPCell):
     def splits(self) -> tuple[Split, Split]:
         parts = draw_pool(self.recipe, self.seed, by_group=True)
         train, test = (Split(p.x.transpose(1, 2), F.one_hot(p.y, self.recipe.tags).float()) for p in parts)
-        self.few = train.take(range(0, len(train), max(1, len(train) // self.recipe.clips)))
+        self.few = train.take(torch.arange(0, len(train), max(1, len(train) // self.recipe.clips)))
         return train, test
 
     @override
@@ -46,8 +47,14 @@ class _Cell(IUSPCell):
 class OnSpeech(IUSPSystem):
     """The arms of the generated clips."""
 
-    claim = "On spoken digits of unseen speakers, similarity between frames teaches more than similarity between clips."
-    claims = (
+    recipe = Recipe()
+    cell = _Cell
+
+
+EXPERIMENT = replace(
+    OnSpeech().experiment(),
+    claim="On spoken digits of unseen speakers, similarity between frames teaches more than similarity between clips.",
+    comparisons=(
         higher("average precision", "iusp", "sp").says(
             "With one weight, keeping the similarity of frames gives a higher average precision than that of clips."
         ),
@@ -60,10 +67,6 @@ class OnSpeech(IUSPSystem):
         higher("average precision", "iusp", "kd", required=False).says(
             "Keeping the similarity of frames gives a higher average precision than plain distillation."
         ),
-    )
-    notes = ("Every clip has one tag, its digit; the paper's clips have several.",)
-    recipe = Recipe()
-    cell = _Cell
-
-
-EXPERIMENT = OnSpeech().experiment()
+    ),
+    notes=("Every clip has one tag, its digit; the paper's clips have several.",),
+)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from policykd.kd.evidence._data import ImageCell, PreparedImages
 from policykd.kd.experiments.system import Fit, higher, lower
@@ -25,8 +25,14 @@ class _Cell(ImageCell, MixupCell):
 class OnImages(MixupKD):
     """The arms of the digits."""
 
-    claim = "On natural images, mixup makes a teacher softer and a worse teacher, and scaled logits replace T."
-    claims = (
+    recipe = Recipe()
+    cell = _Cell
+
+
+EXPERIMENT = replace(
+    OnImages().experiment(),
+    claim="On natural images, mixup makes a teacher softer and a worse teacher, and scaled logits replace T.",
+    comparisons=(
         higher("entropy", "mixup teacher", "plain teacher").says(
             "A mixup teacher's predictions have a higher entropy than a plain teacher's."
         ),
@@ -39,10 +45,6 @@ class OnImages(MixupKD):
         higher("accuracy", "plain teacher, fixed T, PMU", "plain teacher, fixed T, FMU", required=False).says(
             "At a fixed temperature, partial mixup gives a more accurate student than full mixup."
         ),
-    )
-    notes = ()
-    recipe = Recipe()
-    cell = _Cell
-
-
-EXPERIMENT = OnImages().experiment()
+    ),
+    notes=(),
+)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import torch
@@ -45,6 +45,8 @@ def modalities(x: Tensor, steps: int) -> list[Tensor]:
 
 
 class _Cell(ModalityCell):
+    recipe: Recipe
+
     @override
     def splits(self) -> tuple[Split, Split]:
         rng = generator(self.seed, "evidence", "corruption")
@@ -64,8 +66,14 @@ class _Cell(ModalityCell):
 class OnSmartwatch(ModalityRelationGram):
     """The arms of the generated data."""
 
-    claim = "On a smartwatch and unseen persons, the Gram term makes a student more accurate than outputs alone."
-    claims = (
+    recipe = Recipe()
+    cell = _Cell
+
+
+EXPERIMENT = replace(
+    OnSmartwatch().experiment(),
+    claim="On a smartwatch and unseen persons, the Gram term makes a student more accurate than outputs alone.",
+    comparisons=(
         higher("accuracy", "output and gram", "output").says(
             "The Gram term gives a higher test accuracy than outputs alone."
         ),
@@ -76,10 +84,6 @@ class OnSmartwatch(ModalityRelationGram):
             "With the Gram term, the foreign modality is the least trusted more often than with outputs alone."
         ),
         higher("accuracy", "output", "labels only", required=False).says("Outputs alone beat labels alone."),
-    )
-    notes = ("In 30 % of the windows one modality is replaced by that of another window, in training and test alike.",)
-    recipe = Recipe()
-    cell = _Cell
-
-
-EXPERIMENT = OnSmartwatch().experiment()
+    ),
+    notes=("In 30 % of the windows one modality is replaced by that of another window, in training and test alike.",),
+)

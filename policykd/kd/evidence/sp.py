@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from typing_extensions import override
@@ -31,15 +31,6 @@ class _Cell(ImageCell):
 class OnImages(SP):
     """The arms of the digits."""
 
-    claim = "On natural images, a teacher's similarities of unlabeled images help a student that has few labels."
-    claims = (
-        higher("accuracy", "SP", "CE").says("Matching similarities on unlabeled images raises test accuracy."),
-        higher("accuracy", "SP", "KD", required=False).says(
-            "Matching similarities on unlabeled images gives a higher accuracy than matching logits."
-        ),
-        higher("accuracy", "KD", "CE", required=False).says("Matching logits on unlabeled images raises accuracy."),
-    )
-    notes = ()
     recipe = Recipe()
     cell = _Cell
 
@@ -48,4 +39,15 @@ class OnImages(SP):
         return {"accuracy": accuracy(network(cell.test.x), cell.test.y)}
 
 
-EXPERIMENT = OnImages().experiment()
+EXPERIMENT = replace(
+    OnImages().experiment(),
+    claim="On natural images, a teacher's similarities of unlabeled images help a student that has few labels.",
+    comparisons=(
+        higher("accuracy", "SP", "CE").says("Matching similarities on unlabeled images raises test accuracy."),
+        higher("accuracy", "SP", "KD", required=False).says(
+            "Matching similarities on unlabeled images gives a higher accuracy than matching logits."
+        ),
+        higher("accuracy", "KD", "CE", required=False).says("Matching logits on unlabeled images raises accuracy."),
+    ),
+    notes=(),
+)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from policykd.kd.evidence._data import ImageCell, PreparedImages
 from policykd.kd.experiments.few_labels import FewSamplesCell
@@ -27,8 +27,14 @@ class _Cell(ImageCell, FewSamplesCell):
 class OnImages(STKD):
     """The arms of the digits."""
 
-    claim = "On natural images with few samples, distillation on mixtures is more accurate than plain distillation."
-    claims = (
+    recipe = Recipe()
+    cell = _Cell
+
+
+EXPERIMENT = replace(
+    OnImages().experiment(),
+    claim="On natural images with few samples, distillation on mixtures is more accurate than plain distillation.",
+    comparisons=(
         higher("accuracy", "stkd on_mix", "kd").says(
             "Distillation on mixtures is more accurate than plain distillation."
         ),
@@ -38,10 +44,6 @@ class OnImages(STKD):
         higher("accuracy", "stkd on_mix", "stkd mixed_targets", required=False).says(
             "A teacher that sees the mixture teaches a more accurate student than mixed outputs."
         ),
-    )
-    notes = ()
-    recipe = Recipe()
-    cell = _Cell
-
-
-EXPERIMENT = OnImages().experiment()
+    ),
+    notes=(),
+)

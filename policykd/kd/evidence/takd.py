@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from policykd.kd.evidence._data import ImageCell, PreparedImages
 from policykd.kd.experiments.system import Fit, higher
@@ -26,8 +26,14 @@ class _Cell(ImageCell, TAKDCell):
 class OnImages(TAKD):
     """The student of the teacher and of an assistant, on images."""
 
-    claim = "On natural images, a small student of an assistant is more accurate than a student of the teacher."
-    claims = (
+    recipe = Recipe()
+    cell = _Cell
+
+
+EXPERIMENT = replace(
+    OnImages().experiment(),
+    claim="On natural images, a small student of an assistant is more accurate than a student of the teacher.",
+    comparisons=(
         higher("accuracy", "student, assistant", "student, direct").says(
             "A student of the distilled assistant is more accurate than one distilled from the teacher."
         ),
@@ -37,10 +43,6 @@ class OnImages(TAKD):
         higher("accuracy", "student, direct", "student, no teacher", required=False).says(
             "A student of the teacher is more accurate than one of the labels."
         ),
-    )
-    notes = ("Images are averaged to 16 x 16; training sets are small, so accuracies are far below published ones.",)
-    recipe = Recipe()
-    cell = _Cell
-
-
-EXPERIMENT = OnImages().experiment()
+    ),
+    notes=("Images are averaged to 16 x 16; training sets are small, so accuracies are far below published ones.",),
+)
