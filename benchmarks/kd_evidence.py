@@ -1,17 +1,19 @@
-"""Draw docs/kd_evidence.md from the results in benchmarks/results/kd/evidence.
+"""Draw docs/kd_evidence.md from the results in benchmarks/results/kd.
 
 Run ``python benchmarks/kd_evidence.py`` after new results were saved there; it trains nothing.
 """
 
 from pathlib import Path
 
-from policykd.kd.evidence._table import draw_arms, draw_table, load_results
+from policykd.kd.benchmark.results import BenchResult
+from policykd.kd.evidence._table import draw_arms, draw_losses, draw_table, load_results
+from policykd.storage import read_json
 
 ROOT = Path(__file__).parents[1]
-RESULTS, PAGE = ROOT / "benchmarks/results/kd/evidence", ROOT / "docs/kd_evidence.md"
+RESULTS, PAGE = ROOT / "benchmarks/results/kd", ROOT / "docs/kd_evidence.md"
 HEAD = """# Systems on real data
 
-Made from the results in `benchmarks/results/kd/evidence` by `python benchmarks/kd_evidence.py`; do not edit.
+Made from the results in `benchmarks/results/kd` by `python benchmarks/kd_evidence.py`; do not edit.
 
 ```sh
 policykd kd data smartwatch                        # prepare the data once; `policykd kd data` lists all data sets
@@ -30,10 +32,29 @@ Networks, training sets and schedules are small, so accuracies are far below pub
 """
 
 
+LOSSES = """## Losses
+
+Every loss had eight candidate settings per seed, chosen by validation accuracy; it shares split, teacher, first weights
+and batches with the baseline. All losses of a table are corrected together.
+
+"""
+
+
+def draw_benchmark(path: Path) -> str:
+    """Return heading, setting and table of a saved benchmark."""
+    result = BenchResult.from_json(read_json(path))
+    options = " ".join(f"{name}={value}" for name, value in result.config["task_options"])
+    networks = f"student {result.config['student']}, teacher {result.config['teacher']}"
+    setting = f"{result.seeds} seeds, {result.config['train']['epochs']} epochs, {networks}, {options}"
+    return f"### {path.stem}\n\n{setting}\n\n{draw_losses(result)}\n"
+
+
 def main() -> None:
     """Write the document."""
-    results = load_results(RESULTS)
-    PAGE.write_text(f"{HEAD}{draw_table(results)}\n\n## Arms\n\n{draw_arms(results)}", encoding="utf-8")
+    results = load_results(RESULTS / "evidence")
+    benches = "\n".join(draw_benchmark(path) for path in sorted((RESULTS / "bench").glob("*.json")))
+    text = f"{HEAD}{draw_table(results)}\n\n{LOSSES}{benches}\n## Arms\n\n{draw_arms(results)}"
+    PAGE.write_text(text.rstrip() + "\n", encoding="utf-8")
     print(f"-> {PAGE.relative_to(ROOT)}")
 
 

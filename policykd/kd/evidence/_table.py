@@ -15,6 +15,7 @@ import numpy as np
 from scipy.stats import t as student_t
 
 from policykd.errors import ConfigError
+from policykd.kd.benchmark.results import BenchResult
 from policykd.kd.experiments.experiment import Comparison
 from policykd.kd.experiments.results import Result
 from policykd.storage import read_json
@@ -41,6 +42,15 @@ def detectable(differences: np.ndarray) -> float:
     count = len(differences)
     quantiles = student_t.ppf([1 - LEVEL / 2, POWER], count - 1)
     return float(quantiles.sum() * differences.std(ddof=1) / math.sqrt(count))
+
+
+def _t_test(differences: np.ndarray) -> tuple[float, float, float]:
+    """Return the ends of the 95 % interval of a mean, and the two-sided p-value of a mean of 0, by Student's t."""
+    count, mean = len(differences), float(differences.mean())
+    error = float(differences.std(ddof=1)) / math.sqrt(count)
+    half = float(student_t.ppf(1 - LEVEL / 2, count - 1)) * error
+    p_value = 2.0 * float(student_t.sf(abs(mean) / error, count - 1)) if error > 0 else float(mean == 0)
+    return mean - half, mean + half, p_value
 
 
 @dataclass(frozen=True)
@@ -76,11 +86,7 @@ class Row:
         if comparison.baseline is not None:
             own = own - np.array(result.values[comparison.baseline][comparison.metric])
         beyond = (own - comparison.gate) * (1.0 if comparison.better == "higher" else -1.0)
-        count, error = len(beyond), beyond.std(ddof=1) / math.sqrt(len(beyond))
-        half = float(student_t.ppf(1 - LEVEL / 2, count - 1)) * error
-        mean = float(beyond.mean())
-        p_value = 2.0 * float(student_t.sf(abs(mean) / error, count - 1)) if error > 0 else float(mean == 0)
-        return cls(result, comparison, beyond, mean - half, mean + half, p_value)
+        return cls(result, comparison, beyond, *_t_test(beyond))
 
     def decide(self, corrected: float) -> Decision:
         """Return the verdict for a corrected p-value."""
@@ -146,3 +152,30 @@ def draw_arms(results: Sequence[Result]) -> str:
             parts.append(f"| {arm} | {' | '.join(spread)} |")
         parts += ["", *(f"- {note}" for note in result.notes), ""]
     return "\n".join(parts)
+
+
+def draw_losses(result: BenchResult) -> str:
+    """Return the losses of a benchmark against its baseline in Markdown, corrected by Holm over all of them."""
+    baseline = np.array(result.values(result.baseline, "accuracy"))
+    if len(baseline) < 5:
+        raise ConfigError(f"tables need at least 5 seeds, got {len(baseline)}")
+    names = [name for name in result.ranked() if name != result.baseline]
+    gaps = {name: np.array(result.values(name, "accuracy")) - baseline for name in names}
+    tests = {name: _t_test(gap) for name, gap in gaps.items()}
+    corrected = dict(zip(names, holm([tests[name][2] for name in names]), strict=True))
+    lines = [
+        f"| loss | accuracy, % | against {result.baseline} [95 % interval] | could have shown | p, Holm | verdict |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for name in result.ranked():
+        mean = f"{100 * np.mean(result.values(name, 'accuracy')):.2f}"
+        if name == result.baseline:
+            lines.append(f"| {name} | {mean} | | | | baseline |")
+            continue
+        low, high, _ = (100 * value for value in tests[name])
+        gap = 100 * float(gaps[name].mean())
+        sign = "not shown" if corrected[name] >= LEVEL else "better" if gap > 0 else "worse"
+        effect = f"{gap:+.2f} [{low:+.2f}, {high:+.2f}]"
+        cells = (name, mean, effect, f"{100 * detectable(gaps[name]):.2f}", f"{corrected[name]:.3g}", sign)
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
