@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -272,3 +273,23 @@ def test_installed_packages_hold_the_published_data(name):
     except MissingDependencyError as error:
         pytest.skip(str(error))
     assert samples.checksum == DATA_SETS[name].sha256
+
+
+REAL = {
+    "spoken_digits": ("spoken_digits", (3000, 40, 49), 10, 6),
+    "emodb": ("emodb", (535, 40, 186), 7, 10),
+    "eeglab": ("eeg", (80, 32, 384), 2, 8),
+}
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_users_copies_of_real_data(name):
+    folder, shape, classes, groups = REAL[name]
+    root = Path(os.environ.get("POLICYKD_DATA", ".")) / folder
+    if "POLICYKD_DATA" not in os.environ or not root.is_dir():
+        pytest.skip(f"real data: set POLICYKD_DATA to a folder that holds {folder}, your copy of {name}")
+    samples = DATA_SETS[name].load(root)
+    assert samples.x.shape == shape
+    assert (len(samples.classes), len(samples.group_names)) == (classes, groups)
+    assert np.unique(samples.y).tolist() == list(range(classes))
+    assert float(samples.x.std()) > 0.1
