@@ -77,12 +77,37 @@ def vgg(w, x, counts, classes):
     return w.linear("classifier", x.mean((2, 3)), classes)
 
 
+def shuffled(x):
+    return x.unflatten(1, (2, -1)).transpose(1, 2).flatten(1, 2)
+
+
+def shuffle_v2(w, x, widths, last, classes):
+    def unit(name, k, x, out, size, stride=1, groups=1):
+        weight = w.draw(f"{name}.conv{k}.weight", out, x.shape[1] // groups, size, size)
+        return w.norm(f"{name}.bn{k}", F.conv2d(x, weight, None, stride, size // 2, 1, groups))
+
+    x = w.norm("bn1", w.conv("conv1", x, 24, 1)).relu()
+    for stage, (width, blocks) in enumerate(zip(widths, (3, 7, 3), strict=True), 1):
+        name, half = f"layer{stage}.0", width // 2
+        left = unit(name, 2, unit(name, 1, x, x.shape[1], 3, 2, x.shape[1]), half, 1).relu()
+        right = unit(name, 3, x, half, 1).relu()
+        right = unit(name, 5, unit(name, 4, right, half, 3, 2, half), half, 1).relu()
+        x = shuffled(torch.cat([left, right], 1))
+        for k in range(1, blocks + 1):
+            name, (kept, moved) = f"layer{stage}.{k}", x.chunk(2, 1)
+            moved = unit(name, 2, unit(name, 1, moved, half, 1).relu(), half, 3, 1, half)
+            x = shuffled(torch.cat([kept, unit(name, 3, moved, half, 1).relu()], 1))
+    x = w.norm("bn2", w.conv("conv2", x, last, 1)).relu()
+    return w.linear("linear", x.mean((2, 3)), classes)
+
+
 NETWORKS = {
     "resnet8": lambda w, x: resnet(w, x, 1, (16, 16, 32, 64), 7),
     "resnet20": lambda w, x: resnet(w, x, 3, (16, 16, 32, 64), 7),
     "resnet8x4": lambda w, x: resnet(w, x, 1, (32, 64, 128, 256), 7),
     "wrn10-1": lambda w, x: wide_resnet(w, x, 1, 1, 7),
     "wrn16-2": lambda w, x: wide_resnet(w, x, 2, 2, 7),
+    "shufflenetv2": lambda w, x: shuffle_v2(w, x, (116, 232, 464), 1024, 7),
     "vgg8": lambda w, x: vgg(w, x, (1, 1, 1, 1, 1), 7),
     "vgg13": lambda w, x: vgg(w, x, (2, 2, 2, 2, 2), 7),
 }
@@ -155,5 +180,5 @@ def test_weights_that_do_not_fit_are_refused_and_change_nothing():
         with pytest.raises(WeightsError, match=message):
             load_published(network, tensors)
         torch.testing.assert_close(network.state_dict(), before)
-    with pytest.raises(ConfigError, match="into ResNet, WideResNet, VGG, not into a MobileNetV2"):
+    with pytest.raises(ConfigError, match="into ResNet, WideResNet, ShuffleNetV2, VGG, not into a MobileNetV2"):
         load_published(create("mobilenetv2"), tensors)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from policykd.errors import ConfigError, PolicykdError
 from policykd.kd.networks.resnet import ResNet
+from policykd.kd.networks.shufflenet import ShuffleNetV2
 from policykd.kd.networks.vgg import VGG
 from policykd.kd.networks.wrn import WideResNet
 
@@ -28,6 +29,8 @@ class WeightsError(PolicykdError, ValueError):
     """A file of weights that cannot be read, or whose tensors do not fit the network."""
 
 
+_BRANCH = ("branch.0", "branch.2", "branch.3")
+_STRIDED = ("shortcut.0", "shortcut.1", *_BRANCH)
 _SHARED = ((r"^module\.", ""),)
 _RENAMED: Mapping[type[nn.Module], tuple[tuple[str, str], ...]] = {
     ResNet: (
@@ -42,6 +45,17 @@ _RENAMED: Mapping[type[nn.Module], tuple[tuple[str, str], ...]] = {
         (r"^block(\d+)\.layer\.(\d+)\.bn(\d)\.", r"layer\1.\2.norm\3."),
         (r"^block(\d+)\.layer\.", r"layer\1."),
         (r"\.convShortcut\.", ".shortcut."),
+    ),
+    ShuffleNetV2: (
+        *((rf"^(layer\d+\.0)\.conv{k}\.", rf"\1.{place}.0.") for k, place in enumerate(_STRIDED, 1)),
+        *((rf"^(layer\d+\.0)\.bn{k}\.", rf"\1.{place}.1.") for k, place in enumerate(_STRIDED, 1)),
+        *((rf"^(layer\d+\.\d+)\.conv{k}\.", rf"\1.{place}.0.") for k, place in enumerate(_BRANCH, 1)),
+        *((rf"^(layer\d+\.\d+)\.bn{k}\.", rf"\1.{place}.1.") for k, place in enumerate(_BRANCH, 1)),
+        (r"^conv1\.", "stem.0.0."),
+        (r"^bn1\.", "stem.0.1."),
+        (r"^conv2\.", "head.0.0."),
+        (r"^bn2\.", "head.0.1."),
+        (r"^linear\.", "fc."),
     ),
     VGG: ((r"^classifier\.", "fc."), *((rf"^block{n}\.", f"layer{n + 1}.") for n in range(5))),
 }
@@ -71,10 +85,10 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 
 
 def load_published(network: Network, weights: Mapping[str, Tensor] | str | Path) -> Network:
-    """Load weights of RepDistiller or mdistiller into a ``ResNet``, ``WideResNet`` or ``VGG`` of the same size.
+    """Load weights of RepDistiller or mdistiller into a network of the same family and size.
 
-    Their networks compute the same function on 32 x 32 images. MobileNetV2 and the ShuffleNets of this package differ
-    from theirs and are refused.
+    The families ``ResNet``, ``WideResNet``, ``VGG`` and ``ShuffleNetV2`` compute the same function on 32 x 32 images
+    here and there. MobileNetV2 and ShuffleNetV1 of this package differ from theirs and are refused.
 
     Args:
         network: The network, for example ``create("resnet8x4", classes=100)``.
