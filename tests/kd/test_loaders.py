@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from policykd.kd.data.arrays import read_npz
+from policykd.kd.data.cifar_files import read_binary, read_python
+from policykd.kd.data.plain_pickle import UnsafePickleError, read_plain_pickle
 from policykd.kd.tasks import DataFileError, load
-from policykd.kd.tasks.cifar import read_binary, read_python
 from policykd.kd.tasks.mnist import read_idx
-from policykd.kd.tasks.npz import read_npz
-from policykd.kd.tasks.plainpickle import UnsafePickleError, read_plain_pickle
 
 RNG = np.random.default_rng(0)
 
@@ -68,6 +68,16 @@ def test_plain_pickles_are_read_without_unpickling(protocol):
     assert got[b"data"].dtype == np.uint8
 
 
+def test_arrays_of_objects_become_lists():
+    array = np.array([np.arange(3.0), {"a": 1}, "text"], dtype=object)
+    got = read_plain_pickle(pickle.dumps([array, np.array({"b": 2}, dtype=object)], protocol=2))
+    assert np.array_equal(got[0][0], np.arange(3.0))
+    assert got[0][1:] == [{"a": 1}, "text"]
+    assert got[1] == [{"b": 2}]
+    with pytest.raises(UnsafePickleError, match=r"asks for|uses"):
+        read_plain_pickle(pickle.dumps(np.array([Attack("nowhere")], dtype=object), protocol=2))
+
+
 def test_python2_pickles_are_read_too():
     data, labels = cifar_rows(20)
     got = read_plain_pickle(python2_pickle(data, labels.tolist()))
@@ -104,7 +114,8 @@ def test_hostile_pickles_are_refused_and_run_nothing(tmp_path, protocol):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (pickle.dumps(np.array([{}], dtype=object), protocol=2), "array of type 'O8'"),
+        (pickle.dumps(np.array([[{}]], dtype=object), protocol=2), "only a list of its items is read"),
+        (pickle.dumps(np.array(["text"]), protocol=2), "array of type 'U4'"),
         (b"\x80\x02cnumpy\ndtype\n.", "a name instead of data"),
         (b"\x80\x02](K\x01", "damaged|no end"),
         (b"\x80\x02]q\x00h\x00a.", "more items than it has bytes|damaged"),

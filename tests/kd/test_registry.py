@@ -18,6 +18,9 @@ DIMENSIONS = {
     "ft": {"student_channels": 3, "teacher_channels": 4},
     "ofd": {"student_channels": [3], "teacher_channels": [4]},
     "reviewkd": {"student_channels": [3, 4], "teacher_channels": [4, 5]},
+    "pad": {"student_dim": 3, "teacher_dim": 4},
+    "kta": {"student_channels": 3, "teacher_channels": 4},
+    "semckd": {"student_channels": [3, 4], "teacher_channels": [4, 5]},
 }
 
 
@@ -87,6 +90,8 @@ def test_list():
         "ground_truth_mse",
         "multi_teacher_kd",
         "std_scaled_kd",
+        "nkd",
+        "ofa_kd",
     }
     assert {m.name for m in LOSSES.list(needs="targets")} == on_labels
     assert [m.name for m in LOSSES.list() if m.stateful] == ["crd"]

@@ -18,6 +18,7 @@ from policykd.cli.commands.doctor import Doctor
 from policykd.cli.commands.evaluate import Evaluate
 from policykd.cli.commands.inject import Inject
 from policykd.cli.commands.kd_bench import KdBench
+from policykd.cli.commands.kd_data import KdData
 from policykd.cli.commands.kd_list import KdList
 from policykd.cli.commands.kd_run import KdRun
 from policykd.cli.commands.kd_show import KdShow
@@ -50,13 +51,19 @@ def _union(commands: dict[str, type]) -> Any:
     return Union[tuple(Annotated[kind, tyro.conf.subcommand(name)] for name, kind in commands.items())]  # noqa: UP007
 
 
-KD_COMMANDS: dict[str, type] = {"list": KdList, "show": KdShow, "run": KdRun, "bench": KdBench}
+KD_COMMANDS: dict[str, type] = {
+    "list": KdList,
+    "show": KdShow,
+    "data": KdData,
+    "run": KdRun,
+    "bench": KdBench,
+}
 """Commands of the group ``policykd kd``, in the order of its help."""
 
 
 @dataclass(frozen=True)
 class Kd:
-    """Supervised knowledge distillation: losses, systems and a benchmark."""
+    """Supervised knowledge distillation: losses, data, systems and a benchmark."""
 
     command: Annotated[_union(KD_COMMANDS), tyro.conf.arg(name="")]  # type: ignore[valid-type]
 

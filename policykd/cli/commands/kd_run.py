@@ -34,6 +34,8 @@ class KdRun:
     """Results folder; each system gets a subfolder with its name."""
     seeds: int | None = None
     """Number of seeds, counted from 0; default the experiment's own (10)."""
+    data: Path | None = None
+    """File that `policykd kd data` prepared: run the system's experiment on real data instead of its own data."""
     workers: Workers = None
     resume: bool = False
     """Continue a run: finished cells are kept, also when seeds are added."""
@@ -79,16 +81,21 @@ class KdRun:
 def _chosen(command: KdRun) -> list[tuple[Any, Any]]:
     """Return the experiments with their configurations; all are checked before the first one runs."""
     from policykd.cli.overrides import with_overrides
+    from policykd.kd.evidence import EVIDENCE
     from policykd.kd.systems import SYSTEMS
 
+    known = SYSTEMS if command.data is None else EVIDENCE
     if not command.systems:
-        raise ConfigError(f"name a system to run, or all (valid: {', '.join(SYSTEMS)})")
-    chosen = SYSTEMS.names() if "all" in command.systems else tuple(dict.fromkeys(command.systems))
+        raise ConfigError(f"name a system to run, or all (valid: {', '.join(known)})")
+    chosen = known.names() if "all" in command.systems else tuple(dict.fromkeys(command.systems))
+    if command.data is not None and len(chosen) > 1:
+        raise ConfigError("--data is the file of one system; name only that system")
     if command.set and len(chosen) > 1:
         raise ConfigError("--set changes the configuration of one system; name only that system")
-    experiments = [SYSTEMS.resolve(name) for name in chosen]
+    experiments = [known.resolve(name) for name in chosen]
+    given = command.set if command.data is None else (f"data={command.data}", *command.set)
     try:
-        return [(experiment, with_overrides(experiment.config, command.set)) for experiment in experiments]
+        return [(experiment, with_overrides(experiment.config, given)) for experiment in experiments]
     except ValueError as error:
         raise ConfigError(f"--set {' '.join(command.set)}: {error}") from None
 

@@ -24,6 +24,19 @@ def conv_bn(
     return nn.Sequential(*layers, nn.ReLU()) if relu else nn.Sequential(*layers)
 
 
+def optional_connector(student_channels: int | None, teacher_channels: int | None) -> nn.Module:
+    """Return a 1 x 1 convolution with batch normalization, or the identity if both numbers of channels are left out.
+
+    Raises:
+        ConfigError: one of them is left out.
+    """
+    if student_channels is None and teacher_channels is None:
+        return nn.Identity()
+    if student_channels is None or teacher_channels is None:
+        raise ConfigError("give both student_channels and teacher_channels, or neither")
+    return conv_bn(student_channels, teacher_channels)
+
+
 def channel_pairs(student: Sequence[int], teacher: Sequence[int]) -> list[tuple[int, int]]:
     """Pair the channels of student and teacher levels.
 

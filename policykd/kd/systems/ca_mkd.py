@@ -126,10 +126,11 @@ class CAMKD(System[CAMKDRecipe]):
         "The feature term is not part of this experiment.",
     )
     recipe = CAMKDRecipe()
+    cell = CAMKDCell
 
     @override
     def run(self, seed: int, recipe: CAMKDRecipe) -> Metrics:
-        cell = CAMKDCell(seed, recipe)
+        cell = self.cell(seed, recipe)
         teachers = cell.teachers()
         cell.transfer = some(cell.train, recipe.transfer, seed)
         taught = torch.stack([predict(teacher, cell.transfer)[0] for teacher in teachers])

@@ -155,10 +155,11 @@ class MixupKD(System[MixupKDRecipe]):
     )
     notes = ("Differences between partial and full mixup are smaller than the noise of this setting.",)
     recipe = MixupKDRecipe()
+    cell = MixupCell
 
     @override
     def run(self, seed: int, recipe: MixupKDRecipe) -> Metrics:
-        cell = MixupCell(seed, recipe)
+        cell = self.cell(seed, recipe)
         teachers = {
             "plain teacher": cell.trained(None, "fixed T", "no mixup"),
             "mixup teacher": cell.trained(None, "fixed T", "FMU"),

@@ -120,10 +120,11 @@ class TAKD(System[TAKDRecipe]):
         "than with plain cross-entropy. Accuracy is reported and the verdict does not depend on it.",
     )
     recipe = TAKDRecipe()
+    cell = TAKDCell
 
     @override
     def run(self, seed: int, recipe: TAKDRecipe) -> Metrics:
-        cell = TAKDCell(seed, recipe)
+        cell = self.cell(seed, recipe)
         teacher = cell.distilled(None, "teacher")
         assistant, student = train_path(["assistant", "student"], cell.distilled, teacher=teacher)
         untaught, of_untaught = train_path(["assistant", "student"], cell.distilled)

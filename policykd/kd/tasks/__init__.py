@@ -4,9 +4,9 @@
 is on disk and never download or unpickle.
 """
 
-from policykd.kd.tasks import cifar, digits, mnist, npz, series, textures, uci_har
+from policykd.kd.data.files import DataFileError
+from policykd.kd.tasks import cifar, digits, mnist, npz, prepared, series, textures, uci_har
 from policykd.kd.tasks.base import Split, Task, stratified
-from policykd.kd.tasks.files import DataFileError
 from policykd.kd.tasks.registry import available, load, options, register
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "mnist",
     "npz",
     "options",
+    "prepared",
     "register",
     "series",
     "stratified",

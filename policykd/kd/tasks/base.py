@@ -24,14 +24,18 @@ class Split:
     Attributes:
         x: Inputs ``(N, ...)`` in float32.
         y: Labels ``(N,)`` in int64.
+        groups: Person, speaker or recording of every sample ``(N,)`` in int64; None if the data do not tell.
     """
 
     x: Tensor
     y: Tensor
+    groups: Tensor | None = None
 
     def __post_init__(self) -> None:
         if len(self.x) != len(self.y):
             raise ValueError(f"{len(self.x)} inputs but {len(self.y)} labels")
+        if self.groups is not None and len(self.groups) != len(self.y):
+            raise ValueError(f"{len(self.groups)} groups but {len(self.y)} labels")
 
     def __len__(self) -> int:
         return len(self.y)
@@ -39,7 +43,7 @@ class Split:
     def take(self, index: Tensor | np.ndarray) -> Split:
         """The samples at these positions."""
         index = torch.as_tensor(index)
-        return Split(self.x[index], self.y[index])
+        return Split(self.x[index], self.y[index], None if self.groups is None else self.groups[index])
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from policykd.kd.data.files import DataFileError, check_size, find, read_all
 from policykd.kd.networks import ResNet
 from policykd.kd.tasks.base import Split, Task, stratified
-from policykd.kd.tasks.files import DataFileError, check_size, find, read_all
 from policykd.kd.tasks.registry import register
 
 _UNSIGNED_BYTE = 0x08

@@ -2,48 +2,19 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from policykd.kd.data.arrays import read_npz
+from policykd.kd.data.files import DataFileError
 from policykd.kd.networks import MLP, CNN1d, ResNet
 from policykd.kd.tasks.base import STAGE_TAPS, Split, Task, stratified
-from policykd.kd.tasks.files import DataFileError
 from policykd.kd.tasks.registry import register
 
-_VECTOR_TAPS = {"features": ("hidden2",), "levels": ("hidden1", "hidden2")}
-
-
-def read_npz(path: str | Path) -> dict[str, np.ndarray]:
-    """Read every array; object arrays (pickles) are refused.
-
-    Raises:
-        DataFileError: The archive or an array in it is damaged; the message says how many bytes were expected.
-    """
-    path = Path(path)
-    if not path.exists():
-        raise DataFileError(f"{path} does not exist")
-    try:
-        archive = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise DataFileError(f"{path} ({path.stat().st_size} bytes) is not a complete .npz archive: {error}") from None
-    if not isinstance(archive, np.lib.npyio.NpzFile):
-        raise DataFileError(f"{path} is no .npz archive")
-    with archive:
-        return {name: _member(path, archive, name) for name in archive.files}
-
-
-def _member(path: Path, archive: Any, name: str) -> np.ndarray:
-    try:
-        return archive[name]
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        expected = archive.zip.getinfo(f"{name}.npy").file_size
-        raise DataFileError(f"{path}: {name!r} is damaged, expected {expected} bytes: {error}") from None
+VECTOR_TAPS = {"features": ("hidden2",), "levels": ("hidden1", "hidden2")}
 
 
 @register("npz")
@@ -78,9 +49,9 @@ def npz(*, path: str | Path, classes: int | None = None, seed: int = 0) -> Task:
         val,
         test,
         total,
-        lambda: _network(shape, total, small=True),
-        lambda: _network(shape, total, small=False),
-        taps=_VECTOR_TAPS if len(shape) == 1 else STAGE_TAPS,
+        lambda: make_network(shape, total, small=True),
+        lambda: make_network(shape, total, small=False),
+        taps=VECTOR_TAPS if len(shape) == 1 else STAGE_TAPS,
         about=f"arrays of {path}",
     )
 
@@ -96,7 +67,8 @@ def _pair(path: str | Path, arrays: dict[str, np.ndarray], x: str, y: str) -> Sp
     return Split(torch.from_numpy(inputs.astype(np.float32)), torch.from_numpy(labels.astype(np.int64)))
 
 
-def _network(shape: tuple[int, ...], classes: int, *, small: bool) -> nn.Module:
+def make_network(shape: tuple[int, ...], classes: int, *, small: bool) -> nn.Module:
+    """Return a student (`small`) or teacher for samples ``(D,)``, ``(C, T)`` or ``(C, H, W)``."""
     if len(shape) == 1:
         return MLP(shape, (16, 16) if small else (128, 128), classes=classes)
     if len(shape) == 2:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from policykd.errors import ConfigError
+from policykd.kd.benchmark import connected_placements
 from policykd.kd.benchmark.cells import train
 from policykd.kd.benchmark.config import load_task, make_network
 from policykd.kd.benchmark.placements import (
@@ -40,9 +41,16 @@ def first_batch(context, name, step, setting=None):
 
 
 def test_every_placement_is_used_and_every_record_names_one():
-    assert {LOSSES[name].placement for name in LOSSES} == set(PLACEMENTS)
+    named = {LOSSES[name].placement for name in LOSSES}
+    assert {name for name in named if ":" not in name} == set(PLACEMENTS)
     for name in LOSSES:
-        assert placement_of(name) is PLACEMENTS[LOSSES[name].placement]
+        assert placement_of(name) is PLACEMENTS.resolve(LOSSES[name].placement)
+    own = {
+        f"{connected_placements.__name__}:{name}"
+        for name in vars(connected_placements)
+        if name.isupper() and not name.startswith("_")
+    }
+    assert {name for name in named if ":" in name} == own
 
 
 @pytest.mark.parametrize("name", PLACED)

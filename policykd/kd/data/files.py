@@ -6,8 +6,10 @@ import gzip
 import zlib
 from pathlib import Path
 
+from policykd.errors import PolicykdError
 
-class DataFileError(ValueError):
+
+class DataFileError(PolicykdError, ValueError):
     """A data file is missing, has another size than its format says, or holds impossible values."""
 
 

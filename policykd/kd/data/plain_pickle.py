@@ -2,9 +2,9 @@
 
 The python version of CIFAR comes as pickles, and a pickle is a program that may call anything. Here ``pickletools``
 only *parses* the file into opcodes, and a small machine of our own carries out the few that describe plain data:
-numbers, strings, bytes, lists, tuples, dicts and numpy arrays of plain numbers. No class is looked up, nothing is
-imported and nothing is called: the names that an array needs are matched as text, and the array is rebuilt with
-``numpy.frombuffer``. Any other opcode or name is an error.
+numbers, strings, bytes, lists, tuples, dicts and numpy arrays of plain numbers; an array of objects becomes a list. No
+class is looked up, nothing is imported and nothing is called: the names that an array needs are matched as text, and
+the array is rebuilt with ``numpy.frombuffer``. Any other opcode or name is an error.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from policykd.errors import PolicykdError
 
-class UnsafePickleError(ValueError):
+
+class UnsafePickleError(PolicykdError, ValueError):
     """The pickle holds something else than plain data."""
 
 
@@ -32,13 +34,15 @@ class _Unbuilt:
     """An array or data type whose state follows later in the file."""
 
     def __init__(self, kind: str, dtype: str = "") -> None:
-        self.kind, self.dtype, self.order, self.array = kind, dtype, "|", np.zeros(0)
+        self.kind, self.dtype, self.order = kind, dtype, "|"
+        self.array: np.ndarray | list[Any] = np.zeros(0)
 
 
 _MARK = object()
 _ARRAY = {"numpy.core.multiarray _reconstruct", "numpy._core.multiarray _reconstruct"}
 _NAMES = _ARRAY | {"numpy ndarray", "numpy dtype", "_codecs encode"}
-_DTYPES = {"b1", "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8"}
+_OBJECTS = "O8"
+_DTYPES = {_OBJECTS, "b1", "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8"}
 _LITERALS = {
     *("BININT", "BININT1", "BININT2", "INT", "LONG", "LONG1", "BINFLOAT"),
     *("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),
@@ -180,7 +184,13 @@ def _described(name: Any, arguments: Any) -> Any:
     raise UnsafePickleError("the pickle calls something that plain data does not need")
 
 
-def _array(shape: tuple[int, ...], dtype: _Unbuilt, fortran: bool, raw: bytes) -> np.ndarray:
+def _array(shape: tuple[int, ...], dtype: _Unbuilt, fortran: bool, raw: Any) -> np.ndarray | list[Any]:
+    if dtype.dtype == _OBJECTS:
+        if not isinstance(raw, list) or len(shape) > 1 or len(raw) != (shape[0] if shape else 1):
+            raise UnsafePickleError(f"an array of objects has shape {shape}; only a list of its items is read")
+        return raw
+    if not isinstance(raw, bytes):
+        raise UnsafePickleError(f"an array of shape {shape} holds a {type(raw).__name__} instead of bytes")
     order = dtype.order.decode() if isinstance(dtype.order, bytes) else dtype.order
     kind = np.dtype((order if order in "<>" else "") + dtype.dtype)
     expected = int(np.prod(shape, dtype=np.int64)) * kind.itemsize
@@ -206,7 +216,7 @@ class _Result:
         if self.budget < 0:
             raise UnsafePickleError("the pickle unfolds to more items than it has bytes")
         if isinstance(value, _Unbuilt):
-            return value.array
+            return value.array if isinstance(value.array, np.ndarray) else self.finished(value.array)
         if isinstance(value, _Name) or value is _MARK:
             raise UnsafePickleError("the pickle holds a name instead of data")
         if isinstance(value, dict):

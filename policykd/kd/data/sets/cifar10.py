@@ -1,0 +1,28 @@
+"""CIFAR-10 (Krizhevsky 2009): the binary version, the python version, or JPEG files in class folders."""
+
+from __future__ import annotations
+
+from policykd.kd.data.data_set import DataSet
+from policykd.kd.data.samples import Samples
+from policykd.kd.data.sets._cifar import read_batches
+from policykd.kd.data.sets.image_folder import read_image_folders
+from policykd.kd.data.source import Source
+
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+
+def read(source: Source) -> Samples:
+    """Read class folders if there are any, else the batch files."""
+    if source.folders("train"):
+        return read_image_folders(source, "CIFAR-10 from JPEG files in class folders")
+    return read_batches(source, 10, CLASSES)
+
+
+DATA_SET = DataSet(
+    name="cifar10",
+    title="32 x 32 color photographs in ten classes",
+    origin="www.cs.toronto.edu/~kriz/cifar.html, binary or python version, or a copy as train/<class>/*.jpg",
+    license="not stated: use your own copy and do not redistribute it",
+    size="60,000 images; 170 MB",
+    read=read,
+)
