@@ -138,6 +138,12 @@ class TrainConfig:
     scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
 
     def __post_init__(self) -> None:
+        for name, kind in (("optimizer", OptimizerConfig), ("scheduler", SchedulerConfig)):
+            if not isinstance(given := getattr(self, name), kind):
+                raise ConfigError(
+                    f"{name} is {given!r}, not a {kind.__name__}; give a factory to the trainer: Distiller(..., "
+                    f"{name}=functools.partial(torch.optim..., ...))"
+                )
         for name in ("epochs", "batch_size", "micro_batches", "checkpoint_epochs"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from policykd.errors import ConfigError
+from policykd.kd.objective.inputs import map_tensors
 from policykd.kd.objective.objective import Objective, ObjectiveOutput
 from policykd.kd.objective.taps import unwrap
 from policykd.kd.training import checkpoint
@@ -37,6 +38,7 @@ from policykd.kd.training.evaluate import accuracy
 from policykd.kd.training.export import export_student
 from policykd.kd.training.logs import Log, Logs
 from policykd.kd.training.loop import train_epoch
+from policykd.kd.training.modes import frozen_layers, train_except
 from policykd.kd.training.step import StepSetting, backward_step
 
 LAST = "last.safetensors"
@@ -140,13 +142,15 @@ class Distiller:
     def _prepare(self, batches: Batches) -> tuple[torch.optim.Optimizer, nn.Module]:
         self._refuse_joined_losses()
         self._state, self._best_weights = _State(), None
+        self._frozen = frozen_layers(self.student)
         device = self._device()
         sample = next(batches.epoch(0)).to(device)
         # projectors draw from a stream of their own, so that adding one does not change the student's initial draws
         with torch.random.fork_rng():
             torch.manual_seed(self.config.seed)
             self.objective.to(device)
-            self.objective.build(self.student, self.teacher, sample.x[:2], sample.index[:2])
+            index = None if sample.teacher_index is None else sample.teacher_index[:2]
+            self.objective.build(self.student, self.teacher, map_tensors(lambda t: t[:2], sample.x), index)
         trained = [p for p in (*self.student.parameters(), *self.objective.parameters()) if p.requires_grad]
         broadcast([*self.student.state_dict().values(), *self.objective.state_dict().values()])
         return self.config.optimizer.build(trained), data_parallel(self.student)
@@ -160,7 +164,7 @@ class Distiller:
         self, student: nn.Module, optimizer: torch.optim.Optimizer, batches: Batches, val: Any, logs: Logs
     ) -> None:
         state, began = self._state, time.perf_counter()
-        student.train()
+        train_except(student, self._frozen)
         self.objective.train()
         epoch = train_epoch(
             lambda batch, position: self._backward(student, batch.to(self._device()), position),

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from policykd.kd import functional as kf
 from policykd.kd.training.batches import Augment, Batch, Batches
 from policykd.kd.training.config import TrainConfig
+from policykd.kd.training.modes import frozen_layers, train_except
 from policykd.seeding import integer_seed
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -49,6 +50,8 @@ def minimize(
 ) -> None:
     """Minimize a loss over batches, in place; the networks are in train mode meanwhile and in eval mode afterward.
 
+    Layers that are frozen, see :func:`policykd.kd.training.modes.frozen_layers`, stay in eval mode.
+
     Args:
         loss: ``(batch, epoch) -> scalar``. It may also read ``batch.index``, positions in ``data``.
         networks: What is trained, together under one optimizer.
@@ -66,7 +69,7 @@ def minimize(
     optimizer = config.optimizer.build(parameters)
     batches = Batches(data, config.batch_size, seed=config.seed, drop_last=config.drop_last, augment=augment)
     for network in trained:
-        network.train()
+        train_except(network, frozen_layers(network))
 
     def backward(batch: Batch, position: float) -> Tensor:
         value = loss(batch, int(position))
