@@ -106,21 +106,44 @@ def prepare_embeddings(student: Tensor, teacher: Tensor, *, same_width: bool = F
 def prepare_maps(
     student: Tensor, teacher: Tensor, *, pool: Pool = "avg", same_channels: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Check two feature maps ``(B, C, H, W)`` and pool the larger one down to the smaller one's height and width."""
+    """Check two feature maps ``(B, C, H, W)`` or ``(B, C, L)`` and pool the larger one down to the smaller size.
+
+    Raises:
+        TypeError: a map is not a floating-point tensor.
+        ShapeError: they are not maps of equal dimensions, or channels differ where they must not.
+    """
     student, teacher = prepare_pair(student, teacher, what="feature maps", min_dim=2, same_shape=False)
     given = f"got student {tuple(student.shape)} and teacher {tuple(teacher.shape)}"
-    if student.dim() != 4 or teacher.dim() != 4:
-        raise ShapeError(f"feature maps must be (B, C, H, W), {given}")
+    if student.dim() != teacher.dim() or student.dim() not in (3, 4):
+        raise ShapeError(
+            f"feature maps must be (B, C, H, W) or (B, C, L), {given}; for vectors use cc, fitnet, pkt, rkd or sp, for "
+            "tokens (B, T, D) put the projector Tokens() before it"
+        )
     if same_channels and student.shape[1] != teacher.shape[1]:
         raise ShapeError(f"feature maps need equal channels here, {given}; a connector can match them")
     return match_size(student, teacher, pool)
 
 
 def match_size(first: Tensor, second: Tensor, pool: Pool = "avg") -> tuple[Tensor, Tensor]:
-    """Pool two maps adaptively to the smaller height and the smaller width of both."""
-    size = (min(first.shape[2], second.shape[2]), min(first.shape[3], second.shape[3]))
-    shrink = F.adaptive_avg_pool2d if pool == "avg" else F.adaptive_max_pool2d
-    return tuple(x if x.shape[2:] == size else shrink(x, size) for x in (first, second))  # type: ignore[return-value]
+    """Pool two maps of one or two dimensions adaptively to the smaller size of both, along every axis.
+
+    Raises:
+        ShapeError: the maps have different dimensions, or none.
+    """
+    if first.dim() != second.dim() or first.dim() not in (3, 4):
+        given = f"got {tuple(first.shape)} and {tuple(second.shape)}"
+        raise ShapeError(f"feature maps must both be (B, C, H, W) or both (B, C, L), {given}")
+    size = tuple(min(one, two) for one, two in zip(first.shape[2:], second.shape[2:], strict=True))
+    return shrink_map(first, size, pool), shrink_map(second, size, pool)
+
+
+def shrink_map(maps: Tensor, size: Sequence[int], pool: Pool = "avg") -> Tensor:
+    """Pool maps ``(B, C, H, W)`` or ``(B, C, L)`` adaptively to a size, one number per axis."""
+    if maps.shape[2:] == tuple(size):
+        return maps
+    if maps.dim() == 4:
+        return (F.adaptive_avg_pool2d if pool == "avg" else F.adaptive_max_pool2d)(maps, (size[0], size[1]))
+    return (F.adaptive_avg_pool1d if pool == "avg" else F.adaptive_max_pool1d)(maps, size[0])
 
 
 def as_levels(student: Features, teacher: Features, *, at_least: int = 1) -> list[tuple[Tensor, Tensor]]:

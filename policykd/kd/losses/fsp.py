@@ -36,7 +36,7 @@ def fsp(
     average-pools and takes their mean.
 
     Args:
-        student: At least two feature maps ``(B, C_l, H_l, W_l)``.
+        student: At least two feature maps ``(B, C_l, H_l, W_l)`` or ``(B, C_l, L_l)``.
         teacher: As many maps with the same channels, detached here; sizes may differ.
         variant: See above.
         reduction: How the values of shape ``(B,)`` are reduced.
@@ -53,7 +53,7 @@ def fsp(
     """
     pool: Pool = "max" if variant == "paper" else "avg"
     pairs = [
-        prepare_pair(s, t, what="feature maps", min_dim=4, same_shape=False)
+        prepare_pair(s, t, what="feature maps", min_dim=3, same_shape=False)
         for s, t in as_levels(student, teacher, at_least=2)
     ]
     terms = []

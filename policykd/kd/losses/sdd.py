@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from policykd.divergences import Reduction, reduce_loss
@@ -14,7 +13,7 @@ from policykd.kd.losses._function import loss_function, loss_module
 from policykd.kd.losses.dkd import dkd
 from policykd.kd.losses.kd import kd
 from policykd.kd.options import Rule, Temperature
-from policykd.kd.shapes import check_labels, prepare_maps
+from policykd.kd.shapes import check_labels, prepare_maps, shrink_map
 
 
 def check_cells(name: str, cells: tuple[int, ...]) -> None:
@@ -27,8 +26,11 @@ Cells = Annotated[tuple[int, ...], Rule(check_cells)]
 
 
 def cell_logits(maps: Tensor, cells: tuple[int, ...]) -> Tensor:
-    """Average logit maps ``(B, C, H, W)`` over grids of ``n x n`` cells: ``(B, C, R)``, ``R = sum n**2``."""
-    return torch.cat([F.adaptive_avg_pool2d(maps, n).flatten(2) for n in cells], 2)
+    """Average logit maps ``(B, C, H, W)`` over grids of ``n x n`` cells: ``(B, C, R)``, ``R = sum n**2``.
+
+    Maps ``(B, C, L)`` are averaged over n cells, ``R = sum n``.
+    """
+    return torch.cat([shrink_map(maps, [n] * (maps.dim() - 2)).flatten(2) for n in cells], 2)
 
 
 @loss_function
@@ -53,7 +55,8 @@ def sdd(
     et al., CVPR 2024, eq. 5 to 7 [numbering recalled].
 
     Args:
-        student: Logit maps ``(B, C, H, W)``: the classifier applied at every place, whose mean is the logit.
+        student: Logit maps ``(B, C, H, W)`` or ``(B, C, L)``: the classifier applied at every place, whose mean is
+            the logit.
         teacher: Logit maps ``(B, C, H', W')``, detached here; the larger is pooled to the smaller size.
         target: Class indices ``(B,)``.
         cells: Grid sizes; the first must be 1 (the whole image).

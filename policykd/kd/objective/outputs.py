@@ -131,7 +131,8 @@ class Outputs:
 
         Args:
             targets: ``single_label``: classes of the event shape, or distributions in the layout; ``multi_label``: 0
-                and 1, or probabilities, in the layout; ``regression``: values in the layout.
+                and 1, or probabilities, in the layout; ``regression``: values in the layout, or half as many where
+                the outputs are means and log standard deviations.
             logits: The student's outputs.
             validate: Check the values, too, not only types and shapes.
 
@@ -145,12 +146,20 @@ class Outputs:
         if self.kind == "single_label":
             return self._class_rows(targets, logits, validate)
         values = targets if targets.is_floating_point() else targets.to(logits.dtype)
-        if targets.shape != logits.shape:
+        if not self._same_or_half(targets, logits):
             raise ShapeError(f"{self.kind} targets must be {shape_text(logits)}, got {shape_text(targets)}")
         low, high = values.amin(), values.amax()
         if validate and self.kind == "multi_label" and not bool((low >= 0) & (high <= 1)):
             raise ValueError(f"multi_label targets must be in [0, 1], got {float(low):.4g} to {float(high):.4g}")
         return self.rows(values)
+
+    def _same_or_half(self, targets: Tensor, logits: Tensor) -> bool:
+        """Whether targets have the outputs' shape, or half the values where these are means and deviations."""
+        if self.kind != "regression" or self.class_axis is None or targets.dim() != logits.dim():
+            return targets.shape == logits.shape
+        axis, half = self.class_axis, list(logits.shape)
+        half[axis] = targets.shape[axis]
+        return list(targets.shape) == half and targets.shape[axis] in (logits.shape[axis], logits.shape[axis] / 2)
 
     def _class_rows(self, targets: Tensor, logits: Tensor, validate: bool) -> Tensor:
         events, classes = self.event_shape(logits), logits.shape[self.layout.index("C")]

@@ -241,6 +241,17 @@ def _with_outputs(teacher: Teacher, outputs: Outputs) -> Teacher:
     return teacher
 
 
+def _sources(source: Any) -> list[Any]:
+    if isinstance(source, Mapping):
+        return list(source.values())
+    return list(source) if isinstance(source, list | tuple) else [source]
+
+
+def has_stored(source: Any) -> bool:
+    """Whether a teacher's outputs are stored, as in a cache; only these have ``variants``."""
+    return any(hasattr(teacher, "variants") for teacher in _sources(source))
+
+
 def check_stored(source: Any, augmented: bool, variants: tuple[int, int] | None) -> None:
     """Check that stored outputs of teachers are those of the inputs that the student sees.
 
@@ -252,11 +263,8 @@ def check_stored(source: Any, augmented: bool, variants: tuple[int, int] | None)
     Raises:
         TeacherError: They are not.
     """
-    sources = (
-        source.values() if isinstance(source, Mapping) else source if isinstance(source, list | tuple) else [source]
-    )
-    for teacher in sources:
-        if not hasattr(teacher, "variants"):  # only stored outputs have it
+    for teacher in _sources(source):
+        if not has_stored(teacher):
             continue
         stored = teacher.variants
         if stored != variants or augmented != (stored is not None):
