@@ -26,7 +26,8 @@ class Metric:
         title: Full name.
         kinds: Kinds of outputs that it is for.
         higher_is_better: Whether selection takes the highest value.
-        make: ``number of classes or values -> torchmetrics.Metric``, updated with outputs ``(N, C)`` (logits or values)
+        make: ``number of classes or values -> metric``, a ``torchmetrics.Metric`` or an object with the
+            same ``update`` and ``compute``. It is updated with outputs ``(N, C)`` (logits or values)
             and labels ``(N,)``, or ``(N, C)`` for several labels or values.
     """
 
@@ -82,7 +83,7 @@ def _confusion(cls: str) -> Callable[[int], Any]:
     def make(classes: int) -> Any:
         from policykd.kd import running_metrics
 
-        return getattr(running_metrics, cls)(num_classes=classes, validate_args=False)
+        return getattr(running_metrics, cls)(classes)
 
     return make
 

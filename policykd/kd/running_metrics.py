@@ -1,48 +1,40 @@
-"""Metrics in torchmetrics' form that policykd computes itself: in double precision, or with its own definition.
+"""Metrics that policykd computes itself, in double precision or with its own definition, with torchmetrics' methods.
 
-They are updated with logits or values ``(N, C)`` and labels, batch after batch, and hold sums only.
+They are updated with logits or values ``(N, C)`` and labels on the CPU, batch after batch. Loading them does not load
+torchmetrics, which takes longer than a short training.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import math
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchmetrics import Metric
-from torchmetrics.classification import MulticlassConfusionMatrix
-from torchmetrics.functional.classification import binary_average_precision
 from typing_extensions import override
 
 from policykd.kd.metrics import ECE_BINS
 
 
-class _Mean(Metric):
+class _Mean:
     """Mean of a value per row, in double precision."""
 
-    full_state_update = False
-    total: Tensor
-    count: Tensor
-
     def __init__(self) -> None:
-        super().__init__()
-        self.add_state("total", torch.zeros((), dtype=torch.double), dist_reduce_fx="sum")
-        self.add_state("count", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+        self._total, self._count = 0.0, 0
 
     def values(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Return the value of every row ``(N,)``, or of every element."""
         raise NotImplementedError
 
-    @override
     def update(self, outputs: Tensor, labels: Tensor) -> None:
+        """Take a batch of outputs ``(N, C)`` and labels into the mean."""
         values = self.values(outputs, labels).double()
-        self.total += values.sum()
-        self.count += values.numel()
+        self._total += float(values.sum())
+        self._count += values.numel()
 
-    @override
-    def compute(self) -> Tensor:
-        return self.total / self.count
+    def compute(self) -> float:
+        """Return the mean; NaN without a row."""
+        return self._total / self._count if self._count else float("nan")
 
 
 class Accuracy(_Mean):
@@ -94,72 +86,79 @@ class RootMeanSquaredError(_Mean):
         return (outputs[:, : labels.shape[1]].double() - labels.double()).square()
 
     @override
-    def compute(self) -> Tensor:
-        return super().compute().sqrt()
+    def compute(self) -> float:
+        return math.sqrt(super().compute())
 
 
-class CalibrationError(Metric):
-    """Expected calibration error of the top class, as :func:`policykd.kd.metrics.ece` computes it."""
+class CalibrationError:
+    """Expected calibration error of the top class, as :func:`policykd.kd.metrics.ece` computes it.
 
-    full_state_update = False
-    gaps: Tensor
-    count: Tensor
+    Args:
+        bins: Number of equal-width bins.
+    """
 
     def __init__(self, bins: int = ECE_BINS) -> None:
-        super().__init__()
-        self.bins = bins
-        self.add_state("gaps", torch.zeros(bins, dtype=torch.double), dist_reduce_fx="sum")
-        self.add_state("count", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+        self._bins, self._count = bins, 0
+        self._gaps = torch.zeros(bins, dtype=torch.double)
 
-    @override
     def update(self, outputs: Tensor, labels: Tensor) -> None:
+        """Take a batch of logits ``(N, C)`` and labels ``(N,)`` into the bins."""
         confidence, predicted = outputs.double().softmax(1).max(1)
-        edges = torch.arange(1, self.bins, dtype=torch.double, device=outputs.device) / self.bins
+        edges = torch.arange(1, self._bins, dtype=torch.double) / self._bins
         correct = (predicted == labels).double()
-        self.gaps.index_add_(0, torch.bucketize(confidence, edges), correct - confidence)
-        self.count += len(labels)
+        self._gaps.index_add_(0, torch.bucketize(confidence, edges), correct - confidence)
+        self._count += len(labels)
 
-    @override
-    def compute(self) -> Tensor:
-        return self.gaps.abs().sum() / self.count
-
-
-class BalancedAccuracy(MulticlassConfusionMatrix):
-    """Mean recall over the classes that occur among the labels (unweighted average recall)."""
-
-    @override
-    def compute(self) -> Tensor:
-        matrix = super().compute().double()
-        present = matrix.sum(1)
-        return (matrix.diagonal() / present.clamp_min(1))[present > 0].mean()
+    def compute(self) -> float:
+        """Return the error."""
+        return float(self._gaps.abs().sum()) / max(self._count, 1)
 
 
-class _Stored(Metric):
+class BalancedAccuracy:
+    """Mean recall over the classes that occur among the labels (unweighted average recall).
+
+    Args:
+        classes: Number of classes.
+    """
+
+    def __init__(self, classes: int) -> None:
+        self._hits, self._present = torch.zeros(2, classes, dtype=torch.double)
+
+    def update(self, outputs: Tensor, labels: Tensor) -> None:
+        """Take a batch of logits ``(N, C)`` and labels ``(N,)`` into the counts."""
+        classes = len(self._present)
+        self._present += torch.bincount(labels, minlength=classes)
+        self._hits += torch.bincount(labels[outputs.argmax(1) == labels], minlength=classes)
+
+    def compute(self) -> float:
+        """Return the mean recall."""
+        occurs = self._present > 0
+        return float((self._hits[occurs] / self._present[occurs]).mean())
+
+
+class _Stored:
     """Base of metrics that need all scores at once."""
 
-    full_state_update = False
-
     def __init__(self) -> None:
-        super().__init__()
-        self.add_state("outputs", [], dist_reduce_fx="cat")
-        self.add_state("labels", [], dist_reduce_fx="cat")
+        self._outputs: list[Tensor] = []
+        self._labels: list[Tensor] = []
 
-    @override
     def update(self, outputs: Tensor, labels: Tensor) -> None:
-        self.outputs.append(outputs)  # type: ignore[operator, union-attr]
-        self.labels.append(labels)  # type: ignore[operator, union-attr]
+        """Keep a batch of logits and labels ``(N, C)``."""
+        self._outputs.append(outputs)
+        self._labels.append(labels)
 
     def _all(self) -> tuple[Tensor, Tensor]:
-        parts: Any = (self.outputs, self.labels)
-        outputs, labels = (part if isinstance(part, Tensor) else torch.cat(part) for part in parts)
-        return outputs, labels
+        return torch.cat(self._outputs), torch.cat(self._labels)
 
 
 class MeanAveragePrecision(_Stored):
     """Average precision of every label, mean over the labels that occur; NaN if none does."""
 
-    @override
-    def compute(self) -> Tensor:
+    def compute(self) -> float:
+        """Return the mean."""
+        from torchmetrics.functional.classification import binary_average_precision  # slow to load
+
         outputs, labels = self._all()
         present = labels > 0.5
         found = [
@@ -169,15 +168,15 @@ class MeanAveragePrecision(_Stored):
             for label in range(outputs.shape[1])
             if bool(present[:, label].any())
         ]
-        return torch.stack(found).mean() if found else torch.tensor(float("nan"))
+        return float(torch.stack(found).mean()) if found else float("nan")
 
 
 class LabelF1(_Stored):
     """F1 score of every label at probability 1/2, mean over labels; a label that never occurs or is named counts 0."""
 
-    @override
-    def compute(self) -> Tensor:
+    def compute(self) -> float:
+        """Return the mean."""
         outputs, labels = self._all()
         named, present = outputs > 0, labels > 0.5
         hits = (named & present).sum(0).double()
-        return (2 * hits / (named.sum(0) + present.sum(0)).clamp_min(1)).mean()
+        return float((2 * hits / (named.sum(0) + present.sum(0)).clamp_min(1)).mean())

@@ -51,6 +51,11 @@ def kinds_of(loss: nn.Module) -> tuple[Kind, ...] | None:
     return getattr(loss, "kinds", None)
 
 
+def takes_distributions(loss: nn.Module) -> bool:
+    """Whether a loss of torch takes soft labels and does not check that they are distributions."""
+    return isinstance(loss, nn.CrossEntropyLoss)
+
+
 def suitable_losses(outputs: Outputs) -> list[str]:
     """Return the names of the registered losses on outputs that have a meaning for these."""
     kinds = {name: info.load() for name, info in LOSSES.items()}

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
 from policykd.errors import ShapeError
-from policykd.kd.objective.compatibility import check_terms
+from policykd.kd.objective.compatibility import check_terms, takes_distributions
 from policykd.kd.objective.inputs import Inputs, call_network, check_inputs, count_samples
 from policykd.kd.objective.outputs import Outputs
 from policykd.kd.objective.projectors import Projector, ProjectorError
@@ -93,6 +93,10 @@ class Objective(nn.Module):
             {name: nn.ModuleList(term.teacher_projs) for name, term in self.terms.items() if term.teacher_projs}
         )
         self._calls = {name: term.call for name, term in self.terms.items()}
+        # the library's losses check soft labels themselves, a user's function defines them, torch's losses do neither
+        self._needs_distributions = any(takes_distributions(term.loss) for term in self.terms.values())
+        # events without a label are left out of terms that read none, too
+        self._uses_labels = outputs.ignore_index is not None or any(c.uses_labels for c in self._calls.values())
         self._student_taps = Taps(_union(term.student_taps for term in self.terms.values()))
 
     @property
@@ -180,7 +184,14 @@ class Objective(nn.Module):
         values, shares = {}, {}
         with torch.autocast(student.logits.device.type, enabled=False):
             rows = batch_rows(
-                self.outputs, student, teachers, targets, mask=mask, weights=weights, validate=self.validate
+                self.outputs,
+                student,
+                teachers,
+                targets if self._uses_labels else None,  # labels that no term reads may be of any kind
+                mask=mask,
+                weights=weights,
+                validate=self.validate,
+                distributions=self._needs_distributions,
             )
             for name, term in self.terms.items():
                 shares[name] = term.weight_at(step, total)

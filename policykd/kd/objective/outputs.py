@@ -126,7 +126,7 @@ class Outputs:
             return torch.zeros(self.event_shape(logits), dtype=torch.long, device=logits.device)
         return torch.zeros_like(logits)
 
-    def target_rows(self, targets: Tensor, logits: Tensor, *, validate: bool) -> Tensor:
+    def target_rows(self, targets: Tensor, logits: Tensor, *, validate: bool, distributions: bool = True) -> Tensor:
         """Check labels against outputs of this layout and return them as rows.
 
         Args:
@@ -135,6 +135,8 @@ class Outputs:
                 the outputs are means and log standard deviations.
             logits: The student's outputs.
             validate: Check the values, too, not only types and shapes.
+            distributions: Check that rows of soft labels are distributions; off where losses do so, or define what
+                the rows are.
 
         Returns:
             ``(N,)`` classes, or ``(N, C)``.
@@ -144,7 +146,7 @@ class Outputs:
             ValueError: The shape is wrong, or a label is outside its range.
         """
         if self.kind == "single_label":
-            return self._class_rows(targets, logits, validate)
+            return self._class_rows(targets, logits, validate, distributions)
         values = targets if targets.is_floating_point() else targets.to(logits.dtype)
         if not self._same_or_half(targets, logits):
             raise ShapeError(f"{self.kind} targets must be {shape_text(logits)}, got {shape_text(targets)}")
@@ -161,13 +163,13 @@ class Outputs:
         half[axis] = targets.shape[axis]
         return list(targets.shape) == half and targets.shape[axis] in (logits.shape[axis], logits.shape[axis] / 2)
 
-    def _class_rows(self, targets: Tensor, logits: Tensor, validate: bool) -> Tensor:
+    def _class_rows(self, targets: Tensor, logits: Tensor, validate: bool, distributions: bool) -> Tensor:
         events, classes = self.event_shape(logits), logits.shape[self.layout.index("C")]
         if targets.is_floating_point() and targets.dim() == logits.dim():
             if targets.shape != logits.shape:
                 raise ShapeError(f"soft targets must be {shape_text(logits)}, got {shape_text(targets)}")
             rows = self.rows(targets)
-            if validate:
+            if validate and distributions:
                 check_soft_labels(rows)
             return rows
         if targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool:

@@ -89,6 +89,7 @@ def batch_rows(
     mask: Tensor | None,
     weights: Tensor | None,
     validate: bool,
+    distributions: bool = True,
 ) -> BatchRows:
     """Make the rows of a batch.
 
@@ -100,6 +101,7 @@ def batch_rows(
         mask: Which events exist, of the shape of the outputs without classes; True or nonzero is an event.
         weights: Weights of the samples ``(B,)``.
         validate: Check the values of labels, mask and weights.
+        distributions: Check that soft labels are distributions.
 
     Raises:
         TypeError: Labels have the wrong type.
@@ -109,7 +111,9 @@ def batch_rows(
     rows = Rows(
         outputs.rows(logits),
         {name: outputs.rows(signals.logits) for name, signals in teachers.items()},
-        None if targets is None else outputs.target_rows(targets, logits, validate=validate),
+        None
+        if targets is None
+        else outputs.target_rows(targets, logits, validate=validate, distributions=distributions),
         None if weights is None else _event_weights(outputs, logits, weights, validate),
     )
     exists = None if mask is None else _event_mask(outputs, logits, mask)

@@ -25,7 +25,7 @@ class Averaging:
             (Izmailov et al., UAI 2018).
         decay: Decay of ``"ema"``, in [0, 1).
         start: Epochs of the stage before the average begins.
-        refresh: Compute the running statistics of batch normalization anew for the averaged weights, by a pass over the
+        refresh: Compute the running statistics of batch normalization for the averaged weights, by a pass over the
             training data without augmentation; otherwise they are averaged like weights. None does so for ``"swa"``.
 
     Raises:
