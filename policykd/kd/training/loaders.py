@@ -225,7 +225,8 @@ def draws_at_random(data: Any, fields: Fields = Fields(), samples: int = 4) -> b
         samples: How many samples to look at.
     """
     data = data.dataset if isinstance(data, DataLoader) else data
-    if isinstance(data, IterableDataset) or not hasattr(data, "__getitem__") or isinstance(data, Tensor | dict):
+    whole = isinstance(data, Tensor | dict) or (isinstance(data, tuple | list) and isinstance(data[0], Tensor))
+    if whole or isinstance(data, IterableDataset) or not hasattr(data, "__getitem__"):
         return False
     before = random_states()
     try:
