@@ -30,6 +30,10 @@ class ConfigError(PolicykdError, ValueError):
     """A configuration field with a value outside its range."""
 
 
+class ShapeError(ValueError):
+    """Tensors whose shapes do not fit one another, or a loss or layer that they are given to."""
+
+
 class ContractError(PolicykdError, ValueError):
     """A policy, skill or dataset whose observation groups or actions do not match the others."""
 

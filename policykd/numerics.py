@@ -13,7 +13,7 @@ from typing import Literal, ParamSpec, get_args
 import torch
 from torch import Tensor
 
-from policykd.errors import ConfigError
+from policykd.errors import ConfigError, ShapeError
 
 Reduction = Literal["none", "mean", "sum", "batchmean"]
 
@@ -113,9 +113,9 @@ def prepare_pair(
     student, teacher = _promote(names[0], student, min_dim), _promote(names[1], teacher, min_dim).detach()
     given = f"got student {tuple(student.shape)} and teacher {tuple(teacher.shape)}"
     if same_shape and student.shape != teacher.shape:
-        raise ValueError(f"student and teacher {what} need the same shape, {given}; a projector can match widths")
+        raise ShapeError(f"student and teacher {what} need the same shape, {given}; a projector can match widths")
     if student.dim() and student.shape[0] != teacher.shape[0]:
-        raise ValueError(f"student and teacher {what} need the same batch size, {given}")
+        raise ShapeError(f"student and teacher {what} need the same batch size, {given}")
     if student.device != teacher.device:
         devices = f"student {what} are on {student.device}, teacher {what} on {teacher.device}"
         raise ValueError(f"{devices}; move both to one device")

@@ -15,14 +15,16 @@ from typing import Any
 
 _NAMES = {
     "Distiller": "training",
+    "Stage": "training",
     "LOSSES": "registry",
     "Objective": "objective",
+    "Outputs": "objective",
     "Taps": "objective",
     "Term": "objective",
 }
 _MODULES = ("functional", "losses", "registry")
 
-__all__ = ["LOSSES", "Distiller", "Objective", "Taps", "Term", "functional", "losses", "registry"]
+__all__ = ["LOSSES", "Distiller", "Objective", "Outputs", "Stage", "Taps", "Term", "functional", "losses", "registry"]
 
 
 def __getattr__(name: str) -> Any:

@@ -13,15 +13,66 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from policykd.divergences import prepare_pair
+from policykd.errors import ShapeError
 
 Features: TypeAlias = Tensor | Sequence[Tensor]
 Pool = Literal["avg", "max"]
 
 
-def check_logits(logits: Tensor) -> None:
-    """Raise `ValueError` unless logits have a batch dimension."""
+def check_logits(logits: Tensor, *, least: int = 1) -> None:
+    """Raise `ShapeError` unless logits are ``(B, C)`` with at least `least` classes.
+
+    Outputs with more axes are refused, because their class axis is not known: softening over the wrong one would give a
+    plausible number.
+    """
     if logits.dim() < 2:
-        raise ValueError(f"logits must be (B, C), at least 2 dimensions, got {tuple(logits.shape)}")
+        raise ShapeError(f"logits must be (B, C), at least 2 dimensions, got {tuple(logits.shape)}")
+    if logits.dim() > 2:
+        raise ShapeError(
+            f"logits must be (B, C), got {tuple(logits.shape)}: an objective takes outputs with more axes, "
+            "Objective(..., outputs=Outputs('BTC')); by hand, bring the class axis last and flatten the others"
+        )
+    if logits.shape[1] < least:
+        raise ShapeError(f"logits need at least {least} classes here, got {tuple(logits.shape)}")
+
+
+def prepare_logits(student: Tensor, teacher: Tensor, *, least: int = 1) -> tuple[Tensor, Tensor]:
+    """Check logits ``(B, C)`` of student and teacher, promote both to one dtype and detach the teacher."""
+    student, teacher = prepare_pair(student, teacher, min_dim=2)
+    check_logits(student, least=least)
+    return student, teacher
+
+
+def check_soft_labels(target: Tensor) -> None:
+    """Raise `ValueError` unless the rows of ``(N, C)`` are class distributions: above 0 and with the sum one.
+
+    The sum may differ by 1e-3, in half precision by 1e-2.
+    """
+    slack = 1e-2 if target.dtype in (torch.float16, torch.bfloat16) else 1e-3
+    total = target.float().sum(-1)
+    if not bool((total - 1.0).abs().amax() <= slack) or not bool(target.amin() >= 0):
+        raise ValueError(
+            f"soft labels {tuple(target.shape)} must be probabilities whose rows sum to 1, got values from "
+            f"{float(target.amin()):.4g} and row sums from {float(total.amin()):.4g} to {float(total.amax()):.4g}; for "
+            "independent labels use BCE and BinaryKD with Objective(..., outputs=Outputs(kind='multi_label'))"
+        )
+
+
+def prepare_target(logits: Tensor, target: Tensor) -> Tensor:
+    """Check class indices ``(B,)`` or class distributions ``(B, C)`` against logits ``(B, C)``.
+
+    Returns:
+        int64 indices, or distributions in the dtype of the logits.
+
+    Raises:
+        TypeError: labels are neither integers nor floating-point distributions.
+        ValueError: wrong shape, a label outside ``[0, C - 1]``, or rows that are not distributions.
+    """
+    if not (isinstance(target, Tensor) and target.is_floating_point()):
+        return check_labels(logits, target)
+    _, target = prepare_pair(logits, target, what="class probabilities", min_dim=2)
+    check_soft_labels(target)
+    return target.to(logits.dtype)
 
 
 def check_labels(logits: Tensor, target: Tensor) -> Tensor:
@@ -48,7 +99,7 @@ def prepare_embeddings(student: Tensor, teacher: Tensor, *, same_width: bool = F
     student, teacher = prepare_pair(student, teacher, what="features", min_dim=2, same_shape=False)
     student, teacher = student.flatten(1), teacher.flatten(1)
     if same_width and student.shape != teacher.shape:
-        raise ValueError(
+        raise ShapeError(
             f"student and teacher features need equal widths here, got {student.shape[1]} and {teacher.shape[1]} "
             "values per sample; a projector can match them"
         )
@@ -58,21 +109,44 @@ def prepare_embeddings(student: Tensor, teacher: Tensor, *, same_width: bool = F
 def prepare_maps(
     student: Tensor, teacher: Tensor, *, pool: Pool = "avg", same_channels: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Check two feature maps ``(B, C, H, W)`` and pool the larger one down to the smaller one's height and width."""
+    """Check two feature maps ``(B, C, H, W)`` or ``(B, C, L)`` and pool the larger one down to the smaller size.
+
+    Raises:
+        TypeError: a map is not a floating-point tensor.
+        ShapeError: they are not maps of equal dimensions, or channels differ where they must not.
+    """
     student, teacher = prepare_pair(student, teacher, what="feature maps", min_dim=2, same_shape=False)
     given = f"got student {tuple(student.shape)} and teacher {tuple(teacher.shape)}"
-    if student.dim() != 4 or teacher.dim() != 4:
-        raise ValueError(f"feature maps must be (B, C, H, W), {given}")
+    if student.dim() != teacher.dim() or student.dim() not in (3, 4):
+        raise ShapeError(
+            f"feature maps must be (B, C, H, W) or (B, C, L), {given}; for vectors use cc, fitnet, pkt, rkd or sp, for "
+            "tokens (B, T, D) put the projector Tokens() before it"
+        )
     if same_channels and student.shape[1] != teacher.shape[1]:
-        raise ValueError(f"feature maps need equal channels here, {given}; a connector can match them")
+        raise ShapeError(f"feature maps need equal channels here, {given}; a connector can match them")
     return match_size(student, teacher, pool)
 
 
 def match_size(first: Tensor, second: Tensor, pool: Pool = "avg") -> tuple[Tensor, Tensor]:
-    """Pool two maps adaptively to the smaller height and the smaller width of both."""
-    size = (min(first.shape[2], second.shape[2]), min(first.shape[3], second.shape[3]))
-    shrink = F.adaptive_avg_pool2d if pool == "avg" else F.adaptive_max_pool2d
-    return tuple(x if x.shape[2:] == size else shrink(x, size) for x in (first, second))  # type: ignore[return-value]
+    """Pool two maps of one or two dimensions adaptively to the smaller size of both, along every axis.
+
+    Raises:
+        ShapeError: the maps have different dimensions, or none.
+    """
+    if first.dim() != second.dim() or first.dim() not in (3, 4):
+        given = f"got {tuple(first.shape)} and {tuple(second.shape)}"
+        raise ShapeError(f"feature maps must both be (B, C, H, W) or both (B, C, L), {given}")
+    size = tuple(min(one, two) for one, two in zip(first.shape[2:], second.shape[2:], strict=True))
+    return shrink_map(first, size, pool), shrink_map(second, size, pool)
+
+
+def shrink_map(maps: Tensor, size: Sequence[int], pool: Pool = "avg") -> Tensor:
+    """Pool maps ``(B, C, H, W)`` or ``(B, C, L)`` adaptively to a size, one number per axis."""
+    if maps.shape[2:] == tuple(size):
+        return maps
+    if maps.dim() == 4:
+        return (F.adaptive_avg_pool2d if pool == "avg" else F.adaptive_max_pool2d)(maps, (size[0], size[1]))
+    return (F.adaptive_avg_pool1d if pool == "avg" else F.adaptive_max_pool1d)(maps, size[0])
 
 
 def as_levels(student: Features, teacher: Features, *, at_least: int = 1) -> list[tuple[Tensor, Tensor]]:

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from policykd.errors import UnknownNameError
 from policykd.kd.networks import ResNet, count_parameters, create
@@ -171,3 +172,120 @@ def test_unknown_names_and_depths_are_refused():
         create("resnet8x5")
     with pytest.raises(ValueError, match=r"6 n \+ 2"):
         ResNet(9)
+
+
+def with_weights_in_order(reference, network):
+    """Copy a network's tensors into an independent definition whose layers have the same order."""
+    own, other = reference.state_dict(), network.state_dict()
+    assert [v.shape for v in own.values()] == [v.shape for v in other.values()]
+    reference.load_state_dict(dict(zip(own, other.values(), strict=True)))
+    return reference.eval()
+
+
+def randomized(network):
+    """Random weights and batch statistics, so that every layer counts."""
+    generator = torch.Generator().manual_seed(0)
+    for value in network.state_dict().values():
+        if value.is_floating_point():
+            value.copy_(0.3 * torch.randn(value.shape, generator=generator) + (0.5 if value.dim() == 1 else 0.0))
+            value.abs_() if value.dim() == 1 else None
+    return network.double().eval()
+
+
+def reference_vgg(plan, side):
+    """Simonyan and Zisserman's stages as RepDistiller has them: pooling after three stages, a fourth at side 64."""
+    layers, width = [], 3
+    for stage, widths in enumerate(plan):
+        for out in widths:
+            layers += [nn.Conv2d(width, out, 3, padding=1), nn.BatchNorm2d(out), nn.ReLU()]
+            width = out
+        if stage < 3 or (stage == 3 and side == 64):
+            layers.append(nn.MaxPool2d(2, 2))
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 5)).double()
+
+
+@pytest.mark.parametrize("side", [32, 64])
+@pytest.mark.parametrize(
+    ("name", "plan"),
+    [
+        ("vgg8", [[64], [128], [256], [512], [512]]),
+        ("vgg13", [[64] * 2, [128] * 2, [256] * 2, [512] * 2, [512] * 2]),
+    ],
+)
+def test_vgg_gives_the_logits_of_an_independent_definition(name, plan, side):
+    network = randomized(create(name, classes=5))
+    reference = with_weights_in_order(reference_vgg(plan, side), network)
+    x = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    with torch.no_grad(), Taps(["layer5"]).attach(network) as seen:
+        torch.testing.assert_close(network(x), reference(x), rtol=1e-10, atol=1e-12)
+    assert seen.tensor("layer5").shape[2:] == (4, 4)
+
+
+class ReferenceBlock(nn.Module):
+    """Post-activation residual block of He et al. 2016, written apart from the package."""
+
+    def __init__(self, width, out, stride):
+        super().__init__()
+        self.a, self.na = nn.Conv2d(width, out, 3, stride, 1, bias=False), nn.BatchNorm2d(out)
+        self.b, self.nb = nn.Conv2d(out, out, 3, 1, 1, bias=False), nn.BatchNorm2d(out)
+        if stride != 1 or width != out:
+            self.s, self.ns = nn.Conv2d(width, out, 1, stride, bias=False), nn.BatchNorm2d(out)
+
+    def forward(self, x):
+        y = self.nb(self.b(torch.relu(self.na(self.a(x)))))
+        return torch.relu(y + (self.ns(self.s(x)) if hasattr(self, "s") else x))
+
+
+def reference_resnet(widths, blocks):
+    layers = [nn.Conv2d(3, widths[0], 3, 1, 1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU()]
+    width = widths[0]
+    for stage, out in enumerate(widths[1:]):
+        for block in range(blocks):
+            layers.append(ReferenceBlock(width, out, 2 if stage and not block else 1))
+            width = out
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 5)).double()
+
+
+@pytest.mark.parametrize(
+    ("name", "widths", "blocks"),
+    [("resnet8", (16, 16, 32, 64), 1), ("resnet20", (16, 16, 32, 64), 3), ("resnet8x4", (32, 64, 128, 256), 1)],
+)
+def test_resnet_gives_the_logits_of_an_independent_definition(name, widths, blocks):
+    network = randomized(create(name, classes=5))
+    reference = with_weights_in_order(reference_resnet(widths, blocks), network)
+    x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    with torch.no_grad():
+        torch.testing.assert_close(network(x), reference(x), rtol=1e-10, atol=1e-12)
+
+
+class ReferenceWideBlock(nn.Module):
+    """Pre-activation block of Zagoruyko and Komodakis 2016; its shortcut starts from the activated input."""
+
+    def __init__(self, width, out, stride):
+        super().__init__()
+        self.na, self.a = nn.BatchNorm2d(width), nn.Conv2d(width, out, 3, stride, 1, bias=False)
+        self.nb, self.b = nn.BatchNorm2d(out), nn.Conv2d(out, out, 3, 1, 1, bias=False)
+        self.s = nn.Conv2d(width, out, 1, stride, bias=False) if width != out else None
+
+    def forward(self, x):
+        h = torch.relu(self.na(x))
+        y = self.b(torch.relu(self.nb(self.a(h))))
+        return y + (x if self.s is None else self.s(h))
+
+
+def reference_wrn(blocks, k):
+    layers, width = [nn.Conv2d(3, 16, 3, 1, 1, bias=False)], 16
+    for stage, out in enumerate((16 * k, 32 * k, 64 * k)):
+        for block in range(blocks):
+            layers.append(ReferenceWideBlock(width, out, 2 if stage and not block else 1))
+            width = out
+    head = [nn.BatchNorm2d(width), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 5)]
+    return nn.Sequential(*layers, *head).double()
+
+
+def test_wide_resnet_gives_the_logits_of_an_independent_definition():
+    network = randomized(create("wrn16-2", classes=5))
+    reference = with_weights_in_order(reference_wrn(2, 2), network)
+    x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    with torch.no_grad():
+        torch.testing.assert_close(network(x), reference(x), rtol=1e-10, atol=1e-12)

@@ -263,7 +263,8 @@ def test_terms_that_cannot_work_fail_when_they_are_made():
 
 
 def test_calls_are_read_from_signatures():
-    assert LossCall.of(nn.MSELoss()) == LossCall(pair=True)
+    assert LossCall.of(nn.MSELoss()) == LossCall(pair=True, undecided=True)
+    assert LossCall.of(nn.MSELoss(), "teacher") == LossCall(pair=True)
     assert LossCall.of(CE()).target == "target"
     assert LossCall.of(CRD(8, 2, 2, dim=2, negatives=2)).required == {"index"}
     assert not LossCall.of(FunctionLoss(lambda student: student)).pair

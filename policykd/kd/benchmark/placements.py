@@ -348,6 +348,11 @@ def _on_preactivations_with_norms(info: LossInfo, context: PlacementContext, set
 
 
 unavailable_placement(
+    "other_outputs",
+    "outputs of independent labels or of real values",
+    "the tasks of a benchmark have one class per sample",
+)
+unavailable_placement(
     "rotated_views",
     "embeddings of four rotated views of every image",
     "the batches of a benchmark have one view and its networks no head for it",

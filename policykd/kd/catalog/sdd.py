@@ -16,10 +16,6 @@ INFO = LossInfo(
     needs=("features", "targets"),
     equation="mean over cells of w * base(z_s(cell), z_t(cell)), w = 2 where the cell disagrees with the image",
     loss="policykd.kd.losses.sdd:SDD",
-    variants={
-        "mean": "average over cells",
-        "sum": "sum over cells, the released code with DKD as base",
-    },
     deviations=("takes logit maps; by linearity that equals the classifier on pooled features",),
     presets=(
         Preset(

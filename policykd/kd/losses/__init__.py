@@ -10,6 +10,7 @@ import importlib
 from typing import Any
 
 from policykd.kd.losses._base import KDLoss as KDLoss
+from policykd.kd.losses._base import Kind as Kind
 from policykd.kd.losses._base import Signal as Signal
 from policykd.kd.losses._function import loss_function as loss_function
 from policykd.kd.losses._function import loss_module as loss_module
@@ -21,7 +22,7 @@ _FILES = {name.replace("_", ""): name for name in public_modules(__name__)}
 def __getattr__(name: str) -> Any:
     if name == "__all__":
         own = (kind for file in _FILES.values() for kind in _modules(file))
-        return ["KDLoss", "Signal", "loss_function", "loss_module", *own]
+        return ["KDLoss", "Kind", "Signal", "loss_function", "loss_module", *own]
     file = _FILES.get(name.lower())
     if file is None or name == name.lower():  # a name in lower case is a file, which the import system finds
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

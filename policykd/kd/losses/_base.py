@@ -11,9 +11,12 @@ from policykd.divergences import Reduction
 from policykd.kd.options import check_choice
 
 if TYPE_CHECKING:
+    from policykd.kd.objective.loss_call import Against
     from policykd.kd.objective.terms import Term
     from policykd.schedules import Schedule
 
+Kind = Literal["single_label", "multi_label", "regression"]
+"""What an output says: one class, independent labels, or real values."""
 Signal = Literal["logits", "features", "levels", "maps"]
 """What student and teacher give: ``logits`` (B, C), ``features`` (one tapped tensor each), ``levels`` (several tapped
 tensors each), ``maps`` (logits at every place)."""
@@ -28,12 +31,14 @@ class KDLoss(nn.Module):
         inputs: Names of the arguments of ``forward``: among ``student``, ``teacher``, ``target``, ``index``.
         batch_coupled: Whether the value depends on the batch by definition, so that the mean over parts of a batch is
             another number than the value of the whole.
+        kinds: Kinds of outputs that a loss on logits has a meaning for.
     """
 
     name: ClassVar[str]
     signal: ClassVar[Signal] = "logits"
     inputs: ClassVar[tuple[str, ...]] = ("student", "teacher")
     batch_coupled: ClassVar[bool] = False
+    kinds: ClassVar[tuple[Kind, ...]] = ("single_label",)
 
     def __init__(self, *, reduction: Reduction = "mean") -> None:
         super().__init__()
@@ -54,6 +59,10 @@ class KDLoss(nn.Module):
     def on(self, *taps: Any, **projectors: Any) -> Term:
         """A term that reads features: ``SP().on("layer3")``; arguments as in `policykd.kd.objective.terms.Term.on`."""
         return self._term().on(*taps, **projectors)
+
+    def against(self, what: Against) -> Term:
+        """A term of a loss of two values that compares the student with ``"labels"`` or with the ``"teacher"``."""
+        return self._term().against(what)
 
     def _term(self) -> Term:
         from policykd.kd.objective.terms import Term  # here only: losses know tensors, terms know taps and modules

@@ -6,20 +6,42 @@ They belong to the optimizer and to a checkpoint of the run, never to the export
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
 from policykd.errors import ConfigError
+from policykd.kd.options import check_choice
 from policykd.kd.shapes import Features, as_levels, match_size
+
+Dims = Literal[1, 2]
+"""Axes of a map besides batch and channels: 2 for ``(B, C, H, W)``, 1 for ``(B, C, L)``."""
+
+
+def convolution(dims: Dims, *args: Any, **options: Any) -> nn.Module:
+    """Return a convolution over maps of one or two dimensions; arguments as of torch's."""
+    check_choice("dims", dims, (1, 2))
+    return (nn.Conv2d if dims == 2 else nn.Conv1d)(*args, **options)
+
+
+def batch_norm(dims: Dims, channels: int) -> nn.Module:
+    """Return batch normalization of maps of one or two dimensions."""
+    return nn.BatchNorm2d(channels) if dims == 2 else nn.BatchNorm1d(channels)
 
 
 def conv_bn(
-    channels_in: int, channels_out: int, *, kernel: int = 1, stride: int = 1, relu: bool = False
+    channels_in: int,
+    channels_out: int,
+    *,
+    kernel: int = 1,
+    stride: int = 1,
+    relu: bool = False,
+    dims: Dims = 2,
 ) -> nn.Sequential:
     """Return convolution, batch normalization and, if asked, ReLU; odd kernels keep the size at stride 1."""
-    layers: list[nn.Module] = [
-        nn.Conv2d(channels_in, channels_out, kernel, stride, kernel // 2, bias=False),
-        nn.BatchNorm2d(channels_out),
+    layers = [
+        convolution(dims, channels_in, channels_out, kernel, stride, kernel // 2, bias=False),
+        batch_norm(dims, channels_out),
     ]
     return nn.Sequential(*layers, nn.ReLU()) if relu else nn.Sequential(*layers)
 
@@ -56,7 +78,7 @@ def connected(connectors: nn.ModuleList, student: Features, teacher: Features) -
     students, teachers = [], []
     for index, (s, t) in enumerate(levels):
         s = connectors[index](s) if connectors else s
-        s, t = match_size(s, t) if s.dim() == t.dim() == 4 else (s, t)
+        s, t = match_size(s, t) if s.dim() == t.dim() > 2 else (s, t)
         students.append(s)
         teachers.append(t)
     return students, teachers
@@ -65,29 +87,31 @@ def connected(connectors: nn.ModuleList, student: Features, teacher: Features) -
 class HintRegressor(nn.Module):
     """FitNets regressor from ``(B, C_s, H_s, W_s)`` to ``(B, C_t, H_t, W_t)``: one convolution, batch norm, ReLU.
 
-    ``H_s = 2 H_t`` uses 3 x 3 with stride 2, ``2 H_s = H_t`` a transposed 4 x 4 with stride 2, ``H_s >= H_t`` a
-    kernel of ``1 + H_s - H_t`` without padding; others are refused.
+    Maps ``(B, C, L)`` are taken, too. ``H_s = 2 H_t`` uses 3 x 3 with stride 2, ``2 H_s = H_t`` a transposed 4 x 4 with
+    stride 2, ``H_s >= H_t`` a kernel of ``1 + H_s - H_t`` without padding; others are refused.
 
     Args:
-        student_shape: ``(C_s, H_s, W_s)``.
-        teacher_shape: ``(C_t, H_t, W_t)``.
+        student_shape: ``(C_s, H_s, W_s)``, or ``(C_s, L_s)``.
+        teacher_shape: ``(C_t, H_t, W_t)``, or ``(C_t, L_t)``.
         relu: End with ReLU; switch it off for features before an activation.
     """
 
-    def __init__(
-        self, student_shape: tuple[int, int, int], teacher_shape: tuple[int, int, int], *, relu: bool = True
-    ) -> None:
+    def __init__(self, student_shape: tuple[int, ...], teacher_shape: tuple[int, ...], *, relu: bool = True) -> None:
         super().__init__()
-        (c_s, h_s, w_s), (c_t, h_t, w_t) = student_shape, teacher_shape
-        if (h_s, w_s) == (2 * h_t, 2 * w_t):
-            conv: nn.Module = nn.Conv2d(c_s, c_t, 3, 2, 1)
-        elif (2 * h_s, 2 * w_s) == (h_t, w_t):
-            conv = nn.ConvTranspose2d(c_s, c_t, 4, 2, 1)
-        elif h_s >= h_t and w_s >= w_t:
-            conv = nn.Conv2d(c_s, c_t, (1 + h_s - h_t, 1 + w_s - w_t))
+        (c_s, *own), (c_t, *other) = student_shape, teacher_shape
+        if len(own) != len(other) or len(own) not in (1, 2):
+            raise ConfigError(f"a hint is a map (C, H, W) or (C, L), got {student_shape} and {teacher_shape}")
+        dims: Dims = 2 if len(own) == 2 else 1
+        if own == [2 * size for size in other]:
+            conv = convolution(dims, c_s, c_t, 3, 2, 1)
+        elif [2 * size for size in own] == other:
+            conv = (nn.ConvTranspose2d if dims == 2 else nn.ConvTranspose1d)(c_s, c_t, 4, 2, 1)
+        elif all(mine >= its for mine, its in zip(own, other, strict=True)):
+            kernel = tuple(1 + mine - its for mine, its in zip(own, other, strict=True))
+            conv = convolution(dims, c_s, c_t, kernel)
         else:
-            raise ConfigError(f"no hint regressor from size {(h_s, w_s)} to {(h_t, w_t)}: resize one of them first")
-        self.net = nn.Sequential(conv, nn.BatchNorm2d(c_t), *([nn.ReLU()] if relu else []))
+            raise ConfigError(f"no hint regressor from size {tuple(own)} to {tuple(other)}: resize one of them first")
+        self.net = nn.Sequential(conv, batch_norm(dims, c_t), *([nn.ReLU()] if relu else []))
 
     def forward(self, features: Tensor) -> Tensor:
         """Map student features to the teacher's shape."""

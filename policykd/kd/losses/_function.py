@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Concatenate, ParamSpec, Protocol, cast, overlo
 from torch import Tensor
 
 from policykd.divergences import full_precision
-from policykd.kd.losses._base import KDLoss, Signal
+from policykd.kd.losses._base import KDLoss, Kind, Signal
 from policykd.kd.losses._gather import check_gathering
 from policykd.kd.options import check_options, option_checks
 
@@ -45,6 +45,7 @@ class LossClass(Protocol[P]):
     signal: Signal
     inputs: tuple[str, ...]
     batch_coupled: bool
+    kinds: tuple[Kind, ...]
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> KDLoss:
         """Build the module."""
@@ -96,6 +97,7 @@ def loss_module(
     *,
     signal: Signal = "logits",
     batch_coupled: bool = False,
+    kinds: tuple[Kind, ...] = ("single_label",),
 ) -> LossClass[P]: ...
 @overload
 def loss_module(
@@ -104,6 +106,7 @@ def loss_module(
     *,
     signal: Signal = "logits",
     batch_coupled: bool = False,
+    kinds: tuple[Kind, ...] = ("single_label",),
 ) -> LossClass[P]: ...
 def loss_module(
     function: Callable[..., Tensor],
@@ -111,6 +114,7 @@ def loss_module(
     *,
     signal: Signal = "logits",
     batch_coupled: bool = False,
+    kinds: tuple[Kind, ...] = ("single_label",),
 ) -> LossClass[Any]:
     """Return the module class of a loss function; bind it to its class name, so that instances can be pickled.
 
@@ -120,6 +124,7 @@ def loss_module(
         class_name: Name of the class; by default the function's in upper case without underscores.
         signal: What student and teacher give, see :data:`policykd.kd.losses.Signal`.
         batch_coupled: Whether the value depends on the batch by definition.
+        kinds: Kinds of outputs that a loss on logits has a meaning for.
 
     Raises:
         TypeError: the function takes another tensor by position.
@@ -133,6 +138,7 @@ def loss_module(
         "signal": signal,
         "inputs": tuple(parameter.name for parameter in inputs),
         "batch_coupled": batch_coupled,
+        "kinds": kinds,
         "function": staticmethod(function),
         "options": inspect.Signature(options),
         "__init__": _with_signature(FunctionModule.__init__, options),

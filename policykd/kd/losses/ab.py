@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from policykd.divergences import Reduction, prepare_pair, reduce_loss
 from policykd.kd.losses._base import KDLoss, Signal
-from policykd.kd.losses._connectors import channel_pairs, connected, conv_bn
+from policykd.kd.losses._connectors import Dims, channel_pairs, connected, conv_bn
 from policykd.kd.losses._function import loss_function
 from policykd.kd.options import Positive, check_options
 from policykd.kd.shapes import Features, as_levels
@@ -76,6 +76,7 @@ class AB(KDLoss):
         teacher_channels: Channels of the teacher's levels.
         margin: m > 0.
         variant: ``paper`` or ``code``.
+        dims: 2 for maps ``(B, C, H, W)``, 1 for ``(B, C, L)``.
         reduction: How the values of shape ``(B,)`` are reduced.
     """
 
@@ -89,6 +90,7 @@ class AB(KDLoss):
         *,
         margin: float = 1.0,
         variant: Literal["paper", "code"] = "paper",
+        dims: Dims = 2,
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__(reduction=reduction)
@@ -96,7 +98,7 @@ class AB(KDLoss):
         self.margin = margin
         self.variant: Literal["paper", "code"] = variant
         pairs = channel_pairs(student_channels, teacher_channels)
-        self.connectors = nn.ModuleList(conv_bn(c_s, c_t) for c_s, c_t in pairs)
+        self.connectors = nn.ModuleList(conv_bn(c_s, c_t, dims=dims) for c_s, c_t in pairs)
 
     def forward(self, student: Features, teacher: Features) -> Tensor:
         """Return the loss of pre-activation maps, one tensor or one per level."""

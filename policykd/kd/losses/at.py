@@ -39,7 +39,7 @@ def at(
     to the smaller one. An all-zero map stays zero.
 
     Args:
-        student: Feature maps ``(B, C, H, W)``, one tensor or one per level; channels need not match.
+        student: Feature maps ``(B, C, H, W)`` or ``(B, C, L)``, one tensor or one per level; channels need not match.
         teacher: Feature maps ``(B, C', H', W')``, detached here.
         power: Exponent of the activations.
         variant: See above.

@@ -12,6 +12,7 @@ from policykd.divergences import Reduction, categorical_kl, reduce_loss
 from policykd.errors import check_range
 from policykd.kd.losses._function import loss_function, loss_module
 from policykd.kd.options import Temperature
+from policykd.kd.shapes import check_logits
 
 
 class Rule(Protocol):
@@ -128,6 +129,7 @@ def balanced_kl(
         >>> balanced_kl(student, teacher, temperature=1.0)
         tensor(1.4922)
     """
+    check_logits(student)
     forward = categorical_kl(student, teacher, temperature=temperature, reduction="none")
     reverse = categorical_kl(student, teacher, direction="reverse", temperature=temperature, reduction="none")
     w_forward, w_reverse = rule(entropies(student), entropies(teacher))

@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from policykd.divergences import Reduction, prepare_pair, reduce_loss
+from policykd.divergences import Reduction, reduce_loss
 from policykd.kd.losses._function import loss_function, loss_module
 from policykd.kd.options import Temperature
+from policykd.kd.shapes import prepare_logits
 
 
 @loss_function
@@ -41,10 +42,10 @@ def binary_kd(
         >>> binary_kd(torch.tensor([[0.0, 1.0]]), torch.tensor([[2.0, -1.0]]))
         tensor(0.7392)
     """
-    student, teacher = prepare_pair(student, teacher, min_dim=2)
+    student, teacher = prepare_logits(student, teacher)
     soft = torch.sigmoid(teacher / temperature)
     values = F.binary_cross_entropy_with_logits(student / temperature, soft, reduction="none").mean(-1)
     return reduce_loss(values * temperature**2 if scale_t2 else values, reduction)
 
 
-BinaryKD = loss_module(binary_kd, "BinaryKD")
+BinaryKD = loss_module(binary_kd, "BinaryKD", kinds=("single_label", "multi_label"))

@@ -11,7 +11,7 @@ from policykd.divergences import Reduction, reduce_loss
 from policykd.errors import ConfigError
 from policykd.kd.losses._function import loss_function, loss_module
 from policykd.kd.options import Rule
-from policykd.kd.shapes import prepare_maps
+from policykd.kd.shapes import prepare_maps, shrink_map
 
 
 def check_pool_size(name: str, size: int | None) -> None:
@@ -34,7 +34,7 @@ def cat_kd(student: Tensor, teacher: Tensor, *, pool_size: PoolSize = 2, reducti
     mean is the logit. Maps of norm 0 stay 0.
 
     Args:
-        student: Maps ``(B, C, H, W)``, C classes.
+        student: Maps ``(B, C, H, W)`` or ``(B, C, L)``, C classes.
         teacher: Maps ``(B, C, H', W')``, detached here; the larger is pooled to the smaller size.
         pool_size: Cells per side; `None` keeps the maps.
         reduction: How the values of shape ``(B,)`` are reduced.
@@ -51,7 +51,7 @@ def cat_kd(student: Tensor, teacher: Tensor, *, pool_size: PoolSize = 2, reducti
     """
     student, teacher = prepare_maps(student, teacher, same_channels=True)
     if pool_size is not None:
-        student, teacher = F.adaptive_avg_pool2d(student, pool_size), F.adaptive_avg_pool2d(teacher, pool_size)
+        student, teacher = (shrink_map(maps, [pool_size] * (maps.dim() - 2)) for maps in (student, teacher))
     gap = F.normalize(student.flatten(2), dim=2) - F.normalize(teacher.flatten(2), dim=2)
     return reduce_loss(gap.square().mean((1, 2)), reduction)
 

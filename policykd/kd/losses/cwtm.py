@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from policykd.divergences import Reduction, prepare_pair, reduce_loss
+from policykd.divergences import Reduction, reduce_loss
 from policykd.kd.losses._function import loss_function, loss_module
-from policykd.kd.shapes import check_labels
+from policykd.kd.shapes import check_labels, prepare_logits
 
 
 @torch.no_grad()
@@ -46,9 +46,7 @@ def cwtm(student: Tensor, teacher: Tensor, target: Tensor, *, reduction: Reducti
         >>> cwtm(student, teacher, torch.tensor([0, 1]))
         tensor(0.2078)
     """
-    student, teacher = prepare_pair(student, teacher, min_dim=2)
-    if student.dim() != 2:
-        raise ValueError(f"CWTM needs logits (B, C), got {tuple(student.shape)}")
+    student, teacher = prepare_logits(student, teacher)
     values = F.cross_entropy(student, check_labels(student, target), reduction="none")
     return reduce_loss(len(student) * top_weights(teacher) * values, reduction)
 

@@ -7,10 +7,11 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor
 
-from policykd.divergences import Reduction, prepare_pair, reduce_loss
+from policykd.divergences import Reduction, reduce_loss
 from policykd.kd.losses._function import loss_function, loss_module
 from policykd.kd.losses._gather import gather_pair
 from policykd.kd.options import Temperature
+from policykd.kd.shapes import prepare_logits
 
 Variant = Literal["paper", "code"]
 
@@ -68,7 +69,7 @@ def dist(
         tensor(1.4249)
     """
     student, teacher = gather_pair(student, teacher, gather_distributed, reduction)
-    student, teacher = prepare_pair(student, teacher, min_dim=2)
+    student, teacher = prepare_logits(student, teacher)
     p_s, p_t = (student / temperature).softmax(1), (teacher / temperature).softmax(1)
     inter = 1.0 - pearson(p_s, p_t, dim=1, variant=variant)
     intra = 1.0 - pearson(p_s, p_t, dim=0, variant=variant).mean()

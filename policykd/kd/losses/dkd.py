@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from policykd.divergences import Reduction, prepare_pair, reduce_loss
+from policykd.divergences import Reduction, reduce_loss
 from policykd.kd.losses._function import loss_function, loss_module
 from policykd.kd.options import Temperature
-from policykd.kd.shapes import check_labels
+from policykd.kd.shapes import check_labels, prepare_logits
 
 
 def dkd_terms(student: Tensor, teacher: Tensor, target: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
@@ -68,9 +68,7 @@ def dkd(
         >>> dkd(student, teacher, torch.tensor([2]), nckd_weight=2.0)
         tensor(1.1189)
     """
-    student, teacher = prepare_pair(student, teacher, min_dim=2)
-    if student.dim() != 2 or student.shape[1] < 2:
-        raise ValueError(f"DKD needs logits (B, C) with at least two classes, got {tuple(student.shape)}")
+    student, teacher = prepare_logits(student, teacher, least=2)
     tckd, nckd = dkd_terms(student, teacher, check_labels(student, target), temperature)
     values = tckd_weight * tckd + nckd_weight * nckd
     return reduce_loss(values * temperature**2 if scale_t2 else values, reduction)

@@ -48,9 +48,9 @@ class FitNet(KDLoss):
     """FitNets hints; equation, variants and errors: :func:`fitnet`.
 
     Args:
-        student_shape: ``(C, H, W)`` of the student's level; together with `teacher_shape` it makes the trained
-            regressor. Leave both out if the shapes agree or a projector was applied before.
-        teacher_shape: ``(C, H, W)`` of the teacher's level.
+        student_shape: ``(C, H, W)`` or ``(C, L)`` of the student's level; together with `teacher_shape` it makes the
+            trained regressor. Leave both out if the shapes agree or a projector was applied before.
+        teacher_shape: ``(C, H, W)`` or ``(C, L)`` of the teacher's level.
         variant: ``code`` or ``paper``.
         reduction: How the values of shape ``(B,)`` are reduced.
     """
@@ -60,8 +60,8 @@ class FitNet(KDLoss):
 
     def __init__(
         self,
-        student_shape: tuple[int, int, int] | None = None,
-        teacher_shape: tuple[int, int, int] | None = None,
+        student_shape: tuple[int, ...] | None = None,
+        teacher_shape: tuple[int, ...] | None = None,
         *,
         variant: Literal["code", "paper"] = "code",
         reduction: Reduction = "mean",

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from policykd.divergences import Reduction, prepare_pair, reduce_loss
+from policykd.errors import ShapeError
 from policykd.kd.losses._function import loss_function, loss_module
 from policykd.kd.shapes import Pool, as_levels, match_size
 
@@ -35,7 +36,7 @@ def fsp(
     average-pools and takes their mean.
 
     Args:
-        student: At least two feature maps ``(B, C_l, H_l, W_l)``.
+        student: At least two feature maps ``(B, C_l, H_l, W_l)`` or ``(B, C_l, L_l)``.
         teacher: As many maps with the same channels, detached here; sizes may differ.
         variant: See above.
         reduction: How the values of shape ``(B,)`` are reduced.
@@ -52,7 +53,7 @@ def fsp(
     """
     pool: Pool = "max" if variant == "paper" else "avg"
     pairs = [
-        prepare_pair(s, t, what="feature maps", min_dim=4, same_shape=False)
+        prepare_pair(s, t, what="feature maps", min_dim=3, same_shape=False)
         for s, t in as_levels(student, teacher, at_least=2)
     ]
     terms = []
@@ -60,7 +61,7 @@ def fsp(
         flow_s, flow_t = fsp_matrix(low_s, high_s, pool=pool), fsp_matrix(low_t, high_t, pool=pool)
         if flow_s.shape != flow_t.shape:
             shapes = f"got {tuple(flow_s.shape[1:])} and {tuple(flow_t.shape[1:])}"
-            raise ValueError(f"FSP needs equal channels of student and teacher at every level, {shapes}")
+            raise ShapeError(f"FSP needs equal channels of student and teacher at every level, {shapes}")
         squares = (flow_s - flow_t).square().flatten(1)
         terms.append(squares.mean(1) if variant == "code" else squares.sum(1))
     return reduce_loss(torch.stack(terms).sum(0), reduction)

@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from policykd.divergences import Reduction, prepare_pair, reduce_loss
 from policykd.kd.losses._base import KDLoss, Signal
+from policykd.kd.losses._connectors import Dims, batch_norm, convolution
 from policykd.kd.losses._function import loss_function
 from policykd.kd.options import check_options, check_positive
 from policykd.kd.shapes import match_size
@@ -60,9 +61,12 @@ def _energy(factor: Tensor) -> Tensor:
     return F.normalize(factor.square().mean(1).flatten(1), dim=1)
 
 
-def _block(c_in: int, c_out: int, *, transposed: bool = False) -> list[nn.Module]:
-    kind = nn.ConvTranspose2d if transposed else nn.Conv2d
-    return [kind(c_in, c_out, 3, 1, 1), nn.BatchNorm2d(c_out), nn.LeakyReLU(0.1)]
+def _block(c_in: int, c_out: int, dims: Dims, *, transposed: bool = False) -> list[nn.Module]:
+    if transposed:
+        conv: nn.Module = (nn.ConvTranspose2d if dims == 2 else nn.ConvTranspose1d)(c_in, c_out, 3, 1, 1)
+    else:
+        conv = convolution(dims, c_in, c_out, 3, 1, 1)
+    return [conv, batch_norm(dims, c_out), nn.LeakyReLU(0.1)]
 
 
 class Paraphraser(nn.Module):
@@ -73,16 +77,17 @@ class Paraphraser(nn.Module):
     Args:
         channels: Channels of the teacher's map.
         rate: Channels of the factor as a share of `channels`.
+        dims: 2 for maps ``(B, C, H, W)``, 1 for ``(B, C, L)``.
     """
 
-    def __init__(self, channels: int, *, rate: float = 0.5) -> None:
+    def __init__(self, channels: int, *, rate: float = 0.5, dims: Dims = 2) -> None:
         super().__init__()
         check_positive(rate=rate)
         factor = max(1, int(channels * rate))
         self.factor_channels = factor
-        encoder = [*_block(channels, channels), *_block(channels, factor), *_block(factor, factor)]
-        up = (_block(factor, factor, transposed=True), _block(factor, channels, transposed=True))
-        decoder = [*up[0], *up[1], *_block(channels, channels, transposed=True)]
+        encoder = [*_block(channels, channels, dims), *_block(channels, factor, dims), *_block(factor, factor, dims)]
+        up = (_block(factor, factor, dims, transposed=True), _block(factor, channels, dims, transposed=True))
+        decoder = [*up[0], *up[1], *_block(channels, channels, dims, transposed=True)]
         self.encoder, self.decoder = nn.Sequential(*encoder), nn.Sequential(*decoder)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -108,6 +113,7 @@ class FT(KDLoss):
         rate: Channels of the factor as a share of the teacher's.
         norm: ``l1`` or ``l2``.
         variant: ``paper`` or ``code``.
+        dims: 2 for maps ``(B, C, H, W)``, 1 for ``(B, C, L)``.
         reduction: How the values of shape ``(B,)`` are reduced.
     """
 
@@ -122,16 +128,17 @@ class FT(KDLoss):
         rate: float = 0.5,
         norm: Literal["l1", "l2"] = "l1",
         variant: Literal["paper", "code"] = "paper",
+        dims: Dims = 2,
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__(reduction=reduction)
         check_options(ft, {"norm": norm, "variant": variant})
         self.norm: Literal["l1", "l2"] = norm
         self.variant: Literal["paper", "code"] = variant
-        self.paraphraser = Paraphraser(teacher_channels, rate=rate)
+        self.paraphraser = Paraphraser(teacher_channels, rate=rate, dims=dims)
         factor = self.paraphraser.factor_channels
-        translator = [*_block(student_channels, student_channels), *_block(student_channels, factor)]
-        self.translator = nn.Sequential(*translator, *_block(factor, factor))
+        translator = [*_block(student_channels, student_channels, dims), *_block(student_channels, factor, dims)]
+        self.translator = nn.Sequential(*translator, *_block(factor, factor, dims))
         self.paraphraser.requires_grad_(False)
 
     @override

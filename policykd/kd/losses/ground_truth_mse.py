@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from policykd.divergences import Reduction, mse, prepare_pair, reduce_loss
+from policykd.divergences import Reduction, mse, reduce_loss
 from policykd.kd.losses._function import loss_function, loss_module
 from policykd.kd.options import ClosedFraction
-from policykd.kd.shapes import check_labels, check_logits
+from policykd.kd.shapes import check_labels, prepare_logits
 
 
 @loss_function
@@ -42,8 +42,7 @@ def ground_truth_mse(
         >>> ground_truth_mse(student, teacher, torch.tensor([0]), ground_truth_weight=0.25)
         tensor(0.0581)
     """
-    check_logits(student)
-    student, teacher = prepare_pair(student, teacher)
+    student, teacher = prepare_logits(student, teacher)
     one_hot = F.one_hot(check_labels(student, target), student.shape[1]).to(student.dtype)
     own = student.softmax(1)
     values = ground_truth_weight * mse(own, one_hot, reduction="none")

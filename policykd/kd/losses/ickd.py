@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from policykd.divergences import Reduction, reduce_loss
 from policykd.errors import ConfigError
 from policykd.kd.losses._base import KDLoss, Signal
-from policykd.kd.losses._connectors import conv_bn
+from policykd.kd.losses._connectors import Dims, conv_bn
 from policykd.kd.losses._function import loss_function
 from policykd.kd.options import check_options
 from policykd.kd.shapes import prepare_maps
@@ -29,7 +29,7 @@ def ickd(
     Departure: heights and widths may differ, the larger map is averaged down. The paper's grid version is left out.
 
     Args:
-        student: Feature maps ``(B, C, H, W)``; the module's connector matches the channels.
+        student: Feature maps ``(B, C, H, W)`` or ``(B, C, L)``; the module's connector matches the channels.
         teacher: Feature maps ``(B, C, H', W')``, detached here.
         variant: See above.
         reduction: How the values of shape ``(B,)`` are reduced.
@@ -61,6 +61,7 @@ class ICKD(KDLoss):
             convolution with batch norm. Leave both out if the channels agree.
         teacher_channels: Channels of the teacher's map.
         variant: ``paper`` or ``code``.
+        dims: 2 for maps ``(B, C, H, W)``, 1 for ``(B, C, L)``.
         reduction: How the values of shape ``(B,)`` are reduced.
     """
 
@@ -73,6 +74,7 @@ class ICKD(KDLoss):
         teacher_channels: int | None = None,
         *,
         variant: Literal["paper", "code"] = "paper",
+        dims: Dims = 2,
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__(reduction=reduction)
@@ -82,7 +84,7 @@ class ICKD(KDLoss):
         self.variant: Literal["paper", "code"] = variant
         self.connector: nn.Module = nn.Identity()
         if student_channels is not None and teacher_channels is not None:
-            self.connector = conv_bn(student_channels, teacher_channels)
+            self.connector = conv_bn(student_channels, teacher_channels, dims=dims)
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Return the loss of feature maps ``(B, C_s, H, W)`` and ``(B, C_t, H', W')``."""

@@ -50,7 +50,7 @@ def kd(
     """
     check_logits(student)
     values = categorical_kl(student, teacher, temperature=temperature, scale_t2=scale_t2, reduction="none")
-    return reduce_loss(values / student.shape[-1] if variant == "element_mean" else values, reduction)
+    return reduce_loss(values / student.shape[1] if variant == "element_mean" else values, reduction)
 
 
 KD = loss_module(kd)

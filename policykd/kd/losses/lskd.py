@@ -6,9 +6,10 @@ from typing import Literal
 
 from torch import Tensor
 
-from policykd.divergences import Reduction, categorical_kl, prepare_pair
+from policykd.divergences import Reduction, categorical_kl
 from policykd.kd.losses._function import loss_function, loss_module
 from policykd.kd.options import Temperature
+from policykd.kd.shapes import prepare_logits
 
 
 def standardize(logits: Tensor, *, variant: Literal["paper", "code"] = "paper", eps: float = 1e-7) -> Tensor:
@@ -59,9 +60,7 @@ def lskd(
         >>> lskd(5.0 * student - 1.0, teacher)  # location and scale are free
         tensor(0.2225)
     """
-    student, teacher = prepare_pair(student, teacher, min_dim=2)
-    if student.shape[-1] < 2:
-        raise ValueError(f"standardizing logits needs at least two classes, got {tuple(student.shape)}")
+    student, teacher = prepare_logits(student, teacher, least=2)
     student, teacher = standardize(student, variant=variant), standardize(teacher, variant=variant)
     return categorical_kl(student, teacher, temperature=temperature, scale_t2=scale_t2, reduction=reduction)
 

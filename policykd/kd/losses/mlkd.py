@@ -7,11 +7,12 @@ from typing import Annotated
 
 from torch import Tensor
 
-from policykd.divergences import Reduction, categorical_kl, prepare_pair, reduce_loss
+from policykd.divergences import Reduction, categorical_kl, reduce_loss
 from policykd.errors import ConfigError
 from policykd.kd.losses._function import loss_function, loss_module
 from policykd.kd.losses._gather import gather_pair
 from policykd.kd.options import Rule, finite_above_zero
+from policykd.kd.shapes import prepare_logits
 
 
 def check_temperatures(name: str, temperatures: Sequence[float]) -> None:
@@ -69,9 +70,7 @@ def mlkd(
         tensor(1.1173)
     """
     student, teacher = gather_pair(student, teacher, gather_distributed, reduction)
-    student, teacher = prepare_pair(student, teacher, min_dim=2)
-    if student.dim() != 2:
-        raise ValueError(f"MLKD needs logits (B, C), got {tuple(student.shape)}")
+    student, teacher = prepare_logits(student, teacher)
     values = student.new_zeros(len(student))
     for temperature in temperatures:
         own = categorical_kl(student, teacher, temperature=temperature, scale_t2=scale_t2, reduction="none")

@@ -6,8 +6,9 @@ from typing import Literal
 
 from torch import Tensor
 
-from policykd.divergences import Reduction, prepare_pair, reduce_loss
+from policykd.divergences import Reduction, reduce_loss
 from policykd.kd.losses._function import loss_function, loss_module
+from policykd.kd.shapes import prepare_logits
 
 
 @loss_function
@@ -40,7 +41,7 @@ def mse_logits(
         >>> mse_logits(student, teacher), mse_logits(student, teacher, variant="centered")
         (tensor(1.), tensor(0.4444))
     """
-    student, teacher = prepare_pair(student, teacher, min_dim=2)
+    student, teacher = prepare_logits(student, teacher)
     gap = student - teacher
     if variant == "paper":
         return reduce_loss(0.5 * gap.square().sum(1), reduction)
@@ -49,4 +50,4 @@ def mse_logits(
     return reduce_loss(gap.square().mean(1), reduction)
 
 
-MSELogits = loss_module(mse_logits, "MSELogits")
+MSELogits = loss_module(mse_logits, "MSELogits", kinds=("single_label", "multi_label", "regression"))

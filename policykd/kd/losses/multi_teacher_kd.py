@@ -14,7 +14,7 @@ from policykd.divergences import categorical_kl, check_temperature, prepare_tens
 from policykd.kd.losses._base import KDLoss
 from policykd.kd.losses._function import loss_function
 from policykd.kd.options import Temperature
-from policykd.kd.shapes import check_labels
+from policykd.kd.shapes import check_labels, check_logits
 
 Weighting = Callable[[Tensor, Tensor], Tensor]
 """``(logits of teachers (K, B, C), labels (B,)) -> weights (K, B)``."""
@@ -89,6 +89,7 @@ def multi_teacher_kd(
         >>> multi_teacher_kd(student, teachers, label_confidence(teachers, torch.tensor([0])))
         tensor(0.2304)
     """
+    check_logits(student)
     if teachers.dim() != 3 or teachers.shape[1:] != student.shape or weights.shape != teachers.shape[:2]:
         raise ValueError(
             f"teachers must be (K, {', '.join(map(str, student.shape))}) with weights (K, {len(student)}), "

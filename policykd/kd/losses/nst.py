@@ -31,7 +31,7 @@ def nst(
     Departure: larger maps are averaged down to the smaller size.
 
     Args:
-        student: Feature maps ``(B, C, H, W)``, one tensor or one per level; channels need not match.
+        student: Feature maps ``(B, C, H, W)`` or ``(B, C, L)``, one tensor or one per level; channels need not match.
         teacher: Feature maps ``(B, C', H', W')``, detached here.
         kernel: See above.
         reduction: How the values of shape ``(B,)`` are reduced.

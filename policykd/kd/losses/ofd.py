@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from policykd.divergences import Reduction, prepare_pair, prepare_tensor, reduce_loss
 from policykd.kd.losses._base import KDLoss, Signal
-from policykd.kd.losses._connectors import channel_pairs, connected, conv_bn
+from policykd.kd.losses._connectors import Dims, channel_pairs, connected, conv_bn
 from policykd.kd.losses._function import loss_function
 from policykd.kd.shapes import Features, as_levels
 
@@ -95,6 +95,7 @@ class OFD(KDLoss):
         teacher_channels: Channels of the teacher's levels.
         batch_norms: The teacher's batch norm in front of each level, from which the margins are made; without them the
             margins are 0 until ``set_margins`` is called.
+        dims: 2 for maps ``(B, C, H, W)``, 1 for ``(B, C, L)``.
         reduction: How the values of shape ``(B,)`` are reduced.
     """
 
@@ -106,12 +107,13 @@ class OFD(KDLoss):
         student_channels: Sequence[int],
         teacher_channels: Sequence[int],
         *,
-        batch_norms: Sequence[nn.BatchNorm2d] = (),
+        batch_norms: Sequence[nn.BatchNorm1d | nn.BatchNorm2d] = (),
+        dims: Dims = 2,
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__(reduction=reduction)
         pairs = channel_pairs(student_channels, teacher_channels)
-        self.connectors = nn.ModuleList(conv_bn(c_s, c_t) for c_s, c_t in pairs)
+        self.connectors = nn.ModuleList(conv_bn(c_s, c_t, dims=dims) for c_s, c_t in pairs)
         for index, (_, c_t) in enumerate(pairs):
             self.register_buffer(f"margin{index}", torch.zeros(c_t))
         if batch_norms:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from policykd.divergences import Reduction, reduce_loss
@@ -14,7 +13,7 @@ from policykd.kd.losses._function import loss_function, loss_module
 from policykd.kd.losses.dkd import dkd
 from policykd.kd.losses.kd import kd
 from policykd.kd.options import Rule, Temperature
-from policykd.kd.shapes import check_labels, prepare_maps
+from policykd.kd.shapes import check_labels, prepare_maps, shrink_map
 
 
 def check_cells(name: str, cells: tuple[int, ...]) -> None:
@@ -27,8 +26,11 @@ Cells = Annotated[tuple[int, ...], Rule(check_cells)]
 
 
 def cell_logits(maps: Tensor, cells: tuple[int, ...]) -> Tensor:
-    """Average logit maps ``(B, C, H, W)`` over grids of ``n x n`` cells: ``(B, C, R)``, ``R = sum n**2``."""
-    return torch.cat([F.adaptive_avg_pool2d(maps, n).flatten(2) for n in cells], 2)
+    """Average logit maps ``(B, C, H, W)`` over grids of ``n x n`` cells: ``(B, C, R)``, ``R = sum n**2``.
+
+    Maps ``(B, C, L)`` are averaged over n cells, ``R = sum n``.
+    """
+    return torch.cat([shrink_map(maps, [n] * (maps.dim() - 2)).flatten(2) for n in cells], 2)
 
 
 @loss_function
@@ -43,19 +45,18 @@ def sdd(
     tckd_weight: float = 1.0,
     nckd_weight: float = 8.0,
     complementary_weight: float = 2.0,
-    cell_reduction: Literal["mean", "sum"] = "mean",
     reduction: Reduction = "mean",
 ) -> Tensor:
     """Distil the logits of image regions, so that a region with another object teaches that object.
 
-    The maps are averaged over grids of cells, ``[1, 2]`` gives 5 regions; every region's logits pass through KD or DKD.
-    Where the teacher is right in the region but wrong on the whole image, or the other way round, the weight is
-    `complementary_weight`, else 1. Wei et al., CVPR 2024, eq. 5 to 7 [numbering recalled].
-
-    Variants by `cell_reduction`: ``mean`` over cells; ``sum`` is what the released code does with DKD as the base.
+    The maps are averaged over grids of cells, ``[1, 2]`` gives 5 regions; every region's logits pass through KD or DKD,
+    and the value is the mean over regions (in the released code, too, for both bases). Where the teacher is right in
+    the region but wrong on the whole image, or the other way round, the weight is `complementary_weight`, else 1. Wei
+    et al., CVPR 2024, eq. 5 to 7 [numbering recalled].
 
     Args:
-        student: Logit maps ``(B, C, H, W)``: the classifier applied at every place, whose mean is the logit.
+        student: Logit maps ``(B, C, H, W)`` or ``(B, C, L)``: the classifier applied at every place, whose mean is
+            the logit.
         teacher: Logit maps ``(B, C, H', W')``, detached here; the larger is pooled to the smaller size.
         target: Class indices ``(B,)``.
         cells: Grid sizes; the first must be 1 (the whole image).
@@ -64,7 +65,6 @@ def sdd(
         tckd_weight: See `dkd`; only for that base, like the next.
         nckd_weight: See `dkd`.
         complementary_weight: Weight of cells that disagree with the whole image.
-        cell_reduction: How the cells of one sample are put together.
         reduction: How the values of shape ``(B,)`` are reduced.
 
     Raises:
@@ -91,7 +91,7 @@ def sdd(
     right = local_t.argmax(2) == target[:, None]
     weight = torch.where(right == right[:, :1], 1.0, complementary_weight).to(values.dtype)
     weighted = weight * values.unflatten(0, (-1, regions))
-    return reduce_loss(weighted.mean(1) if cell_reduction == "mean" else weighted.sum(1), reduction)
+    return reduce_loss(weighted.mean(1), reduction)
 
 
 SDD = loss_module(sdd, signal="maps")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from policykd.divergences import Reduction, categorical_kl, prepare_pair
+from policykd.divergences import Reduction, categorical_kl
 from policykd.kd.losses._function import loss_function, loss_module
 from policykd.kd.options import ClosedFraction, Temperature
-from policykd.kd.shapes import check_labels
+from policykd.kd.shapes import check_labels, prepare_logits
 
 
 def error_level(scores: Tensor, target: Tensor) -> Tensor:
@@ -85,7 +85,7 @@ def selective_kd(
         >>> selective_kd(student, teacher, torch.tensor([2, 2]), temperature=2.0, share=1.0)
         tensor(1.0308)
     """
-    student, teacher = prepare_pair(student, teacher, min_dim=2)
+    student, teacher = prepare_logits(student, teacher)
     rows = select_rows(error_level(teacher, target), share)
     if not len(rows):
         nothing = student[rows].sum(1)

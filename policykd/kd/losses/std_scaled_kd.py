@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from policykd.divergences import categorical_kl, prepare_pair
+from policykd.divergences import categorical_kl
 from policykd.kd.losses._function import loss_function, loss_module
 from policykd.kd.losses.lskd import standardize
+from policykd.kd.shapes import prepare_logits, prepare_target
 
 
 def std_scaled(logits: Tensor) -> Tensor:
@@ -48,7 +49,8 @@ def std_scaled_kd(
         >>> std_scaled_kd(student, teacher, torch.tensor([[0.7, 0.0, 0.3]]))
         tensor(0.1750)
     """
-    student, teacher = prepare_pair(student, teacher, min_dim=2)
+    student, teacher = prepare_logits(student, teacher)
+    target = prepare_target(student, target)
     u, w = std_scaled(student), std_scaled(teacher)
     return ce_weight * F.cross_entropy(u, target) + kd_weight * categorical_kl(u, w)
 

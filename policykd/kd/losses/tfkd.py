@@ -10,7 +10,7 @@ from torch import Tensor
 from policykd.divergences import Reduction, prepare_tensor, reduce_loss
 from policykd.kd.losses._function import loss_function, loss_module
 from policykd.kd.options import OpenFraction, Temperature
-from policykd.kd.shapes import check_labels
+from policykd.kd.shapes import check_labels, check_logits
 
 Variant = Literal["paper", "code"]
 
@@ -69,8 +69,7 @@ def tfkd(
         tensor(0.2373)
     """
     student = prepare_tensor("student logits", student, min_dim=2)
-    if student.dim() != 2 or student.shape[1] < 2:
-        raise ValueError(f"a virtual teacher needs logits (B, C) with at least two classes, got {tuple(student.shape)}")
+    check_logits(student, least=2)
     soft = virtual_teacher(
         check_labels(student, target), student.shape[1], certainty=certainty, temperature=temperature, variant=variant
     ).to(student.dtype)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from policykd.divergences import Reduction, prepare_pair, prepare_tensor, reduce_loss
 from policykd.errors import ConfigError
 from policykd.kd.losses._base import KDLoss, Signal
+from policykd.kd.losses._connectors import Dims, convolution
 from policykd.kd.losses._function import loss_function
 from policykd.kd.options import check_positive
 from policykd.kd.shapes import match_size
@@ -64,6 +65,7 @@ class VID(KDLoss):
         mid_channels: Width between the convolutions; the teacher's by default.
         initial_variance: Variance at the start.
         eps: Smallest variance.
+        dims: 2 for maps ``(B, C, H, W)``, 1 for ``(B, C, L)``.
         reduction: How the values of shape ``(B,)`` are reduced.
     """
 
@@ -78,6 +80,7 @@ class VID(KDLoss):
         mid_channels: int | None = None,
         initial_variance: float = 5.0,
         eps: float = 1e-5,
+        dims: Dims = 2,
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__(reduction=reduction)
@@ -86,11 +89,11 @@ class VID(KDLoss):
             raise ConfigError(f"initial_variance must be above eps ({eps!r}), got {initial_variance!r}")
         mid = teacher_channels if mid_channels is None else mid_channels
         self.regressor = nn.Sequential(
-            nn.Conv2d(student_channels, mid, 1, bias=False),
+            convolution(dims, student_channels, mid, 1, bias=False),
             nn.ReLU(),
-            nn.Conv2d(mid, mid, 1, bias=False),
+            convolution(dims, mid, mid, 1, bias=False),
             nn.ReLU(),
-            nn.Conv2d(mid, teacher_channels, 1, bias=False),
+            convolution(dims, mid, teacher_channels, 1, bias=False),
         )
         start = math.log(math.expm1(initial_variance - eps))
         self.scale = nn.Parameter(torch.full((teacher_channels,), start))

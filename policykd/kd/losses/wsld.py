@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from policykd.divergences import Reduction, prepare_pair, reduce_loss
+from policykd.divergences import Reduction, reduce_loss
 from policykd.kd.losses._function import loss_function, loss_module
 from policykd.kd.options import Temperature
-from policykd.kd.shapes import check_labels
+from policykd.kd.shapes import check_labels, prepare_logits
 
 _LEAST = 1e-7  # a teacher that is certain and right has no cross-entropy to divide by
 
@@ -56,7 +56,7 @@ def wsld(
         >>> wsld(student, teacher, torch.tensor([2]))
         tensor(3.5702)
     """
-    student, teacher = prepare_pair(student, teacher, min_dim=2)
+    student, teacher = prepare_logits(student, teacher)
     weights = wsld_weights(student, teacher, check_labels(student, target))
     soft = -((teacher / temperature).softmax(1) * F.log_softmax(student / temperature, 1)).sum(1)
     return reduce_loss(weights * soft * (temperature**2 if scale_t2 else 1.0), reduction)

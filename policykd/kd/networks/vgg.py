@@ -1,7 +1,8 @@
 """VGG networks with batch normalization for 32 x 32 images, five stages of 64, 128, 256, 512, 512 channels.
 
 The distillation literature's VGG-8 has one convolution per stage and VGG-13 two; a single linear layer ends both. Tap
-paths: ``layer1`` to ``layer5``, ``pool``, ``fc``; max-pooling stands between the stages.
+paths: ``layer1`` to ``layer5``, ``pool``, ``fc``. Max-pooling stands after the first three stages, and after the fourth
+for images of 64 x 64 or more, so that the last stage sees 4 x 4 places of a 32 x 32 image.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ _CONVOLUTIONS = {8: (1, 1, 1, 1, 1), 11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 1
 
 
 class VGG(nn.Module):
-    """A VGG network for small images (at least 16 x 16).
+    """A VGG network for small images (at least 8 x 8).
 
     Args:
         depth: 8, 11, 13 or 16.
@@ -40,9 +41,10 @@ class VGG(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images ``(B, C, H, W)`` to logits ``(B, classes)``."""
+        pooled = 4 if min(x.shape[2:]) >= 64 else 3  # stages followed by pooling, as in the distillation literature
         for number in range(1, 6):
             x = self.get_submodule(f"layer{number}")(x)
-            x = self.downsample(x) if number < 5 else x
+            x = self.downsample(x) if number <= pooled else x
         return self.fc(self.pool(x))
 
 

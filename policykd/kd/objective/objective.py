@@ -12,7 +12,6 @@ networks with the taps attached, ``combine`` turns signals into the loss and tou
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,11 +21,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
-from policykd.kd.objective.loss_call import LossCall
+from policykd.errors import ShapeError
+from policykd.kd.objective.compatibility import check_terms, takes_distributions
+from policykd.kd.objective.inputs import Inputs, call_network, check_inputs, count_samples
+from policykd.kd.objective.outputs import Outputs
 from policykd.kd.objective.projectors import Projector, ProjectorError
-from policykd.kd.objective.signals import Signals, check_finite, check_logits, check_targets, shape_text
+from policykd.kd.objective.rows import batch_rows
+from policykd.kd.objective.signals import Signals, check_finite, shape_text
 from policykd.kd.objective.taps import Taps, unwrap
-from policykd.kd.objective.teachers import as_teachers
+from policykd.kd.objective.teachers import as_teachers, check_stored
+from policykd.kd.objective.term_value import term_value
 from policykd.kd.objective.terms import Term, as_terms
 
 
@@ -38,7 +42,7 @@ class ObjectiveOutput:
         loss: Scalar, with its graph: the sum over terms of weight times value.
         terms: Name -> unweighted value, off the graph.
         weights: Name -> the weight that was applied.
-        logits: The student's logits ``(B, C)``.
+        logits: The student's outputs, ``(B, C)`` or in the objective's layout.
         student: All signals of the student.
         teachers: Name -> signals of each teacher.
     """
@@ -59,8 +63,13 @@ class Objective(nn.Module):
 
     Args:
         terms: Name -> term, or a bare loss of weight one.
-        validate: Check every batch (finite values, label range, shapes). Costs a synchronization on an accelerator.
+        validate: Check every batch (finite values, label range). Costs a synchronization on an accelerator.
+        outputs: What the networks' outputs are; by default class logits ``(B, C)`` of one label per sample.
         **named: More terms, by keyword.
+
+    Raises:
+        ConfigError: A loss has no meaning for such outputs; the message names those that have.
+        TapError: A term on features has no taps.
     """
 
     def __init__(
@@ -69,11 +78,13 @@ class Objective(nn.Module):
         /,
         *,
         validate: bool = True,
+        outputs: Outputs = Outputs(),
         **named: Term | nn.Module,
     ) -> None:
         super().__init__()
         self.terms: dict[str, Term] = as_terms({**(terms or {}), **named})
-        self.validate = validate
+        self.validate, self.outputs = validate, outputs
+        check_terms(self.terms, outputs)
         self.losses = nn.ModuleDict({name: term.loss for name, term in self.terms.items()})
         self.student_projectors = nn.ModuleDict(
             {name: nn.ModuleList(term.student_projs) for name, term in self.terms.items() if term.student_projs}
@@ -81,13 +92,17 @@ class Objective(nn.Module):
         self.teacher_projectors = nn.ModuleDict(
             {name: nn.ModuleList(term.teacher_projs) for name, term in self.terms.items() if term.teacher_projs}
         )
-        self._calls = {name: LossCall.of(term.loss) for name, term in self.terms.items()}
+        self._calls = {name: term.call for name, term in self.terms.items()}
+        # the library's losses check soft labels themselves, a user's function defines them, torch's losses do neither
+        self._needs_distributions = any(takes_distributions(term.loss) for term in self.terms.values())
+        # events without a label are left out of terms that read none, too
+        self._uses_labels = outputs.ignore_index is not None or any(c.uses_labels for c in self._calls.values())
         self._student_taps = Taps(_union(term.student_taps for term in self.terms.values()))
 
     @property
     def needs_teacher(self) -> bool:
         """Whether a term compares the student with a teacher."""
-        return any(call.pair for call in self._calls.values())
+        return any(call.uses_teacher for call in self._calls.values())
 
     @property
     def teacher_taps(self) -> tuple[str, ...]:
@@ -98,22 +113,27 @@ class Objective(nn.Module):
         self,
         student: nn.Module,
         teacher: Any,
-        x: Tensor,
+        x: Inputs,
         targets: Tensor | None = None,
         *,
         index: Tensor | None = None,
+        mask: Tensor | None = None,
+        weights: Tensor | None = None,
         step: float | None = None,
         total: float | None = None,
     ) -> ObjectiveOutput:
         """Run student and teachers on a batch and add up the terms.
 
         Args:
-            student: Any module ``x -> logits (B, C)``.
+            student: Any module whose output the objective's ``outputs`` can read.
             teacher: A module, a callable that gives probabilities, cached outputs, several of them as a sequence or a
                 mapping, or None where no term needs one.
-            x: Inputs, batch first.
-            targets: Labels ``(B,)`` or label distributions ``(B, C)``.
+            x: Inputs, batch first: a tensor, a sequence (positional arguments) or a mapping (keyword arguments).
+            targets: Labels, for class logits ``(B,)`` or as distributions ``(B, C)``; in general see
+                :meth:`policykd.kd.objective.outputs.Outputs.target_rows`.
             index: Sample indices ``(B,)``, for cached teachers and for losses with a memory.
+            mask: Which events exist: the shape of the outputs without classes; terms on outputs leave out the others.
+            weights: Weights of the samples ``(B,)``; the mean of a term is then ``sum w v / sum w``.
             step: Position in the run for scheduled weights, in the unit of the schedules.
             total: Length of the run in the same unit.
 
@@ -121,22 +141,28 @@ class Objective(nn.Module):
             ValueError: The batch, a network's output or a loss value is not usable; the message says what is needed.
         """
         if self.validate:
-            check_finite(x, "the input batch")
+            check_inputs(x)
         # the teacher goes first: its temporary memory is free again when the student's graph is built
         taught = self.teacher_signals(teacher, x, index)
-        return self.combine(self.student_signals(student, x), taught, targets, index=index, step=step, total=total)
+        own = self.student_signals(student, x)
+        options: dict[str, Any] = {"index": index, "mask": mask, "weights": weights, "step": step, "total": total}
+        return self.combine(own, taught, targets, **options)
 
-    def student_signals(self, student: nn.Module, x: Tensor) -> Signals:
+    def student_signals(self, student: nn.Module, x: Inputs) -> Signals:
         """Run the student with the taps attached; the signals carry its graph."""
         with self._student_taps.attach(student) as seen:
-            logits = check_logits(student(x), len(x), f"student {type(unwrap(student)).__name__}")
+            output, name = call_network(student, x), type(unwrap(student)).__name__
+            logits = self.outputs.student_tensor(output, count_samples(x), f"student {name}")
             return Signals(logits, {name: seen.tensor(name) for name in self._student_taps.points})
 
-    def teacher_signals(self, teacher: Any, x: Tensor, index: Tensor | None = None) -> dict[str, Signals]:
+    def teacher_signals(self, teacher: Any, x: Inputs, index: Tensor | None = None) -> dict[str, Signals]:
         """Ask every teacher; the signals are off the graph."""
-        teachers = as_teachers(teacher)
+        teachers = as_teachers(teacher, self.outputs)
         self._check_teachers(teachers)
-        return {name: source.signals(x, index, self._teacher_taps(name)) for name, source in teachers.items()}
+        found = {name: source.signals(x, index, self._teacher_taps(name)) for name, source in teachers.items()}
+        for name, signals in found.items():
+            self.outputs.checked(signals.logits, count_samples(x), f"teacher {name!r}")
+        return found
 
     def combine(
         self,
@@ -145,6 +171,8 @@ class Objective(nn.Module):
         targets: Tensor | None = None,
         *,
         index: Tensor | None = None,
+        mask: Tensor | None = None,
+        weights: Tensor | None = None,
         step: float | None = None,
         total: float | None = None,
     ) -> ObjectiveOutput:
@@ -152,18 +180,28 @@ class Objective(nn.Module):
         student = student.full_precision()
         teachers = {name: signals.full_precision() for name, signals in teachers.items()}
         if self.validate:
-            _check_batch(student, teachers, targets)
-        values, weights = {}, {}
+            _check_teachers_batch(teachers, len(student.logits))
+        values, shares = {}, {}
         with torch.autocast(student.logits.device.type, enabled=False):
+            rows = batch_rows(
+                self.outputs,
+                student,
+                teachers,
+                targets if self._uses_labels else None,  # labels that no term reads may be of any kind
+                mask=mask,
+                weights=weights,
+                validate=self.validate,
+                distributions=self._needs_distributions,
+            )
             for name, term in self.terms.items():
-                weights[name] = term.weight_at(step, total)
-                values[name] = _term_value(name, term, self._calls[name], student, teachers, targets, index)
-        loss = cast(Tensor, sum(weights[name] * value for name, value in values.items()))
+                shares[name] = term.weight_at(step, total)
+                values[name] = term_value(name, term, self._calls[name], student, teachers, rows, index)
+        loss = cast(Tensor, sum(shares[name] * value for name, value in values.items()))
         if self.validate and not bool(torch.isfinite(loss)):
             listed = ", ".join(f"{name} = {float(value.detach()):.4g}" for name, value in values.items())
             raise FloatingPointError(f"the loss is not finite: {listed}; lower the learning rate or that weight")
         return ObjectiveOutput(
-            loss, {name: value.detach() for name, value in values.items()}, weights, student.logits, student, teachers
+            loss, {name: value.detach() for name, value in values.items()}, shares, student.logits, student, teachers
         )
 
     def bind(self, student: nn.Module, teacher: Any, epochs: int) -> Callable[[Any, int], Tensor]:
@@ -176,14 +214,18 @@ class Objective(nn.Module):
         """
 
         def loss(batch: Any, epoch: int) -> Tensor:
-            position = {"step": float(epoch), "total": float(epochs)}
-            out: ObjectiveOutput = self(student, teacher, batch.x, batch.targets, index=batch.index, **position)
-            return out.loss
+            check_stored(teacher, batch.augmented, batch.variants)
+            if self.validate:
+                check_inputs(batch.x)
+            taught = self.teacher_signals(teacher, batch.x, batch.teacher_index)
+            own = self.student_signals(student, batch.x)
+            extra = {"index": batch.index, "mask": batch.mask, "weights": batch.weights}
+            return self.combine(own, taught, batch.targets, **extra, step=float(epoch), total=float(epochs)).loss
 
         return loss
 
     @torch.no_grad()
-    def build(self, student: nn.Module, teacher: Any, x: Tensor, index: Tensor | None = None) -> Objective:
+    def build(self, student: nn.Module, teacher: Any, x: Inputs, index: Tensor | None = None) -> Objective:
         """Infer missing widths of projectors and losses from one small batch, before the optimizer is made.
 
         The student's mode and buffers and the losses' buffers are left as they were.
@@ -197,28 +239,33 @@ class Objective(nn.Module):
         for name, term in self.terms.items():
             sources = [term.teacher] if term.teacher else list(taught)
             for place, (tap, other) in enumerate(zip(term.student_taps, term.teacher_taps, strict=True)):
-                mine = tuple(own.features[tap].shape[1:])
-                theirs = tuple(taught[sources[0]].features[other].shape[1:]) if sources else mine
+                mine = self._feature_shape(term, own.features[tap])
+                theirs = self._feature_shape(term, taught[sources[0]].features[other]) if sources else mine
                 for projectors, shape, target in (
                     (term.student_projs, mine, theirs),
                     (term.teacher_projs, theirs, mine),
                 ):
                     if projectors:
                         self._build_one(name, projectors[place], shape, target)
-        self.to(x.device)
+        self.to(own.logits.device)
         if any(isinstance(parameter, UninitializedParameter) for parameter in self.parameters()):
             self._initialize_lazy(own, taught, index)
         return self
 
     def _initialize_lazy(self, own: Signals, taught: Mapping[str, Signals], index: Tensor | None) -> None:
         """Lazy layers inside losses find their widths in a call, which must not count as one for the losses' memory."""
-        targets = own.logits.new_zeros(len(own.logits), dtype=torch.long)
+        targets = self.outputs.blank_targets(own.logits)
         index = torch.arange(len(targets), device=targets.device) if index is None else index
         kept = {name: buffer.clone() for name, buffer in self.named_buffers()}
         with _in_eval(self):
             self.combine(own, taught, targets, index=index, step=0.0, total=1.0)
         for name, buffer in self.named_buffers():
             buffer.copy_(kept[name])
+
+    def _feature_shape(self, term: Term, feature: Tensor) -> tuple[int, ...]:
+        """Shape of a feature as a projector sees it, without the batch."""
+        axis = self.outputs.class_axis
+        return (feature.shape[axis],) if term.by_event and axis is not None else tuple(feature.shape[1:])
 
     @staticmethod
     def _build_one(name: str, projector: Projector, shape: tuple[int, ...], target: tuple[int, ...]) -> None:
@@ -237,7 +284,7 @@ class Objective(nn.Module):
                 raise ValueError(
                     f"term {name!r} listens to teacher {term.teacher!r}; given: {sorted(teachers) or 'none'}"
                 )
-            if self._calls[name].pair and not teachers:
+            if self._calls[name].uses_teacher and not teachers:
                 raise ValueError(f"term {name!r} ({type(term.loss).__name__}) needs a teacher, none was given")
 
 
@@ -245,13 +292,10 @@ def _union(groups: Iterable[tuple[str, ...]]) -> list[str]:
     return list(dict.fromkeys(tap for group in groups for tap in group))
 
 
-def _check_batch(student: Signals, teachers: Mapping[str, Signals], targets: Tensor | None) -> None:
-    batch, classes = student.logits.shape
-    if targets is not None:
-        check_targets(targets, batch, classes)
+def _check_teachers_batch(teachers: Mapping[str, Signals], batch: int) -> None:
     for name, signals in teachers.items():
         if len(signals.logits) != batch:
-            raise ValueError(f"teacher {name!r} gives {shape_text(signals.logits)} for a batch of {batch}")
+            raise ShapeError(f"teacher {name!r} gives {shape_text(signals.logits)} for a batch of {batch}")
         for part, tensor in (("logits", signals.logits), *signals.features.items()):
             check_finite(tensor, f"teacher {name!r}: {part}")
 
@@ -265,115 +309,3 @@ def _in_eval(module: nn.Module) -> Iterator[None]:
     finally:
         for layer, mode in modes.items():
             layer.training = mode
-
-
-def _term_value(
-    name: str,
-    term: Term,
-    call: LossCall,
-    student: Signals,
-    teachers: Mapping[str, Signals],
-    targets: Tensor | None,
-    index: Tensor | None,
-) -> Tensor:
-    """The unweighted value of one term, a scalar with its graph.
-
-    Raises:
-        ValueError: Labels, indices or a fitting feature are missing, or the loss gave no scalar.
-    """
-    _check_given(name, term, call, targets, index)
-    levels = getattr(term.loss, "signal", None) == "levels"
-    mine = _read(f"term {name!r}, student", term.student_taps, term.student_projs, student, levels)
-    if not call.pair:
-        return _scalar(name, call(term.loss, mine, None, targets, index))
-    heard = teachers if term.teacher is None else {term.teacher: teachers[term.teacher]}
-    who = f"term {name!r}, teacher"
-    theirs = [_read(who, term.teacher_taps, term.teacher_projs, item, levels) for item in heard.values()]
-    values = [
-        _scalar(name, _call_checked(name, term, call, mine, value, targets, index))
-        for value in _combine(name, term, theirs)
-    ]
-    return values[0] if len(values) == 1 else torch.stack(values).mean()
-
-
-def _check_given(name: str, term: Term, call: LossCall, targets: Tensor | None, index: Tensor | None) -> None:
-    who = f"term {name!r} ({type(term.loss).__name__})"
-    if call.target in call.required and targets is None:
-        raise ValueError(f"{who} needs labels: call objective(student, teacher, x, targets)")
-    if call.index in call.required and index is None:
-        raise ValueError(f"{who} needs sample indices: call objective(..., index=indices)")
-
-
-def _read(who: str, taps: tuple[str, ...], projectors: tuple[Projector, ...], signals: Signals, levels: bool) -> Any:
-    if not taps:
-        return signals.logits
-    features = [signals.features[tap] for tap in taps]
-    try:
-        if projectors:
-            features = [projector(feature) for projector, feature in zip(projectors, features, strict=True)]
-    except ProjectorError as error:
-        raise ProjectorError(f"{who}: {error}") from None
-    return features[0] if len(features) == 1 and not levels else features
-
-
-def _combine(name: str, term: Term, theirs: list[Any]) -> list[Any]:
-    if term.combine == "mean" or (len(theirs) == 1 and term.combine == "ensemble"):
-        return theirs
-    if term.combine == "stack":
-        parts = list(zip(*theirs, strict=True)) if isinstance(theirs[0], list) else None
-        return [[torch.stack(part) for part in parts]] if parts else [torch.stack(theirs)]
-    if term.student_taps:
-        raise ValueError(f"term {name!r}: only logits have an ensemble; use combine='mean' or 'stack' for features")
-    return [torch.stack([logits.log_softmax(1) for logits in theirs]).logsumexp(0) - math.log(len(theirs))]
-
-
-def _call_checked(
-    name: str, term: Term, call: LossCall, mine: Any, theirs: Any, targets: Tensor | None, index: Tensor | None
-) -> Tensor:
-    """Call the loss; where the two sides differ in shape, say both shapes and the fix instead of a torch message."""
-    clash = None if term.combine == "stack" else _clash(term, mine, theirs)
-    # the library's own losses (they have a signal) check shapes; torch's only warn, others may broadcast silently
-    torchs = type(term.loss).__module__ == "torch.nn.modules.loss"
-    if clash and not hasattr(term.loss, "signal") and (torchs or _would_broadcast(*clash[:2])):
-        raise ValueError(_mismatch(name, term, *clash))
-    try:
-        return call(term.loss, mine, theirs, targets, index)
-    except (ValueError, RuntimeError) as error:
-        if clash is None:
-            raise
-        raise ValueError(f"{_mismatch(name, term, *clash)} (the loss said: {error})") from error
-
-
-def _clash(term: Term, mine: Any, theirs: Any) -> tuple[Tensor, Tensor, int] | None:
-    pairs = zip(mine, theirs, strict=True) if isinstance(mine, list) else [(mine, theirs)]
-    return next(((own, other, place) for place, (own, other) in enumerate(pairs) if own.shape != other.shape), None)
-
-
-def _would_broadcast(own: Tensor, other: Tensor) -> bool:
-    try:
-        torch.broadcast_shapes(own.shape, other.shape)
-    except RuntimeError:
-        return False
-    return True
-
-
-def _mismatch(name: str, term: Term, own: Tensor, other: Tensor, place: int) -> str:
-    if not term.student_taps:
-        what, fix = ("logits", "logits"), "both need the same number of classes"
-    else:
-        what = (f"{term.student_taps[place]!r}", f"{term.teacher_taps[place]!r}")
-        kind = "Linear()" if own.dim() == 2 else "Conv1x1()"
-        if own.shape[2:] != other.shape[2:]:
-            kind = "Chain(Pool(1), Linear())" if other.dim() == 2 else "Chain(Pool(), Conv1x1())"
-        fix = f"add a projector, e.g. .on(..., student_proj={kind}), and call objective.build(...) before the optimizer"
-    return (
-        f"term {name!r} ({type(term.loss).__name__}): student {what[0]} gives {shape_text(own)}, "
-        f"teacher {what[1]} gives {shape_text(other)}: {fix}"
-    )
-
-
-def _scalar(name: str, value: Any) -> Tensor:
-    if not isinstance(value, Tensor) or value.numel() != 1:
-        got = shape_text(value) if isinstance(value, Tensor) else type(value).__name__
-        raise ValueError(f"term {name!r}: the loss must give one number, it gave {got}; use reduction='mean'")
-    return value.reshape(())

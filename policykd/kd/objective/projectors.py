@@ -1,7 +1,9 @@
 """Projectors: small trainable maps that bring a student feature to a teacher's shape (or the other way round).
 
 They are explicit parts of a term, never inserted silently. A width that is left out is inferred from the tapped
-features when the objective is built; a width that is given is checked. Shapes are written without the batch.
+features when the objective is built; a width that is given is checked. Shapes are written without the batch. Features
+of three axes are read as 1-D maps ``(B, C, L)``; for tokens ``(B, T, D)`` there are ``TokenLinear``, and ``Tokens``,
+which makes them maps.
 """
 
 from __future__ import annotations
@@ -61,8 +63,9 @@ class Projector(nn.Module):
         name = type(self).__name__
         if len(own) not in dims:
             wanted = " or ".join("(B, C" + ", ..." * (d > 1) + ")" for d in sorted(dims)[:2])
-            fix = "put Pool(1) before it or use Conv1x1" if len(own) > 1 else "use Linear or MLP"
-            raise ProjectorError(f"{name} takes features {wanted}, but got (B, {', '.join(map(str, own))}): {fix}")
+            raise ProjectorError(
+                f"{name} takes features {wanted}, but got (B, {', '.join(map(str, own))}): {_fix(len(own))}"
+            )
         if width is not None and own[0] != width:
             raise ProjectorError(f"{name} was made for width {width}, but the feature has width {own[0]}")
 
@@ -72,6 +75,15 @@ class Projector(nn.Module):
                 f"{type(self).__name__} does not know its widths yet: give them, or call "
                 "objective.build(student, teacher, x) before you make the optimizer"
             )
+
+
+def _fix(axes: int) -> str:
+    if axes == 2:
+        return (
+            "if these are tokens (B, T, D), use TokenLinear(), or put Tokens() before it; if they are a 1-D map "
+            "(B, C, L), put Pool(1) before it or use Conv1x1"
+        )
+    return "put Pool(1) before it or use Conv1x1" if axes > 1 else "use Linear or MLP"
 
 
 class Identity(Projector):
@@ -105,6 +117,28 @@ class Places(Projector):
     def forward(self, feature: Tensor) -> Tensor:
         """Map ``(B, C, H, W)`` to ``(B, H W, C)``."""
         return feature.flatten(2).transpose(1, 2)
+
+
+class Tokens(Projector):
+    """Turns tokens into a 1-D map, ``(B, T, D) -> (B, D, T)``, for projectors and losses on maps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.built = True
+
+    def output_shape(self, own: Shape) -> Shape:
+        """Return width and number of tokens.
+
+        Raises:
+            ProjectorError: The feature has another number of axes.
+        """
+        if len(own) != 2:
+            raise ProjectorError(f"Tokens takes features (B, T, D), but got (B, {', '.join(map(str, own))})")
+        return own[1], own[0]
+
+    def forward(self, feature: Tensor) -> Tensor:
+        """Map ``(B, T, D)`` to ``(B, D, T)``."""
+        return feature.transpose(1, 2)
 
 
 class _VectorProjector(Projector):
@@ -154,6 +188,44 @@ class Linear(_VectorProjector):
 
     def _layers(self, in_width: int, out_width: int) -> nn.Module:
         return nn.Linear(in_width, out_width, bias=self.bias)
+
+
+class TokenLinear(Projector):
+    """An affine map of every token, ``(B, T, D_in) -> (B, T, D_out)``.
+
+    Args:
+        in_width: Width that goes in; inferred when None.
+        out_width: Width that comes out; the other side's last axis when None.
+        bias: Whether to add a bias.
+    """
+
+    def __init__(self, in_width: int | None = None, out_width: int | None = None, *, bias: bool = True) -> None:
+        super().__init__()
+        self.in_width, self.out_width, self.bias = in_width, out_width, bias
+
+    def _build(self, own: Shape, target: Shape) -> None:
+        self._check(own)
+        self.in_width, self.out_width = own[-1], self.out_width or target[-1]
+        self.map = nn.Linear(self.in_width, self.out_width, bias=self.bias)
+
+    def _check(self, own: Shape) -> None:
+        if len(own) != 2:
+            raise ProjectorError(
+                f"TokenLinear takes tokens (B, T, D), but got (B, {', '.join(map(str, own))}): "
+                f"{'use Linear or MLP' if len(own) == 1 else 'use Conv1x1 for maps'}"
+            )
+        if self.in_width not in (None, own[-1]):
+            raise ProjectorError(f"TokenLinear was made for width {self.in_width}, but the tokens have width {own[-1]}")
+
+    def output_shape(self, own: Shape) -> Shape:
+        """``(T, D_out)``."""
+        self._check(own)
+        return own[0], cast(int, self.out_width)
+
+    def forward(self, feature: Tensor) -> Tensor:
+        """Map ``(B, T, D_in)`` to ``(B, T, D_out)``."""
+        self._require_built()
+        return self.map(feature)
 
 
 class MLP(_VectorProjector):

@@ -14,7 +14,8 @@ class Signals:
     """What a student or a teacher gives for a batch.
 
     Attributes:
-        logits: ``(B, C)``; a teacher of probabilities gives their logarithm.
+        logits: Outputs with the axes of the objective's :class:`~policykd.kd.objective.outputs.Outputs`, ``(B, C)`` by
+            default; a teacher of probabilities gives their logarithm.
         features: Tap name -> feature, batch first.
     """
 
@@ -61,42 +62,4 @@ def check_finite(tensor: Tensor, what: str) -> None:
         raise ValueError(
             f"{what} {shape_text(tensor)} has {bad} non-finite value(s), the first in sample {first}: "
             "clean the data or lower the learning rate"
-        )
-
-
-def check_logits(logits: object, batch: int, what: str) -> Tensor:
-    """Check that a network gave logits of shape ``(B, C)``.
-
-    Raises:
-        TypeError: It gave something else than a tensor.
-        ValueError: It gave another shape.
-    """
-    if not isinstance(logits, Tensor):
-        raise TypeError(f"{what} must return logits (B, C), it returned a {type(logits).__name__}")
-    if logits.dim() != 2 or logits.shape[0] != batch:
-        raise ValueError(
-            f"{what} must return logits ({batch}, C) for a batch of {batch}, it returned {shape_text(logits)}"
-        )
-    return logits
-
-
-def check_targets(targets: Tensor, batch: int, classes: int) -> None:
-    """Check class labels ``(B,)`` of integers in ``[0, C)``, or label distributions ``(B, C)``.
-
-    Raises:
-        TypeError: Labels are not integers.
-        ValueError: The shape is wrong or a label is outside the range.
-    """
-    if targets.is_floating_point() and targets.dim() == 2:
-        if tuple(targets.shape) != (batch, classes):
-            raise ValueError(f"soft targets must be ({batch}, {classes}), got {shape_text(targets)}")
-        return
-    if targets.dtype in (torch.bool,) or targets.is_floating_point() or targets.is_complex():
-        raise TypeError(f"targets must be integer class labels (B,), got {targets.dtype} {shape_text(targets)}")
-    if tuple(targets.shape) != (batch,):
-        raise ValueError(f"targets must be ({batch},) for a batch of {batch}, got {shape_text(targets)}")
-    if batch and not (int(targets.min()) >= 0 and int(targets.max()) < classes):
-        raise ValueError(
-            f"labels must be in [0, {classes - 1}] for logits with {classes} classes, "
-            f"got {int(targets.min())} to {int(targets.max())}"
         )

@@ -118,8 +118,8 @@ class Captured(Mapping[str, Any]):
     ``TapError``.
     """
 
-    def __init__(self, points: Mapping[str, TapPoint]) -> None:
-        self._points = dict(points)
+    def __init__(self, points: Mapping[str, TapPoint], *, compiled: bool = False) -> None:
+        self._points, self._compiled = dict(points), compiled
         self._calls: dict[str, list[_Call]] = {name: [] for name in points}
 
     def __getitem__(self, name: str) -> Any:
@@ -127,7 +127,13 @@ class Captured(Mapping[str, Any]):
             raise KeyError(f"no tap {name!r}; there are: {', '.join(self._points) or 'none'}")
         calls, point = self._calls[name], self._points[name]
         if not calls:
-            raise TapError(f"tap {name!r}: the layer {point.path!r} did not run in this forward pass")
+            hint = ""
+            if self._compiled:
+                hint = (
+                    "; a compiled model that ran without taps before keeps a graph without them: call "
+                    "torch.compiler.reset(), or run it with its taps first"
+                )
+            raise TapError(f"tap {name!r}: the layer {point.path!r} did not run in this forward pass{hint}")
         if not -len(calls) <= point.call < len(calls):
             raise TapError(f"tap {name!r} asks for call {point.call}, but {point.path!r} ran {len(calls)} time(s)")
         return self._read(name, calls[point.call])
@@ -179,7 +185,9 @@ class Captured(Mapping[str, Any]):
         return call.value
 
     def _record(self, name: str, value: Any) -> None:
-        self._calls[name].append(_Call(value, tuple((t, t._version) for t in _tensors(value) if not t.is_inference())))
+        # a compiled graph has no versions; it writes nothing in place that a later layer could see
+        tracked = () if torch.compiler.is_compiling() else (t for t in _tensors(value) if not t.is_inference())
+        self._calls[name].append(_Call(value, tuple((t, t._version) for t in tracked)))
 
 
 class Taps:
@@ -218,9 +226,10 @@ class Taps:
         Raises:
             TapError: A path does not exist in the model.
         """
+        compiled = any("_orig_mod" in module._modules for module in model.modules())
         model = unwrap(model)
         layers = {name: find_layer(model, point.path) for name, point in self.points.items()}
-        captured = Captured(self.points)
+        captured = Captured(self.points, compiled=compiled)
         handles: list[RemovableHandle] = []
         try:
             if not accumulate:

@@ -5,7 +5,7 @@ A term is a frozen record, built up by reading::
     0.9 * KD(temperature=4.0)                              # logits
     Ramp(0, 3000, steps=5) * SP().on("layer3")             # a feature, its weight follows a schedule
     FitNet().on("layer2", student_proj=Conv1x1())          # a projector, widths inferred
-    0.5 * Term(nn.SmoothL1Loss())                          # any other module is wrapped first
+    0.5 * Term(nn.SmoothL1Loss()).against("teacher")       # any other module is wrapped first
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Literal
 from torch import nn
 
 from policykd.errors import ConfigError
-from policykd.kd.objective.loss_call import LossCall
+from policykd.kd.objective.loss_call import Against, LossCall
 from policykd.kd.objective.projectors import Projector
 from policykd.kd.objective.taps import TapError, TapPoint
 from policykd.schedules import Schedule
@@ -40,6 +40,8 @@ class Term:
         teacher: Name of the teacher that this term listens to; None is all of them.
         combine: What several teachers mean: ``"mean"`` of the losses, ``"ensemble"`` (one teacher whose probabilities
             are their average), or ``"stack"`` (the loss gets logits ``(K, B, C)``, or features stacked the same way).
+        compared: What a loss of two values compares the student with; None for the teacher.
+        by_event: Whether features are cut into rows, one per event of the outputs, before the loss sees them.
     """
 
     loss: nn.Module
@@ -50,6 +52,8 @@ class Term:
     teacher_projs: tuple[Projector, ...] = ()
     teacher: str | None = None
     combine: Combine = "mean"
+    compared: Against | None = None
+    by_event: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.loss, nn.Module):
@@ -58,7 +62,12 @@ class Term:
             raise TypeError(f"a weight is a number or a schedule, got {type(self.weight).__name__}")
         if self.combine not in ("mean", "ensemble", "stack"):
             raise ConfigError(f"combine is 'mean', 'ensemble' or 'stack', not {self.combine!r}")
-        LossCall.of(self.loss)  # a loss that cannot be called this way fails here, not in the first step
+        LossCall.of(self.loss, self.compared)  # a loss that cannot be called fails here, not in the first step
+
+    @property
+    def call(self) -> LossCall:
+        """What the loss receives."""
+        return LossCall.of(self.loss, self.compared)
 
     def __mul__(self, weight: float | Schedule) -> Term:
         """A copy with this weight (numbers multiply, a schedule replaces a weight of one)."""
@@ -114,12 +123,39 @@ class Term:
         """A copy that treats several teachers this way (see ``combine``)."""
         return replace(self, combine=combine)
 
-    def check(self, name: str) -> None:
-        """Check that a loss on features has taps.
+    def against(self, what: Against) -> Term:
+        """A copy whose loss of two values compares the student with the labels, or with the teacher.
 
         Raises:
-            TapError: It has none.
+            ConfigError: The loss does not take them.
         """
+        return replace(self, compared=what)
+
+    def per_event(self) -> Term:
+        """A copy whose features ``(B, T, D)``, axes as the outputs', become rows ``(N, D)``, one per unmasked event.
+
+        So a loss on vectors, with a projector such as ``Linear``, treats every token or pixel as a sample.
+
+        Raises:
+            ConfigError: The term reads no features.
+        """
+        if not self.student_taps:
+            raise ConfigError("only a term on features is read by event, e.g. FitNet().on('encoder').per_event()")
+        return replace(self, by_event=True)
+
+    def check(self, name: str) -> None:
+        """Check that a loss on features has taps, and that it is known what the student is compared with.
+
+        Raises:
+            TapError: It has no taps.
+            ConfigError: The loss takes ``(input, target)``, and the term does not say whether that is a label.
+        """
+        if self.call.undecided and not self.student_taps:
+            kind = type(self.loss).__name__
+            raise ConfigError(
+                f"term {name!r}: the target of {kind} may be the labels or the teacher's logits, say which: "
+                f'Term({kind}()).against("labels") or .against("teacher")'
+            )
         signal = getattr(self.loss, "signal", "logits")
         if signal != "logits" and not self.student_taps:
             example = '.on(["layer2", "layer3"])' if signal == "levels" else '.on("layer3")'

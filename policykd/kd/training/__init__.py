@@ -9,12 +9,27 @@ from policykd.lazy import lazy_exports
 __getattr__ = lazy_exports(
     __name__,
     {
+        "Averaging": "averaging",
         "Batch": "batches",
         "Batches": "batches",
         "Distiller": "distiller",
+        "Fields": "fields",
         "OptimizerConfig": "config",
         "SchedulerConfig": "config",
+        "Stage": "stages",
         "TrainConfig": "config",
+        "Variants": "variants",
     },
 )
-__all__ = ["Batch", "Batches", "Distiller", "OptimizerConfig", "SchedulerConfig", "TrainConfig"]
+__all__ = [
+    "Averaging",
+    "Batch",
+    "Batches",
+    "Distiller",
+    "Fields",
+    "OptimizerConfig",
+    "SchedulerConfig",
+    "Stage",
+    "TrainConfig",
+    "Variants",
+]

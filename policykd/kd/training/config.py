@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 from policykd.errors import ConfigError
 
@@ -44,16 +43,21 @@ class OptimizerConfig:
         if not (self.lr > 0 and self.weight_decay >= 0):
             raise ConfigError(f"lr must be above 0 and weight_decay at least 0, got {self.lr} and {self.weight_decay}")
 
-    def build(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
-        """Return the torch optimizer; adam and adamw take torch's fused kernel where there is one."""
+    def build(self, parameters: Iterable[Any]) -> torch.optim.Optimizer:
+        """Return the torch optimizer; adam and adamw take torch's fused kernel where there is one.
+
+        Args:
+            parameters: Parameters, or torch's parameter groups.
+        """
         if self.name == "sgd":
             return torch.optim.SGD(
                 parameters, self.lr, self.momentum, weight_decay=self.weight_decay, nesterov=self.nesterov
             )
         trained = list(parameters)
+        tensors = [p for part in trained for p in (part["params"] if isinstance(part, dict) else [part])]
         kind = torch.optim.Adam if self.name == "adam" else torch.optim.AdamW
         # halves the optimizer's share of a step of a small network on a CPU
-        fused = all(p.is_floating_point() and p.device.type in _FUSED_DEVICES for p in trained)
+        fused = all(p.is_floating_point() and p.device.type in _FUSED_DEVICES for p in tensors)
         return kind(trained, self.lr, self.betas, weight_decay=self.weight_decay, fused=fused or None)
 
 
@@ -138,6 +142,12 @@ class TrainConfig:
     scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
 
     def __post_init__(self) -> None:
+        for name, kind in (("optimizer", OptimizerConfig), ("scheduler", SchedulerConfig)):
+            if not isinstance(given := getattr(self, name), kind):
+                raise ConfigError(
+                    f"{name} is {given!r}, not a {kind.__name__}; give a factory to the trainer: Distiller(..., "
+                    f"{name}=functools.partial(torch.optim..., ...))"
+                )
         for name in ("epochs", "batch_size", "micro_batches", "checkpoint_epochs"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")

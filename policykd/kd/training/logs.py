@@ -131,7 +131,7 @@ class ProgressBar:
             self._progress.update(self._task, total=record["epochs"], completed=record["epoch"])
         elif record["kind"] == "epoch":
             shown = [f"loss {record['loss']:.4f}"]
-            shown += [f"val {record['val_accuracy']:.4f}"] if "val_accuracy" in record else []
+            shown += [f"{name} {value:.4f}" for name, value in record.items() if name.startswith("val_")]
             self._progress.update(self._task, completed=record["epoch"], description=", ".join(shown))
 
     def close(self) -> None:

@@ -15,8 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from policykd.kd import functional as kf
-from policykd.kd.training.batches import Augment, Batch, Batches
+from policykd.kd.training.batches import Batch, Batches, BatchSource
 from policykd.kd.training.config import TrainConfig
+from policykd.kd.training.modes import frozen_layers, train_except
+from policykd.kd.training.variants import Augment
 from policykd.seeding import integer_seed
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -49,6 +51,8 @@ def minimize(
 ) -> None:
     """Minimize a loss over batches, in place; the networks are in train mode meanwhile and in eval mode afterward.
 
+    Layers that are frozen, see :func:`policykd.kd.training.modes.frozen_layers`, stay in eval mode.
+
     Args:
         loss: ``(batch, epoch) -> scalar``. It may also read ``batch.index``, positions in ``data``.
         networks: What is trained, together under one optimizer.
@@ -64,9 +68,10 @@ def minimize(
     trained = [networks] if isinstance(networks, nn.Module) else list(networks)
     parameters = [p for network in trained for p in network.parameters() if p.requires_grad]
     optimizer = config.optimizer.build(parameters)
+    set_rates = scheduled_rates(optimizer, config, config.epochs)
     batches = Batches(data, config.batch_size, seed=config.seed, drop_last=config.drop_last, augment=augment)
     for network in trained:
-        network.train()
+        train_except(network, frozen_layers(network))
 
     def backward(batch: Batch, position: float) -> Tensor:
         value = loss(batch, int(position))
@@ -76,7 +81,7 @@ def minimize(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         for epoch in range(config.epochs):
-            for _, value in train_epoch(backward, optimizer, batches, config, epoch):
+            for _, value in train_epoch(backward, optimizer, batches, epoch, set_rates, clip_norm=config.clip_norm):
                 last = value
             if not bool(torch.isfinite(last)):
                 raise FloatingPointError(f"the loss is {float(last)} after epoch {epoch + 1}; lower the learning rate")
@@ -84,12 +89,33 @@ def minimize(
         network.eval()
 
 
+def scheduled_rates(optimizer: torch.optim.Optimizer, config: TrainConfig, epochs: int) -> Callable[[float], None]:
+    """Return a function of the position that sets the learning rates, each its base rate times the schedule's factor.
+
+    Args:
+        optimizer: A new optimizer; its learning rates are the base rates.
+        config: The run; ``scheduler`` is used here.
+        epochs: Length of the schedule.
+    """
+    base = [group["lr"] for group in optimizer.param_groups]
+
+    def set_rates(position: float) -> None:
+        factor = config.scheduler.factor(position, epochs)
+        for group, rate in zip(optimizer.param_groups, base, strict=True):
+            group["lr"] = rate * factor
+
+    return set_rates
+
+
 def train_epoch(
     backward: Callable[[Batch, float], Output],
     optimizer: torch.optim.Optimizer,
-    batches: Batches,
-    config: TrainConfig,
+    batches: BatchSource,
     epoch: int,
+    set_rates: Callable[[float], None],
+    *,
+    clip_norm: float | None = None,
+    first: int = 0,
     start: int = 0,
 ) -> Iterator[tuple[Batch, Output]]:
     """Train one epoch, a batch per item: set the learning rate, take the gradient, clip it, update the weights.
@@ -99,8 +125,10 @@ def train_epoch(
             position is the number of epochs done, with the fraction of the running one.
         optimizer: The optimizer over everything that is trained.
         batches: The data.
-        config: The run; ``epochs``, ``clip_norm``, ``optimizer.lr`` and ``scheduler`` are used here.
-        epoch: Number of the epoch, from 0.
+        epoch: Number of the epoch, from 0; with the seed it fixes the order of the data.
+        set_rates: Called with the position before every step.
+        clip_norm: Largest norm of the gradient, or None.
+        first: Epoch at which the position is 0.
         start: First batch of the epoch, above 0 after an interruption.
 
     Yields:
@@ -111,14 +139,12 @@ def train_epoch(
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for step, batch in enumerate(batches.epoch(epoch, start), start):
-        position = epoch + step / len(batches)
-        factor = config.scheduler.factor(position, config.epochs)
-        for group in optimizer.param_groups:
-            group["lr"] = config.optimizer.lr * factor
+        position = epoch - first + step / len(batches)
+        set_rates(position)
         optimizer.zero_grad(set_to_none=True)
         output = _differentiated(backward, batch, position, parameters)
-        if config.clip_norm is not None:
-            nn.utils.clip_grad_norm_(parameters, config.clip_norm)
+        if clip_norm is not None:
+            nn.utils.clip_grad_norm_(parameters, clip_norm)
         optimizer.step()
         yield batch, output
 

@@ -18,8 +18,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from policykd.kd.objective.inputs import check_inputs, count_samples, first_tensor, split_inputs
 from policykd.kd.objective.objective import Objective, ObjectiveOutput
-from policykd.kd.objective.signals import Signals, check_finite
+from policykd.kd.objective.signals import Signals
+from policykd.kd.objective.teachers import check_stored
 from policykd.kd.training.batches import Batch
 from policykd.kd.training.distributed import gather_rows, rank, shares
 
@@ -66,14 +68,18 @@ def backward_step(
         The output for the whole batch of all processes.
     """
     if objective.validate:
-        check_finite(batch.x, "the input batch")
+        check_inputs(batch.x)
+    check_stored(teacher, batch.augmented, batch.variants)
     place = {"step": step, "total": total}
+    device = first_tensor(batch.x).device
     if setting.micro_batches == 1 and len(batch.sizes) == 1:
-        with _autocast(batch.x, setting.amp):
-            taught = objective.teacher_signals(teacher, batch.x, batch.index)
+        with _autocast(device, setting.amp):
+            taught = objective.teacher_signals(teacher, batch.x, batch.teacher_index)
             own = objective.student_signals(student, batch.x)
-        with _drawing(setting.seed, number, batch.x.device):
-            out = objective.combine(own, taught, batch.targets, index=batch.index, **place)
+        with _drawing(setting.seed, number, device):
+            out = objective.combine(
+                own, taught, batch.targets, index=batch.index, mask=batch.mask, weights=batch.weights, **place
+            )
         out.loss.backward()
         return out
     return _split_step(student, teacher, objective, batch, setting, number, place)
@@ -86,15 +92,19 @@ def _split_step(
     batch: Batch,
     setting: StepSetting,
     number: int,
-    place: Mapping[str, float],
+    place: Mapping[str, Any],
 ) -> ObjectiveOutput:
     parts = _Parts(student, objective, batch, setting)
     local, graph = parts.first_pass()
     taught = parts.teachers(teacher)
     whole = local.replaced([gather_rows(t, batch.sizes).requires_grad_(t.is_floating_point()) for t in local.tensors()])
-    index, targets = gather_rows(batch.index, batch.sizes), gather_rows(batch.targets, batch.sizes)
-    with _drawing(setting.seed, number, batch.x.device):
-        out = objective.combine(whole, taught, targets, index=index, **place)
+    names = ("targets", "index", "mask", "weights")
+    rows = {name: getattr(batch, name) for name in names}
+    gathered: dict[str, Any] = {
+        name: None if part is None else gather_rows(part, batch.sizes) for name, part in rows.items()
+    }
+    with _drawing(setting.seed, number, first_tensor(batch.x).device):
+        out = objective.combine(whole, taught, **gathered, **place)
     out.loss.backward()
     start = sum(batch.sizes[: rank()])
     # the data-parallel wrapper averages over processes, and waits for every parameter: no gradient is a zero one there
@@ -109,8 +119,8 @@ class _Parts:
 
     def __init__(self, student: nn.Module, objective: Objective, batch: Batch, setting: StepSetting) -> None:
         self.student, self.objective, self.amp = student, objective, setting.amp
-        self.sizes = [size for size in shares(len(batch.x), setting.micro_batches) if size]
-        self.batch, self.inputs = batch, batch.x.split(self.sizes)
+        self.sizes = [size for size in shares(count_samples(batch.x), setting.micro_batches) if size]
+        self.batch, self.inputs, self.device = batch, split_inputs(batch.x, self.sizes), first_tensor(batch.x).device
         self.random: list[list[Tensor]] = []
 
     def first_pass(self) -> tuple[Signals, Signals]:
@@ -118,18 +128,23 @@ class _Parts:
         done: list[Signals] = []
         for place, x in enumerate(self.inputs):
             last = place == len(self.inputs) - 1
-            self.random.append(_random_state(x.device))
-            with _autocast(x, self.amp), torch.set_grad_enabled(last), self._synchronized(len(self.inputs) == 1):
+            self.random.append(_random_state(self.device))
+            with (
+                _autocast(self.device, self.amp),
+                torch.set_grad_enabled(last),
+                self._synchronized(len(self.inputs) == 1),
+            ):
                 done.append(self.objective.student_signals(self.student, x))
         detached = [part.replaced([tensor.detach() for tensor in part.tensors()]) for part in done]
         return Signals.concatenated(detached), done[-1]
 
     def teachers(self, teacher: Any) -> dict[str, Signals]:
         """The teachers' signals for the whole batch of all processes."""
-        indices = self.batch.index.split(self.sizes)
+        rows = self.batch.teacher_index
+        indices = [None] * len(self.sizes) if rows is None else rows.split(self.sizes)
         parts = []
         for x, index in zip(self.inputs, indices, strict=True):
-            with _autocast(x, self.amp):
+            with _autocast(self.device, self.amp):
                 parts.append(self.objective.teacher_signals(teacher, x, index))
         whole = {name: Signals.concatenated([part[name] for part in parts]) for name in parts[0]}
         return {
@@ -139,22 +154,22 @@ class _Parts:
 
     def second_pass(self, graph: Signals, grads: list[Tensor | None]) -> None:
         """Push the derivative of each part through the student, the last part first since its graph is there."""
-        after = _random_state(self.batch.x.device)
+        after = _random_state(self.device)
         buffers = [(buffer, buffer.clone()) for buffer in self.student.buffers()] if len(self.inputs) > 1 else []
         last = len(self.inputs) - 1
         with self._synchronized(last == 0):
             self._push(graph, grads, last)
         for place, x in enumerate(self.inputs[:last]):
-            _set_random_state(x.device, self.random[place])
+            _set_random_state(self.device, self.random[place])
             with self._synchronized(place == last - 1):
-                with _autocast(x, self.amp):
+                with _autocast(self.device, self.amp):
                     again = self.objective.student_signals(self.student, x)
                 self._push(again, grads, place)
         # the first pass has already counted every part in the running statistics
         with torch.no_grad():
             for buffer, value in buffers:
                 buffer.copy_(value)
-        _set_random_state(self.batch.x.device, after)
+        _set_random_state(self.device, after)
 
     def _push(self, signals: Signals, grads: list[Tensor | None], place: int) -> None:
         start = sum(self.sizes[:place])
@@ -172,8 +187,8 @@ class _Parts:
             yield
 
 
-def _autocast(x: Tensor, enabled: bool) -> torch.autocast:
-    return torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=enabled)
+def _autocast(device: torch.device, enabled: bool) -> torch.autocast:
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
 
 
 @contextmanager

@@ -32,6 +32,7 @@ def test_logit_losses_try_temperatures_and_cross_entropy_tries_smoothing():
 
 def test_presets_exist_and_are_followed():
     unpublished = {"balanced_kl", "binary_kd", "ground_truth_mse", "modality_gram", "multi_teacher_kd"}
+    unpublished |= {"bce", "mse", "gaussian_nll", "gaussian_kl"}
     assert {name for name in LOSSES if not LOSSES[name].default} == {"ce", "cwtm", "mse_logits"} | unpublished
     kd, dkd, mse = default_setting("kd"), default_setting("dkd"), default_setting("mse_logits")
     assert (kd.weight, kd.ce_weight, kd.options) == (0.9, 0.1, {"temperature": 4.0})

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from loss_contract import LossContract
 
 from policykd.kd import functional as kf
@@ -437,7 +438,7 @@ class TestSDD(LossContract):
     scale = 2.0
     cases = {
         "kd": {},
-        "dkd summed": {"base": "dkd", "cell_reduction": "sum"},
+        "dkd": {"base": "dkd"},
         "three scales": {"cells": (1, 2, 4), "complementary_weight": 3.0},
     }
     weights = {"complementary_weight": 1.0, "tckd_weight": 0.0}
@@ -448,7 +449,7 @@ class TestSDD(LossContract):
         maps = {"student": self.normal(seed, 6, 3, 4, 4), "teacher": self.normal(seed + 50, 6, 3, 4, 4)}
         return maps | {"target": labels}
 
-    def oracle(self, arrays, cells=(1, 2), base="kd", cell_reduction="mean", complementary_weight=2.0):
+    def oracle(self, arrays, cells=(1, 2), base="kd", complementary_weight=2.0):
         values = []
         for s, t, y in zip(*arrays.values(), strict=True):
             terms, whole_right = [], None
@@ -463,7 +464,7 @@ class TestSDD(LossContract):
                         as_kd = 16 * kl(softmax(z_t, 4), softmax(z_s, 4))
                         loss = as_kd if base == "kd" else dkd_row(z_s, z_t, y)
                         terms.append(loss * (1.0 if right == whole_right else complementary_weight))
-            values.append(sum(terms) / (len(terms) if cell_reduction == "mean" else 1))
+            values.append(sum(terms) / len(terms))
         return values
 
     def test_cells_and_base_loss(self):
@@ -480,3 +481,40 @@ def test_lskd_takes_two_classes():
     student, teacher = torch.tensor([[1.0, 3.0]]), torch.tensor([[5.0, 1.0]])
     assert float(kf.lskd(student, teacher, scale_t2=False, temperature=1.0)) > 0
     assert float(kf.lskd(student, student)) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_sdd_with_dkd_is_the_mean_over_regions_of_the_released_code():
+    """The released code passes R * B targets to DKD, which divides by their number; seed-free check on (1, 2, 4)."""
+    generator = torch.Generator().manual_seed(0)
+    s, t = (torch.randn(4, 3, 4, 4, generator=generator, dtype=torch.float64) for _ in range(2))
+    y = torch.tensor([0, 1, 2, 0])
+    cells, total = [(1, 1), (2, 2), (4, 4)], 0.0
+    whole_right = t.mean((2, 3)).argmax(1) == y
+    for size in cells:
+        for row, (z_s, z_t) in enumerate(
+            zip(*(F.adaptive_avg_pool2d(m, size).flatten(2) for m in (s, t)), strict=True)
+        ):
+            for region in range(z_s.shape[1]):
+                right = z_t[:, region].argmax() == y[row]
+                weight = 1.0 if right == whole_right[row] else 2.0
+                total += weight * float(kf.dkd(z_s[None, :, region], z_t[None, :, region], y[row : row + 1]))
+    expected = total / (4 * 21)
+    assert float(kf.sdd(s, t, y, cells=(1, 2, 4), base="dkd")) == pytest.approx(expected, rel=1e-12)
+    with pytest.raises(TypeError, match="cell_reduction"):
+        kf.sdd(s, t, y, cell_reduction="sum")
+
+
+def test_class_weights_are_those_of_torch():
+    logits, labels, soft = torch.randn(6, 3), torch.tensor([0, 1, 2, 2, 1, 0]), torch.randn(6, 3).softmax(1)
+    weight = torch.tensor([0.5, 2.0, 1.0])
+    for target in (labels, soft):
+        for smoothing in (0.0, 0.1):
+            for reduction in ("mean", "sum", "none"):
+                ours = kf.ce(
+                    logits, target, class_weights=(0.5, 2.0, 1.0), label_smoothing=smoothing, reduction=reduction
+                )
+                theirs = F.cross_entropy(logits, target, weight, label_smoothing=smoothing, reduction=reduction)
+                torch.testing.assert_close(ours, theirs)
+    for bad, message in (((1.0, -1.0, 1.0), "at least 0"), ((1.0, 2.0), "must be 3 numbers")):
+        with pytest.raises(ValueError, match=message):
+            kf.ce(logits, labels, class_weights=bad)
