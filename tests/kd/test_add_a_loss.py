@@ -12,7 +12,7 @@ from policykd.cli.main import main
 from policykd.errors import ConfigError
 from policykd.kd.benchmark.placements import placement_of
 from policykd.kd.objective.objective import Objective
-from policykd.kd.registry import LOSSES
+from policykd.kd.registry import LOSSES, LossInfo
 
 LOSS = '''
     """Cosine distance of features."""
@@ -114,7 +114,9 @@ def test_it_is_listed_when_registered(my_lab, capsys):
         assert LOSSES.get("cosine", preset="lab").build().power == 2.0
         assert main(["kd", "list", "--family", "feature"]) == 0
         assert "Cosine distance" in capsys.readouterr().out
-        assert list(LOSSES)[-1] == "cosine"
+        unranked = [name for name, info in LOSSES.items() if info.family == "feature" and info.rank == LossInfo.rank]
+        assert unranked == sorted(unranked) == list(LOSSES)[-len(unranked) :], "by name, behind the ranked ones"
+        assert "cosine" in unranked
     finally:
         LOSSES.unregister("cosine")
 

@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from policykd.divergences import Reduction, prepare_pair, reduce_loss
+from policykd.divergences import Reduction, reduce_loss
 from policykd.kd.losses._function import loss_function, loss_module
 from policykd.kd.options import Temperature
-from policykd.kd.shapes import check_labels
+from policykd.kd.shapes import check_labels, prepare_logits
 
 
 @loss_function
@@ -49,9 +49,7 @@ def nkd(
         >>> nkd(student, teacher, torch.tensor([2]))
         tensor(1.9104)
     """
-    student, teacher = prepare_pair(student, teacher, min_dim=2)
-    if student.dim() != 2 or student.shape[1] < 2:
-        raise ValueError(f"NKD needs logits (B, C) with at least two classes, got {tuple(student.shape)}")
+    student, teacher = prepare_logits(student, teacher, least=2)
     column = check_labels(student, target)[:, None]
     own = torch.zeros_like(student, dtype=torch.bool).scatter(1, column, True)
     confidence = teacher.softmax(1).gather(1, column)[:, 0]
