@@ -96,7 +96,8 @@ def outside(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     with ROBOTS.scope(), TERRAINS.scope(), TASKS.scope(), GROUPS.scope():
         yield
-    sys.modules.pop("my_lab.things", None)
+    for name in ("my_lab.things", "my_lab"):
+        sys.modules.pop(name, None)
 
 
 def test_text_of_a_person_imports_its_parts(outside):

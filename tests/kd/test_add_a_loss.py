@@ -81,7 +81,12 @@ def my_lab(tmp_path, monkeypatch):
     for name, text in (("cosine", LOSS), ("cosine_record", RECORD), ("cosine_place", PLACE)):
         (folder / f"{name}.py").write_text(textwrap.dedent(text))
     monkeypatch.syspath_prepend(folder.parent)
+    forget_my_lab()  # another test's package of that name
     yield folder
+    forget_my_lab()
+
+
+def forget_my_lab():
     for name in [name for name in sys.modules if name.partition(".")[0] == "my_lab"]:
         del sys.modules[name]
 
