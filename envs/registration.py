@@ -87,20 +87,20 @@ def _skill_and_config(robot: str, options: dict[str, Any]) -> tuple[Skill, int, 
     import dataclasses
 
     from policykd.envs.batched_env import EnvConfig
-    from policykd.envs.skills import DEFAULT_TASK, Skill
+    from policykd.envs.skills import Skill
     from policykd.envs.tasks import get_task
     from policykd.envs.terrains import Terrain
     from policykd.errors import UnknownNameError
 
-    given = dict(options)
+    given, body = dict(options), get_robot(robot)
     terrain = Terrain(given.pop("terrain", "flat"), given.pop("preset", ""), given.pop("difficulty", 1.0))
-    task = get_task(given.pop("task", DEFAULT_TASK))
+    task = get_task(given.pop("task", body.default_task))
     groups: Sequence[str] = given.pop("groups", task.groups)
-    steps = given.pop("episode_steps", 256)
+    steps = given.pop("episode_steps", body.episode_steps)
     seed = given.pop("seed", 0)
     fields = {field.name for field in dataclasses.fields(EnvConfig)}
     for name in given:
         if name not in fields:
             known = {"terrain", "preset", "difficulty", "task", "groups", "episode_steps", "seed"}
             raise UnknownNameError("environment option", name, known | fields)
-    return Skill(get_robot(robot), terrain, task, tuple(groups), steps), seed, EnvConfig(**given)
+    return Skill(body, terrain, task, tuple(groups), steps), seed, EnvConfig(**given)

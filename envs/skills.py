@@ -18,7 +18,6 @@ _ID = re.compile(
 )
 
 DEFAULT_GROUPS = ("proprio", "terrain")
-DEFAULT_TASK = "walk"
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,13 @@
 """Observation groups: named blocks of features; policies declare the groups that they read.
 
-``group`` defines the form, ``planar``, ``spatial`` and ``common`` have the built-in groups, ``registry`` finds
+``group`` defines the form, ``planar``, ``spatial`` and ``task_groups`` have the built-in groups, ``registry`` finds
 groups by name. To add a group, define one and register it; nothing else changes.
 """
 
-from policykd.envs.observations.common import COMMAND, PHASE_BINS
 from policykd.envs.observations.group import Mirrored, ObservationGroup, Surroundings
 from policykd.envs.observations.planar import SCAN_AHEAD, SCAN_BEHIND, SCAN_POINTS
 from policykd.envs.observations.registry import GROUPS, get_group, group_names, group_sizes, register_group
+from policykd.envs.observations.task_groups import COMMAND, PHASE_BINS
 
 __all__ = [
     "COMMAND",

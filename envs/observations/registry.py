@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from policykd.envs.observations.common import COMMON_GROUPS
 from policykd.envs.observations.group import ObservationGroup
 from policykd.envs.observations.planar import PLANAR_GROUPS
 from policykd.envs.observations.spatial import SPATIAL_GROUPS
+from policykd.envs.observations.task_groups import TASK_GROUPS
 from policykd.envs.robots import Robot
 from policykd.errors import ContractError
 from policykd.names import Registry
@@ -25,7 +25,7 @@ def register_group(group: ObservationGroup) -> None:
     GROUPS.register(group.name, group)
 
 
-for _group in (PLANAR_GROUPS[0], COMMON_GROUPS[0], PLANAR_GROUPS[1], COMMON_GROUPS[1], *SPATIAL_GROUPS):
+for _group in (PLANAR_GROUPS[0], TASK_GROUPS[0], PLANAR_GROUPS[1], TASK_GROUPS[1], *SPATIAL_GROUPS):
     register_group(_group)
 
 

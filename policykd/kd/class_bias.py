@@ -31,7 +31,7 @@ def tune_bias(
         The bias of the logits ``(C,)``.
 
     Raises:
-        ConfigError: There is no such class, or an option is out of range.
+        ConfigError: The class does not exist, or an option is out of range.
     """
     check_range("steps", steps, 2, 100_000)
     check_range("limit", limit, 0.0, 1e6)

@@ -48,7 +48,7 @@ def metric_for(name: str, kind: str) -> Metric:
     """Return a metric for outputs of a kind; an empty name gives the kind's own.
 
     Raises:
-        UnknownNameError: There is no such metric.
+        UnknownNameError: The metric is unknown.
         ConfigError: It is for another kind of outputs.
     """
     metric = METRICS.resolve(name or DEFAULT_METRIC[kind])

@@ -43,7 +43,7 @@ class BenchConfig:
         task_options: Options of the task's function, as pairs.
 
     Raises:
-        UnknownNameError: There is no such task or method.
+        UnknownNameError: The task or a method is unknown.
         ConfigError: A field is out of range, or the baseline is not among the methods.
     """
 

@@ -150,7 +150,7 @@ def placement_of(name: str) -> Placement:
         name: A loss, or ``package.module:Attribute`` of a record.
 
     Raises:
-        UnknownNameError: There is no such loss, or its record names no known placement.
+        UnknownNameError: The loss is unknown, or its record names no known placement.
         ConfigError: A ``package.module:Attribute`` cannot be imported or is of another type.
     """
     return PLACEMENTS.resolve(LOSSES.resolve(name).placement)
@@ -202,7 +202,7 @@ def obstacle(name: str, task: Task, network: nn.Module) -> str:
     """Return why a loss cannot run on a network; empty where it can.
 
     Raises:
-        UnknownNameError: There is no such loss.
+        UnknownNameError: The loss is unknown.
     """
     chosen = placement_of(name)
     if chosen.unavailable:

@@ -64,7 +64,7 @@ def default_setting(name: str) -> Setting:
         name: A loss, or ``package.module:Attribute`` of a record.
 
     Raises:
-        UnknownNameError: There is no such loss.
+        UnknownNameError: The loss is unknown.
     """
     info = LOSSES.resolve(name)
     if not info.default:
@@ -90,7 +90,7 @@ def candidates(name: str, count: int) -> list[Setting]:
         count: How many, at most :data:`MOST_CANDIDATES`.
 
     Raises:
-        UnknownNameError: There is no such loss.
+        UnknownNameError: The loss is unknown.
         ConfigError: The space does not hold that many.
     """
     info = LOSSES.resolve(name)

@@ -52,7 +52,7 @@ class Source:
         """Return the sorted names of the files directly in a folder that end in one of the suffixes.
 
         Raises:
-            DataFileError: There is no such file.
+            DataFileError: The file does not exist.
         """
         if self._archive is not None:
             inside = (PurePosixPath(name) for name in self._archive.namelist() if not name.endswith("/"))

@@ -42,7 +42,7 @@ def hold_out(groups: np.ndarray, names: Sequence[str], held_out: str) -> tuple[n
     """Return the positions of all other groups, and those of the group with this name.
 
     Raises:
-        UnknownNameError: There is no such group.
+        UnknownNameError: The group is unknown.
     """
     if held_out not in names:
         raise UnknownNameError("group", held_out, names)

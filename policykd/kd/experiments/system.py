@@ -285,21 +285,6 @@ def cross_entropy(network: nn.Module, batch: Batch, epoch: int) -> Tensor:
     return F.cross_entropy(network(batch.x), batch.targets)
 
 
-@torch.no_grad()
-def compare_features(cell: Cell[Any], network: Any, **metrics: Callable[[Tensor, Tensor], Any]) -> dict[str, float]:
-    """Return the test accuracy of a network, and metrics of its and the teacher's features of the test data.
-
-    Args:
-        cell: The cell.
-        network: The network.
-        **metrics: Metric -> ``(network's features, teacher's features) -> scalar``.
-    """
-    features, logits = network.features_and_logits(cell.test.x)
-    taught, _ = cell.teacher.features_and_logits(cell.test.x)
-    values = {name: float(metric(features, taught)) for name, metric in metrics.items()}
-    return {"accuracy": accuracy(logits, cell.test.y), **values}
-
-
 def plain_kd(teacher: nn.Module | Tensor, recipe: DistillationRecipe) -> StudentLoss:
     """Return the loss ``ce_weight * CE + kd_weight * T**2 KL(teacher || student)`` with the recipe's numbers.
 

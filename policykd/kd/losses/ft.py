@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -100,7 +100,30 @@ class Paraphraser(nn.Module):
         return (self.decoder(self.encoder(features)) - features).square().mean()
 
 
-class FT(KDLoss):
+class FrozenParaphraserLoss(KDLoss):
+    """Base of losses that read the teacher's map through a paraphraser that was trained before and is frozen here."""
+
+    paraphraser: Paraphraser
+
+    def freeze(self, paraphraser: Paraphraser) -> None:
+        """Set the paraphraser and stop its gradients."""
+        self.paraphraser = paraphraser
+        self.paraphraser.requires_grad_(False)
+
+    @override
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        self.paraphraser.eval()  # its batch statistics are frozen, too
+        return self
+
+    @torch.no_grad()
+    def factor(self, teacher: Tensor) -> Tensor:
+        """Return the factor of the teacher's map."""
+        factor: Tensor = self.paraphraser(teacher)
+        return factor
+
+
+class FT(FrozenParaphraserLoss):
     """Factor transfer; equation, variants and errors: :func:`ft`.
 
     The student's map goes through a trained translator, the teacher's through the paraphraser, which is frozen here.
@@ -135,21 +158,13 @@ class FT(KDLoss):
         check_options(ft, {"norm": norm, "variant": variant})
         self.norm: Literal["l1", "l2"] = norm
         self.variant: Literal["paper", "code"] = variant
-        self.paraphraser = Paraphraser(teacher_channels, rate=rate, dims=dims)
+        self.freeze(Paraphraser(teacher_channels, rate=rate, dims=dims))
         factor = self.paraphraser.factor_channels
         translator = [*_block(student_channels, student_channels, dims), *_block(student_channels, factor, dims)]
         self.translator = nn.Sequential(*translator, *_block(factor, factor, dims))
-        self.paraphraser.requires_grad_(False)
-
-    @override
-    def train(self, mode: bool = True) -> FT:
-        super().train(mode)
-        self.paraphraser.eval()  # it is frozen, its batch statistics too
-        return self
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Return the loss of feature maps ``(B, C_s, H, W)`` and ``(B, C_t, H', W')``."""
         student, teacher = match_size(student, teacher)
-        with torch.no_grad():
-            factor = self.paraphraser(teacher)
+        factor = self.factor(teacher)
         return ft(self.translator(student), factor, norm=self.norm, variant=self.variant, reduction=self.reduction)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from typing_extensions import override
 
 from policykd.divergences import Reduction, prepare_pair, reduce_loss
-from policykd.kd.losses._base import KDLoss, Signal
+from policykd.kd.losses._base import Signal
 from policykd.kd.losses._connectors import conv_bn
 from policykd.kd.losses._function import loss_function
-from policykd.kd.losses.ft import Paraphraser
+from policykd.kd.losses.ft import FrozenParaphraserLoss, Paraphraser
 from policykd.kd.options import check_options
 from policykd.kd.shapes import match_size
 
@@ -59,7 +57,7 @@ def kta(
     return reduce_loss(adapted + affinity_weight * (affinity_s - affinity_t).square().mean((1, 2)), reduction)
 
 
-class KTA(KDLoss):
+class KTA(FrozenParaphraserLoss):
     """Knowledge translation, adaptation and affinities; equation and errors: :func:`kta`.
 
     The teacher's map goes through a translator, the encoder of an auto-encoder that is trained before and frozen here:
@@ -92,24 +90,15 @@ class KTA(KDLoss):
         check_options(kta, {"norm": norm})
         self.norm: Literal["l1", "l2"] = norm
         self.affinity_weight = affinity_weight
-        self.paraphraser = Paraphraser(teacher_channels, rate=rate)
-        self.paraphraser.requires_grad_(False)
+        self.freeze(Paraphraser(teacher_channels, rate=rate))
         self.adapter: nn.Module = conv_bn(student_channels, self.paraphraser.factor_channels, kernel=3)
-
-    @override
-    def train(self, mode: bool = True) -> Any:
-        super().train(mode)
-        self.paraphraser.eval()  # it is frozen, its batch statistics too
-        return self
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Return the loss of feature maps ``(B, C_s, H, W)`` and ``(B, C_t, H', W')``."""
         student, teacher = match_size(student, teacher)
-        with torch.no_grad():
-            translated = self.paraphraser(teacher)
         return kta(
             self.adapter(student),
-            translated,
+            self.factor(teacher),
             norm=self.norm,
             affinity_weight=self.affinity_weight,
             reduction=self.reduction,

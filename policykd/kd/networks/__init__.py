@@ -65,7 +65,7 @@ def create(name: str, **options: Any) -> nn.Module:
         **options: Passed to the network, for example ``classes`` and ``in_channels``.
 
     Raises:
-        UnknownNameError: There is no such network; the message names close matches.
+        UnknownNameError: The network is unknown; the message names close matches.
     """
     if name not in NETWORKS:
         raise UnknownNameError("network", name, NETWORKS)

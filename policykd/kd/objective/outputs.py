@@ -207,7 +207,7 @@ def read_output(output: object, reader: Reader, what: str) -> Tensor:
         what: The network in words, for messages.
 
     Raises:
-        TypeError: There is no such entry, or it is not a tensor; the message names the entries.
+        TypeError: The entry does not exist, or it is not a tensor; the message names the entries.
     """
     if reader is None:
         found = output if isinstance(output, Tensor) else _entry(output, "logits")

@@ -93,7 +93,7 @@ def find_layer(model: nn.Module, path: str) -> nn.Module:
     """The layer at a dotted path.
 
     Raises:
-        TapError: There is no such layer; the message names the closest paths.
+        TapError: The layer does not exist; the message names the closest paths.
     """
     layers = dict(model.named_modules(remove_duplicate=False))
     if path in layers:

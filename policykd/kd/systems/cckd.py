@@ -18,9 +18,10 @@ from policykd.errors import check_range
 from policykd.kd import functional as kf
 from policykd.kd.experiments.digits import CLASSES
 from policykd.kd.experiments.experiment import Cell as Metrics
+from policykd.kd.experiments.feature_metrics import compare_features
 from policykd.kd.experiments.few_labels import pool_arm
 from policykd.kd.experiments.limits import Weight
-from policykd.kd.experiments.system import Arm, Fit, OwnSeedCell, Recipe, System, compare_features, higher, lower
+from policykd.kd.experiments.system import Arm, Fit, OwnSeedCell, Recipe, System, higher, lower
 from policykd.kd.networks import MLP
 from policykd.kd.training.samplers import ClassUniformSampler, same_class_share
 from policykd.plain import Limits

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from torch import Tensor
 from typing_extensions import override
 
+from policykd.kd.experiments.feature_metrics import compare_features
 from policykd.kd.experiments.few_labels import FewSamplesCell, FewSamplesRecipe
 from policykd.kd.experiments.limits import Temperature, Weight
-from policykd.kd.experiments.system import Arm, Fit, System, compare_features, cross_entropy, higher, plain_kd
+from policykd.kd.experiments.system import Arm, Fit, System, cross_entropy, higher, plain_kd
 from policykd.kd.losses import KDLoss
 from policykd.kd.losses.ce import CE
 from policykd.kd.losses.crd import CRD

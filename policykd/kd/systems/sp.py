@@ -19,8 +19,9 @@ from typing_extensions import override
 from policykd.errors import ConfigError, check_range
 from policykd.kd import functional as kf
 from policykd.kd.experiments.digits import CLASSES
+from policykd.kd.experiments.feature_metrics import compare_features
 from policykd.kd.experiments.few_labels import pool_arm
-from policykd.kd.experiments.system import Arm, Cell, Fit, Recipe, System, compare_features, higher, lower
+from policykd.kd.experiments.system import Arm, Cell, Fit, Recipe, System, higher, lower
 from policykd.kd.networks import MLP
 
 

@@ -48,7 +48,7 @@ def prepared(
     Raises:
         DataFileError: The file is missing, damaged or changed.
         ConfigError: The data set does not have the split.
-        UnknownNameError: There is no such group.
+        UnknownNameError: The group is unknown.
     """
     data = read_samples(path)
     train, val, test = _split(data, split, held_out, seed)

@@ -38,7 +38,7 @@ def options(name: str) -> tuple[str, ...]:
     """Names of the options that a task takes besides its seed.
 
     Raises:
-        UnknownNameError: There is no such task; the message names close matches.
+        UnknownNameError: The task is unknown; the message names close matches.
     """
     return tuple(option for option in inspect.signature(_factory(name)).parameters if option != "seed")
 
@@ -51,7 +51,7 @@ def load(name: str, **options: Any) -> Task:
         **options: Passed to the task's function, such as ``root`` for data on disk or ``seed``.
 
     Raises:
-        UnknownNameError: There is no such task; the message names close matches.
+        UnknownNameError: The task is unknown; the message names close matches.
     """
     return _factory(name)(**options)
 

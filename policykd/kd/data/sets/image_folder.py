@@ -17,7 +17,8 @@ def read_image_folders(source: Source, about: str) -> Samples:
     """Read pictures of one size in class folders below ``train`` and, if it exists, ``test``.
 
     Raises:
-        DataFileError: There is no class, the classes of the parts differ, a picture is damaged, or sizes differ.
+        DataFileError: A part has no folder of a class, the classes of the parts differ, a picture is damaged, or
+            sizes differ.
     """
     classes = source.folders("train")
     other = source.folders("test")

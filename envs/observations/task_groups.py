@@ -1,4 +1,4 @@
-"""Observation groups that planar robots and robots in space share: gait clock and command."""
+"""Observation groups that tell the task, for all robots: gait clock and command."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _command_mirrored(robot: Robot) -> Mirrored:
     return Mirrored([0, 1, 2], [1.0, -1.0, -1.0] if robot.spatial else [1.0, 1.0, 1.0])
 
 
-COMMON_GROUPS = (
+TASK_GROUPS = (
     ObservationGroup("phase", lambda robot: 1 + PHASE_BINS, "gait clock in [0, 1); its quarter, one-hot", _phase),
     ObservationGroup(
         "command",
