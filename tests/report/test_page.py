@@ -3,6 +3,7 @@ import html
 import json
 import random
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -154,6 +155,25 @@ def test_headlines_are_the_evaluations(folder, page):
     assert "1.56 M" in text
     assert "3.5 min" in text
     assert "3 → 1" in text
+
+
+def test_an_expert_that_began_from_another_is_not_the_student(tmp_path):
+    """The quadruped's demo said "1 -> 1": it took the expert that started from the flat one for the student."""
+    make_evaluation().save(tmp_path / "evaluation.json")
+    parents, train = [], {"operation": "train"}
+    for i, (name, skill) in enumerate(zip(NAMES, SKILLS, strict=True)):
+        options = {**train, "parents": parents[:1]} if parents else train
+        parents.append(make_run(tmp_path / "experts" / name, i, [skill], [], {}, **options).as_parent(name))
+    make_run(tmp_path / "student", 9, list(SKILLS), [], {}, operation="merge", parents=parents)
+    assert "3 → 1" in text_of(write_page(tmp_path).read_text())
+
+
+def test_a_success_of_zero_has_nothing_below_it(tmp_path):
+    evaluation = make_evaluation()
+    fallen = {key: replace(value, success=(False,) * 16) for key, value in evaluation.cells.items() if key[0] in NAMES}
+    replace(evaluation, cells={**evaluation.cells, **fallen}).save(tmp_path / "evaluation.json")
+    text = text_of(write_page(tmp_path).read_text())
+    assert "falls to a success of 0 % on at least one other skill" in text
 
 
 def test_lineage_and_commands(page):

@@ -22,7 +22,7 @@ def headlines(results: ResultsFolder) -> list[Tile]:
         if success is not None:
             skill, interval = success
             tiles.append(Tile(percent(interval.estimate), "success of the student", _where(skill, interval)))
-    student = next((run for run in results.runs if run.manifest.parents), None)
+    student = next((run for run in results.runs if run.manifest.operation == "merge"), None)
     if student is not None:
         tiles.append(_size(results, student))
     steps, seconds = sum(run.steps for run in results.runs), sum(run.seconds for run in results.runs)
@@ -50,7 +50,8 @@ def verdict(results: ResultsFolder) -> str:
         if len(evaluation.skills) > 1
     ]
     if away:
-        sentence += f" Every expert falls to a success of {percent(max(away))} or less on at least one other skill."
+        most = f"{percent(max(away))} or less" if max(away) > 0 else "0 %"
+        sentence += f" Every expert falls to a success of {most} on at least one other skill."
     return sentence
 
 
