@@ -1,4 +1,7 @@
-"""Compilation of the simulation's kernels with Numba."""
+"""Compilation of the simulation's kernels with Numba.
+
+Every module with kernels imports its decorator from here; it knows no kernel itself.
+"""
 
 from __future__ import annotations
 

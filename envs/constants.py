@@ -1,4 +1,7 @@
-"""Constants of tasks as tensors, created once per device."""
+"""Constants of tasks as tensors, created once per device.
+
+It caches by device and value, and holds nothing that changes.
+"""
 
 from __future__ import annotations
 

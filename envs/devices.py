@@ -1,4 +1,7 @@
-"""Devices of simulation and networks: the CPU, or a CUDA device with mujoco_warp."""
+"""Devices of simulation and networks: the CPU, or a CUDA device with mujoco_warp.
+
+It only answers questions about devices; it allocates nothing.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The gymnasium interface of one simulation, with rendering."""
+"""The gymnasium interface of one simulation, with rendering.
+
+It translates calls and arrays; stepping and resets are the batched environment's.
+"""
 
 from __future__ import annotations
 

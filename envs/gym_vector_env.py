@@ -1,4 +1,7 @@
-"""The gymnasium interface of a batched environment: a native VectorEnv without a Python loop over the simulations."""
+"""The gymnasium interface of a batched environment: a native VectorEnv without a Python loop over the simulations.
+
+It translates calls and arrays; stepping and resets are the batched environment's.
+"""
 
 from __future__ import annotations
 

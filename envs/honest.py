@@ -1,4 +1,7 @@
-"""Skills with careful physics, to check that a policy does not live on the simulation's shortcuts."""
+"""Skills with careful physics, to check that a policy does not live on the simulation's shortcuts.
+
+It returns changed copies of skills and touches no simulation.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The batched environment for training on a GPU: its steps never wait for the device."""
+"""The batched environment for training on a GPU: its steps never wait for the device.
+
+It shares engines and backends with the CPU environment and adds only masks.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Initial states and tracks of episodes, drawn from one seeded stream on the CPU."""
+"""Initial states and tracks of episodes, drawn from one seeded stream on the CPU.
+
+It draws states and grounds; writing them to the engine is the environment's work.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The stable-baselines3 interface: a thin VecEnv over a batched environment, with one flat observation."""
+"""The stable-baselines3 interface: a thin VecEnv over a batched environment, with one flat observation.
+
+It copies arrays across and adds no behavior of its own.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Skills: robot, terrain, task and observation groups as one frozen record with an id."""
+"""Skills: robot, terrain, task and observation groups as one frozen record with an id.
+
+It describes only: MuJoCo is loaded where environments are built.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Suites: named lists of skills."""
+"""Suites: named lists of skills.
+
+It describes only: MuJoCo is loaded where environments are built.
+"""
 
 from __future__ import annotations
 

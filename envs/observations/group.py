@@ -1,4 +1,7 @@
-"""The form of an observation group, and what groups read besides the state of the robot."""
+"""The form of an observation group, and what groups read besides the state of the robot.
+
+Groups read the state and never write it.
+"""
 
 from __future__ import annotations
 

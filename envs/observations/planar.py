@@ -1,4 +1,7 @@
-"""Observation groups of planar robots."""
+"""Observation groups of planar robots.
+
+They read the state and never write it.
+"""
 
 from __future__ import annotations
 

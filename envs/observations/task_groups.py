@@ -1,4 +1,7 @@
-"""Observation groups that tell the task, for all robots: gait clock and command."""
+"""Observation groups that tell the task, for all robots: gait clock and command.
+
+They read the state and never write it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Adapter that adds mask methods to engines that take simulation numbers."""
+"""Adapter that adds mask methods to engines that take simulation numbers.
+
+It changes the form of calls only, not what an engine computes.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Memory for contacts and constraints: measured on the CPU, since mujoco_warp allocates it in advance."""
+"""Memory for contacts and constraints: measured on the CPU, since mujoco_warp allocates it in advance.
+
+It builds throw-away simulations of its own and touches no environment.
+"""
 
 from __future__ import annotations
 

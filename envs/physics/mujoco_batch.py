@@ -1,4 +1,7 @@
-"""The CPU engine: MuJoCo's native batch on a pool of threads, with ground boxes per simulation."""
+"""The CPU engine: MuJoCo's native batch on a pool of threads, with ground boxes per simulation.
+
+It knows positions, forces and ground boxes, but no rewards or observations.
+"""
 
 from __future__ import annotations
 

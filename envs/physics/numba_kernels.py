@@ -1,4 +1,7 @@
-"""The compiled loops of the CPU engines."""
+"""The compiled loops of the CPU engines.
+
+They write only into the arrays that the engines hand them.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A robot's table put to the test: masses, standing, falling, mirror image and speed of the simulation."""
+"""A robot's table put to the test: masses, standing, falling, mirror image and speed of the simulation.
+
+It simulates on its own and changes no file.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A first table for a model: what can be guessed from names, joints and masses, for a person to correct."""
+"""A first table for a model: what can be guessed from names, joints and masses, for a person to correct.
+
+It returns text; writing the file is the command's work.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The CPU backend: :class:`TorchBackend` with compiled loops and no intermediate tensors."""
+"""The CPU backend: :class:`TorchBackend` with compiled loops and no intermediate tensors.
+
+It reads the engine's arrays and must return what the torch backend returns.
+"""
 
 from __future__ import annotations
 

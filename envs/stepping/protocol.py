@@ -1,4 +1,7 @@
-"""The view protocol, and the results that backends return to an environment."""
+"""The view protocol, and the results that backends return to an environment.
+
+It declares forms only and computes nothing.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The CPU backend of robots in space: :class:`SpatialTorchBackend` with compiled loops."""
+"""The CPU backend of robots in space: :class:`SpatialTorchBackend` with compiled loops.
+
+It reads the engine's arrays and must return what the torch backend returns.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The torch backend of robots in space, for engines on any device, and the reference for the compiled one."""
+"""The torch backend of robots in space, for engines on any device, and the reference for the compiled one.
+
+It reads the engine's state; only an environment steps or resets the engine.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The torch backend, for engines on any device."""
+"""The torch backend, for engines on any device.
+
+It reads the engine's state; only an environment steps or resets the engine.
+"""
 
 from __future__ import annotations
 

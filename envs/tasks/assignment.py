@@ -1,4 +1,7 @@
-"""Assignment of tasks to simulations."""
+"""Assignment of tasks to simulations.
+
+It maps simulations to rows of tasks and calls the tasks' own functions.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The interface of tasks: rewards, initial states, terminations and success."""
+"""The interface of tasks: rewards, initial states, terminations and success.
+
+A task reads the state that it is given and never the engine.
+"""
 
 from __future__ import annotations
 

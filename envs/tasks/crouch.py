@@ -1,4 +1,7 @@
-"""Walking crouched under a low ceiling."""
+"""Walking crouched under a low ceiling.
+
+It reads the state that it is given and never the engine.
+"""
 
 from __future__ import annotations
 

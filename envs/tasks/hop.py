@@ -1,4 +1,7 @@
-"""Hopping forward with the feet together, as in a sack race."""
+"""Hopping forward with the feet together, as in a sack race.
+
+It reads the state that it is given and never the engine.
+"""
 
 from __future__ import annotations
 

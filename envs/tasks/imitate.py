@@ -1,4 +1,7 @@
-"""Imitating a reference walking cycle: the reward used by PLAID."""
+"""Imitating a reference walking cycle: the reward used by PLAID.
+
+It reads the state that it is given and never the engine.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Reward terms shared by tasks: errors of a robot, and their weighted sum as a reward in [0, 1]."""
+"""Reward terms shared by tasks: errors of a robot, and their weighted sum as a reward in [0, 1].
+
+They read the state that they are given and never the engine.
+"""
 
 from __future__ import annotations
 

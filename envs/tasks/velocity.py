@@ -1,4 +1,7 @@
-"""Velocity tracking: follow a commanded velocity and keep the heading, or turn at a commanded rate."""
+"""Velocity tracking: follow a commanded velocity and keep the heading, or turn at a commanded rate.
+
+It reads the state that it is given and never the engine.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Walking, running and walking backward: a commanded speed, upright, with little effort."""
+"""Walking, running and walking backward: a commanded speed, upright, with little effort.
+
+It reads the state that it is given and never the engine.
+"""
 
 from __future__ import annotations
 

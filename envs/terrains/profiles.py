@@ -1,4 +1,7 @@
-"""Profiles: ground as a list of pieces, each with a width, a rise along it and a jump at its left edge."""
+"""Profiles: ground as a list of pieces, each with a width, a rise along it and a jump at its left edge.
+
+It knows arrays of sizes only; robots and engines are unknown to it.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
 """Terrains by name: generators of their presets, and the first and last levels of a curriculum over their difficulty.
 
+It describes only: MuJoCo is loaded where environments are built.
+
 Register your own terrain before a skill refers to it::
 
     register_terrain("stones", {"default": Stones(width=(0.2, 0.3))}, start_level=0.2)

@@ -1,4 +1,7 @@
-"""Tracks: the ground of every simulation as tensors, with their height function and ground boxes."""
+"""Tracks: the ground of every simulation as tensors, with their height function and ground boxes.
+
+It computes heights and boxes; placing them in a simulation is the engine's work.
+"""
 
 from __future__ import annotations
 

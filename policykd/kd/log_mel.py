@@ -1,4 +1,7 @@
-"""Log-mel frames of sound in torch, the usual input of networks for speech and sounds."""
+"""Log-mel frames of sound in torch, the usual input of networks for speech and sounds.
+
+It depends on torch alone, so that a student can compute its input on any device.
+"""
 
 from __future__ import annotations
 

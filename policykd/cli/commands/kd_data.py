@@ -1,4 +1,7 @@
-"""``policykd kd data``: list the data sets, or prepare some of them into checked files."""
+"""``policykd kd data``: list the data sets, or prepare some of them into checked files.
+
+It parses options and prints; the work is done by the packages it calls.
+"""
 
 from __future__ import annotations
 

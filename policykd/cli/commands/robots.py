@@ -1,4 +1,7 @@
-"""``policykd robots``: list robots, check a robot's table, and write a first table for a model."""
+"""``policykd robots``: list robots, check a robot's table, and write a first table for a model.
+
+It parses options and prints; the work is done by the packages it calls.
+"""
 
 from __future__ import annotations
 

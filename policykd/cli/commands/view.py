@@ -1,4 +1,7 @@
-"""``policykd view``: watch policies on skills, in the browser."""
+"""``policykd view``: watch policies on skills, in the browser.
+
+It parses options and prints; the work is done by the packages it calls.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Record of :mod:`policykd.kd.losses.gaussian_kl`."""
+"""Record of :mod:`policykd.kd.losses.gaussian_kl`.
+
+Lists, help texts and benchmarks read it; it loads no torch and defines no loss.
+"""
 
 from policykd.kd.registry import LossInfo
 

@@ -1,4 +1,7 @@
-"""Reading NumPy archives without objects: a damaged or dangerous one is refused with its name and byte counts."""
+"""Reading NumPy archives without objects: a damaged or dangerous one is refused with its name and byte counts.
+
+It reads and changes arrays only; it knows nothing of networks or training.
+"""
 
 from __future__ import annotations
 

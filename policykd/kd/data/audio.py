@@ -1,4 +1,7 @@
-"""Read WAV files and turn them into log-mel frames of equal number: what the speech and sound data sets share."""
+"""Read WAV files and turn them into log-mel frames of equal number: what the speech and sound data sets share.
+
+It reads and changes arrays only; it knows nothing of networks or training.
+"""
 
 from __future__ import annotations
 

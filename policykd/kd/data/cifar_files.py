@@ -1,4 +1,7 @@
-"""Files of CIFAR-10 and CIFAR-100: the binary version, and the python version without unpickling it."""
+"""Files of CIFAR-10 and CIFAR-100: the binary version, and the python version without unpickling it.
+
+It reads and changes arrays only; it knows nothing of networks or training.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Data sets of EEGLAB: a MATLAB file with the description and a file of float32 values."""
+"""Data sets of EEGLAB: a MATLAB file with the description and a file of float32 values.
+
+It reads and changes arrays only; it knows nothing of networks or training.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Reading data files from strangers: sizes are checked before content, and messages name file and byte counts."""
+"""Reading data files from strangers: sizes are checked before content, and messages name file and byte counts.
+
+It reads and changes arrays only; it knows nothing of networks or training.
+"""
 
 from __future__ import annotations
 

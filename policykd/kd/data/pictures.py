@@ -1,4 +1,7 @@
-"""Decode pictures with Pillow: the header's size is checked before pixels are decoded."""
+"""Decode pictures with Pillow: the header's size is checked before pixels are decoded.
+
+It reads and changes arrays only; it knows nothing of networks or training.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Splits that keep groups together: persons, speakers or recordings never appear in two parts."""
+"""Splits that keep groups together: persons, speakers or recordings never appear in two parts.
+
+It reads and changes arrays only; it knows nothing of networks or training.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Files of the UEA and UCR time series archives (``.ts``): a header, then one series per line."""
+"""Files of the UEA and UCR time series archives (``.ts``): a header, then one series per line.
+
+It reads and changes arrays only; it knows nothing of networks or training.
+"""
 
 from __future__ import annotations
 

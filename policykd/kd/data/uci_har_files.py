@@ -1,4 +1,7 @@
-"""Files of UCI-HAR: text tables of smartphone motion, one file per channel, with labels and persons."""
+"""Files of UCI-HAR: text tables of smartphone motion, one file per channel, with labels and persons.
+
+It reads and changes arrays only; it knows nothing of networks or training.
+"""
 
 from __future__ import annotations
 

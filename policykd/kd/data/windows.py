@@ -1,4 +1,7 @@
-"""Cut long recordings into windows of equal length."""
+"""Cut long recordings into windows of equal length.
+
+It reads and changes arrays only; it knows nothing of networks or training.
+"""
 
 from __future__ import annotations
 

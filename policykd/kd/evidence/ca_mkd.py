@@ -1,4 +1,7 @@
-"""Confidence-aware weights of teachers on CIFAR-10, with the trivial baselines: labels alone, the best teacher."""
+"""Confidence-aware weights of teachers on CIFAR-10, with the trivial baselines: labels alone, the best teacher.
+
+It describes arms and claims; the library trains them and computes the statistics.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Contrastive distillation on CIFAR-10, compared with and without the contrastive term at equal weights."""
+"""Contrastive distillation on CIFAR-10, compared with and without the contrastive term at equal weights.
+
+It describes arms and claims; the library trains them and computes the statistics.
+"""
 
 from __future__ import annotations
 

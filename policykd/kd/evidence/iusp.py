@@ -1,4 +1,7 @@
-"""Similarity between the frames of a clip on spoken digits: log-mel frames of held-out speakers, one tag per digit."""
+"""Similarity between the frames of a clip on spoken digits: log-mel frames of held-out speakers, one tag per digit.
+
+It describes arms and claims; the library trains them and computes the statistics.
+"""
 
 from __future__ import annotations
 

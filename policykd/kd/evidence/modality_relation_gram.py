@@ -1,4 +1,7 @@
-"""Relations between modalities on a smartwatch: acceleration, rotation, and the spectrum of the acceleration."""
+"""Relations between modalities on a smartwatch: acceleration, rotation, and the spectrum of the acceleration.
+
+It describes arms and claims; the library trains them and computes the statistics.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Similarity-keeping distillation from many channels to few on recorded series, with its correlation over time."""
+"""Similarity-keeping distillation from many channels to few on recorded series, with its correlation over time.
+
+It describes arms and claims; the library trains them and computes the statistics.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Similarity-preserving distillation on CIFAR-10: few labels, a pool of unlabeled images."""
+"""Similarity-preserving distillation on CIFAR-10: few labels, a pool of unlabeled images.
+
+It describes arms and claims; the library trains them and computes the statistics.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Self-supervised similarity of rotated views on CIFAR-10, where a rotated object is not another class."""
+"""Self-supervised similarity of rotated views on CIFAR-10, where a rotated object is not another class.
+
+It describes arms and claims; the library trains them and computes the statistics.
+"""
 
 from __future__ import annotations
 

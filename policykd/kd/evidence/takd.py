@@ -1,4 +1,7 @@
-"""Teacher assistants on CIFAR-10: convolutional teacher, assistant and student, claims on accuracy alone."""
+"""Teacher assistants on CIFAR-10: convolutional teacher, assistant and student, claims on accuracy alone.
+
+It describes arms and claims; the library trains them and computes the statistics.
+"""
 
 from __future__ import annotations
 

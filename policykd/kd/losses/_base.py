@@ -1,4 +1,7 @@
-"""The base of loss modules: a name, the inputs of ``forward``, and a reduction that was checked when it was built."""
+"""The base of loss modules: a name, the inputs of ``forward``, and a reduction that was checked when it was built.
+
+It works on tensors alone: networks, training loops and benchmarks are not its business.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Join the batches of all processes, with gradients, so that a loss can compare samples across processes."""
+"""Join the batches of all processes, with gradients, so that a loss can compare samples across processes.
+
+It works on tensors alone: networks, training loops and benchmarks are not its business.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Activation boundaries (Heo et al. 2019)."""
+"""Activation boundaries (Heo et al. 2019).
+
+It works on tensors alone: networks, training loops and benchmarks are not its business.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Attention transfer (Zagoruyko and Komodakis 2017)."""
+"""Attention transfer (Zagoruyko and Komodakis 2017).
+
+It works on tensors alone: networks, training loops and benchmarks are not its business.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Forward and reverse divergence, balanced by the entropies of student and teacher (Amara et al. 2022)."""
+"""Forward and reverse divergence, balanced by the entropies of student and teacher (Amara et al. 2022).
+
+It works on tensors alone: networks, training loops and benchmarks are not its business.
+"""
 
 from __future__ import annotations
 

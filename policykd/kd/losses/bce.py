@@ -1,4 +1,7 @@
-"""Binary cross-entropy with independent labels."""
+"""Binary cross-entropy with independent labels.
+
+It works on tensors alone: networks, training loops and benchmarks are not its business.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Distillation of independent labels, as of a multi-label tagger."""
+"""Distillation of independent labels, as of a multi-label tagger.
+
+It works on tensors alone: networks, training loops and benchmarks are not its business.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""CAT-KD: class activation maps (Guo et al. 2023)."""
+"""CAT-KD: class activation maps (Guo et al. 2023).
+
+It works on tensors alone: networks, training loops and benchmarks are not its business.
+"""
 
 from __future__ import annotations
 

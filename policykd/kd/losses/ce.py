@@ -1,4 +1,7 @@
-"""Cross-entropy with hard labels, label smoothing or soft targets."""
+"""Cross-entropy with hard labels, label smoothing or soft targets.
+
+It works on tensors alone: networks, training loops and benchmarks are not its business.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Contrastive representation distillation: the critic's loss (Tian et al. 2020)."""
+"""Contrastive representation distillation: the critic's loss (Tian et al. 2020).
+
+It works on tensors alone: networks, training loops and benchmarks are not its business.
+"""
 
 from __future__ import annotations
 

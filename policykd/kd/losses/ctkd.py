@@ -1,4 +1,7 @@
-"""Curriculum temperature: a temperature that is trained to make distillation harder (Li et al. 2023)."""
+"""Curriculum temperature: a temperature that is trained to make distillation harder (Li et al. 2023).
+
+It works on tensors alone: networks, training loops and benchmarks are not its business.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Confidence weighted by the teacher's maximum (Furlanello et al. 2018)."""
+"""Confidence weighted by the teacher's maximum (Furlanello et al. 2018).
+
+It works on tensors alone: networks, training loops and benchmarks are not its business.
+"""
 
 from __future__ import annotations
 

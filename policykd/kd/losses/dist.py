@@ -1,4 +1,7 @@
-"""DIST: relations within and between samples by correlation (Huang et al. 2022)."""
+"""DIST: relations within and between samples by correlation (Huang et al. 2022).
+
+It works on tensors alone: networks, training loops and benchmarks are not its business.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The relations between channels and between places that DIST+ adds to DIST (Huang et al. 2025)."""
+"""The relations between channels and between places that DIST+ adds to DIST (Huang et al. 2025).
+
+It works on tensors alone: networks, training loops and benchmarks are not its business.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Decoupled knowledge distillation (Zhao et al. 2022)."""
+"""Decoupled knowledge distillation (Zhao et al. 2022).
+
+It works on tensors alone: networks, training loops and benchmarks are not its business.
+"""
 
 from __future__ import annotations
 

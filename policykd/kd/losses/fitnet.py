@@ -1,4 +1,7 @@
-"""FitNets hints (Romero et al. 2015)."""
+"""FitNets hints (Romero et al. 2015).
+
+It works on tensors alone: networks, training loops and benchmarks are not its business.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Flow of the solution procedure (Yim et al. 2017)."""
+"""Flow of the solution procedure (Yim et al. 2017).
+
+It works on tensors alone: networks, training loops and benchmarks are not its business.
+"""
 
 from __future__ import annotations
 

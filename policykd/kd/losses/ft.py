@@ -1,4 +1,7 @@
-"""Factor transfer (Kim et al. 2018)."""
+"""Factor transfer (Kim et al. 2018).
+
+It works on tensors alone: networks, training loops and benchmarks are not its business.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Divergence between predicted Gaussians."""
+"""Divergence between predicted Gaussians.
+
+It works on tensors alone: networks, training loops and benchmarks are not its business.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Likelihood of values under a predicted Gaussian."""
+"""Likelihood of values under a predicted Gaussian.
+
+It works on tensors alone: networks, training loops and benchmarks are not its business.
+"""
 
 from __future__ import annotations
 

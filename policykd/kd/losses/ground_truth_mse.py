@@ -1,4 +1,7 @@
-"""Squared error to a mix of labels and teacher (Borup and Andersen 2021)."""
+"""Squared error to a mix of labels and teacher (Borup and Andersen 2021).
+
+It works on tensors alone: networks, training loops and benchmarks are not its business.
+"""
 
 from __future__ import annotations
 

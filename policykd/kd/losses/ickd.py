@@ -1,4 +1,7 @@
-"""Inter-channel correlation (Liu et al. 2021)."""
+"""Inter-channel correlation (Liu et al. 2021).
+
+It works on tensors alone: networks, training loops and benchmarks are not its business.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Similarity between the time frames inside one clip (IUSP, Chang et al. 2020)."""
+"""Similarity between the time frames inside one clip (IUSP, Chang et al. 2020).
+
+It works on tensors alone: networks, training loops and benchmarks are not its business.
+"""
 
 from __future__ import annotations
 

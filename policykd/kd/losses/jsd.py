@@ -1,4 +1,7 @@
-"""Generalized Jensen-Shannon divergence on logits (Agarwal et al. 2024)."""
+"""Generalized Jensen-Shannon divergence on logits (Agarwal et al. 2024).
+
+It works on tensors alone: networks, training loops and benchmarks are not its business.
+"""
 
 from __future__ import annotations
 

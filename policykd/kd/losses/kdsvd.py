@@ -1,4 +1,7 @@
-"""Singular vectors of feature maps and how they change from level to level (Lee, Kim and Song 2018)."""
+"""Singular vectors of feature maps and how they change from level to level (Lee, Kim and Song 2018).
+
+It works on tensors alone: networks, training loops and benchmarks are not its business.
+"""
 
 from __future__ import annotations
 

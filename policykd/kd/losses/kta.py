@@ -1,4 +1,7 @@
-"""Knowledge adaptation with affinities, made for segmentation (He et al. 2019)."""
+"""Knowledge adaptation with affinities, made for segmentation (He et al. 2019).
+
+It works on tensors alone: networks, training loops and benchmarks are not its business.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Logit standardization before distillation (Sun et al. 2024)."""
+"""Logit standardization before distillation (Sun et al. 2024).
+
+It works on tensors alone: networks, training loops and benchmarks are not its business.
+"""
 
 from __future__ import annotations
 

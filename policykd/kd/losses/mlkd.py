@@ -1,4 +1,7 @@
-"""Multi-level logit distillation: samples, batch and classes (Jin et al. 2023)."""
+"""Multi-level logit distillation: samples, batch and classes (Jin et al. 2023).
+
+It works on tensors alone: networks, training loops and benchmarks are not its business.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""How a teacher's modalities relate: the Gram matrix across modalities, per sample (Liu 2021)."""
+"""How a teacher's modalities relate: the Gram matrix across modalities, per sample (Liu 2021).
+
+It works on tensors alone: networks, training loops and benchmarks are not its business.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Squared error of values, with the labels or with a teacher's."""
+"""Squared error of values, with the labels or with a teacher's.
+
+It works on tensors alone: networks, training loops and benchmarks are not its business.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Squared error on the raw logits (Ba and Caruana 2014)."""
+"""Squared error on the raw logits (Ba and Caruana 2014).
+
+It works on tensors alone: networks, training loops and benchmarks are not its business.
+"""
 
 from __future__ import annotations
 

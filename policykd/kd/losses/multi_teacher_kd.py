@@ -1,4 +1,7 @@
-"""Several teachers, weighted for every sample by how well each of them knows its label (CA-MKD, Zhang et al. 2022)."""
+"""Several teachers, weighted for every sample by how well each of them knows its label (CA-MKD, Zhang et al. 2022).
+
+It works on tensors alone: networks, training loops and benchmarks are not its business.
+"""
 
 from __future__ import annotations
 

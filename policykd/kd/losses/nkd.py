@@ -1,4 +1,7 @@
-"""Normalized knowledge distillation: target class and other classes as two cross-entropies (Yang et al. 2023)."""
+"""Normalized knowledge distillation: target class and other classes as two cross-entropies (Yang et al. 2023).
+
+It works on tensors alone: networks, training loops and benchmarks are not its business.
+"""
 
 from __future__ import annotations
 

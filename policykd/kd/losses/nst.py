@@ -1,4 +1,7 @@
-"""Neuron selectivity transfer (Huang and Wang 2017)."""
+"""Neuron selectivity transfer (Huang and Wang 2017).
+
+It works on tensors alone: networks, training loops and benchmarks are not its business.
+"""
 
 from __future__ import annotations
 

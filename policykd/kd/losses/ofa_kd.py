@@ -1,4 +1,7 @@
-"""One-for-all distillation between different architectures: stages predict logits (Hao et al. 2023)."""
+"""One-for-all distillation between different architectures: stages predict logits (Hao et al. 2023).
+
+It works on tensors alone: networks, training loops and benchmarks are not its business.
+"""
 
 from __future__ import annotations
 

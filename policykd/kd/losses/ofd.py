@@ -1,4 +1,7 @@
-"""Overhaul of feature distillation (Heo et al. 2019)."""
+"""Overhaul of feature distillation (Heo et al. 2019).
+
+It works on tensors alone: networks, training loops and benchmarks are not its business.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Prime-aware adaptive distillation: uncertain samples count less (Zhang et al. 2020)."""
+"""Prime-aware adaptive distillation: uncertain samples count less (Zhang et al. 2020).
+
+It works on tensors alone: networks, training loops and benchmarks are not its business.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Probabilistic knowledge transfer (Passalis and Tefas 2018)."""
+"""Probabilistic knowledge transfer (Passalis and Tefas 2018).
+
+It works on tensors alone: networks, training loops and benchmarks are not its business.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Hierarchical context loss of knowledge review (Chen et al. 2021)."""
+"""Hierarchical context loss of knowledge review (Chen et al. 2021).
+
+It works on tensors alone: networks, training loops and benchmarks are not its business.
+"""
 
 from __future__ import annotations
 

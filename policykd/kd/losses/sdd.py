@@ -1,4 +1,7 @@
-"""Scale-decoupled distillation (Wei et al. 2024)."""
+"""Scale-decoupled distillation (Wei et al. 2024).
+
+It works on tensors alone: networks, training loops and benchmarks are not its business.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Distillation of the samples on which the teacher is right or not too wrong (Xu et al. 2020)."""
+"""Distillation of the samples on which the teacher is right or not too wrong (Xu et al. 2020).
+
+It works on tensors alone: networks, training loops and benchmarks are not its business.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Semantic calibration: every student level chooses among the teacher's levels (Chen et al. 2021)."""
+"""Semantic calibration: every student level chooses among the teacher's levels (Chen et al. 2021).
+
+It works on tensors alone: networks, training loops and benchmarks are not its business.
+"""
 
 from __future__ import annotations
 

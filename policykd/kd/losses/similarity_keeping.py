@@ -1,4 +1,7 @@
-"""Similarity between samples by the correlation over time of every channel (SK-KD, Huang et al. 2024)."""
+"""Similarity between samples by the correlation over time of every channel (SK-KD, Huang et al. 2024).
+
+It works on tensors alone: networks, training loops and benchmarks are not its business.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""SimKD: the student reuses the teacher's classifier (Chen et al. 2022)."""
+"""SimKD: the student reuses the teacher's classifier (Chen et al. 2022).
+
+It works on tensors alone: networks, training loops and benchmarks are not its business.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Similarity-preserving distillation (Tung and Mori 2019)."""
+"""Similarity-preserving distillation (Tung and Mori 2019).
+
+It works on tensors alone: networks, training loops and benchmarks are not its business.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Simple recipe distillation: normalized features under the logarithm of a sum (Miles and Mikolajczyk 2024)."""
+"""Simple recipe distillation: normalized features under the logarithm of a sum (Miles and Mikolajczyk 2024).
+
+It works on tensors alone: networks, training loops and benchmarks are not its business.
+"""
 
 from __future__ import annotations
 

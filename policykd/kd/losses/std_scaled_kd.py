@@ -1,4 +1,7 @@
-"""Logits divided by their standard deviation, so that every sample sets its own temperature (Choi et al. 2023)."""
+"""Logits divided by their standard deviation, so that every sample sets its own temperature (Choi et al. 2023).
+
+It works on tensors alone: networks, training loops and benchmarks are not its business.
+"""
 
 from __future__ import annotations
 

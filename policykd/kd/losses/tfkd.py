@@ -1,4 +1,7 @@
-"""Distillation without a teacher: a virtual one that is nearly always right (Yuan et al. 2020)."""
+"""Distillation without a teacher: a virtual one that is nearly always right (Yuan et al. 2020).
+
+It works on tensors alone: networks, training loops and benchmarks are not its business.
+"""
 
 from __future__ import annotations
 

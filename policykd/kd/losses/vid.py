@@ -1,4 +1,7 @@
-"""Variational information distillation (Ahn et al. 2019)."""
+"""Variational information distillation (Ahn et al. 2019).
+
+It works on tensors alone: networks, training loops and benchmarks are not its business.
+"""
 
 from __future__ import annotations
 

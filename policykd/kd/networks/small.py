@@ -1,4 +1,7 @@
-"""Small networks: an MLP and LeNet."""
+"""Small networks: an MLP and LeNet.
+
+They are plain modules without any knowledge of distillation.
+"""
 
 from __future__ import annotations
 

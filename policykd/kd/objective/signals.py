@@ -1,4 +1,7 @@
-"""Signals: what one network says about a batch, and the checks that every batch passes before a loss sees it."""
+"""Signals: what one network says about a batch, and the checks that every batch passes before a loss sees it.
+
+It computes no loss and changes no network.
+"""
 
 from __future__ import annotations
 

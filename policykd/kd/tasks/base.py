@@ -1,4 +1,7 @@
-"""What a task is: data in fixed splits, and the two networks that are compared on it."""
+"""What a task is: data in fixed splits, and the two networks that are compared on it.
+
+It provides data and networks; training and comparison are left to the benchmark.
+"""
 
 from __future__ import annotations
 

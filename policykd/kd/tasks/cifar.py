@@ -1,4 +1,7 @@
-"""CIFAR-10 and CIFAR-100 from disk: the binary version, and the python version without unpickling it."""
+"""CIFAR-10 and CIFAR-100 from disk: the binary version, and the python version without unpickling it.
+
+It provides data and networks; training and comparison are left to the benchmark.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""MNIST and Fashion-MNIST from the four idx files, plain or gzipped."""
+"""MNIST and Fashion-MNIST from the four idx files, plain or gzipped.
+
+It provides data and networks; training and comparison are left to the benchmark.
+"""
 
 from __future__ import annotations
 

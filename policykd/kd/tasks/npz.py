@@ -1,4 +1,7 @@
-"""Any data set in one ``.npz`` file: ``x_train``, ``y_train``, ``x_test``, ``y_test`` (and ``_val``), or ``x, y``."""
+"""Any data set in one ``.npz`` file: ``x_train``, ``y_train``, ``x_test``, ``y_test`` (and ``_val``), or ``x, y``.
+
+It provides data and networks; training and comparison are left to the benchmark.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A data set that ``policykd kd data`` prepared: split by its groups, standardized, with networks of fitting size."""
+"""A data set that ``policykd kd data`` prepared: split by its groups, standardized, with networks of fitting size.
+
+It provides data and networks; training and comparison are left to the benchmark.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The tasks by name."""
+"""The tasks by name.
+
+It provides data and networks; training and comparison are left to the benchmark.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""UCI-HAR: smartphone motion in windows of 128 steps and nine channels, from the unpacked folders."""
+"""UCI-HAR: smartphone motion in windows of 128 steps and nine channels, from the unpacked folders.
+
+It provides data and networks; training and comparison are left to the benchmark.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Averages of a student's weights over a training: exponential moving (EMA) and stochastic weight averaging (SWA)."""
+"""Averages of a student's weights over a training: exponential moving (EMA) and stochastic weight averaging (SWA).
+
+It reads the student's weights and writes only its own copies.
+"""
 
 from __future__ import annotations
 

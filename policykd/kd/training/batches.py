@@ -1,4 +1,7 @@
-"""Batches in a seeded order that is a pure function of (seed, epoch), so that a resumed run sees the same data."""
+"""Batches in a seeded order that is a pure function of (seed, epoch), so that a resumed run sees the same data.
+
+It holds no state: a batch depends on its arguments alone.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Training configuration: frozen records that say everything about a run except its data and networks."""
+"""Training configuration: frozen records that say everything about a run except its data and networks.
+
+They check their own fields; building networks and loaders from them is the trainer's work.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Predictions and accuracy of a module over a data set."""
+"""Predictions and accuracy of a module over a data set.
+
+It leaves the module's mode and weights as they were.
+"""
 
 from __future__ import annotations
 

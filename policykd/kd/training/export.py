@@ -1,4 +1,7 @@
-"""Export: the bare student, and its weights as a file that anybody can load."""
+"""Export: the bare student, and its weights as a file that anybody can load.
+
+It writes one file and leaves the run's own files alone.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""How samples and batches of a data set are read: which entries are inputs, labels, mask and weights."""
+"""How samples and batches of a data set are read: which entries are inputs, labels, mask and weights.
+
+It only looks entries up; it converts and moves nothing.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Train mode that leaves frozen layers alone, batch statistics and dropout included."""
+"""Train mode that leaves frozen layers alone, batch statistics and dropout included.
+
+It changes no weight.
+"""
 
 from __future__ import annotations
 

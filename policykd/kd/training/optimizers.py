@@ -1,4 +1,7 @@
-"""Optimizers and schedulers of a run: those of its configuration, or any of torch's from a factory, with groups."""
+"""Optimizers and schedulers of a run: those of its configuration, or any of torch's from a factory, with groups.
+
+It builds them; the loop alone steps them.
+"""
 
 from __future__ import annotations
 

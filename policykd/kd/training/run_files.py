@@ -1,4 +1,7 @@
-"""The checkpoint of a distiller's run: where it is, and whether a resumed run is the one that wrote it."""
+"""The checkpoint of a distiller's run: where it is, and whether a resumed run is the one that wrote it.
+
+No other module knows the names of these files.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Which weights a run keeps: the last, the best on validation data, or an average of many."""
+"""Which weights a run keeps: the last, the best on validation data, or an average of many.
+
+It copies weights; it computes no metric itself.
+"""
 
 from __future__ import annotations
 

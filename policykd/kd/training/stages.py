@@ -1,4 +1,7 @@
-"""Stages of a training: objectives that follow one another, such as hints and then distillation."""
+"""Stages of a training: objectives that follow one another, such as hints and then distillation.
+
+It decides which objective is active in an epoch and trains nothing itself.
+"""
 
 from __future__ import annotations
 

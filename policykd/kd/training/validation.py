@@ -1,4 +1,7 @@
-"""Metrics of a network on validation data: any outputs, any data, computed batch after batch."""
+"""Metrics of a network on validation data: any outputs, any data, computed batch after batch.
+
+It runs without gradients and leaves the network's mode as it was.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Augmented variants of every sample that repeat over epochs, so that a teacher's outputs for them can be stored."""
+"""Augmented variants of every sample that repeat over epochs, so that a teacher's outputs for them can be stored.
+
+It draws from its own seeded streams, never from the global generator.
+"""
 
 from __future__ import annotations
 

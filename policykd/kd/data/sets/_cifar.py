@@ -1,4 +1,7 @@
-"""What CIFAR-10 and CIFAR-100 have in common."""
+"""What CIFAR-10 and CIFAR-100 have in common.
+
+It only reads: preparing, splitting and training happen elsewhere.
+"""
 
 from __future__ import annotations
 

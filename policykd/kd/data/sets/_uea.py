@@ -1,4 +1,7 @@
-"""What the data sets of the UEA archive inside aeon have in common."""
+"""What the data sets of the UEA archive inside aeon have in common.
+
+It only reads: preparing, splitting and training happen elsewhere.
+"""
 
 from __future__ import annotations
 

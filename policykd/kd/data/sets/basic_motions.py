@@ -1,4 +1,7 @@
-"""BasicMotions: accelerometer and gyroscope of a smartwatch, four activities."""
+"""BasicMotions: accelerometer and gyroscope of a smartwatch, four activities.
+
+It only reads: preparing, splitting and training happen elsewhere.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""CIFAR-10 (Krizhevsky 2009): the binary version, the python version, or JPEG files in class folders."""
+"""CIFAR-10 (Krizhevsky 2009): the binary version, the python version, or JPEG files in class folders.
+
+It only reads: preparing, splitting and training happen elsewhere.
+"""
 
 from __future__ import annotations
 

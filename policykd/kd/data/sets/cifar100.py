@@ -1,4 +1,7 @@
-"""CIFAR-100 (Krizhevsky 2009) with fine labels: the binary version, the python version, or class folders."""
+"""CIFAR-100 (Krizhevsky 2009) with fine labels: the binary version, the python version, or class folders.
+
+It only reads: preparing, splitting and training happen elsewhere.
+"""
 
 from __future__ import annotations
 

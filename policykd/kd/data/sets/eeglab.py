@@ -1,4 +1,7 @@
-"""Epochs of an EEGLAB recording, labeled by the position of the target: left or right visual field."""
+"""Epochs of an EEGLAB recording, labeled by the position of the target: left or right visual field.
+
+It only reads: preparing, splitting and training happen elsewhere.
+"""
 
 from __future__ import annotations
 

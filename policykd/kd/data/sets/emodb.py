@@ -1,4 +1,7 @@
-"""EMO-DB, the Berlin database of emotional speech (Burkhardt et al. 2005): ten actors, seven emotions."""
+"""EMO-DB, the Berlin database of emotional speech (Burkhardt et al. 2005): ten actors, seven emotions.
+
+It only reads: preparing, splitting and training happen elsewhere.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""ESC-50 (Piczak 2015) and data in its layout: sounds in ``audio/`` and a table of labels and folds."""
+"""ESC-50 (Piczak 2015) and data in its layout: sounds in ``audio/`` and a table of labels and folds.
+
+It only reads: preparing, splitting and training happen elsewhere.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Small pictures in class folders: ``train/<class>/*.jpg`` and ``test/<class>/*.jpg``."""
+"""Small pictures in class folders: ``train/<class>/*.jpg`` and ``test/<class>/*.jpg``.
+
+It only reads: preparing, splitting and training happen elsewhere.
+"""
 
 from __future__ import annotations
 

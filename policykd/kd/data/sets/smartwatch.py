@@ -1,4 +1,7 @@
-"""Shoulder exercises of ten persons, measured by a smartwatch (Burns et al. 2018), as seglearn distributes them."""
+"""Shoulder exercises of ten persons, measured by a smartwatch (Burns et al. 2018), as seglearn distributes them.
+
+It only reads: preparing, splitting and training happen elsewhere.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Free Spoken Digit Dataset: six speakers say the ten digits, fifty times each."""
+"""Free Spoken Digit Dataset: six speakers say the ten digits, fifty times each.
+
+It only reads: preparing, splitting and training happen elsewhere.
+"""
 
 from __future__ import annotations
 

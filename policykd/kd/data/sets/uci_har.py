@@ -1,4 +1,7 @@
-"""UCI-HAR (Anguita et al. 2013): smartphone motion of thirty persons, six activities."""
+"""UCI-HAR (Anguita et al. 2013): smartphone motion of thirty persons, six activities.
+
+It only reads: preparing, splitting and training happen elsewhere.
+"""
 
 from __future__ import annotations
 
