@@ -58,6 +58,7 @@ def main() -> None:
     missing = [m for m in chosen if (m.path, m.start, m.new) not in known]
     with ThreadPoolExecutor(options.workers) as pool, record.open("a") as file:
         folders = [lay_out(options.out / f"copy-{i}") for i in range(options.workers)]
+        check_names(folders[0], tests, options.out / "names.txt")
 
         def work(mutation: Mutation) -> dict[str, object]:
             folder = folders.pop()
@@ -147,9 +148,16 @@ def lay_out(folder: Path) -> Path:
         )
     for name in ("tests", "benchmarks", "examples", "recipes", "docs"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md"):
+    for name in ("pyproject.toml", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "Makefile"):
         shutil.copy2(ROOT / name, folder / name)
     return folder
+
+
+def check_names(folder: Path, tests: dict[tuple[str, int], list[str]], listing: Path) -> None:
+    """Stop unless pytest finds every test in the copy by its name: an unknown name would count as a kill."""
+    listing.write_text("\n".join(sorted({name for names in tests.values() for name in names})))
+    if attempt(folder, ["--collect-only", f"@{listing}"]) != "survived":
+        sys.exit(f"pytest does not find all tests of {listing} in {folder}; delete {listing.parent} and run again")
 
 
 def examine(mutation: Mutation, folder: Path, tests: dict[tuple[str, int], list[str]]) -> dict[str, object]:
