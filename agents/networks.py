@@ -76,15 +76,20 @@ class JoinedLayers(nn.Module):
         groups: observation groups in the order of the input, name to number of features.
         architecture: activation and encoders.
         hidden: widths of the hidden layers.
+
+    Attributes:
+        encoded: columns of each group with an encoder, in the order of :attr:`encoders`.
+        character: columns of each other group.
+        joins: numbers of the encoders that each hidden layer reads.
     """
 
     def __init__(self, groups: Mapping[str, int], architecture: Architecture, hidden: tuple[int, ...]) -> None:
         super().__init__()
         columns, encoders = group_columns(groups), architecture.encoders
         encoded = [encoder.group for encoder in encoders]
-        self._encoded = [columns[name] for name in encoded]
-        self._character = [columns[name] for name in groups if name not in encoded]
-        self._joins = [
+        self.encoded = [columns[name] for name in encoded]
+        self.character = [columns[name] for name in groups if name not in encoded]
+        self.joins = [
             [k for k, e in enumerate(encoders) if e.join == "every" or i == len(hidden) - 1] for i in range(len(hidden))
         ]
         self.encoders = nn.ModuleList(GroupEncoder(e, groups[e.group], architecture.activation) for e in encoders)
@@ -96,9 +101,9 @@ class JoinedLayers(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Return (n, hidden[-1]) activations of the last hidden layer for features (n, size)."""
-        encodings = [encoder(features[:, span]) for encoder, span in zip(self.encoders, self._encoded, strict=True)]
-        below = [features[:, span] for span in self._character]
-        for layer, joins in zip(self.layers, self._joins, strict=True):
+        encodings = [encoder(features[:, span]) for encoder, span in zip(self.encoders, self.encoded, strict=True)]
+        below = [features[:, span] for span in self.character]
+        for layer, joins in zip(self.layers, self.joins, strict=True):
             assert isinstance(layer, nn.Linear)
             own = torch.cat(below, dim=1)
             # Two products: encodings with weights of zero then change nothing, not even the rounding.

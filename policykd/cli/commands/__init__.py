@@ -16,6 +16,7 @@ from policykd.cli.commands.compare import Compare
 from policykd.cli.commands.demo import Demo
 from policykd.cli.commands.doctor import Doctor
 from policykd.cli.commands.evaluate import Evaluate
+from policykd.cli.commands.export import Export
 from policykd.cli.commands.inject import Inject
 from policykd.cli.commands.kd_bench import KdBench
 from policykd.cli.commands.kd_data import KdData
@@ -92,6 +93,7 @@ COMMANDS: dict[str, type] = {
     "train": Train,
     "merge": Merge,
     "inject": Inject,
+    "export": Export,
     "evaluate": Evaluate,
     "render": Render,
     "view": View,

@@ -1,0 +1,129 @@
+"""Exported files as they run elsewhere: by onnxruntime, by TorchScript, and compiled from the C header.
+
+Each is a function from flat observations to actions and joint targets. Nothing here knows the policy's own code, so
+that a comparison with it means something.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import subprocess
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import torch
+
+from policykd.errors import ConfigError, OutputError
+
+Runtime: TypeAlias = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""Function from observations (n, size) float32 to actions and joint targets, each (n, actions) float32."""
+
+
+def onnx_runtime(path: Path, groups: Mapping[str, int]) -> Runtime:
+    """Return an ONNX file as a function, run by onnxruntime on one thread.
+
+    Args:
+        path: the file.
+        groups: observation groups in the order of the flat observation, for files with one input per group.
+
+    Raises:
+        ConfigError: if onnxruntime is not installed.
+    """
+    try:
+        import onnxruntime
+    except ModuleNotFoundError:
+        raise ConfigError(
+            "checking an ONNX file needs the package onnxruntime: pip install 'policykd[export]', or use --no-check"
+        ) from None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    names = [value.name for value in session.get_inputs()]
+
+    def run(observations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        parts = [observations] if names == ["obs"] else split_groups(observations, groups)
+        actions, targets = session.run(["actions", "joint_targets"], dict(zip(names, parts, strict=True)))
+        return actions, targets
+
+    return run
+
+
+def torchscript_runtime(path: Path, groups: Mapping[str, int], *, per_group: bool) -> Runtime:
+    """Return a TorchScript archive as a function; arguments as in :func:`onnx_runtime`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # as where it was written
+        module = torch.jit.load(str(path))
+
+    def run(observations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        parts = split_groups(observations, groups) if per_group else [observations]
+        with torch.no_grad():
+            actions, targets = module(*(torch.from_numpy(part) for part in parts))
+        return actions.numpy(), targets.numpy()
+
+    return run
+
+
+def c_runtime(path: Path, groups: Mapping[str, int], *, per_group: bool) -> Runtime:
+    """Compile a C header and return its function over batches; arguments as in :func:`onnx_runtime`.
+
+    Raises:
+        ConfigError: if there is no C compiler.
+        OutputError: with the compiler's message, if the header does not compile.
+    """
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None:
+        raise ConfigError("checking a C header needs a C compiler (cc, gcc or clang) on the PATH, or use --no-check")
+    sizes = list(groups.values()) if per_group else [sum(groups.values())]
+    starts = np.cumsum([0, *sizes[:-1]])
+    inputs = ", ".join(f"obs + n * {sum(sizes)} + {start}" for start in starts)
+    outputs = _output_size(path)
+    call = f"{path.stem}_act({inputs}, actions + n * {outputs}, targets + n * {outputs});"
+    source = (
+        f'#include "{path.resolve()}"\n'
+        "void run(int count, const float *obs, float *actions, float *targets) {\n"
+        f"  for (int n = 0; n < count; ++n) {call}\n}}\n"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        library = Path(folder) / "policy.so"
+        (Path(folder) / "policy.c").write_text(source)
+        command = [
+            compiler,
+            "-std=c99",
+            "-O3",
+            "-Wall",
+            "-Werror",
+            "-shared",
+            "-fPIC",
+            "policy.c",
+            "-o",
+            str(library),
+            "-lm",
+        ]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+        if done.returncode:
+            raise OutputError(f"{path} does not compile: {done.stderr.strip()}")
+        batch = ctypes.CDLL(str(library)).run
+    pointer = ctypes.POINTER(ctypes.c_float)
+
+    def run(observations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        flat = np.ascontiguousarray(observations, dtype=np.float32)
+        actions, targets = (np.empty((len(flat), outputs), dtype=np.float32) for _ in range(2))
+        batch(len(flat), *(a.ctypes.data_as(pointer) for a in (flat, actions, targets)))
+        return actions, targets
+
+    return run
+
+
+def split_groups(observations: np.ndarray, groups: Mapping[str, int]) -> list[np.ndarray]:
+    """Return the columns of each observation group of flat observations (n, size), in order."""
+    return np.split(observations, np.cumsum(list(groups.values()))[:-1], axis=1)
+
+
+def _output_size(path: Path) -> int:
+    name = f"#define {path.stem.upper()}_ACTIONS "
+    return next(int(line.removeprefix(name)) for line in path.read_text().splitlines() if line.startswith(name))
