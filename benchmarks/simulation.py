@@ -2,7 +2,8 @@
 
 Every repeat runs all arms one after the other, in a rotating order, so that a noisy machine affects all equally. The
 bare batch repeats the physics of our environment exactly, with the same model, boxes, states, resets and controls; only
-``Batch.step`` is timed.
+``Batch.step`` is timed. Robots of gymnasium are compared with gymnasium's own environments and, if it is installed,
+with EnvPool. Rates are per second of wall time and per second of processor time, which depends less on a machine's load.
 """
 
 from __future__ import annotations
@@ -28,7 +29,12 @@ from typing_extensions import override
 from plain_env import make_plain
 from policykd.envs import BatchedEnv, EnvConfig, SkillVectorEnv, get_skill
 from policykd.envs.physics import BatchEngine
+from policykd.envs.physics.own_ground import FORCES, OwnGroundEngine
+from policykd.envs.skills import Skill
+from policykd.envs.stepping.model_backend import derived_fields
 from policykd.storage import prepare_folder, write_json
+from policykd.threads import cores_for
+from published import IDS, EnvPool, Gymnasium, Rate, has_envpool, timed
 
 TRACKS = 16
 WARM_UP = 20
@@ -66,7 +72,7 @@ class Arm(Protocol):
 
     name: str
 
-    def run(self, seconds: float) -> float:
+    def run(self, seconds: float) -> Rate:
         """Return environment steps per second over about ``seconds``."""
         ...
 
@@ -76,9 +82,10 @@ class Ours(Arm):
 
     def __init__(self, options: Options, sims: int) -> None:
         self.name = f"policykd VectorEnv, {sims}"
+        skill = get_skill(options.skill)
         batched = BatchedEnv(
-            [get_skill(options.skill)], sims, config=EnvConfig(tracks=TRACKS), threads=options.threads,
-            make_engine=partial(Recording, threads=options.threads),
+            [skill], sims, config=EnvConfig(tracks=TRACKS), threads=options.threads,
+            make_engine=_recording(skill, options.threads),
         )  # fmt: skip
         assert isinstance(batched.engine, Recording)
         self.engine, self.sims = batched.engine, sims
@@ -86,15 +93,11 @@ class Ours(Arm):
         self._actions = _actions(sims, options.scale, batched.num_actions)
 
     @override
-    def run(self, seconds: float) -> float:
+    def run(self, seconds: float) -> Rate:
         self._env.reset(seed=0, options={"stagger": True})  # all runs start equally
         for action in self._actions[:WARM_UP]:
             self._env.step(action)
-        start, steps = time.perf_counter(), 0
-        while time.perf_counter() - start < seconds:
-            self._env.step(self._actions[steps % len(self._actions)])
-            steps += 1
-        return self.sims * steps / (time.perf_counter() - start)
+        return timed(lambda i: self._env.step(self._actions[i % len(self._actions)]), self.sims, seconds)
 
     def record(self, seconds: float) -> list[Any]:
         """Return the engine's calls in a run."""
@@ -106,6 +109,8 @@ class Ours(Arm):
 
 class Recording(BatchEngine):
     """The batch engine with a log of its calls, to be repeated."""
+
+    kind: type[BatchEngine] = BatchEngine
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -134,31 +139,45 @@ class Recording(BatchEngine):
         super().set_ground(ids, pose, half, lane)
 
 
+class OwnRecording(Recording, OwnGroundEngine):
+    """The same for robots with a ground of their own."""
+
+    kind = OwnGroundEngine
+
+
+def _recording(skill: Skill, threads: int | None) -> Callable[..., Recording]:
+    if skill.robot.family != "model":
+        return partial(Recording, threads=threads)
+    return partial(OwnRecording, threads=threads, forces=FORCES in derived_fields(skill, [skill.task]))
+
+
 class Bare(Arm):
     """MuJoCo's batch alone: repeats the recorded physics of our environment and times only ``Batch.step``."""
 
     def __init__(self, ours: Ours, seconds: float) -> None:
         self.name = f"bare Batch.step, {ours.sims}"
         arguments, options = ours.engine.arguments
-        self._engine, self._decimation = BatchEngine(*arguments, **options), arguments[3]
+        self._engine, self._decimation = ours.engine.kind(*arguments, **options), arguments[3]
         self._log = ours.record(seconds)
         self._last = ours.engine.field("qpos").clone()
 
     @override
-    def run(self, seconds: float) -> float:  # the recording determines the length
-        engine, durations = self._engine, []
+    def run(self, seconds: float) -> Rate:  # the recording determines the length
+        engine, durations, used = self._engine, [], []
         for call, *arguments in self._log:
             if call == "step":
                 engine._ctrl[:] = arguments[0].numpy()
-                start = time.perf_counter()
+                start, before = time.perf_counter(), time.process_time()
                 engine._batch.step(nstep=self._decimation, stage=int(mujoco.mjtStage.mjSTAGE_NONE))
                 durations.append(time.perf_counter() - start)
+                used.append(time.process_time() - before)
             else:
                 getattr(engine, call)(*arguments)
         assert torch.equal(engine.field("qpos"), self._last), (
             "the bare batch and our environment ended in different states"
         )
-        return engine.num_sims * (len(durations) - WARM_UP) / sum(durations[WARM_UP:])
+        steps = engine.num_sims * (len(durations) - WARM_UP)
+        return Rate(steps / sum(durations[WARM_UP:]), steps / sum(used[WARM_UP:]))
 
 
 class Plain(Arm):
@@ -177,12 +196,8 @@ class Plain(Arm):
         self._env.reset()
 
     @override
-    def run(self, seconds: float) -> float:
-        start, steps = time.perf_counter(), 0
-        while time.perf_counter() - start < seconds:
-            self._env.step(self._actions[steps % len(self._actions)])
-            steps += 1
-        return self._workers * steps / (time.perf_counter() - start)
+    def run(self, seconds: float) -> Rate:
+        return timed(lambda i: self._env.step(self._actions[i % len(self._actions)]), self._workers, seconds)
 
     def close(self) -> None:
         """Stop the worker processes."""
@@ -196,16 +211,31 @@ def _actions(sims: int, scale: float, joints: int) -> np.ndarray:
     return np.random.default_rng(0).uniform(-scale, scale, (64, sims, joints)).astype(np.float32)
 
 
-def measure(options: Options) -> dict[str, list[float]]:
+def _others(options: Options) -> list[Any]:
+    """Return the arms of other packages; those that fork come first."""
+    robot = get_skill(options.skill).robot
+    if robot.name in IDS:
+        arms = [
+            Gymnasium(robot.name, kind, workers, options.scale)
+            for kind in ("async", "sync")
+            for workers in options.workers
+        ]
+        threads = cores_for(options.threads)
+        pools = [EnvPool(robot.name, sims, threads, options.scale) for sims in options.sims if has_envpool()]
+        return arms + pools
+    # The plain environment is one of planar robots.
+    kinds = KINDS if robot.family == "plane" else ()
+    return [Plain(options, kind, workers) for kind in kinds for workers in options.workers]
+
+
+def measure(options: Options) -> dict[str, list[Rate]]:
     """Measure environment steps per second of every arm, one value per repeat."""
-    # The plain environment is one of planar robots; forks come first.
-    kinds = () if get_skill(options.skill).robot.spatial else KINDS
-    plain = [Plain(options, kind, workers) for kind in kinds for workers in options.workers]
+    plain = _others(options)
     arms: list[Arm] = list(plain)
     for sims in options.sims:
         ours = Ours(options, sims)
         arms += [ours, Bare(ours, options.seconds)]
-    figures: dict[str, list[float]] = {arm.name: [] for arm in arms}
+    figures: dict[str, list[Rate]] = {arm.name: [] for arm in arms}
     for repeat in range(options.repeats):
         turn = repeat % len(arms)
         for arm in arms[turn:] + arms[:turn]:
@@ -216,15 +246,15 @@ def measure(options: Options) -> dict[str, list[float]]:
 
 
 def ratios(options: Options, figures: dict[str, list[float]]) -> dict[str, list[float]]:
-    """Return paired ratios: ours over the bare batch, and over the best plain vectorization of the same repeat."""
-    plain = [values for name, values in figures.items() if name.startswith(KINDS)]
+    """Return paired ratios: ours over the bare batch, and over the best other vectorization of the same repeat."""
+    plain = [values for name, values in figures.items() if not name.startswith(("policykd", "bare"))]
     best = max(plain, key=statistics.median, default=None)
     result = {}
     for sims in options.sims:
         ours, bare = figures[f"policykd VectorEnv, {sims}"], figures[f"bare Batch.step, {sims}"]
         result[f"VectorEnv / bare Batch, {sims}"] = [a / b for a, b in zip(ours, bare, strict=True)]
         if best is not None:
-            result[f"VectorEnv / best plain, {sims}"] = [a / b for a, b in zip(ours, best, strict=True)]
+            result[f"VectorEnv / best other, {sims}"] = [a / b for a, b in zip(ours, best, strict=True)]
     return result
 
 
@@ -247,13 +277,18 @@ def main(options: Options) -> None:
         options = Options(options.skill, (16, 256), (2,), 3, 0.5, options.scale, options.threads, options.out, True)
     prepare_folder(options.out.parent)
     torch.set_num_threads(1)
-    figures = measure(options)
-    paired = ratios(options, figures)
+    rates = measure(options)
+    figures, used = ({name: [rate[i] for rate in values] for name, values in rates.items()} for i in (0, 1))
+    paired, paired_used = ratios(options, figures), ratios(options, used)
     show(f"{options.skill}: environment steps per second", figures, 0)
+    show(f"{options.skill}: environment steps per second of processor time", used, 0)
     show("ratios of paired runs", paired, 2)
+    show("ratios of paired runs, by processor time", paired_used, 2)
     content = {"skill": options.skill, "repeats": options.repeats, "seconds": options.seconds, "scale": options.scale}
     content["steps_per_second"] = {name: summary(values) for name, values in figures.items()}
     content["ratios"] = {name: summary(values) for name, values in paired.items()}
+    content["steps_per_core_second"] = {name: summary(values) for name, values in used.items()}
+    content["core_ratios"] = {name: summary(values) for name, values in paired_used.items()}
     write_json(options.out, content)
 
 

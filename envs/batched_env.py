@@ -16,11 +16,13 @@ import torch
 from policykd.envs.devices import choose_device
 from policykd.envs.physics import BatchEngine, Engine
 from policykd.envs.physics.contact_budget import measure_contacts
+from policykd.envs.physics.own_ground import FORCES, OwnGroundEngine
 from policykd.envs.resets import Starts
 from policykd.envs.robots import PlanarRobot
 from policykd.envs.robots.mjcf import build_model
 from policykd.envs.skills import Skill, common_contract
 from policykd.envs.stepping import Episodes, TorchBackend, make_backend
+from policykd.envs.stepping.model_backend import derived_fields
 from policykd.envs.tasks import Task
 from policykd.envs.terrains import TrackBank, Tracks
 from policykd.envs.terrains.tracks import graded_floor, graded_rows
@@ -62,7 +64,7 @@ class Step:
     Attributes:
         flat: (n, features) concatenated observation groups in the skill's order, float32; after an auto-reset, the
             first observation of the new episode.
-        reward: (n,) rewards in [0, 1], float32.
+        reward: (n,) rewards, float32; in [0, 1] but for robots that are simulated as their model files say.
         terminated: (n,) whether the robot fell or its simulation failed.
         truncated: (n,) whether the episode ran out of steps.
         failed: (n,) whether MuJoCo raised an error or met a NaN; a subset of ``terminated``.
@@ -142,7 +144,8 @@ class BatchedEnv:
             scale=self.robot.ground_scale,
             backwards=any(s.task.speed < 0 for s in skills),
         )
-        self._boxes = self._bank.most_segments_within(self.robot.window_width)
+        own_ground = self.robot.family == "model"
+        self._boxes = 0 if own_ground else self._bank.most_segments_within(self.robot.window_width)
         arguments = (build_model(self.robot, self._boxes), num_envs, self._boxes, self.robot.decimation)
         if make_engine is None:
             make_engine = self._engine_of(choose_device(device), threads)
@@ -163,6 +166,8 @@ class BatchedEnv:
         self, device: torch.device, threads: int | None
     ) -> Callable[[mujoco.MjModel, int, int, int], Engine]:
         """Return the engine factory of a device."""
+        if self.robot.family == "model":
+            return self._own_ground_engine(device, threads)
         if device.type == "cpu":
             return partial(BatchEngine, threads=threads)
         from policykd.envs.physics.mujoco_warp import WarpEngine  # needs the extra [gpu]
@@ -178,8 +183,16 @@ class BatchedEnv:
 
         return make
 
+    def _own_ground_engine(
+        self, device: torch.device, threads: int | None
+    ) -> Callable[[mujoco.MjModel, int, int, int], Engine]:
+        if device.type != "cpu":
+            raise ContractError(f"{self.robot.name} is simulated as its model file says, which only device cpu does")
+        forces = FORCES in derived_fields(self.skill, [skill.task for skill in self.skills])
+        return partial(OwnGroundEngine, threads=threads, forces=forces)
+
     def _make_backend(self, tracks: Tracks, tasks: Sequence[Task]) -> TorchBackend:
-        options = {"fixed_commands": True} if self.robot.spatial and self.config.ordered else {}
+        options = {"fixed_commands": True} if self.robot.family == "space" and self.config.ordered else {}
         return make_backend(self.engine, self.skill, tracks, self._boxes, tasks, **options)
 
     def seed(self, seed: int) -> None:

@@ -19,11 +19,12 @@ def honest_skill(skill: Skill) -> Skill:
     """Return a skill of a robot in space with short time steps, more solver iterations and colliding shins.
 
     Raises:
-        ContractError: for a planar robot, whose links all collide already.
+        ContractError: for a planar robot, whose links all collide already, and for one with the physics of its model.
     """
     robot = skill.robot
     if not isinstance(robot, SpatialRobot):
-        raise ContractError(f"{robot.name} moves in a plane; careful physics is for robots in space")
+        reason = "has the physics of its model" if robot.family == "model" else "moves in a plane"
+        raise ContractError(f"{robot.name} {reason}; careful physics is for robots in space on grounds of policykd")
     decimation = round(robot.control_dt / _TIMESTEP)
     physics = Physics(robot.control_dt / decimation, decimation, iterations=30, ls_iterations=30, shins=True)
     return replace(skill, robot=replace(robot, physics=physics))

@@ -71,8 +71,8 @@ class MaskedEnv(BatchedEnv):
         self, skills: Sequence[Skill], num_envs: int, *, seed: int = 0, starts: int = STARTS, **options: Any
     ) -> None:
         check_range("starts", starts, 1, 10_000_000)
-        if skills and skills[0].robot.spatial:
-            raise ContractError(f"{skills[0].robot.name} moves in space, which only device cpu simulates so far")
+        if skills and skills[0].robot.family != "plane":
+            raise ContractError(f"{skills[0].robot.name} is not a planar robot; only device cpu simulates it so far")
         self._pool_size = starts
         super().__init__(skills, num_envs, seed=seed, **options)
         self.draw_starts()

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,13 +20,18 @@ if TYPE_CHECKING:
     from policykd.envs.skills import Skill
 
 
+def environment_id(robot: str) -> str:
+    """Return the id of a robot's environment: ``policykd/MyDog-v0`` for ``my_dog`` and ``my-dog``."""
+    return f"policykd/{re.sub('[_-]', ' ', robot).title().replace(' ', '')}-v0"
+
+
 def register_environments() -> None:
     """Register an environment per robot with gymnasium, for robots that are not registered yet.
 
     Call it again after :func:`policykd.envs.robots.register_robot`.
     """
     for robot in robot_names():
-        name = f"policykd/{robot.replace('_', ' ').title().replace(' ', '')}-v0"
+        name = environment_id(robot)
         if name not in gymnasium.registry:
             gymnasium.register(
                 name,

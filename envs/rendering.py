@@ -12,7 +12,7 @@ from types import TracebackType
 import mujoco
 import numpy as np
 
-from policykd.envs.robots import PlanarRobot, Robot
+from policykd.envs.robots import ModelRobot, PlanarRobot, Robot
 from policykd.envs.robots.mjcf import build_spec
 from policykd.envs.terrains import Tracks
 from policykd.envs.terrains.tracks import BASE_THICKNESS, HALF_DEPTH
@@ -61,9 +61,11 @@ def build_scene(robot: Robot, tracks_row: Tracks) -> mujoco.MjModel:
     vis.quality.shadowsize = 4096
     vis.headlight.ambient, vis.headlight.diffuse = [0.35, 0.35, 0.35], [0.25, 0.25, 0.25]
     vis.headlight.specular = [0.0, 0.0, 0.0]
+    _add_camera_and_light(spec.worldbody.first_body(), scale * (_CLOSER if robot.spatial else 1.0))
+    if isinstance(robot, ModelRobot):
+        return spec.compile()  # its file has ground, textures and colors
     _add_textures(spec)
     _add_ground(spec, tracks_row, HALF_DEPTH * scale * (_WIDER if robot.spatial else 1.0))
-    _add_camera_and_light(spec.worldbody.first_body(), scale * (_CLOSER if robot.spatial else 1.0))
     for geom in spec.geoms:
         geom.contype = geom.conaffinity = 0
     if isinstance(robot, PlanarRobot):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from policykd.envs.robots import PlanarRobot, Robot, SpatialRobot
+from policykd.envs.robots import ModelRobot, PlanarRobot, Robot, SpatialRobot
 from policykd.seeding import integer_seed
 
 PHASE_SECONDS = 1.0
@@ -35,7 +35,7 @@ class Draw(NamedTuple):
         qpos: (m, nq) generalized positions.
         qvel: (m, nv) generalized velocities.
         clock: (m,) times of the gait clock, s.
-        chance: (m, CHANCES) random numbers in [0, 1) for commands; (m, 0) for planar robots.
+        chance: (m, CHANCES) random numbers in [0, 1) for commands of robots in space; (m, 0) for others.
     """
 
     track: torch.Tensor
@@ -55,7 +55,8 @@ class Starts:
 
     Args:
         robot: the robot.
-        joint_noise: half width of the noise on the joint angles, rad.
+        joint_noise: half width of the noise on the joint angles, rad; robots that are simulated as their model files
+            say have a noise of their own.
         speed_noise: largest initial forward velocity, m/s; robots in space, which have more ways to fall, start with
             at most 0.4 of it.
         like: a tensor with the device and dtype of the states.
@@ -64,8 +65,10 @@ class Starts:
     def __init__(self, robot: Robot, joint_noise: float, speed_noise: float, like: torch.Tensor) -> None:
         self._like = like
         self._generator = torch.Generator()
-        self._states: _Planar | _Spatial
-        if isinstance(robot, SpatialRobot):
+        self._states: _Planar | _Spatial | _Published
+        if isinstance(robot, ModelRobot):
+            self._states = _Published(robot)
+        elif isinstance(robot, SpatialRobot):
             self._states = _Spatial(robot, joint_noise, speed_noise * _SPEED_SHARE)
         else:
             assert isinstance(robot, PlanarRobot)
@@ -187,3 +190,26 @@ class _Spatial:
         qvel = torch.zeros_like(drawn[:, :1]).repeat(1, 6 + self._joints)
         qvel[:, :1] = speed
         return torch.cat([base, joints], dim=1), qvel, clock[:, 0], chance
+
+
+class _Published:
+    """Initial states of a robot that is simulated as its file says: that of the file, with noise on everything."""
+
+    def __init__(self, robot: ModelRobot) -> None:
+        pose = torch.as_tensor(robot.stand_pose.copy(), dtype=torch.float64)
+        self._noise, self._normal = robot.reset_noise, robot.reset_normal
+        self._places, self._size = len(pose), robot.body.velocities
+        self._uniform = _Uniform(torch.cat([pose, torch.zeros(self._size + 1, dtype=torch.float64)]))
+        noisy = slice(0, len(pose) + (0 if self._normal else self._size))
+        self._uniform.low[noisy] -= self._noise
+        self._uniform.width[noisy] = 2 * self._noise
+        self._uniform.width[-1] = PHASE_SECONDS
+
+    def draw(self, count: int, generator: torch.Generator, like: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return qpos, qvel, clock and no chances of ``count`` episodes."""
+        drawn = self._uniform.draw(count, generator, like)
+        qpos, qvel, clock = drawn.split([self._places, self._size, 1], dim=1)
+        if self._normal:
+            normal = torch.randn(count, self._size, dtype=torch.float64, generator=generator)
+            qvel = self._noise * normal.to(like)
+        return qpos.contiguous(), qvel.contiguous(), clock[:, 0], clock[:, :0]

@@ -20,6 +20,13 @@ _ID = re.compile(
     r"(?P<robot>[^/:@+]+)/(?P<terrain>[^/:@+]+)(:(?P<preset>[^/:@+]+))?(@(?P<difficulty>[^/:@+]+))?(\+(?P<task>[^/:@+]+))?"
 )
 
+_KINDS = {
+    "plane": ("moves in a plane", "walk"),
+    "space": ("moves in space", "velocity"),
+    "model": ("is simulated as its model file says", "forward"),
+}
+"""How a family of robots moves, and a task that fits it."""
+
 DEFAULT_GROUPS = ("proprio", "terrain")
 
 
@@ -54,11 +61,17 @@ class Skill:
             raise ConfigError(f"episode_steps is {self.episode_steps}; it must be at least 1")
 
     def _check_robot(self) -> None:
-        if self.task.spatial != self.robot.spatial:
-            kind, fitting = ("in space", "velocity") if self.robot.spatial else ("in a plane", "walk")
+        if not self.task.fits(self.robot):
+            kind, fitting = _KINDS[self.robot.family]
             raise ContractError(
-                f"the task {task_name(self.task)} does not fit {self.robot.name}, which moves {kind}; use a task such "
-                f"as {fitting}"
+                f"the task {task_name(self.task)} does not fit {self.robot.name}, which {kind}; use a task such as "
+                f"{fitting}"
+            )
+        allowed = self.robot.terrains
+        if allowed is not None and self.terrain.name not in allowed:
+            raise ContractError(
+                f"{self.robot.name} is simulated with the ground of its own model; it has no terrain but "
+                f"{', '.join(allowed)}, got {self.terrain.name}"
             )
 
     @property
@@ -123,7 +136,7 @@ def folder_names(skills: Sequence[Skill]) -> list[str]:
 
 def skill_ids() -> list[str]:
     """Return the ids of the skills with the default task, preset and difficulty."""
-    return [f"{robot}/{terrain}" for robot in robot_names() for terrain in terrain_names()]
+    return [f"{name}/{terrain}" for name in robot_names() for terrain in get_robot(name).terrains or terrain_names()]
 
 
 def get_skill(skill_id: str, groups: Sequence[str] | None = None) -> Skill:
@@ -139,7 +152,7 @@ def get_skill(skill_id: str, groups: Sequence[str] | None = None) -> Skill:
         ConfigError: for a difficulty that is not a number in [0, 1].
     """
     match = _ID.fullmatch(skill_id)
-    if match is None or f"{match['robot']}/{match['terrain']}" not in skill_ids():
+    if match is None or match["robot"] not in robot_names() or match["terrain"] not in terrain_names():
         raise UnknownNameError("skill", skill_id, skill_ids())
     try:
         difficulty = float(match["difficulty"] or 1.0)

@@ -21,6 +21,7 @@ from policykd.envs.robots.quadruped import QUADRUPED
 from policykd.envs.skill_records import skill_record
 from policykd.envs.skills import Skill, folder_names
 from policykd.envs.suites import SUITES
+from policykd.errors import ConfigError
 from policykd.evaluation import Evaluation, evaluate
 from policykd.executor import Processes
 from policykd.merge import MergeConfig, merge_experts, teachers_from
@@ -89,7 +90,13 @@ DEMO_PLANS: Mapping[str, DemoPlan] = MappingProxyType(
 
 
 def demo_plan(robot: Robot) -> DemoPlan:
-    """Return the demo of a robot: its own, or that of the shipped robot which moves like it."""
+    """Return the demo of a robot: its own, or that of the shipped robot which moves like it.
+
+    Raises:
+        ConfigError: for a robot that is simulated with the ground of its model, which has one skill.
+    """
+    if robot.family == "model":
+        raise ConfigError(f"{robot.name} has the ground of its model only; a demo merges experts of several terrains")
     return DEMO_PLANS.get(robot.name, DEMO_PLANS["quadruped" if robot.spatial else "biped"])
 
 

@@ -16,7 +16,7 @@ import torch
 from policykd import __version__
 from policykd.agents.architecture import Architecture
 from policykd.agents.policy import Policy, check_groups
-from policykd.envs.robots import Robot, SpatialRobot
+from policykd.envs.robots import Robot
 from policykd.envs.skill_records import recorded_skill
 from policykd.envs.skills import Skill
 from policykd.envs.symmetry import MirrorSymmetry, mirror_symmetry
@@ -95,7 +95,8 @@ class Manifest:
         counted_apart: whether the normalizer counts every feature's observations by itself (format 2).
         skill_records: records of the skills whose ids do not say everything, by id (format 3); see
             :mod:`policykd.envs.skill_records`.
-        model_sha256: hash of the compiled model of a robot in space (format 4): its name does not determine its body.
+        model_sha256: hash of the compiled model of a robot that is not planar (format 4): its name does not
+            determine its body.
 
     Raises:
         ConfigError: for no observation group, or encoders that do not fit the groups.
@@ -245,8 +246,8 @@ def describe(policy: Policy, robot: Robot, **provenance: Any) -> Manifest:
         symmetry=policy.symmetry,
         min_std=float(policy.normalizer.min_std),
         clip=float(policy.normalizer.clip),
-        format_version=4 if robot.spatial else _format_of(policy, counted_apart, provenance.get("skill_records")),
-        model_sha256=robot.body.sha256 if isinstance(robot, SpatialRobot) else None,
+        format_version=4 if robot.model_sha256 else _format_of(policy, counted_apart, provenance.get("skill_records")),
+        model_sha256=robot.model_sha256,
         counted_apart=counted_apart,
         **provenance,
     )
@@ -297,8 +298,8 @@ def check_fits(manifest: Manifest, skill: Skill) -> None:
 
 
 def _check_model(manifest: Manifest, robot: Robot) -> None:
-    if isinstance(robot, SpatialRobot) and manifest.model_sha256 != robot.body.sha256:
-        made_for, found = str(manifest.model_sha256)[:12], robot.body.sha256[:12]
+    if manifest.model_sha256 != robot.model_sha256:
+        made_for, found = str(manifest.model_sha256)[:12], str(robot.model_sha256)[:12]
         raise ContractError(
             f"the policy was made for another body of {robot.name}: the hash of its compiled model is {made_for}, now "
             f"{found}; use the model that it was trained with, or train it again"

@@ -12,7 +12,7 @@ from dataclasses import replace
 from policykd.agents.architecture import Architecture
 from policykd.agents.training.algorithms.ppo import PpoConfig
 from policykd.agents.training.config import TrainConfig
-from policykd.envs.robots import Robot, SpatialRobot
+from policykd.envs.robots import ModelRobot, Robot, SpatialRobot
 
 PLANAR = TrainConfig()
 """Defaults for planar robots."""
@@ -38,8 +38,20 @@ TWO_LEGS = replace(
 """Defaults for robots in space on two legs: they must plan farther ahead, or they dive forward and fall."""
 
 
+OWN_GROUND = replace(
+    SPATIAL,
+    steps=2_000_000,
+    target_success=2.0,  # the published measure is the return, which has no bound
+    curriculum=False,
+    ppo=replace(SPATIAL.ppo, gamma=0.99, envs=64, rollout_steps=64, minibatch=1024),
+)
+"""Defaults for robots that are simulated as their model files say."""
+
+
 def default_config(robot: Robot) -> TrainConfig:
     """Return the training configuration for a robot."""
+    if isinstance(robot, ModelRobot):
+        return OWN_GROUND
     if not isinstance(robot, SpatialRobot):
         return PLANAR
     return TWO_LEGS if len(robot.body.foot_names) <= 2 else SPATIAL

@@ -1,7 +1,7 @@
 """Observation groups: named blocks of features; policies declare the groups that they read.
 
-``group`` defines the form, ``planar``, ``spatial`` and ``task_groups`` have the built-in groups, ``registry`` finds
-groups by name. To add a group, define one and register it; nothing else changes.
+``group`` defines the form, ``planar``, ``spatial``, ``model_groups`` and ``task_groups`` have the built-in groups,
+``registry`` finds groups by name. To add a group, define one and register it; nothing else changes.
 """
 
 from policykd.envs.observations.group import Mirrored, ObservationGroup, Surroundings

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from policykd.envs.robots import Robot
+from policykd.envs.robots import Family, Robot
 
 
 class Mirrored(NamedTuple):
@@ -80,6 +80,7 @@ class ObservationGroup:
         lead: function from a robot to two features that the exchange swaps and whose order tells which side leads:
             the forward positions of the feet, for example, the right one first; None if the group has none.
         spatial: whether the group is one of robots in space (True), of planar ones (False), or of both (None).
+        family: the family of robots that the group is one of, if ``spatial`` does not say it.
     """
 
     name: str
@@ -89,3 +90,10 @@ class ObservationGroup:
     mirrored: Callable[[Robot], Mirrored] | None = None
     lead: Callable[[Robot], tuple[int, int] | None] | None = None
     spatial: bool | None = None
+    family: Family | None = None
+
+    def fits(self, robot: Robot) -> bool:
+        """Return whether a robot has this group."""
+        if self.family is not None or robot.family == "model":
+            return robot.family == self.family
+        return self.spatial in (None, robot.spatial)

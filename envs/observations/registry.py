@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from policykd.envs.observations.group import ObservationGroup
+from policykd.envs.observations.model_groups import MODEL_GROUPS
 from policykd.envs.observations.planar import PLANAR_GROUPS
 from policykd.envs.observations.spatial import SPATIAL_GROUPS
 from policykd.envs.observations.task_groups import TASK_GROUPS
@@ -25,13 +26,13 @@ def register_group(group: ObservationGroup) -> None:
     GROUPS.register(group.name, group)
 
 
-for _group in (PLANAR_GROUPS[0], TASK_GROUPS[0], PLANAR_GROUPS[1], TASK_GROUPS[1], *SPATIAL_GROUPS):
+for _group in (PLANAR_GROUPS[0], TASK_GROUPS[0], PLANAR_GROUPS[1], TASK_GROUPS[1], *SPATIAL_GROUPS, *MODEL_GROUPS):
     register_group(_group)
 
 
 def group_names(robot: Robot | None = None) -> list[str]:
     """Return the names of the observation groups, of those that a robot has if one is given."""
-    return [name for name, group in GROUPS.items() if robot is None or group.spatial in (None, robot.spatial)]
+    return [name for name, group in GROUPS.items() if robot is None or group.fits(robot)]
 
 
 def get_group(name: str) -> ObservationGroup:
@@ -51,7 +52,7 @@ def group_sizes(names: Sequence[str], robot: Robot) -> dict[str, int]:
         ContractError: for a group that the robot does not have.
     """
     for name in names:
-        if get_group(name).spatial not in (None, robot.spatial):
+        if not get_group(name).fits(robot):
             valid = ", ".join(group_names(robot))
             raise ContractError(f"{robot.name} has no observation group {name}; it has {valid}")
     return {name: get_group(name).size(robot) for name in names}

@@ -12,7 +12,8 @@ import mujoco
 import numpy as np
 
 from policykd.envs.robots.mjcf import build_model
-from policykd.envs.robots.robot import Servo
+from policykd.envs.robots.model_robot import ModelRobot
+from policykd.envs.robots.robot import Robot, Servo
 from policykd.envs.robots.spatial import SpatialRobot
 
 _SECONDS = 2.0  # of standing
@@ -26,9 +27,9 @@ class Findings:
 
     Attributes:
         servos: the position controllers.
-        mirrors: counterpart of every joint on the other side, with its sign.
+        mirrors: counterpart of every joint on the other side, with its sign; empty texts where it is not known.
         lines: sentences for a person.
-        stands: whether the robot stands for two seconds with its standing pose as target.
+        stands: whether the robot stands for two seconds with its standing pose as target, or without control.
     """
 
     servos: tuple[Servo, ...]
@@ -37,12 +38,18 @@ class Findings:
     stands: bool
 
 
-def check_robot(robot: SpatialRobot) -> Findings:
+def check_robot(robot: Robot) -> Findings:
     """Compile a robot, let it stand and fall, and describe what was found.
+
+    Args:
+        robot: a robot from a table: in space, or simulated as its file says.
 
     Raises:
         ConfigError: naming the part of its description that does not fit its model.
     """
+    if isinstance(robot, ModelRobot):
+        return _check_own(robot)
+    assert isinstance(robot, SpatialRobot)  # tables describe no other robots
     body = robot.body
     names = [servo.joint for servo in body.servos]
     mirrors = tuple(
@@ -67,6 +74,25 @@ def check_robot(robot: SpatialRobot) -> Findings:
         f"sha256 of the compiled model: {body.sha256[:16]}",
     ]
     return Findings(body.servos, mirrors, tuple(lines), stands)
+
+
+def _check_own(robot: ModelRobot) -> Findings:
+    """Describe a robot that is simulated as its file says."""
+    body, model = robot.body, build_model(robot, 0)
+    data = mujoco.MjData(model)
+    for _ in range(round(_SECONDS / robot.timestep)):
+        mujoco.mj_step(model, data)
+    lost = float(body.initial[body.height_index] - data.qpos[body.height_index]) / body.height
+    lines = (
+        f"{body.masses.sum():.2f} kg, {len(body.servos)} actuators, {body.root} root {body.height:.3f} m high",
+        f"the ground of the model has a friction of {body.friction:g}",
+        f"without control it keeps {1 - lost:.0%} of its height for {_SECONDS:g} s",
+        f"{1 / robot.control_dt:.0f} actions per second, {robot.decimation} physics steps of "
+        f"{1000 * robot.timestep:.1f} ms each",
+        f"one simulation makes {_steps_per_second(model, data, robot):,.0f} policy steps per second on one core",
+        f"sha256 of the compiled model: {body.sha256[:16]}",
+    )
+    return Findings(body.servos, ("",) * len(body.servos), lines, lost < _SINKS)
 
 
 def _on_ground(robot: SpatialRobot, height: float) -> tuple[mujoco.MjModel, mujoco.MjData]:
@@ -99,7 +125,10 @@ def _drop(robot: SpatialRobot) -> float:
 
 
 def _throughput(robot: SpatialRobot) -> float:
-    model, data = _on_ground(robot, 0.0)
+    return _steps_per_second(*_on_ground(robot, 0.0), robot)
+
+
+def _steps_per_second(model: mujoco.MjModel, data: mujoco.MjData, robot: Robot) -> float:
     began, steps = time.perf_counter(), 0
     while time.perf_counter() - began < 0.3:
         mujoco.mj_step(model, data, robot.decimation)

@@ -7,7 +7,13 @@
     damping: {.*: 0.8}
     stand: {.*_thigh_joint: 0.9, .*_calf_joint: -1.8}
 
-All other fields of :class:`~policykd.envs.robots.spatial.SpatialRobot` may be given, too.
+All other fields of :class:`~policykd.envs.robots.spatial.SpatialRobot` may be given, too. With ``actuators: own`` the
+robot is simulated as its file says, and the fields are those of :class:`~policykd.envs.robots.model_robot.ModelRobot`:
+
+    name: runner
+    model: runner.xml           # or gymnasium:ant
+    actuators: own
+    decimation: 5
 """
 
 from __future__ import annotations
@@ -21,7 +27,10 @@ from typing import Any, get_type_hints
 
 import yaml
 
+from policykd.envs.robots.gymnasium_bodies import GYMNASIUM, gymnasium_model
 from policykd.envs.robots.menagerie import MENAGERIE, menagerie_model
+from policykd.envs.robots.model_robot import ModelRobot
+from policykd.envs.robots.robot import Robot
 from policykd.envs.robots.spatial import ModelFile, SpatialRobot
 from policykd.errors import ConfigError, UnknownNameError
 from policykd.plain import typed
@@ -32,7 +41,7 @@ PATTERNS = ("stiffness", "damping", "effort", "stand", "action_scale", "armature
 _LARGEST = 1_000_000  # bytes of a table
 
 
-def read_robot(path: Path) -> SpatialRobot:
+def read_robot(path: Path) -> Robot:
     """Return the robot of a YAML file; its model is found relative to the file.
 
     Raises:
@@ -49,7 +58,7 @@ def read_robot(path: Path) -> SpatialRobot:
     return robot_from_table(content, path.parent, str(path))
 
 
-def robot_from_table(content: Any, folder: Path, where: str) -> SpatialRobot:
+def robot_from_table(content: Any, folder: Path, where: str) -> Robot:
     """Return the robot of a table.
 
     Args:
@@ -63,14 +72,13 @@ def robot_from_table(content: Any, folder: Path, where: str) -> SpatialRobot:
     if not isinstance(content, Mapping):
         raise ConfigError(f"{where} must be a table of fields such as name, model and feet")
     given = {str(key): value for key, value in content.items()}
-    known = {field.name for field in dataclasses.fields(SpatialRobot)} - {"source"} | {"model"}
-    unknown = sorted(given.keys() - known)
-    if unknown:
-        raise UnknownNameError(f"field of a robot in {where}", unknown[0], known)
-    missing = [name for name in ("name", "model", "feet", "stiffness", "damping") if name not in given]
-    if missing:
-        raise ConfigError(f"{where} lacks {', '.join(missing)}")
-    source = _source(given.pop("model"), folder, where)
+    if "actuators" in given:
+        return _own(given, folder, where)
+    _check_fields(given, SpatialRobot, ("name", "model", "feet", "stiffness", "damping"), where)
+    model = given.pop("model")
+    if str(model).startswith(GYMNASIUM):
+        raise ConfigError(f"{where}: {model} is simulated with its own ground and motors only; add actuators: own")
+    source = _source(model, folder, where)
     for name in PATTERNS:
         if name in given:
             given[name] = _patterns(given[name], f"{where}: {name}")
@@ -82,9 +90,33 @@ def robot_from_table(content: Any, folder: Path, where: str) -> SpatialRobot:
     return SpatialRobot(source=source, **values)
 
 
+def _own(given: dict[str, Any], folder: Path, where: str) -> ModelRobot:
+    """Return the robot of a table that keeps the actuators of its model."""
+    if given["actuators"] != "own":
+        raise ConfigError(
+            f"{where}: actuators is {given['actuators']!r}; it must be own, or left out for position servos with "
+            "stiffness and damping"
+        )
+    _check_fields(given, ModelRobot, ("name", "model"), where)
+    model = given.pop("model")
+    source = gymnasium_model(model) if str(model).startswith(GYMNASIUM) else _source(model, folder, where)
+    hints = get_type_hints(ModelRobot)
+    return ModelRobot(source=source, **{name: typed(hints[name], v, f"{where}: {name}") for name, v in given.items()})
+
+
+def _check_fields(given: Mapping[str, Any], kind: type, needed: tuple[str, ...], where: str) -> None:
+    known = {field.name for field in dataclasses.fields(kind)} - {"source"} | {"model"}
+    unknown = sorted(given.keys() - known)
+    if unknown:
+        raise UnknownNameError(f"field of a robot in {where}", unknown[0], known)
+    missing = [name for name in needed if name not in given]
+    if missing:
+        raise ConfigError(f"{where} lacks {', '.join(missing)}")
+
+
 def _source(model: Any, folder: Path, where: str) -> ModelFile:
     if not isinstance(model, str) or not model:
-        raise ConfigError(f"{where}: model must be a path or menagerie:<robot>, got {model!r}")
+        raise ConfigError(f"{where}: model must be a path, menagerie:<robot> or gymnasium:<robot>, got {model!r}")
     path = menagerie_model(model) if model.startswith(MENAGERIE) else (folder / model).resolve()
     if not path.is_file():
         raise ConfigError(f"{where}: the model {path} does not exist")

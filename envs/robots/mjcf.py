@@ -6,6 +6,8 @@ import mujoco
 
 from policykd.envs.robots.assembly import build_spatial, build_spatial_spec
 from policykd.envs.robots.ground_pool import GROUND, add_ground, disable_broad_phase
+from policykd.envs.robots.model_robot import ModelRobot
+from policykd.envs.robots.own_model import build_own, own_spec
 from policykd.envs.robots.planar import Link, PlanarRobot
 from policykd.envs.robots.robot import Robot
 from policykd.envs.robots.spatial import SpatialRobot
@@ -23,7 +25,7 @@ def build_model(robot: Robot, boxes: int) -> mujoco.MjModel:
 
     Args:
         robot: the robot's table.
-        boxes: number of ground boxes, >= 1.
+        boxes: number of ground boxes, >= 1; 0 for a robot with a ground of its own.
 
     Returns:
         The model; generalized positions are those of the root (x, z, pitch of a planar one, place and quaternion of a
@@ -31,6 +33,8 @@ def build_model(robot: Robot, boxes: int) -> mujoco.MjModel:
     """
     if isinstance(robot, SpatialRobot):
         return build_spatial(robot, boxes)
+    if isinstance(robot, ModelRobot):
+        return build_own(robot)
     assert isinstance(robot, PlanarRobot)
     spec = build_spec(robot, boxes)
     # Explicit contact pairs replace MuJoCo's broad phase, which sorts bodies along an axis in every step. They save 5 %
@@ -52,6 +56,8 @@ def build_spec(robot: Robot, boxes: int) -> mujoco.MjSpec:
     """
     if isinstance(robot, SpatialRobot):
         return build_spatial_spec(robot, boxes)
+    if isinstance(robot, ModelRobot):
+        return own_spec(robot)
     assert isinstance(robot, PlanarRobot)
     spec = mujoco.MjSpec()
     spec.compiler.degree = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from policykd.envs.robots.biped import BIPED
+from policykd.envs.robots.gymnasium_bodies import GYMNASIUM_BODIES
 from policykd.envs.robots.humanoid import HUMANOID
 from policykd.envs.robots.quadruped import QUADRUPED
 from policykd.envs.robots.robot import Robot
@@ -11,7 +12,7 @@ from policykd.names import Registry
 ROBOTS: Registry[Robot] = Registry("robot", Robot)
 """Robots by name."""
 
-for _robot in (BIPED, QUADRUPED, HUMANOID):
+for _robot in (BIPED, QUADRUPED, HUMANOID, *GYMNASIUM_BODIES):
     ROBOTS.register(_robot.name, _robot)
 
 

@@ -1,28 +1,35 @@
 """What every robot tells the rest of the package, whether its motion is planar or free in space.
 
 Environments, policy files and pages read robots through :class:`Robot` only. ``planar`` has robots that move in a plane
-and are tables of links; ``spatial`` has robots with a free base that are described by a model and patterns of names.
+and are tables of links; ``spatial`` has robots with a free base that are described by a model and patterns of names;
+``model_robot`` has robots that are simulated as their model files say.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
+
+Family = Literal["plane", "space", "model"]
+"""What a robot's tasks and observation groups must fit: a robot in a plane or in space on grounds of policykd, or one
+that is simulated as its model file says, ground and actuators included."""
 
 
 @dataclass(frozen=True)
 class Servo:
     """The position controller of one joint; its target angle is ``stand + scale * action``, within the limits.
 
+    For an actuator of a model file, the target is a control instead of an angle, and the limits are the control's.
+
     Attributes:
         joint: name of the joint.
         stand: joint angle of the standing pose, rad; the target angle of an action of 0.
         scale: change of the target angle per unit of action, rad.
         limits: joint limits, rad.
-        stiffness: position gain kp, Nm/rad.
+        stiffness: position gain kp, Nm/rad; 0 for motors, whose control is a torque.
         damping: damping of the joint kd, Nm s/rad.
         torque: limit of the controller's torque, Nm.
     """
@@ -45,8 +52,8 @@ class Robot(ABC):
         timestep: physics time step, s.
         decimation: physics steps per policy step.
         reach: largest horizontal distance of a colliding part from the base, m.
-        spatial: whether the base moves freely in space instead of in the plane y = 0.
-        episode_steps: policy steps after which episodes of skills from an id are truncated.
+        family: what its tasks and observation groups must fit.
+        terrains: terrains that it can move on; None for all.
     """
 
     name: str
@@ -54,8 +61,8 @@ class Robot(ABC):
     timestep: float
     decimation: int
     reach: float
-    spatial: ClassVar[bool] = False
-    episode_steps: ClassVar[int] = 256
+    family: ClassVar[Family] = "plane"
+    terrains: ClassVar[tuple[str, ...] | None] = None
 
     @property
     @abstractmethod
@@ -81,6 +88,21 @@ class Robot(ABC):
     @abstractmethod
     def default_task(self) -> str:
         """Name of the task of skills whose id does not name one."""
+
+    @property
+    def spatial(self) -> bool:
+        """Whether the base moves freely in space instead of in the plane y = 0."""
+        return False
+
+    @property
+    def episode_steps(self) -> int:
+        """Policy steps after which episodes of skills from an id are truncated."""
+        return 256
+
+    @property
+    def model_sha256(self) -> str | None:
+        """Hash of the compiled model; None for planar robots, which their tables determine."""
+        return None
 
     @property
     def control_dt(self) -> float:

@@ -37,7 +37,12 @@ def standing_outlines(robot: Robot) -> list[Outline]:
     data = mujoco.MjData(model)
     data.qpos[:] = robot.stand_pose
     mujoco.mj_kinematics(model, data)
-    return [Outline(_hull(model, data, i), side_of(robot, model, data, i)) for i in range(model.ngeom)]
+    return [Outline(_hull(model, data, i), side_of(robot, model, data, i)) for i in robot_geoms(model)]
+
+
+def robot_geoms(model: mujoco.MjModel) -> list[int]:
+    """Return the geoms of a robot's model that move, which are all but a ground of its own."""
+    return [i for i in range(model.ngeom) if model.geom_bodyid[i] > 0]
 
 
 def _hull(model: mujoco.MjModel, data: mujoco.MjData, geom: int) -> np.ndarray:

@@ -36,7 +36,7 @@ def robot_spec(robot: SpatialRobot) -> mujoco.MjSpec:
     if isinstance(robot.source, SolidTable):
         spec = _from_table(robot.source)
     else:
-        spec = _from_file(robot.source)
+        spec = read_model(robot.source)
         _strip(spec)
         _name_geoms(spec)
     _weld(spec, robot)
@@ -77,7 +77,12 @@ def _add_shape(body: mujoco.MjsBody, shape: Shape) -> None:
         geom.pos = shape.at
 
 
-def _from_file(source: ModelFile) -> mujoco.MjSpec:
+def read_model(source: ModelFile) -> mujoco.MjSpec:
+    """Return the specification in a file, with everything that it has.
+
+    Raises:
+        ConfigError: for a file that cannot be read, has changed, or is neither MJCF nor URDF.
+    """
     path = Path(source.path)
     try:
         content = path.read_bytes()
@@ -152,7 +157,10 @@ def _free_base(spec: mujoco.MjSpec, robot: SpatialRobot) -> None:
             spec.delete(other)
     for joint in list(base.joints):
         if joint.type != mujoco.mjtJoint.mjJNT_FREE:
-            raise ConfigError(f"robot {robot.name}: base {base.name} has joint {joint.name}; only a free base works")
+            raise ConfigError(
+                f"robot {robot.name}: base {base.name} has joint {joint.name}; only a free base moves over the grounds "
+                "of policykd. A robot in a plane keeps its root with actuators: own, on the ground of its model"
+            )
         spec.delete(joint)
     base.add_freejoint(name=BASE_JOINT)
     base.pos, base.quat = [0.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from typing_extensions import override
 
-from policykd.envs.robots.robot import Robot, Servo
+from policykd.envs.robots.robot import Family, Robot, Servo
 from policykd.envs.robots.solids import SolidTable, Vector
 from policykd.errors import ConfigError, check_range
 
@@ -120,8 +120,7 @@ class SpatialRobot(Robot):
     task: str = "velocity"
     physics: Physics = field(default_factory=Physics)
 
-    spatial: ClassVar[bool] = True
-    episode_steps: ClassVar[int] = 500
+    family: ClassVar[Family] = "space"
 
     def __post_init__(self) -> None:
         if not self.feet:
@@ -134,6 +133,21 @@ class SpatialRobot(Robot):
     def body(self) -> Body:
         """The compiled robot: addresses, masses, standing pose, mirror image."""
         return _body(self)  # equal robots share one, and asking again costs no hash of all fields
+
+    @property
+    @override
+    def spatial(self) -> bool:
+        return True
+
+    @property
+    @override
+    def episode_steps(self) -> int:
+        return 500
+
+    @property
+    @override
+    def model_sha256(self) -> str | None:
+        return self.body.sha256
 
     @property
     @override

@@ -13,6 +13,7 @@ import torch
 
 from policykd.envs.physics import Engine
 from policykd.envs.skills import Skill
+from policykd.envs.stepping.model_backend import ModelBackend
 from policykd.envs.stepping.protocol import Episodes, Outcome, View
 from policykd.envs.stepping.torch_backend import TorchBackend
 from policykd.envs.tasks import Task
@@ -35,6 +36,8 @@ def make_backend(
     See :class:`TorchBackend` for the arguments, and :class:`SpatialTorchBackend` for ``fixed_commands``, which only
     robots in space have.
     """
+    if skill.robot.family == "model":
+        return ModelBackend(engine, skill, tracks, boxes, tasks)
     if skill.robot.spatial:
         return _spatial(engine, skill, tracks, boxes, tasks, fixed_commands)
     if engine.device.type != "cpu" or engine.field("qpos").dtype != torch.float64:

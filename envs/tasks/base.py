@@ -14,7 +14,7 @@ import torch
 
 from policykd.envs.kinematics import PlanarState
 from policykd.envs.observations import Surroundings
-from policykd.envs.robots import PlanarRobot, Robot
+from policykd.envs.robots import Family, PlanarRobot, Robot
 
 Rows = slice | torch.Tensor
 """Selection of some of n simulations."""
@@ -49,9 +49,15 @@ class Task(ABC):
 
     Attributes:
         spatial: whether the task is one of robots in space; otherwise it is one of planar robots.
+        family: the family of robots that the task is one of, if ``spatial`` does not say it.
     """
 
     spatial: ClassVar[bool] = False
+    family: ClassVar[Family | None] = None
+
+    def fits(self, robot: Robot) -> bool:
+        """Return whether the task is one of a robot's."""
+        return robot.family == (self.family or ("space" if self.spatial else "plane"))
 
     @property
     @abstractmethod

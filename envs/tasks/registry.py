@@ -6,6 +6,7 @@ from policykd.envs.tasks.base import Task
 from policykd.envs.tasks.crouch import Crouch
 from policykd.envs.tasks.hop import Hop
 from policykd.envs.tasks.imitate import Imitate
+from policykd.envs.tasks.published import FORWARD, GYMNASIUM_TASKS
 from policykd.envs.tasks.velocity import BALANCE_TERMS, STRIDE_TERMS, VelocityTracking
 from policykd.envs.tasks.walk import Walk
 from policykd.errors import ConfigError
@@ -61,3 +62,6 @@ register_task("imitate", Imitate())
 register_task("velocity", VelocityTracking())
 register_task("stride", VelocityTracking(speed=0.8, speeds=(0.3, 1.0), terms=STRIDE_TERMS))
 register_task("balance", VelocityTracking(speed=0.8, speeds=(0.3, 1.0), terms=BALANCE_TERMS))
+register_task("forward", FORWARD)
+for _name, _task in GYMNASIUM_TASKS.items():
+    register_task(_name, _task)

@@ -17,7 +17,7 @@ import numpy as np
 from policykd.agents.policy import Policy
 from policykd.envs.robots import Robot
 from policykd.envs.robots.mjcf import build_model
-from policykd.envs.robots.side_view import SIDE_COLORS, side_of
+from policykd.envs.robots.side_view import SIDE_COLORS, robot_geoms, side_of
 from policykd.envs.skills import Skill
 from policykd.errors import ConfigError
 from policykd.report.pages.html import write_html
@@ -104,7 +104,7 @@ def _shapes(robot: Robot, model: mujoco.MjModel, data: mujoco.MjData) -> list[di
     """Return the shapes of all geoms, colored by their side when the robot stands."""
     data.qpos[:] = robot.stand_pose
     mujoco.mj_kinematics(model, data)
-    return [_shape(model, i, SIDE_COLORS[side_of(robot, model, data, i)]) for i in range(model.ngeom)]
+    return [_shape(model, i, SIDE_COLORS[side_of(robot, model, data, i)]) for i in robot_geoms(model)]
 
 
 def _shape(model: mujoco.MjModel, geom: int, color: str) -> dict[str, Any]:
@@ -123,7 +123,7 @@ def _points(model: mujoco.MjModel, data: mujoco.MjData, qpos: np.ndarray) -> np.
     data.qpos[:] = qpos
     mujoco.mj_kinematics(model, data)
     found = []
-    for i in range(model.ngeom):
+    for i in robot_geoms(model):
         center, turn, size = data.geom_xpos[i], data.geom_xmat[i].reshape(3, 3), model.geom_size[i]
         if model.geom_type[i] == mujoco.mjtGeom.mjGEOM_BOX:
             found.append(center + (_CORNERS * size) @ turn.T)

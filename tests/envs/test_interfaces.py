@@ -16,6 +16,7 @@ from worlds import FEW, TERRAINS, batched, terrain_of
 
 import policykd.envs
 from policykd.envs import BatchedEnv, Sb3VecEnv, SkillEnv, SkillVectorEnv, get_skill
+from policykd.envs.registration import environment_id
 from policykd.envs.robots import get_robot, robot_names
 from policykd.envs.skills import Skill
 from policykd.errors import ConfigError, UnknownNameError
@@ -44,17 +45,17 @@ def test_the_libraries_own_checkers_pass_on_every_skill(name):
 @pytest.mark.parametrize("robot", robot_names())
 def test_the_id_of_every_robot_makes_its_default_skill(robot):
     skill = get_skill(f"{robot}/flat")
-    env = gymnasium.make(f"policykd/{robot.capitalize()}-v0", terrain="flat")
+    env = gymnasium.make(environment_id(robot), terrain="flat")
     assert env.unwrapped.env.skill == skill
     check_env(env.unwrapped, skip_render_check=True)
     sb3_check_env(env, warn=False)
-    batch = gymnasium.make_vec(f"policykd/{robot.capitalize()}-v0", num_envs=2, terrain="flat")
+    batch = gymnasium.make_vec(environment_id(robot), num_envs=2, terrain="flat")
     assert batch.single_action_space.shape == (skill.robot.num_actions,)
 
 
 def test_the_id_is_registered_for_every_robot_without_heavy_imports():
     assert {spec for spec in gymnasium.registry if spec.startswith("policykd/")} == {
-        f"policykd/{robot.capitalize()}-v0" for robot in robot_names()
+        environment_id(robot) for robot in robot_names()
     }
     code = (
         "import sys, gymnasium, policykd.envs; assert 'policykd/Biped-v0' in gymnasium.registry;"

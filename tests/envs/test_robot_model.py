@@ -99,4 +99,13 @@ def test_the_standing_pose_stands_on_the_ground(model):
 
 
 def test_robots_are_listed():
-    assert robot_names() == ["biped", "humanoid", "quadruped"]
+    assert robot_names() == [
+        "ant",
+        "biped",
+        "halfcheetah",
+        "hopper",
+        "humanoid",
+        "humanoid-v5",
+        "quadruped",
+        "walker2d",
+    ]

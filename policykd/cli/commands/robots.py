@@ -73,7 +73,8 @@ class RobotsCheck:
             from policykd.report.plots.terrains import draw_gallery
 
             register_robot(robot)
-            draw_gallery([get_skill(f"{robot.name}/flat"), get_skill(f"{robot.name}/steps")], self.picture)
+            terrains = robot.terrains or ("flat", "steps")
+            draw_gallery([get_skill(f"{robot.name}/{terrain}") for terrain in terrains], self.picture)
             say_where(console, self.picture)
 
 

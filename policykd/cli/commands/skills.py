@@ -69,18 +69,29 @@ def _skills() -> Table:
 
 
 def _tasks() -> Table:
-    from policykd.envs.skills import get_skill
     from policykd.envs.tasks import get_task, task_names
 
     table = Table("task", "speed", "observation groups (features)", "success", "description")
     for name in task_names():
         task = get_task(name)
-        skill = get_skill(f"{'quadruped' if task.spatial else 'biped'}/flat+{name}")
+        skill = _example(name)
         low, high = task.goal(skill.seconds)
         ends = f"ends beyond {low:.1f} m" if math.isfinite(low) else f"ends beyond {high:.1f} m"
         about = (type(task).__doc__ or "").partition("\n")[0]
         table.add_row(f"+{name}", f"{task.speed} m/s", _groups(skill), ends, about)
     return table
+
+
+def _example(task: str) -> Skill:
+    """Return a skill with a task: of the robot that it is the default of, or of the first robot that it fits."""
+    from policykd.envs.robots import get_robot, robot_names
+    from policykd.envs.skills import get_skill
+    from policykd.envs.tasks import get_task
+
+    robots = [get_robot(name) for name in ("biped", "quadruped", *robot_names())]
+    own = [robot for robot in robots if robot.default_task == task]
+    robot = (own + [robot for robot in robots if get_task(task).fits(robot)])[0]
+    return get_skill(f"{robot.name}/flat+{task}")
 
 
 def _suites() -> Table:
