@@ -3,7 +3,7 @@
 Every repeat runs all arms one after the other, in a rotating order, so that a noisy machine affects all equally. The
 bare batch repeats the physics of our environment exactly, with the same model, boxes, states, resets and controls; only
 ``Batch.step`` is timed. Robots of gymnasium are compared with gymnasium's own environments and, if it is installed,
-with EnvPool. Rates are per second of wall time and per second of processor time, which depends less on a machine's load.
+with EnvPool. Rates are per second of wall time and of processor time, which depends less on a machine's load.
 """
 
 from __future__ import annotations

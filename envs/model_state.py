@@ -44,6 +44,11 @@ class ModelState:
         return ModelState(self.robot, self.qpos[which], self.qvel[which], self.control[which], derived)
 
 
+def clipped(values: torch.Tensor, limit: float | None) -> torch.Tensor:
+    """Return values with magnitudes of at most ``limit``; None for no limit."""
+    return values if limit is None else values.clamp(-limit, limit)
+
+
 class ModelReader:
     """Reads :class:`ModelState` from an engine.
 

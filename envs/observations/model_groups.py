@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 
-from policykd.envs.model_state import ModelState
+from policykd.envs.model_state import ModelState, clipped
 from policykd.envs.observations.group import ObservationGroup, Surroundings
 from policykd.envs.robots import ModelRobot, Robot
 
@@ -25,8 +25,7 @@ def _positions(state: ModelState, around: Surroundings) -> torch.Tensor:
 
 
 def _velocities(state: ModelState, around: Surroundings) -> torch.Tensor:
-    limit = state.robot.velocity_limit
-    return state.qvel.clamp(-limit, limit)
+    return clipped(state.qvel, state.robot.velocity_limit)
 
 
 def _body_inertias(state: ModelState, around: Surroundings) -> torch.Tensor:
@@ -42,8 +41,7 @@ def _actuator_forces(state: ModelState, around: Surroundings) -> torch.Tensor:
 
 
 def _contact_forces(state: ModelState, around: Surroundings) -> torch.Tensor:
-    limit = state.robot.force_limit
-    return state.derived["cfrc_ext"][:, 1:].clamp(-limit, limit).flatten(1)
+    return clipped(state.derived["cfrc_ext"][:, 1:], state.robot.force_limit).flatten(1)
 
 
 def _root_velocities(robot: ModelRobot) -> int:

@@ -48,8 +48,9 @@ class ModelRobot(Robot):
         reset_noise: half width of the uniform noise on the initial generalized positions (m, rad, parts of a
             quaternion) and velocities, which are those of the file otherwise.
         reset_normal: whether the noise on the velocities is normal, with this standard deviation, instead.
-        velocity_limit: largest magnitude of an observed velocity, m/s and rad/s.
-        force_limit: largest magnitude of an observed contact force, N and Nm; the cost of contacts counts the same.
+        velocity_limit: largest magnitude of an observed velocity, m/s and rad/s; None for no limit.
+        force_limit: largest magnitude of an observed contact force, N and Nm; the cost of contacts counts the same;
+            None for no limit.
         steps: policy steps after which episodes of skills from an id are truncated.
 
     Raises:
@@ -63,8 +64,8 @@ class ModelRobot(Robot):
     task: str = "forward"
     reset_noise: float = 0.005
     reset_normal: bool = False
-    velocity_limit: float = float("inf")
-    force_limit: float = float("inf")
+    velocity_limit: float | None = None
+    force_limit: float | None = None
     steps: int = 1000
 
     family: ClassVar[Family] = "model"
@@ -73,8 +74,9 @@ class ModelRobot(Robot):
     def __post_init__(self) -> None:
         check_range(f"decimation of {self.name}", self.decimation, 1, 1000)
         check_range(f"reset_noise of {self.name}", self.reset_noise, 0.0, 1.0)
-        check_range(f"velocity_limit of {self.name}", self.velocity_limit, 1e-6, float("inf"))
-        check_range(f"force_limit of {self.name}", self.force_limit, 1e-6, float("inf"))
+        for name in ("velocity_limit", "force_limit"):
+            if getattr(self, name) is not None:
+                check_range(f"{name} of {self.name}", getattr(self, name), 1e-6, float("inf"))
         check_range(f"steps of {self.name}", self.steps, 1, 10**6)
 
     @cached_property

@@ -12,14 +12,13 @@ from typing import ClassVar, Literal
 import torch
 from typing_extensions import override
 
-from policykd.envs.model_state import ModelState
+from policykd.envs.model_state import ModelState, clipped
 from policykd.envs.robots import Family
 from policykd.envs.tasks.base import Situation, Task
 from policykd.errors import ConfigError, ContractError, check_range
 
-Range = tuple[float, float]
-
-_ALL: Range = (-float("inf"), float("inf"))
+Range = tuple[float | None, float | None]
+"""Smallest and largest number, both excluded; None for no bound."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +37,13 @@ class Forward(Task):
         control_cost: cost of the sum of the squared controls.
         contact_cost: cost of the sum of the squared contact forces, 1/N^2; the forces are clipped to the robot's
             ``force_limit``.
-        contact_cost_limit: largest cost of contacts in a step.
+        contact_cost_limit: largest cost of contacts in a step; None for no limit.
         healthy_reward: reward of a step in which the robot is healthy.
         height: range of the root's height coordinate in which it is healthy, m.
         relative: whether ``height`` is the height above the ground in heights of the initial state instead.
         pitch: range of the pitch in which it is healthy, rad; for planar roots only.
-        state_limit: largest magnitude of all coordinates but the first two positions of a healthy robot.
+        state_limit: largest magnitude of all coordinates but the first two positions of a healthy robot; None for no
+            limit.
         groups_read: observation groups of its skills.
 
     Raises:
@@ -55,12 +55,12 @@ class Forward(Task):
     measured: Literal["root", "body", "mass"] = "root"
     control_cost: float = 1e-3
     contact_cost: float = 0.0
-    contact_cost_limit: float = float("inf")
+    contact_cost_limit: float | None = None
     healthy_reward: float = 1.0
-    height: Range = _ALL
+    height: Range = (None, None)
     relative: bool = False
-    pitch: Range = _ALL
-    state_limit: float = float("inf")
+    pitch: Range = (None, None)
+    state_limit: float | None = None
     groups_read: tuple[str, ...] = ("positions", "velocities")
 
     family: ClassVar[Family | None] = "model"
@@ -68,9 +68,9 @@ class Forward(Task):
     def __post_init__(self) -> None:
         for name in ("height", "pitch"):
             low, high = getattr(self, name)
-            if not low < high:
+            if low is not None and high is not None and not low < high:
                 raise ConfigError(f"{name} is {(low, high)}; the first bound must be below the second")
-        for name in ("forward_weight", "control_cost", "contact_cost", "contact_cost_limit", "healthy_reward"):
+        for name in ("forward_weight", "control_cost", "contact_cost", "healthy_reward"):
             check_range(name, getattr(self, name), 0.0, float("inf"))
         if self.measured not in ("root", "body", "mass"):
             raise ConfigError(f"measured is '{self.measured}'; it must be root, body or mass")
@@ -104,10 +104,10 @@ class Forward(Task):
         body, height = state.robot.body, state.height
         if self.relative:
             height = (height - float(body.initial[body.height_index])) / body.height + 1.0
-        inside = (height > self.height[0]) & (height < self.height[1])
+        inside = _within(height, self.height)
         if body.root == "planar":
-            inside &= (state.qpos[:, 2] > self.pitch[0]) & (state.qpos[:, 2] < self.pitch[1])
-        if self.state_limit < float("inf"):
+            inside &= _within(state.qpos[:, 2], self.pitch)
+        if self.state_limit is not None:
             inside &= (torch.cat([state.qpos[:, 2:], state.qvel], dim=1).abs() < self.state_limit).all(dim=1)
         return inside
 
@@ -122,15 +122,24 @@ class Forward(Task):
         gain = self.forward_weight * velocity + self.healthy_reward * healthy.to(velocity)
         cost = self.control_cost * state.control.square().sum(1)
         if self.contact_cost:
-            limit = state.robot.force_limit
-            force = state.derived["cfrc_ext"].clamp(-limit, limit).flatten(1).square().sum(1)
-            cost = cost + (self.contact_cost * force).clamp(max=self.contact_cost_limit)
+            forces = clipped(state.derived["cfrc_ext"], state.robot.force_limit).flatten(1)
+            contacts = self.contact_cost * forces.square().sum(1)
+            cost = cost + clipped(contacts, self.contact_cost_limit)
         return gain - cost
+
+
+def _within(values: torch.Tensor, bounds: Range) -> torch.Tensor:
+    inside = torch.ones_like(values, dtype=torch.bool)
+    if bounds[0] is not None:
+        inside &= values > bounds[0]
+    if bounds[1] is not None:
+        inside &= values < bounds[1]
+    return inside
 
 
 _ALL_FORCES = ("body_inertias", "body_velocities", "actuator_forces", "contact_forces")
 GYMNASIUM_TASKS = {
-    "hopper-v5": Forward(height=(0.7, float("inf")), pitch=(-0.2, 0.2), state_limit=100.0),
+    "hopper-v5": Forward(height=(0.7, None), pitch=(-0.2, 0.2), state_limit=100.0),
     "walker2d-v5": Forward(height=(0.8, 2.0), pitch=(-1.0, 1.0)),
     "halfcheetah-v5": Forward(control_cost=0.1, healthy_reward=0.0),
     "ant-v5": Forward(
