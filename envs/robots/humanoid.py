@@ -14,13 +14,14 @@ from policykd.envs.robots.spatial import SpatialRobot
 
 _LEAN = 0.1749  # of the thigh's frame against the hip's, rad
 _SOLE = ((-0.05, 0.025), (-0.05, -0.025), (0.12, 0.03), (0.12, -0.03))  # corners x, y of a foot, m
-_ROTORS = (
+ROTORS = (
     (".*_(hip_pitch|hip_yaw)_joint", 0.010177520),
     (".*_(hip_roll|knee)_joint", 0.025101925),
     (".*_ankle_.*_joint", 0.00721945),
 )
 """Rotor inertias of the joints, kg m^2."""
-_RATE = 2 * math.pi * 10.0
+RATE = 2 * math.pi * 10.0
+"""Natural frequency of a joint that its gains give, rad/s."""
 
 _PELVIS = Solid(
     "pelvis", None, (0.0, 0.0, 0.0), 17.7349, (0.0144905, 0.0, 0.144068),
@@ -33,7 +34,7 @@ _PELVIS = Solid(
 )  # fmt: skip
 
 
-def _leg(side: str) -> tuple[Solid, ...]:
+def leg(side: str) -> tuple[Solid, ...]:
     """Return the six bodies of the leg ``left`` or ``right``."""
     s = 1.0 if side == "left" else -1.0
     foot = tuple(Shape(f"{side}_foot{i}", "sphere", (0.005, 0.0, 0.0), (x, y, -0.03)) for i, (x, y) in enumerate(_SOLE))
@@ -68,13 +69,13 @@ def _leg(side: str) -> tuple[Solid, ...]:
 
 HUMANOID = SpatialRobot(
     name="humanoid",
-    source=SolidTable((_PELVIS, *_leg("left"), *_leg("right"))),
+    source=SolidTable((_PELVIS, *leg("left"), *leg("right"))),
     feet=".*_foot[0-3]",
     shins=".*_shin",
-    stiffness=tuple((joint, rotor * _RATE**2) for joint, rotor in _ROTORS),
-    damping=tuple((joint, 4 * rotor * _RATE) for joint, rotor in _ROTORS),
+    stiffness=tuple((joint, rotor * RATE**2) for joint, rotor in ROTORS),
+    damping=tuple((joint, 4 * rotor * RATE) for joint, rotor in ROTORS),
     effort=((".*_(hip_pitch|hip_yaw)_joint", 88.0), (".*_(hip_roll|knee)_joint", 139.0), (".*_ankle_.*", 50.0)),
-    armature=_ROTORS,
+    armature=ROTORS,
     stand=((".*_hip_pitch_joint", -0.312), (".*_knee_joint", 0.669), (".*_ankle_pitch_joint", -0.363)),
     action_scale=((".*", 0.8),),
     falls=((0.1, 0.0, -0.1), (-0.1, 0.0, -0.1), (0.0, 0.1, -0.1), (0.0, -0.1, -0.1), (0.0, 0.0, 0.5)),

@@ -5,14 +5,16 @@ from __future__ import annotations
 from policykd.envs.robots.biped import BIPED
 from policykd.envs.robots.gymnasium_bodies import GYMNASIUM_BODIES
 from policykd.envs.robots.humanoid import HUMANOID
+from policykd.envs.robots.humanoid_full import HUMANOID_FULL
 from policykd.envs.robots.quadruped import QUADRUPED
+from policykd.envs.robots.quadruped_large import QUADRUPED_LARGE
 from policykd.envs.robots.robot import Robot
 from policykd.names import Registry
 
 ROBOTS: Registry[Robot] = Registry("robot", Robot)
 """Robots by name."""
 
-for _robot in (BIPED, QUADRUPED, HUMANOID, *GYMNASIUM_BODIES):
+for _robot in (BIPED, QUADRUPED, QUADRUPED_LARGE, HUMANOID, HUMANOID_FULL, *GYMNASIUM_BODIES):
     ROBOTS.register(_robot.name, _robot)
 
 

@@ -100,12 +100,6 @@ def test_the_standing_pose_stands_on_the_ground(model):
 
 def test_robots_are_listed():
     assert robot_names() == [
-        "ant",
-        "biped",
-        "halfcheetah",
-        "hopper",
-        "humanoid",
-        "humanoid-v5",
-        "quadruped",
-        "walker2d",
-    ]
+        "ant", "biped", "halfcheetah", "hopper", "humanoid", "humanoid-full", "humanoid-v5", "quadruped",
+        "quadruped-large", "walker2d",
+    ]  # fmt: skip

@@ -28,9 +28,12 @@ class TorchEnv(BatchedEnv):
         return SpatialTorchBackend(self.engine, self.skill, tracks, self._boxes, tasks, fixed_commands=fixed)
 
 
-def actions_of(steps, n, seed=0):
+IN_SPACE = [robot.name for robot in ROBOTS.values() if robot.family == "space"]
+
+
+def actions_of(steps, n, seed=0, robot=ROBOT):
     draw = torch.Generator().manual_seed(seed)
-    return torch.randn(steps, n, ROBOT.num_actions, generator=draw) * 0.4
+    return torch.randn(steps, n, robot.num_actions, generator=draw) * 0.4
 
 
 @pytest.mark.parametrize("terrain", ["flat", "slopes", "gaps", "steps:hard"])
@@ -89,14 +92,16 @@ def test_state_equals_mujocos_own_frames():
         np.testing.assert_allclose(state.fall_points[i], points, atol=1e-12)
 
 
-def test_the_standing_pose_touches_the_ground_and_stands():
-    env = BatchedEnv([get_skill("quadruped/flat")], 1, config=EnvConfig(tracks=1, joint_noise=0, speed_noise=0))
+@pytest.mark.parametrize(("name", "steps"), [(n, 100 if n.startswith("quadruped") else 15) for n in IN_SPACE])
+def test_the_standing_pose_touches_the_ground_and_stands(name, steps):
+    """Four legs stand for two seconds without a policy, two legs for a third of one."""
+    env = BatchedEnv([get_skill(f"{name}/flat")], 1, config=EnvConfig(tracks=1, joint_noise=0, speed_noise=0))
     env.reset()
-    for _ in range(100):
-        step = env.step(torch.zeros(1, ROBOT.num_actions))
-    assert not step.terminated.any()
-    height = env.engine.field("qpos")[0, 2].item()
-    assert height == pytest.approx(ROBOT.stand_pose[2], abs=0.05)  # the servos give way a little under its weight
+    for _ in range(steps):
+        step = env.step(torch.zeros(1, env.num_actions))
+        assert not step.terminated.any()
+    height, standing = env.engine.field("qpos")[0, 2].item(), env.robot.stand_pose[2]
+    assert height == pytest.approx(standing, abs=0.05)  # the servos give way a little under its weight
 
 
 def reflected(body, qpos, qvel):
@@ -112,7 +117,7 @@ def reflected(body, qpos, qvel):
     )
 
 
-@pytest.mark.parametrize("name", [robot.name for robot in ROBOTS.values() if robot.spatial])
+@pytest.mark.parametrize("name", IN_SPACE)
 def test_observation_reward_and_motion_are_mirrored(name):
     skill = get_skill(f"{name}/steps")
     body = skill.robot.body
@@ -127,13 +132,45 @@ def test_observation_reward_and_motion_are_mirrored(name):
     qpos[:, 1] += 0.05
     env.engine.reset(everything, qpos, qvel)
     image.engine.reset(everything, *reflected(body, qpos, qvel))
-    for action in actions_of(8, 4):
+    for action in actions_of(8, 4, robot=skill.robot):
         a, b = env.step(action, restart=False), image.step(action[:, swap] * turn, restart=False)
         torch.testing.assert_close(a.flat[:, features] * signs, b.flat, rtol=0, atol=1e-5)
         torch.testing.assert_close(a.reward, b.reward, rtol=0, atol=1e-6)
     mine = reflected(body, env.engine.field("qpos"), env.engine.field("qvel"))
     torch.testing.assert_close(mine[0], image.engine.field("qpos"), rtol=0, atol=1e-9)
     assert len(set(symmetry.feature_signs)) == 2
+
+
+@pytest.mark.parametrize("name", IN_SPACE)
+def test_observation_and_reward_are_mirrored_to_the_last_digits(name):
+    """Without a step between, so that only the formulas count: in float64, after the same few steps."""
+    skill = get_skill(f"{name}/slopes")
+    symmetry = mirror_symmetry(skill.groups, skill.robot)
+    env, image = (TorchEnv([skill], 4, seed=1, config=CONFIG, threads=1) for _ in range(2))
+    env.reset(), image.reset()
+    sign = torch.tensor(symmetry.action_signs, dtype=torch.float64)
+    for action in actions_of(3, 4, robot=skill.robot).double():
+        env.step(action, restart=False)
+    mine, theirs = env._backend, image._backend
+    everything = torch.arange(4)
+    body, engine = skill.robot.body, image.engine
+    engine.reset(everything, *reflected(body, *(env.engine.field(name).clone() for name in ("qpos", "qvel"))))
+    env.engine.reset(everything, env.engine.field("qpos").clone(), env.engine.field("qvel").clone())
+    for memory in ("_last_action", "_target_change"):
+        getattr(theirs, memory).copy_(getattr(mine, memory)[:, list(symmetry.actions)] * sign)
+    theirs._command.copy_(mine._command * torch.tensor([1.0, -1.0, -1.0]))
+    found = []
+    for backend in (mine, theirs):
+        view = backend.read_state()
+        view.state.effort = torch.zeros_like(view.state.effort)  # a reset leaves the torques of the step before
+        view.state.feet = torch.full_like(view.state.feet, 9.0)  # and the places of the feet
+        around = backend._around(view, backend.clock)
+        observed = torch.cat([group.compute(view.state, around) for group in backend._groups], dim=1)
+        found.append((observed, *backend._assess_step(view)))
+    features, signs = list(symmetry.features), torch.tensor(symmetry.feature_signs, dtype=torch.float64)
+    torch.testing.assert_close(found[0][0][:, features] * signs, found[1][0], rtol=0, atol=1e-9)
+    assert torch.equal(found[0][1], found[1][1])
+    torch.testing.assert_close(found[0][2], found[1][2], rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("terrain", ["gaps", "slopes", "steps:hard", "incline"])
