@@ -17,9 +17,12 @@ from policykd.envs.devices import choose_device
 from policykd.envs.physics import BatchEngine, Engine
 from policykd.envs.physics.contact_budget import measure_contacts
 from policykd.envs.physics.own_ground import FORCES, OwnGroundEngine
+from policykd.envs.randomization import OFF, Randomization
+from policykd.envs.randomizer import Randomizer
 from policykd.envs.resets import Starts
 from policykd.envs.robots import PlanarRobot
 from policykd.envs.robots.mjcf import build_model
+from policykd.envs.sensors import Sensors, has_readings
 from policykd.envs.skills import Skill, common_contract
 from policykd.envs.stepping import Episodes, TorchBackend, make_backend
 from policykd.envs.stepping.model_backend import derived_fields
@@ -43,6 +46,7 @@ class EnvConfig:
             selects the tracks of new episodes. For a curriculum during training.
         joint_noise: half width of the uniform noise on the standing pose's joint angles, rad.
         speed_noise: the initial forward velocity is uniform between 0 and this, m/s.
+        randomization: random physics and sensors; off by default.
     """
 
     tracks: int = 1024
@@ -50,6 +54,7 @@ class EnvConfig:
     graded: bool = False
     joint_noise: float = 0.05
     speed_noise: float = 1.0
+    randomization: Randomization = OFF
 
     def __post_init__(self) -> None:
         check_range("tracks", self.tracks, 1, 1_000_000)
@@ -146,7 +151,11 @@ class BatchedEnv:
         )
         own_ground = self.robot.family == "model"
         self._boxes = 0 if own_ground else self._bank.most_segments_within(self.robot.window_width)
-        arguments = (build_model(self.robot, self._boxes), num_envs, self._boxes, self.robot.decimation)
+        noise = self.config.randomization.noise
+        self._sensors = Sensors(self.skill, num_envs, noise) if has_readings(self.skill, noise) else None
+        self._clean = self.skill if self._sensors is None else self._sensors.skill
+        model = build_model(self.robot, self._boxes)
+        arguments = (model, num_envs, self._boxes, self.robot.decimation)
         if make_engine is None:
             make_engine = self._engine_of(choose_device(device), threads)
         self.engine: Engine = make_engine(*arguments)
@@ -154,6 +163,7 @@ class BatchedEnv:
         like = self.engine.field("qpos")
         self._backend = self._make_backend(self._bank.tracks.like(like), [skill.task for skill in self.skills])
         self._starts = Starts(self.robot, config.joint_noise, config.speed_noise, like)
+        self._randomizer = self._make_randomizer(model) if config.randomization.changes_physics else None
         self.seed(seed)
         self._all = torch.arange(num_envs, device=self.device)
         self.skill_index = self._all % len(self.skills)
@@ -188,16 +198,24 @@ class BatchedEnv:
     ) -> Callable[[mujoco.MjModel, int, int, int], Engine]:
         if device.type != "cpu":
             raise ContractError(f"{self.robot.name} is simulated as its model file says, which only device cpu does")
-        forces = FORCES in derived_fields(self.skill, [skill.task for skill in self.skills])
+        forces = FORCES in derived_fields(self._clean, [skill.task for skill in self.skills])
         return partial(OwnGroundEngine, threads=threads, forces=forces)
 
     def _make_backend(self, tracks: Tracks, tasks: Sequence[Task]) -> TorchBackend:
         options = {"fixed_commands": True} if self.robot.family == "space" and self.config.ordered else {}
-        return make_backend(self.engine, self.skill, tracks, self._boxes, tasks, **options)
+        return make_backend(self.engine, self._clean, tracks, self._boxes, tasks, **options)
+
+    def _make_randomizer(self, model: mujoco.MjModel) -> Randomizer:
+        if not isinstance(self.engine, BatchEngine):
+            raise ContractError("random physics needs the engine of device cpu; leave out config.randomization")
+        standing = self._backend.targets(self.engine.field("qpos").new_zeros(1, self.num_actions))[0]
+        return Randomizer(self.config.randomization, self.engine, model, self.robot, standing)
 
     def seed(self, seed: int) -> None:
-        """Restart the stream of random resets."""
-        self._starts.seed(seed)
+        """Restart the streams of random resets, physics and sensors."""
+        for part in (self._starts, self._randomizer, self._sensors):
+            if part is not None:
+                part.seed(seed)
 
     @property
     def num_actions(self) -> int:
@@ -232,11 +250,14 @@ class BatchedEnv:
             The result; its tensors are not reused by later steps.
         """
         backend = self._backend
-        failed = self.engine.step(backend.apply(actions))
+        targets = backend.apply(actions)
+        failed = self.engine.step(targets if self._randomizer is None else self._randomizer.step(targets))
         view = backend.read_state()
         outcome = backend.compute_outcome(view, failed)
         self.failures += outcome.failures
         flat, ids = backend.observe(view, backend.clock), outcome.episodes.ids
+        if self._sensors is not None:
+            flat = self._sensors.step(flat)
         final = backend.swap_rows(flat, ids, self._restart(ids)) if restart and len(ids) else flat[ids]
         backend.move_ground()
         return Step(
@@ -249,6 +270,7 @@ class BatchedEnv:
             "engine": self.engine.snapshot(),
             "backend": self._backend.snapshot(),
             "starts": self._starts.snapshot(),
+            **{name: part.snapshot() for name, part in self._random_parts.items()},
             "failures": self.failures,
             "level": self.level,
         }
@@ -258,7 +280,14 @@ class BatchedEnv:
         self.engine.restore(state["engine"])
         self._backend.restore(state["backend"])
         self._starts.restore(state["starts"])
+        for name, part in self._random_parts.items():
+            part.restore(state[name])
         self.failures, self.level = state["failures"], state["level"]
+
+    @property
+    def _random_parts(self) -> dict[str, Randomizer | Sensors]:
+        parts = {"randomizer": self._randomizer, "sensors": self._sensors}
+        return {name: part for name, part in parts.items() if part is not None}
 
     def targets(self, actions: torch.Tensor) -> torch.Tensor:
         """Return target joint angles of actions (n, num_actions), rad: ``stand + scale * action`` within the limits."""
@@ -288,8 +317,11 @@ class BatchedEnv:
         if self.config.ordered:
             track = (ids // len(self.skills)) % self.config.tracks
         self._backend.start_episodes(ids, self._first_track[ids] + track, clock, chance)
+        if self._randomizer is not None:
+            self._randomizer.start_episodes(ids)
         self.engine.reset(ids, qpos, qvel)
-        return self._backend.observe(self._backend.read_state(ids), clock)
+        flat = self._backend.observe(self._backend.read_state(ids), clock)
+        return flat if self._sensors is None else self._sensors.start_episodes(ids, flat)
 
 
 def _split(flat: torch.Tensor, columns: dict[str, slice]) -> Observations:

@@ -75,6 +75,8 @@ class MaskedEnv(BatchedEnv):
             raise ContractError(f"{skills[0].robot.name} is not a planar robot; only device cpu simulates it so far")
         self._pool_size = starts
         super().__init__(skills, num_envs, seed=seed, **options)
+        if self._sensors is not None:
+            raise ContractError("noise and history of observation groups are made on the CPU only; use device cpu")
         self.draw_starts()
 
     def _make_backend(self, tracks: Tracks, tasks: Sequence[Task]) -> MaskedBackend:

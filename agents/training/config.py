@@ -11,6 +11,7 @@ from policykd.agents.training.algorithm import Algorithm, AlgorithmConfig
 from policykd.agents.training.algorithms import ALGORITHMS
 from policykd.agents.training.algorithms.ppo import PpoConfig
 from policykd.agents.training.algorithms.sac import SacConfig
+from policykd.envs.randomization import OFF, Randomization
 from policykd.errors import ConfigError, check_range
 from policykd.plain import added, from_plain
 from policykd.threads import cores_for
@@ -65,6 +66,7 @@ class TrainConfig:
         sac: settings of SAC.
         init_noise: exploration noise at the start of a training that begins from a policy, units of the action; None
             keeps the policy's own, which is small after a training.
+        randomization: random physics and sensors of the training, on the CPU; validations have none of it.
         settings: settings of any other algorithm: its configuration, or a mapping of the fields that differ from the
             defaults.
 
@@ -95,6 +97,7 @@ class TrainConfig:
     sac: SacConfig = field(default_factory=SacConfig)
     init_noise: float | None = added(None)
     settings: Any = added(None)
+    randomization: Randomization = added(OFF)
 
     def __post_init__(self) -> None:
         if ":" not in self.algorithm:  # a configuration may come from a file, and reading a file imports nothing

@@ -79,7 +79,7 @@ class Run:
             skills,
             config.envs,
             seed=integer_seed(config.seed, "training"),
-            config=EnvConfig(graded=config.curriculum),
+            config=EnvConfig(graded=config.curriculum, randomization=config.randomization),
             threads=config.threads,
             device=config.device,
         )

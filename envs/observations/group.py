@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
 from policykd.envs.robots import Family, Robot
+
+if TYPE_CHECKING:
+    from policykd.envs.observations.reading import Reading
 
 
 class Mirrored(NamedTuple):
@@ -81,6 +84,8 @@ class ObservationGroup:
             the forward positions of the feet, for example, the right one first; None if the group has none.
         spatial: whether the group is one of robots in space (True), of planar ones (False), or of both (None).
         family: the family of robots that the group is one of, if ``spatial`` does not say it.
+        reading: how the group is read from another one, see :func:`policykd.envs.observations.reading_of`; None for
+            clean features.
     """
 
     name: str
@@ -91,6 +96,7 @@ class ObservationGroup:
     lead: Callable[[Robot], tuple[int, int] | None] | None = None
     spatial: bool | None = None
     family: Family | None = None
+    reading: Reading | None = None
 
     def fits(self, robot: Robot) -> bool:
         """Return whether a robot has this group."""

@@ -100,6 +100,18 @@ class BatchEngine(Engine):
             ids.numpy(), qpos.numpy(), qvel.numpy(), self._initial, self._state, self._qpos, self._qvel, self._warning
         )
 
+    def model_field(self, name: str) -> np.ndarray:
+        """Return live (num_sims, ...) values of a field of the model, one per simulation from now on."""
+        return self._batch.expand(name)
+
+    def derive_constants(self, ids: np.ndarray) -> None:
+        """Compute what MuJoCo derives from the masses, after they changed in the simulations ``ids`` (m,)."""
+        self._batch.set_const(ids)
+
+    def add_velocity(self, change: torch.Tensor) -> None:
+        """Add ``change`` (num_sims, k) to the first k generalized velocities."""
+        self._qvel[:, : change.shape[1]] += change.numpy()
+
     def counts(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return live (num_sims,) tensors with the numbers of contacts and constraint rows of the last physics step."""
         return _view(self._batch.bind("ncon")).flatten(), _view(self._batch.bind("nefc")).flatten()
