@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from policykd.agents.architecture import Architecture
+from policykd.envs.randomization import OFF, Randomization
 from policykd.errors import ConfigError, UnknownNameError, check_range
+from policykd.plain import added
 from policykd.schedules import parse
 from policykd.threads import cores_for
 
@@ -74,6 +76,7 @@ class MergeConfig:
         threads: threads of the simulation; None for one per usable core. Networks are trained on one.
         device: device of simulation, labels and networks: ``cpu``, ``cuda`` or ``auto``.
         architecture: the student's networks, if it starts at random.
+        randomization: random physics and sensors of the collected episodes, on the CPU; validations have none of it.
 
     Raises:
         ConfigError: naming the field and its range.
@@ -110,6 +113,7 @@ class MergeConfig:
     threads: int | None = None
     device: str = "cpu"
     architecture: Architecture = field(default_factory=lambda: Architecture(hidden=(256, 256)))
+    randomization: Randomization = added(OFF)
 
     def __post_init__(self) -> None:
         self._check_ranges()

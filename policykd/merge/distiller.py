@@ -165,7 +165,12 @@ class _Merge:
             seed = integer_seed(self._config.seed, "collection")
             skill, config = self._teachers[i].skill, self._config
             self._envs[i, count] = BatchedEnv(
-                [skill], count, seed=seed, config=EnvConfig(), threads=config.threads, device=config.device
+                [skill],
+                count,
+                seed=seed,
+                config=EnvConfig(randomization=config.randomization),
+                threads=config.threads,
+                device=config.device,
             )
         return self._envs[i, count]
 

@@ -11,8 +11,10 @@ from policykd.agents.injection import inject
 from policykd.agents.policy import Policy
 from policykd.agents.training import train_expert
 from policykd.agents.training.defaults import PLANAR, SPATIAL, TWO_LEGS, default_config
+from policykd.cli.overrides import with_overrides
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
 from policykd.envs.honest import honest_skill
+from policykd.envs.randomization import Randomization
 from policykd.envs.robots import ROBOTS, get_robot, register_robot
 from policykd.envs.skills import get_skill
 from policykd.envs.symmetry import MirrorSymmetry, mirror_symmetry
@@ -112,3 +114,18 @@ def test_careful_physics_is_for_robots_in_space():
     assert robot.physics.shins
     with pytest.raises(ContractError, match="plane"):
         honest_skill(get_skill("biped/flat"))
+
+
+def test_training_may_have_random_physics_and_sensors(tmp_path):
+    what = Randomization(friction=(0.5, 1.2), push_speed=0.3, latency=(0, 1), noise=(("imu", 0.1),))
+    assert with_overrides(SMALL, ["randomization.friction=[0.5, 1.2]", "randomization.latency=[0, 1]"]) == replace(
+        SMALL, randomization=Randomization(friction=(0.5, 1.2), latency=(0, 1))
+    )
+    config = replace(SMALL, steps=512)
+    plain, varied = (
+        load_policy(train_expert([SHORT], tmp_path / name, config).policy_path)
+        for name, config in (("plain", config), ("varied", replace(config, randomization=what)))
+    )
+    assert "randomization" not in plain.manifest.config
+    assert varied.manifest.config["randomization"]["noise"] == [["imu", 0.1]]
+    assert not torch.equal(plain.policy.log_std, varied.policy.log_std)

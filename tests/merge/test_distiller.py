@@ -11,6 +11,7 @@ from policykd.agents.architecture import Architecture, Encoder
 from policykd.agents.files.policy_file import load_policy
 from policykd.agents.policy import Policy
 from policykd.envs.batched_env import BatchedEnv
+from policykd.envs.randomization import Randomization
 from policykd.errors import ConfigError, OutputError, UnknownNameError
 from policykd.merge import LabeledData, MergeConfig, merge_experts, teachers_from
 from policykd.merge.collect import ActionNoise, Collection, collect
@@ -257,3 +258,16 @@ def test_a_student_may_have_an_encoder(tmp_path):
     fresh = Policy(student.groups, student.actions, shape, integer_seed(0, "student", "biped/flat", "biped/gaps"))
     moved = student.actor[0].encoders[0].dense.weight - fresh.actor[0].encoders[0].dense.weight
     assert 0 < moved.abs().max() < 0.1
+
+
+def test_random_physics_and_sensors_change_what_the_student_sees(teachers, tmp_path):
+    what = Randomization(latency=(1, 2), noise=(("proprio", 0.1),))
+    config = replace(SMALL, rounds=1)
+    plain, varied = (
+        load_policy(merge_experts(teachers, tmp_path / name, config).policy_path)
+        for name, config in (("plain", config), ("varied", replace(config, randomization=what)))
+    )
+    assert "randomization" not in plain.manifest.config
+    assert varied.manifest.config["randomization"]["latency"] == [1, 2]
+    spread = [loaded.policy.normalizer.state_dict() for loaded in (plain, varied)]
+    assert any(not torch.equal(spread[0][name], spread[1][name]) for name in spread[0])
