@@ -292,3 +292,18 @@ def test_the_stable_baselines_face_reports_ended_episodes():
             ends += 1
         assert all(info == {} for info, done in zip(infos, dones, strict=True) if not done)
     assert ends > 0
+
+
+@pytest.mark.parametrize("robot", robot_names())
+def test_the_number_of_threads_changes_no_digit(robot):
+    skill = get_skill(f"{robot}/{'slopes' if get_robot(robot).terrains is None else 'flat'}")
+    one, two = (BatchedEnv([skill], 6, config=FEW, threads=threads) for threads in (1, 2))
+    one.reset(), two.reset()
+    draw = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        action = torch.randn(6, one.num_actions, generator=draw)
+        a, b = one.step(action), two.step(action)
+        assert torch.equal(a.flat, b.flat)
+        assert torch.equal(a.reward, b.reward)
+    for name in ("qpos", "qvel"):
+        assert torch.equal(one.engine.field(name), two.engine.field(name))

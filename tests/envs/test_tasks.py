@@ -11,6 +11,7 @@ from worlds import FEW, assert_same, random_actions
 from policykd.envs import batched_env
 from policykd.envs.batched_env import BatchedEnv
 from policykd.envs.physics import LoopEngine
+from policykd.envs.robots import get_robot
 from policykd.envs.skills import get_skill
 from policykd.envs.stepping import TorchBackend
 from policykd.envs.suites import get_suite
@@ -290,11 +291,16 @@ def test_an_environment_of_several_tasks_goes_on_from_a_checkpoint():
 
 @pytest.mark.parametrize("name", task_names())
 def test_tasks_have_names_in_skill_ids(name):
-    robot, default, group = ("quadruped", "velocity", "imu") if get_task(name).spatial else ("biped", "walk", "proprio")
-    skill = get_skill(f"{robot}/steps:hard@0.5+{name}")
+    robot, group = next(
+        (robot, group)
+        for robot, group in (("quadruped", "imu"), ("biped", "proprio"), ("hopper", "positions"))
+        if get_task(name).fits(get_robot(robot))
+    )
+    terrain = "flat@0.5" if robot == "hopper" else "steps:hard@0.5"
+    skill = get_skill(f"{robot}/{terrain}+{name}")
     assert skill.task == get_task(name)
     assert skill.groups == get_task(name).groups
-    assert skill.id == f"{robot}/steps:hard@0.5" + ("" if name == default else f"+{name}")
+    assert skill.id == f"{robot}/{terrain}" + ("" if name == get_robot(robot).default_task else f"+{name}")
     assert get_skill(skill.id) == skill
     assert get_skill(f"{robot}/flat+{name}", (group,)).groups == (group,)
 
