@@ -46,8 +46,9 @@ class Train:
     encoder: EncoderText = None
     seed: int = _TRAIN.seed
     """Seed of weights, tracks and exploration."""
-    target_success: float = _TRAIN.target_success
-    """Stop early when two validations in a row reach this success (0 to 1); above 1 disables early stopping."""
+    target_success: float | None = None
+    """Stop early when two validations in a row reach this success (0 to 1); above 1 disables early stopping.
+    Default 0.98, and 2 for robots that are simulated as their model files say."""
     threads: Threads = None
     device: Device = _TRAIN.device
     resume: Resume = False
@@ -85,7 +86,7 @@ class Train:
             algorithm=self.algorithm,
             steps=default.steps if self.steps is None else self.steps,
             seed=self.seed,
-            target_success=self.target_success,
+            target_success=default.target_success if self.target_success is None else self.target_success,
             threads=self.threads,
             device=self.device,
         )
