@@ -106,7 +106,7 @@ class BDKD(System[BDKDRecipe]):
     )
     claims = (
         *(
-            lower("ece", "BD-KD", arm, by=-0.01).says(f"BD-KD's calibration error is over 0.01 below that of {other}.")
+            lower("ece", "BD-KD", arm).says(f"BD-KD has a smaller calibration error than {other}.")
             for arm, other in _CONTROLS.items()
         ),
         *(

@@ -200,11 +200,11 @@ class SweetSpotTeacher(System[SweetSpotTeacherRecipe]):
         higher("accuracy", "sweet spot", "longest trained").says(
             f"{_STUDENT} more accurate than that of the longest trained teacher."
         ),
-        lower("teacher accuracy", "sweet spot", "most accurate teacher", by=-0.005).says(
-            "The teacher with the best student is more than 0.5 points less accurate than the best teacher."
+        lower("teacher accuracy", "sweet spot", "most accurate teacher").says(
+            "The teacher with the best student is less accurate than the best teacher."
         ),
-        lower("accuracy", "most accurate teacher", "sweet spot", by=-0.02).says(
-            "The most accurate teacher's student is more than 2 points less accurate than the best student."
+        lower("accuracy", "most accurate teacher", "sweet spot").says(
+            "The most accurate teacher's student is less accurate than the best student."
         ),
         lower("accuracy", "most accurate teacher", NO_TEACHER).says(
             "The most accurate teacher's student is less accurate than a student trained on labels alone."
