@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from policykd.errors import ConfigError
-from policykd.kd.benchmark.results import BenchResult
-from policykd.kd.experiments.decisions import LEVEL, arms_of, holm, mean_interval, p_value
+from policykd.kd.experiments.decisions import arms_of, holm
 from policykd.kd.experiments.power import smallest_effect
 from policykd.kd.experiments.results import LEAST_SEEDS, Outcome, Result
 from policykd.kd.experiments.summary import effect_text, gate_text
@@ -76,14 +75,17 @@ def corrected_over_all(results: Sequence[Result]) -> list[list[float]]:
 
 def draw_table(results: Sequence[Result]) -> str:
     """Return the table of all comparisons in Markdown."""
-    lines = [f"| {' | '.join(_HEAD)} |", f"|{' --- |' * len(_HEAD)}"]
+    real = any("data" in result.config for result in results)
+    head = [name for name in _HEAD if real or name != "data"]
+    lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
     for result, over_all in zip(results, corrected_over_all(results), strict=True):
         data = Path(str(result.config.get("data", ""))).stem
         for outcome, together in zip(result.outcomes, over_all, strict=True):
             verdict = outcome.verdict if outcome.comparison.required else f"{outcome.verdict} (not required)"
-            cells = (result.name, data, len(result.seeds), outcome.comparison.text, effect_text(outcome),
-                     gate_text(outcome), f"{detectable(result, outcome):.2g}", f"{outcome.corrected:.2g}",
-                     f"{together:.2g}", verdict)  # fmt: skip
+            shown, gate = effect_text(outcome), gate_text(outcome)
+            numbers = (f"{value:.2g}" for value in (detectable(result, outcome), outcome.corrected, together))
+            first = (result.name, data, len(result.seeds)) if real else (result.name, len(result.seeds))
+            cells = (*first, outcome.comparison.text, shown, gate, *numbers, verdict)
             lines.append(f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in cells)} |")
     return "\n".join(lines)
 
@@ -94,35 +96,10 @@ def draw_arms(results: Sequence[Result]) -> str:
     for result in results:
         data = Path(str(result.config.get("data", ""))).stem
         metrics = list(dict.fromkeys(metric for own in result.values.values() for metric in own))
-        parts += [f"### {result.title}: {data}", "", f"Claim: {result.claim}", ""]
+        parts += [f"### {result.title}{f': {data}' if data else ''}", "", f"Claim: {result.claim}", ""]
         parts += [f"| arm | {' | '.join(metrics)} |", f"| --- |{' --- |' * len(metrics)}"]
         for arm, own in result.values.items():
             spread = [f"{np.mean(own[m]):.3f} ± {np.std(own[m], ddof=1):.3f}" if m in own else "" for m in metrics]
             parts.append(f"| {arm} | {' | '.join(spread)} |")
         parts += ["", *(f"- {note}" for note in result.notes), ""]
     return "\n".join(parts)
-
-
-def draw_losses(result: BenchResult) -> str:
-    """Return the losses of a benchmark against its baseline in Markdown, corrected by Holm over all of them."""
-    baseline = np.array(result.values(result.baseline, "accuracy"))
-    if len(baseline) < LEAST_SEEDS:
-        raise ConfigError(f"tables need at least {LEAST_SEEDS} seeds, got {len(baseline)}")
-    names = [name for name in result.ranked() if name != result.baseline]
-    gaps = {name: 100 * (np.array(result.values(name, "accuracy")) - baseline) for name in names}
-    corrected = dict(zip(names, holm([p_value(gaps[name]) for name in names]), strict=True))
-    lines = [
-        f"| loss | accuracy, % | against {result.baseline} [95 % interval] | could have shown | p, Holm | verdict |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    for name in result.ranked():
-        mean = f"{100 * np.mean(result.values(name, 'accuracy')):.2f}"
-        if name == result.baseline:
-            lines.append(f"| {name} | {mean} | | | | baseline |")
-            continue
-        effect = mean_interval(gaps[name])
-        sign = "not shown" if corrected[name] >= LEVEL else "better" if effect.estimate > 0 else "worse"
-        shown = f"{effect.estimate:+.2f} [{effect.low:+.2f}, {effect.high:+.2f}]"
-        reach = smallest_effect(float(gaps[name].std(ddof=1)), len(baseline), comparisons=len(names))
-        lines.append(f"| {name} | {mean} | {shown} | {reach:.2f} | {corrected[name]:.3g} | {sign} |")
-    return "\n".join(lines)

@@ -61,12 +61,17 @@ def effect_of(comparison: Comparison, values: Mapping[str, Mapping[str, Sequence
     return mean_interval(own - other)
 
 
-def mean_interval(values: ArrayLike) -> Interval:
-    """Return the mean of independent values ``(n,)`` with its 95 % interval by Student's t; a point for n = 1."""
+def mean_interval(values: ArrayLike, *, together: int = 1) -> Interval:
+    """Return the mean of independent values ``(n,)`` with its interval by Student's t; a point for n = 1.
+
+    Args:
+        values: The values.
+        together: Number of intervals that cover their means together with a probability of 95 % (Bonferroni).
+    """
     sample = np.asarray(values, dtype=float)
-    mean = float(sample.mean())
-    half = 0.0 if len(sample) < 2 else float(student_t.ppf(1 - LEVEL / 2, len(sample) - 1)) * _error(sample)
-    return Interval(mean, mean - half, mean + half, 1 - LEVEL)
+    mean, level = float(sample.mean()), LEVEL / together
+    half = 0.0 if len(sample) < 2 else float(student_t.ppf(1 - level / 2, len(sample) - 1)) * _error(sample)
+    return Interval(mean, mean - half, mean + half, 1 - level)
 
 
 def fieller(numerator: ArrayLike, denominator: ArrayLike) -> Interval:

@@ -8,7 +8,7 @@ gate is 0 and the plan states how many seeds would be needed. Nothing here reads
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from scipy.optimize import brentq
@@ -18,7 +18,6 @@ from scipy.stats import t as student_t
 from policykd.errors import ConfigError, check_range
 from policykd.kd.experiments.decisions import LEVEL, arms_of
 from policykd.kd.experiments.experiment import Comparison
-from policykd.kd.experiments.results import Result
 
 POWER = 0.8
 """Probability with which an effect of the stated size is shown."""
@@ -62,57 +61,75 @@ def seeds_needed(effect: float, spread: float, *, comparisons: int = 1, power: f
 
 
 @dataclass(frozen=True)
+class Pilot:
+    """What a pilot says about one claim.
+
+    Attributes:
+        mean: Mean effect in the claimed direction, the gate not subtracted.
+        spread: Standard deviation of the effects of single seeds.
+        seeds: Number of seeds.
+    """
+
+    mean: float
+    spread: float
+    seeds: int
+
+    @classmethod
+    def of(cls, comparison: Comparison, values: Mapping[str, Mapping[str, Sequence[float]]]) -> Pilot:
+        """Return the pilot of a comparison from every seed's values.
+
+        Raises:
+            ConfigError: The comparison is about a ratio, or there are fewer than 3 seeds.
+        """
+        if comparison.statistic == "ratio":
+            raise ConfigError(f"gates are planned for differences; the claim about {comparison.metric} is a ratio")
+        own, other = arms_of(comparison, values)
+        check_range("seeds of the pilot", len(own), 3, 10**6)
+        effects = _sign(comparison) * (own - other)
+        return cls(float(effects.mean()), float(effects.std(ddof=1)), len(own))
+
+
+@dataclass(frozen=True)
 class Plan:
     """The plan of one claim.
 
     Attributes:
-        comparison: The claim; its gate is not read.
-        mean: The pilot's mean effect in the claimed direction.
-        spread: Standard deviation of the pilot's effects.
-        pilot_seeds: Seeds of the pilot.
-        seeds: Seeds of the run that is planned.
-        detectable: Smallest effect beyond its gate that the run shows with 80 % probability.
+        comparison: The claim.
+        pilot: What the pilot says.
+        detectable: Smallest effect beyond its gate that the planned run shows with 80 % probability.
         gate: The gate, with the sign of the comparison, rounded to two digits toward the easier side.
         needed: Seeds at which a true effect of the pilot's size is shown to exceed 0; None if no affordable number.
     """
 
     comparison: Comparison
-    mean: float
-    spread: float
-    pilot_seeds: int
-    seeds: int
+    pilot: Pilot
     detectable: float
     gate: float
     needed: int | None
 
 
-def plan(pilot: Result, seeds: int) -> Iterator[Plan]:
-    """Yield the plan of every required claim of a system, from a pilot.
+def plan(comparison: Comparison, pilot: Pilot, seeds: int, *, comparisons: int) -> Plan:
+    """Return the plan of a claim.
 
-    A claim whose gate lies on the other side of 0 says that an arm is not worse by more than that; its tolerance is a
+    A claim whose gate is on the other side of 0 says that an arm is not worse by more than that; its tolerance is a
     choice, which a power calculation cannot make, so it keeps its gate.
 
     Args:
-        pilot: Result on seeds that the planned run does not use.
+        comparison: The claim; its gate is only read to find tolerances.
+        pilot: A pilot on seeds that the planned run does not use.
         seeds: Seeds of the planned run.
-
-    Raises:
-        ConfigError: A required claim is about a ratio, or the pilot has fewer than 3 seeds.
+        comparisons: Claims that are corrected together.
     """
-    required = [one for one in pilot.comparisons if one.required]
-    check_range(f"{pilot.name}: seeds of the pilot", len(pilot.seeds), 3, 10**6)
-    for comparison in required:
-        if comparison.statistic == "ratio":
-            raise ConfigError(f"{pilot.name}: gates are planned for differences, {comparison.metric} is a ratio")
-        own, other = arms_of(comparison, pilot.values)
-        sign = 1.0 if comparison.better == "higher" else -1.0
-        effects = sign * (own - other)
-        mean, spread = float(effects.mean()), float(effects.std(ddof=1))
-        detectable = smallest_effect(spread, seeds, comparisons=len(required))
-        tolerance = sign * comparison.gate < 0
-        gate = comparison.gate if tolerance else sign * _rounded(max(0.0, mean - detectable))
-        needed = seeds_needed(max(mean, 0.0), spread, comparisons=len(required)) if mean > 0 else None
-        yield Plan(comparison, mean, spread, len(pilot.seeds), seeds, detectable, gate, needed)
+    sign = _sign(comparison)
+    detectable = smallest_effect(pilot.spread, seeds, comparisons=comparisons)
+    tolerance = sign * comparison.gate < 0
+    gate = comparison.gate if tolerance else sign * _rounded(max(0.0, pilot.mean - detectable)) + 0.0  # no -0.0
+    needed = seeds_needed(pilot.mean, pilot.spread, comparisons=comparisons) if pilot.mean > 0 else None
+    return Plan(comparison, pilot, detectable, gate, needed)
+
+
+def _sign(comparison: Comparison) -> float:
+    return 1.0 if comparison.better == "higher" else -1.0
 
 
 def _rounded(gate: float) -> float:

@@ -56,6 +56,7 @@ class SimKD(KDLoss):
 
     name = "simkd"
     signal: ClassVar[Signal] = "features"
+    channels_first: ClassVar[bool] = True
 
     def __init__(
         self,

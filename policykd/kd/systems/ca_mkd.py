@@ -131,6 +131,7 @@ class CAMKD(System[CAMKDRecipe]):
             "A student with CA-MKD's weights has a lower negative log-likelihood than one with equal weights."
         ),
     )
+    gates = (0.036, 0.039, 0.0)
     notes = (
         "The gain needs teachers that are sure and wrong; with a teacher that is merely noisy the weightings tie.",
         "The feature term is not part of this experiment.",

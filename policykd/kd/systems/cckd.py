@@ -128,6 +128,7 @@ class CCKD(System[CCKDRecipe]):
             "Class-uniform batches hold a larger share of pairs of one class than random batches."
         ),
     )
+    gates = (0.065, -0.003)
     notes = (
         "The gain of correlations comes from unlabeled samples that cross-entropy cannot use; plain distillation gains "
         "even more from them.",

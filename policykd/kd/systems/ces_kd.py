@@ -103,6 +103,7 @@ class CESKD(System[CESKDRecipe]):
             (NO_TEACHER, 0.0, False, "more accurate than a student trained on labels alone"),
         )
     )
+    gates = (0.0093, 0.0, 0.006, -0.005)
     notes = (
         "Scoring, strata and pacing are our reading of the abstract; the authors' code was not found.",
         "The reversed curriculum mirrors the choice at every epoch: all samples begin with the largest expert and hard "

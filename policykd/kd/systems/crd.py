@@ -122,6 +122,7 @@ class CRDSystem(System[CRDRecipe]):
             "contrastive term than with cross-entropy."
         ),
     )
+    gates = (0.0066, 0.0)
     notes = (
         "The bound is that of InfoNCE between the embeddings. The student of cross-entropy gets its embeddings after "
         "its own training, by the contrastive term and the same number of steps on its finished features.",

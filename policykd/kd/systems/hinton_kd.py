@@ -240,6 +240,7 @@ class HintonKD(System[HintonKDRecipe]):
             "A student that drops the converged teacher half-way (ESKD) is more accurate than one that keeps it."
         ),
     )
+    gates = (0.031, 0.79, 0.84, 0.01, 0.0, 0.0)
     notes = (
         "ESKD is included because the tests check its switch; in networks this small it is not expected to help.",
         "The papers' ImageNet and speech results are out of reach of this setting and are not claimed.",

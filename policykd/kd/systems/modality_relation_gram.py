@@ -166,6 +166,7 @@ class ModalityRelationGram(System[ModalityRecipe]):
             "With the Gram term, the corrupted modality is the least trusted more often than with outputs alone."
         ),
     )
+    gates = (0.0018, -0.01)
     notes = (
         "Data are generated; the paper's data and settings were not readable.",
         "Cosines mean something here because the networks fuse by them; with independent encoders they would not.",

@@ -255,6 +255,7 @@ class RevisitingSelfDistillation(System[RevisitingRecipe]):
             )
         ),
     )
+    gates = (0.047, 0.0041, 0.0, -0.021, -0.0032, 0.0, 0.0)
     notes = (
         "A student better than its teacher is expected only where the teacher over-fits (random labels here), not on "
         "clean data.",

@@ -89,6 +89,7 @@ class SP(System[SPRecipe]):
             "Matching similarities of unlabeled digits gives a higher test accuracy than matching their logits."
         ),
     )
+    gates = (0.052,)
     notes = (
         "Matching logits on the unlabeled digits passes on the classes themselves and is expected to be far better "
         "than matching similarities.",

@@ -84,6 +84,7 @@ class STKD(System[STKDRecipe]):
             "the real samples."
         ),
     )
+    gates = (-0.003, 0.074, 0.022)
     notes = (
         "Neither equations nor code of the paper could be read; both readings of its abstract are trained.",
         "The paper claims to be better than plain distillation; the requirement here is not to be worse.",

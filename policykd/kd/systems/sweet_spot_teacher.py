@@ -225,6 +225,7 @@ class SweetSpotTeacher(System[SweetSpotTeacherRecipe]):
             "teacher chosen by accuracy."
         ),
     )
+    gates = (-0.25, -0.18, 0.12, 0.082, 0.01, 0.019, 0.0, -0.0076, 0.0, 0.0)
     notes = (
         "Measures, search and diagnostic are our construction; the paper's text was not readable.",
         "Teachers are chosen on validation data and students are compared on test data. With twelve teachers and few "

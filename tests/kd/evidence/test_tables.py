@@ -4,9 +4,7 @@ import numpy as np
 import pytest
 
 from policykd.errors import ConfigError
-from policykd.kd.benchmark.measures import MEASURES
-from policykd.kd.benchmark.results import BenchResult
-from policykd.kd.evidence._table import corrected_over_all, detectable, draw_arms, draw_losses, draw_table, load_results
+from policykd.kd.evidence._table import corrected_over_all, detectable, draw_arms, draw_table, load_results
 from policykd.kd.experiments.decisions import holm
 from policykd.kd.experiments.power import smallest_effect
 from policykd.kd.experiments.results import Result
@@ -60,25 +58,3 @@ def test_results_are_read_from_a_folder(tmp_path):
     few = result({"up": 0.05, "down": 0.0, "less": 0.0, "same": 0.0}, seeds=4)
     with pytest.raises(ConfigError, match="at least 5 seeds, got 4"):
         draw_table([few])
-
-
-def test_losses_are_compared_with_the_baseline_and_corrected_together():
-    base = RNG.normal(0.6, 0.02, 8)
-    values = {"ce": base, "kd": base + 0.05 + RNG.normal(0, 0.003, 8), "at": base + RNG.normal(0, 0.02, 8)}
-    values["ft"] = base - 0.05 + RNG.normal(0, 0.003, 8)
-    cells = {
-        name: tuple(
-            {"test": {m: float(v) if m == "accuracy" else 1.0 for m in MEASURES}, "candidates": []} for v in own
-        )
-        for name, own in values.items()
-    }
-    teachers = tuple({"test": {"accuracy": 0.9}} for _ in range(8))
-    text = draw_losses(BenchResult({"baseline": "ce"}, cells, teachers))
-    rows = {line.split(" | ")[0].strip("| "): line for line in text.splitlines()[2:]}
-    assert [rows[name].rstrip(" |").split(" | ")[-1] for name in ("kd", "at", "ft")] == ["better", "not shown", "worse"]
-    assert list(rows) == sorted(values, key=lambda name: -values[name].mean())
-    shown = 100 * (values["kd"] - base).mean()
-    assert f"{shown:+.2f} [" in rows["kd"]
-    few = BenchResult({"baseline": "ce"}, {k: v[:4] for k, v in cells.items()}, teachers[:4])
-    with pytest.raises(ConfigError, match="at least 5 seeds, got 4"):
-        draw_losses(few)

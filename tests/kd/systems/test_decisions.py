@@ -8,7 +8,8 @@ from scipy.stats import ttest_1samp, ttest_ind
 
 from policykd.errors import ConfigError
 from policykd.kd.experiments.decisions import contrast, effect_of, fieller, holm, p_value
-from policykd.kd.experiments.power import plan, seeds_needed, smallest_effect
+from policykd.kd.experiments.experiment import with_gates
+from policykd.kd.experiments.power import Pilot, plan, seeds_needed, smallest_effect
 from policykd.kd.experiments.results import Result, judge
 from policykd.kd.experiments.system import higher, lower
 
@@ -125,21 +126,35 @@ def test_gates_follow_from_the_pilot_alone():
         lower("m", "b", "base"),
         higher("m", "c", "base", by=0.3),
         higher("m", "c", "base", by=-0.01),
-        higher("m", "a", "base", required=False),
     ]
-    pilot = result({"a": 0.05, "b": -0.05, "c": -0.02}, claims, seeds=6)
-    plans = list(plan(pilot, 10))
-    assert len(plans) == 4
-    assert [one.gate > 0 for one in plans] == [True, False, False, False]
+    found = result({"a": 0.05, "b": -0.05, "c": -0.02}, claims, seeds=6)
+    plans = [plan(one, Pilot.of(one, found.values), 10, comparisons=4) for one in claims]
+    assert plans[0].gate > 0 > plans[1].gate
     assert (plans[2].gate, plans[2].needed) == (0.0, None)  # the pilot is on the other side
     assert plans[3].gate == -0.01  # a tolerance stays
     for one in plans[:2]:
-        assert one.spread == pytest.approx(contrast(one.comparison, pilot.values).std(ddof=1))
-        assert one.detectable == pytest.approx(smallest_effect(one.spread, 10, comparisons=4))
-        assert abs(one.gate) <= one.mean - one.detectable < abs(one.gate) * 1.1
-    ratio = result({"a": 0.05}, [higher("m", "a", "base", statistic="ratio", by=1.0)])
+        effects = contrast(replace(one.comparison, gate=0.0), found.values)
+        assert (one.pilot.mean, one.pilot.spread) == pytest.approx((effects.mean(), effects.std(ddof=1)))
+        assert one.detectable == pytest.approx(smallest_effect(one.pilot.spread, 10, comparisons=4))
+        assert abs(one.gate) <= one.pilot.mean - one.detectable < abs(one.gate) * 1.1
     with pytest.raises(ConfigError, match="m is a ratio"):
-        list(plan(ratio, 10))
+        Pilot.of(higher("m", "a", "base", statistic="ratio", by=1.0), found.values)
+
+
+def test_a_planned_gate_is_passed_with_the_stated_power_if_the_pilot_is_right():
+    pilot = Pilot(0.05, 0.02, 10)
+    planned = plan(higher("m", "a", "base"), pilot, 10, comparisons=3)
+    tests = ttest_1samp(RNG.normal(pilot.mean, pilot.spread, (20_000, 10)), planned.gate, axis=1)
+    shown = (tests.pvalue < 0.05 / 3) & (tests.statistic > 0)
+    assert 0.79 < shown.mean() < 0.83  # rounding the gate down makes it a little easier
+
+
+def test_gates_are_given_to_required_claims_in_their_order():
+    claims = (higher("m", "a", "b"), higher("m", "a", "c", required=False), lower("m", "a", "d"))
+    assert [one.gate for one in with_gates(claims, (0.1, -0.2))] == [0.1, 0.0, -0.2]
+    assert with_gates(claims, ()) == claims
+    with pytest.raises(ConfigError, match="gates has 1 values; there are 2 required comparisons"):
+        with_gates(claims, (0.1,))
 
 
 def test_arguments_out_of_range_are_refused():
