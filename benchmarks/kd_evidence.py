@@ -1,68 +1,193 @@
-"""Draw docs/kd_evidence.md from the results in benchmarks/results/kd.
+"""Draw the pages of supervised distillation from the results in benchmarks/results/kd.
 
-Run ``python benchmarks/kd_evidence.py`` after new results were saved there; it trains nothing.
+Run ``python benchmarks/kd_evidence.py`` after new results were saved there; it trains nothing. It writes
+docs/kd_systems.md, docs/kd_evidence.md and one docs/kd_bench_<name>.md per benchmark.
 """
 
-from pathlib import Path
+from __future__ import annotations
 
+import math
+from pathlib import Path
+from statistics import NormalDist
+
+from policykd.kd.benchmark.below import below_baseline, draw_candidates
 from policykd.kd.benchmark.results import BenchResult
-from policykd.kd.evidence._table import draw_arms, draw_losses, draw_table, load_results
+from policykd.kd.benchmark.table import markdown
+from policykd.kd.evidence._table import draw_arms, draw_table, load_results
+from policykd.kd.experiments.experiment import Comparison
+from policykd.kd.experiments.power import Pilot, Plan, plan
+from policykd.kd.experiments.results import Result
+from policykd.kd.systems import SYSTEMS
 from policykd.storage import read_json
 
 ROOT = Path(__file__).parents[1]
-RESULTS, PAGE = ROOT / "benchmarks/results/kd", ROOT / "docs/kd_evidence.md"
-HEAD = """# Systems on real data
+RESULTS, DOCS, SEEDS = ROOT / "benchmarks/results/kd", ROOT / "docs", 10
+DIGITS = "handwritten digits, 8 x 8 (scikit-learn)"
+DATA = {
+    "ground_truth_self_distillation": "diabetes records (scikit-learn)",
+    "iusp": "generated clips",
+    "modality_relation_gram": "generated modalities",
+    "sk_kd": "generated electrodes",
+}
 
-Made from the results in `benchmarks/results/kd` by `python benchmarks/kd_evidence.py`; do not edit.
+SYSTEMS_HEAD = """# Systems of supervised knowledge distillation
+
+Made from the results in `benchmarks/results/kd/systems` by `python benchmarks/kd_evidence.py`; do not edit.
+
+```sh
+policykd kd run all --seeds 10 --first-seed 100 --out results/kd
+```
+
+Eighteen systems of the literature, each as a small experiment on data that ship with the project or are generated;
+[ten of them on real data](kd_evidence.md). Data, teacher, first weights and batches of a seed are shared by its arms.
+
+* An effect is a mean over paired seeds with its 95 % interval by Student's t (Fieller's for ratios).
+* A claim is *shown* if a paired t-test finds the effect beyond its gate, *contradicted* if it finds it on the other
+  side, and otherwise *not shown*. A system is contradicted if a required claim is, and shown if all of them are.
+* The required claims of one system are corrected together by Holm, since its verdict is what they decide together; the
+  column "over all" corrects those of all systems together, for readers who pick the best rows of the page.
+* "Could have shown" is the effect beyond the gate that these seeds find with 80 % power, given their spread and the
+  hardest step of the correction. A smaller true effect is likely to be missed.
+* Claims about the term that a method minimizes, or about its own weights, are reported and decide nothing.
+"""
+PLAN = """## Plan
+
+Gates were fixed by a power calculation before these seeds ran. The pilot are the published means of seeds 0 to 9, on
+which settings had been chosen, too; their single values were not kept, so spreads follow from the widths of the
+intervals. A gate is the largest bound that a true effect of the pilot's size is shown to exceed with 80 % power by
+ten new seeds; it is 0 where ten seeds are too few for that or the pilot is on the other side. Gates that tolerate a
+loss are choices and stay. `policykd.kd.experiments.power` has the functions; a test compares the gates in the code
+with this table.
+"""
+EVIDENCE_HEAD = """# Systems on real data
+
+Made from the results in `benchmarks/results/kd/evidence` by `python benchmarks/kd_evidence.py`; do not edit.
 
 ```sh
 policykd kd data smartwatch                        # prepare the data once; `policykd kd data` lists all data sets
 policykd kd run sk_kd --data data/smartwatch.npz   # run a system on them
 ```
 
-Effects are paired over seeds: data, teacher, first weights and batches of a seed are shared by its arms. Every
-comparison tests a difference of 0 by Student's t (effects of comparisons with another bound are what exceeds it).
-Verdicts follow p-values that are corrected by Holm, the required comparisons together: *shown* where the difference
-is on the claimed side, *contradicted* where it is on the other, *not shown* otherwise. "Could have shown" is the
-effect that this number of seeds finds with 80 % power given the spread, before the correction; a smaller true effect
-is likely to be missed. No comparison measures the term that a method minimizes.
+Columns and verdicts are those of [the systems on small data](kd_systems.md). The seeds are the first that ran on these
+data, so there was no pilot: gates are 0, and "could have shown" says which effects the seeds can find. For a run on new
+seeds, `policykd.kd.experiments.power.plan` turns these results into gates.
 
-Networks, training sets and schedules are small, so accuracies are far below published ones.
+Networks, training sets and schedules are small, so accuracies are far below published ones. On the images the teachers
+learn from 960 to 1,700 images of 16 x 16 (12 x 12 for `sskd`) and reach about 40 % test accuracy, students about 30 %.
 
-Where distillation is below cross-entropy although papers say otherwise, capacity and budget are the likely reasons.
-On the images the teachers learn from 960 to 1,700 images of 16 x 16 (12 x 12 for `sskd`) and reach about 40 % test
-accuracy, students about 30 %. In `crd`, plain distillation with the published weights 0.1 and 0.9 is below
-cross-entropy; with weight 1 on both (the arm "kd, same weights") about half of that gap is gone: with few steps, the
-small weight of the labels costs accuracy. In `takd`, the student has 4 and 8 channels and is worse with every teacher
-than with none, as the student of five units on the digits is.
-
+Where distillation is below cross-entropy although papers say otherwise: in `crd`, plain distillation with the published
+weights 0.1 and 0.9 is below cross-entropy; with weight 1 on both (the arm "kd, same weights") about half of that gap is
+gone: with few steps, the small weight of the labels costs accuracy. In `takd`, the student has 4 and 8 channels and is
+worse with every teacher than with none, as the student of five units on the digits is.
 """
+BELOW: dict[str, str] = {}
 
 
-LOSSES = """## Losses
+def read_pilots() -> dict[str, dict[tuple[str, str, str | None], Pilot]]:
+    """Return system -> (metric, student, baseline) -> pilot; spreads follow from the widths of the saved intervals."""
+    content = read_json(RESULTS / "pilot/systems.json")
+    seeds, quantile = int(content["seeds"]), NormalDist().inv_cdf(0.975)
+    found: dict[str, dict[tuple[str, str, str | None], Pilot]] = {}
+    for name, rows in content["systems"].items():
+        better = {(c.metric, c.student, c.baseline): c.better for c in SYSTEMS.resolve(name).comparisons}
+        for row in rows:
+            key = (row["metric"], row["student"], row["baseline"])
+            if row["statistic"] != "difference" or key not in better:
+                continue
+            spread = (row["high"] - row["low"]) / (2 * quantile) * seeds / math.sqrt(seeds - 1)
+            sign = 1.0 if better[key] == "higher" else -1.0
+            found.setdefault(name, {})[key] = Pilot(sign * row["estimate"], spread, seeds)
+    return found
 
-Every loss had eight candidate settings per seed, chosen by validation accuracy; it shares split, teacher, first weights
-and batches with the baseline. All losses of a table are corrected together.
 
-"""
+def plans(name: str) -> list[tuple[Comparison, Plan | None]]:
+    """Return the required claims of a system with their plans; None where the pilot did not measure a claim."""
+    required = [one for one in SYSTEMS.resolve(name).comparisons if one.required]
+    known = read_pilots().get(name, {})
+    keys = [(one.metric, one.student, one.baseline) for one in required]
+    return [
+        (one, plan(one, known[key], SEEDS, comparisons=len(required)) if key in known else None)
+        for one, key in zip(required, keys, strict=True)
+    ]
+
+
+def draw_plan() -> str:
+    """Return the table of plans in Markdown."""
+    head = ["system", "claim", "pilot: mean (spread)", f"shown by {SEEDS} seeds", "gate", "seeds that would be needed"]
+    lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
+    for name in SYSTEMS:
+        for one, planned in plans(name):
+            gate = f"{'>' if one.better == 'higher' else '<'} {one.gate:g}"
+            if planned is None:
+                cells = [name, one.text, "not measured", "", gate, ""]
+            else:
+                pilot, needed = planned.pilot, planned.needed
+                many = "over 1000 or none" if needed is None else str(needed)
+                cells = [
+                    name,
+                    one.text,
+                    f"{pilot.mean:.3g} ({pilot.spread:.2g})",
+                    f"{planned.detectable:.2g}",
+                    gate,
+                    many,
+                ]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def draw_overview(results: list[Result]) -> str:
+    """Return one row per system: claim, data, verdict, seeds, seconds."""
+    lines = ["| system | claim | data | verdict | seeds | s per seed |", "| --- | --- | --- | --- | --- | --- |"]
+    for one in results:
+        data = Path(str(one.config.get("data", ""))).stem or DATA.get(one.name, DIGITS)
+        seconds = f"{one.seconds / len(one.seeds):.1f}"
+        lines.append(f"| {one.name} | {one.claim} | {data} | {one.verdict} | {len(one.seeds)} | {seconds} |")
+    return "\n".join(lines)
+
+
+def draw_systems() -> str:
+    """Return docs/kd_systems.md."""
+    results = load_results(RESULTS / "systems")
+    parts = [
+        SYSTEMS_HEAD.rstrip(),
+        draw_overview(results),
+        "## Claims",
+        draw_table(results),
+        PLAN.rstrip(),
+        draw_plan(),
+    ]
+    return "\n\n".join([*parts, "## Arms", draw_arms(results)])
+
+
+def draw_evidence() -> str:
+    """Return docs/kd_evidence.md."""
+    results = load_results(RESULTS / "evidence")
+    parts = [EVIDENCE_HEAD.rstrip(), draw_overview(results), "## Claims", draw_table(results)]
+    return "\n\n".join([*parts, "## Arms", draw_arms(results)])
 
 
 def draw_benchmark(path: Path) -> str:
-    """Return heading, setting and table of a saved benchmark."""
+    """Return the page of a saved benchmark: its tables, and what is known about methods below the baseline."""
     result = BenchResult.from_json(read_json(path))
-    options = " ".join(f"{name}={value}" for name, value in result.config["task_options"])
-    networks = f"student {result.config['student']}, teacher {result.config['teacher']}"
-    setting = f"{result.seeds} seeds, {result.config['train']['epochs']} epochs, {networks}, {options}"
-    return f"### {path.stem}\n\n{setting}\n\n{draw_losses(result)}\n"
+    parts, low = [markdown(result).rstrip()], below_baseline(result)
+    if low:
+        parts += [f"## Below {result.baseline}", "\n".join(draw_candidates(result, [result.baseline, *low]))]
+    return "\n\n".join([*parts, *([BELOW[path.stem]] if path.stem in BELOW else [])])
+
+
+def pages() -> dict[str, str]:
+    """Return every page: file name -> text."""
+    found = {"kd_systems.md": draw_systems(), "kd_evidence.md": draw_evidence()}
+    benches = sorted((RESULTS / "bench").glob("*.json"))
+    found |= {f"kd_bench_{path.stem}.md": draw_benchmark(path) for path in benches}
+    return {name: text.rstrip() + "\n" for name, text in found.items()}
 
 
 def main() -> None:
-    """Write the document."""
-    results = load_results(RESULTS / "evidence")
-    benches = "\n".join(draw_benchmark(path) for path in sorted((RESULTS / "bench").glob("*.json")))
-    text = f"{HEAD}{draw_table(results)}\n\n{LOSSES}{benches}\n## Arms\n\n{draw_arms(results)}"
-    PAGE.write_text(text.rstrip() + "\n", encoding="utf-8")
-    print(f"-> {PAGE.relative_to(ROOT)}")
+    """Write the pages."""
+    for name, text in pages().items():
+        (DOCS / name).write_text(text, encoding="utf-8")
+        print(f"-> docs/{name}")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from policykd.errors import ConfigError
-from policykd.kd.networks import create
+from policykd.kd.networks import count_parameters, create
 from policykd.kd.networks.published_weights import WeightsError, load_published, read_weights
 
 
@@ -101,6 +101,39 @@ def shuffle_v2(w, x, widths, last, classes):
     return w.linear("linear", x.mean((2, 3)), classes)
 
 
+def shuffle_v1(w, x, widths, groups, classes):
+    def unit(name, k, x, out, size, stride=1, groups=1):
+        weight = w.draw(f"{name}.conv{k}.weight", out, x.shape[1] // groups, size, size)
+        return w.norm(f"{name}.bn{k}", F.conv2d(x, weight, None, stride, size // 2, 1, groups))
+
+    x = w.norm("bn1", w.conv("conv1", x, 24, 1)).relu()
+    for stage, (width, blocks) in enumerate(zip(widths, (4, 8, 4), strict=True), 1):
+        for k in range(blocks):
+            name, stride, g = f"layer{stage}.{k}", 2 if k == 0 else 1, 1 if x.shape[1] == 24 else groups
+            own = width - x.shape[1] if k == 0 else width
+            out = unit(name, 1, x, own // 4, 1, groups=g).relu()
+            out = out.unflatten(1, (g, -1)).transpose(1, 2).flatten(1, 2)
+            out = unit(name, 2, out, own // 4, 3, stride, own // 4).relu()
+            out = unit(name, 3, out, own, 1, groups=groups)
+            x = (torch.cat([out, F.avg_pool2d(x, 3, 2, 1)], 1) if k == 0 else out + x).relu()
+    return w.linear("linear", x.mean((2, 3)), classes)
+
+
+def mobile_v2(w, x, factor, expansion, classes):
+    x = w.norm("conv1.1", w.conv("conv1.0", x, int(32 * factor), 3, 2)).relu()
+    table = ((16, 1, 1), (24, 2, 1), (32, 3, 2), (64, 4, 2), (96, 3, 1), (160, 3, 2), (320, 1, 1))
+    for stage, (width, blocks, stride) in enumerate(table):
+        for k in range(blocks):
+            name, inner = f"blocks.{stage}.{k}.conv", x.shape[1] * (expansion if stage else 1)
+            out = w.norm(f"{name}.1", w.conv(f"{name}.0", x, inner, 1)).relu()
+            depthwise = w.draw(f"{name}.3.weight", inner, 1, 3, 3)
+            out = F.conv2d(out, depthwise, None, stride if k == 0 else 1, 1, 1, inner)
+            out = w.norm(f"{name}.7", w.conv(f"{name}.6", w.norm(f"{name}.4", out).relu(), int(width * factor), 1))
+            x = out + x if k else out
+    x = w.norm("conv2.1", w.conv("conv2.0", x, 1280, 1)).relu()
+    return w.linear("classifier.0", F.avg_pool2d(x, 2).flatten(1), classes)
+
+
 NETWORKS = {
     "resnet8": lambda w, x: resnet(w, x, 1, (16, 16, 32, 64), 7),
     "resnet20": lambda w, x: resnet(w, x, 3, (16, 16, 32, 64), 7),
@@ -108,9 +141,14 @@ NETWORKS = {
     "wrn10-1": lambda w, x: wide_resnet(w, x, 1, 1, 7),
     "wrn16-2": lambda w, x: wide_resnet(w, x, 2, 2, 7),
     "shufflenetv2": lambda w, x: shuffle_v2(w, x, (116, 232, 464), 1024, 7),
+    "shufflenetv1": lambda w, x: shuffle_v1(w, x, (240, 480, 960), 3, 7),
+    "mobilenetv2": lambda w, x: mobile_v2(w, x, 0.5, 6, 7),
     "vgg8": lambda w, x: vgg(w, x, (1, 1, 1, 1, 1), 7),
     "vgg13": lambda w, x: vgg(w, x, (2, 2, 2, 2, 2), 7),
 }
+
+
+VARIANTS = {name: {"variant": "repdistiller"} for name in ("shufflenetv1", "mobilenetv2")}
 
 
 def published(name):
@@ -122,8 +160,19 @@ def published(name):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_logits_are_those_of_the_independent_definition(name):
     x, logits, tensors = published(name)
-    network = load_published(create(name, classes=7).double(), tensors).eval()
+    network = load_published(create(name, classes=7, **VARIANTS.get(name, {})).double(), tensors).eval()
+    assert logits.std() > 1e-3
     torch.testing.assert_close(network(x), logits, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_networks_of_the_papers_are_not_filled_with_weights_of_others(name):
+    with pytest.raises(ConfigError, match=r'make \w+\(variant="repdistiller"\)'):
+        load_published(create(name, classes=7), published(name)[2])
+    with pytest.raises(ConfigError, match="variant"):
+        create(name, variant="mine")
+    ours, theirs = (count_parameters(create(name, classes=100, variant=v)) for v in ("paper", "repdistiller"))
+    assert theirs - ours == {"mobilenetv2": 288, "shufflenetv1": -50994}[name]
 
 
 @pytest.mark.parametrize("wrap", ["bare", "model", "state_dict", "module"])
@@ -180,5 +229,5 @@ def test_weights_that_do_not_fit_are_refused_and_change_nothing():
         with pytest.raises(WeightsError, match=message):
             load_published(network, tensors)
         torch.testing.assert_close(network.state_dict(), before)
-    with pytest.raises(ConfigError, match="into ResNet, WideResNet, ShuffleNetV2, VGG, not into a MobileNetV2"):
-        load_published(create("mobilenetv2"), tensors)
+    with pytest.raises(ConfigError, match=r"into ResNet, WideResNet, .*VGG, not into a MLP"):
+        load_published(create("mlp", input_shape=(4,)), tensors)

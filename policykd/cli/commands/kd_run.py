@@ -33,7 +33,9 @@ class KdRun:
     out: Path = Path("results/kd")
     """Results folder; each system gets a subfolder with its name."""
     seeds: int | None = None
-    """Number of seeds, counted from 0; default the experiment's own (10)."""
+    """Number of seeds; default the experiment's own (10)."""
+    first_seed: int = 0
+    """The first seed; a run that a pilot planned needs seeds that the pilot did not have."""
     data: Path | None = None
     """File that `policykd kd data` prepared: run the system's experiment on real data instead of its own data."""
     workers: Workers = None
@@ -64,6 +66,7 @@ class KdRun:
                 self.out / experiment.name,
                 config=config,
                 seeds=self.seeds,
+                first=self.first_seed,
                 resume=self.resume,
                 executor=executor,
                 progress=Bars(console),
@@ -131,12 +134,12 @@ def _arms(result: Result) -> Table:
 
 
 def _comparisons(result: Result) -> Table:
-    from policykd.kd.experiments.summary import effect_text, gate_text
+    from policykd.kd.experiments.summary import effect_text, gate_text, p_text
 
-    table = Table("comparison", "effect [95 % interval]", "gate", "verdict")
+    table = Table("comparison", "effect [95 % interval]", "gate", "p, corrected", "verdict")
     for outcome in result.outcomes:
         verdict = outcome.verdict if outcome.comparison.required else f"{outcome.verdict} (not required)"
-        table.add_row(outcome.comparison.text, effect_text(outcome), gate_text(outcome), verdict)
+        table.add_row(outcome.comparison.text, effect_text(outcome), gate_text(outcome), p_text(outcome), verdict)
     return table
 
 

@@ -77,14 +77,14 @@ def measure(context: SeedContext, method: str, report: Callable[[int], None] = l
     chosen, highest = 0, (-1.0, 0.0)
     for place, setting in enumerate(candidates(method, context.config.tune)):
         student, times = train(context, method, setting)
-        val = figures(*predict(student, context.task.val), context.taught(context.task.val))
+        val = figures(*predict(student, context.task.val), context.taught_val)
         tried.append({"setting": as_plain(setting), "val": val, **times})
         score = (val["accuracy"], -val["nll"])
         if best is None or score > highest:
             best, chosen, highest = student, place, score
         report(place + 1)
     assert best is not None
-    test = figures(*predict(best, context.task.test), context.taught(context.task.test))
+    test = figures(*predict(best, context.task.test), context.taught_test)
     seconds = tried[chosen]["seconds_per_epoch"]
     return {"chosen": chosen, "test": {**test, "seconds_per_epoch": seconds}, "candidates": tried}
 

@@ -10,13 +10,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from policykd.environment import environment
 from policykd.errors import OutputError
 from policykd.kd.benchmark.config import BenchConfig
 from policykd.kd.benchmark.measures import MEASURES
+from policykd.kd.experiments.decisions import LEVEL, holm, mean_interval, p_value
+from policykd.kd.experiments.power import smallest_effect
 from policykd.kd.experiments.results import LEAST_SEEDS
 from policykd.plain import as_plain, from_plain, versioned
-from policykd.stats import Interval, bootstrap, paired_difference
+from policykd.stats import Interval
 from policykd.storage import read_json
 from policykd.threads import usable_cores
 
@@ -97,23 +101,49 @@ class BenchResult:
         return tuple(teacher["test"][measure] for teacher in self.teachers)
 
     def mean(self, method: str, measure: str) -> Interval:
-        """Mean over the seeds with its 95 % bootstrap interval."""
-        return bootstrap(self.values(method, measure))
+        """Mean over the seeds with its 95 % interval by Student's t."""
+        return mean_interval(self.values(method, measure))
 
-    def effect(self, method: str, measure: str) -> Interval:
-        """Mean paired difference to the baseline with its 95 % bootstrap interval."""
-        return paired_difference(self.values(method, measure), self.values(self.baseline, measure))
+    def differences(self, method: str, measure: str) -> np.ndarray:
+        """Paired differences to the baseline ``(seeds,)``."""
+        return np.array(self.values(method, measure)) - np.array(self.values(self.baseline, measure))
+
+    def effect(self, method: str, measure: str, *, together: bool = False) -> Interval:
+        """Mean paired difference to the baseline with its 95 % interval by Student's t.
+
+        Args:
+            method: The method.
+            measure: The measure.
+            together: Widen the interval so that those of all methods hold together with 95 % (Bonferroni).
+        """
+        return mean_interval(self.differences(method, measure), together=len(self.compared) if together else 1)
+
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """The methods besides the baseline."""
+        return tuple(method for method in self.methods if method != self.baseline)
+
+    def corrected(self, measure: str) -> dict[str, float]:
+        """Method -> p-value of a difference of 0 by a paired t-test, corrected by Holm over the methods."""
+        return dict(
+            zip(self.compared, holm([p_value(self.differences(m, measure)) for m in self.compared]), strict=True)
+        )
 
     def verdict(self, method: str, measure: str) -> Verdict:
-        """``better`` or ``worse`` than the baseline where the whole interval of the effect is on one side of 0."""
+        """``better`` or ``worse`` than the baseline where the corrected p-value is below 5 %."""
         if method == self.baseline:
             return "baseline"
         if self.seeds < LEAST_SEEDS:
             return "too few seeds"
-        effect = self.effect(method, measure)
-        if effect.low <= 0.0 <= effect.high:
+        if self.corrected(measure)[method] >= LEVEL:
             return "not shown"
-        return "better" if (effect.low > 0) == (MEASURES[measure].better == "higher") else "worse"
+        effect = self.differences(method, measure).mean()
+        return "better" if (effect > 0) == (MEASURES[measure].better == "higher") else "worse"
+
+    def detectable(self, method: str, measure: str) -> float:
+        """Smallest difference that as many seeds show with 80 % power, given the spread, after the correction."""
+        spread = float(self.differences(method, measure).std(ddof=1))
+        return smallest_effect(spread, self.seeds, comparisons=len(self.compared))
 
     def ranked(self, measure: str = "accuracy") -> list[str]:
         """The methods from the best mean to the worst; a tie keeps the order in which they were asked for."""

@@ -94,13 +94,22 @@ class SeedContext:
                     parts[tap].append(seen.tensor(tap))
         return {tap: torch.cat(rows) for tap, rows in parts.items()}
 
-    def taught(self, split: Split) -> Tensor:
-        """The teacher's logits of validation or test data."""
-        return predict(self.teacher, split, batch_size=_ROWS)[0]
+    @cached_property
+    def taught_val(self) -> Tensor:
+        """The teacher's logits of the validation data."""
+        return self._taught(self.task.val)
+
+    @cached_property
+    def taught_test(self) -> Tensor:
+        """The teacher's logits of the test data."""
+        return self._taught(self.task.test)
 
     @cached_property
     def _train_logits(self) -> Tensor:
-        return predict(self.teacher, self.task.train, batch_size=_ROWS)[0]
+        return self._taught(self.task.train)
+
+    def _taught(self, split: Split) -> Tensor:
+        return predict(self.teacher, split, batch_size=_ROWS)[0]
 
 
 def teacher_path(folder: Path, seed: int) -> Path:

@@ -86,15 +86,10 @@ def remarks(result: BenchResult) -> list[str]:
     compared = len(result.methods) - 1
     found = [
         f"Each effect is the mean over {result.seeds} seeds of the difference to {result.baseline} on the same split, "
-        "teacher, initial student and data order, with its 95 % bootstrap interval; better or worse means that the "
-        "whole interval is on one side of 0.",
+        "teacher, initial student and data order, with its 95 % interval by Student's t.",
+        f"Verdicts follow paired t-tests, corrected by Holm over {_counted(compared, 'method')} per measure. The wide "
+        "intervals hold for all methods together (Bonferroni).",
     ]
-    if compared > 1:
-        chance = f"about {0.05 * compared:.1f}" if compared >= 10 else "now and then one"
-        found.append(
-            f"{compared} methods are compared at once and nothing is corrected for that: {chance} of the intervals "
-            "may miss 0 by chance alone."
-        )
     tune = int(result.config["tune"])
     found.append(
         "Every method runs at its default setting; no setting was chosen."
@@ -197,18 +192,25 @@ def _cost(result: BenchResult) -> str:
 
 
 def _accuracy_table(result: BenchResult) -> list[str]:
-    headings = [
-        "method",
-        "accuracy, %",
-        f"vs {result.baseline}, points",
-        "shown",
-        *(MEASURES[n].label for n in _MEANS),
-    ]
-    taught = teacher_means(result)
+    versus = f"vs {result.baseline}, points"
+    headings = ["method", "accuracy, %", versus, "all together", "could have shown", "p, Holm", "shown"]
+    headings += [MEASURES[name].label for name in _MEANS]
+    taught, corrected = teacher_means(result), result.corrected("accuracy")
     lines = [_line(headings), _line(["---"] * len(headings))]
-    lines.append(_line(["*teacher*", taught["accuracy"], "", "", *(taught.get(name, "") for name in _MEANS)]))
-    own = [[row.method, row.accuracy, row.effect, row.verdict, *(row.means[n] for n in _MEANS)] for row in rows(result)]
-    return lines + [_line(cells) for cells in own]
+    lines.append(
+        _line(["*teacher*", taught["accuracy"], "", "", "", "", "", *(taught.get(name, "") for name in _MEANS)])
+    )
+    for row in rows(result):
+        own = row.method == result.baseline
+        wide = result.effect(row.method, "accuracy", together=True)
+        tested = ["", "", ""] if own else [
+            f"[{mean_text('accuracy', wide.low)}, {mean_text('accuracy', wide.high)}]",
+            mean_text("accuracy", result.detectable(row.method, "accuracy")),
+            f"{corrected[row.method]:.2g}",
+        ]  # fmt: skip
+        means = (row.means[name] for name in _MEANS)
+        lines.append(_line([row.method, row.accuracy, row.effect, *tested, row.verdict, *means]))
+    return lines
 
 
 def _effects_table(result: BenchResult) -> list[str]:
@@ -226,6 +228,10 @@ def _settings_table(result: BenchResult) -> list[str]:
         family = info.family if info else ""
         lines.append(_line([method, family, where, text, counts]))
     return lines
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _line(cells: list[str]) -> str:

@@ -5,17 +5,11 @@ It describes arms and claims; the library trains them and computes the statistic
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-import torch
-from typing_extensions import override
-
 from policykd.kd.evidence._data import ImageCell, PreparedImages
-from policykd.kd.experiments.digits import some
-from policykd.kd.experiments.system import Arm, Fit, cross_entropy, higher
-from policykd.kd.systems.ca_mkd import CAMKD, CAMKDCell, CAMKDRecipe, weighted
-from policykd.kd.training.evaluate import predict
+from policykd.kd.experiments.system import Fit, higher
+from policykd.kd.systems.ca_mkd import CAMKD, CAMKDCell, CAMKDRecipe
 
 
 @dataclass(frozen=True)
@@ -33,25 +27,10 @@ class _Cell(ImageCell, CAMKDCell):
 
 
 class OnImages(CAMKD):
-    """One student per weighting, one of the labels alone, and one of the teacher that is most accurate on its data."""
+    """The arms of the digits."""
 
     recipe = Recipe()
     cell = _Cell
-
-    @override
-    def run(self, seed: int, recipe: Recipe) -> Mapping[str, Mapping[str, float]]:  # type: ignore[override]
-        found = dict(super().run(seed, recipe))
-        cell = self.cell(seed, recipe)
-        teachers = cell.teachers()
-        cell.transfer = some(cell.train, recipe.transfer, seed)
-        taught = torch.stack([predict(teacher, cell.transfer)[0] for teacher in teachers])
-        right = (taught.argmax(2) == cell.transfer.y).double().mean(1)
-        alone = taught[right.argmax()][None]
-        arms = {
-            "labels alone": Arm(cross_entropy),
-            "best teacher alone": weighted(alone, torch.ones(1, len(cell.transfer)), recipe),
-        }
-        return found | {name: self.measure(cell, cell.distil(arm)) for name, arm in arms.items()}
 
 
 EXPERIMENT = replace(

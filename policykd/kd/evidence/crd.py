@@ -11,7 +11,7 @@ from typing import Any
 from typing_extensions import override
 
 from policykd.kd.evidence._data import ImageCell, PreparedImages
-from policykd.kd.experiments.system import Arm, Fit, higher, plain_kd
+from policykd.kd.experiments.system import Arm, Fit, higher
 from policykd.kd.metrics import accuracy
 from policykd.kd.systems.crd import CRDCell, CRDRecipe, CRDSystem
 
@@ -31,16 +31,14 @@ class _Cell(ImageCell, CRDCell):
 
 
 class OnImages(CRDSystem):
-    """The arms of the digits, and plain distillation with the weights that the contrastive term is added to."""
+    """The arms of the digits."""
 
     recipe = Recipe()
     cell = _Cell
 
     @override
     def arms(self, cell: Any) -> dict[str, Arm]:
-        arms = {name: replace(arm, figures=None) for name, arm in super().arms(cell).items()}
-        same = replace(cell.recipe, ce_weight=cell.recipe.joint_ce_weight, kd_weight=cell.recipe.joint_kd_weight)
-        return arms | {"kd, same weights": Arm(plain_kd(cell.taught[1], same))}
+        return {name: replace(arm, figures=None) for name, arm in super().arms(cell).items()}
 
     @override
     def measure(self, cell: Any, network: Any) -> dict[str, float]:

@@ -1,15 +1,16 @@
 """What an experiment is: arms that are trained side by side on paired seeds, and comparisons that decide a claim.
 
 A claim is decided by what was written down before the run: the metric, the two arms, the side that is better and the
-gate. A comparison is *shown* when the whole 95 % interval lies strictly beyond the gate; everything else is *not
-shown*, which is not a proof of the opposite.
+gate. A comparison is *shown* when the effect is beyond the gate, and *contradicted* when it is on the other side, by a
+t-test that is corrected for the other claims of the system; everything between is *not shown*, which is not a proof of
+the opposite.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, Literal
 
@@ -17,7 +18,7 @@ from policykd.errors import ConfigError, UnknownNameError, check_range
 
 Cell = Mapping[str, Mapping[str, float]]  # arm -> metric -> value, of one seed
 Run = Callable[[int, Any], Cell]
-Verdict = Literal["shown", "not shown", "too few seeds"]
+Verdict = Literal["shown", "not shown", "contradicted", "too few seeds"]
 
 
 @dataclass(frozen=True)
@@ -129,3 +130,22 @@ class Experiment:
                     raise UnknownNameError(f"arm of {self.name}", arm, cell)
                 if comparison.metric not in cell[arm]:
                     raise UnknownNameError(f"metric of {self.name}, arm {arm!r}", comparison.metric, cell[arm])
+
+
+def with_gates(comparisons: Sequence[Comparison], gates: Sequence[float]) -> tuple[Comparison, ...]:
+    """Return comparisons whose required ones have the gates that a power calculation planned, in their order.
+
+    Args:
+        comparisons: The comparisons.
+        gates: One per required comparison, see :mod:`policykd.kd.experiments.power`; empty keeps those that they have.
+
+    Raises:
+        ConfigError: There are more or fewer gates than required comparisons.
+    """
+    required = sum(comparison.required for comparison in comparisons)
+    if not gates:
+        return tuple(comparisons)
+    if len(gates) != required:
+        raise ConfigError(f"gates has {len(gates)} values; there are {required} required comparisons")
+    planned = iter(gates)
+    return tuple(dataclasses.replace(one, gate=next(planned)) if one.required else one for one in comparisons)

@@ -5,22 +5,20 @@ It reads and writes records and trains nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-
 from policykd.environment import environment
 from policykd.errors import ConfigError, OutputError
+from policykd.kd.experiments.decisions import contrast, correct, decide, effect_of, p_value
 from policykd.kd.experiments.experiment import Cell, Comparison, Experiment, Verdict
 from policykd.plain import as_plain, from_plain, versioned
-from policykd.stats import Interval, paired_difference, paired_ratio
+from policykd.stats import Interval
 
 FORMAT_VERSION = 1
-LEAST_SEEDS = 5  # a bootstrap of fewer cases covers far less than it says; with one it is a point
-_CONFIDENCE = 0.95
+LEAST_SEEDS = 5  # fewer differences show too little of their spread
 _PACKAGES = ("policykd", "torch", "numpy")
 
 Values = Mapping[str, Mapping[str, tuple[float, ...]]]  # arm -> metric -> one value per seed
@@ -32,12 +30,18 @@ class Outcome:
 
     Attributes:
         comparison: what was asked.
-        effect: mean effect over the seeds with its 95 % interval.
-        verdict: ``shown`` when the whole interval lies strictly beyond the gate.
+        effect: mean effect over the seeds with its 95 % interval by Student's t, which is not corrected.
+        p_value: two-sided p-value of an effect that equals the gate.
+        corrected: the same, corrected by Holm with the other required claims of the system (the optional ones among
+            themselves).
+        verdict: ``shown`` when `corrected` is below 5 % and the effect is beyond the gate, ``contradicted`` when it is
+            below 5 % and the effect is on the other side.
     """
 
     comparison: Comparison
     effect: Interval
+    p_value: float
+    corrected: float
     verdict: Verdict
 
 
@@ -101,21 +105,21 @@ class Result:
     @cached_property
     def outcomes(self) -> tuple[Outcome, ...]:
         """One per comparison; equal values give equal digits."""
-        return tuple(judge(comparison, self.values) for comparison in self.comparisons)
+        return judge(self.comparisons, self.values)
 
     @property
     def verdict(self) -> Verdict:
-        """``shown`` if every required comparison is."""
+        """``contradicted`` if a required comparison is, else ``shown`` if every required one is."""
         verdicts = {outcome.verdict for outcome in self.outcomes if outcome.comparison.required}
-        if "too few seeds" in verdicts:
-            return "too few seeds"
-        return "not shown" if "not shown" in verdicts else "shown"
+        order: tuple[Verdict, ...] = ("too few seeds", "contradicted", "not shown", "shown")
+        return next(verdict for verdict in order if verdict in verdicts)
 
     def to_json(self) -> dict[str, Any]:
         """Everything, with effects and verdicts for readers who only want those."""
         plain = as_plain(self)
         for entry, outcome in zip(plain["comparisons"], self.outcomes, strict=True):
-            entry |= {"effect": asdict(outcome.effect), "verdict": outcome.verdict}
+            entry |= {"effect": asdict(outcome.effect), "p_value": outcome.p_value, "corrected": outcome.corrected}
+            entry |= {"verdict": outcome.verdict}
         return {"format_version": FORMAT_VERSION, "verdict": self.verdict, **plain}
 
     @classmethod
@@ -129,30 +133,28 @@ class Result:
         return from_plain(cls, given, error=_invalid, strict=True, ignore_unknown=True)
 
 
-def judge(comparison: Comparison, values: Values) -> Outcome:
-    """Decide one comparison from every seed's values.
+def judge(comparisons: Sequence[Comparison], values: Values) -> tuple[Outcome, ...]:
+    """Decide the comparisons of one system from every seed's values; they are corrected together.
 
     Args:
-        comparison: what is asked.
+        comparisons: what is asked.
         values: arm -> metric -> one value per seed.
 
     Raises:
-        ConfigError: the interval cannot be computed, such as a ratio to a baseline of 0.
+        ConfigError: an interval cannot be computed, such as that of a ratio to a baseline of 0.
     """
-    student = np.asarray(values[comparison.student][comparison.metric])
-    if comparison.baseline is None:
-        baseline = np.zeros_like(student)
-    else:
-        baseline = np.asarray(values[comparison.baseline][comparison.metric])
-    compare = paired_ratio if comparison.statistic == "ratio" else paired_difference
-    try:
-        effect = compare(student, baseline, confidence=_CONFIDENCE)
-    except ConfigError as error:
-        raise ConfigError(f"{comparison.metric} of {' and '.join(comparison.arms)}: {error}") from None
-    if len(student) < LEAST_SEEDS:
-        return Outcome(comparison, effect, "too few seeds")
-    beyond = effect.low > comparison.gate if comparison.better == "higher" else effect.high < comparison.gate
-    return Outcome(comparison, effect, "shown" if beyond else "not shown")
+    effects = [effect_of(comparison, values) for comparison in comparisons]
+    beyond = [contrast(comparison, values) for comparison in comparisons]
+    if any(len(values) < LEAST_SEEDS for values in beyond):
+        return tuple(
+            Outcome(one, effect, 1.0, 1.0, "too few seeds") for one, effect in zip(comparisons, effects, strict=True)
+        )
+    p_values = [p_value(values) for values in beyond]
+    corrected = correct(comparisons, p_values)
+    return tuple(
+        Outcome(one, effect, p, together, decide(values, together))
+        for one, effect, values, p, together in zip(comparisons, effects, beyond, p_values, corrected, strict=True)
+    )
 
 
 def _gathered(name: str, cells: Mapping[int, Cell]) -> dict[str, dict[str, tuple[float, ...]]]:

@@ -6,7 +6,8 @@ The folder of a run::
     cells/seed-3.json    what every arm of seed 3 reached; a cell that is there is never run again
     result.json          every value, the effects, the verdicts; written again whenever the run ends
 
-The number of seeds is not part of the configuration: ``--resume`` with more seeds runs only those that are missing.
+Which seeds run is not part of the configuration: ``--resume`` with more seeds runs only those that are missing. A
+pilot and the run that it plans have seeds of their own, see ``first``.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ def run_experiment(
     *,
     config: Any = None,
     seeds: int | None = None,
+    first: int = 0,
     resume: bool = False,
     executor: Executor | None = None,
     progress: Progress | None = None,
@@ -58,13 +60,14 @@ def run_experiment(
         experiment: what to run.
         out: folder of the run.
         config: replaces the experiment's configuration.
-        seeds: number of seeds, counted from 0; None for the experiment's own.
+        seeds: number of seeds; None for the experiment's own.
+        first: the first seed.
         resume: keep finished cells; otherwise the folder must not hold a run.
         executor: where cells run; default in this process.
         progress: progress reporter.
 
     Returns:
-        The result over seeds 0 to ``seeds - 1``, the same with any executor.
+        The result over seeds ``first`` to ``first + seeds - 1``, the same with any executor.
 
     Raises:
         OutputError: the folder cannot be written, holds a run that ``resume`` was not asked for, or a damaged cell.
@@ -73,9 +76,10 @@ def run_experiment(
     config = experiment.config if config is None else config
     count = experiment.seeds if seeds is None else seeds
     check_range("seeds", count, 1, 10_000)
+    check_range("first", first, 0, 10**9)
     folder = RunFolder(out, {"system": experiment.name, "config": as_plain(config)}, resume)
     (out / "cells").mkdir(exist_ok=True)
-    jobs = [_Job(experiment, config, seed, out / "cells" / f"seed-{seed}.json") for seed in range(count)]
+    jobs = [_Job(experiment, config, seed, out / "cells" / f"seed-{seed}.json") for seed in range(first, first + count)]
     run_missing(_run_cell, jobs, executor, progress)
     stored = [_load(job) for job in jobs]
     cells = {job.seed: content["arms"] for job, content in zip(jobs, stored, strict=True)}

@@ -24,10 +24,15 @@ def gate_text(outcome: Outcome) -> str:
     return f"{'>' if outcome.comparison.better == 'higher' else '<'} {outcome.comparison.gate:g}"
 
 
+def p_text(outcome: Outcome) -> str:
+    """The corrected p-value; empty where there are too few seeds."""
+    return "" if outcome.verdict == "too few seeds" else f"{outcome.corrected:.2g}"
+
+
 def required_effects(result: Result) -> list[tuple[str, str]]:
-    """Text and effect of every required comparison; those that were not shown say so."""
+    """Text and effect of every required comparison; those that were not shown or were contradicted say so."""
     return [
-        (o.comparison.text, effect_text(o) + (" not shown" if o.verdict == "not shown" else ""))
+        (o.comparison.text, effect_text(o) + (f" {o.verdict}" if o.verdict in ("not shown", "contradicted") else ""))
         for o in result.outcomes
         if o.comparison.required
     ]

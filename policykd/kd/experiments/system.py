@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from policykd.errors import ConfigError, check_range
 from policykd.kd.experiments.digits import CLASSES, PIXELS, digits_rows
 from policykd.kd.experiments.experiment import Cell as Metrics
-from policykd.kd.experiments.experiment import Comparison, Experiment
+from policykd.kd.experiments.experiment import Comparison, Experiment, with_gates
 from policykd.kd.experiments.limits import Temperature, Weight
 from policykd.kd.metrics import accuracy
 from policykd.kd.networks import MLP
@@ -309,6 +309,7 @@ class System(ABC, Generic[C]):
         paper: Authors, venue, year, arXiv number.
         claim: A whole sentence that the experiment tests.
         claims: The comparisons that decide it; at least one is required.
+        gates: Gates of the required claims, planned by ``policykd.kd.experiments.power``; empty keeps the claims' own.
         notes: What the output must state in words: departures, and what this small setting cannot show.
         recipe: The default configuration.
         cell: Class of the cells.
@@ -321,6 +322,7 @@ class System(ABC, Generic[C]):
     paper: ClassVar[str]
     claim: ClassVar[str]
     claims: ClassVar[tuple[Comparison, ...]]
+    gates: ClassVar[tuple[float, ...]] = ()
     notes: ClassVar[tuple[str, ...]] = ()
     recipe: C
     cell: ClassVar[type[Cell[Any]]] = Cell
@@ -373,7 +375,7 @@ class System(ABC, Generic[C]):
             claim=self.claim,
             config=self.recipe,
             run=self.run,
-            comparisons=self.claims,
+            comparisons=with_gates(self.claims, self.gates),
             notes=self.notes,
             seeds=self.seeds,
         )

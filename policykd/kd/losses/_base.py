@@ -35,6 +35,8 @@ class KDLoss(nn.Module):
         batch_coupled: Whether the value depends on the batch by definition, so that the mean over parts of a batch is
             another number than the value of the whole.
         kinds: Kinds of outputs that a loss on logits has a meaning for.
+        channels_first: Whether axis 1 of features must hold the channels, so that tokens ``(B, T, D)`` would be read
+            along the wrong axis.
     """
 
     name: ClassVar[str]
@@ -42,6 +44,7 @@ class KDLoss(nn.Module):
     inputs: ClassVar[tuple[str, ...]] = ("student", "teacher")
     batch_coupled: ClassVar[bool] = False
     kinds: ClassVar[tuple[Kind, ...]] = ("single_label",)
+    channels_first: ClassVar[bool] = False
 
     def __init__(self, *, reduction: Reduction = "mean") -> None:
         super().__init__()

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from torch import Tensor, nn
+from typing_extensions import override
 
-from policykd.errors import ConfigError
+from policykd.errors import ConfigError, ShapeError
 from policykd.kd.options import check_choice
 from policykd.kd.shapes import Features, as_levels, match_size
 
@@ -21,7 +22,29 @@ Dims = Literal[1, 2]
 def convolution(dims: Dims, *args: Any, **options: Any) -> nn.Module:
     """Return a convolution over maps of one or two dimensions; arguments as of torch's."""
     check_choice("dims", dims, (1, 2))
-    return (nn.Conv2d if dims == 2 else nn.Conv1d)(*args, **options)
+    return (_Conv2d if dims == 2 else _Conv1d)(*args, **options)
+
+
+def _check_axes(maps: Tensor, dims: Dims) -> None:
+    """Refuse maps of other dimensions; torch would take ``(B, C, L)`` as one unbatched image."""
+    if maps.dim() != dims + 2:
+        made, given = ("(B, C, H, W)", 1) if dims == 2 else ("(B, C, L)", 2)
+        hint = f"; make it with dims={given}" if maps.dim() == given + 2 else ""
+        raise ShapeError(f"the loss was made for maps {made}, got {tuple(maps.shape)}{hint}")
+
+
+class _Conv2d(nn.Conv2d):
+    @override
+    def forward(self, x: Tensor) -> Tensor:
+        _check_axes(x, 2)
+        return super().forward(x)
+
+
+class _Conv1d(nn.Conv1d):
+    @override
+    def forward(self, x: Tensor) -> Tensor:
+        _check_axes(x, 1)
+        return super().forward(x)
 
 
 def batch_norm(dims: Dims, channels: int) -> nn.Module:

@@ -98,6 +98,7 @@ def loss_module(
     signal: Signal = "logits",
     batch_coupled: bool = False,
     kinds: tuple[Kind, ...] = ("single_label",),
+    channels_first: bool = False,
 ) -> LossClass[P]: ...
 @overload
 def loss_module(
@@ -107,6 +108,7 @@ def loss_module(
     signal: Signal = "logits",
     batch_coupled: bool = False,
     kinds: tuple[Kind, ...] = ("single_label",),
+    channels_first: bool = False,
 ) -> LossClass[P]: ...
 def loss_module(
     function: Callable[..., Tensor],
@@ -115,6 +117,7 @@ def loss_module(
     signal: Signal = "logits",
     batch_coupled: bool = False,
     kinds: tuple[Kind, ...] = ("single_label",),
+    channels_first: bool = False,
 ) -> LossClass[Any]:
     """Return the module class of a loss function; bind it to its class name, so that instances can be pickled.
 
@@ -125,6 +128,7 @@ def loss_module(
         signal: What student and teacher give, see :data:`policykd.kd.losses.Signal`.
         batch_coupled: Whether the value depends on the batch by definition.
         kinds: Kinds of outputs that a loss on logits has a meaning for.
+        channels_first: Whether axis 1 of features must hold the channels.
 
     Raises:
         TypeError: the function takes another tensor by position.
@@ -139,6 +143,7 @@ def loss_module(
         "inputs": tuple(parameter.name for parameter in inputs),
         "batch_coupled": batch_coupled,
         "kinds": kinds,
+        "channels_first": channels_first,
         "function": staticmethod(function),
         "options": inspect.Signature(options),
         "__init__": _with_signature(FunctionModule.__init__, options),

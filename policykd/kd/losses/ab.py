@@ -85,6 +85,7 @@ class AB(KDLoss):
 
     name = "ab"
     signal: ClassVar[Signal] = "levels"
+    channels_first: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -66,4 +66,4 @@ def at(
     return reduce_loss(torch.stack(terms).sum(0), reduction)
 
 
-AT = loss_module(at, signal="features")
+AT = loss_module(at, signal="features", channels_first=True)

@@ -69,6 +69,7 @@ class CWD(KDLoss):
 
     name = "cwd"
     signal: ClassVar[Signal] = "features"
+    channels_first: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -70,4 +70,4 @@ def fsp(
     return reduce_loss(torch.stack(terms).sum(0), reduction)
 
 
-FSP = loss_module(fsp, signal="levels")
+FSP = loss_module(fsp, signal="levels", channels_first=True)

@@ -145,6 +145,7 @@ class FT(FrozenParaphraserLoss):
 
     name = "ft"
     signal: ClassVar[Signal] = "features"
+    channels_first: ClassVar[bool] = True
 
     def __init__(
         self,

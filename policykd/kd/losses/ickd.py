@@ -70,6 +70,7 @@ class ICKD(KDLoss):
 
     name = "ickd"
     signal: ClassVar[Signal] = "features"
+    channels_first: ClassVar[bool] = True
 
     def __init__(
         self,

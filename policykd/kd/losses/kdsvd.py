@@ -110,4 +110,4 @@ def kdsvd(student: Features, teacher: Features, *, rank: Rank = 1, reduction: Re
     return reduce_loss(torch.stack(total).sum(0).to(dtype), reduction)
 
 
-KDSVD = loss_module(kdsvd, signal="levels")
+KDSVD = loss_module(kdsvd, signal="levels", channels_first=True)

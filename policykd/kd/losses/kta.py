@@ -78,6 +78,7 @@ class KTA(FrozenParaphraserLoss):
 
     name = "kta"
     signal: ClassVar[Signal] = "features"
+    channels_first: ClassVar[bool] = True
 
     def __init__(
         self,

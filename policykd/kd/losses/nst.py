@@ -61,4 +61,4 @@ def nst(
     return reduce_loss(torch.stack(terms).sum(0), reduction)
 
 
-NST = loss_module(nst, signal="features")
+NST = loss_module(nst, signal="features", channels_first=True)

@@ -82,6 +82,7 @@ class OFAKD(KDLoss):
 
     name = "ofa_kd"
     signal: ClassVar[Signal] = "features"
+    channels_first: ClassVar[bool] = True
     inputs: ClassVar[tuple[str, ...]] = ("student", "teacher", "target")
 
     def __init__(

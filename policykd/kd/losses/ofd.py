@@ -104,6 +104,7 @@ class OFD(KDLoss):
 
     name = "ofd"
     signal: ClassVar[Signal] = "levels"
+    channels_first: ClassVar[bool] = True
 
     def __init__(
         self,

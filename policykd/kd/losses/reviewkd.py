@@ -124,6 +124,7 @@ class ReviewKD(KDLoss):
 
     name = "reviewkd"
     signal: ClassVar[Signal] = "levels"
+    channels_first: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -91,6 +91,7 @@ class SemCKD(KDLoss):
 
     name = "semckd"
     signal: ClassVar[Signal] = "levels"
+    channels_first: ClassVar[bool] = True
     batch_coupled: ClassVar[bool] = True
 
     def __init__(

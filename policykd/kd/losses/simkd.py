@@ -59,6 +59,7 @@ class SimKD(KDLoss):
 
     name = "simkd"
     signal: ClassVar[Signal] = "features"
+    channels_first: ClassVar[bool] = True
 
     def __init__(
         self,

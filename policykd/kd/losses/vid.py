@@ -74,6 +74,7 @@ class VID(KDLoss):
 
     name = "vid"
     signal: ClassVar[Signal] = "features"
+    channels_first: ClassVar[bool] = True
 
     def __init__(
         self,

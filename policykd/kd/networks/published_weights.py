@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from policykd.errors import ConfigError, PolicykdError
+from policykd.kd.networks.mobilenet import MobileNetV2
 from policykd.kd.networks.resnet import ResNet
-from policykd.kd.networks.shufflenet import ShuffleNetV2
+from policykd.kd.networks.shufflenet import ShuffleNetV1, ShuffleNetV2
 from policykd.kd.networks.vgg import VGG
 from policykd.kd.networks.wrn import WideResNet
 
@@ -31,6 +32,8 @@ class WeightsError(PolicykdError, ValueError):
 
 _BRANCH = ("branch.0", "branch.2", "branch.3")
 _STRIDED = ("shortcut.0", "shortcut.1", *_BRANCH)
+_GROUPED = ("reduce.0", "depthwise", "expand")
+_INVERTED = ("expand.0", "expand.1", "depthwise.0", "depthwise.1", "project.0", "project.1")
 _SHARED = ((r"^module\.", ""),)
 _RENAMED: Mapping[type[nn.Module], tuple[tuple[str, str], ...]] = {
     ResNet: (
@@ -56,6 +59,23 @@ _RENAMED: Mapping[type[nn.Module], tuple[tuple[str, str], ...]] = {
         (r"^conv2\.", "head.0.0."),
         (r"^bn2\.", "head.0.1."),
         (r"^linear\.", "fc."),
+    ),
+    ShuffleNetV1: (
+        *((rf"^(layer\d+\.\d+)\.conv{k}\.", rf"\1.{unit}.0.") for k, unit in enumerate(_GROUPED, 1)),
+        *((rf"^(layer\d+\.\d+)\.bn{k}\.", rf"\1.{unit}.1.") for k, unit in enumerate(_GROUPED, 1)),
+        (r"^conv1\.", "stem.0.0."),
+        (r"^bn1\.", "stem.0.1."),
+        (r"^linear\.", "fc."),
+    ),
+    MobileNetV2: (
+        *(
+            (rf"^blocks\.{stage}\.(\d+)\.conv\.{place}\.", rf"layer{stage + 1}.\1.{unit}.")
+            for stage in range(7)
+            for place, unit in zip((0, 1, 3, 4, 6, 7), _INVERTED, strict=True)
+        ),
+        (r"^conv1\.", "stem."),
+        (r"^conv2\.", "head."),
+        (r"^classifier\.0\.", "fc."),
     ),
     VGG: ((r"^classifier\.", "fc."), *((rf"^block{n}\.", f"layer{n + 1}.") for n in range(5))),
 }
@@ -88,7 +108,7 @@ def load_published(network: Network, weights: Mapping[str, Tensor] | str | Path)
     """Load weights of RepDistiller or mdistiller into a network of the same family and size.
 
     The families ``ResNet``, ``WideResNet``, ``VGG`` and ``ShuffleNetV2`` compute the same function on 32 x 32 images
-    here and there. MobileNetV2 and ShuffleNetV1 of this package differ from theirs and are refused.
+    here and there; ``MobileNetV2`` and ``ShuffleNetV1`` do in the variant ``repdistiller``, and are refused in another.
 
     Args:
         network: The network, for example ``create("resnet8x4", classes=100)``.
@@ -98,13 +118,18 @@ def load_published(network: Network, weights: Mapping[str, Tensor] | str | Path)
         The network.
 
     Raises:
-        ConfigError: The network is of another family.
+        ConfigError: The network is of another family or variant.
         WeightsError: The file cannot be read, or names or shapes do not fit; nothing was loaded then.
     """
     rules = next((rules for kind, rules in _RENAMED.items() if isinstance(network, kind)), None)
     if rules is None:
         known = ", ".join(kind.__name__ for kind in _RENAMED)
         raise ConfigError(f"weights of others can be loaded into {known}, not into a {type(network).__name__}")
+    if getattr(network, "variant", "repdistiller") != "repdistiller":
+        kind = type(network).__name__
+        raise ConfigError(
+            f'their {kind} is another network than that of the paper: make {kind}(variant="repdistiller")'
+        )
     given = weights if isinstance(weights, Mapping) else read_weights(weights)
     renamed = {_renamed(name, rules): value for name, value in given.items()}
     own = network.state_dict()

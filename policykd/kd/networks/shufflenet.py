@@ -1,17 +1,24 @@
 """ShuffleNet V1 (Zhang et al. 2018) and V2 (Ma et al. 2018) for 32 x 32 inputs, with a stem that keeps the resolution.
 
-The bottleneck of V1 is a quarter of a unit's full output width, as the paper says; a widespread port takes a quarter of
-what the strided unit adds to its pooled input, and so has fewer parameters.
+Variant ``paper`` of V1 is that of the paper: the bottleneck is a quarter of a unit's full output width, and nothing is
+activated after the depthwise convolution. Variant ``repdistiller`` is that of RepDistiller and mdistiller: the
+bottleneck of a strided unit is a quarter of what it adds to its pooled input, and a ReLU follows the depthwise
+convolution.
 
 Tap paths of both: ``stem``, ``layer1`` to ``layer3``, ``pool``, ``fc`` (V2 also ``head``).
 """
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
 from policykd.errors import ConfigError
+from policykd.kd.options import check_choice
+
+Variant = Literal["paper", "repdistiller"]
 
 _V1_WIDTHS = {1: (144, 288, 576), 2: (200, 400, 800), 3: (240, 480, 960), 4: (272, 544, 1088), 8: (384, 768, 1536)}
 _V2_WIDTHS = {
@@ -37,19 +44,23 @@ class ChannelShuffle(nn.Module):
 class UnitV1(nn.Module):
     """Grouped 1x1, shuffle, depthwise 3x3, grouped 1x1; a strided unit concatenates its pooled input."""
 
-    def __init__(self, in_width: int, width: int, stride: int, groups: int, first_groups: int) -> None:
+    def __init__(
+        self, in_width: int, width: int, stride: int, groups: int, first_groups: int, variant: Variant = "paper"
+    ) -> None:
         super().__init__()
-        inner, out = width // 4, width - in_width if stride == 2 else width
+        out = width - in_width if stride == 2 else width
+        inner = (width if variant == "paper" else out) // 4
         self.reduce = nn.Sequential(_conv(in_width, inner, 1, groups=first_groups), nn.ReLU())
         self.shuffle = ChannelShuffle(first_groups)
         self.depthwise = _conv(inner, inner, 3, stride, groups=inner)
+        self.between: nn.Module = nn.Identity() if variant == "paper" else nn.ReLU()
         self.expand = _conv(inner, out, 1, groups=groups)
         self.shortcut: nn.Module | None = nn.AvgPool2d(3, 2, 1) if stride == 2 else None
         self.act = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C_in, H, W)`` to ``(B, C, H / stride, W / stride)``."""
-        out = self.expand(self.depthwise(self.shuffle(self.reduce(x))))
+        out = self.expand(self.between(self.depthwise(self.shuffle(self.reduce(x)))))
         return self.act(out + x if self.shortcut is None else torch.cat([out, self.shortcut(x)], 1))
 
 
@@ -60,21 +71,24 @@ class ShuffleNetV1(nn.Module):
         groups: Groups of the 1x1 convolutions: 1, 2, 3, 4 or 8.
         classes: Number of classes.
         in_channels: Channels of the input.
+        variant: ``paper``, or ``repdistiller`` for weights of RepDistiller and mdistiller.
 
     Raises:
-        ConfigError: The number of groups is not one of these.
+        ConfigError: The number of groups is not one of these, or the variant is unknown.
     """
 
-    def __init__(self, groups: int = 3, *, classes: int = 10, in_channels: int = 3) -> None:
+    def __init__(self, groups: int = 3, *, classes: int = 10, in_channels: int = 3, variant: Variant = "paper") -> None:
         super().__init__()
+        check_choice("variant", variant, ("paper", "repdistiller"))
+        self.variant = variant
         if groups not in _V1_WIDTHS:
             raise ConfigError(f"ShuffleNet V1 comes with {sorted(_V1_WIDTHS)} groups, got {groups}")
         self.stem = nn.Sequential(_conv(in_channels, 24, 1), nn.ReLU())
         channels = 24
         for number, (width, blocks) in enumerate(zip(_V1_WIDTHS[groups], (4, 8, 4), strict=True), start=1):
             # the very first pointwise layer has too few channels to be grouped
-            first = UnitV1(channels, width, 2, groups, 1 if number == 1 else groups)
-            rest = (UnitV1(width, width, 1, groups, groups) for _ in range(blocks - 1))
+            first = UnitV1(channels, width, 2, groups, 1 if number == 1 else groups, variant)
+            rest = (UnitV1(width, width, 1, groups, groups, variant) for _ in range(blocks - 1))
             self.add_module(f"layer{number}", nn.Sequential(first, *rest))
             channels = width
         self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())

@@ -32,6 +32,7 @@ from policykd.kd.objective.taps import Taps, unwrap
 from policykd.kd.objective.teachers import as_teachers, check_stored
 from policykd.kd.objective.term_value import term_value
 from policykd.kd.objective.terms import Term, as_terms
+from policykd.kd.objective.token_axes import check_map_readers, map_readers
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,7 @@ class Objective(nn.Module):
         self._needs_distributions = any(takes_distributions(term.loss) for term in self.terms.values())
         # events without a label are left out of terms that read none, too
         self._uses_labels = outputs.ignore_index is not None or any(c.uses_labels for c in self._calls.values())
+        self._map_readers = map_readers(self.terms)
         self._student_taps = Taps(_union(term.student_taps for term in self.terms.values()))
 
     @property
@@ -153,7 +155,9 @@ class Objective(nn.Module):
         with self._student_taps.attach(student) as seen:
             output, name = call_network(student, x), type(unwrap(student)).__name__
             logits = self.outputs.student_tensor(output, count_samples(x), f"student {name}")
-            return Signals(logits, {name: seen.tensor(name) for name in self._student_taps.points})
+            found = Signals(logits, {name: seen.tensor(name) for name in self._student_taps.points})
+        check_map_readers(self._map_readers[0], student, found.features, logits, self.outputs)
+        return found
 
     def teacher_signals(self, teacher: Any, x: Inputs, index: Tensor | None = None) -> dict[str, Signals]:
         """Ask every teacher; the signals are off the graph."""
@@ -162,6 +166,9 @@ class Objective(nn.Module):
         found = {name: source.signals(x, index, self._teacher_taps(name)) for name, source in teachers.items()}
         for name, signals in found.items():
             self.outputs.checked(signals.logits, count_samples(x), f"teacher {name!r}")
+            heard = [reader for reader in self._map_readers[1] if self.terms[reader.term].teacher in (None, name)]
+            network = getattr(teachers[name], "module", None)
+            check_map_readers(heard, network, signals.features, signals.logits, self.outputs)
         return found
 
     def combine(

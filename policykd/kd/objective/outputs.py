@@ -100,6 +100,13 @@ class Outputs:
                 f"; if it has events, say which axis holds the classes: Objective(..., outputs=Outputs({last!r})) or "
                 f"Outputs({first!r})"
             )
+        elif tensor.dim() == 1 and self.plain and self.kind == "regression":
+            hint = "; for one value per sample: Outputs('B', kind='regression')"
+        elif tensor.dim() == 2 and self.plain and batch and tensor.shape[0] % batch == 0:
+            hint = (
+                f"; if its rows are {tensor.shape[0] // batch} events per sample, let it return (B, T, C) and use "
+                "Objective(..., outputs=Outputs('BTC'))"
+            )
         noun = "values" if self.kind == "regression" else "logits"
         raise ShapeError(
             f"{what} must return {noun} ({axes}) for a batch of {batch}, it returned {shape_text(tensor)}{hint}"

@@ -106,7 +106,7 @@ class BDKD(System[BDKDRecipe]):
     )
     claims = (
         *(
-            lower("ece", "BD-KD", arm, by=-0.01).says(f"BD-KD's calibration error is over 0.01 below that of {other}.")
+            lower("ece", "BD-KD", arm).says(f"BD-KD has a smaller calibration error than {other}.")
             for arm, other in _CONTROLS.items()
         ),
         *(
@@ -118,6 +118,7 @@ class BDKD(System[BDKDRecipe]):
             for arm, other in _RULES.items()
         ),
     )
+    gates = (-0.0048, -0.01, -0.01, -0.01)
     notes = (
         "DML has one divergence and BD-KD two, each with the same weight; the fixed sum is the control for that.",
         "This setting is not expected to separate the rule from the fixed sum or from its opposite.",

@@ -6,7 +6,7 @@ teacher's representation the student has are in ``policykd.kd.representations``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 from typing_extensions import override
@@ -100,6 +100,9 @@ def contrasted(cell: CRDCell, **terms: Term | KDLoss) -> Arm:
     return Arm(objective, figures=lambda student: cell.information(student, contrast))
 
 
+_SAME = "kd, same weights"
+
+
 class CRDSystem(System[CRDRecipe]):
     """Students with and without the contrastive term, which start alike and see the same batches."""
 
@@ -107,26 +110,25 @@ class CRDSystem(System[CRDRecipe]):
     title = "Contrastive representation distillation"
     paper = "Tian, Krishnan, Isola, Contrastive Representation Distillation, ICLR 2020, arXiv 1910.10699"
     claim = (
-        "The contrastive term helps a student with few samples, does no harm when added to plain distillation, and "
-        "gives a representation that shares more information with the teacher's."
+        "The contrastive term makes a student with few samples more accurate, alone and added to plain distillation."
     )
     claims = (
-        higher("accuracy", "crd", "ce", by=0.005).says(
-            "The contrastive term raises test accuracy by more than half a point over cross-entropy."
+        higher("accuracy", "crd", "ce").says("The contrastive term raises test accuracy over cross-entropy."),
+        higher("accuracy", "kd + crd", _SAME).says(
+            "Added to plain distillation, with the same weights on both sides, the term raises test accuracy."
         ),
-        higher("accuracy", "kd + crd", "kd", by=-0.003).says(
-            "Plain distillation loses at most 0.3 points of test accuracy when the contrastive term is added."
-        ),
-        higher("information", "crd", "ce").says(
+        higher("information", "crd", "ce", required=False).says(
             "On test data, the lower bound on the information shared with the teacher is larger with the "
             "contrastive term than with cross-entropy."
         ),
     )
+    gates = (0.0066, 0.0)
     notes = (
         "The bound is that of InfoNCE between the embeddings. The student of cross-entropy gets its embeddings after "
         "its own training, by the contrastive term and the same number of steps on its finished features.",
         "Weights are the published ones: cross-entropy and divergence have 0.1 and 0.9 in plain distillation, and 1 "
-        "and 1 where the contrastive term is added; so these two students differ in more than that term.",
+        "and 1 where the contrastive term is added. The claim compares that student with plain distillation at 1 and "
+        "1, so that the two differ in the term alone.",
         "The paper draws K = 16384 negatives from 50000 samples; the loss depends on K over the number of samples.",
     )
     recipe = CRDRecipe()
@@ -135,10 +137,12 @@ class CRDSystem(System[CRDRecipe]):
     @override
     def arms(self, cell: CRDCell) -> dict[str, Arm]:
         recipe = cell.recipe
+        same = replace(recipe, ce_weight=recipe.joint_ce_weight, kd_weight=recipe.joint_kd_weight)
         return {
             "ce": Arm(cross_entropy, figures=lambda student: cell.information(student, cell.contrast_for(student))),
             "crd": contrasted(cell, ce=CE()),
             "kd": Arm(plain_kd(cell.taught[1], recipe)),
+            _SAME: Arm(plain_kd(cell.taught[1], same)),
             "kd + crd": contrasted(
                 cell, ce=recipe.joint_ce_weight * CE(), kd=recipe.joint_kd_weight * KD(temperature=recipe.temperature)
             ),

@@ -153,6 +153,7 @@ class GroundTruthSelfDistillation(System[GroundTruthRecipe]):
             "chosen by cross-validation."
         ),
     )
+    gates = (-0.0086, -0.01, -0.01, 0.35, 0.1, 0.07, 0.044, -0.18, -0.073)
     notes = (
         "The limit with weight w is ordinary ridge regression with ridge / w: a gain over the first fit shows that its "
         "ridge was too small, not that distillation is better than tuning.",

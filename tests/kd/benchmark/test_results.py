@@ -2,10 +2,12 @@
 
 import json
 import shlex
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import tyro
+from scipy.stats import ttest_rel
 
 from policykd.cli.commands.kd_bench import KdBench, _config
 from policykd.errors import OutputError
@@ -13,6 +15,8 @@ from policykd.kd.benchmark.measures import MEASURES
 from policykd.kd.benchmark.results import BenchResult
 from policykd.kd.benchmark.settings import candidates
 from policykd.kd.benchmark.table import command, interval_text, markdown, remarks, rich_table, rows
+from policykd.kd.experiments.decisions import holm
+from policykd.kd.experiments.power import smallest_effect
 from policykd.plain import as_plain
 from policykd.report.pages.benchmark import write_bench_page
 from policykd.stats import Interval
@@ -57,6 +61,36 @@ def test_effects_are_paired_and_verdicts_follow_the_direction_of_the_measure(res
     assert {result(seeds=3).verdict(m, "kl") for m in ("kd", "at")} == {"too few seeds"}
 
 
+def test_verdicts_are_corrected_over_the_methods_and_wide_intervals_hold_together(result):
+    found = result()
+    tests = {m: ttest_rel(found.values(m, "kl"), found.values("ce", "kl")) for m in found.compared}
+    expected = holm([tests[m].pvalue for m in found.compared])
+    assert list(found.corrected("kl").values()) == pytest.approx(expected)
+    for method, test in tests.items():
+        plain, wide = found.effect(method, "kl"), found.effect(method, "kl", together=True)
+        assert (plain.low, plain.high) == pytest.approx(tuple(test.confidence_interval(0.95)))
+        assert (wide.low, wide.high) == pytest.approx(tuple(test.confidence_interval(1 - 0.05 / 3)))
+        spread = found.differences(method, "kl").std(ddof=1)
+        assert found.detectable(method, "kl") == smallest_effect(spread, 6, comparisons=3)
+
+
+def test_a_difference_that_only_survives_without_correction_is_not_shown(result):
+    found = result()
+    weak = tuple(np.array(found.values("ce", "accuracy")) + np.array([3, 1, 2, 0, 2, 1]) / 100)
+    cells = {
+        "ce": found.cells["ce"],
+        **{
+            name: tuple(
+                {**c, "test": {**c["test"], "accuracy": v}} for c, v in zip(found.cells["kd"], weak, strict=True)
+            )
+            for name in "abcdefgh"
+        },
+    }
+    many, one = replace(found, cells=cells), replace(found, cells={name: cells[name] for name in ("ce", "a")})
+    assert one.corrected("accuracy")["a"] < 0.05
+    assert (one.verdict("a", "accuracy"), many.verdict("a", "accuracy")) == ("better", "not shown")
+
+
 def test_a_trip_through_json_changes_nothing(result, tmp_path):
     found = result()
     write_json(tmp_path / "result.json", found.to_json())
@@ -96,7 +130,7 @@ def test_tables_name_every_method_and_say_what_is_not_known(result):
     assert "over 6 seeds of the difference to ce" in text
     assert "took 24.0 min of wall time and 2.4 min of processor time" in text
     assert (text.count("| better |"), text.count("| worse |")) == (1, 1)
-    assert "now and then one of the intervals" in " ".join(remarks(found))
+    assert "corrected by Holm over 3 methods" in " ".join(remarks(found))
     assert "validation accuracy chose one" in " ".join(remarks(result(tune=3)))
 
 

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from scipy.stats import ttest_rel
 
 import policykd.kd.systems as systems
 from policykd.errors import ConfigError, OutputError, UnknownNameError
 from policykd.kd.experiments.experiment import Comparison, Experiment
 from policykd.kd.experiments.results import LEAST_SEEDS, Result, judge
 from policykd.kd.experiments.summary import effect_text, gate_text, markdown, write_summary
-from policykd.stats import paired_difference
 from policykd.storage import read_json
 
 BASE = (0.5, 0.75, 0.125, 1.0, 0.25, 0.375)  # binary fractions: differences of these are exact
@@ -28,7 +28,7 @@ def comparison(**changes):
 
 
 def verdict(of_student, of_baseline, **changes):
-    return judge(comparison(**changes), {"a": {"m": tuple(of_student)}, "b": {"m": tuple(of_baseline)}})
+    return judge([comparison(**changes)], {"a": {"m": tuple(of_student)}, "b": {"m": tuple(of_baseline)}})[0]
 
 
 def shifted(by):
@@ -40,7 +40,7 @@ def shifted(by):
     [
         (0.25, "higher", 0.125, "shown"),
         (0.25, "higher", 0.25, "not shown"),  # an interval that touches its gate
-        (0.25, "higher", 0.5, "not shown"),
+        (0.25, "higher", 0.5, "contradicted"),  # wholly on the wrong side of its gate
         (0.25, "lower", 0.5, "shown"),
         (-0.25, "lower", -0.125, "shown"),
         (-0.25, "lower", -0.25, "not shown"),
@@ -61,7 +61,7 @@ def test_a_constant_difference_is_a_point_beside_its_gate(by, better, gate, expe
         (0.5, 0.75, "lower", "shown"),
         (0.5, 0.5, "lower", "not shown"),
         (2.0, 1.5, "higher", "shown"),
-        (2.0, 2.5, "higher", "not shown"),
+        (2.0, 2.5, "higher", "contradicted"),
     ],
 )
 def test_a_constant_ratio_is_a_point_beside_its_gate(factor, gate, better, expected):
@@ -90,7 +90,9 @@ def test_seeds_are_paired():
     student = [value + 0.05 + 0.001 * n for n, value in enumerate(BASE)]
     assert verdict(student, BASE).verdict == "shown"
     assert verdict(student[1:] + student[:1], BASE).verdict == "not shown"
-    assert verdict(student, BASE).effect == paired_difference(np.array(student), np.array(BASE))
+    effect = verdict(student, BASE).effect
+    expected = ttest_rel(student, BASE).confidence_interval(0.95)
+    assert (effect.low, effect.high) == pytest.approx((expected.low, expected.high), rel=1e-9)
 
 
 @pytest.mark.parametrize("seeds", range(1, LEAST_SEEDS))
@@ -140,7 +142,7 @@ def test_the_verdict_needs_every_required_comparison_and_no_other():
     verdicts = [
         Result.of(experiment(*chosen), Config(), cells()).verdict for chosen in ((good,), (good, bad), (good, optional))
     ]
-    assert verdicts == ["shown", "not shown", "shown"]
+    assert verdicts == ["shown", "contradicted", "shown"]
     assert Result.of(experiment(good), Config(), cells(seeds=2)).verdict == "too few seeds"
 
 
@@ -230,9 +232,9 @@ def test_summary_of_two_systems(tmp_path):
     assert lines == markdown(results).splitlines()
     assert lines[2].startswith("| toy | a \\| b | a against b: +0.25 [+0.25, +0.25]<br>a over b: 1.5 [")
     assert lines[2].endswith("| shown (6 seeds) |")
-    assert lines[3] == "| other | a \\| b | a against b: -0.25 [-0.25, -0.25] not shown | not shown (6 seeds) |"
+    assert lines[3] == "| other | a \\| b | a against b: -0.25 [-0.25, -0.25] contradicted | contradicted (6 seeds) |"
     stored = read_json(tmp_path / "summary.json")["systems"]
-    assert [(row["system"], row["verdict"]) for row in stored] == [("toy", "shown"), ("other", "not shown")]
+    assert [(row["system"], row["verdict"]) for row in stored] == [("toy", "shown"), ("other", "contradicted")]
 
 
 def test_a_value_without_baseline_has_no_sign_and_the_gate_says_its_side():
