@@ -13,6 +13,7 @@ from torch import nn
 
 from policykd.agents.action_map import ActionMap
 from policykd.agents.architecture import Architecture
+from policykd.agents.importing.recurrence import Recurrence
 from policykd.agents.policy import Policy
 from policykd.errors import PolicyFileError
 
@@ -50,7 +51,7 @@ class Standardization:
 
 @dataclass(frozen=True, eq=False)
 class ForeignPolicy:
-    """A feed-forward policy of another library.
+    """A policy of another library.
 
     Attributes:
         source: library, algorithm and version, for people.
@@ -63,6 +64,7 @@ class ForeignPolicy:
         mean_clip: bound of the output in front of the tanh (gSDE).
         log_std: (actions,) logarithm of the exploration noise; None if it depends on the state or does not exist.
         standardization: normalization of observations; None for none.
+        recurrence: recurrent layer in front of the actor; None for a feed-forward policy.
         environment: id of the environment that it was trained in, if the file or its neighbors say so.
         wrappers: wrappers of the environment that add observations, as the training configuration names them.
         notes: remarks for the user: what was assumed, or left out.
@@ -78,6 +80,7 @@ class ForeignPolicy:
     mean_clip: float | None = None
     log_std: np.ndarray | None = None
     standardization: Standardization | None = None
+    recurrence: Recurrence | None = None
     environment: str = ""
     wrappers: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
@@ -87,9 +90,14 @@ def policy_of(foreign: ForeignPolicy) -> Policy:
     """Return a policy of ours with the weights of a foreign one; its deterministic actions are equal to rounding.
 
     Raises:
-        PolicyFileError: for layers, statistics or groups whose sizes do not fit each other.
+        PolicyFileError: for a recurrent policy, and for layers, statistics or groups whose sizes do not fit each other.
     """
     check_sizes(foreign)
+    if foreign.recurrence is not None:
+        raise PolicyFileError(
+            f"it is recurrent ({foreign.recurrence.kind}, {foreign.recurrence.hidden} numbers of state): it can teach "
+            f"a student, but it is not a policy without memory itself"
+        )
     architecture = Architecture(
         hidden=_widths(foreign.actor),
         critic_hidden=_widths(foreign.critic),
@@ -115,7 +123,8 @@ def check_sizes(foreign: ForeignPolicy) -> None:
     """Raise PolicyFileError unless layers, groups and statistics fit each other and all numbers are finite."""
     inputs = sum(foreign.groups.values())
     for name, layers in (("actor", foreign.actor), ("critic", foreign.critic)):
-        size = inputs
+        memory = foreign.recurrence
+        size = memory.hidden if memory is not None and name == "actor" else inputs
         for number, layer in enumerate(layers):
             shape = layer.weight.shape
             if layer.weight.ndim != 2 or shape[1] != size or layer.bias.shape != (shape[0],):

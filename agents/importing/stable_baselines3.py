@@ -21,8 +21,11 @@ import numpy as np
 import yaml
 
 from policykd.agents.action_map import ActionMap
+from policykd.agents.importing.files import read_bytes
 from policykd.agents.importing.foreign_policy import ForeignPolicy, Layer, Standardization
+from policykd.agents.importing.options import ImportOptions
 from policykd.agents.importing.torch_files import DAMAGE, MOST_BYTES, read_torch_file
+from policykd.agents.importing.weights import dense_layer, numbered_layers
 from policykd.errors import PolicyFileError
 from policykd.symbolic_pickle import Name, PickleError, Record, read_symbolic_pickle
 
@@ -39,14 +42,13 @@ def is_sb3_zip(content: bytes) -> bool:
         return False
 
 
-def read_sb3(path: Path, normalizer: Path | None, *, normalized: bool | None = None) -> ForeignPolicy:
+def read_sb3(path: Path, options: ImportOptions = ImportOptions()) -> ForeignPolicy:
     """Read a zip.
 
     Args:
         path: the zip.
-        normalizer: file of the VecNormalize statistics; None to look for ``vecnormalize.pkl`` next to the zip and in a
-            folder of its name.
-        normalized: False to import without a normalizer although the training had one.
+        options: the file of the VecNormalize statistics, if it is not ``vecnormalize.pkl`` next to the zip or in a
+            folder of its name; whether to import without one.
 
     Raises:
         PolicyFileError: with the reason and the way out.
@@ -56,8 +58,8 @@ def read_sb3(path: Path, normalizer: Path | None, *, normalized: bool | None = N
     network = _network(weights, settings, actions)
     groups = _groups(space, network.inputs)
     config = _training_config(path)
-    found = normalizer or next((p for p in _beside(path, "vecnormalize.pkl") if p.exists()), None)
-    if normalized is False:
+    found = options.normalizer or next((p for p in _beside(path, "vecnormalize.pkl") if p.exists()), None)
+    if options.normalized is False:
         found = None
     elif found is None and config.get("normalize"):
         raise PolicyFileError(
@@ -94,7 +96,7 @@ def read_vecnormalize(path: Path, keys: list[str]) -> Standardization | None:
         PolicyFileError: for a damaged file, or one that holds something else.
     """
     try:
-        record = read_symbolic_pickle(_bytes(path))
+        record = read_symbolic_pickle(read_bytes(path))
     except PickleError as error:
         raise PolicyFileError(f"{path} cannot be read: {error}") from None
     if not isinstance(record, Record) or not record.name.endswith(".VecNormalize"):
@@ -172,7 +174,7 @@ class _Space:
 
 def _parts(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray], str]:
     try:
-        with zipfile.ZipFile(io.BytesIO(_bytes(path))) as archive:
+        with zipfile.ZipFile(io.BytesIO(read_bytes(path))) as archive:
             sizes = {info.filename: info.file_size for info in archive.infolist()}
             if sizes[_SETTINGS] + sizes[_WEIGHTS] > MOST_BYTES:
                 raise PolicyFileError(f"{path} unpacks to more than {MOST_BYTES:,} bytes")
@@ -186,15 +188,6 @@ def _parts(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray], str]:
     if not isinstance(settings, dict) or not isinstance(tree, dict):
         raise PolicyFileError(f"{path} is not a zip of stable-baselines3")
     return settings, {str(k): v for k, v in tree.items() if isinstance(v, np.ndarray)}, version
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        if path.stat().st_size > MOST_BYTES:
-            raise PolicyFileError(f"{path} is larger than {MOST_BYTES:,} bytes")
-        return path.read_bytes()
-    except OSError as error:
-        raise PolicyFileError(f"cannot read {path}: {error.strerror or error}") from None
 
 
 def _unpickled(entry: Any) -> Any:
@@ -224,16 +217,16 @@ def _network(weights: dict[str, np.ndarray], settings: Mapping[str, Any], action
 
 
 def _on_policy(weights: dict[str, np.ndarray], settings: Mapping[str, Any]) -> _Network:
-    shared = _chain(weights, "mlp_extractor.shared_net")
-    output, value = _layer(weights, "action_net"), _layer(weights, "value_net")
+    shared = numbered_layers(weights, "mlp_extractor.shared_net")
+    output, value = dense_layer(weights, "action_net"), dense_layer(weights, "value_net")
     kwargs = _kwargs(settings)
     squash = bool(kwargs.get("squash_output", False))
     log_std = weights.get("log_std")
     name, default = _activation(kwargs, "tanh")
     return _Network(
         _algorithm(settings, "PPO, A2C or TRPO"),
-        (*shared, *_chain(weights, "mlp_extractor.policy_net"), output),
-        (*shared, *_chain(weights, "mlp_extractor.value_net"), value),
+        (*shared, *numbered_layers(weights, "mlp_extractor.policy_net"), output),
+        (*shared, *numbered_layers(weights, "mlp_extractor.value_net"), value),
         name, squash, squash, log_std=log_std if log_std is not None and log_std.ndim == 1 else None,
         default_activation=default,
     )  # fmt: skip
@@ -242,14 +235,14 @@ def _on_policy(weights: dict[str, np.ndarray], settings: Mapping[str, Any]) -> _
 def _off_policy(weights: dict[str, np.ndarray], settings: Mapping[str, Any]) -> _Network:
     kwargs = _kwargs(settings)
     name, default = _activation(kwargs, "relu")
-    latent = _chain(weights, "actor.latent_pi")
+    latent = numbered_layers(weights, "actor.latent_pi")
     stochastic = any(key.startswith("actor.latent_pi") for key in weights) or "actor.log_std" in weights
     if not stochastic:
-        actor, algorithm, clip = _chain(weights, "actor.mu"), "TD3 or DDPG", None
+        actor, algorithm, clip = numbered_layers(weights, "actor.mu"), "TD3 or DDPG", None
     elif "actor.mu.weight" in weights:
-        actor, algorithm, clip = (*latent, _layer(weights, "actor.mu")), "SAC or TQC", None
+        actor, algorithm, clip = (*latent, dense_layer(weights, "actor.mu")), "SAC or TQC", None
     else:  # gSDE limits the mean in front of the tanh
-        actor, algorithm = (*latent, _layer(weights, "actor.mu.0")), "SAC or TQC with gSDE"
+        actor, algorithm = (*latent, dense_layer(weights, "actor.mu.0")), "SAC or TQC with gSDE"
         clip = float(kwargs.get("clip_mean", 2.0))
     if not actor:
         raise PolicyFileError("its actor has no layers")
@@ -258,9 +251,9 @@ def _off_policy(weights: dict[str, np.ndarray], settings: Mapping[str, Any]) -> 
 
 def _random_search(weights: dict[str, np.ndarray], settings: Mapping[str, Any], actions: _Space) -> _Network:
     kwargs = _kwargs(settings)
-    linear = "LinearPolicy" in str(_policy_class(settings)) or len(_chain(weights, "action_net")) == 1
+    linear = "LinearPolicy" in str(_policy_class(settings)) or len(numbered_layers(weights, "action_net")) == 1
     squash = actions.kind == "Box" and bool(kwargs.get("squash_output", not linear))
-    actor = _chain(weights, "action_net") or (_layer(weights, "action_net"),)
+    actor = numbered_layers(weights, "action_net") or (dense_layer(weights, "action_net"),)
     name, default = _activation(kwargs, "relu")
     return _Network("ARS", actor, (), name, squash, squash, default_activation=default and len(actor) > 1)
 
@@ -299,21 +292,6 @@ def _activation(kwargs: Mapping[str, Any], default: str) -> tuple[str, bool]:
     return _ACTIVATIONS[name], False
 
 
-def _chain(weights: Mapping[str, np.ndarray], prefix: str) -> tuple[Layer, ...]:
-    """Return the dense layers ``prefix.<number>`` in order."""
-    pattern = re.compile(re.escape(prefix) + r"\.(\d+)\.weight")
-    numbers = sorted(int(match[1]) for key in weights if (match := pattern.fullmatch(key)))
-    return tuple(_layer(weights, f"{prefix}.{number}") for number in numbers)
-
-
-def _layer(weights: Mapping[str, np.ndarray], name: str) -> Layer:
-    weight = weights.get(f"{name}.weight")
-    if weight is None or weight.ndim != 2:
-        raise PolicyFileError(f"its weights lack the layer {name}")
-    bias = weights.get(f"{name}.bias")
-    return Layer(weight, np.zeros(len(weight), dtype=np.float32) if bias is None else bias)
-
-
 def _groups(space: _Space, inputs: int) -> dict[str, int]:
     if space.kind in ("Box", "an unknown space"):
         return {"observation": inputs}
@@ -322,8 +300,8 @@ def _groups(space: _Space, inputs: int) -> dict[str, int]:
         if len(groups) == len(space.parts) and sum(groups.values()) == inputs:
             return groups
     raise PolicyFileError(
-        f"its observation space is {space.kind} and its network has {inputs} inputs; boxes and dictionaries of boxes are "
-        f"imported"
+        f"its observation space is {space.kind} and its network has {inputs} inputs; boxes and dictionaries of boxes "
+        f"are imported"
     )
 
 
@@ -345,7 +323,7 @@ def _training_config(path: Path) -> dict[str, Any]:
     if file is None:
         return {}
     try:
-        content = yaml.load(_bytes(file), Loader=_PlainLoader)
+        content = yaml.load(read_bytes(file), Loader=_PlainLoader)
         pairs = content[0] if isinstance(content, list) and len(content) == 1 else content
         return {str(k): v for k, v in (pairs.items() if isinstance(pairs, dict) else pairs)}
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:

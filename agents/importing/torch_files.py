@@ -6,6 +6,7 @@ A file is a zip with one pickle that describes the tree, and one member per stor
 from __future__ import annotations
 
 import io
+import math
 import struct
 import zipfile
 import zlib
@@ -103,39 +104,52 @@ def _read(archive: zipfile.ZipFile, what: str) -> TorchFile:
 
     tree = read_symbolic_pickle(archive.read(members[f"{root}data.pkl"]), storage)
     script = any(name.startswith(f"{root}code/") for name in members)
-    return TorchFile(_with_tensors(tree), script)
+    numbers = 1000 + 4 * sum(info.file_size for name, info in members.items() if name.startswith(f"{root}data/"))
+    return TorchFile(_Tensors(numbers).of(tree), script)
 
 
-def _with_tensors(value: Any, depth: int = 0) -> Any:
-    """Return a tree in which the records of tensors are arrays."""
-    if depth > _DEEPEST:
-        raise PickleError(f"the file is nested deeper than {_DEEPEST} levels")
-    if isinstance(value, Record):
-        if value.name in _REBUILD:
-            return _tensor(*value.arguments[:4])
-        if value.name in _WRAPPERS:
-            return _with_tensors(value.arguments[0], depth + 1)
-        state = _with_tensors(value.state, depth + 1)
-        return Record(value.name, value.arguments, state, _with_tensors(value.items, depth + 1), value.elements)
-    if isinstance(value, dict):
-        return {key: _with_tensors(item, depth + 1) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_with_tensors(item, depth + 1) for item in value)
-    return value
+class _Tensors:
+    """Puts arrays in the place of the records of tensors.
 
+    Args:
+        numbers: how many numbers the tensors may hold together: storages may be shared, but not without end.
+    """
 
-def _tensor(storage: Any, offset: Any, size: Any, stride: Any) -> np.ndarray:
-    """Return a tensor as an array of its own."""
-    shape, steps = tuple(size), tuple(stride)
-    fits = isinstance(storage, np.ndarray) and len(shape) == len(steps)
-    whole = all(isinstance(n, int) and n >= 0 for n in (*shape, *steps, offset))
-    if not (fits and whole):
-        raise PickleError(f"a tensor has shape {shape} and strides {steps}")
-    last = offset + sum((n - 1) * step for n, step in zip(shape, steps, strict=True))
-    if 0 not in shape and last >= len(storage):
-        raise PickleError(f"a tensor of shape {shape} does not fit its storage of {len(storage)} numbers")
-    width = storage.itemsize
-    view = np.lib.stride_tricks.as_strided(storage[offset:], shape, tuple(width * step for step in steps))
-    if view.size > MOST_BYTES // 8:
-        raise PickleError(f"a tensor of shape {shape} is too large")
-    return view.copy()
+    def __init__(self, numbers: int) -> None:
+        self._numbers = numbers
+
+    def of(self, value: Any, depth: int = 0) -> Any:
+        """Return a tree with arrays."""
+        if depth > _DEEPEST:
+            raise PickleError(f"the file is nested deeper than {_DEEPEST} levels")
+        if isinstance(value, Record):
+            if value.name in _REBUILD:
+                return self._tensor(*value.arguments[:4])
+            if value.name in _WRAPPERS:
+                return self.of(value.arguments[0], depth + 1)
+            state, items = self.of(value.state, depth + 1), self.of(value.items, depth + 1)
+            return Record(value.name, value.arguments, state, items, value.elements)
+        if isinstance(value, dict):
+            return {key: self.of(item, depth + 1) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return type(value)(self.of(item, depth + 1) for item in value)
+        return value
+
+    def _tensor(self, storage: Any, offset: Any, size: Any, stride: Any) -> np.ndarray:
+        """Return a tensor as an array of its own."""
+        shape, steps = tuple(size), tuple(stride)
+        fits = isinstance(storage, np.ndarray) and len(shape) == len(steps)
+        if not fits or not all(isinstance(n, int) and n >= 0 for n in (*shape, *steps, offset)):
+            raise PickleError(f"a tensor has shape {shape} and strides {steps}")
+        last = offset + sum((n - 1) * step for n, step in zip(shape, steps, strict=True))
+        if 0 not in shape and last >= len(storage):
+            raise PickleError(f"a tensor of shape {shape} does not fit its storage of {len(storage)} numbers")
+        count = math.prod(shape)
+        if count > len(storage):
+            raise PickleError(f"a tensor of shape {shape} repeats the numbers of its storage")
+        self._numbers -= count
+        if self._numbers < 0:
+            raise PickleError("its tensors unfold to far more numbers than the file holds")
+        width = storage.itemsize
+        view = np.lib.stride_tricks.as_strided(storage[offset:], shape, tuple(width * step for step in steps))
+        return view.copy()

@@ -13,6 +13,7 @@ import torch
 from gymnasium import spaces
 
 from policykd.agents.importing.foreign_policy import policy_of
+from policykd.agents.importing.options import ImportOptions
 from policykd.agents.importing.stable_baselines3 import is_sb3_zip, read_sb3, read_vecnormalize
 from policykd.errors import PolicyFileError
 
@@ -78,7 +79,7 @@ def test_actions_and_values_are_those_of_the_library(arm, tmp_path):
     name, kwargs = ARMS[arm]
     model = sharpened(learner(name, environment(), **kwargs))
     model.save(tmp_path / "model.zip")
-    foreign = read_sb3(tmp_path / "model.zip", None)
+    foreign = read_sb3(tmp_path / "model.zip")
     policy = policy_of(foreign)
     observations = 3.0 * np.random.default_rng(0).normal(size=(300, 7)).astype(np.float32)
     expected, _ = model.predict(observations, deterministic=True)
@@ -99,7 +100,7 @@ def test_dictionaries_become_groups_in_the_order_of_the_library(tmp_path):
     parts = {"scan": spaces.Box(-1, 1, (5,)), "joints": spaces.Box(-np.inf, np.inf, (3,)), "b": spaces.Box(0, 1, (1,))}
     model = sharpened(learner("PPO", environment(observations=spaces.Dict(parts)), policy="MultiInputPolicy"))
     model.save(tmp_path / "model.zip")
-    foreign = read_sb3(tmp_path / "model.zip", None)
+    foreign = read_sb3(tmp_path / "model.zip")
     assert foreign.groups == {"b": 1, "joints": 3, "scan": 5}
     rng = np.random.default_rng(0)
     batch = {name: rng.normal(size=(50, box.shape[0])).astype(np.float32) for name, box in parts.items()}
@@ -113,7 +114,7 @@ def test_dictionaries_become_groups_in_the_order_of_the_library(tmp_path):
 def test_discrete_actions_are_the_largest_output(tmp_path):
     model = sharpened(learner("PPO", environment(spaces.Discrete(4))))
     model.save(tmp_path / "model.zip")
-    foreign = read_sb3(tmp_path / "model.zip", None)
+    foreign = read_sb3(tmp_path / "model.zip")
     observations = np.random.default_rng(0).normal(size=(200, 7)).astype(np.float32)
     expected, _ = model.predict(observations, deterministic=True)
     with torch.no_grad():
@@ -139,7 +140,7 @@ def normalized(folder, **options):
 @pytest.mark.parametrize("clip", [10.0, 2.0])
 def test_the_normalizer_keeps_the_formula_of_its_library(clip, tmp_path):
     model, wrapped, scales = normalized(tmp_path, clip_obs=clip)
-    foreign = read_sb3(tmp_path / "model.zip", None)
+    foreign = read_sb3(tmp_path / "model.zip")
     raw = (np.random.default_rng(2).normal(size=(300, 7)) * scales * 3 + 0.5).astype(np.float32)
     expected, _ = model.predict(wrapped.normalize_obs(raw.astype(np.float64)).astype(np.float32), deterministic=True)
     with torch.no_grad():
@@ -162,15 +163,15 @@ def test_the_normalizer_keeps_the_formula_of_its_library(clip, tmp_path):
 
 def test_normalization_can_be_switched_off_and_is_missed_by_name(tmp_path):
     normalized(tmp_path)
-    assert read_sb3(tmp_path / "model.zip", None, normalized=False).standardization is None
+    assert read_sb3(tmp_path / "model.zip", ImportOptions(normalized=False)).standardization is None
     (tmp_path / "vecnormalize.pkl").rename(tmp_path / "elsewhere.pkl")
     (tmp_path / "config.yml").write_text(
         "!!python/object/apply:collections.OrderedDict\n- - - normalize\n    - true\n  - - env_wrapper\n"
         "    - sb3_contrib.common.wrappers.TimeFeatureWrapper\n"
     )
     with pytest.raises(PolicyFileError, match=r"trained on normalized observations .* give --normalizer FILE"):
-        read_sb3(tmp_path / "model.zip", None)
-    foreign = read_sb3(tmp_path / "model.zip", tmp_path / "elsewhere.pkl")
+        read_sb3(tmp_path / "model.zip")
+    foreign = read_sb3(tmp_path / "model.zip", ImportOptions(normalizer=tmp_path / "elsewhere.pkl"))
     assert foreign.standardization is not None
     assert foreign.wrappers == ("sb3_contrib.common.wrappers.TimeFeatureWrapper",)
 
@@ -179,13 +180,13 @@ def test_what_cannot_be_imported_is_named(tmp_path):
     images = environment(observations=spaces.Box(0, 255, (3, 36, 36), np.uint8))
     learner("PPO", images, policy="CnnPolicy").save(tmp_path / "cnn.zip")
     with pytest.raises(PolicyFileError, match="reads images through convolutions"):
-        read_sb3(tmp_path / "cnn.zip", None)
+        read_sb3(tmp_path / "cnn.zip")
     learner("PPO", environment(), policy_kwargs={"activation_fn": torch.nn.SELU}).save(tmp_path / "selu.zip")
     with pytest.raises(PolicyFileError, match="its activation is SELU; Tanh, ReLU, ELU are imported"):
-        read_sb3(tmp_path / "selu.zip", None)
+        read_sb3(tmp_path / "selu.zip")
     learner("PPO", environment(spaces.MultiDiscrete([2, 3]))).save(tmp_path / "multi.zip")
     with pytest.raises(PolicyFileError, match="action space is MultiDiscrete"):
-        read_sb3(tmp_path / "multi.zip", None)
+        read_sb3(tmp_path / "multi.zip")
 
 
 class Attack:
@@ -215,7 +216,7 @@ def test_nothing_in_a_file_is_run(tmp_path):
     write(tmp_path / "model.zip", {**parts, "data": json.dumps(settings).encode()})
     (tmp_path / "vecnormalize.pkl").unlink()
     with pytest.raises(PolicyFileError, match="its observation space is open"):
-        read_sb3(tmp_path / "model.zip", None)
+        read_sb3(tmp_path / "model.zip")
     assert not target.exists()
 
 
@@ -244,7 +245,7 @@ def test_damaged_zips_end_in_our_own_error(tmp_path):
         broken[name] = bytes(content[: rng.integers(1, len(content) + 1)] if rng.random() < 0.3 else content)
         write(path, broken)
         try:
-            policy_of(read_sb3(path, None))
+            policy_of(read_sb3(path))
         except PolicyFileError:
             refused += 1
     assert refused > 100
@@ -253,7 +254,7 @@ def test_damaged_zips_end_in_our_own_error(tmp_path):
         path.write_bytes(whole[:cut])
         assert not is_sb3_zip(whole[:cut])
         with pytest.raises(PolicyFileError):
-            read_sb3(path, None)
+            read_sb3(path)
 
 
 def test_weights_that_do_not_fit_are_named(tmp_path):
@@ -265,10 +266,10 @@ def test_weights_that_do_not_fit_are_named(tmp_path):
     torch.save(weights, stored)
     write(tmp_path / "model.zip", {**parts, "policy.pth": stored.getvalue()})
     with pytest.raises(PolicyFileError, match=r"actor layer 1 has weights \(2, 9\) .* 4 inputs come in"):
-        policy_of(read_sb3(tmp_path / "model.zip", None))
+        policy_of(read_sb3(tmp_path / "model.zip"))
     weights["action_net.weight"] = torch.full((2, 4), torch.nan)
     stored = io.BytesIO()
     torch.save(weights, stored)
     write(tmp_path / "model.zip", {**parts, "policy.pth": stored.getvalue()})
     with pytest.raises(PolicyFileError, match="actor layer 1 holds NaN"):
-        policy_of(read_sb3(tmp_path / "model.zip", None))
+        policy_of(read_sb3(tmp_path / "model.zip"))
