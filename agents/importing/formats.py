@@ -55,7 +55,7 @@ def read_foreign(path: Path, options: ImportOptions = ImportOptions()) -> Foreig
         PolicyFileError: with the reason and the way out.
         ConfigError: if a package is missing.
     """
-    path = _file(path)
+    path = policy_path(path)
     content = read_bytes(path)
     foreign = _read(path, content, options)
     check_sizes(foreign)
@@ -81,8 +81,12 @@ def _read(path: Path, content: bytes, options: ImportOptions) -> ForeignPolicy:
     )
 
 
-def _file(path: Path) -> Path:
-    """Return the file of a path; a folder stands for the one zip in or next to it."""
+def policy_path(path: Path) -> Path:
+    """Return the file of a path; a folder stands for the one zip in or next to it.
+
+    Raises:
+        PolicyFileError: for a folder without exactly one zip.
+    """
     if not path.is_dir():
         return path
     zips = sorted(path.glob("*.zip"))
