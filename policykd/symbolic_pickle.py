@@ -77,6 +77,9 @@ _MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")
 _RECONSTRUCT = {f"{module}._reconstruct" for module in _MODULES}
 _SCALAR = {f"{module}.scalar" for module in _MODULES}
 _FROM_BUFFER = {"numpy.core.numeric._frombuffer", "numpy._core.numeric._frombuffer"}
+ARRAY_NAMES = _RECONSTRUCT | {"numpy.ndarray", "numpy.dtype", "_codecs.encode"}
+"""Classes and functions that pickles of numpy arrays mention."""
+
 _OBJECTS = ("O8", "O")
 _DTYPES = {"b1", "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8"}
 _LITERALS = {
@@ -121,7 +124,15 @@ def read_symbolic_pickle(content: bytes, persistent: Persistent | None = None) -
     Raises:
         PickleError: if the pickle is cut short or damaged, or unfolds to more than it has room for.
     """
-    machine = Machine(persistent)
+    return run_pickle(Machine(persistent), content)
+
+
+def run_pickle(machine: Machine, content: bytes) -> Any:
+    """Return what a pickle describes to a machine, which may be stricter than :class:`Machine`.
+
+    Raises:
+        PickleError: as :func:`read_symbolic_pickle`.
+    """
     try:
         for opcode, argument, _ in pickletools.genops(content):
             if opcode.name == "STOP":
@@ -227,7 +238,7 @@ class Machine:
             target.order = state[1]
         elif isinstance(target, _Pending):
             target.value = _array(*state[1:5])
-        elif not isinstance(target, dict):  # an OrderedDict may carry attributes; its entries are all that counts
+        elif not (isinstance(target, dict) and isinstance(state, dict)):  # attributes of an OrderedDict do not count
             raise PickleError("the pickle sets the state of something that has none")
 
     def _persistent_id(self) -> None:
@@ -237,6 +248,9 @@ class Machine:
 
     def _pop(self) -> None:
         self.stack.pop()
+
+    def _pop_mark(self) -> None:
+        self._marked()
 
     def _duplicate(self) -> None:
         self.stack.append(self.stack[-1])
@@ -261,7 +275,7 @@ _ACTIONS: dict[str, Callable[[Machine], None]] = {
     "BUILD": Machine._build,
     "BINPERSID": Machine._persistent_id,
     "POP": Machine._pop,
-    "POP_MARK": lambda m: m._marked() and None,
+    "POP_MARK": Machine._pop_mark,
     "DUP": Machine._duplicate,
 }
 

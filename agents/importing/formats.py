@@ -92,7 +92,7 @@ def policy_path(path: Path) -> Path:
     zips = sorted(path.glob("*.zip"))
     if len(zips) == 1:
         return zips[0]
-    beside = path.with_suffix(".zip") if path.suffix != ".zip" else path
-    if not zips and beside.is_file():
-        return beside
+    neighbor = path.with_suffix(".zip") if path.suffix != ".zip" else path
+    if not zips and neighbor.is_file():
+        return neighbor
     raise PolicyFileError(f"{path} is a folder with {len(zips)} zips; name the policy's file")

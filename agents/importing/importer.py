@@ -143,7 +143,7 @@ def _unit_actor(foreign: ForeignPolicy, skill: GymSkill, path: Path) -> tuple[La
 
     Clipping commutes with this change of units, and the environment clips; a policy that rescales acts in them already.
     """
-    actions, low, high = foreign.actions, np.array(skill.robot.low), np.array(skill.robot.high)
+    actions, low, high = foreign.actions, np.array(skill.actions.low), np.array(skill.actions.high)
     outputs = len(foreign.actor[-1].bias)
     if outputs != len(low):
         raise ContractError(f"{path.name} has {outputs} actions; {skill.id} has {len(low)}")

@@ -106,10 +106,8 @@ class _Reader:
             self._layers.append(Layer(weight, np.zeros(len(weight), dtype=np.float32)))
         elif kind in ("Add", "Sub", "Div", "Mul"):
             self._affine(kind, np.ravel(np.asarray(others[0])), node)
-        elif kind == "Clip":
-            self._bound(*((others[0], others[1]) if len(others) == 2 else _attributes(node)), node)
-        elif kind in ("Min", "Max"):
-            self._bound(*((None, others[0]) if kind == "Min" else (others[0], None)), node)
+        elif kind in ("Clip", "Min", "Max"):
+            self._bound(*_limits(node, kind, others), node)
         else:
             raise PolicyFileError(
                 f"{self._file}: node {node.name} is a {kind}, which a chain of dense layers does not have"
@@ -181,6 +179,13 @@ class _Reader:
         return ActionMap("clip", tuple(map(float, self._low)), tuple(map(float, self._high)))
 
 
-def _attributes(node: Any) -> tuple[float, float]:
-    found = {a.name: a.f for a in node.attribute}
-    return found.get("min", -NO_CLIP), found.get("max", NO_CLIP)
+def _limits(node: Any, kind: str, others: list[Any]) -> tuple[Any, Any]:
+    """Return the lower and the upper bound that a node applies; None for no bound."""
+    if kind == "Min":
+        return None, others[0]
+    if kind == "Max":
+        return others[0], None
+    if len(others) == 2:
+        return others[0], others[1]
+    found = {a.name: a.f for a in node.attribute}  # until operators of version 10, bounds were attributes
+    return found.get("min"), found.get("max")

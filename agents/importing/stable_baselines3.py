@@ -106,9 +106,10 @@ def read_vecnormalize(path: Path, keys: list[str]) -> Standardization | None:
         return None
     statistics, epsilon = attributes.get("obs_rms"), float(attributes.get("epsilon", 1e-8))
     parts = [statistics.get(key) for key in keys] if isinstance(statistics, dict) else [statistics]
-    if any(not isinstance(part, Record) for part in parts):
+    records = [part for part in parts if isinstance(part, Record)]
+    if len(records) < len(parts):
         raise PolicyFileError(f"{path} lacks statistics of an observation group; the policy reads {', '.join(keys)}")
-    mean, var = (np.concatenate([np.ravel(p.attributes[key]) for p in parts]) for key in ("mean", "var"))
+    mean, var = (np.concatenate([np.ravel(r.attributes[key]) for r in records]) for key in ("mean", "var"))
     return Standardization(mean, np.sqrt(var + epsilon), float(attributes.get("clip_obs", 10.0)))
 
 

@@ -44,7 +44,7 @@ def read(tree: Any, path: Path, options: ImportOptions) -> ForeignPolicy:
     activation = chain.activation or options.activation or "elu"
     memory = chain.memory
     inputs = memory.inputs if memory is not None else int(chain.layers[0].weight.shape[1])
-    notes = () if chain.standardization is not None else ("without a normalizer",)
+    notes: tuple[str, ...] = () if chain.standardization is not None else ("without a normalizer",)
     if memory is not None:
         notes += (f"keeps a state ({memory.kind}, {memory.hidden}): it is reset at the beginning of every episode",)
     return ForeignPolicy(

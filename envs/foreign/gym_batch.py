@@ -56,7 +56,9 @@ class GymBatch:
         self.failures, self.level = 0, 1.0
         self._envs = self._make()
         self._seed: int | None = seed
-        self._low, self._high = (torch.tensor(b, dtype=torch.float64) for b in (self.robot.low, self.robot.high))
+        self._low, self._high = (
+            torch.tensor(b, dtype=torch.float64) for b in (skills[0].actions.low, skills[0].actions.high)
+        )
         self._names = tuple(name for name, _ in self.skill.spaces.groups)
         self._total, self._length = np.zeros(num_envs), np.zeros(num_envs, dtype=np.int64)
 
@@ -101,7 +103,7 @@ class GymBatch:
         unit = actions.detach().double().clamp(-1.0, 1.0)
         own = (self._low + 0.5 * (unit + 1.0) * (self._high - self._low)).numpy()
         space = self._envs.single_action_space
-        batch = own.reshape(self.num_envs, *space.shape).astype(space.dtype)
+        batch = own.reshape(self.num_envs, *(space.shape or ())).astype(space.dtype)
         observation, reward, terminated, truncated, info = self._envs.step(batch)
         self._total += reward
         self._length += 1

@@ -50,9 +50,9 @@ class ActionSpace(Robot):
 
     family: ClassVar[Family] = "gymnasium"
     terrains: ClassVar[tuple[str, ...] | None] = ("flat",)
-    friction: ClassVar[float] = 0.0
-    decimation: ClassVar[int] = 1
-    reach: ClassVar[float] = 0.0
+    friction = 0.0
+    decimation = 1
+    reach = 0.0
     slack: ClassVar[float] = 0.0
     ground_scale: ClassVar[float] = 1.0
     default_task: ClassVar[str] = "gymnasium"
@@ -128,6 +128,12 @@ class GymSkill(Skill):
                 raise UnknownNameError(f"observation group of {self.id}:", name, self._sizes)
         if not self.groups or len(set(self.groups)) != len(self.groups):
             raise ConfigError(f"groups are {self.groups}; give at least one, each once (valid: {list(self._sizes)})")
+
+    @property
+    def actions(self) -> ActionSpace:
+        """The robot, as what it is."""
+        assert isinstance(self.robot, ActionSpace)
+        return self.robot
 
     @cached_property
     def spaces(self) -> EnvironmentSpaces:
