@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from policykd.errors import ConfigError, UnknownNameError, check_range
+from policykd.plain import added
 
 ACTIVATIONS = ("elu", "relu", "tanh")
 """Names of the activation functions."""
@@ -98,6 +99,7 @@ class Architecture:
         initial_std: standard deviation of a new policy's exploration noise, in units of the action.
         squash: whether a tanh bounds the mean actions (policies trained by SAC).
         encoders: branches of observation groups, at most one for each; the other groups go into the first hidden layer.
+        mean_clip: bound of the mean in front of that tanh (gSDE of stable-baselines3); None for no bound.
 
     Raises:
         ConfigError: for more than 64 layers, a width outside [1, 1000000], a standard deviation outside [1e-4, 10], two
@@ -111,6 +113,7 @@ class Architecture:
     initial_std: float = 0.5
     squash: bool = False
     encoders: tuple[Encoder, ...] = ()
+    mean_clip: float | None = added(None)
 
     def __post_init__(self) -> None:
         if self.activation not in ACTIVATIONS:
@@ -124,6 +127,8 @@ class Architecture:
             if self.encoders and not widths:
                 raise ConfigError(f"{name} is empty; an encoding needs a hidden layer that reads it")
         check_range("initial_std", self.initial_std, 1e-4, 10.0)
+        if self.mean_clip is not None:
+            check_range("mean_clip", self.mean_clip, 1e-3, 1e6)
         encoded = [encoder.group for encoder in self.encoders]
         if len(set(encoded)) != len(encoded):
             raise ConfigError(f"encoders are of {encoded}; give at most one for each observation group")

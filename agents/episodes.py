@@ -5,12 +5,14 @@ It runs environments from ``policykd.envs`` and knows neither training nor mergi
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
 from policykd.agents.policy import Policy
-from policykd.envs.batched_env import BatchedEnv
+from policykd.envs.make import AnyEnv
+from policykd.seeding import integer_seed
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,21 @@ class EpisodeOutcomes:
 
     @property
     def reward_per_step(self) -> torch.Tensor:
-        """(n,) total reward over the steps of a whole episode, in [0, 1]: steps after a fall count as 0."""
+        """(n,) total reward over the steps of a whole episode: steps after an early end count as 0."""
         return self.total_reward / self.episode_steps
 
 
-@torch.no_grad()
-def run_episodes(policy: Policy, env: BatchedEnv, *, noise: bool = False) -> EpisodeOutcomes:
+def run_random_episodes(env: AnyEnv, seed: int) -> EpisodeOutcomes:
+    """Run one episode of uniformly random actions in every simulation, as a reference; see :func:`run_episodes`."""
+    generator = torch.Generator().manual_seed(integer_seed(seed, "random actions"))
+
+    def act(flat: torch.Tensor) -> torch.Tensor:
+        return (2.0 * torch.rand(len(flat), env.num_actions, generator=generator) - 1.0).to(flat.device)
+
+    return _run(act, env)
+
+
+def run_episodes(policy: Policy, env: AnyEnv, *, noise: bool = False) -> EpisodeOutcomes:
     """Run one episode in every simulation.
 
     Args:
@@ -53,14 +64,24 @@ def run_episodes(policy: Policy, env: BatchedEnv, *, noise: bool = False) -> Epi
         ContractError: if the environment lacks an observation group that the policy reads.
         ConfigError: if the engine dropped contacts.
     """
-    flat, columns = torch.cat(list(env.reset().values()), dim=-1), env.skill.columns
+    columns = env.skill.columns
+
+    def act(flat: torch.Tensor) -> torch.Tensor:
+        observations = policy.select(flat, columns)
+        return policy.distribution(observations).sample() if noise else policy(observations)
+
+    return _run(act, env)
+
+
+@torch.no_grad()
+def _run(act: Callable[[torch.Tensor], torch.Tensor], env: AnyEnv) -> EpisodeOutcomes:
+    flat = torch.cat(list(env.reset().values()), dim=-1)
     n, device = env.num_envs, env.device
     open_ = torch.ones(n, dtype=torch.bool, device=device)
     total, distance = (torch.zeros(n, dtype=torch.float64, device=device) for _ in range(2))
     length, success = (torch.zeros(n, dtype=kind, device=device) for kind in (torch.long, torch.bool))
     for _ in range(env.skill.episode_steps):
-        observations = policy.select(flat, columns)
-        step = env.step(policy.distribution(observations).sample() if noise else policy(observations))
+        step = env.step(act(flat))
         flat, e = step.flat, step.episodes
         first = open_[e.ids]
         ids = e.ids[first]
@@ -69,5 +90,5 @@ def run_episodes(policy: Policy, env: BatchedEnv, *, noise: bool = False) -> Epi
         open_[ids] = False
         if not open_.any():
             break
-    env.engine.check_overflow()
+    env.check_overflow()
     return EpisodeOutcomes(total.cpu(), length.cpu(), distance.cpu(), success.cpu(), env.skill.episode_steps)

@@ -196,6 +196,8 @@ class Policy(nn.Module):
         """Return mean actions (n, actions) for flat observations (n, observation_size)."""
         features, mirrored = self.canonical(observations)
         mean = self.actor(self.normalizer(features))
+        if self.architecture.mean_clip is not None:
+            mean = mean.clamp(-self.architecture.mean_clip, self.architecture.mean_clip)
         return self.oriented(torch.tanh(mean) if self.architecture.squash else mean, mirrored)
 
     def value(self, observations: torch.Tensor) -> torch.Tensor:

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from policykd.agents.episodes import EpisodeOutcomes, run_episodes
+from policykd.agents.episodes import EpisodeOutcomes, run_episodes, run_random_episodes
 from policykd.agents.policy import Policy
-from policykd.envs.batched_env import BatchedEnv, EnvConfig
+from policykd.envs.batched_env import EnvConfig
+from policykd.envs.make import make_env
 from policykd.envs.skills import Skill
 from policykd.errors import ConfigError
 
@@ -43,12 +44,17 @@ class Validation:
         check_episodes(skills, episodes)
         self._skills, self._seed = tuple(skills), seed
         config = EnvConfig(tracks=episodes, ordered=True)
-        self._env = BatchedEnv(skills, episodes, seed=seed, config=config, threads=threads, device=device)
+        self._env = make_env(skills, episodes, seed=seed, config=config, threads=threads, device=device)
 
     def run(self, policy: Policy) -> EpisodeOutcomes:
         """Run the episodes; equal policies have equal outcomes, whatever ran before."""
         self._env.seed(self._seed)
         return run_episodes(policy, self._env)
+
+    def run_random(self) -> EpisodeOutcomes:
+        """Run the episodes with random actions, as a reference for rewards that are not in [0, 1]."""
+        self._env.seed(self._seed)
+        return run_random_episodes(self._env, self._seed)
 
     def measure(self, policy: Policy) -> dict[str, Any]:
         """Run the episodes and return their means.

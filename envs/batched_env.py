@@ -264,6 +264,10 @@ class BatchedEnv:
             flat, outcome.reward, outcome.terminated, outcome.truncated, failed, final, outcome.episodes, self._columns
         )
 
+    def check_overflow(self) -> None:
+        """Raise ConfigError if the engine dropped contacts."""
+        self.engine.check_overflow()
+
     def state_dict(self) -> dict[str, Any]:
         """Return the state as tensors and numbers; tracks are not included, since the arguments determine them."""
         return {

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from policykd.envs.foreign.skill import PREFIX, GymSkill, gym_from_record, gym_record, gym_skill
 from policykd.envs.observations import ObservationGroup, register_group
 from policykd.envs.robots import Robot, register_robot
 from policykd.envs.robots.description import read_robot
@@ -33,6 +34,8 @@ _DOTTED = re.compile(rf"(?P<robot>{_PATH})(?=/)|(?<=/)(?P<terrain>{_PATH})|(?<=\
 
 def skill_record(skill: Skill) -> dict[str, Any]:
     """Return a skill as JSON values: its id, and the parameters that the id leaves out."""
+    if isinstance(skill, GymSkill):
+        return gym_record(skill)
     terrain = {"name": skill.terrain.name, "preset": skill.terrain.preset, "difficulty": skill.terrain.difficulty}
     robot = robot_record(skill.robot)
     return {
@@ -65,7 +68,9 @@ def recorded_skill(skill_id: str, records: Mapping[str, Any] | None, groups: Seq
         ConfigError: for a record of another form or another skill.
     """
     if not records or skill_id not in records:
-        return get_skill(skill_id, groups)
+        return gym_skill(skill_id, groups) if skill_id.startswith(PREFIX) else get_skill(skill_id, groups)
+    if skill_id.startswith(PREFIX):
+        return gym_from_record(records[skill_id], groups)
     skill = skill_from_record(records[skill_id])
     if skill.id != skill_id:
         raise ConfigError(f"the record of skill {skill_id} describes {skill.id}")
@@ -73,6 +78,8 @@ def recorded_skill(skill_id: str, records: Mapping[str, Any] | None, groups: Seq
 
 
 def _is_in_its_id(skill: Skill) -> bool:
+    if isinstance(skill, GymSkill):
+        return not skill.slices and skill.tasks == 1 and gym_skill(skill.id, skill.groups) == skill
     if robot_record(skill.robot) is not None:
         return False
     try:
@@ -111,16 +118,18 @@ def read_skill(text: str, groups: Sequence[str] | None = None) -> Skill:
     """Return the skill for text that a person typed, for example ``biped/steps`` or ``my_lab.robots:DOG/flat``.
 
     Args:
-        text: an id as for :func:`policykd.envs.skills.get_skill`. The robot may be the path of a YAML file, as in
-            ``my_dog.yaml/flat``; see :mod:`policykd.envs.robots.description`. Robot, terrain and task may each be
-            ``package.module:Attribute``: it is imported and registered under its own name, or, for a terrain or task
-            without a name, under the attribute's name in lower case.
+        text: an id as for :func:`policykd.envs.skills.get_skill`, or ``gym:ID`` for a gymnasium environment. The robot
+            may be the path of a YAML file, as in ``my_dog.yaml/flat``; see :mod:`policykd.envs.robots.description`.
+            Robot, terrain and task may each be ``package.module:Attribute``: it is imported and registered under its
+            own name, or, for a terrain or task without a name, under the attribute's name in lower case.
         groups: observation groups, as names or ``package.module:Attribute``; None for those of the task.
 
     Raises:
         UnknownNameError: for an unknown part; close matches are named.
         ConfigError: if a module cannot be imported, or the attribute has the wrong type.
     """
+    if text.startswith(PREFIX):
+        return gym_skill(text, groups)
     chosen = None if groups is None else [import_group(name) for name in groups]
     table = _TABLE.match(text)
     if table:

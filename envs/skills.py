@@ -23,6 +23,7 @@ _ID = re.compile(
 _KINDS = {
     "plane": ("moves in a plane", "walk"),
     "space": ("moves in space", "velocity"),
+    "gymnasium": ("stands for the actions of a gymnasium environment", "gymnasium"),
     "model": ("is simulated as its model file says", "forward"),
 }
 """How a family of robots moves, and a task that fits it."""
@@ -175,7 +176,8 @@ def common_contract(skills: Sequence[Skill]) -> Skill:
         raise ConfigError("no skill was given; name at least one, for example biped/flat")
     first = skills[0]
     for other in skills[1:]:
-        for name in ("robot", "groups", "episode_steps"):
+        names = ("robot", "groups") if first.robot.family == "gymnasium" else ("robot", "groups", "episode_steps")
+        for name in names:
             mine, theirs = (skill.robot.name if name == "robot" else getattr(skill, name) for skill in (first, other))
             if mine != theirs:
                 raise ContractError(

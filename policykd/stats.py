@@ -185,13 +185,20 @@ def paired_difference(
 
 
 def paired_ratio(
-    first: ArrayLike, second: ArrayLike, *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
+    first: ArrayLike,
+    second: ArrayLike,
+    *,
+    signed: bool = False,
+    confidence: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
 ) -> Interval:
     """Return the percentile interval of ``mean(first) / mean(second)``, both measured on the same cases.
 
     Args:
         first: (n,) values.
         second: (n,) values of the same cases in the same order, >= 0 with a positive mean.
+        signed: allow single negative values of ``second``; its mean must still be positive.
         confidence: nominal coverage in (0, 1).
         resamples: number of bootstrap samples, >= 100.
         seed: seed of the resampling.
@@ -201,7 +208,7 @@ def paired_ratio(
             out of range.
     """
     pairs = _checked_pairs(first, second, confidence, resamples)
-    if (pairs[:, 1] < 0).any() or pairs[:, 1].mean() <= 0:
+    if (not signed and (pairs[:, 1] < 0).any()) or pairs[:, 1].mean() <= 0:
         raise ConfigError("the denominator of a ratio must be >= 0 with a positive mean")
     means = _resampled(pairs, resamples, seed, lambda rows: rows.mean(axis=1))
     if (means[:, 1] <= 0).any():

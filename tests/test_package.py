@@ -51,6 +51,7 @@ BASE = (
     "threads",
     "lazy",
     "plain",
+    "symbolic_pickle",
     "executor",
     "names",
     "numerics",

@@ -176,6 +176,9 @@ def policy_program(policy: Policy, actions: tuple[Action, ...], *, per_group: bo
         observation = program.inputs[0]
     features, mask = _canonical(program, policy, observation)
     last = _network(program, policy.actor, _normalized(program, policy, features))
+    if policy.architecture.mean_clip is not None:
+        bound = np.full(last.size, policy.architecture.mean_clip, dtype=np.float32)
+        last = program.add(Clamp(last, -bound, bound), last.size)
     if policy.architecture.squash:
         last = program.add(Activate(last, "tanh"), last.size)
     if mask is not None:

@@ -23,10 +23,10 @@ from policykd.envs.symmetry import MirrorSymmetry, mirror_symmetry
 from policykd.errors import ConfigError, ContractError, PolicyFileError
 from policykd.plain import Limits, added, as_plain, content_sha256, from_plain, shown, typed, versioned
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 """Newest format. Format 1 has neither encoders nor features that are counted apart, format 2 no records of skills,
-format 3 no hash of the robot's model; policies without them are still written in the older formats, so that older
-versions of policykd can read them."""
+format 3 no hash of the robot's model, format 4 no gymnasium environments; policies without them are still written in
+the older formats, so that older versions of policykd can read them."""
 
 MAX_PARAMETERS = 64_000_000
 """Largest network that a policy file may ask for; far above any locomotion policy, far below a machine's memory."""
@@ -246,15 +246,19 @@ def describe(policy: Policy, robot: Robot, **provenance: Any) -> Manifest:
         symmetry=policy.symmetry,
         min_std=float(policy.normalizer.min_std),
         clip=float(policy.normalizer.clip),
-        format_version=4 if robot.model_sha256 else _format_of(policy, counted_apart, provenance.get("skill_records")),
+        format_version=_format_of(policy, robot, counted_apart, provenance.get("skill_records")),
         model_sha256=robot.model_sha256,
         counted_apart=counted_apart,
         **provenance,
     )
 
 
-def _format_of(policy: Policy, counted_apart: bool, skill_records: Mapping[str, Any] | None) -> int:
+def _format_of(policy: Policy, robot: Robot, counted_apart: bool, skill_records: Mapping[str, Any] | None) -> int:
     """Return the oldest format that can hold a policy, so that older versions can read what they understand."""
+    if robot.family == "gymnasium" or policy.architecture.mean_clip is not None:
+        return 5
+    if robot.model_sha256:
+        return 4
     if skill_records:
         return 3
     return 2 if counted_apart or policy.architecture.encoders else 1
@@ -275,12 +279,12 @@ def check_fits(manifest: Manifest, skill: Skill) -> None:
         raise ContractError(f"the policy was made for robot '{manifest.robot}'; skill {skill.id} has '{robot.name}'")
     check_groups(manifest.groups, skill.group_sizes, f"skill {skill.id}")
     _check_model(manifest, robot)
-    if manifest.symmetry not in (None, mirror_symmetry(tuple(manifest.groups), robot)):
+    if manifest.symmetry is not None and manifest.symmetry != mirror_symmetry(tuple(manifest.groups), robot):
         raise ContractError(
             f"the policy expects a different left/right layout of {robot.name}'s observations; train it again or use "
             f"the version of policykd that wrote it"
         )
-    if not math.isclose(manifest.control_dt, robot.control_dt):
+    if robot.family != "gymnasium" and not math.isclose(manifest.control_dt, robot.control_dt):
         raise ContractError(
             f"the policy acts every {manifest.control_dt:g} s; {robot.name} in skill {skill.id} every "
             f"{robot.control_dt:g} s"

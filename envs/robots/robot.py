@@ -13,7 +13,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-Family = Literal["plane", "space", "model"]
+Family = Literal["plane", "space", "model", "gymnasium"]
 """What a robot's tasks and observation groups must fit: a robot in a plane or in space on grounds of policykd, or one
 that is simulated as its model file says, ground and actuators included."""
 

@@ -50,10 +50,13 @@ class Task(ABC):
     Attributes:
         spatial: whether the task is one of robots in space; otherwise it is one of planar robots.
         family: the family of robots that the task is one of, if ``spatial`` does not say it.
+        bounded: whether rewards are in [0, 1], so that retention is measured from 0; otherwise it is measured from the
+            reward of random actions.
     """
 
     spatial: ClassVar[bool] = False
     family: ClassVar[Family | None] = None
+    bounded: ClassVar[bool] = True
 
     def fits(self, robot: Robot) -> bool:
         """Return whether the task is one of a robot's."""

@@ -64,6 +64,7 @@ class Forward(Task):
     groups_read: tuple[str, ...] = ("positions", "velocities")
 
     family: ClassVar[Family | None] = "model"
+    bounded: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         for name in ("height", "pitch"):

@@ -10,12 +10,13 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from policykd.agents.episodes import EpisodeOutcomes, run_episodes
+from policykd.agents.episodes import EpisodeOutcomes, run_episodes, run_random_episodes
 from policykd.agents.policy import Policy, check_groups
-from policykd.envs.batched_env import BatchedEnv, EnvConfig
+from policykd.envs.batched_env import EnvConfig
+from policykd.envs.make import AnyEnv, make_env
 from policykd.envs.skills import Skill
 from policykd.errors import ConfigError, ContractError, check_range
-from policykd.evaluation.results import Episodes, Evaluation
+from policykd.evaluation.results import RANDOM, Episodes, Evaluation
 from policykd.progress import Progress, Silent
 from policykd.seeding import integer_seed
 
@@ -49,7 +50,7 @@ def evaluate(
         progress: progress reporter.
 
     Returns:
-        Every episode's outcome.
+        Every episode's outcome; also of random actions, where a skill's rewards are not in [0, 1].
 
     Raises:
         ContractError: before anything is run, if a policy does not fit a skill, naming both.
@@ -63,7 +64,7 @@ def evaluate(
         raise ConfigError(f"evaluate at least one policy on skills that differ; got {list(policies)} on {ids}")
     _check_fits(policies, skills)
     result = Evaluation(
-        policies=tuple(policies),
+        policies=(*policies, *([RANDOM] if any(not skill.task.bounded for skill in skills) else [])),
         skills=tuple(ids),
         episodes=episodes,
         seed=seed,
@@ -74,11 +75,14 @@ def evaluate(
     for skill in skills:
         config = EnvConfig(tracks=episodes, ordered=True)
         tracks = integer_seed(seed, "evaluation")
-        env = BatchedEnv([skill], episodes, seed=tracks, config=config, threads=threads, device=device)
+        env = make_env([skill], episodes, seed=tracks, config=config, threads=threads, device=device)
         for name, policy in policies.items():
             outcomes = _run(policy, env, seed, noise)
             result.cells[name, skill.id] = _episodes(outcomes)
             progress.update("evaluate", len(result.cells), success=float(outcomes.success.double().mean()))
+        if not skill.task.bounded:
+            env.seed(integer_seed(seed, "evaluation"))
+            result.cells[RANDOM, skill.id] = _episodes(run_random_episodes(env, seed))
     progress.end("evaluate")
     return result
 
@@ -97,7 +101,7 @@ def _check_fits(policies: Mapping[str, Policy], skills: Sequence[Skill]) -> None
                 )
 
 
-def _run(policy: Policy, env: BatchedEnv, seed: int, noise: bool) -> EpisodeOutcomes:
+def _run(policy: Policy, env: AnyEnv, seed: int, noise: bool) -> EpisodeOutcomes:
     """Run one episode per simulation; equal arguments give equal outcomes, whatever ran before."""
     env.seed(integer_seed(seed, "evaluation"))
     with torch.random.fork_rng():

@@ -22,6 +22,9 @@ from policykd.storage import read_json, write_json
 
 FORMAT_VERSION = 1
 
+RANDOM = "random actions"
+"""Name of the reference that retention is measured from, where rewards are not in [0, 1]."""
+
 
 @dataclass(frozen=True)
 class Episodes:
@@ -58,7 +61,8 @@ class Summary:
         length: mean number of steps.
         distance: mean distance, m.
         retention: reward per step over that of the skill's expert on the same tracks (paired bootstrap of the ratio
-            of means); None without an expert.
+            of means), both less that of random actions where rewards are not in [0, 1]; None without an expert, or with
+            one that is not clearly better than random actions.
         shortfall: success of the expert less that of the policy on the same tracks (paired bootstrap); None without
             an expert.
     """
@@ -124,8 +128,7 @@ class Evaluation:
         retention = shortfall = None
         if expert is not None:
             shortfall = paired_difference(np.asarray(expert.success, float), np.asarray(cell.success, float), seed=seed)
-            if min(expert.reward_per_step) > 0:
-                retention = paired_ratio(cell.reward_per_step, expert.reward_per_step, seed=seed)
+            retention = self._retention(cell, expert, skill, seed)
         return Summary(
             success=proportion(cell.success),
             reward_per_step=bootstrap(cell.reward_per_step, seed=seed),
@@ -135,6 +138,15 @@ class Evaluation:
             retention=retention,
             shortfall=shortfall,
         )
+
+    def _retention(self, cell: Episodes, expert: Episodes, skill: str, seed: int) -> Interval | None:
+        own, best = (np.asarray(e.reward_per_step) for e in (cell, expert))
+        if (RANDOM, skill) in self.cells:
+            floor = np.asarray(self.cells[RANDOM, skill].reward_per_step)
+            own, best = own - floor, best - floor
+            clearly = paired_difference(best, np.zeros_like(best), seed=seed).low > 0
+            return paired_ratio(own, best, signed=True, seed=seed) if clearly else None
+        return paired_ratio(own, best, seed=seed) if best.min() > 0 else None
 
     def to_json(self) -> dict[str, Any]:
         """Return all outcomes, and the summaries that derive from them."""

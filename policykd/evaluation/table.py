@@ -32,6 +32,8 @@ def evaluation_table(evaluation: Evaluation) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     for skill in evaluation.skills:
         for policy in evaluation.policies:
+            if (policy, skill) not in evaluation.summaries:  # random actions, which bounded rewards do not need
+                continue
             summary = evaluation.summaries[policy, skill]
             star = " *" if evaluation.experts.get(skill) == policy else ""
             table.add_row(

@@ -13,7 +13,7 @@ import torch
 
 from policykd.agents.networks import group_columns
 from policykd.agents.policy import Policy
-from policykd.envs.batched_env import BatchedEnv
+from policykd.envs.make import AnyEnv
 from policykd.merge.data.rollout import LabeledRollout
 from policykd.merge.labeling import Labeler
 from policykd.merge.teachers import Teacher
@@ -108,7 +108,7 @@ class Collection:
     """
 
     teacher: Teacher
-    env: BatchedEnv
+    env: AnyEnv
     noise: ActionNoise
     generator: torch.Generator
 
@@ -142,7 +142,7 @@ def collect(
     """
     labeler = labeler or Labeler([c.teacher for c in collections], batched=False)
     recorders = [_Recorder(collection, student, beta, mixing) for collection in collections]
-    for _ in range(collections[0].env.skill.episode_steps):
+    for _ in range(max(c.env.skill.episode_steps for c in collections)):
         for recorder, labels in zip(recorders, labeler([r.observations for r in recorders]), strict=True):
             recorder.step(labels)
     return [recorder.rollout() for recorder in recorders]
@@ -193,7 +193,7 @@ class _Recorder:
     def rollout(self) -> LabeledRollout:
         """Return the recorded states."""
         n = self._collection.env.num_envs
-        self._collection.env.engine.check_overflow()
+        self._collection.env.check_overflow()
         running = torch.nonzero(~self._ended).squeeze(1)
         self._final_rows.append((self._steps - 1) * n + running)
         self._final_observations.append(self._read(self.observations)[running])

@@ -14,8 +14,9 @@ from typing import Any
 import torch
 
 from policykd.agents.files.policy_file import LoadedPolicy, save_policy
-from policykd.envs.batched_env import BatchedEnv, EnvConfig
+from policykd.envs.batched_env import EnvConfig
 from policykd.envs.devices import choose_device
+from policykd.envs.make import AnyEnv, make_env
 from policykd.envs.skill_records import records_of
 from policykd.merge.collect import ActionNoise, Collection, collect, dart_noise, shares, split
 from policykd.merge.config import MergeConfig
@@ -133,7 +134,7 @@ class _Merge:
         self._fresh = self._student.normalizer.fresh.clone()
         self._fitting = Fitting(self._student, log_std_of(teachers), config)
         self._labeler = Labeler(teachers, config.batched_teachers)
-        self._envs: dict[tuple[int, int], BatchedEnv] = {}
+        self._envs: dict[tuple[int, int], AnyEnv] = {}
         self._data = LabeledData(folder.path / "data", describe_data(teachers, self._student.groups))
         self._pool = StatePool(len(teachers), config.rounds_kept, config.support)
         self._beta = parse(config.beta)
@@ -158,13 +159,13 @@ class _Merge:
             self._progress.update(self._name, self._round, loss=loss, retention=min(score.retention.values()))
         self._finish()
 
-    def _env(self, i: int, count: int) -> BatchedEnv:
+    def _env(self, i: int, count: int) -> AnyEnv:
         """Return simulations of skill i; those of another number for the same skill are dropped."""
         if (i, count) not in self._envs:
             self._envs = {key: env for key, env in self._envs.items() if key[0] != i}
             seed = integer_seed(self._config.seed, "collection")
             skill, config = self._teachers[i].skill, self._config
-            self._envs[i, count] = BatchedEnv(
+            self._envs[i, count] = make_env(
                 [skill],
                 count,
                 seed=seed,

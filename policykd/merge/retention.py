@@ -26,7 +26,7 @@ class Score:
     Attributes:
         success: share of episodes without a fall.
         reward_per_step: mean reward per step of a whole episode.
-        retention: that reward over the teacher's.
+        retention: that reward over the teacher's, both less that of random actions where rewards are not in [0, 1].
         shortfall: the teacher's success less the student's.
     """
 
@@ -69,7 +69,12 @@ class StudentValidation:
         ]
         outcomes = [v.run(t.policy) for t, v in zip(teachers, self._validations, strict=True)]
         self._success, self._reward = self._means(outcomes)
+        self._floor = {
+            t.skill.id: 0.0 if t.skill.task.bounded else float(v.run_random().reward_per_step.mean())
+            for t, v in zip(teachers, self._validations, strict=True)
+        }
         _check_success(teachers, self._success, config.min_teacher_success)
+        _check_reward(teachers, self._reward, self._floor)
 
     def _means(self, outcomes: Sequence[EpisodeOutcomes]) -> tuple[dict[str, float], dict[str, float]]:
         """Return success and reward per step by skill id."""
@@ -80,7 +85,19 @@ class StudentValidation:
         """Validate the student on every skill."""
         success, reward = self._means([validation.run(student) for validation in self._validations])
         shortfall = {i: self._success[i] - success[i] for i in self._ids}
-        return Score(success, reward, {i: reward[i] / max(self._reward[i], 1e-9) for i in self._ids}, shortfall)
+        retention = {i: (reward[i] - self._floor[i]) / max(self._reward[i] - self._floor[i], 1e-9) for i in self._ids}
+        return Score(success, reward, retention, shortfall)
+
+
+def _check_reward(teachers: Sequence[Teacher], reward: dict[str, float], floor: dict[str, float]) -> None:
+    """Raise unless every teacher earns more than random actions where these are the reference."""
+    for teacher in teachers:
+        own, random = (values[teacher.skill.id] * teacher.skill.episode_steps for values in (reward, floor))
+        if not teacher.skill.task.bounded and own <= random:
+            raise ConfigError(
+                f"{teacher.source} scores {own:.4g} on {teacher.skill.id}, random actions {random:.4g}: it does not "
+                f"work there (another version of the environment, a missing wrapper or normalizer?)"
+            )
 
 
 def _check_success(teachers: Sequence[Teacher], success: dict[str, float], least: float) -> None:

@@ -13,6 +13,7 @@ import torch
 
 from policykd.agents.files.policy_file import LoadedPolicy, check_fits
 from policykd.agents.policy import Policy
+from policykd.envs.foreign.skill import PREFIX, TASK_ID, GymSkill
 from policykd.envs.skills import Skill, common_contract
 from policykd.envs.terrains import Terrain
 from policykd.errors import ConfigError, ContractError, UnknownNameError
@@ -52,7 +53,10 @@ class Teacher:
 
 
 def teachers_from(
-    experts: Sequence[tuple[str, LoadedPolicy]], only: Mapping[str, Collection[str]] | None = None
+    experts: Sequence[tuple[str, LoadedPolicy]],
+    only: Mapping[str, Collection[str]] | None = None,
+    *,
+    task_id: bool = False,
 ) -> list[Teacher]:
     """Return one teacher per skill that the experts were trained on.
 
@@ -61,6 +65,8 @@ def teachers_from(
     Args:
         experts: (source, loaded policy file) in the order in which the student lists its skills.
         only: ids of the skills that a source is to label; sources that are not named here label all of theirs.
+        task_id: give the student an observation group that tells which teacher's task it has; of gymnasium
+            environments only. Several teachers may then share an environment.
 
     Returns:
         The teachers; their skills share one environment's observation groups, the union of all experts'.
@@ -77,6 +83,8 @@ def teachers_from(
         if source not in (known := [name for name, _ in experts]):
             raise UnknownNameError("expert", source, known)
     groups = tuple(dict.fromkeys(name for _, loaded in experts for name in loaded.policy.groups))
+    if task_id:
+        return _numbered(experts, only, groups)
     teachers: dict[str, Teacher] = {}
     for source, loaded in experts:
         for skill_id in _labeled(source, loaded, only):
@@ -84,6 +92,7 @@ def teachers_from(
                 raise ConfigError(
                     f"{teachers[skill_id].source} and {source} both label {skill_id}; leave one out, or say which "
                     f"skills a policy is to label: POLICY@SKILL,SKILL"
+                    f"{', or tell them apart with --task-id' if skill_id.startswith(PREFIX) else ''}"
                 )
             skill = loaded.manifest.skill(skill_id, groups)
             check_fits(loaded.manifest, skill)
@@ -91,6 +100,26 @@ def teachers_from(
     common_contract([t.skill for t in teachers.values()])
     _check_distinguishable([t.skill for t in teachers.values()])
     return list(teachers.values())
+
+
+def _numbered(
+    experts: Sequence[tuple[str, LoadedPolicy]],
+    only: Mapping[str, Collection[str]] | None,
+    groups: tuple[str, ...],
+) -> list[Teacher]:
+    """Return teachers whose skills have the group ``task_id``, one task per teacher and skill."""
+    pairs = [(s, loaded, skill_id) for s, loaded in experts for skill_id in _labeled(s, loaded, only)]
+    teachers = []
+    for number, (source, loaded, skill_id) in enumerate(pairs):
+        skill = loaded.manifest.skill(skill_id, tuple(loaded.policy.groups))
+        if not isinstance(skill, GymSkill):
+            raise ConfigError(f"--task-id is for gymnasium environments; {skill_id} is told apart by the group command")
+        chosen = (*(name for name in groups if name in skill.group_sizes), TASK_ID)
+        numbered = replace(skill, groups=chosen, tasks=len(pairs), task_number=number)
+        check_fits(loaded.manifest, numbered)
+        teachers.append(Teacher(numbered, loaded.policy, source, loaded.manifest.weights_sha256))
+    common_contract([t.skill for t in teachers])
+    return teachers
 
 
 def on_device(teachers: Sequence[Teacher], device: torch.device) -> list[Teacher]:

@@ -76,7 +76,7 @@ def test_tracks_are_one_per_episode_and_not_those_of_training(monkeypatch):
             super().__init__(*args, **kwargs)
             environments.append(self)
 
-    monkeypatch.setattr(sys.modules[evaluate.__module__], "BatchedEnv", Spy)
+    monkeypatch.setattr(sys.modules[evaluate.__module__], "make_env", Spy)
     evaluate({"a": POLICIES["a"]}, [SKILLS[1]], episodes=3, threads=1)
     (env,) = environments
 

@@ -17,6 +17,7 @@ from policykd.cli.commands.demo import Demo
 from policykd.cli.commands.doctor import Doctor
 from policykd.cli.commands.evaluate import Evaluate
 from policykd.cli.commands.export import Export
+from policykd.cli.commands.import_ import Import
 from policykd.cli.commands.inject import Inject
 from policykd.cli.commands.kd_bench import KdBench
 from policykd.cli.commands.kd_data import KdData
@@ -92,6 +93,7 @@ COMMANDS: dict[str, type] = {
     "demo": Demo,
     "train": Train,
     "merge": Merge,
+    "import": Import,
     "inject": Inject,
     "export": Export,
     "evaluate": Evaluate,

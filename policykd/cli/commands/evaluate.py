@@ -16,7 +16,8 @@ from policykd.cli.options import Device, Threads
 from policykd.cli.output import Bars, say_where
 
 if TYPE_CHECKING:
-    from policykd.agents.files.policy_file import LoadedPolicy
+    from policykd.agents.files.policy_file import LoadedPolicy, Manifest
+    from policykd.envs.skills import Skill
 
 
 @dataclass(frozen=True)
@@ -55,10 +56,10 @@ class Evaluate:
         made_for = {skill: loaded.manifest for loaded in policies.values() for skill in loaded.manifest.skills}
         groups = tuple(dict.fromkeys(name for loaded in policies.values() for name in loaded.policy.groups))
         skills = [read_skill(name, groups) for name in self.skills]
-        skills = skills or [manifest.skill(name, groups) for name, manifest in made_for.items()]
+        skills = skills or _skills_of(made_for, groups)
         if self.honest:
             skills = [honest_skill(skill) for skill in skills]
-        experts = {s: name for s, name in _expert_of(policies).items() if s in {k.id for k in skills}}
+        experts = {s: name for s, name in expert_of(policies).items() if s in {k.id for k in skills}}
         evaluation = evaluate(
             {name: loaded.policy for name, loaded in policies.items()},
             skills,
@@ -75,10 +76,25 @@ class Evaluate:
         say_where(console, self.out)
 
 
-def _expert_of(policies: dict[str, LoadedPolicy]) -> dict[str, str]:
-    """Map each skill to the name of the policy that was trained on that skill alone."""
-    return {
-        loaded.manifest.skills[0]: name
-        for name, loaded in policies.items()
-        if loaded.manifest.operation == "train" and len(loaded.manifest.skills) == 1
-    }
+def _skills_of(made_for: dict[str, Manifest], groups: tuple[str, ...]) -> list[Skill]:
+    """Return the skills that the policies were made for; numbered tasks of an environment stand for the plain one."""
+    numbered = {name.partition("#")[0] for name in made_for if "#" in name}
+    return [manifest.skill(name, groups) for name, manifest in made_for.items() if name not in numbered]
+
+
+def expert_of(policies: dict[str, LoadedPolicy]) -> dict[str, str]:
+    """Map each skill to the name of the policy that was trained or imported for that skill alone.
+
+    A student's numbered tasks (``gym:Walker2d-v5#1``) belong to its parents, in their order.
+    """
+    found, by_weights = {}, {}
+    for name, loaded in policies.items():
+        if loaded.manifest.operation in ("train", "import") and len(loaded.manifest.skills) == 1:
+            found[loaded.manifest.skills[0]] = name
+            by_weights[loaded.manifest.weights_sha256] = name
+    for loaded in policies.values():
+        skills, parents = loaded.manifest.skills, loaded.manifest.parents
+        if len(skills) == len(parents) and all("#" in skill for skill in skills):
+            pairs = zip(skills, (by_weights.get(parent.weights_sha256) for parent in parents), strict=True)
+            found |= {skill: name for skill, name in pairs if name is not None}
+    return found

@@ -64,6 +64,10 @@ class Merge:
     td, or teacher with --data."""
     min_teacher_success: float = _MERGE.min_teacher_success
     """Smallest validation success of an expert, otherwise the merge is refused; 0 accepts every expert."""
+    task_id: bool = False
+    """Tell the student which expert's task it has, by an observation group task_id (gymnasium environments)."""
+    allow_conflicts: bool = False
+    """Merge experts of gymnasium environments although they contradict each other in the same states."""
     seed: int = _MERGE.seed
     """Seed of student, collection and minibatches."""
     threads: Threads = None
@@ -107,10 +111,13 @@ class Merge:
 def _merge_experts(command: Merge, config: MergeConfig, init: LoadedPolicy | None, console: Console) -> None:
     from policykd.agents.files.policy_file import load_policy
     from policykd.merge import merge_experts, teachers_from
+    from policykd.merge.conflicts import check_conflicts
 
     named = [_split(text) for text in command.experts]
     only = {str(path): skills for path, skills in named if skills is not None}
-    teachers = teachers_from([(str(path), load_policy(path)) for path, _ in named], only)
+    teachers = teachers_from([(str(path), load_policy(path)) for path, _ in named], only, task_id=command.task_id)
+    if not command.allow_conflicts and not (command.out / "config.json").exists():
+        check_conflicts(teachers, config.seed)
     result = merge_experts(teachers, command.out, config, init=init, resume=command.resume, progress=Bars(console))
     kept = ", ".join(f"{skill} {value:.3f}" for skill, value in result.retention.items())
     say(console, f"retention {kept} -> {result.policy_path}")

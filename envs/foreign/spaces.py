@@ -1,0 +1,116 @@
+"""Observation and action spaces of gymnasium environments as plain records.
+
+Boxes and dictionaries of boxes become named groups of features; other spaces are refused by name.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from policykd.errors import ConfigError, ContractError, UnknownNameError
+
+OBSERVATION = "observation"
+"""Name of the group of a flat observation."""
+
+_DEFAULT_STEPS = 1000  # for environments that do not say when an episode is truncated
+
+
+@dataclass(frozen=True)
+class EnvironmentSpaces:
+    """What a policy has to fit.
+
+    Attributes:
+        groups: observation groups in the order of a flat observation, name and size.
+        low: lower bounds of the actions.
+        high: upper bounds of the actions.
+        episode_steps: steps after which an episode is truncated.
+        control_dt: time between two actions, s; 1 if the environment does not say.
+    """
+
+    groups: tuple[tuple[str, int], ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    episode_steps: int
+    control_dt: float
+
+
+@lru_cache(maxsize=256)
+def environment_spaces(env_id: str, kwargs: str) -> EnvironmentSpaces:
+    """Return the spaces of an environment, which is made once to ask it.
+
+    Args:
+        env_id: id in gymnasium's registry.
+        kwargs: keyword arguments as a JSON object.
+
+    Raises:
+        UnknownNameError: for an id that is not registered; close matches are named.
+        ConfigError: if the environment cannot be made.
+        ContractError: for spaces that are not boxes.
+    """
+    env = make_one(env_id, kwargs)
+    try:
+        groups = _groups(env_id, env.observation_space)
+        low, high = _bounds(env_id, env.action_space)
+        steps = env.spec.max_episode_steps if env.spec is not None else None
+        frames = env.metadata.get("render_fps")
+        return EnvironmentSpaces(groups, low, high, steps or _DEFAULT_STEPS, 1.0 / frames if frames else 1.0)
+    finally:
+        env.close()
+
+
+def make_one(env_id: str, kwargs: str, **options: Any) -> gymnasium.Env[Any, Any]:
+    """Return one environment; arguments and errors as in :func:`environment_spaces`."""
+    if env_id.partition(":")[2] == "" and env_id not in gymnasium.registry:
+        raise _unknown(env_id)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of gymnasium's, about newer versions
+            return gymnasium.make(env_id, **json.loads(kwargs), **options)
+    except Exception as error:  # an environment may raise anything
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise ConfigError(f"gymnasium cannot make {env_id} with {kwargs}: {reason}") from error
+
+
+def _unknown(env_id: str) -> UnknownNameError | ConfigError:
+    name, _, version = env_id.rpartition("-v")
+    newer = [known for known in gymnasium.registry if known.rpartition("-v")[0] == name]
+    if newer and version.isdigit():
+        return ConfigError(f"{env_id} is not in gymnasium any more; it has {' and '.join(sorted(newer))}")
+    return UnknownNameError("gymnasium environment", env_id, sorted(gymnasium.registry))
+
+
+def _groups(env_id: str, space: spaces.Space[Any]) -> tuple[tuple[str, int], ...]:
+    if isinstance(space, spaces.Box):
+        return ((OBSERVATION, math.prod(space.shape)),)
+    if isinstance(space, spaces.Dict):
+        parts = {name: part for name, part in sorted(space.spaces.items()) if isinstance(part, spaces.Box)}
+        if parts and len(parts) == len(space.spaces):
+            return tuple((name, math.prod(part.shape)) for name, part in parts.items())
+    raise ContractError(f"{env_id} observes {space}; boxes and dictionaries of boxes are supported")
+
+
+def _bounds(env_id: str, space: spaces.Space[Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    if not isinstance(space, spaces.Box):
+        raise ContractError(f"{env_id} acts in {space}; only boxes of continuous actions are supported")
+    low, high = np.ravel(space.low).astype(float), np.ravel(space.high).astype(float)
+    if not (np.isfinite(low).all() and np.isfinite(high).all()):
+        raise ContractError(
+            f"{env_id} acts in {space}, without finite bounds; wrap it in gymnasium.wrappers.RescaleAction first"
+        )
+    return tuple(map(float, low)), tuple(map(float, high))
+
+
+def flattened(observation: Any, names: tuple[str, ...]) -> np.ndarray:
+    """Return (n, features) float32 from a batched observation; a dictionary's entries in the order of ``names``."""
+    parts = [observation[name] for name in names] if isinstance(observation, Mapping) else [observation]
+    return np.concatenate([np.asarray(p, dtype=np.float32).reshape(len(p), -1) for p in parts], axis=1)

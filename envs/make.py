@@ -1,0 +1,55 @@
+"""One function that returns simulations of skills, whatever simulates them.
+
+It chooses between :class:`BatchedEnv` and :class:`GymBatch` and does nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+from policykd.envs.batched_env import BatchedEnv, EnvConfig
+from policykd.envs.foreign.gym_batch import GymBatch
+from policykd.envs.foreign.skill import GymSkill
+from policykd.envs.skills import Skill
+from policykd.errors import ConfigError
+
+AnyEnv: TypeAlias = BatchedEnv | GymBatch
+"""Simulations with ``reset``, ``step``, ``seed`` and ``check_overflow``."""
+
+
+def make_env(
+    skills: Sequence[Skill],
+    num_envs: int,
+    *,
+    seed: int = 0,
+    config: EnvConfig = EnvConfig(),
+    threads: int | None = None,
+    device: str = "cpu",
+    **options: Any,
+) -> AnyEnv:
+    """Return simulations of skills.
+
+    Args:
+        skills: skills that can share an environment; of gymnasium environments, one.
+        num_envs: number of simulations.
+        seed: seed of tracks and initial states.
+        config: tracks and initial states; gymnasium environments have their own.
+        threads: threads of our own simulation; gymnasium environments run in this one.
+        device: device of our own simulation.
+        options: further arguments of :class:`BatchedEnv`.
+
+    Raises:
+        ContractError: if the skills cannot share an environment.
+        ConfigError: for a number out of range, or a device that gymnasium environments do not have.
+        UnknownNameError: for an unknown device.
+    """
+    foreign = [skill for skill in skills if isinstance(skill, GymSkill)]
+    if not foreign:
+        return BatchedEnv(skills, num_envs, seed=seed, config=config, threads=threads, device=device, **options)
+    if len(foreign) != len(skills):
+        other = next(skill for skill in skills if not isinstance(skill, GymSkill))
+        raise ConfigError(f"{foreign[0].id} is a gymnasium environment and cannot share a batch with {other.id}")
+    if device not in ("cpu", "auto"):
+        raise ConfigError(f"{foreign[0].id} is a gymnasium environment and runs on device cpu only, not on {device}")
+    return GymBatch(foreign, num_envs, seed=seed, config=config)

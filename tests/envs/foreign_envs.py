@@ -1,0 +1,45 @@
+"""Small gymnasium environments for tests: a point that is steered, with known returns."""
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+
+class Point(gymnasium.Env):
+    """A point on a line; the reward is minus its squared distance from a goal. It ends early beyond 3."""
+
+    metadata = {"render_modes": [], "render_fps": 20}
+
+    def __init__(self, goal=1.0, named=False, gain=0.5, low=-2.0, high=4.0):
+        self.goal, self.named, self.gain = goal, named, gain
+        self.action_space = spaces.Box(np.float32(low), np.float32(high), (1,))
+        box = spaces.Box(-np.inf, np.inf, (2,), np.float64)
+        self.observation_space = spaces.Dict({"z_place": box, "a_goal": spaces.Box(-9, 9, (1,))}) if named else box
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.x, self.v = self.np_random.uniform(-1, 1), 0.0
+        return self._observe(), {}
+
+    def _observe(self):
+        place = np.array([self.x, self.v])
+        return {"z_place": place, "a_goal": np.array([self.goal], np.float32)} if self.named else place
+
+    def step(self, action):
+        assert self.action_space.contains(np.asarray(action, dtype=np.float32))
+        self.v = self.gain * float(action[0])
+        self.x += 0.1 * self.v
+        far = abs(self.x) > 3.0
+        return (
+            self._observe(),
+            -((self.x - self.goal) ** 2) - 10.0 * far,
+            far,
+            False,
+            {"is_success": abs(self.x - self.goal) < 0.1},
+        )
+
+
+def register():
+    """Register the environments under ids of their own."""
+    if "policykd-tests/Point-v0" not in gymnasium.registry:
+        gymnasium.register("policykd-tests/Point-v0", entry_point=Point, max_episode_steps=30)
