@@ -120,7 +120,7 @@ class TAKD(System[TAKDRecipe]):
     )
     notes = (
         "With any teacher, a student this small is less accurate than with plain cross-entropy.",
-        "Divergences from two sources are no fair scale of closeness, since a softer source gives a smaller one; they "
+        "Divergences from two sources are not a fair scale of closeness, since a softer source gives a smaller one; they "
         "are reported and the verdict does not depend on them.",
     )
     recipe = TAKDRecipe()
