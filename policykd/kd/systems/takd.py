@@ -120,8 +120,8 @@ class TAKD(System[TAKDRecipe]):
     )
     notes = (
         "With any teacher, a student this small is less accurate than with plain cross-entropy.",
-        "Divergences from two sources are not a fair scale of closeness, since a softer source gives a smaller one; they "
-        "are reported and the verdict does not depend on them.",
+        "Divergences from two sources are not a fair scale of closeness, since a softer source gives a smaller one; "
+        "they are reported and the verdict does not depend on them.",
     )
     recipe = TAKDRecipe()
     cell = TAKDCell
