@@ -161,6 +161,8 @@ class _Recorder:
         self._rows: dict[str, list[torch.Tensor]] = {name: [] for name in _PER_STEP}
         self._final_rows: list[torch.Tensor] = []
         self._final_observations: list[torch.Tensor] = []
+        self._teacher_rows: list[torch.Tensor] = []  # only if the student does not read all that the teacher reads
+        self._reads_less = not collection.teacher.policy.groups.keys() <= student.groups.keys()
         self._steps = 0
         self.observations = torch.cat(list(collection.env.reset().values()), dim=-1)
         self._expert_acts = self._draw()
@@ -178,6 +180,8 @@ class _Recorder:
         """Act in the present states, whose labels are (n, actions)."""
         collection, acting, n = self._collection, self._expert_acts, self._collection.env.num_envs
         flat = self._read(self.observations)
+        if self._reads_less:
+            self._teacher_rows.append(collection.teacher.policy.select(self.observations, self._columns))
         action = torch.where(acting[:, None], labels, self._student(flat))
         step = collection.env.step(action + collection.noise.draw(n, action.shape[1], collection.generator))
         values = (flat, labels, step.reward, step.terminated, step.truncated, ~acting)
@@ -190,6 +194,13 @@ class _Recorder:
         self._expert_acts = self._draw() if self._mixing == "step" else torch.where(self._ended, self._draw(), acting)
         self._steps += 1
 
+    def _assess(self, observations: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the teacher's values and distances in the recorded states; see :meth:`Teacher.assess`."""
+        teacher = self._collection.teacher
+        if self._teacher_rows:
+            return teacher.assess(torch.cat(self._teacher_rows), group_columns(teacher.policy.groups))
+        return teacher.assess(observations, group_columns(self._student.groups))
+
     def rollout(self) -> LabeledRollout:
         """Return the recorded states."""
         n = self._collection.env.num_envs
@@ -198,8 +209,7 @@ class _Recorder:
         self._final_rows.append((self._steps - 1) * n + running)
         self._final_observations.append(self._read(self.observations)[running])
         flat_rows = {name: torch.cat(self._rows.pop(name)) for name in ("observations", "labels")}
-        columns = group_columns(self._student.groups)
-        values, distances = self._collection.teacher.assess(flat_rows["observations"], columns)
+        values, distances = self._assess(flat_rows["observations"])
         return LabeledRollout(
             **flat_rows,
             **{name: torch.stack(values) for name, values in self._rows.items()},

@@ -76,6 +76,8 @@ class MergeConfig:
         threads: threads of the simulation; None for one per usable core. Networks are trained on one.
         device: device of simulation, labels and networks: ``cpu``, ``cuda`` or ``auto``.
         architecture: the student's networks, if it starts at random.
+        groups: observation groups of a new student, in order; empty for all that the teachers read. A robot may not
+            measure some of them, such as ``base_velocity``.
         randomization: random physics and sensors of the collected episodes, on the CPU; validations have none of it.
 
     Raises:
@@ -114,6 +116,7 @@ class MergeConfig:
     device: str = "cpu"
     architecture: Architecture = field(default_factory=lambda: Architecture(hidden=(256, 256)))
     randomization: Randomization = added(OFF)
+    groups: tuple[str, ...] = added(())
 
     def __post_init__(self) -> None:
         self._check_ranges()
@@ -123,6 +126,11 @@ class MergeConfig:
         _check_choice("critic", self.critic, get_args(Critic))
         if "/" not in self.start:  # a skill is checked against the teachers
             _check_choice("start", self.start, START_NAMES)
+        if self.groups and self.start != "random":
+            raise ConfigError(
+                f"merge.groups are {self.groups}, but the student starts from {self.start} and reads what that policy "
+                f"reads; set start=random"
+            )
         _ = self.rounds_kept
         try:
             schedule = parse(self.beta)

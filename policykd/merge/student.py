@@ -36,7 +36,7 @@ def first_student(teachers: Sequence[Teacher], config: MergeConfig, init: Loaded
 
     Raises:
         ConfigError: if ``init`` is missing, or given for another start.
-        UnknownNameError: for a start at the teacher of a skill that is not merged.
+        UnknownNameError: for a start at the teacher of a skill that is not merged, or a group that no teacher reads.
         ContractError: if the policy to start from reads observation groups that no teacher reads, or another robot's.
     """
     check_start(config, init)
@@ -71,9 +71,14 @@ def parents(teachers: Sequence[Teacher], init: LoadedPolicy | None) -> list[Pare
 def _new(teachers: Sequence[Teacher], config: MergeConfig) -> Policy:
     skill = teachers[0].skill
     symmetric = all(t.policy.symmetry is not None for t in teachers)
-    symmetry = mirror_symmetry(skill.groups, skill.robot) if symmetric else None
+    groups = config.groups or skill.groups
+    for name in groups:
+        if name not in skill.group_sizes:
+            raise UnknownNameError("observation group of the teachers", name, skill.group_sizes)
+    symmetry = mirror_symmetry(groups, skill.robot) if symmetric else None
     seed = integer_seed(config.seed, "student", *[t.skill.id for t in teachers])
-    return Policy(skill.group_sizes, teachers[0].policy.actions, config.architecture, seed, symmetry)
+    sizes = {name: skill.group_sizes[name] for name in groups}
+    return Policy(sizes, teachers[0].policy.actions, config.architecture, seed, symmetry)
 
 
 def _copy(teachers: Sequence[Teacher], config: MergeConfig, init: LoadedPolicy | None) -> Policy:

@@ -50,6 +50,18 @@ def test_beta_decides_round_0_of_a_student_that_can_walk_already(teachers, tmp_p
         assert float(first.student_acted.double().mean()) == share
 
 
+def test_a_student_may_read_fewer_groups_than_its_teachers(teachers, tmp_path):
+    config = replace(TINY, groups=("proprio",))
+    result = merge_experts(teachers, tmp_path / "student", config)
+    student = load_policy(result.policy_path).policy
+    assert list(student.groups) == ["proprio"]
+    assert LabeledData.open(tmp_path / "student").manifest.groups == (("proprio", student.observation_size),)
+    with pytest.raises(UnknownNameError, match="observation group of the teachers"):
+        first_student(teachers, replace(TINY, groups=("scan",)), None)
+    with pytest.raises(ConfigError, match="set start=random"):
+        replace(TINY, groups=("proprio",), start="newest")
+
+
 def test_a_copy_that_lacks_groups_gets_them_and_acts_as_before(teachers, tmp_path):
     blind = make_teacher("biped/gaps", 4)
     proprio = blind.skill.group_sizes["proprio"]

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol, Union
 import tyro
 
 from policykd.cli.commands.add_skill import AddSkill
+from policykd.cli.commands.audit import AuditCommand
 from policykd.cli.commands.compare import Compare
 from policykd.cli.commands.demo import Demo
+from policykd.cli.commands.diff import Diff
 from policykd.cli.commands.doctor import Doctor
 from policykd.cli.commands.evaluate import Evaluate
 from policykd.cli.commands.export import Export
@@ -96,6 +98,8 @@ COMMANDS: dict[str, type] = {
     "import": Import,
     "inject": Inject,
     "export": Export,
+    "diff": Diff,
+    "audit": AuditCommand,
     "evaluate": Evaluate,
     "render": Render,
     "view": View,

@@ -37,6 +37,8 @@ class Merge:
     """Folder of the run; the student is <out>/policy."""
     hidden: tuple[int, ...] = _MERGE.architecture.hidden
     """Widths of the student's hidden layers, if it starts at random."""
+    groups: tuple[str, ...] = ()
+    """Observation groups of a new student, without those that a robot does not measure; default all of the experts'."""
     encoder: EncoderText = None
     start: str | None = None
     """Initial student: random, newest (the last expert), a skill (its expert) or previous (--init); default random,
