@@ -11,6 +11,7 @@ from policykd.agents.injection import inject
 from policykd.agents.policy import Policy
 from policykd.agents.training import train_expert
 from policykd.agents.training.defaults import PLANAR, SPATIAL, TWO_LEGS, default_config
+from policykd.agents.training.trainer import Run
 from policykd.cli.overrides import with_overrides
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
 from policykd.envs.honest import honest_skill
@@ -129,3 +130,22 @@ def test_training_may_have_random_physics_and_sensors(tmp_path):
     assert "randomization" not in plain.manifest.config
     assert varied.manifest.config["randomization"]["noise"] == [["imu", 0.1]]
     assert not torch.equal(plain.policy.log_std, varied.policy.log_std)
+
+
+def test_a_killed_run_with_random_physics_equals_an_uninterrupted_one(tmp_path, monkeypatch):
+    what = Randomization(mass=(0.8, 1.3), push_speed=0.3, latency=(0, 2), noise=(("imu", 0.1),))
+    config, save = replace(SMALL, randomization=what), Run._save
+
+    def dying(self):
+        save(self)
+        if self._segment == 1:
+            raise KeyboardInterrupt
+
+    whole = load_policy(train_expert([SHORT], tmp_path / "whole", config).policy_path)
+    monkeypatch.setattr(Run, "_save", dying)
+    with pytest.raises(KeyboardInterrupt):
+        train_expert([SHORT], tmp_path / "killed", config)
+    monkeypatch.undo()
+    resumed = load_policy(train_expert([SHORT], tmp_path / "killed", config, resume=True).policy_path)
+    for name, value in whole.policy.state_dict().items():
+        assert torch.equal(value, resumed.policy.state_dict()[name]), name

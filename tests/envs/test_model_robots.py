@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from policykd.cli.main import main
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
 from policykd.envs.observations import Surroundings
 from policykd.envs.rendering import build_scene
@@ -15,6 +16,7 @@ from policykd.envs.robots import ROBOTS, get_robot
 from policykd.envs.robots.check import check_robot
 from policykd.envs.robots.description import read_robot
 from policykd.envs.robots.gymnasium_bodies import GYMNASIUM_BODIES
+from policykd.envs.robots.side_view import standing_outlines
 from policykd.envs.skill_records import read_skill, records_of, skill_from_record
 from policykd.envs.skills import Skill, get_skill
 from policykd.envs.tasks.published import Forward
@@ -269,3 +271,15 @@ def test_the_scene_is_the_one_of_the_file():
     scene = build_scene(env.robot, env.track(0))
     assert scene.nq == len(env.robot.stand_pose)
     assert scene.camera("follow").id >= 0
+
+
+def test_the_check_of_an_own_model_draws_it_without_its_ground(folder, capsys):
+    table, picture = folder / "pole.yaml", folder / "pole.png"
+    assert main(["robots", "check", str(table), "--picture", str(picture)]) == 0
+    said = capsys.readouterr().out
+    assert "planar root" in said
+    assert "hip" in said
+    assert picture.stat().st_size > 1000
+    assert len(standing_outlines(read_robot(table))) == 2
+    assert main(["robots", "new", str(folder / "pole.xml"), "--out", str(folder / "new.yaml")]) == 2
+    assert "actuators: own" in capsys.readouterr().err
