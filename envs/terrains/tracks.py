@@ -57,11 +57,12 @@ class Tracks:
         """Return (n, q) indices of the segments under x (n, q); on a vertical edge, of the right-hand one."""
         return (torch.searchsorted(self.edges, x.contiguous(), right=True) - 1).clamp_(0, self.segments - 1)
 
-    def height(self, x: torch.Tensor) -> torch.Tensor:
+    def height(self, x: torch.Tensor, y: torch.Tensor | None = None) -> torch.Tensor:
         """Return the ground height.
 
         Args:
             x: (n, q) positions along the tracks, m.
+            y: positions across them, which do not matter.
 
         Returns:
             (n, q) heights, m.
@@ -157,7 +158,8 @@ _EASIEST = 0.4
 """Difficulty of the easiest track at the lowest levels, as a share of the level."""
 
 
-def _graded_shares(count: int) -> np.ndarray:
+def graded_shares(count: int) -> np.ndarray:
+    """Return the (count,) difficulties of a graded terrain's tracks as shares of its own."""
     return np.minimum(np.arange(1, count + 1) / (_GRADED * count), 1.0)
 
 
@@ -235,7 +237,7 @@ class TrackBank:
     @staticmethod
     def _draw(terrain: Terrain, count: int, seed: int, graded: bool, length: float, behind: float) -> Tracks:
         rng = generator(seed, "tracks", terrain.preset, terrain.name)
-        share = _graded_shares(count)[:, None] if graded else np.ones((count, 1))
+        share = graded_shares(count)[:, None] if graded else np.ones((count, 1))
         profile = terrain.generator.profile(rng, count, length, terrain.difficulty * share)
         return _tracks_from(profile, behind)
 
