@@ -88,7 +88,6 @@ class Engine(Protocol):
         """
         ...
 
-
     def set_boxes(self, ids: torch.Tensor, center: torch.Tensor, turn: torch.Tensor, half: torch.Tensor) -> None:
         """Move, turn and resize the ground boxes of simulations, as :meth:`set_ground` does, in space.
 

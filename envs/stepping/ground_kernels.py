@@ -13,7 +13,7 @@ import numpy as np
 from policykd.envs.compiled import compiled_at_first_use
 from policykd.envs.stepping.numba_kernels import Array, find, place_boxes, segment
 from policykd.envs.terrains import Maps, Tracks
-from policykd.envs.terrains.map_kernels import COLUMNS, height_at, place_window
+from policykd.envs.terrains.map_kernels import COLUMNS, height_at, place_window, scan_map
 
 
 class GroundTable(NamedTuple):
@@ -31,7 +31,7 @@ class GroundTable(NamedTuple):
         items: its entries.
         grid: (5,) its corner, cells per meter, cells along x and across.
         row: (n,) row of each simulation.
-        line: (points,) samples of the scanner along the heading, m.
+        line: (points, 2) samples of the scanner along the heading, ahead and to the left, m.
         area: (samples, 2) samples of the scanner of an area, ahead and to the left, m.
     """
 
@@ -51,7 +51,7 @@ class GroundTable(NamedTuple):
 
 
 def ground_table(ground: Tracks | Maps, row: Array, line: Array, area: Array) -> GroundTable:
-    """Return the table of a bank."""
+    """Return the table of a bank for simulations with rows ``row`` (n,) and scanners with (points, 2) samples, m."""
     if isinstance(ground, Maps):
         none, cells = np.zeros((1, 1)), ground.cells
         boxes, used, floor = (part.contiguous().numpy() for part in (ground.boxes, ground.used, ground.floor))
@@ -85,15 +85,13 @@ def scan_line(
 ) -> None:
     """Write heights of the samples along the heading, from the height z of the base."""
     if ground.mapped:
-        for j in range(len(ground.line)):
-            along = ground.line[j]
-            out[j] = height_of(ground, row, x + cosine * along, y + sine * along, at) - z
+        _scan_map(ground, row, x, y, z, cosine, sine, ground.line, out)
         return
     edge, level, slope, offsets = ground.edges[row], ground.left[row], ground.grade[row], ground.line
     last = len(level) - 1
-    near = segment(edge, x + cosine * offsets[0], at)
+    near = segment(edge, x + cosine * offsets[0, 0], at)
     for j in range(len(offsets)):
-        place = x + cosine * offsets[j]
+        place = x + cosine * offsets[j, 0]
         while near < last and edge[near + 1] <= place:
             near += 1
         while near > 0 and edge[near] > place:
@@ -106,10 +104,24 @@ def scan_area(
     ground: GroundTable, row: int, x: float, y: float, z: float, cosine: float, sine: float, at: int, out: Array
 ) -> None:
     """Write heights of the samples of an area in the heading frame, from the height z of the base."""
-    for j in range(len(ground.area)):
-        ahead, aside = ground.area[j, 0], ground.area[j, 1]
-        place_x, place_y = x + cosine * ahead - sine * aside, y + sine * ahead + cosine * aside
-        out[j] = height_of(ground, row, place_x, place_y, at) - z
+    if ground.mapped:
+        _scan_map(ground, row, x, y, z, cosine, sine, ground.area, out)
+        return
+    edge, level, slope, samples = ground.edges[row], ground.left[row], ground.grade[row], ground.area
+    for j in range(len(samples)):
+        place = x + cosine * samples[j, 0] - sine * samples[j, 1]
+        at = segment(edge, place, at)
+        out[j] = level[at] + (place - edge[at]) * slope[at] - z
+
+
+@numba.njit
+def _scan_map(
+    ground: GroundTable, row: int, x: float, y: float, z: float, cosine: float, sine: float, samples: Array, out: Array
+) -> None:
+    scan_map(
+        ground.boxes, ground.floor[row], ground.starts, ground.items, ground.grid, row, x, y, cosine, sine, samples, z,
+        out,
+    )  # fmt: skip
 
 
 @compiled_at_first_use

@@ -5,6 +5,7 @@ It reads the engine's arrays and must return what the torch backend returns.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 
 import numpy as np
@@ -86,7 +87,7 @@ class SpatialNumbaBackend(SpatialTorchBackend):
             self._posture.numpy(), body.feet + self._boxes, self._foot_radius.numpy(), self._foot_of.numpy(),
             body.fall_points.copy(), self._upright, self._contact, robot.control_dt,
         )  # fmt: skip
-        scanners = (self._scan.numpy(), self._area.numpy())
+        scanners = (np.stack([self._scan.numpy(), 0.0 * self._scan.numpy()], axis=1), self._area.numpy())
         self._ground = ground_kernels.ground_table(self._bank, self._row.numpy(), *scanners)
         self._remembered = Memory(
             self._last_action.numpy(), self._target_change.numpy(), self._air.numpy(), self._command.numpy()
@@ -134,13 +135,13 @@ class SpatialNumbaBackend(SpatialTorchBackend):
     @override
     def move_ground(self) -> None:
         qpos, ground = self._physics.qpos, self._ground
-        if ground.mapped:
-            move, sizes, write = ground_kernels.move_map_windows, tuple(self._map_window), self._engine.set_boxes
-        else:
-            move, sizes, write = ground_kernels.move_windows, self._track_window, self._engine.set_ground
+        move = ground_kernels.move_map_windows if ground.mapped else ground_kernels.move_windows
+        sizes = self._map_window if ground.mapped else self._track_window
         moved = move(qpos, *self._windows, *sizes, ground, *self._moved)
         if moved:
-            write(*(torch.from_numpy(part[:moved]) for part in self._moved))
+            ids, *boxes = (torch.from_numpy(part[:moved]) for part in self._moved)
+            write: Callable[..., None] = self._engine.set_boxes if ground.mapped else self._engine.set_ground
+            write(ids, *boxes)
 
     @override
     def restore(self, snapshot: dict[str, torch.Tensor]) -> None:

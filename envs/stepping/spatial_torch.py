@@ -147,9 +147,9 @@ class SpatialTorchBackend(TorchBackend):
         if isinstance(ground, Maps):
             self._engine.set_boxes(ids, *ground.rows(ids).boxes_around(center, self._map_window, self._boxes))
             return
-        boxes = ground.rows(ids).boxes_from(center[:, 0] - self._window / 2, self._boxes)
+        pose, half = ground.rows(ids).boxes_from(center[:, 0] - self._window / 2, self._boxes)
         lane = torch.stack([center[:, 1], torch.full_like(center[:, 1], self._window / 2)], dim=1)
-        self._engine.set_ground(ids, *boxes, lane)
+        self._engine.set_ground(ids, pose, half, lane)
 
     @property
     def _memory(self) -> dict[str, torch.Tensor]:

@@ -49,10 +49,13 @@ class TorchBackend:
         tasks: tasks of the simulations.
     """
 
-    def __init__(self, engine: Engine, skill: Skill, tracks: Tracks, boxes: int, tasks: Sequence[Task] = ()) -> None:
+    def __init__(
+        self, engine: Engine, skill: Skill, tracks: Tracks | Maps, boxes: int, tasks: Sequence[Task] = ()
+    ) -> None:
         n, robot = engine.num_sims, skill.robot
         like: dict[str, Any] = {"dtype": engine.field("qpos").dtype, "device": engine.device}
-        self._engine, self._skill, self._bank, self._boxes = engine, skill, tracks, boxes
+        self._engine, self._skill, self._boxes = engine, skill, boxes
+        self._bank: Any = tracks  # maps only in the backends of robots in space, which override what needs tracks
         self._groups = [get_group(name) for name in skill.groups]
         self._window = robot.window_width
         self.tasks = TaskTable(tasks or (skill.task,), robot, n, skill.seconds, engine.field("qpos"))

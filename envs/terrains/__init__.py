@@ -19,8 +19,6 @@ from policykd.envs.terrains.profiles import Profile
 from policykd.envs.terrains.registry import TERRAINS, TerrainKind, register_terrain
 from policykd.envs.terrains.tracks import TrackBank, Tracks
 
-import policykd.envs.terrains.grounds  # noqa: F401, I001  # registers its terrains, after those of PLAID
-
 __all__ = [
     "TERRAINS",
     "Flat",

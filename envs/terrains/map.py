@@ -72,7 +72,8 @@ class Map:
     ) -> Map:
         """Return maps whose boxes are given by arrays that broadcast to (count, boxes); ``floor`` is (count,)."""
         count = np.zeros((len(floor), 1))
-        return cls(*(np.array(a) for a in np.broadcast_arrays(count + x, y, top, length, width, yaw, pitch)), floor)
+        x, y, top, length, width, yaw, pitch = np.broadcast_arrays(count + x, y, top, length, width, yaw, pitch)
+        return cls(x, y, top, length, width, yaw, pitch, floor)
 
     @classmethod
     def level(cls, count: int) -> Map:
@@ -89,10 +90,8 @@ class Map:
     def beside(self, *others: Map) -> Map:
         """Return the maps with the boxes of others added; the floor is the lowest one."""
         parts = (self, *others)
-        return Map(
-            *(np.concatenate([getattr(p, name) for p in parts], axis=1) for name in _BOX_FIELDS),
-            np.min([p.floor for p in parts], axis=0),
-        )
+        boxes = {name: np.concatenate([getattr(part, name) for part in parts], axis=1) for name in _BOX_FIELDS}
+        return Map(**boxes, floor=np.min([part.floor for part in parts], axis=0))
 
     def kept(self, which: np.ndarray) -> Map:
         """Return the maps without the boxes where ``which`` (count, boxes) is False."""
@@ -107,7 +106,8 @@ class Map:
         lid = Map.of(
             floor, ((start + end) / 2)[:, None], 0.0, self.floor[:, None], (end - start)[:, None], 2 * HALF_WIDTH
         )
-        return self._with(floor=floor).beside(lid)
+        real = (self.pitch != 0) | (self.top > self.floor[:, None])
+        return self.kept(real)._with(floor=floor).beside(lid)
 
     @classmethod
     def where(cls, choice: np.ndarray, options: Sequence[Map]) -> Map:
@@ -119,7 +119,7 @@ class Map:
             return np.asarray(np.stack(padded)[choice, np.arange(len(choice))])
 
         floor = np.stack([o.floor for o in options])[choice, np.arange(len(choice))]
-        return cls(*(pick(name) for name in _BOX_FIELDS), floor)
+        return cls(**{name: pick(name) for name in _BOX_FIELDS}, floor=floor)
 
     def _with(self, **changes: np.ndarray) -> Map:
         return Map(**{field.name: changes.get(field.name, getattr(self, field.name)) for field in fields(self)})

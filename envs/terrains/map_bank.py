@@ -15,6 +15,7 @@ from policykd.envs.terrains.map import HALF_WIDTH, Map, panel
 from policykd.envs.terrains.map_kernels import index_cells, most_in_windows, place_window
 from policykd.envs.terrains.presets import Terrain
 from policykd.envs.terrains.profiles import Profile
+from policykd.envs.terrains.registry import draws_maps
 from policykd.envs.terrains.strips import strips
 from policykd.envs.terrains.tracks import BEHIND, START, graded_shares
 from policykd.seeding import generator
@@ -69,7 +70,7 @@ class Maps:
     """One map per row. Rows share the boxes of their bank, which nothing writes to.
 
     Attributes:
-        boxes: (bank rows, k, 10) boxes; see :mod:`policykd.envs.terrains.map_kernels`.
+        boxes: (bank rows, k, 11) boxes; see :mod:`policykd.envs.terrains.map_kernels`.
         used: (bank rows,) number of boxes that count.
         floor: (bank rows,) height of the ground where there is not a box, m.
         cells: index of the boxes by place.
@@ -151,8 +152,8 @@ class Maps:
 
 
 def _surface(box: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Return where rays from above meet boxes (..., 10), -inf where they miss; see ``map_kernels.surface``."""
-    mx, my, mz, length, width, depth, cy, sy, c, s = box.unbind(-1)
+    """Return where rays from above meet boxes (..., 11), -inf where they miss; see ``map_kernels.surface``."""
+    mx, my, mz, length, width, depth, cy, sy, c, s, _ = box.unbind(-1)
     right, left = x - mx, y - my
     along, across = cy * right + sy * left, cy * left - sy * right
     level = s == 0
@@ -202,10 +203,10 @@ class MapBank:
         used, floor = (np.concatenate([part[i] for part in drawn]) for i in (1, 2))
         most = max(1, int(used.max()))
         boxes = np.concatenate([_padded(part[0], most) for part in drawn])
-        boxes[:, :, :6] *= leg
+        boxes[:, :, [0, 1, 2, 3, 4, 5, 10]] *= leg
         cells = _index(boxes, used, _CELL * leg)
-        rows = torch.arange(len(boxes))
-        self.tracks = Maps(*(torch.from_numpy(part) for part in (boxes, used, floor * leg)), cells, rows)
+        kept, numbers, low = (torch.from_numpy(part) for part in (boxes, used, floor * leg))
+        self.tracks = Maps(kept, numbers, low, cells, torch.arange(len(boxes)))
 
     def pool(self) -> int:
         """Return the largest number of ground boxes that a window needs, over all maps."""
@@ -217,8 +218,8 @@ def _draw(terrain: Terrain, count: int, seed: int, graded: bool, length: float) 
     """Return maps with level ground before the start and after the end."""
     rng = generator(seed, "tracks", terrain.preset, terrain.name)
     difficulty = terrain.difficulty * (graded_shares(count)[:, None] if graded else np.ones((count, 1)))
-    if terrain.varies_across:
-        drawn = terrain.generator.map(rng, count, length, difficulty)  # type: ignore[attr-defined]
+    if draws_maps(terrain.generator):
+        drawn = terrain.generator.map(rng, count, length, difficulty)
     else:
         profile = terrain.generator.profile(rng, count, length * PRESET_LEG, difficulty)
         sizes = (part / PRESET_LEG for part in (profile.width, profile.rise, profile.jump))
@@ -232,7 +233,7 @@ def _draw(terrain: Terrain, count: int, seed: int, graded: bool, length: float) 
 
 
 def _boxes_of(ground: Map) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return boxes (count, k, 10), the used ones first, their numbers (count,) and the floors, leg lengths."""
+    """Return boxes (count, k, 11), the used ones first, their numbers (count,) and the floors, leg lengths."""
     floor, tilted = ground.floor[:, None], ground.pitch != 0
     real = (ground.length > 0) & (ground.width > 0) & (tilted | (ground.top > floor + _THIN))
     real &= np.abs(ground.y) - (ground.length + ground.width) / 2 < HALF_WIDTH  # the others are beside the map
@@ -240,12 +241,13 @@ def _boxes_of(ground: Map) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     c, s = np.where(tilted, np.cos(ground.pitch), 1.0), np.where(tilted, np.sin(ground.pitch), 0.0)
     cosine, sine = np.cos(ground.yaw), np.sin(ground.yaw)
     x, y = ground.x + cosine * s * thick / 2, ground.y + sine * s * thick / 2
+    peak = ground.top + np.abs(s) * ground.length / 2 + 1e-9  # rounding must not hide a point below it
     columns = (
-        x, y, ground.top - c * thick / 2, ground.length / 2, ground.width / 2, thick / 2, cosine, sine, c, s
+        x, y, ground.top - c * thick / 2, ground.length / 2, ground.width / 2, thick / 2, cosine, sine, c, s, peak
     )  # fmt: skip
     boxes = np.stack(columns, axis=2)
     used = real.sum(axis=1)
-    order = np.argsort(~real, axis=1, kind="stable")[:, : max(1, used.max(initial=0))]
+    order = np.argsort(np.where(real, -peak, np.inf), axis=1, kind="stable")[:, : max(1, used.max(initial=0))]
     return np.take_along_axis(boxes, order[:, :, None], axis=1), used, ground.floor
 
 

@@ -1,7 +1,8 @@
 """The compiled loops over the boxes of maps: heights, the index of boxes by place, windows under a robot.
 
 A box is a row of :data:`COLUMNS` numbers: its center (x, y, z), its half extents along its direction, across it and
-below its surface, and cosine and sine of its yaw and of its pitch.
+below its surface, cosine and sine of its yaw and of its pitch, and the height of its highest point. The boxes of a map
+are sorted by that height, the highest first, so that a ray can pass over those that are lower than what it has met.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 
 from policykd.envs.compiled import compiled_at_first_use
 
-COLUMNS = 10
+COLUMNS = 11
 """Numbers of a box."""
 
 Array = np.ndarray[Any, Any]
@@ -23,20 +24,21 @@ _TIGHT = 1e-9  # boxes that touch a square by less count as touching
 
 
 @numba.njit
-def surface(box: Array, x: float, y: float) -> float:
-    """Return the height at which a ray from above meets a box; -inf if it misses."""
-    right, left = x - box[0], y - box[1]
-    along, across = box[6] * right + box[7] * left, box[6] * left - box[7] * right
-    if abs(across) > box[4]:
+def surface(boxes: Array, row: int, k: int, x: float, y: float) -> float:
+    """Return the height at which a ray from above meets box ``k`` of map ``row``; -inf if it misses."""
+    right, left, cy, sy = x - boxes[row, k, 0], y - boxes[row, k, 1], boxes[row, k, 6], boxes[row, k, 7]
+    along, across, half = cy * right + sy * left, cy * left - sy * right, boxes[row, k, 3]
+    depth, s = boxes[row, k, 5], boxes[row, k, 9]
+    if abs(across) > boxes[row, k, 4]:
         return -math.inf
-    if box[9] == 0.0:
-        return box[2] + box[5] if abs(along) <= box[3] else -math.inf
+    if s == 0.0:
+        return boxes[row, k, 2] + depth if abs(along) <= half else -math.inf
     # The ray is in the box where it is between both of its ends and below its surface.
-    c, s = box[8], box[9]
-    top, bottom = (box[5] + s * along) / c, (s * along - box[5]) / c
-    one, other = (box[3] - c * along) / s, (-box[3] - c * along) / s
+    c = boxes[row, k, 8]
+    top, bottom = (depth + s * along) / c, (s * along - depth) / c
+    one, other = (half - c * along) / s, (-half - c * along) / s
     top, bottom = min(top, max(one, other)), max(bottom, min(one, other))
-    return box[2] + top if top >= bottom else -math.inf
+    return boxes[row, k, 2] + top if top >= bottom else -math.inf
 
 
 @numba.njit
@@ -55,14 +57,29 @@ def height_at(
         x: place along the map, m.
         y: place across the map, m.
     """
-    i, j = math.floor((x - grid[0]) * grid[2]), math.floor((y - grid[1]) * grid[2])
+    u, v = (x - grid[0]) * grid[2], (y - grid[1]) * grid[2]
+    along, across = int(grid[3]), int(grid[4])
     found = floor
-    if i < 0 or j < 0 or i >= grid[3] or j >= grid[4]:
+    if not (0.0 <= u < along and 0.0 <= v < across):
         return found
-    cell = int((row * grid[3] + i) * grid[4] + j)
+    cell = (row * along + int(u)) * across + int(v)
     for k in range(starts[cell], starts[cell + 1]):
-        found = max(found, surface(boxes[row, items[k]], x, y))
+        if boxes[row, items[k], 10] <= found:
+            break
+        found = max(found, surface(boxes, row, items[k], x, y))
     return found
+
+
+@numba.njit
+def scan_map(
+    boxes: Array, floor: float, starts: Array, items: Array, grid: Array, row: int, x: float, y: float, cosine: float,
+    sine: float, samples: Array, z: float, out: Array,
+) -> None:  # fmt: skip
+    """Write heights from ``z`` at samples (n, 2), ahead of a place and to its left in a frame turned by an angle."""
+    for j in range(len(samples)):
+        ahead, aside = samples[j, 0], samples[j, 1]
+        place_x, place_y = x + cosine * ahead - sine * aside, y + sine * ahead + cosine * aside
+        out[j] = height_at(boxes, floor, starts, items, grid, row, place_x, place_y) - z
 
 
 @numba.njit

@@ -11,10 +11,11 @@ of ``incline``; PLAID does not train on it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from importlib import import_module
 
+from policykd.envs.robots.spatial import PRESET_LEG
 from policykd.envs.terrains.generators import Flat, Gaps, Generator, Incline, Mixed, Slopes, Stairs, Steps, Walls
 from policykd.envs.terrains.registry import TERRAINS, AnyGenerator, TerrainKind, draws_maps, register_terrain
-from policykd.envs.robots.spatial import PRESET_LEG
 from policykd.errors import UnknownNameError, check_range
 
 _PAPER: dict[str, Generator] = {
@@ -71,6 +72,8 @@ for _name in _PAPER:
         start_level=_START_LEVELS.get(_name, 0.5),
         floor=_FLOORS.get(_name, 0.9),
     )
+
+import_module("policykd.envs.terrains.grounds")  # every module there registers its terrain, after those of PLAID
 
 
 def terrain_names(planar: bool = False) -> list[str]:

@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from typing_extensions import TypeIs
+
 from policykd.envs.terrains.generators import Generator
 from policykd.envs.terrains.map import MapGenerator
 from policykd.errors import ConfigError, check_range
@@ -103,7 +105,7 @@ def import_terrain(path: str) -> str:
     return name
 
 
-def draws_maps(generator: object) -> bool:
+def draws_maps(generator: AnyGenerator) -> TypeIs[MapGenerator]:
     """Return whether a generator draws maps, which vary in x and y, instead of tracks."""
     return callable(getattr(generator, "map", None))
 

@@ -26,7 +26,7 @@ def strips(profile: Profile, yaw: np.ndarray) -> Map:
     pitch = np.arctan(grade)
     width = 2 * HALF_WIDTH / cosine + profile.width * np.abs(np.tan(yaw))[:, None]
     floor = np.minimum(0.0, np.minimum(right, right - profile.rise).min(axis=1))
-    before = 2 * back * cosine + 1.0
+    before = 2 * back * cosine
     start = Map.of(floor, back - before / 2 / cosine, 0.0, 0.0, before, 3 * HALF_WIDTH / cosine, yaw[:, None])
     x = back + (ends[:, 1:] + ends[:, :-1]) / 2 / cosine
     return start.beside(Map.of(floor, x, 0.0, middle, profile.width / np.cos(pitch), width, yaw[:, None], pitch))

@@ -13,6 +13,7 @@ import torch
 
 from policykd.envs.terrains.presets import Terrain
 from policykd.envs.terrains.profiles import Profile
+from policykd.envs.terrains.registry import draws_maps
 from policykd.seeding import generator
 
 BEHIND = 6.0
@@ -238,6 +239,7 @@ class TrackBank:
     def _draw(terrain: Terrain, count: int, seed: int, graded: bool, length: float, behind: float) -> Tracks:
         rng = generator(seed, "tracks", terrain.preset, terrain.name)
         share = graded_shares(count)[:, None] if graded else np.ones((count, 1))
+        assert not draws_maps(terrain.generator)  # those are in a MapBank
         profile = terrain.generator.profile(rng, count, length, terrain.difficulty * share)
         return _tracks_from(profile, behind)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from policykd.envs.terrains.generators import Range
 from policykd.envs.terrains.map import Difficulty, Map, panel
-from policykd.envs.terrains.pyramids import pyramid_rows, square
+from policykd.envs.terrains.pyramids import PyramidRow, pyramid_rows, square
 from policykd.envs.terrains.registry import register_terrain
 
 
@@ -58,7 +58,7 @@ class PyramidStairs:
         return parts[0].beside(*parts[1:])
 
     @staticmethod
-    def _ring(floor, row, outer, inner, top) -> list[Map]:  # type: ignore[no-untyped-def]
+    def _ring(floor: np.ndarray, row: PyramidRow, outer: np.ndarray, inner: np.ndarray, top: np.ndarray) -> list[Map]:
         """Return the four boxes of one level of a pit, between two squares."""
         middle, depth, nothing = (outer + inner) / 2, outer - inner, 0.0 * outer
         sides = ((middle, nothing, depth, 2 * outer), (-middle, nothing, depth, 2 * outer),
@@ -67,4 +67,3 @@ class PyramidStairs:
 
 
 register_terrain("stairs", {"default": PyramidStairs()}, start_level=0.1)
-
