@@ -87,7 +87,7 @@ class Map:
         ends = self.x + np.where(self.length > 0, (along + self.width * across) / 2, 0.0)
         return np.asarray(np.where(self.length > 0, ends, 0.0).max(axis=1, initial=0.0))
 
-    def beside(self, *others: Map) -> Map:
+    def plus(self, *others: Map) -> Map:
         """Return the maps with the boxes of others added; the floor is the lowest one."""
         parts = (self, *others)
         boxes = {name: np.concatenate([getattr(part, name) for part in parts], axis=1) for name in _BOX_FIELDS}
@@ -107,7 +107,7 @@ class Map:
             floor, ((start + end) / 2)[:, None], 0.0, self.floor[:, None], (end - start)[:, None], 2 * HALF_WIDTH
         )
         real = (self.pitch != 0) | (self.top > self.floor[:, None])
-        return self.kept(real)._with(floor=floor).beside(lid)
+        return self.kept(real)._with(floor=floor).plus(lid)
 
     @classmethod
     def where(cls, choice: np.ndarray, options: Sequence[Map]) -> Map:

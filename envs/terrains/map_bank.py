@@ -229,14 +229,14 @@ def _draw(terrain: Terrain, count: int, seed: int, graded: bool, length: float) 
     moved = drawn.moved(np.full(count, _START))
     end = np.maximum(moved.end, _START)[:, None]
     level = panel(moved.floor, np.full((count, 1), -_BEFORE), np.full((count, 1), _START))
-    return moved.beside(level, panel(moved.floor, end, end + _AFTER))
+    return moved.plus(level, panel(moved.floor, end, end + _AFTER))
 
 
 def _boxes_of(ground: Map) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return boxes (count, k, 11), the used ones first, their numbers (count,) and the floors, leg lengths."""
     floor, tilted = ground.floor[:, None], ground.pitch != 0
     real = (ground.length > 0) & (ground.width > 0) & (tilted | (ground.top > floor + _THIN))
-    real &= np.abs(ground.y) - (ground.length + ground.width) / 2 < HALF_WIDTH  # the others are beside the map
+    real &= np.abs(ground.y) - (ground.length + ground.width) / 2 < HALF_WIDTH  # the others are off the map
     thick = np.where(tilted, _SLOPE_THICKNESS, ground.top - floor + _THICKNESS)
     c, s = np.where(tilted, np.cos(ground.pitch), 1.0), np.where(tilted, np.sin(ground.pitch), 0.0)
     cosine, sine = np.cos(ground.yaw), np.sin(ground.yaw)

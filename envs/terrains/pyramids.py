@@ -8,7 +8,7 @@ import numpy as np
 
 from policykd.envs.terrains.map import HALF_WIDTH, Map
 
-_BEYOND = 3.0  # how far the level ground beside a pit reaches beyond the map, leg lengths
+_BEYOND = 3.0  # how far the level ground next to a pit reaches beyond the map, leg lengths
 
 
 @dataclass(frozen=True)

@@ -29,4 +29,4 @@ def strips(profile: Profile, yaw: np.ndarray) -> Map:
     before = 2 * back * cosine
     start = Map.of(floor, back - before / 2 / cosine, 0.0, 0.0, before, 3 * HALF_WIDTH / cosine, yaw[:, None])
     x = back + (ends[:, 1:] + ends[:, :-1]) / 2 / cosine
-    return start.beside(Map.of(floor, x, 0.0, middle, profile.width / np.cos(pitch), width, yaw[:, None], pitch))
+    return start.plus(Map.of(floor, x, 0.0, middle, profile.width / np.cos(pitch), width, yaw[:, None], pitch))

@@ -48,7 +48,7 @@ class Beams:
         floor = np.full(count, -self.depth)
         reach = pit / np.cos(yaw) + width * np.abs(np.tan(yaw))  # a turned plank reaches both platforms on both sides
         planks = Map.of(floor, end - pit / 2, y, 0.0, reach, width, yaw)
-        return panel(floor, end - pit - platform, end - pit).beside(planks)
+        return panel(floor, end - pit - platform, end - pit).plus(planks)
 
 
 register_terrain("beams", {"default": Beams()}, start_level=0.4)

@@ -51,7 +51,7 @@ class Patchwork:
         whole = Map.of(floor, np.zeros((count, 0)), 0.0, 0.0, 0.0, 0.0)
         for start, part in zip(starts, parts, strict=True):
             lip = panel(floor, start[:, None], start[:, None] + self.lip)
-            whole = whole.beside(lip, part.covered(np.zeros(count), part.end, floor).moved(start + self.lip))
+            whole = whole.plus(lip, part.covered(np.zeros(count), part.end, floor).moved(start + self.lip))
         return whole
 
 

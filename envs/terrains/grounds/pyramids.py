@@ -51,7 +51,7 @@ class Pyramids:
         parts.append(square(floor, row, inner, height).kept(row.up))
         parts += [part.kept(~row.up) for part in _sides(floor, row, row.half, inner, -height / 2, angle)]
         parts.append(square(floor, row, inner, -height).kept(~row.up))
-        return parts[0].beside(*parts[1:], *row.rims(floor))
+        return parts[0].plus(*parts[1:], *row.rims(floor))
 
 
 def _sides(

@@ -55,7 +55,7 @@ class PyramidStairs:
             parts += self._ring(deepest, row, half, half - tread, -k * rise) if k < self.steps else []
         parts.append(square(deepest, row, inner, -self.steps * rise).kept(~row.up))
         parts += row.rims(deepest)
-        return parts[0].beside(*parts[1:])
+        return parts[0].plus(*parts[1:])
 
     @staticmethod
     def _ring(floor: np.ndarray, row: PyramidRow, outer: np.ndarray, inner: np.ndarray, top: np.ndarray) -> list[Map]:
