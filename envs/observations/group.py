@@ -85,12 +85,12 @@ class ObservationGroup:
             mirror image.
         lead: function from a robot to two features that the exchange swaps and whose order tells which side leads:
             the forward positions of the feet, for example, the right one first; None if the group has none.
-        spacing: largest distance between two samples of a scanner near the feet, leg lengths; None for groups that do
-            not scan the ground. Features of the ground must be more than twice as large.
         spatial: whether the group is one of robots in space (True), of planar ones (False), or of both (None).
         family: the family of robots that the group is one of, if ``spatial`` does not say it.
         reading: how the group is read from another one, see :func:`policykd.envs.observations.reading_of`; None for
             clean features.
+        spacing: largest distance between two samples of a scanner near the feet, leg lengths; None for groups that do
+            not scan the ground. Features of the ground must be more than twice as large.
     """
 
     name: str
@@ -100,9 +100,9 @@ class ObservationGroup:
     mirrored: Callable[[Robot], Mirrored] | None = None
     lead: Callable[[Robot], tuple[int, int] | None] | None = None
     spatial: bool | None = None
-    spacing: float | None = None
     family: Family | None = None
     reading: Reading | None = None
+    spacing: float | None = None
 
     def fits(self, robot: Robot) -> bool:
         """Return whether a robot has this group."""
