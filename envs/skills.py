@@ -180,11 +180,11 @@ def get_skill(skill_id: str, groups: Sequence[str] | None = None) -> Skill:
     terrain = Terrain(match["terrain"], match["preset"] or "", difficulty)
     robot = get_robot(match["robot"])
     task = get_task(match["task"] or robot.default_task)
-    chosen = _default_groups(task, terrain) if groups is None else tuple(groups)
+    chosen = default_groups(task, terrain) if groups is None else tuple(groups)
     return Skill(robot, terrain, task, chosen, robot.episode_steps)
 
 
-def _default_groups(task: Task, terrain: Terrain) -> tuple[str, ...]:
+def default_groups(task: Task, terrain: Terrain) -> tuple[str, ...]:
     """Return the groups of the task; on ground that varies across the track, the scanner of an area."""
     return tuple("area" if name == "scan" and terrain.varies_across else name for name in task.groups)
 

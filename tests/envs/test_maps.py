@@ -14,6 +14,7 @@ from policykd.envs.observations.spatial import AREA_AHEAD, AREA_ASIDE
 from policykd.envs.physics import LoopEngine
 from policykd.envs.physics.ground_boxes import box_fields
 from policykd.envs.physics.protocol import FIELDS
+from policykd.envs.rendering import GROUND_MESH, build_scene
 from policykd.envs.robots import get_robot
 from policykd.envs.robots.ground_pool import add_ground
 from policykd.envs.skills import get_skill
@@ -332,6 +333,26 @@ def test_grounds_that_planar_robots_cannot_walk_on_and_coarse_scanners_are_refus
     assert get_skill("quadruped/stones", ("imu",)).groups == ("imu",), "policies without a scanner do not matter"
     assert get_group("area").spacing == pytest.approx(np.diff(AREA_AHEAD).max())
     assert get_group("area").spacing == pytest.approx(np.diff(AREA_ASIDE).max())
+
+
+def test_a_picture_shows_every_box_of_a_map():
+    env = BatchedEnv([get_skill("quadruped/stairs")], 1, config=CONFIG, threads=1)
+    env.reset()
+    model = build_scene(ROBOT, env.track(0))
+    boxes = [i for i in range(model.ngeom) if model.geom(i).name.startswith(GROUND_MESH)]
+    row = env.track(0)
+    assert len(boxes) == int(row.used[row.row]) + 1, "and the floor"
+    data = mujoco.MjData(model)
+    mujoco.mj_kinematics(model, data)
+    group, hit = np.zeros(6, np.uint8), np.zeros(1, np.int32)
+    group[5], model.geom_group[boxes] = 1, 5
+    rng = np.random.default_rng(0)
+    for x, y in rng.uniform((0.0, -0.8), (9.0, 0.8), (200, 2)):
+        distance = mujoco.mj_ray(model, data, [x, y, 9.0], [0.0, 0.0, -1.0], group, 1, -1, hit)
+        height = row.height(*(torch.tensor([[part]], dtype=torch.float64) for part in (x, y)))
+        assert 9.0 - distance == pytest.approx(float(height), abs=2e-3)  # faces in one plane are drawn a little apart
+    with pytest.raises(ContractError, match="got 2"):
+        build_scene(ROBOT, env._bank.tracks.rows(torch.tensor([0, 1])))
 
 
 def test_a_map_is_joined_covered_and_chosen_per_row():
