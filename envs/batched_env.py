@@ -166,11 +166,11 @@ class BatchedEnv:
         """Return the bank of tracks, or of maps if any terrain is one, and the number of ground boxes."""
         terrains, tracks, robot = [s.terrain for s in self.skills], self.config.tracks, self.robot
         seconds, graded = self.skill.seconds, self.config.graded
-        if isinstance(robot, SpatialRobot) and any(terrain.varies_across for terrain in terrains):
-            sizes = {"leg": robot.leg_length, "reach": robot.reach}
-            maps = MapBank(terrains, tracks, seed, graded=graded, seconds=seconds, **sizes)
-            return maps, maps.pool()
         backwards = any(s.task.speed < 0 for s in self.skills)
+        if isinstance(robot, SpatialRobot) and any(terrain.varies_across for terrain in terrains):
+            options: dict[str, Any] = {"graded": graded, "seconds": seconds, "backwards": backwards}
+            maps = MapBank(terrains, tracks, seed, leg=robot.leg_length, reach=robot.reach, **options)
+            return maps, maps.pool()
         scale = robot.ground_scale
         bank = TrackBank(terrains, tracks, seed, graded=graded, seconds=seconds, scale=scale, backwards=backwards)
         return bank, 0 if robot.family == "model" else bank.most_segments_within(robot.window_width)

@@ -58,7 +58,7 @@ def ground_table(ground: Tracks | Maps, row: Array, line: Array, area: Array) ->
         index = (cells.starts.numpy(), cells.items.numpy(), cells.grid.numpy())
         return GroundTable(none, none, none, True, boxes, used, floor, *index, row, line, area)
     edges, left, grade = (part.contiguous().numpy() for part in (ground.edges, ground.left, ground.grade))
-    starts, items = np.zeros(1, np.int64), np.zeros(0, np.int32)
+    starts, items = np.zeros(1, np.int32), np.zeros(0, np.int32)
     empty = (np.zeros((0, 1, COLUMNS)), np.zeros(0, np.int64), np.zeros(0), starts, items, np.zeros(5))
     return GroundTable(edges, left, grade, False, *empty, row, line, area)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +17,7 @@ from policykd.envs.terrains.profiles import Profile
 from policykd.envs.terrains.registry import draws_maps
 from policykd.envs.terrains.strips import strips
 from policykd.envs.terrains.tracks import BEHIND, START, graded_shares
+from policykd.errors import ConfigError
 from policykd.seeding import generator
 
 _BEFORE, _START, _AFTER = BEHIND / PRESET_LEG, START / PRESET_LEG, 10.0  # level ground, leg lengths
@@ -26,7 +26,7 @@ _GRAVITY = 9.81
 _THICKNESS = 0.5  # thickness of boxes below the floor, leg lengths
 _SLOPE_THICKNESS = 0.38  # thickness of sloped boxes, leg lengths; their ends overlap their neighbors
 _THIN = 1e-6  # level boxes that rise less than this above the floor are left out, leg lengths
-_CELL = 0.5  # edge of a cell of the index, leg lengths
+_CELL = 0.75  # edge of a cell of the index, leg lengths
 _STEP, _SLACK, _MARGIN = 0.25, 0.2, 0.15  # distance of windows, way off their center, way of one step, leg lengths
 
 
@@ -58,11 +58,13 @@ class CellIndex(NamedTuple):
         starts: (rows * cells + 1,) first entry of every cell.
         items: boxes of the cells, one cell after the other.
         grid: (5,) x and y of the grid's corner, m, cells per meter, cells along x and across.
+        most: largest number of entries of a cell.
     """
 
     starts: torch.Tensor
     items: torch.Tensor
     grid: torch.Tensor
+    most: int
 
 
 @dataclass
@@ -89,18 +91,14 @@ class Maps:
 
     def like(self, tensor: torch.Tensor) -> Maps:
         """Return the maps with the device and dtype of ``tensor``."""
-        starts, items, grid = self.cells
-        cells = CellIndex(starts.to(tensor.device), items.to(tensor.device), grid.to(tensor))
+        starts, items, grid, most = self.cells
+        cells = CellIndex(starts.to(tensor.device), items.to(tensor.device), grid.to(tensor), most)
         used, row = self.used.to(tensor.device), self.row.to(tensor.device)
         return Maps(self.boxes.to(tensor), used, self.floor.to(tensor), cells, row)
 
     def assign(self, index: torch.Tensor, source: Maps, rows: torch.Tensor) -> None:
         """Overwrite the rows ``index`` (m,) with the rows ``rows`` (m,) of ``source``, maps of the same bank."""
         self.row[index] = source.row[rows]
-
-    @cached_property
-    def _most_in_cell(self) -> int:
-        return int((self.cells.starts[1:] - self.cells.starts[:-1]).max())
 
     def height(self, x: torch.Tensor, y: torch.Tensor | None = None) -> torch.Tensor:
         """Return the ground height: where a ray from above meets the highest box, or the floor.
@@ -119,7 +117,7 @@ class Maps:
         cell = (self.row[:, None] * int(along) + i) * int(across) + j
         cell = cell.where(inside, torch.zeros_like(cell))
         first, last = self.cells.starts[cell], self.cells.starts[cell + 1]
-        entry = first[..., None] + torch.arange(self._most_in_cell, device=x.device)
+        entry = first[..., None] + torch.arange(self.cells.most, device=x.device)
         valid = inside[..., None] & (entry < last[..., None])
         item = self.cells.items[entry.clamp_max(len(self.cells.items) - 1)]
         found = _surface(self.boxes[self.row[:, None, None], item], x[..., None], y[..., None])
@@ -179,6 +177,7 @@ class MapBank:
         reach: largest distance of its feet from its base along x or y, m.
         graded: sort a terrain's maps by difficulties that rise from 0 to the terrain's own.
         seconds: longest episode, s; maps are as long as its distance at a fast run.
+        backwards: make the level ground behind the start as long as the map, for tasks that walk backward.
 
     Attributes:
         tracks: all maps; terrain ``t`` has rows ``t * per_terrain`` to ``(t + 1) * per_terrain``.
@@ -196,10 +195,12 @@ class MapBank:
         reach: float,
         graded: bool = False,
         seconds: float = 0.0,
+        backwards: bool = False,
     ) -> None:
         self.terrains, self.per_terrain, self.window = tuple(terrains), per_terrain, Window.under(reach, leg)
         length = _SPEED * seconds * (_GRAVITY / leg) ** 0.5
-        drawn = [_boxes_of(_draw(terrain, per_terrain, seed, graded, length)) for terrain in self.terrains]
+        behind = max(_BEFORE, length if backwards else 0.0)
+        drawn = [_boxes_of(_draw(terrain, per_terrain, seed, graded, length, behind)) for terrain in self.terrains]
         used, floor = (np.concatenate([part[i] for part in drawn]) for i in (1, 2))
         most = max(1, int(used.max()))
         boxes = np.concatenate([_padded(part[0], most) for part in drawn])
@@ -214,7 +215,7 @@ class MapBank:
         return 1 + most_in_windows(boxes, used, self.window.step, self.window.half)
 
 
-def _draw(terrain: Terrain, count: int, seed: int, graded: bool, length: float) -> Map:
+def _draw(terrain: Terrain, count: int, seed: int, graded: bool, length: float, behind: float) -> Map:
     """Return maps with level ground before the start and after the end."""
     rng = generator(seed, "tracks", terrain.preset, terrain.name)
     difficulty = terrain.difficulty * (graded_shares(count)[:, None] if graded else np.ones((count, 1)))
@@ -225,10 +226,10 @@ def _draw(terrain: Terrain, count: int, seed: int, graded: bool, length: float) 
         sizes = (part / PRESET_LEG for part in (profile.width, profile.rise, profile.jump))
         drawn = strips(Profile(*sizes), np.zeros(count))
     if drawn.x.shape[0] != count:
-        raise ValueError(f"terrain {terrain.name} drew {drawn.x.shape[0]} maps instead of {count}")
+        raise ConfigError(f"the generator of terrain {terrain.name} drew {drawn.x.shape[0]} maps instead of {count}")
     moved = drawn.moved(np.full(count, _START))
     end = np.maximum(moved.end, _START)[:, None]
-    level = panel(moved.floor, np.full((count, 1), -_BEFORE), np.full((count, 1), _START))
+    level = panel(moved.floor, np.full((count, 1), -behind), np.full((count, 1), _START))
     return moved.plus(level, panel(moved.floor, end, end + _AFTER))
 
 
@@ -262,7 +263,8 @@ def _index(boxes: np.ndarray, used: np.ndarray, size: float) -> CellIndex:
     far = np.hypot(real[:, 3] + real[:, 5], real[:, 4])[:, None]
     low, high = (real[:, :2] - far).min(axis=0), (real[:, :2] + far).max(axis=0)
     grid = np.array([*low, 1.0 / size, *np.maximum(np.ceil((high - low) / size), 1.0)])
-    starts = np.zeros(len(boxes) * int(grid[3] * grid[4]) + 1, dtype=np.int64)
+    starts = np.zeros(len(boxes) * int(grid[3] * grid[4]) + 1, dtype=np.int32)
     items = np.empty(index_cells(boxes, used, grid, starts, np.empty(0, dtype=np.int32)), dtype=np.int32)
     index_cells(boxes, used, grid, starts, items)
-    return CellIndex(torch.from_numpy(starts), torch.from_numpy(items), torch.from_numpy(grid))
+    most = int(np.diff(starts).max())
+    return CellIndex(torch.from_numpy(starts), torch.from_numpy(items), torch.from_numpy(grid), most)
