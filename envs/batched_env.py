@@ -20,14 +20,14 @@ from policykd.envs.physics.own_ground import FORCES, OwnGroundEngine
 from policykd.envs.randomization import OFF, Randomization
 from policykd.envs.randomizer import Randomizer
 from policykd.envs.resets import Starts
-from policykd.envs.robots import PlanarRobot
+from policykd.envs.robots import PlanarRobot, SpatialRobot
 from policykd.envs.robots.mjcf import build_model
 from policykd.envs.sensors import Sensors, has_readings
 from policykd.envs.skills import Skill, common_contract
 from policykd.envs.stepping import Episodes, TorchBackend, make_backend
 from policykd.envs.stepping.model_backend import derived_fields
 from policykd.envs.tasks import Task
-from policykd.envs.terrains import TrackBank, Tracks
+from policykd.envs.terrains import MapBank, Maps, TrackBank, Tracks
 from policykd.envs.terrains.tracks import graded_floor, graded_rows
 from policykd.errors import ContractError, check_range
 from policykd.threads import torch_threads
@@ -140,17 +140,7 @@ class BatchedEnv:
         check_range("num_envs", num_envs, 1, 1_000_000)
         self.skill, self.skills, self.config = common_contract(skills), tuple(skills), config
         self.num_envs, self.robot = num_envs, self.skill.robot
-        self._bank = TrackBank(
-            [s.terrain for s in skills],
-            config.tracks,
-            seed,
-            graded=config.graded,
-            seconds=self.skill.seconds,
-            scale=self.robot.ground_scale,
-            backwards=any(s.task.speed < 0 for s in skills),
-        )
-        own_ground = self.robot.family == "model"
-        self._boxes = 0 if own_ground else self._bank.most_segments_within(self.robot.window_width)
+        self._bank, self._boxes = self._draw_ground(seed)
         noise = self.config.randomization.noise
         self._sensors = Sensors(self.skill, num_envs, noise) if has_readings(self.skill, noise) else None
         self._clean = self.skill if self._sensors is None else self._sensors.skill
@@ -172,6 +162,19 @@ class BatchedEnv:
         self.failures, self.level = 0, 1.0
         self._floor = graded_floor([s.terrain for s in skills])
 
+    def _draw_ground(self, seed: int) -> tuple[TrackBank | MapBank, int]:
+        """Return the bank of tracks, or of maps if any terrain is one, and the number of ground boxes."""
+        terrains, tracks, robot = [s.terrain for s in self.skills], self.config.tracks, self.robot
+        seconds, graded = self.skill.seconds, self.config.graded
+        backwards = any(s.task.speed < 0 for s in self.skills)
+        if isinstance(robot, SpatialRobot) and any(terrain.varies_across for terrain in terrains):
+            options: dict[str, Any] = {"graded": graded, "seconds": seconds, "backwards": backwards}
+            maps = MapBank(terrains, tracks, seed, leg=robot.leg_length, reach=robot.reach, **options)
+            return maps, maps.pool()
+        scale = robot.ground_scale
+        bank = TrackBank(terrains, tracks, seed, graded=graded, seconds=seconds, scale=scale, backwards=backwards)
+        return bank, 0 if robot.family == "model" else bank.most_segments_within(robot.window_width)
+
     def _engine_of(
         self, device: torch.device, threads: int | None
     ) -> Callable[[mujoco.MjModel, int, int, int], Engine]:
@@ -188,6 +191,7 @@ class BatchedEnv:
 
         def make(model: mujoco.MjModel, num_sims: int, boxes: int, decimation: int) -> Engine:
             window = self.robot.window_width
+            assert isinstance(self._bank, TrackBank)  # planar robots have no maps
             sizes = measure_contacts(model, robot, self._bank.tracks, boxes, window, threads)
             return WarpEngine(model, num_sims, boxes, decimation, sizes=sizes, device=device)
 
@@ -201,7 +205,7 @@ class BatchedEnv:
         forces = FORCES in derived_fields(self._clean, [skill.task for skill in self.skills])
         return partial(OwnGroundEngine, threads=threads, forces=forces)
 
-    def _make_backend(self, tracks: Tracks, tasks: Sequence[Task]) -> TorchBackend:
+    def _make_backend(self, tracks: Tracks | Maps, tasks: Sequence[Task]) -> TorchBackend:
         options = {"fixed_commands": True} if self.robot.family == "space" and self.config.ordered else {}
         return make_backend(self.engine, self._clean, tracks, self._boxes, tasks, **options)
 
@@ -297,12 +301,17 @@ class BatchedEnv:
         """Return target joint angles of actions (n, num_actions), rad: ``stand + scale * action`` within the limits."""
         return self._backend.targets(actions)
 
-    def ground_height(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the ground height in every simulation at positions x (num_envs, q), m."""
-        return self._backend.height(x)
+    def ground_height(self, x: torch.Tensor, y: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the ground height in every simulation at positions x and y (num_envs, q), m.
 
-    def track(self, i: int) -> Tracks:
-        """Return a copy of the track of simulation ``i``, as one row."""
+        Args:
+            x: positions along the tracks.
+            y: positions across them; None for their middle. On tracks it does not matter.
+        """
+        return self._backend.height(x, y)
+
+    def track(self, i: int) -> Tracks | Maps:
+        """Return the track or map of simulation ``i``, as one row; a copy."""
         return self._backend.tracks(torch.tensor([i], device=self.device))
 
     def _track_range(self) -> tuple[int, int]:

@@ -17,7 +17,7 @@ from policykd.envs.resets import Draw
 from policykd.envs.skills import Skill
 from policykd.envs.stepping.masked_backend import MaskedBackend, MaskedOutcome
 from policykd.envs.tasks import Task
-from policykd.envs.terrains import Tracks
+from policykd.envs.terrains import Maps, Tracks
 from policykd.errors import ContractError, check_range
 from policykd.seeding import integer_seed
 from policykd.threads import torch_threads
@@ -79,7 +79,8 @@ class MaskedEnv(BatchedEnv):
             raise ContractError("noise and history of observation groups are made on the CPU only; use device cpu")
         self.draw_starts()
 
-    def _make_backend(self, tracks: Tracks, tasks: Sequence[Task]) -> MaskedBackend:
+    def _make_backend(self, tracks: Tracks | Maps, tasks: Sequence[Task]) -> MaskedBackend:
+        assert isinstance(tracks, Tracks)  # of planar robots
         return MaskedBackend(self.engine, self.skill, tracks, self._boxes, tasks)
 
     @property

@@ -93,7 +93,7 @@ def _skill_and_config(robot: str, options: dict[str, Any]) -> tuple[Skill, int, 
     import dataclasses
 
     from policykd.envs.batched_env import EnvConfig
-    from policykd.envs.skills import Skill
+    from policykd.envs.skills import Skill, default_groups
     from policykd.envs.tasks import get_task
     from policykd.envs.terrains import Terrain
     from policykd.errors import UnknownNameError
@@ -101,7 +101,7 @@ def _skill_and_config(robot: str, options: dict[str, Any]) -> tuple[Skill, int, 
     given, body = dict(options), get_robot(robot)
     terrain = Terrain(given.pop("terrain", "flat"), given.pop("preset", ""), given.pop("difficulty", 1.0))
     task = get_task(given.pop("task", body.default_task))
-    groups: Sequence[str] = given.pop("groups", task.groups)
+    groups: Sequence[str] = given.pop("groups", default_groups(task, terrain))
     steps = given.pop("episode_steps", body.episode_steps)
     seed = given.pop("seed", 0)
     fields = {field.name for field in dataclasses.fields(EnvConfig)}

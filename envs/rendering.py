@@ -14,7 +14,7 @@ import numpy as np
 
 from policykd.envs.robots import ModelRobot, PlanarRobot, Robot
 from policykd.envs.robots.mjcf import build_spec
-from policykd.envs.terrains import Tracks
+from policykd.envs.terrains import Maps, Tracks
 from policykd.envs.terrains.tracks import BASE_THICKNESS, HALF_DEPTH
 from policykd.errors import ContractError, MissingDependencyError, check_range
 
@@ -32,17 +32,19 @@ _WIDER = 2.5  # how much wider the ground is under robots in space, which leave 
 _CLOSER = 1.3  # distance of the camera from robots in space, relative to their size
 _RIGHT, _LEFT, _MIDDLE = [0.85, 0.47, 0.25, 1.0], [0.25, 0.47, 0.75, 1.0], [0.88, 0.84, 0.76, 1.0]
 _LOOK = np.array([0.0, 1.0, -0.19])  # direction of view
+_MAP_EYE, _MAP_LOOK = (0.5, -3.3, 2.2), np.array([0.0, 1.0, -0.62])  # from above, so that a map shows its extent
 
 
-def build_scene(robot: Robot, tracks_row: Tracks) -> mujoco.MjModel:
+def build_scene(robot: Robot, tracks_row: Tracks | Maps) -> mujoco.MjModel:
     """Return a model for rendering.
 
     The ground is one mesh of all segments, cut open toward the camera, so that gaps, steps and slopes show in profile.
-    With a box per segment, as in the physics, the thin boxes of slopes would seem to float.
+    With a box per segment, as in the physics, the thin boxes of slopes would seem to float. Maps are drawn as their
+    boxes, from higher above.
 
     Args:
         robot: the robot.
-        tracks_row: one track, as returned by :meth:`BatchedEnv.track`.
+        tracks_row: one track or map, as returned by :meth:`BatchedEnv.track`.
 
     Returns:
         A model with the same generalized positions as the simulated one, a camera named ``follow`` and no collisions.
@@ -50,8 +52,9 @@ def build_scene(robot: Robot, tracks_row: Tracks) -> mujoco.MjModel:
     Raises:
         ContractError: for any number of tracks but one.
     """
-    if len(tracks_row.left) != 1:
-        raise ContractError(f"a scene shows one track, got {len(tracks_row.left)}; pass one row, env.track(i)")
+    rows = len(tracks_row.row) if isinstance(tracks_row, Maps) else len(tracks_row.left)
+    if rows != 1:
+        raise ContractError(f"a scene shows one track, got {rows}; pass one row, env.track(i)")
     spec = build_spec(robot, boxes=0)
     scale = robot.ground_scale
     # Scale of clipping planes and shadows, m; with the track's own length they would be blurred.
@@ -61,11 +64,16 @@ def build_scene(robot: Robot, tracks_row: Tracks) -> mujoco.MjModel:
     vis.quality.shadowsize = 4096
     vis.headlight.ambient, vis.headlight.diffuse = [0.35, 0.35, 0.35], [0.25, 0.25, 0.25]
     vis.headlight.specular = [0.0, 0.0, 0.0]
-    _add_camera_and_light(spec.worldbody.first_body(), scale * (_CLOSER if robot.spatial else 1.0))
+    eye, look = (_MAP_EYE, _MAP_LOOK) if isinstance(tracks_row, Maps) else (_EYE, _LOOK)
+    size = scale * (_CLOSER if robot.spatial else 1.0)
+    _add_camera_and_light(spec.worldbody.first_body(), [size * part for part in eye], look)
     if isinstance(robot, ModelRobot):
         return spec.compile()  # its file has ground, textures and colors
     _add_textures(spec)
-    _add_ground(spec, tracks_row, HALF_DEPTH * scale * (_WIDER if robot.spatial else 1.0))
+    if isinstance(tracks_row, Maps):
+        _add_map(spec, tracks_row)
+    else:
+        _add_ground(spec, tracks_row, HALF_DEPTH * scale * (_WIDER if robot.spatial else 1.0))
     for geom in spec.geoms:
         geom.contype = geom.conaffinity = 0
     if isinstance(robot, PlanarRobot):
@@ -88,7 +96,7 @@ def _color_sides(spec: mujoco.MjSpec) -> None:
     data = mujoco.MjData(model)
     mujoco.mj_kinematics(model, data)
     for geom in spec.geoms:
-        if geom.name != GROUND_MESH:
+        if not geom.name.startswith(GROUND_MESH):
             y = data.geom(geom.name).xpos[1]
             geom.rgba = _MIDDLE if abs(y) < 1e-3 else _RIGHT if y < 0 else _LEFT
 
@@ -105,15 +113,17 @@ def _add_textures(spec: mujoco.MjSpec) -> None:
     )  # fmt: skip
     material = spec.add_material(name="tiles", specular=0.0, shininess=0.0)
     material.textures[int(mujoco.mjtTextureRole.mjTEXROLE_RGB)] = "tiles"
+    # On boxes the pattern is repeated in meters, whatever the size of a face.
+    material = spec.add_material(name="boxes", specular=0.0, shininess=0.0, texuniform=True, texrepeat=[1.5, 1.5])
+    material.textures[int(mujoco.mjtTextureRole.mjTEXROLE_RGB)] = "tiles"
 
 
-def _add_camera_and_light(root: mujoco.MjsBody, scale: float) -> None:
-    forward = _LOOK / np.linalg.norm(_LOOK)
+def _add_camera_and_light(root: mujoco.MjsBody, eye: list[float], look: np.ndarray) -> None:
+    forward = look / np.linalg.norm(look)
     right = np.array([1.0, 0.0, 0.0])
     frame = np.stack([right, np.cross(-forward, right), -forward], axis=1)
     quat = np.zeros(4)
     mujoco.mju_mat2Quat(quat, frame.ravel())
-    eye = [scale * part for part in _EYE]
     root.add_camera(name=CAMERA, mode=mujoco.mjtCamLight.mjCAMLIGHT_TRACKCOM, pos=eye, quat=quat, fovy=34.0)
     root.add_light(
         mode=mujoco.mjtCamLight.mjCAMLIGHT_TRACKCOM, type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL,
@@ -139,6 +149,23 @@ def _add_ground(spec: mujoco.MjSpec, track: Tracks, half_depth: float) -> None:
         name=GROUND_MESH, type=mujoco.mjtGeom.mjGEOM_MESH, meshname=GROUND_MESH, material="tiles",
         contype=0, conaffinity=0,
     )  # fmt: skip
+
+
+def _add_map(spec: mujoco.MjSpec, ground: Maps) -> None:
+    """Add the boxes of a map, and its floor."""
+    row = int(ground.row[0])
+    boxes, floor = ground.boxes[row, : int(ground.used[row])].cpu().numpy(), float(ground.floor[row])
+    end = float(boxes[:, 0].max(initial=0.0)) + 10.0
+    floor_box = [end / 2 - 5.0, 0.0, floor - 0.05, end / 2 + 5.0, 10.0, 0.05, 1.0, 0.0, 1.0, 0.0, floor]
+    for k, box in enumerate([*boxes.tolist(), floor_box]):
+        box[2] -= k % 16 * 1e-4  # faces in one plane would flicker
+        yaw, pitch = np.arctan2(box[7], box[6]) / 2, np.arctan2(box[9], box[8]) / 2
+        turn = [np.cos(yaw) * np.cos(pitch), np.sin(yaw) * np.sin(pitch), -np.cos(yaw) * np.sin(pitch),
+                np.sin(yaw) * np.cos(pitch)]  # fmt: skip
+        spec.worldbody.add_geom(
+            name=f"{GROUND_MESH}{k}", type=mujoco.mjtGeom.mjGEOM_BOX, pos=box[:3], quat=turn, size=box[3:6],
+            material="boxes", contype=0, conaffinity=0,
+        )  # fmt: skip
 
 
 def _surface(track: Tracks, half_depth: float) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 
-from policykd.envs.observations import group_names, group_sizes
+from policykd.envs.observations import get_group, group_names, group_sizes
 from policykd.envs.robots import Robot, get_robot, robot_names
 from policykd.envs.tasks import Task, Walk, get_task, task_name
 from policykd.envs.terrains import Terrain, terrain_names
@@ -56,6 +56,7 @@ class Skill:
     def __post_init__(self) -> None:
         self._check_robot()
         group_sizes(self.groups, self.robot)
+        self._check_scanners()
         if not self.groups or len(set(self.groups)) != len(self.groups):
             raise ConfigError(f"groups are {self.groups}; give at least one, each once (valid: {group_names()})")
         if self.episode_steps < 1:
@@ -74,6 +75,21 @@ class Skill:
                 f"{self.robot.name} is simulated with the ground of its own model; it has no terrain but "
                 f"{', '.join(allowed)}, got {self.terrain.name}"
             )
+        if self.terrain.varies_across and not self.robot.spatial:
+            raise ContractError(
+                f"the terrain {self.terrain.name} varies across the track, but {self.robot.name} moves in a plane; "
+                f"use one of {', '.join(terrain_names(planar=True))}"
+            )
+
+    def _check_scanners(self) -> None:
+        """Raise if a scanner is too coarse for the features of the ground."""
+        smallest = self.terrain.smallest
+        for group in map(get_group, self.groups):
+            if smallest is not None and group.spacing is not None and group.spacing >= smallest / 2:
+                raise ContractError(
+                    f"{self.id}: samples of the scanner {group.name} are {group.spacing:g} leg lengths apart, but the "
+                    f"smallest feature of the terrain is {smallest:g}; it must be more than twice the spacing"
+                )
 
     @property
     def id(self) -> str:
@@ -137,7 +153,9 @@ def folder_names(skills: Sequence[Skill]) -> list[str]:
 
 def skill_ids() -> list[str]:
     """Return the ids of the skills with the default task, preset and difficulty."""
-    return [f"{name}/{terrain}" for name in robot_names() for terrain in get_robot(name).terrains or terrain_names()]
+    robots = {name: get_robot(name) for name in robot_names()}
+    grounds = {name: robot.terrains or terrain_names(planar=not robot.spatial) for name, robot in robots.items()}
+    return [f"{name}/{terrain}" for name in robots for terrain in grounds[name]]
 
 
 def get_skill(skill_id: str, groups: Sequence[str] | None = None) -> Skill:
@@ -146,7 +164,7 @@ def get_skill(skill_id: str, groups: Sequence[str] | None = None) -> Skill:
     Args:
         skill_id: ``robot/terrain[:preset][@difficulty][+task]``, for example ``biped/gaps:terrainrlsim@0.5`` or
             ``biped/flat+hop``.
-        groups: observation groups; None for those of the task.
+        groups: observation groups; None for those of the task, with ``area`` instead of ``scan`` on maps.
 
     Raises:
         UnknownNameError: for an unknown skill, preset, task or group; close matches are named.
@@ -162,8 +180,13 @@ def get_skill(skill_id: str, groups: Sequence[str] | None = None) -> Skill:
     terrain = Terrain(match["terrain"], match["preset"] or "", difficulty)
     robot = get_robot(match["robot"])
     task = get_task(match["task"] or robot.default_task)
-    chosen = task.groups if groups is None else tuple(groups)
+    chosen = default_groups(task, terrain) if groups is None else tuple(groups)
     return Skill(robot, terrain, task, chosen, robot.episode_steps)
+
+
+def default_groups(task: Task, terrain: Terrain) -> tuple[str, ...]:
+    """Return the groups of the task; on ground that varies across the track, the scanner of an area."""
+    return tuple("area" if name == "scan" and terrain.varies_across else name for name in task.groups)
 
 
 def common_contract(skills: Sequence[Skill]) -> Skill:

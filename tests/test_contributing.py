@@ -52,7 +52,7 @@ def test_there_are_seven_recipes_with_a_file_and_a_command_each():
 
 @pytest.mark.parametrize(
     "start",
-    ["policykd train biped/my_lab.waves", "policykd train my_lab.robots", "policykd train biped/flat+my_lab.tasks"],
+    ["policykd train biped/my_lab.hills", "policykd train my_lab.robots", "policykd train biped/flat+my_lab.tasks"],
 )
 def test_skills_of_the_examples_are_simulated(start):
     skill = read_skill(command(start)[1])
@@ -63,8 +63,8 @@ def test_skills_of_the_examples_are_simulated(start):
     assert 0 < step.reward.min() <= step.reward.max() <= 1
 
 
-def test_waves_go_up_and_down_by_at_most_their_grade():
-    tracks = BatchedEnv([read_skill("biped/my_lab.waves:WAVES")], 1, config=EnvConfig(tracks=1), threads=1).track(0)
+def test_hills_go_up_and_down_by_at_most_their_grade():
+    tracks = BatchedEnv([read_skill("biped/my_lab.hills:HILLS")], 1, config=EnvConfig(tracks=1), threads=1).track(0)
     assert tracks.grade.max() > 0.1
     assert tracks.grade.min() < -0.1
     assert tracks.grade.abs().max() <= 0.2

@@ -8,10 +8,13 @@ import json
 import sys
 
 import pytest
+import torch
 
 from policykd.cli.main import main
+from policykd.envs.batched_env import BatchedEnv, EnvConfig
 from policykd.envs.observations import GROUPS
 from policykd.envs.robots import ROBOTS
+from policykd.envs.skill_records import read_skill, skill_from_record, skill_record
 from policykd.envs.tasks.registry import TASKS
 from policykd.envs.terrains import TERRAINS
 
@@ -22,7 +25,7 @@ import torch
 from policykd.envs.observations import ObservationGroup
 from policykd.envs.robots import get_robot
 from policykd.envs.tasks import Task
-from policykd.envs.terrains import Profile
+from policykd.envs.terrains import Map, Profile
 
 HEAVY = replace(get_robot("biped"), name="heavy")
 
@@ -35,6 +38,15 @@ class Ramp:
         return Profile(width, width * self.grade * difficulty, np.zeros_like(width))
 
 @dataclass(frozen=True)
+class Curbs:
+    """Steps across the way, and back down on one side only."""
+    height: float = 0.2
+    smallest: float = 2.0
+    def map(self, rng, count, length, difficulty):
+        x = 2.0 + 5.0 * np.arange(int(length / 5.0))
+        return Map.of(np.zeros(count), x, 1.0, self.height * difficulty, 2.0, 3.0)
+
+@dataclass(frozen=True)
 class Stand(Task):
     """Stay upright."""
     speed: float = 0.0
@@ -42,6 +54,7 @@ class Stand(Task):
         return torch.exp(-now.state.pitch.square())
 
 RAMP = Ramp()
+CURBS = Curbs()
 STAND = Stand()
 PITCH = ObservationGroup("pitch", lambda robot: 1, "rad", lambda state, around: state.pitch[:, None])
 '''
@@ -75,6 +88,24 @@ def test_robot_terrain_task_and_group_of_ones_own_are_trained_and_evaluated(outs
     assert main(arguments) == 0
     assert json.loads(out.read_text())["skills"] == ["heavy/ramp@0.5+stand"]
     assert "heavy/ramp@0.5+stand" in capsys.readouterr().out
+
+
+def test_a_ground_of_ones_own_that_varies_in_x_and_y(outside, capsys):
+    """One dataclass gives a skill: physics, heights, scans, difficulty, records, refusals."""
+    skill = read_skill("quadruped/own_lab.things:CURBS@0.5")
+    assert skill.id == "quadruped/curbs@0.5"
+    assert skill.groups[-1] == "area"
+    env = BatchedEnv([skill], 2, config=EnvConfig(tracks=2), threads=1)
+    env.reset()
+    step = env.step(torch.zeros(2, env.num_actions))
+    leg = skill.robot.leg_length
+    place = [torch.full((2, 1), part * leg, dtype=torch.float64) for part in (1.0 / 0.79 + 2.0, 1.0)]
+    assert env.ground_height(*place).tolist() == [[pytest.approx(0.1 * leg)]] * 2
+    assert env.ground_height(place[0], -place[1]).tolist() == [[0.0]] * 2
+    assert step.observations["area"].shape == (2, skill.group_sizes["area"])
+    assert skill_from_record(skill_record(skill)) == skill
+    assert main(["train", "biped/own_lab.things:CURBS", *TINY]) == 2
+    assert "curbs varies across the track, but biped moves in a plane" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_wrong_path_is_one_line(outside, capsys):

@@ -43,28 +43,31 @@ class Surroundings:
         scan: (n, points) ground heights at the scanner's samples, m.
         cycles: (n,) cycles of the gait clock.
         command: (n, 3) commands of the tasks.
-        height: function from positions (n, q), m, to ground heights (n, q), m.
+        height: function from positions x and, on maps, y, both (n, q), m, to ground heights (n, q), m.
         last_action: (n, joints) actions of the last step; None for planar robots.
+        area: (n, samples) ground heights at the samples of the scanner of an area, m; None for planar robots.
     """
 
     ground: torch.Tensor
     scan: torch.Tensor
     cycles: torch.Tensor
     command: torch.Tensor
-    height: Callable[[torch.Tensor], torch.Tensor]
+    height: Callable[..., torch.Tensor]
     last_action: torch.Tensor | None = None
+    area: torch.Tensor | None = None
 
     def rows(self, which: slice | torch.Tensor) -> Surroundings:
         """Return the surroundings of the simulations ``which``."""
 
-        def height(x: torch.Tensor) -> torch.Tensor:
-            whole = x.new_zeros(len(self.ground), x.shape[1])
-            whole[which] = x
-            return self.height(whole)[which]
+        def height(*place: torch.Tensor) -> torch.Tensor:
+            whole = [part.new_zeros(len(self.ground), part.shape[1]) for part in place]
+            for all_rows, part in zip(whole, place, strict=True):
+                all_rows[which] = part
+            return self.height(*whole)[which]
 
-        last_action = None if self.last_action is None else self.last_action[which]
+        last_action, area = (None if part is None else part[which] for part in (self.last_action, self.area))
         return Surroundings(
-            self.ground[which], self.scan[which], self.cycles[which], self.command[which], height, last_action
+            self.ground[which], self.scan[which], self.cycles[which], self.command[which], height, last_action, area
         )
 
 
@@ -86,6 +89,8 @@ class ObservationGroup:
         family: the family of robots that the group is one of, if ``spatial`` does not say it.
         reading: how the group is read from another one, see :func:`policykd.envs.observations.reading_of`; None for
             clean features.
+        spacing: largest distance between two samples of a scanner near the feet, leg lengths; None for groups that do
+            not scan the ground. Features of the ground must be more than twice as large.
     """
 
     name: str
@@ -97,6 +102,7 @@ class ObservationGroup:
     spatial: bool | None = None
     family: Family | None = None
     reading: Reading | None = None
+    spacing: float | None = None
 
     def fits(self, robot: Robot) -> bool:
         """Return whether a robot has this group."""

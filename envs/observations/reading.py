@@ -79,6 +79,7 @@ def reading_of(base: ObservationGroup, name: str, **settings: Any) -> Observatio
         base.spatial,
         base.family,
         reading,
+        base.spacing,
     )
 
 

@@ -18,6 +18,20 @@ SCAN = np.unique(np.round(np.concatenate([np.linspace(-1.25, 4.25, 23), np.linsp
 """Samples of the scanner along the heading, from the base, leg lengths: 0.09 apart near the feet, 0.25 ahead."""
 
 
+AREA_SPACING = 0.15
+"""Distance between two samples of the scanner of an area, leg lengths."""
+AREA_AHEAD, AREA_ASIDE = np.arange(-8, 13) * AREA_SPACING, np.arange(-4, 5) * AREA_SPACING
+"""Samples of the scanner of an area ahead of the base and to its left, leg lengths."""
+
+
+def area_offsets(robot: SpatialRobot) -> np.ndarray:
+    """Return the (samples, 2) positions of the samples of an area ahead of the base and to its left, m.
+
+    Samples are in rows from right to left, the rearmost row first.
+    """
+    return np.stack(np.meshgrid(AREA_AHEAD, AREA_ASIDE, indexing="ij"), axis=2).reshape(-1, 2) * robot.leg_length
+
+
 def scan_offsets(robot: SpatialRobot) -> np.ndarray:
     """Return the (points,) positions of the scanner's samples along the heading, from the base, m."""
     return np.asarray(SCAN * robot.leg_length)
@@ -42,6 +56,16 @@ def _last_action(state: SpatialState, around: Surroundings) -> torch.Tensor:
 
 def _scan(state: SpatialState, around: Surroundings) -> torch.Tensor:
     return around.scan - state.position[:, 2:]
+
+
+def _area(state: SpatialState, around: Surroundings) -> torch.Tensor:
+    assert around.area is not None
+    return around.area - state.position[:, 2:]
+
+
+def _mirrored_area(robot: Robot) -> Mirrored:
+    places = np.arange(len(AREA_AHEAD) * len(AREA_ASIDE)).reshape(len(AREA_AHEAD), -1)
+    return Mirrored(places[:, ::-1].ravel().tolist(), [1.0] * places.size)
 
 
 def _mirrored_joints(robot: Robot, blocks: int) -> Mirrored:
@@ -105,6 +129,17 @@ SPATIAL_GROUPS = (
         _scan,
         lambda robot: Mirrored.same(len(SCAN)),
         spatial=True,
+        spacing=0.09,
+    ),
+    ObservationGroup(
+        "area",
+        lambda robot: len(AREA_AHEAD) * len(AREA_ASIDE),
+        f"{len(AREA_AHEAD)} x {len(AREA_ASIDE)} ground heights in the heading frame, from {AREA_AHEAD[0]:g} to "
+        f"{AREA_AHEAD[-1]:g} leg lengths ahead and {AREA_ASIDE[-1]:g} to both sides, from the height of the base (m)",
+        _area,
+        _mirrored_area,
+        spatial=True,
+        spacing=AREA_SPACING,
     ),
 )
 """Observation groups of robots in space, without those that planar robots have, too."""

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from policykd.envs.physics.numba_kernels import write_ground
+from policykd.envs.physics.numba_kernels import write_boxes, write_ground
 
 GROUND_FIELDS = ("geom_pos", "geom_quat", "geom_size", "geom_rbound", "geom_aabb")
 """Model fields of a ground box; boxes are the model's first geoms."""
@@ -32,3 +32,20 @@ def ground_fields(pose: np.ndarray, half: np.ndarray, lane: np.ndarray | None = 
     strip = NO_LANE if lane is None else lane.reshape(rows, 2)
     write_ground(np.arange(rows), pose.reshape(rows, -1, 3), half.reshape(rows, -1, 2), strip, *fields)
     return {name: f.reshape(*shape, *f.shape[2:]) for name, f in zip(GROUND_FIELDS, fields, strict=True)}
+
+
+def box_fields(center: np.ndarray, turn: np.ndarray, half: np.ndarray) -> dict[str, np.ndarray]:
+    """Return model fields of ground boxes in space.
+
+    Args:
+        center: (m, k, 3) centers, m.
+        turn: (m, k, 2) yaw and pitch, rad.
+        half: (m, k, 3) half extents along the direction, across it and below the surface, m.
+
+    Returns:
+        ``GROUND_FIELDS`` as :func:`ground_fields` returns them.
+    """
+    shape = half.shape[:2]
+    fields = [np.empty((*shape, *inner)) for inner in ((3,), (4,), (3,), (), (6,))]
+    write_boxes(np.arange(len(half)), center, turn, half, *fields)
+    return dict(zip(GROUND_FIELDS, fields, strict=True))

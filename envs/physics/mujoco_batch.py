@@ -15,7 +15,7 @@ from mujoco.batch import Batch, SimulationError
 from typing_extensions import override
 
 from policykd.envs.physics.ground_boxes import GROUND_FIELDS, NO_LANE
-from policykd.envs.physics.numba_kernels import failures, no_time, write_ground, write_states
+from policykd.envs.physics.numba_kernels import failures, no_time, write_boxes, write_ground, write_states
 from policykd.envs.physics.protocol import FIELDS, Engine
 from policykd.threads import cores_for
 
@@ -136,6 +136,10 @@ class BatchEngine(Engine):
     ) -> None:
         strip = NO_LANE if lane is None else lane.numpy()
         write_ground(ids.numpy(), pose.numpy(), half.numpy(), strip, *self._ground)
+
+    @override
+    def set_boxes(self, ids: torch.Tensor, center: torch.Tensor, turn: torch.Tensor, half: torch.Tensor) -> None:
+        write_boxes(ids.numpy(), center.numpy(), turn.numpy(), half.numpy(), *self._ground)
 
 
 def stop_profiler() -> None:

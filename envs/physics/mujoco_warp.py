@@ -184,6 +184,10 @@ class WarpEngine(Engine, MaskEngine):
         self._restarted_view.logical_or_(mask)
 
     @override
+    def set_boxes(self, ids: torch.Tensor, center: torch.Tensor, turn: torch.Tensor, half: torch.Tensor) -> None:
+        raise ContractError("mujoco_warp simulates tracks only so far; use device cpu for maps")
+
+    @override
     def set_ground(
         self, ids: torch.Tensor, pose: torch.Tensor, half: torch.Tensor, lane: torch.Tensor | None = None
     ) -> None:

@@ -49,6 +49,39 @@ def write_states(
 
 
 @compiled(
+    "void(int64[:], float64[:, :, :], float64[:, :, :], float64[:, :, :], float64[:, :, :], float64[:, :, :],"
+    " float64[:, :, :], float64[:, :], float64[:, :, :])"
+)
+def write_boxes(
+    ids: np.ndarray, center: np.ndarray, turn: np.ndarray, half: np.ndarray,
+    pos: np.ndarray, quat: np.ndarray, size: np.ndarray, radius: np.ndarray, aabb: np.ndarray,
+) -> None:  # fmt: skip
+    """Write ground boxes in space into the model fields of n simulations with at least k geoms each.
+
+    Args:
+        ids: (m,) simulations to write.
+        center: (m, k, 3) centers, m.
+        turn: (m, k, 2) yaw and pitch, rad.
+        half: (m, k, 3) half extents, m.
+        pos: (n, geoms, 3) out: ``geom_pos``.
+        quat: (n, geoms, 4) out: ``geom_quat``.
+        size: (n, geoms, 3) out: ``geom_size``.
+        radius: (n, geoms) out: ``geom_rbound``.
+        aabb: (n, geoms, 6) out: ``geom_aabb``.
+    """
+    for row in range(len(ids)):
+        i = ids[row]
+        for k in range(center.shape[1]):
+            cy, sy = math.cos(turn[row, k, 0] / 2), math.sin(turn[row, k, 0] / 2)
+            cp, sp = math.cos(turn[row, k, 1] / 2), math.sin(turn[row, k, 1] / 2)
+            pos[i, k], size[i, k] = center[row, k], half[row, k]
+            quat[i, k, 0], quat[i, k, 1], quat[i, k, 2], quat[i, k, 3] = cy * cp, sy * sp, -cy * sp, sy * cp
+            a, b, c = half[row, k]
+            radius[i, k] = math.sqrt(a * a + b * b + c * c)
+            aabb[i, k, :3], aabb[i, k, 3:] = 0.0, half[row, k]
+
+
+@compiled(
     "void(int64[:], float64[:, :, :], float64[:, :, :], float64[:, :], float64[:, :, :], float64[:, :, :],"
     " float64[:, :, :], float64[:, :], float64[:, :, :])"
 )

@@ -88,6 +88,17 @@ class Engine(Protocol):
         """
         ...
 
+    def set_boxes(self, ids: torch.Tensor, center: torch.Tensor, turn: torch.Tensor, half: torch.Tensor) -> None:
+        """Move, turn and resize the ground boxes of simulations, as :meth:`set_ground` does, in space.
+
+        Args:
+            ids: (m,) simulation numbers.
+            center: (m, boxes, 3) centers, m.
+            turn: (m, boxes, 2) yaw, and pitch about the turned y axis, positive uphill, rad.
+            half: (m, boxes, 3) half extents along the direction, across it and below the surface, m.
+        """
+        ...
+
 
 @runtime_checkable
 class MaskEngine(Protocol):

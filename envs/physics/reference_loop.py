@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from typing_extensions import override
 
-from policykd.envs.physics.ground_boxes import GROUND_FIELDS, ground_fields
+from policykd.envs.physics.ground_boxes import GROUND_FIELDS, box_fields, ground_fields
 from policykd.envs.physics.protocol import FIELDS, Engine
 
 _BAD = slice(int(mujoco.mjtWarning.mjWARN_BADQPOS), int(mujoco.mjtWarning.mjWARN_BADCTRL) + 1)
@@ -84,7 +84,13 @@ class LoopEngine(Engine):
     def set_ground(
         self, ids: torch.Tensor, pose: torch.Tensor, half: torch.Tensor, lane: torch.Tensor | None = None
     ) -> None:
-        fields = ground_fields(pose.numpy(), half.numpy(), None if lane is None else lane.numpy())
+        self._write(ids, ground_fields(pose.numpy(), half.numpy(), None if lane is None else lane.numpy()))
+
+    @override
+    def set_boxes(self, ids: torch.Tensor, center: torch.Tensor, turn: torch.Tensor, half: torch.Tensor) -> None:
+        self._write(ids, box_fields(center.numpy(), turn.numpy(), half.numpy()))
+
+    def _write(self, ids: torch.Tensor, fields: dict[str, np.ndarray]) -> None:
         for row, i in enumerate(ids.tolist()):
             for name, value in fields.items():
                 getattr(self._models[i], name)[: self._boxes] = value[row]

@@ -17,7 +17,8 @@ from policykd.envs.stepping.model_backend import ModelBackend
 from policykd.envs.stepping.protocol import Episodes, Outcome, View
 from policykd.envs.stepping.torch_backend import TorchBackend
 from policykd.envs.tasks import Task
-from policykd.envs.terrains import Tracks
+from policykd.envs.terrains import Maps, Tracks
+from policykd.errors import ContractError
 
 __all__ = ["Episodes", "Outcome", "TorchBackend", "View", "make_backend"]
 
@@ -25,7 +26,7 @@ __all__ = ["Episodes", "Outcome", "TorchBackend", "View", "make_backend"]
 def make_backend(
     engine: Engine,
     skill: Skill,
-    tracks: Tracks,
+    tracks: Tracks | Maps,
     boxes: int,
     tasks: Sequence[Task] = (),
     *,
@@ -40,6 +41,8 @@ def make_backend(
         return ModelBackend(engine, skill, tracks, boxes, tasks)
     if skill.robot.spatial:
         return _spatial(engine, skill, tracks, boxes, tasks, fixed_commands)
+    if isinstance(tracks, Maps):
+        raise ContractError(f"{skill.id} has a ground that varies across the track, where planar robots cannot move")
     if engine.device.type != "cpu" or engine.field("qpos").dtype != torch.float64:
         return TorchBackend(engine, skill, tracks, boxes, tasks)
     from policykd.envs.stepping.numba_backend import (
@@ -50,7 +53,7 @@ def make_backend(
 
 
 def _spatial(
-    engine: Engine, skill: Skill, tracks: Tracks, boxes: int, tasks: Sequence[Task], fixed_commands: bool
+    engine: Engine, skill: Skill, tracks: Tracks | Maps, boxes: int, tasks: Sequence[Task], fixed_commands: bool
 ) -> TorchBackend:
     from policykd.envs.stepping.spatial_numba import SpatialNumbaBackend
 

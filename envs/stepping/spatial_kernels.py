@@ -13,7 +13,8 @@ import numba
 import numpy as np
 
 from policykd.envs.compiled import compiled_at_first_use
-from policykd.envs.stepping.numba_kernels import Array, find, place_boxes, segment
+from policykd.envs.stepping.ground_kernels import GroundTable, height_of, scan_area, scan_line, segment_under
+from policykd.envs.stepping.numba_kernels import Array
 from policykd.envs.tasks.velocity_terms import Motion, evaluate_terms
 
 
@@ -45,24 +46,6 @@ class RobotTable(NamedTuple):
     upright: float
     contact: float
     dt: float
-
-
-class GroundTable(NamedTuple):
-    """The bank of tracks, the track of every simulation, and the scanner; see :class:`Tracks`.
-
-    Attributes:
-        edges: (rows, S + 1) ends of the segments, m.
-        left: (rows, S) heights at their left ends, m.
-        grade: (rows, S) rise over run.
-        row: (n,) track of each simulation.
-        offsets: (points,) samples of the scanner along the heading, m.
-    """
-
-    edges: Array
-    left: Array
-    grade: Array
-    row: Array
-    offsets: Array
 
 
 class PhysicsTable(NamedTuple):
@@ -128,12 +111,7 @@ class Columns(NamedTuple):
     last_action: int
     command: int
     scan: int
-
-
-@numba.njit
-def _height(edge: Array, level: Array, slope: Array, x: float, near: int) -> float:
-    i = segment(edge, x, near)
-    return level[i] + (x - edge[i]) * slope[i]
+    area: int
 
 
 @numba.njit
@@ -146,51 +124,35 @@ def _turned(q: Array, turn: Array) -> None:
 
 
 @numba.njit
-def _touches(q: Array, turn: Array, robot: RobotTable, edge: Array, level: Array, slope: Array, at: int) -> bool:
+def _touches(q: Array, turn: Array, robot: RobotTable, ground: GroundTable, row: int, at: int) -> bool:
     """Return whether the robot lies: a fall point is below the ground, or the base leans too much."""
     if -turn[2, 2] > robot.upright:
         return True
     for j in range(len(robot.fall_points)):
         point = robot.fall_points[j]
         x = q[0] + turn[0, 0] * point[0] + turn[0, 1] * point[1] + turn[0, 2] * point[2]
+        y = q[1] + turn[1, 0] * point[0] + turn[1, 1] * point[1] + turn[1, 2] * point[2]
         z = q[2] + turn[2, 0] * point[0] + turn[2, 1] * point[1] + turn[2, 2] * point[2]
-        if z < _height(edge, level, slope, x, at):
+        if z < height_of(ground, row, x, y, at):
             return True
     return False
 
 
 @numba.njit
 def _step_feet(
-    geoms: Array, robot: RobotTable, edge: Array, level: Array, slope: Array, at: int, air: Array, before: Array,
-    landed: Array,
+    geoms: Array, robot: RobotTable, ground: GroundTable, row: int, at: int, air: Array, before: Array, landed: Array
 ) -> None:  # fmt: skip
     """Update the times in the air (f,); write the times before, and which feet landed."""
     before[:] = np.inf
     for j in range(len(robot.feet)):
         place, foot = geoms[robot.feet[j]], robot.foot_of[j]
-        sole = place[2] - robot.foot_radius[j] - _height(edge, level, slope, place[0], at)
+        sole = place[2] - robot.foot_radius[j] - height_of(ground, row, place[0], place[1], at)
         before[foot] = min(before[foot], sole)
     for f in range(len(air)):
         contact, time = before[f] < robot.contact, air[f]
         before[f] = time
         landed[f] = 1.0 if contact and time > 0.0 else 0.0
         air[f] = 0.0 if contact else time + robot.dt
-
-
-@numba.njit
-def _scan(
-    edge: Array, level: Array, slope: Array, x: float, z: float, cosine: float, offsets: Array, at: int, out: Array
-) -> None:
-    """Write heights of the scanner's samples from the height of the base."""
-    last = len(level) - 1
-    near = segment(edge, x + cosine * offsets[0], at)
-    for j in range(len(offsets)):
-        place = x + cosine * offsets[j]
-        while near < last and edge[near + 1] <= place:
-            near += 1
-        while near > 0 and edge[near] > place:
-            near -= 1
-        out[j] = level[near] + (place - edge[near]) * slope[near] - z
 
 
 @compiled_at_first_use
@@ -219,8 +181,7 @@ def pass_over(
     for k in range(len(ids)):
         i = ids[k]
         q, v, row, task = physics.qpos[i], physics.qvel[i], ground.row[i], rewards.task[i]
-        edge, level, slope = ground.edges[row], ground.left[row], ground.grade[row]
-        at = find(edge, q[0])
+        at = segment_under(ground, row, q[0])
         _turned(q, turn)
         heading = math.atan2(turn[1, 0], turn[0, 0])
         cosine, sine = math.cos(heading), math.sin(heading)
@@ -245,10 +206,12 @@ def pass_over(
             c = columns.command
             out[c], out[c + 1], out[c + 2] = forward, aside, yaw
         if columns.scan >= 0:
-            _scan(edge, level, slope, q[0], q[2], cosine, ground.offsets, at, out[columns.scan :])
+            scan_line(ground, row, q[0], q[1], q[2], cosine, sine, at, out[columns.scan :])
+        if columns.area >= 0:
+            scan_area(ground, row, q[0], q[1], q[2], cosine, sine, at, out[columns.area :])
         if stepped:
-            fell[k] = _touches(q, turn, robot, edge, level, slope, at)
-            _step_feet(physics.geoms[i], robot, edge, level, slope, at, memory.air[i], before, landed)
+            fell[k] = _touches(q, turn, robot, ground, row, at)
+            _step_feet(physics.geoms[i], robot, ground, row, at, memory.air[i], before, landed)
             for j in range(joints):
                 effort[j] = physics.force[i, j] / robot.torque[j]
                 posture[j] = (q[7 + j] - robot.stand[j]) * robot.posture[j]
@@ -259,40 +222,6 @@ def pass_over(
             )  # fmt: skip
             value = evaluate_terms(now, rewards.width[task], rewards.weight[task]) / rewards.scale[task]
             reward[k] = min(max(value, 0.0), 1.0)
-
-
-@compiled_at_first_use
-def move_windows(
-    qpos: Array, center: Array, y: Array, slack: float, behind: float, ground: GroundTable, ids: Array, pose: Array,
-    half: Array, lane: Array,
-) -> int:  # fmt: skip
-    """Move the ground windows whose robot is farther than ``slack`` from their center, along or across the track.
-
-    Args:
-        qpos: (n, nq) generalized positions.
-        center: (n,) in and out: centers of the windows along the track, m.
-        y: (n,) in and out: centers of the windows across the track, m.
-        slack: largest distance from the center at which a window is not moved, m.
-        behind: extent of a window behind its center, and to both sides, m.
-        ground: the ground.
-        ids: (n,) out: the simulations whose windows moved, in the first rows.
-        pose: (n, boxes, 3) out: see :meth:`Tracks.boxes_from`.
-        half: (n, boxes, 2) out: see :meth:`Tracks.boxes_from`.
-        lane: (n, 2) out: center across the track and half width, m.
-
-    Returns:
-        Number of moved windows.
-    """
-    moved = 0
-    for i in range(len(center)):
-        if abs(qpos[i, 0] - center[i]) > slack or abs(qpos[i, 1] - y[i]) > slack:
-            center[i], y[i], ids[moved], row = qpos[i, 0], qpos[i, 1], i, ground.row[i]
-            lane[moved, 0], lane[moved, 1] = y[i], behind
-            place_boxes(
-                ground.edges[row], ground.left[row], ground.grade[row], center[i] - behind, pose[moved], half[moved]
-            )
-            moved += 1
-    return moved
 
 
 @compiled_at_first_use

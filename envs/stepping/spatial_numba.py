@@ -5,6 +5,7 @@ It reads the engine's arrays and must return what the torch backend returns.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 
 import numpy as np
@@ -12,11 +13,10 @@ import torch
 from typing_extensions import override
 
 from policykd.envs.observations import get_group
-from policykd.envs.stepping import numba_kernels, spatial_kernels
+from policykd.envs.stepping import ground_kernels, numba_kernels, spatial_kernels
 from policykd.envs.stepping.protocol import Episodes, Outcome, View
 from policykd.envs.stepping.spatial_kernels import (
     Columns,
-    GroundTable,
     Memory,
     PhysicsTable,
     RewardTable,
@@ -24,7 +24,7 @@ from policykd.envs.stepping.spatial_kernels import (
 )
 from policykd.envs.stepping.spatial_torch import DRIFT_GAIN, TURN_LIMIT, SpatialTorchBackend, SpatialView
 from policykd.envs.tasks.velocity_terms import TERMS
-from policykd.envs.terrains import Tracks
+from policykd.envs.terrains import Maps, Tracks
 
 _COMPILED = {name: get_group(name) for name in Columns._fields}
 """Groups with a compiled loop. They are compared as objects, so that a replaced group has no loop."""
@@ -87,8 +87,8 @@ class SpatialNumbaBackend(SpatialTorchBackend):
             self._posture.numpy(), body.feet + self._boxes, self._foot_radius.numpy(), self._foot_of.numpy(),
             body.fall_points.copy(), self._upright, self._contact, robot.control_dt,
         )  # fmt: skip
-        edges, left, grade = (t.contiguous().numpy() for t in (self._bank.edges, self._bank.left, self._bank.grade))
-        self._ground = GroundTable(edges, left, grade, self._row.numpy(), self._scan.numpy())
+        scanners = (np.stack([self._scan.numpy(), 0.0 * self._scan.numpy()], axis=1), self._area.numpy())
+        self._ground = ground_kernels.ground_table(self._bank, self._row.numpy(), *scanners)
         self._remembered = Memory(
             self._last_action.numpy(), self._target_change.numpy(), self._air.numpy(), self._command.numpy()
         )
@@ -97,9 +97,9 @@ class SpatialNumbaBackend(SpatialTorchBackend):
         self._places = Columns(*(self._first_column(name) for name in Columns._fields))
         self._others = [g for g in self._groups if _COMPILED.get(g.name) is not g]
         self._limits = (self._low.numpy(), self._high.numpy())
-        self._windows = (self._center.numpy(), self._y.numpy(), robot.slack, self._window / 2)
-        moved = (np.zeros(n, np.int64), np.zeros((n, self._boxes, 3)), np.zeros((n, self._boxes, 2)), np.zeros((n, 2)))
-        self._moved = moved
+        self._windows = (self._center.numpy(), self._y.numpy())
+        shapes = ((self._boxes, 3), (self._boxes, 2), (self._boxes, 3) if self._ground.mapped else (2,))
+        self._moved = (np.zeros(n, np.int64), *(np.zeros((n, *shape)) for shape in shapes))
         self._everything, self._fell, self._earned = np.arange(n), np.zeros(n, np.bool_), np.zeros(n)
         self._entries, self._goal = self._statistics.numpy(), self.tasks.goal.numpy()
 
@@ -134,9 +134,14 @@ class SpatialNumbaBackend(SpatialTorchBackend):
 
     @override
     def move_ground(self) -> None:
-        moved = spatial_kernels.move_windows(self._physics.qpos, *self._windows, self._ground, *self._moved)
+        qpos, ground = self._physics.qpos, self._ground
+        move = ground_kernels.move_map_windows if ground.mapped else ground_kernels.move_windows
+        sizes = self._map_window if ground.mapped else self._track_window
+        moved = move(qpos, *self._windows, *sizes, ground, *self._moved)
         if moved:
-            self._engine.set_ground(*(torch.from_numpy(part[:moved]) for part in self._moved))
+            ids, *boxes = (torch.from_numpy(part[:moved]) for part in self._moved)
+            write: Callable[..., None] = self._engine.set_boxes if ground.mapped else self._engine.set_ground
+            write(ids, *boxes)
 
     @override
     def restore(self, snapshot: dict[str, torch.Tensor]) -> None:
@@ -186,5 +191,5 @@ class SpatialNumbaBackend(SpatialTorchBackend):
         return Outcome(earned, fell, over, failures, Episodes(*rows))
 
     @override
-    def tracks(self, ids: torch.Tensor | slice) -> Tracks:
+    def tracks(self, ids: torch.Tensor | slice) -> Tracks | Maps:
         return self._bank.rows(self._row[ids])

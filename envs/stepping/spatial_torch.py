@@ -13,7 +13,7 @@ import torch
 from typing_extensions import override
 
 from policykd.envs.observations import Surroundings
-from policykd.envs.observations.spatial import scan_offsets
+from policykd.envs.observations.spatial import area_offsets, scan_offsets
 from policykd.envs.physics import Engine
 from policykd.envs.resets import PHASE_SECONDS
 from policykd.envs.robots import SpatialRobot
@@ -23,7 +23,8 @@ from policykd.envs.stepping.protocol import View
 from policykd.envs.stepping.torch_backend import TorchBackend
 from policykd.envs.tasks import Task, VelocityTracking
 from policykd.envs.tasks.velocity_terms import Motion, sum_terms
-from policykd.envs.terrains import Tracks
+from policykd.envs.terrains import Maps, Tracks
+from policykd.envs.terrains.map_bank import Window
 
 CONTACT = 0.028
 """Height of a sole above the ground up to which a foot counts as touching it, leg lengths."""
@@ -42,6 +43,7 @@ class SpatialView:
     scan: torch.Tensor
     touching: torch.Tensor
     which: torch.Tensor | slice
+    area: torch.Tensor
 
 
 class SpatialTorchBackend(TorchBackend):
@@ -50,7 +52,7 @@ class SpatialTorchBackend(TorchBackend):
     Args:
         engine: the engine.
         skill: task, observation groups and episode length.
-        tracks: the bank of tracks.
+        tracks: the bank of tracks or maps.
         boxes: ground boxes of a simulation.
         tasks: simulation i has task ``tasks[i % len(tasks)]``; empty to use the skill's task.
         fixed_commands: command every task's own speed, as in evaluations, instead of drawing from its ranges.
@@ -60,7 +62,7 @@ class SpatialTorchBackend(TorchBackend):
         self,
         engine: Engine,
         skill: Skill,
-        tracks: Tracks,
+        tracks: Tracks | Maps,
         boxes: int,
         tasks: Sequence[Task] = (),
         *,
@@ -75,7 +77,9 @@ class SpatialTorchBackend(TorchBackend):
         robot, n, like = self._skill.robot, self._engine.num_sims, self._engine.field("qpos")
         assert isinstance(robot, SpatialRobot)
         self._robot, body = robot, robot.body
-        self._scan = torch.as_tensor(scan_offsets(robot)).to(like)
+        self._scan, self._area = (torch.as_tensor(offsets(robot)).to(like) for offsets in (scan_offsets, area_offsets))
+        self._map_window = Window.under(robot.reach, robot.leg_length)
+        self._track_window = (robot.slack, self._window / 2)
         joints, feet = len(body.servos), len(body.foot_names)
         # One matrix per kind of memory: last actions, changes of the targets, times in the air, commands.
         self._last_action, self._target_change = like.new_zeros(n, joints), like.new_zeros(n, joints)
@@ -129,14 +133,23 @@ class SpatialTorchBackend(TorchBackend):
 
     @override
     def move_ground(self) -> None:
-        place = self._engine.field("qpos")[:, :2]
+        place, ground = self._engine.field("qpos")[:, :2], self._tracks
         away = (place - torch.stack([self._center, self._y], dim=1)).abs().amax(dim=1)
-        ids = torch.nonzero(away > self._robot.slack).squeeze(1)
-        if len(ids):
-            self._center[ids], self._y[ids] = place[ids, 0], place[ids, 1]
-            boxes = self._tracks.rows(ids).boxes_from(place[ids, 0] - self._window / 2, self._boxes)
-            lane = torch.stack([place[ids, 1], torch.full_like(place[ids, 1], self._window / 2)], dim=1)
-            self._engine.set_ground(ids, *boxes, lane)
+        mapped = isinstance(ground, Maps)
+        ids = torch.nonzero(away > (self._map_window.slack if mapped else self._robot.slack)).squeeze(1)
+        if not len(ids):
+            return
+        center = place[ids]
+        if mapped:
+            step = self._map_window.step
+            center = (torch.floor(center / step) + 0.5) * step
+        self._center[ids], self._y[ids] = center.unbind(1)
+        if isinstance(ground, Maps):
+            self._engine.set_boxes(ids, *ground.rows(ids).boxes_around(center, self._map_window, self._boxes))
+            return
+        pose, half = ground.rows(ids).boxes_from(center[:, 0] - self._window / 2, self._boxes)
+        lane = torch.stack([center[:, 1], torch.full_like(center[:, 1], self._window / 2)], dim=1)
+        self._engine.set_ground(ids, pose, half, lane)
 
     @property
     def _memory(self) -> dict[str, torch.Tensor]:
@@ -162,12 +175,15 @@ class SpatialTorchBackend(TorchBackend):
     def _read_spatial(self, ids: torch.Tensor | None) -> SpatialView:
         state = self._reader.read(ids)
         which: torch.Tensor | slice = slice(None) if ids is None else ids
-        base, points = state.position[:, :1], state.fall_points
-        ahead = base + torch.cos(state.heading)[:, None] * self._scan
-        height = self.tracks(which).height(torch.cat([base, ahead, points[:, :, 0]], dim=1))
-        ground, scan, below = height.split([1, len(self._scan), points.shape[1]], dim=1)
+        (x, y), points = state.position[:, :2].split(1, dim=1), state.fall_points
+        cosine, sine = torch.cos(state.heading)[:, None], torch.sin(state.heading)[:, None]
+        ahead, aside = self._area.unbind(1)
+        places_x = (x, x + cosine * self._scan, x + cosine * ahead - sine * aside, points[:, :, 0])
+        places_y = (y, y + sine * self._scan, y + sine * ahead + cosine * aside, points[:, :, 1])
+        height = self.tracks(which).height(torch.cat(places_x, dim=1), torch.cat(places_y, dim=1))
+        ground, scan, area, below = height.split([part.shape[1] for part in places_x], dim=1)
         touching = (points[:, :, 2] < below).any(dim=1) | (state.gravity[:, 2] > self._upright)
-        return SpatialView(state, ground[:, 0], scan, touching, which)
+        return SpatialView(state, ground[:, 0], scan, touching, which, area)
 
     def _command_of(self, state: SpatialState, which: torch.Tensor | slice) -> torch.Tensor:
         """Return (m, 3) commands; where the heading is held, the yaw rate steers back to the middle of the track."""
@@ -180,12 +196,13 @@ class SpatialTorchBackend(TorchBackend):
     def _around(self, view: View, clock: torch.Tensor) -> Surroundings:
         which, state = view.which, view.state
 
-        def height(x: torch.Tensor) -> torch.Tensor:
-            return self.tracks(which).height(x)
+        def height(x: torch.Tensor, y: torch.Tensor | None = None) -> torch.Tensor:
+            return self.tracks(which).height(x, y)
 
         assert isinstance(state, SpatialState)
-        command = self._command_of(state, which)
-        return Surroundings(view.ground, view.scan, clock / PHASE_SECONDS, command, height, self._last_action[which])
+        assert isinstance(view, SpatialView)  # the compiled backend gives its view in torch
+        command, last_action = self._command_of(state, which), self._last_action[which]
+        return Surroundings(view.ground, view.scan, clock / PHASE_SECONDS, command, height, last_action, view.area)
 
     @override
     def _assess_step(self, view: View) -> tuple[torch.Tensor, torch.Tensor]:
@@ -211,7 +228,7 @@ class SpatialTorchBackend(TorchBackend):
 
     def _step_feet(self, state: SpatialState) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the times that the feet had been in the air, s, and which of them landed in this step, each (n, f)."""
-        sole = state.feet[:, :, 2] - self._foot_radius - self.height(state.feet[:, :, 0])
+        sole = state.feet[:, :, 2] - self._foot_radius - self.height(state.feet[:, :, 0], state.feet[:, :, 1])
         lowest = torch.full_like(self._air, torch.inf).index_reduce_(1, self._foot_of, sole, "amin")
         contact = lowest < self._contact
         before = self._air.clone()

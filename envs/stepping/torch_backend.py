@@ -19,7 +19,7 @@ from policykd.envs.robots import PlanarRobot
 from policykd.envs.skills import Skill
 from policykd.envs.stepping.protocol import Episodes, Outcome, View
 from policykd.envs.tasks import Situation, Task, TaskTable
-from policykd.envs.terrains import Tracks
+from policykd.envs.terrains import Maps, Tracks
 
 
 @dataclass
@@ -49,10 +49,13 @@ class TorchBackend:
         tasks: tasks of the simulations.
     """
 
-    def __init__(self, engine: Engine, skill: Skill, tracks: Tracks, boxes: int, tasks: Sequence[Task] = ()) -> None:
+    def __init__(
+        self, engine: Engine, skill: Skill, tracks: Tracks | Maps, boxes: int, tasks: Sequence[Task] = ()
+    ) -> None:
         n, robot = engine.num_sims, skill.robot
         like: dict[str, Any] = {"dtype": engine.field("qpos").dtype, "device": engine.device}
-        self._engine, self._skill, self._bank, self._boxes = engine, skill, tracks, boxes
+        self._engine, self._skill, self._boxes = engine, skill, boxes
+        self._bank: Any = tracks  # maps only in the backends of robots in space, which override what needs tracks
         self._groups = [get_group(name) for name in skill.groups]
         self._window = robot.window_width
         self.tasks = TaskTable(tasks or (skill.task,), robot, n, skill.seconds, engine.field("qpos"))
@@ -198,10 +201,10 @@ class TorchBackend:
 
         return Surroundings(view.ground, view.scan, clock / PHASE_SECONDS, self.tasks.command[which], height)
 
-    def height(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the ground height in every simulation at positions x (num_sims, q), m."""
-        return self.tracks(torch.arange(len(x), device=x.device)).height(x)
+    def height(self, x: torch.Tensor, y: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the ground height in every simulation at positions x and y (num_sims, q), m; y is 0 if None."""
+        return self.tracks(torch.arange(len(x), device=x.device)).height(x, y)
 
-    def tracks(self, ids: torch.Tensor | slice) -> Tracks:
+    def tracks(self, ids: torch.Tensor | slice) -> Tracks | Maps:
         """Return the tracks of the simulations ``ids`` (m,), one row each; a copy, or a view for a slice."""
         return self._tracks.rows(ids)

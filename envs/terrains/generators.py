@@ -78,6 +78,11 @@ class Steps(Generator):
     height: Range = (0.05, 0.15)
     high: Range | None = None
 
+    @property
+    def smallest(self) -> float:
+        """Smallest extent along x of features with vertical edges, at full difficulty, m."""
+        return self.run[0]
+
     @override
     def profile(self, rng: np.random.Generator, count: int, length: float, difficulty: Difficulty) -> Profile:
         shape = (count, math.ceil(length / self.run[0]))
@@ -103,6 +108,11 @@ class Stairs(Generator):
     tread: Range = (0.30, 0.40)
     height: Range = (0.12, 0.18)
     stairs: int = 6
+
+    @property
+    def smallest(self) -> float:
+        """Smallest extent along x of features with vertical edges, at full difficulty, m."""
+        return min(self.run[0], self.tread[0])
 
     @override
     def profile(self, rng: np.random.Generator, count: int, length: float, difficulty: Difficulty) -> Profile:
@@ -132,6 +142,11 @@ class Gaps(Generator):
     width: Range = (0.25, 0.30)
     depth: Range = (0.85, 0.90)
 
+    @property
+    def smallest(self) -> float:
+        """Smallest extent along x of features with vertical edges, at full difficulty, m."""
+        return min(self.run[0], self.width[0])
+
     @override
     def profile(self, rng: np.random.Generator, count: int, length: float, difficulty: Difficulty) -> Profile:
         n = math.ceil(length / self.run[0])
@@ -153,6 +168,11 @@ class Walls(Generator):
     run: Range = (2.0, 4.0)
     height: Range = (0.05, 0.25)
     thickness: Range = (0.2, 0.2)
+
+    @property
+    def smallest(self) -> float:
+        """Smallest extent along x of features with vertical edges, at full difficulty, m."""
+        return min(self.run[0], self.thickness[0])
 
     @override
     def profile(self, rng: np.random.Generator, count: int, length: float, difficulty: Difficulty) -> Profile:
@@ -212,6 +232,12 @@ class Mixed(Generator):
     portions: tuple[Generator, ...] = field(default_factory=lambda: (Incline(), Steps(), Slopes(), Gaps()))
     portion: float = 3.0
     lip: float = 0.5
+
+    @property
+    def smallest(self) -> float | None:
+        """Smallest extent along x of features with vertical edges, m; None if all portions are smooth."""
+        sizes = [getattr(portion, "smallest", None) for portion in self.portions]
+        return min((size for size in sizes if size is not None), default=None)
 
     @override
     def profile(self, rng: np.random.Generator, count: int, length: float, difficulty: Difficulty) -> Profile:

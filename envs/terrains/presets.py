@@ -11,9 +11,11 @@ of ``incline``; PLAID does not train on it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from importlib import import_module
 
+from policykd.envs.robots.spatial import PRESET_LEG
 from policykd.envs.terrains.generators import Flat, Gaps, Generator, Incline, Mixed, Slopes, Stairs, Steps, Walls
-from policykd.envs.terrains.registry import TERRAINS, TerrainKind, register_terrain
+from policykd.envs.terrains.registry import TERRAINS, AnyGenerator, TerrainKind, draws_maps, register_terrain
 from policykd.errors import UnknownNameError, check_range
 
 _PAPER: dict[str, Generator] = {
@@ -71,10 +73,16 @@ for _name in _PAPER:
         floor=_FLOORS.get(_name, 0.9),
     )
 
+import_module("policykd.envs.terrains.grounds")  # every module there registers its terrain, after those of PLAID
 
-def terrain_names() -> list[str]:
-    """Return the names of the terrains: first those of PLAID, in the order in which it visits them."""
-    return list(TERRAINS)
+
+def terrain_names(planar: bool = False) -> list[str]:
+    """Return the names of the terrains: first those of PLAID, in the order in which it visits them.
+
+    Args:
+        planar: leave out those that only robots in space can walk on.
+    """
+    return [name for name, kind in TERRAINS.items() if not (planar and kind.varies_across)]
 
 
 @dataclass(frozen=True)
@@ -96,7 +104,7 @@ class Terrain:
     name: str
     preset: str = ""
     difficulty: float = 1.0
-    generator: Generator = field(default=None, repr=False)  # type: ignore[assignment]  # set in __post_init__
+    generator: AnyGenerator = field(default=None, repr=False)  # type: ignore[assignment]  # set in __post_init__
     kind: TerrainKind = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -108,6 +116,20 @@ class Terrain:
         object.__setattr__(self, "preset", preset)
         object.__setattr__(self, "generator", self.generator or kind.presets[preset])
         object.__setattr__(self, "kind", kind)  # stored, so that a pickled terrain does not need the registry
+
+    @property
+    def varies_across(self) -> bool:
+        """Whether the ground varies across the track, too: a map, for robots in space only."""
+        return draws_maps(self.generator)
+
+    @property
+    def smallest(self) -> float | None:
+        """Smallest extent along the ground of features with vertical edges, at full difficulty, leg lengths.
+
+        None for smooth ground, and for generators that do not tell.
+        """
+        size: float | None = getattr(self.generator, "smallest", None)
+        return size if size is None or self.varies_across else size / PRESET_LEG
 
     @property
     def is_preset(self) -> bool:

@@ -13,9 +13,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from typing_extensions import TypeIs
+
 from policykd.envs.terrains.generators import Generator
+from policykd.envs.terrains.map import MapGenerator
 from policykd.errors import ConfigError, check_range
 from policykd.names import Registry, import_object
+
+AnyGenerator = Generator | MapGenerator
+"""A generator of tracks, with a method ``profile``, or of maps, with a method ``map``."""
 
 RESERVED = "/:@+"
 """Characters that separate the parts of a skill's id and are not allowed in names."""
@@ -34,15 +40,22 @@ class TerrainKind:
         ConfigError: for a terrain without presets, or a level out of range.
     """
 
-    presets: Mapping[str, Generator]
+    presets: Mapping[str, AnyGenerator]
     start_level: float = 0.5
     floor: float = 0.9
 
     def __post_init__(self) -> None:
         if not self.presets:
             raise ConfigError("a terrain needs at least one preset, for example {'default': Steps()}")
+        if len({draws_maps(generator) for generator in self.presets.values()}) > 1:
+            raise ConfigError("the presets of a terrain must all draw tracks or all draw maps; register two terrains")
         check_range("start_level", self.start_level, 0.01, 1.0)
         check_range("floor", self.floor, 0.0, 1.0)
+
+    @property
+    def varies_across(self) -> bool:
+        """Whether the presets draw maps, which only robots in space can walk on."""
+        return draws_maps(next(iter(self.presets.values())))
 
     @property
     def default_preset(self) -> str:
@@ -55,7 +68,7 @@ TERRAINS: Registry[TerrainKind] = Registry("terrain", TerrainKind)
 
 
 def register_terrain(
-    name: str, presets: Mapping[str, Generator], *, start_level: float = 0.5, floor: float = 0.9
+    name: str, presets: Mapping[str, AnyGenerator], *, start_level: float = 0.5, floor: float = 0.9
 ) -> TerrainKind:
     """Make a terrain available in skill ids; registering an equal terrain again changes nothing.
 
@@ -85,11 +98,16 @@ def import_terrain(path: str) -> str:
     found, name = import_object(path), path.rpartition(":")[2].rpartition(".")[2].lower()
     if isinstance(found, TerrainKind):
         TERRAINS.register(name, found)
-    elif callable(getattr(found, "profile", None)) and not isinstance(found, type):
+    elif not isinstance(found, type) and any(callable(getattr(found, method, None)) for method in ("profile", "map")):
         register_terrain(name, {"default": found})
     else:
         raise ConfigError(f"'{path}' is neither a terrain generator nor a TerrainKind, but a {type(found).__name__}")
     return name
+
+
+def draws_maps(generator: AnyGenerator) -> TypeIs[MapGenerator]:
+    """Return whether a generator draws maps, which vary in x and y, instead of tracks."""
+    return callable(getattr(generator, "map", None))
 
 
 def check_name(kind: str, name: str) -> None:

@@ -13,6 +13,7 @@ import torch
 
 from policykd.envs.terrains.presets import Terrain
 from policykd.envs.terrains.profiles import Profile
+from policykd.envs.terrains.registry import draws_maps
 from policykd.seeding import generator
 
 BEHIND = 6.0
@@ -57,11 +58,12 @@ class Tracks:
         """Return (n, q) indices of the segments under x (n, q); on a vertical edge, of the right-hand one."""
         return (torch.searchsorted(self.edges, x.contiguous(), right=True) - 1).clamp_(0, self.segments - 1)
 
-    def height(self, x: torch.Tensor) -> torch.Tensor:
+    def height(self, x: torch.Tensor, y: torch.Tensor | None = None) -> torch.Tensor:
         """Return the ground height.
 
         Args:
             x: (n, q) positions along the tracks, m.
+            y: positions across them, which do not matter.
 
         Returns:
             (n, q) heights, m.
@@ -157,7 +159,8 @@ _EASIEST = 0.4
 """Difficulty of the easiest track at the lowest levels, as a share of the level."""
 
 
-def _graded_shares(count: int) -> np.ndarray:
+def graded_shares(count: int) -> np.ndarray:
+    """Return the (count,) difficulties of a graded terrain's tracks as shares of its own."""
     return np.minimum(np.arange(1, count + 1) / (_GRADED * count), 1.0)
 
 
@@ -235,7 +238,8 @@ class TrackBank:
     @staticmethod
     def _draw(terrain: Terrain, count: int, seed: int, graded: bool, length: float, behind: float) -> Tracks:
         rng = generator(seed, "tracks", terrain.preset, terrain.name)
-        share = _graded_shares(count)[:, None] if graded else np.ones((count, 1))
+        share = graded_shares(count)[:, None] if graded else np.ones((count, 1))
+        assert not draws_maps(terrain.generator)  # those are in a MapBank
         profile = terrain.generator.profile(rng, count, length, terrain.difficulty * share)
         return _tracks_from(profile, behind)
 

@@ -8,6 +8,7 @@ A preset is data: it may use the configurations of training and merging, and run
 ``paper``          the paper's text: its reward, networks, exact injection, budgets, MSE, mixing of expert and student
 ``released-code``  the settings in which the authors' released code differs from the text
 ``quadruped``      the five terrains of the paper for a quadruped; the first two without a scanner
+``quadruped-hard`` grounds that vary in x and y: rough, stairs, walls, stepping stones, beams
 ================== ============================================================================================
 """
 
@@ -76,8 +77,7 @@ def for_suite(recipe: Recipe, suite: str) -> Recipe:
 
     suited = get_suite(suite)
     if suited[0].robot.spatial:
-        budgets = {plan.skill: plan for plan in _quadruped().skills}
-        return replace(_quadruped(), skills=tuple(budgets[skill.id] for skill in suited), curriculum=recipe.curriculum)
+        return replace(_PRESETS[suite](), curriculum=recipe.curriculum)
     seen = {*recipe.injection.blind_groups, *recipe.injection.groups}
     known = {plan.skill: plan for plan in recipe.skills} if seen == set(suited[0].groups) else {}
     fresh = {skill.id: {**_SUITE_PLAN[suite], **_OWN_PLAN.get(skill.id, {})} for skill in suited}
@@ -236,6 +236,18 @@ def _quadruped() -> Recipe:
     )
 
 
+_HARD_STEPS = {"rough": 1_500_000, "stairs": 1_500_000, "barriers": 1_200_000, "stones": 1_500_000, "beams": 1_200_000}
+
+
+def _quadruped_hard() -> Recipe:
+    """Return the recipe of ``quadruped`` with other skills, all of them with a scanner from the start."""
+    recipe = _quadruped()
+    skills = tuple(SkillPlan(f"quadruped/{name}", steps, target_success=0.9) for name, steps in _HARD_STEPS.items())
+    injection = replace(recipe.injection, blind=0, groups=("area",))
+    measurement = replace(recipe.measurement, zero_shot=("quadruped/patchwork@0.5", "quadruped/obstacles@0.5"))
+    return replace(recipe, skills=skills, injection=injection, measurement=measurement)
+
+
 _PRESETS: Mapping[str, Callable[[], Recipe]] = MappingProxyType(
     {
         "quick": _quick,
@@ -243,5 +255,6 @@ _PRESETS: Mapping[str, Callable[[], Recipe]] = MappingProxyType(
         "paper": _paper,
         "released-code": _released_code,
         "quadruped": _quadruped,
+        "quadruped-hard": _quadruped_hard,
     }
 )

@@ -13,12 +13,14 @@ from typing import Any
 
 import mujoco
 import numpy as np
+import torch
 
 from policykd.agents.policy import Policy
 from policykd.envs.robots import Robot
 from policykd.envs.robots.mjcf import build_model
 from policykd.envs.robots.side_view import SIDE_COLORS, robot_geoms, side_of
 from policykd.envs.skills import Skill
+from policykd.envs.terrains import Maps
 from policykd.errors import ConfigError
 from policykd.report.pages.html import write_html
 from policykd.report.video import Recording, record
@@ -27,6 +29,7 @@ _RATE = 25.0
 """Pictures per second of a clip."""
 _DIGITS = 3  # of lengths, m
 _CORNERS = np.array(list(product((-1.0, 1.0), repeat=3)))
+_MAP_SAMPLES = 800  # heights of a map that a page shows
 _MARGIN = 3.0  # of ground before and after the robot's way, in leg lengths
 
 
@@ -135,8 +138,12 @@ def _points(model: mujoco.MjModel, data: mujoco.MjData, qpos: np.ndarray) -> np.
 
 
 def _ground(recording: Recording, low: float, high: float) -> list[list[float]]:
-    """Return the corners x, z of the ground between two places."""
+    """Return the corners x, z of the ground between two places; on a map, those along its middle."""
     track = recording.track
+    if isinstance(track, Maps):
+        places = torch.linspace(low, high, _MAP_SAMPLES, dtype=track.boxes.dtype)
+        pairs = zip(places.tolist(), track.height(places[None])[0].tolist(), strict=True)
+        return [[round(x, _DIGITS), round(z, _DIGITS)] for x, z in pairs]
     edges, left, grade = (part[0].cpu().numpy() for part in (track.edges, track.left, track.grade))
     corners = []
     for i in range(len(left)):

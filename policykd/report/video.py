@@ -23,7 +23,7 @@ from policykd.curriculum.stage_runner import StageFolders
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
 from policykd.envs.rendering import SceneRenderer, build_scene
 from policykd.envs.skills import Skill
-from policykd.envs.terrains import Tracks
+from policykd.envs.terrains import Maps, Tracks
 from policykd.errors import ConfigError, MissingDependencyError, OutputError, check_range
 from policykd.report.run_files import STRIP
 from policykd.report.skills import skills_of
@@ -48,7 +48,7 @@ class Recording:
         fell: whether the episode ended in a fall.
     """
 
-    track: Tracks
+    track: Tracks | Maps
     qpos: np.ndarray
     control_dt: float
     fell: bool

@@ -42,6 +42,14 @@ def test_the_libraries_own_checkers_pass_on_every_skill(name):
     sb3_check_env(env, warn=False)
 
 
+@pytest.mark.parametrize("terrain", ["stairs", "stones"])
+def test_the_libraries_own_checkers_pass_on_maps(terrain):
+    env = gymnasium.make(environment_id("quadruped"), terrain=terrain, tracks=4)
+    assert env.unwrapped.env.skill.groups[-1] == "area"
+    check_env(env.unwrapped, skip_render_check=True)
+    sb3_check_env(env, warn=False)
+
+
 @pytest.mark.parametrize("robot", robot_names())
 def test_the_id_of_every_robot_makes_its_default_skill(robot):
     skill = get_skill(f"{robot}/flat")

@@ -9,7 +9,7 @@ from policykd.envs.skills import get_skill
 from policykd.envs.terrains import TERRAINS as KINDS
 from policykd.envs.terrains import Terrain, TrackBank
 
-TERRAINS = [f"{name}:{preset}" for name, kind in KINDS.items() for preset in kind.presets]
+TERRAINS = [f"{name}:{p}" for name, kind in KINDS.items() for p in kind.presets if not kind.varies_across]
 FEW = EnvConfig(tracks=16)
 
 

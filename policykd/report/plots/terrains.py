@@ -9,14 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
 
-from policykd.envs.robots import Robot
+from policykd.envs.robots import Robot, SpatialRobot
 from policykd.envs.robots.side_view import SIDE_COLORS, standing_outlines
 from policykd.envs.skills import Skill
-from policykd.envs.terrains import TrackBank
+from policykd.envs.terrains import MapBank, TrackBank
 from policykd.errors import ConfigError
 from policykd.report.plots.style import new_figure, save_figure, set_title
 from policykd.seeding import integer_seed
@@ -25,6 +26,7 @@ BEHIND, AHEAD = 1.5, 12.0
 """Range of a panel, m before and after the start."""
 _WIDTH = 9.0  # of the figure, inches
 _EARTH = "#7d8a74"
+_SAMPLING = 0.005  # distance between heights of a map, leg lengths
 
 
 def draw_gallery(skills: Sequence[Skill], out: Path, *, seed: int = 0) -> Path:
@@ -66,7 +68,7 @@ def gallery_figure(skills: Sequence[Skill], *, seed: int = 0) -> Figure:
 
 
 def height_profile(skill: Skill, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Return the ground of one track as a polyline.
+    """Return the ground of one track, or along the middle of one map, as a polyline.
 
     Args:
         skill: the skill.
@@ -75,12 +77,22 @@ def height_profile(skill: Skill, seed: int = 0) -> tuple[np.ndarray, np.ndarray]
     Returns:
         x and z of its corners, m; a vertical edge has two corners at one x.
     """
+    if skill.terrain.varies_across:
+        return _middle_of_a_map(skill, integer_seed(seed, "gallery"))
     track = TrackBank([skill.terrain], 1, integer_seed(seed, "gallery"), scale=skill.robot.ground_scale).tracks
     edges, left, grade = (t[0].numpy() for t in (track.edges, track.left, track.grade))
     right = left + grade * np.diff(edges)
     x = np.stack([edges[:-1], edges[1:]], axis=1).ravel()
     z = np.stack([left, right], axis=1).ravel()
     return x, z
+
+
+def _middle_of_a_map(skill: Skill, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    robot = skill.robot
+    assert isinstance(robot, SpatialRobot)
+    bank = MapBank([skill.terrain], 1, seed, leg=robot.leg_length, reach=robot.reach, seconds=skill.seconds)
+    x = torch.arange(-BEHIND, AHEAD, _SAMPLING * robot.leg_length, dtype=torch.float64)
+    return x.numpy(), bank.tracks.height(x[None])[0].numpy()
 
 
 def _span(x: np.ndarray, z: np.ndarray, robot: Robot) -> tuple[float, float]:
