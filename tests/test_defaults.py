@@ -1,7 +1,8 @@
 """Defaults are part of the interface: a changed default, constant or gate must be a decision and not an accident.
 
-``tests/data/defaults.json`` holds the defaults of every public function, method and configuration, the public
-constants, the claims of every KD system and the records of all losses. Entries that it lacks are not compared, so that
+``tests/data/defaults.json`` holds the defaults of every public function, method and configuration, the constants of
+modules, the limits of configurations, the recipes of presets and demos, the claims of every KD system and the records
+of all losses. Entries that it lacks are not compared, so that
 an addition needs no edit. After a deliberate change, and now and then for additions, write it again with::
 
     .venv/bin/python tests/test_defaults.py
@@ -12,8 +13,11 @@ import importlib
 import inspect
 import json
 import pkgutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
+
+import pytest
 
 FILE = Path(__file__).parent / "data" / "defaults.json"
 PACKAGES = ("agents", "curriculum", "evaluation", "kd", "merge")
@@ -62,23 +66,73 @@ def of_class(kind):
     return found
 
 
-def of_module(module):
+def is_data(value):
+    """Return whether a constant is data to compare: numbers, texts, records, and containers of them."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return True
+    if isinstance(value, Mapping):
+        return all(is_data(entry) for entry in value.values())
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return all(is_data(entry) for entry in value)
+    return value is None or isinstance(value, (bool, int, float, str))
+
+
+def limits():
+    """Return the limits that configurations check their fields against: field -> smallest and largest value."""
+    from policykd.agents.architecture import Architecture, Encoder
+    from policykd.agents.training.config import PpoConfig, SacConfig, TrainConfig
+    from policykd.curriculum.recipe import Injection, Measurement, SkillPlan
+    from policykd.envs.batched_env import EnvConfig
+    from policykd.kd.log_mel import LogMel
+    from policykd.merge.config import MergeConfig
+
+    made = {
+        "Architecture": lambda: Architecture(mean_clip=2.0), "Encoder": lambda: Encoder("terrain"),
+        "PpoConfig": PpoConfig, "SacConfig": SacConfig,
+        "TrainConfig": lambda: TrainConfig(start_level=0.5, init_noise=0.3),
+        "MergeConfig": lambda: MergeConfig(support=4.0), "Injection": Injection, "Measurement": Measurement,
+        "SkillPlan": lambda: SkillPlan("biped/flat", 1000, start_level=0.5), "EnvConfig": EnvConfig,
+        "LogMel": lambda: LogMel(rate=16000),
+    }  # fmt: skip
+    found = {}
+    for name, make in made.items():
+        seen = {}
+
+        def record(field, value, low, high, unit="", seen=seen):
+            seen[field] = [low, high]
+
+        with pytest.MonkeyPatch.context() as patch:
+            for module in list(sys.modules.values()):
+                if getattr(module, "__name__", "").startswith("policykd.") and hasattr(module, "check_range"):
+                    patch.setattr(module, "check_range", record)
+            make()
+        found[name] = seen
+    return found
+
+
+def of_module(module, known):
     """Return name -> defaults of the public functions, classes and constants that a module defines."""
     found = {}
-    for name, value in vars(module).items():
+    for name, value in list(vars(module).items()):
         if name.startswith("_"):
+            if name.isupper() and not name.startswith("__") and is_data(value) and id(value) not in known:
+                found[name] = plain(value)
             continue
         if inspect.isclass(value) and value.__module__ == module.__name__:
             found[name] = of_class(value)
         elif inspect.isfunction(value) and value.__module__ == module.__name__:
             found[name] = of_function(value)
-        elif name.isupper() and not callable(value) and isinstance(value, (bool, int, float, str, tuple)):
+        elif name.isupper() and is_data(value) and id(value) not in known:
             found[name] = plain(value)
+            if isinstance(value, Mapping):  # modules that import it need not list it again
+                known.add(id(value))
     return {name: value for name, value in found.items() if value not in ({}, None)}
 
 
 def snapshot():
     """Return all defaults, the claims of the systems and the records of the losses."""
+    from policykd.curriculum.presets import preset, preset_names
+    from policykd.demo import DEMO_PLANS
     from policykd.kd.registry import LOSSES
     from policykd.kd.systems import SYSTEMS
 
@@ -86,11 +140,15 @@ def snapshot():
     for package in PACKAGES:
         place = importlib.import_module(f"policykd.{package}").__path__
         names += [f"policykd.{package}", *(m.name for m in pkgutil.walk_packages(place, f"policykd.{package}."))]
-    modules = {name: of_module(importlib.import_module(name)) for name in names}
+    known = {id(LOSSES), id(SYSTEMS)}
+    modules = {name: of_module(importlib.import_module(name), known) for name in names}
+    recipes = {name: plain(preset(name)) for name in preset_names()}
+    demos = {robot: plain(plan) for robot, plan in DEMO_PLANS.items()}
     systems = {name: {"comparisons": plain(entry.comparisons), "seeds": entry.seeds} for name, entry in SYSTEMS.items()}
     losses = {name: plain(entry) for name, entry in LOSSES.items()}
     content = {name: found for name, found in modules.items() if found}
-    return json.loads(json.dumps({**content, "systems": systems, "losses": losses}))
+    records = {"systems": systems, "losses": losses, "recipes": recipes, "demos": demos, "limits": limits()}
+    return json.loads(json.dumps({**content, **records}))
 
 
 def written(content):

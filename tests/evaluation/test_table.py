@@ -24,3 +24,12 @@ def test_the_table_has_a_row_per_policy_and_skill_and_marks_experts():
     assert columns[4][2] == "-"
     assert "mean actions" in str(table.title)
     assert "4 episodes per cell" in str(table.title)
+
+
+def test_skills_are_set_apart_by_a_line():
+    ids = ("biped/flat", "biped/gaps", "biped/steps")
+    evaluation = Evaluation(("a", "b"), ids, 2, 0, False, dict.fromkeys(ids, 256))
+    for skill in ids:
+        for policy in ("a", "b"):
+            evaluation.cells[policy, skill] = Episodes((9.0, 9.0), (0.5, 0.6), (256, 256), (1.0, 2.0), (True, False))
+    assert [row.end_section for row in evaluation_table(evaluation).rows] == [False, True] * 3

@@ -207,6 +207,44 @@ def test_what_recorded_data_cannot_do_is_refused(recorded, tmp_path, option, mes
         merge_data([], tmp_path / "student", OFFLINE)
 
 
+@pytest.mark.parametrize(("row", "refused"), [(0, False), (-1, True), (11, False), (12, True)])
+def test_rows_of_last_states_are_those_of_the_rollout(row, refused):
+    """A shard of three steps of four simulations has the rows 0 to 11."""
+    from safetensors.torch import save
+
+    from policykd.merge.data.folder import _rollout
+    from policykd.merge.data.manifest import Shard
+
+    grid = {name: torch.zeros(3, 4, dtype=torch.bool) for name in ("terminated", "truncated", "student_acted")}
+    flat = {"observations": torch.zeros(12, 2), "labels": torch.zeros(12, 1), "teacher_values": torch.zeros(12)}
+    last = {"final_rows": torch.tensor([row]), "final_observations": torch.zeros(1, 2), "distances": torch.zeros(12)}
+    content = save({"rewards": torch.zeros(3, 4), **grid, **flat, **last})
+    shard = Shard("000-a.safetensors", "a", 0, 1.0, 3, 4, len(content), "0" * 64)
+    if refused:
+        with pytest.raises(DatasetError, match="final_rows points beyond the rollout"):
+            _rollout(content, shard, 2, 1)
+    else:
+        assert _rollout(content, shard, 2, 1).final_rows.tolist() == [row]
+
+
+def test_a_start_must_read_what_the_data_hold(recorded, tmp_path):
+    from policykd.agents.files.policy_file import save_policy
+    from policykd.agents.policy import Policy
+
+    teacher = recorded[0][0]
+    robot, sizes = teacher.skill.robot, dict(LabeledData.open(recorded[1]).manifest.groups)
+    for name, groups, fits in (("same", sizes, True), ("less", {"proprio": sizes["proprio"]}, False)):
+        policy = Policy(groups, robot.num_actions, Architecture(hidden=(8,)), 0)
+        save_policy(tmp_path / name, policy, robot=robot, skills=["biped/flat"], operation="train", seed=0)
+        init, config = load_policy(tmp_path / name), replace(OFFLINE, start="previous", rounds=1, updates=2)
+        if fits:
+            result = merge_data([recorded[1]], tmp_path / "student", config, init=init)
+            assert load_policy(result.policy_path).policy.architecture.hidden == (8,)
+        else:
+            with pytest.raises(ContractError, match="the policy to start from reads"):
+                merge_data([recorded[1]], tmp_path / "other", config, init=init)
+
+
 def test_aggregation_keeps_the_latest_rounds(recorded):
     data = LabeledData.open(recorded[1])
     rounds = [data.find(r, "biped/flat") for r in (0, 1)]

@@ -10,7 +10,7 @@ from policykd.errors import ConfigError
 from policykd.kd.data.samples import Samples, write_samples
 from policykd.kd.evidence import EVIDENCE
 from policykd.kd.evidence._data import draw_pool
-from policykd.kd.evidence.modality_relation_gram import modalities
+from policykd.kd.evidence.modality_relation_gram import OnSmartwatch, modalities
 from policykd.kd.experiments.system import Fit
 from policykd.kd.systems import SYSTEMS
 
@@ -87,6 +87,16 @@ def test_groups_are_held_out_and_inputs_standardized(files):
     torch.testing.assert_close(train.x.std((0, 2)), torch.ones(6), atol=1e-4, rtol=0)
     first, second = (draw_pool(config, seed, by_group=True)[1].x for seed in range(2))
     assert not torch.equal(first[:1], second[:1])
+
+
+def test_every_modality_is_corrupted_and_the_clean_share_is_the_rest(files):
+    study = EVIDENCE["modality_relation_gram"]
+    recipe = replace(study.config, data=files["modality_relation_gram"], corruption=0.6)
+    cell = OnSmartwatch.cell(0, recipe)
+    counts = torch.bincount(cell.corrupted + 1, minlength=4).double() / len(cell.corrupted)
+    assert len(counts) == 4
+    assert abs(float(counts[0]) - 0.4) < 0.2
+    assert (counts[1:] > 0.05).all()
 
 
 def test_modalities_keep_their_channels():
