@@ -50,6 +50,7 @@ Eighteen systems of the literature, each as a small experiment on data that ship
   hardest step of the correction. A smaller true effect is likely to be missed.
 * Claims about the term that a method minimizes, or about its own weights, are reported and decide nothing.
 """
+MISSING = "No results on new seeds are committed yet for: {names}. Their plan is below; the command above runs them."
 PLAN = """## Plan
 
 Gates were fixed by a power calculation before these seeds ran. The pilot are the published means of seeds 0 to 9, on
@@ -72,6 +73,10 @@ Columns and verdicts are those of [the systems on small data](kd_systems.md). Th
 data, so there was no pilot: gates are 0, and "could have shown" says which effects the seeds can find. For a run on new
 seeds, `policykd.kd.experiments.power.plan` turns these results into gates.
 
+Until these results were known, all systems of this page were corrected together (the column "over all"), and then one
+claim is contradicted and none is shown. The correction within a system, which decides here, was chosen afterward, for
+the reason that [the other page](kd_systems.md) gives; new seeds have to confirm what it calls shown.
+
 Networks, training sets and schedules are small, so accuracies are far below published ones. On the images the teachers
 learn from 960 to 1,700 images of 16 x 16 (12 x 12 for `sskd`) and reach about 40 % test accuracy, students about 30 %.
 
@@ -80,7 +85,15 @@ weights 0.1 and 0.9 is below cross-entropy; with weight 1 on both (the arm "kd, 
 gone: with few steps, the small weight of the labels costs accuracy. In `takd`, the student has 4 and 8 channels and is
 worse with every teacher than with none, as the student of five units on the digits is.
 """
-BELOW: dict[str, str] = {}
+BELOW = {
+    "smartwatch": """`crd` and `cc`: their published weights are too large for 500 windows and 48 steps. At a tenth of
+the weight, validation accuracy rises from 65.1 to 69.0 and from 66.5 to 69.9, against 70.3 with labels alone; neither
+difference on test data is shown.
+
+`mlkd`: no weight of its own term closes the gap. The schedule is short for every loss (half the rate costs
+cross-entropy ten points), and this loss gives the labels a weight of 0.1, so their part of the gradient has a tenth of
+the usual size. Whether a longer schedule closes the gap was not run."""
+}
 
 
 def read_pilots() -> dict[str, dict[tuple[str, str, str | None], Pilot]]:
@@ -146,17 +159,16 @@ def draw_overview(results: list[Result]) -> str:
 
 
 def draw_systems() -> str:
-    """Return docs/kd_systems.md."""
-    results = load_results(RESULTS / "systems")
-    parts = [
-        SYSTEMS_HEAD.rstrip(),
-        draw_overview(results),
-        "## Claims",
-        draw_table(results),
-        PLAN.rstrip(),
-        draw_plan(),
-    ]
-    return "\n\n".join([*parts, "## Arms", draw_arms(results)])
+    """Return docs/kd_systems.md; without saved results it has the plan alone."""
+    parts = [SYSTEMS_HEAD.rstrip()]
+    if any((RESULTS / "systems").glob("*.json")):
+        results = load_results(RESULTS / "systems")
+        left = [name for name in SYSTEMS if name not in {result.name for result in results}]
+        parts += [draw_overview(results), *([MISSING.format(names=", ".join(left))] if left else [])]
+        parts += ["## Claims", draw_table(results), PLAN.rstrip(), draw_plan(), "## Arms", draw_arms(results)]
+    else:
+        parts += [MISSING.format(names="all of them"), PLAN.rstrip(), draw_plan()]
+    return "\n\n".join(parts)
 
 
 def draw_evidence() -> str:

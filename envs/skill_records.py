@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from policykd.envs.foreign.skill import PREFIX, GymSkill, gym_from_record, gym_record, gym_skill
 from policykd.envs.observations import ObservationGroup, register_group
-from policykd.envs.robots import Robot, register_robot
+from policykd.envs.robots import ROBOTS, Robot, register_robot
 from policykd.envs.robots.description import read_robot
 from policykd.envs.robots.records import recorded_robot, robot_record
 from policykd.envs.skills import Skill, get_skill
@@ -114,7 +114,9 @@ def skill_from_record(record: Any) -> Skill:
     )
 
 
-def read_skill(text: str, groups: Sequence[str] | None = None) -> Skill:
+def read_skill(
+    text: str, groups: Sequence[str] | None = None, records: Iterable[Mapping[str, Any] | None] = ()
+) -> Skill:
     """Return the skill for text that a person typed, for example ``biped/steps`` or ``my_lab.robots:DOG/flat``.
 
     Args:
@@ -123,6 +125,7 @@ def read_skill(text: str, groups: Sequence[str] | None = None) -> Skill:
             Robot, terrain and task may each be ``package.module:Attribute``: it is imported and registered under its
             own name, or, for a terrain or task without a name, under the attribute's name in lower case.
         groups: observation groups, as names or ``package.module:Attribute``; None for those of the task.
+        records: what files say of their skills, see :func:`records_of`; a robot of theirs may be named.
 
     Raises:
         UnknownNameError: for an unknown part; close matches are named.
@@ -131,12 +134,21 @@ def read_skill(text: str, groups: Sequence[str] | None = None) -> Skill:
     if text.startswith(PREFIX):
         return gym_skill(text, groups)
     chosen = None if groups is None else [import_group(name) for name in groups]
+    _register_robot(text.partition("/")[0], records)
     table = _TABLE.match(text)
     if table:
         robot = read_robot(Path(table["path"]))
         register_robot(robot)
         text = f"{robot.name}{text[table.end() :]}"
     return get_skill(_DOTTED.sub(_registered, text), chosen)
+
+
+def _register_robot(name: str, records: Iterable[Mapping[str, Any] | None]) -> None:
+    """Register the robot with a name from the first record that has it, unless a robot has that name."""
+    for content in records:
+        for record in (content or {}).values():
+            if name not in ROBOTS and record.get("robot") == name and record.get("robot_record"):
+                recorded_robot(name, record["robot_record"])
 
 
 def import_group(name: str) -> str:

@@ -188,6 +188,16 @@ def test_a_skill_of_a_foreign_robot_is_kept_whole(folder):
         recorded_robot("walker", {**record["robot_record"], "horns": 2})
 
 
+def test_the_robot_of_a_file_may_be_named_for_other_skills(folder):
+    skill = read_skill(f"{folder}/walker.yaml/flat")
+    records = records_of([skill])
+    ROBOTS.unregister("walker")
+    with pytest.raises(PolicykdError, match="unknown skill"):
+        read_skill("walker/steps")
+    assert read_skill("walker/steps", None, [None, records]).robot == skill.robot
+    assert read_skill("quadruped/flat", None, [records]).robot == get_robot("quadruped")
+
+
 def test_shipped_robots_are_their_mirror_images():
     for name in (robot.name for robot in ROBOTS.values() if robot.family == "space"):
         body = get_robot(name).body

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from policykd.kd.evidence import EVIDENCE
 from policykd.kd.systems import SYSTEMS
 
 ROOT = Path(__file__).parents[2]
@@ -27,7 +28,7 @@ def test_pages_are_drawn_from_the_results_alone(name):
 
 
 def test_results_were_judged_with_the_claims_that_the_code_states():
-    for folder, registry in (("systems", SYSTEMS), ("evidence", SCRIPT.EVIDENCE)):
+    for folder, registry in (("systems", SYSTEMS), ("evidence", EVIDENCE)):
         for path in (ROOT / "benchmarks" / "results" / "kd" / folder).glob("*.json"):
             stored = json.loads(path.read_text())
             experiment = registry.resolve(stored["name"])

@@ -292,3 +292,25 @@ def test_a_bound_objective_is_a_loss_of_a_batch_whose_schedules_follow_the_epoch
         assert out.weights["sp"] == weight
         assert torch.equal(loss(rows, epoch), out.loss)
     assert not Objective(ce=CE()).needs_teacher
+
+
+@pytest.mark.parametrize(
+    ("values", "bad"),
+    [
+        ([1.0, 2.0], False),
+        ([3e38, 3e38], False),  # every entry is finite, their sum is not
+        ([-3e38, -3e38], False),
+        ([float("inf"), float("-inf")], True),
+        ([float("nan"), 1.0], True),
+        ([float("inf"), -3e38], True),
+    ],
+)
+def test_the_cheap_test_of_finite_values_is_exact(values, bad):
+    from policykd.kd.objective.signals import check_finite
+
+    tensor = torch.tensor([[1.0, 1.0], values])
+    if bad:
+        with pytest.raises(ValueError, match="the first in sample 1"):
+            check_finite(tensor, "x")
+    else:
+        check_finite(tensor, "x")

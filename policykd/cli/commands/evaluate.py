@@ -55,7 +55,8 @@ class Evaluate:
         policies = load_named(self.policies)
         made_for = {skill: loaded.manifest for loaded in policies.values() for skill in loaded.manifest.skills}
         groups = tuple(dict.fromkeys(name for loaded in policies.values() for name in loaded.policy.groups))
-        skills = [read_skill(name, groups) for name in self.skills]
+        records = [loaded.manifest.skill_records for loaded in policies.values()]
+        skills = [read_skill(name, groups, records) for name in self.skills]
         skills = skills or _skills_of(made_for, groups)
         if self.honest:
             skills = [honest_skill(skill) for skill in skills]

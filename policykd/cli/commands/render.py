@@ -39,7 +39,8 @@ class Render:
         from policykd.envs.skill_records import read_skill
         from policykd.report.video import render_video
 
-        policy = load_policy(self.policy).policy
-        skill = read_skill(self.skill, tuple(policy.groups))
+        loaded = load_policy(self.policy)
+        policy = loaded.policy
+        skill = read_skill(self.skill, tuple(policy.groups), [loaded.manifest.skill_records])
         render_video(policy, skill, self.out, seed=self.seed, seconds=self.seconds)
         say_where(console, self.out)

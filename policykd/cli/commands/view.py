@@ -45,7 +45,7 @@ class View:
         progress.begin("record", len(loaded) * len(self.skills or trained), "episodes")
         for name, policy in loaded.items():
             groups = tuple(policy.policy.groups)
-            skills = [read_skill(text, groups) for text in self.skills]
+            skills = [read_skill(text, groups, [policy.manifest.skill_records]) for text in self.skills]
             skills = skills or [manifest.skill(text, groups) for text, manifest in trained.items()]
             for skill in skills:
                 clips.append(record_clip(name, policy.policy, skill, seed=self.seed, seconds=self.seconds))
