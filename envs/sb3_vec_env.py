@@ -14,7 +14,8 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv
 from typing_extensions import override
 
-from policykd.envs.batched_env import BatchedEnv, Step
+from policykd.envs.batched_env import Step
+from policykd.envs.make import AnyEnv
 
 
 class Sb3VecEnv(VecEnv):
@@ -31,7 +32,7 @@ class Sb3VecEnv(VecEnv):
         stagger: see :meth:`BatchedEnv.reset`.
     """
 
-    def __init__(self, env: BatchedEnv, *, reward_scale: float = 1.0, stagger: bool = False) -> None:
+    def __init__(self, env: AnyEnv, *, reward_scale: float = 1.0, stagger: bool = False) -> None:
         self.env, self._reward_scale, self._stagger = env, reward_scale, stagger
         size = sum(env.skill.group_sizes.values())
         observation = spaces.Box(-np.inf, np.inf, (size,), np.float32)

@@ -48,8 +48,28 @@ OWN_GROUND = replace(
 """Defaults for robots that are simulated as their model files say."""
 
 
+GYMNASIUM = TrainConfig(
+    steps=1_000_000,
+    target_success=2.0,  # as above
+    curriculum=False,
+    symmetric=False,
+    segment_steps=65_536,
+    validation_episodes=16,
+    finalists=2,
+    averaging_steps=20_000,
+    architecture=Architecture(hidden=(64, 64), critic_hidden=(64, 64), activation="tanh", initial_std=0.6),
+    ppo=PpoConfig(
+        envs=16, rollout_steps=128, epochs=10, minibatch=256, learning_rate=5e-4, learning_rate_range=(5e-5, 2e-3),
+        target_kl=0.02, final_target_kl=0.01, final_std=0.2, gamma=0.99,
+    ),
+)  # fmt: skip
+"""Defaults for gymnasium environments, which run one after the other: few copies, and more updates per step."""
+
+
 def default_config(robot: Robot) -> TrainConfig:
-    """Return the training configuration for a robot."""
+    """Return the training configuration for a robot, or for the actions of a gymnasium environment."""
+    if robot.family == "gymnasium":
+        return GYMNASIUM
     if isinstance(robot, ModelRobot):
         return OWN_GROUND
     if not isinstance(robot, SpatialRobot):

@@ -27,7 +27,7 @@ class DeviceRun(Run):
     repeat from run to run, which those of mujoco_warp on CUDA do not.
     """
 
-    _env_class = MaskedEnv
+    _make_env = MaskedEnv
     _env: MaskedEnv
 
     @override

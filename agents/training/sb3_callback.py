@@ -19,7 +19,7 @@ from policykd.agents.training.algorithm import Adaptation
 from policykd.agents.training.averaging import WeightAverage
 from policykd.agents.training.config import TrainConfig
 from policykd.divergences import gaussian_kl
-from policykd.envs.batched_env import BatchedEnv
+from policykd.envs.make import AnyEnv
 from policykd.progress import Progress
 
 _LEVEL_STEP = 0.04
@@ -30,10 +30,11 @@ def review_due(config: TrainConfig, steps: int, fresh: int) -> bool:
     return steps // config.review_steps > (steps - fresh) // config.review_steps
 
 
-def next_level(env: BatchedEnv, config: TrainConfig, success: float) -> float:
+def next_level(env: AnyEnv, config: TrainConfig, success: float) -> float:
     """Return the curriculum's level after training episodes with this share of successes; it never falls.
 
-    The level is the difficulty of the tracks of new training episodes; see :attr:`BatchedEnv.level`.
+    The level is the difficulty of the tracks of new training episodes; see
+    :attr:`policykd.envs.batched_env.BatchedEnv.level`.
     """
     raised = env.config.graded and success > config.raise_above
     return min(1.0, env.level + _LEVEL_STEP) if raised else env.level
@@ -78,7 +79,7 @@ class TrainingCallback(BaseCallback):
         self,
         policy: Policy,
         average: WeightAverage,
-        env: BatchedEnv,
+        env: AnyEnv,
         adaptation: Adaptation,
         config: TrainConfig,
         progress: Progress,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -24,7 +24,8 @@ from policykd.agents.training.config import FINAL_EPISODES, TrainConfig, start_l
 from policykd.agents.training.sb3_callback import TrainingCallback
 from policykd.agents.training.warm_up import warm_up_normalizer
 from policykd.agents.validation import Validation
-from policykd.envs.batched_env import BatchedEnv, EnvConfig
+from policykd.envs.batched_env import EnvConfig
+from policykd.envs.make import AnyEnv, make_env
 from policykd.envs.sb3_vec_env import Sb3VecEnv
 from policykd.envs.skill_records import records_of
 from policykd.envs.skills import Skill
@@ -62,7 +63,7 @@ class Run:
         progress: progress reporter.
     """
 
-    _env_class: type[BatchedEnv] = BatchedEnv
+    _make_env: Callable[..., AnyEnv] = staticmethod(make_env)
 
     def __init__(
         self,
@@ -75,7 +76,7 @@ class Run:
     ) -> None:
         self._skills, self._folder, self._config, self._init = skills, folder, config, init
         self._progress, self._name = progress, f"train {' '.join(s.id for s in skills)}"
-        self._env = self._env_class(
+        self._env = self._make_env(
             skills,
             config.envs,
             seed=integer_seed(config.seed, "training"),
@@ -194,8 +195,9 @@ class Run:
         _set_parameters(self._learner, state["learner"], self._algorithm.state)
         self._learner.num_timesteps = self._steps
         self._policy.normalizer.load_state_dict(state["normalizer"])
-        self._env.load_state_dict(state["env"])
-        _continue_episodes(self._learner, state["episodes"])
+        if state["env"]:
+            self._env.load_state_dict(state["env"])
+            _continue_episodes(self._learner, state["episodes"])
 
     def _final_choice(self) -> dict[str, Any]:
         """Return the best validation; if the targets were not reached, the finalist that did best on other tracks."""

@@ -8,11 +8,11 @@ from __future__ import annotations
 import torch
 
 from policykd.agents.policy import Policy
-from policykd.envs.batched_env import BatchedEnv
+from policykd.envs.make import AnyEnv
 
 
 @torch.no_grad()
-def warm_up_normalizer(policy: Policy, env: BatchedEnv, steps: int = 32) -> None:
+def warm_up_normalizer(policy: Policy, env: AnyEnv, steps: int = 32) -> None:
     """Give features without statistics their first ones: from random actions, or from those of a trained policy.
 
     Args:

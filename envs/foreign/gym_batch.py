@@ -128,6 +128,10 @@ class GymBatch:
             self.skill.columns,
         )
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return nothing: an environment's state cannot be read, so that a resumed training begins new episodes."""
+        return {}
+
     def check_overflow(self) -> None:
         """Do nothing: gymnasium's environments drop no contacts that they could report."""
 

@@ -130,3 +130,42 @@ def test_several_experts_of_one_environment_need_a_task_id(tmp_path, capsys):
     assert "or tell them apart with --task-id" in capsys.readouterr().err.replace("\n", " ")
     record = json.loads((tmp_path / "e0.9" / "manifest.json").read_text())
     assert record["skills"] == [f'gym:{POINT}?{{"goal": 1.0}}']
+
+
+def test_a_gymnasium_skill_is_trained_and_resumed(tmp_path, monkeypatch):
+    """Steering to the goal is learned in 40,000 steps; an interrupted run goes on with new episodes."""
+    skill, out = env_text(1.0), tmp_path / "experts"
+    small = (
+        "--steps",
+        40_000,
+        "--set",
+        "segment_steps=8192",
+        "validation_episodes=8",
+        "ppo.minibatch=128",
+        "--threads",
+        1,
+    )
+    train = ("train", f"gym:{skill}", "--out", out, *small)
+    from policykd.agents.training.trainer import Run
+
+    right, calls = Run._save, []
+
+    def interrupted(self):
+        right(self)
+        calls.append(self._steps)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Run, "_save", interrupted)
+    assert run(*train) == 1
+    monkeypatch.setattr(Run, "_save", right)
+    assert run(*train, "--resume") == 0
+    path = next(out.glob("*/policy"))
+    rows = [json.loads(line) for line in (path.parent / "progress.jsonl").read_text().splitlines()]
+    assert [row["steps"] for row in rows] == [8192, 16384, 24576, 32768, 40960]
+    assert run("evaluate", path, "--episodes", 16, "--out", tmp_path / "evaluation.json") == 0
+    evaluation = Evaluation.load(tmp_path / "evaluation.json")
+    name = next(policy for policy in evaluation.policies if policy != RANDOM)
+    own, random = (evaluation.summaries[p, evaluation.skills[0]].reward_per_step.estimate for p in (name, RANDOM))
+    assert own * 30 > -12  # 30 steps; the best is about -7, since the point has to get there first
+    assert random < 2 * own
