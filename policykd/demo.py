@@ -57,14 +57,18 @@ class DemoPlan:
 
 
 _PLANAR = TrainConfig(steps=1_500_000, target_success=0.97)
-_SPATIAL = replace(default_config(QUADRUPED), steps=700_000, target_success=0.97, patience=1)
+_SPATIAL = replace(default_config(QUADRUPED), steps=700_000, target_success=0.97, patience=1, finalists=2)
 DEMO_PLANS: Mapping[str, DemoPlan] = MappingProxyType(
     {
         "quadruped": DemoPlan(
             skills=SUITES["quadruped"],
             train=_SPATIAL,
             own=MappingProxyType(
-                {"flat": replace(_SPATIAL, steps=900_000), "gaps": replace(_SPATIAL, steps=1_400_000)}
+                {
+                    "flat": replace(_SPATIAL, steps=1_200_000),
+                    "slopes": replace(_SPATIAL, steps=1_000_000),
+                    "gaps": replace(_SPATIAL, steps=1_400_000),
+                }
             ),
             merge=MergeConfig(
                 rounds=9, envs=32, updates=800, target_retention=0.985, adaptive=0.5, noise=0.05,
@@ -134,7 +138,7 @@ def run_demo(
         skills: one expert is trained for each.
         out: results folder.
         plan: settings; None for those of the skills' robot. Seeds are replaced by ``seed``; each expert is trained on
-            one thread.
+            one thread, but for the one that the others start from.
         episodes: evaluation episodes per policy and skill.
         seed: seed of training, merging, evaluation and videos.
         threads: cores to use; None for all usable ones.
@@ -195,8 +199,9 @@ def _train_experts(jobs: Sequence[_Job], first: str, threads: int | None, progre
     """
     base = next((job for job in jobs if job.skill.terrain.name == first), None)
     if base is not None:
-        start = _train_one(base, progress)
-        jobs = [job if job is base else replace(job, init=start) for job in jobs]
+        alone = replace(base, config=replace(base.config, threads=threads))  # no other expert needs the cores yet
+        start = _train_one(alone, progress)
+        jobs = [alone if job is base else replace(job, init=start) for job in jobs]
     # Largest budgets first: if they started last, the other cores would be idle at the end.
     ordered = sorted(jobs, key=lambda job: -job.config.steps)
     paths = Processes(threads).map(_train_one, ordered, progress)
