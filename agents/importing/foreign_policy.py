@@ -5,7 +5,7 @@ Readers of files fill in a :class:`ForeignPolicy`; nothing here knows a file for
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -83,7 +83,7 @@ class ForeignPolicy:
     recurrence: Recurrence | None = None
     environment: str = ""
     wrappers: tuple[str, ...] = ()
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
 
 def policy_of(foreign: ForeignPolicy) -> Policy:

@@ -39,8 +39,7 @@ def read(tree: Any, path: Path, options: ImportOptions) -> ForeignPolicy:
     chain.add(tree, "")
     if not chain.layers:
         raise PolicyFileError(f"{path.name} holds no dense layers")
-    if chain.layers_then is not None and chain.activated_last:
-        chain.squash_last()
+    chain.take_squash()
     activation = chain.activation or options.activation or "elu"
     memory = chain.memory
     inputs = memory.inputs if memory is not None else int(chain.layers[0].weight.shape[1])
@@ -79,22 +78,14 @@ class _Chain:
         self.standardization: Standardization | None = None
         self._activations: list[tuple[int, str]] = []
 
-    @property
-    def activated_last(self) -> bool:
-        """Whether an activation follows the last layer."""
-        return bool(self._activations) and self._activations[-1][0] == len(self.layers)
-
-    @property
-    def layers_then(self) -> str | None:
-        """The activation behind the last layer; None if there is none."""
-        return self._activations[-1][1] if self.activated_last else None
-
-    def squash_last(self) -> None:
-        """Take the activation behind the last layer as a squash.
+    def take_squash(self) -> None:
+        """Take an activation behind the last layer as a squash.
 
         Raises:
             PolicyFileError: unless it is a tanh.
         """
+        if not self._activations or self._activations[-1][0] != len(self.layers):
+            return
         _, name = self._activations.pop()
         if name != "tanh":
             raise PolicyFileError(f"{self._file} ends with {name}; only tanh is imported there")
