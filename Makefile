@@ -1,4 +1,4 @@
-# make demo    train three experts, merge them, measure and film the student (results/demo)
+# make demo    train five experts of a quadruped, merge them, measure and film the student (results/demo)
 # make test    lint, types and the test suite
 # make bench   the throughput benchmarks
 # make mutants can the tests fail? single mutations of the code, and which of them no test notices

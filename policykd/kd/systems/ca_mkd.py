@@ -49,11 +49,7 @@ class CAMKDRecipe(Recipe):
 
 
 HALF = CLASSES // 2
-WEIGHTINGS: dict[str, Weighting] = {
-    "average": equal_weights,
-    "entropy": entropy_weights,
-    "CA-MKD": label_confidence,
-}
+WEIGHTINGS: dict[str, Weighting] = {"average": equal_weights, "entropy": entropy_weights, "CA-MKD": label_confidence}
 
 
 def shifted(labels: Tensor, first: int, count: int) -> Tensor:

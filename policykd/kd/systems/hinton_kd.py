@@ -197,6 +197,9 @@ class HintonKDCell(Cell[HintonKDRecipe]):
         }
 
 
+_BLIND = "that never saw a class"
+
+
 class HintonKD(System[HintonKDRecipe]):
     """Three parts: students with few labels, students that lack a class, and students of early-stopped teachers."""
 
@@ -213,21 +216,15 @@ class HintonKD(System[HintonKDRecipe]):
         *(
             claimed("recall", f"missing class, {arm}", by=gate).says(f"{student} {text}.")
             for claimed, arm, gate, student, text in (
-                (higher, "KD", 0.0, "A distilled student that never saw a class", "recognizes it"),
+                (higher, "KD", 0.0, f"A distilled student {_BLIND}", "recognizes it"),
                 (
                     higher,
                     "KD, bias",
                     0.0,
-                    "A distilled student that never saw a class, with a bias chosen on validation data,",
+                    f"A distilled student {_BLIND}, with a bias chosen on validation data,",
                     "recognizes it",
                 ),
-                (
-                    lower,
-                    "CE",
-                    0.01,
-                    "A student trained on hard labels that never saw a class",
-                    "recognizes less than 1 % of it",
-                ),
+                (lower, "CE", 0.01, f"A student trained on hard labels {_BLIND}", "recognizes less than 1 % of it"),
             )
         ),
         higher("accuracy", "converged teacher", "early-stopped teacher").says(

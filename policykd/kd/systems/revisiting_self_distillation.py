@@ -172,10 +172,7 @@ def wide_arms(seed: int, recipe: RevisitingRecipe, train: Split, test: Split) ->
         temperature=recipe.temperature,
         kd_weight=recipe.wide_kd_weight,
     )
-    return {
-        "wide, teacher": quality(teacher, test),
-        "wide, student": quality(student, test),
-    }
+    return {"wide, teacher": quality(teacher, test), "wide, student": quality(student, test)}
 
 
 def flat_arms(seed: int, recipe: RevisitingRecipe, train: Split, test: Split) -> dict[str, dict[str, float]]:
@@ -213,14 +210,7 @@ class RevisitingSelfDistillation(System[RevisitingRecipe]):
                 f"In kernel self-distillation with a {words}, {text}."
             )
             for claimed, ridge, metric, gate, words, text in (
-                (
-                    higher,
-                    "small",
-                    "gain of round 1",
-                    0.0,
-                    "ridge that is too small",
-                    "round 1 raises accuracy",
-                ),
+                (higher, "small", "gain of round 1", 0.0, "ridge that is too small", "round 1 raises accuracy"),
                 (
                     higher,
                     "small",
