@@ -158,7 +158,7 @@ def settings(result: BenchResult) -> Iterator[tuple[str, str, str, str]]:
         places = [cell["chosen"] for cell in cells]
         counts = ", ".join(f"{place + 1}: {places.count(place)}" for place in sorted(set(places)))
         info = LOSSES.known(method)
-        placement = PLACEMENTS.known(info.placement) if info else None
+        placement = PLACEMENTS.resolve(info.placement) if info else None
         yield method, placement.where if placement else "", _setting_text(first), counts
 
 
