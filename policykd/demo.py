@@ -65,8 +65,9 @@ DEMO_PLANS: Mapping[str, DemoPlan] = MappingProxyType(
             train=_SPATIAL,
             own=MappingProxyType(
                 {
-                    "flat": replace(_SPATIAL, steps=1_200_000),
-                    "slopes": replace(_SPATIAL, steps=1_000_000),
+                    "flat": replace(_SPATIAL, steps=1_228_800),
+                    "slopes": replace(_SPATIAL, steps=983_040),
+                    "steps": replace(_SPATIAL, steps=983_040),
                     "gaps": replace(_SPATIAL, steps=1_400_000),
                 }
             ),
