@@ -15,6 +15,9 @@ from policykd.plain import added
 ACTIVATIONS = ("elu", "relu", "tanh")
 """Names of the activation functions."""
 
+MEMORIES = {"lstm": 4, "gru": 3}
+"""Kinds of recurrent layers, with the number of their gates."""
+
 JOINS = ("last", "every")
 """Hidden layers that may read an encoding."""
 
@@ -89,6 +92,32 @@ class Encoder:
 
 
 @dataclass(frozen=True)
+class Memory:
+    """A recurrent layer between the normalized observations and the actor's dense layers.
+
+    Attributes:
+        kind: ``lstm`` or ``gru``, with torch's formulas and order of gates.
+        hidden: numbers of its hidden state.
+
+    Raises:
+        UnknownNameError: for another kind.
+        ConfigError: for a size outside [1, 1000000].
+    """
+
+    kind: str
+    hidden: int
+
+    def __post_init__(self) -> None:
+        if self.kind not in MEMORIES:
+            raise UnknownNameError("memory", self.kind, MEMORIES)
+        check_range("memory.hidden", self.hidden, 1, _WIDEST)
+
+    def parameters(self, inputs: int) -> int:
+        """Return the number of weights and biases for a number of input features."""
+        return MEMORIES[self.kind] * self.hidden * (inputs + self.hidden + 2)
+
+
+@dataclass(frozen=True)
 class Architecture:
     """Shape of a policy's networks.
 
@@ -100,10 +129,11 @@ class Architecture:
         squash: whether a tanh bounds the mean actions (policies trained by SAC).
         encoders: branches of observation groups, at most one for each; the other groups go into the first hidden layer.
         mean_clip: bound of the mean in front of that tanh (gSDE of stable-baselines3); None for no bound.
+        memory: recurrent layer in front of the actor, of policies that were imported; None for none.
 
     Raises:
         ConfigError: for more than 64 layers, a width outside [1, 1000000], a standard deviation outside [1e-4, 10], two
-            encoders of one group, or encoders without a hidden layer that could read them.
+            encoders of one group, encoders without a hidden layer that could read them, or encoders next to a memory.
         UnknownNameError: for an unknown activation.
     """
 
@@ -114,6 +144,7 @@ class Architecture:
     squash: bool = False
     encoders: tuple[Encoder, ...] = ()
     mean_clip: float | None = added(None)
+    memory: Memory | None = added(None)
 
     def __post_init__(self) -> None:
         if self.activation not in ACTIVATIONS:
@@ -129,6 +160,8 @@ class Architecture:
         check_range("initial_std", self.initial_std, 1e-4, 10.0)
         if self.mean_clip is not None:
             check_range("mean_clip", self.mean_clip, 1e-3, 1e6)
+        if self.memory is not None and self.encoders:
+            raise ConfigError("a policy with a memory has no encoders; its recurrent layer reads all observations")
         encoded = [encoder.group for encoder in self.encoders]
         if len(set(encoded)) != len(encoded):
             raise ConfigError(f"encoders are of {encoded}; give at most one for each observation group")
@@ -172,7 +205,11 @@ class Architecture:
     def parameters(self, groups: Mapping[str, int], actions: int) -> int:
         """Return the number of weights and biases of actor and critic together, and of the exploration noise."""
         total = actions + 2 * sum(encoder.parameters(groups[encoder.group]) for encoder in self.encoders)
-        for hidden, outputs in ((self.hidden, actions), (self.critic_hidden, 1)):
-            sizes = [sum(layer.values()) for layer in self.layer_inputs(groups, hidden)]
+        read: Mapping[str, int] = groups
+        if self.memory is not None:
+            total += self.memory.parameters(sum(groups.values()))
+            read = {"memory": self.memory.hidden}
+        for inputs, hidden, outputs in ((read, self.hidden, actions), (groups, self.critic_hidden, 1)):
+            sizes = [sum(layer.values()) for layer in self.layer_inputs(inputs, hidden)]
             total += sum((a + 1) * b for a, b in zip(sizes, [*hidden, outputs], strict=True))
         return total

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
+from policykd.agents.acting import Acting
 from policykd.agents.policy import Policy
 from policykd.envs.make import AnyEnv
 from policykd.seeding import integer_seed
@@ -46,11 +47,11 @@ def run_random_episodes(env: AnyEnv, seed: int) -> EpisodeOutcomes:
     def act(flat: torch.Tensor) -> torch.Tensor:
         return (2.0 * torch.rand(len(flat), env.num_actions, generator=generator) - 1.0).to(flat.device)
 
-    return _run(act, env)
+    return _run(act, env, _remember_nothing)
 
 
 def run_episodes(policy: Policy, env: AnyEnv, *, noise: bool = False) -> EpisodeOutcomes:
-    """Run one episode in every simulation.
+    """Run one episode in every simulation; a recurrent policy begins each episode without memory.
 
     Args:
         policy: the policy, on the environment's device; its mean acts, or with ``noise`` a sample from its Gaussian.
@@ -64,17 +65,23 @@ def run_episodes(policy: Policy, env: AnyEnv, *, noise: bool = False) -> Episode
         ContractError: if the environment lacks an observation group that the policy reads.
         ConfigError: if the engine dropped contacts.
     """
-    columns = env.skill.columns
+    columns, acting = env.skill.columns, Acting(policy)
 
     def act(flat: torch.Tensor) -> torch.Tensor:
         observations = policy.select(flat, columns)
-        return policy.distribution(observations).sample() if noise else policy(observations)
+        return acting.distribution(observations).sample() if noise else acting(observations)
 
-    return _run(act, env)
+    return _run(act, env, acting.forget)
+
+
+def _remember_nothing(ended: torch.Tensor) -> None:
+    """Random actions depend on no earlier ones."""
 
 
 @torch.no_grad()
-def _run(act: Callable[[torch.Tensor], torch.Tensor], env: AnyEnv) -> EpisodeOutcomes:
+def _run(
+    act: Callable[[torch.Tensor], torch.Tensor], env: AnyEnv, forget: Callable[[torch.Tensor], None]
+) -> EpisodeOutcomes:
     flat = torch.cat(list(env.reset().values()), dim=-1)
     n, device = env.num_envs, env.device
     open_ = torch.ones(n, dtype=torch.bool, device=device)
@@ -82,6 +89,7 @@ def _run(act: Callable[[torch.Tensor], torch.Tensor], env: AnyEnv) -> EpisodeOut
     length, success = (torch.zeros(n, dtype=kind, device=device) for kind in (torch.long, torch.bool))
     for _ in range(env.skill.episode_steps):
         step = env.step(act(flat))
+        forget(step.terminated | step.truncated)
         flat, e = step.flat, step.episodes
         first = open_[e.ids]
         ids = e.ids[first]

@@ -6,6 +6,7 @@ The normalizer is part of the network, so training, merging, evaluation and expo
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -112,9 +113,12 @@ class Policy(nn.Module):
         symmetry: exchange of left and right; None for a policy without symmetry.
 
     Raises:
-        ConfigError: for no group or no action, a symmetry of other sizes, or encoders that do not fit the groups.
+        ConfigError: for no group or no action, a symmetry of other sizes, encoders that do not fit the groups, or an
+            architecture with a memory, which only imported policies have (``recurrent_policy``).
         UnknownNameError: for an encoder of a group that is not read.
     """
+
+    recurrent: ClassVar[bool] = False
 
     _mirrored_features: torch.Tensor
     _mirrored_actions: torch.Tensor
@@ -132,6 +136,8 @@ class Policy(nn.Module):
         super().__init__()
         if not groups or actions < 1:
             raise ConfigError(f"a policy needs observation groups and actions; got {dict(groups)} and {actions}")
+        if architecture.memory is not None and not self.recurrent:
+            raise ConfigError("policies that are trained or distilled have no memory; leave out architecture.memory")
         architecture.check_groups(groups)
         self.groups, self.actions, self.architecture = dict(groups), actions, architecture
         self.symmetry = symmetry
@@ -195,10 +201,13 @@ class Policy(nn.Module):
     def forward(self, observations: torch.Tensor) -> torch.Tensor:
         """Return mean actions (n, actions) for flat observations (n, observation_size)."""
         features, mirrored = self.canonical(observations)
-        mean = self.actor(self.normalizer(features))
+        return self.oriented(self.bounded(self.actor(self.normalizer(features))), mirrored)
+
+    def bounded(self, mean: torch.Tensor) -> torch.Tensor:
+        """Return the actor's output (n, actions) within the bounds that the architecture names."""
         if self.architecture.mean_clip is not None:
             mean = mean.clamp(-self.architecture.mean_clip, self.architecture.mean_clip)
-        return self.oriented(torch.tanh(mean) if self.architecture.squash else mean, mirrored)
+        return torch.tanh(mean) if self.architecture.squash else mean
 
     def value(self, observations: torch.Tensor) -> torch.Tensor:
         """Return estimated returns (n,), with rewards scaled by ``1 - gamma`` so that they are in [0, 1]."""

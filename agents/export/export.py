@@ -18,6 +18,7 @@ from policykd.agents.export.program import policy_program
 from policykd.agents.export.runtime import Runtime, c_runtime, onnx_runtime, torchscript_runtime
 from policykd.agents.export.torchscript import torchscript_bytes
 from policykd.agents.files.policy_file import LoadedPolicy, load_policy
+from policykd.agents.recurrent_policy import check_memoryless
 from policykd.envs.skills import Skill
 from policykd.errors import ConfigError, OutputError, UnknownNameError, check_range
 from policykd.storage import prepare_folder, write_bytes, write_json
@@ -101,6 +102,7 @@ def export_policy(
         UnknownNameError: for an unknown format, or a skill that the policy was not made for.
         ConfigError: for no format, or a package or compiler that is missing.
         PolicyFileError: for a file that is not a policy.
+        ContractError: for a recurrent policy.
         OutputError: if an exported file computes other actions than the policy; the file is kept for inspection.
     """
     unknown = next((name for name in formats if name not in _FORMATS), None)
@@ -111,6 +113,7 @@ def export_policy(
     check_range("states", states, 1, 10_000_000)
     check_range("episodes", episodes, 1, 100_000)
     loaded = load_policy(path)
+    check_memoryless(loaded.policy, "policykd export")
     chosen = _skill(loaded, skill)
     metadata = export_metadata(loaded.manifest, str(path))
     contents = {name: _FORMATS[name].write(loaded, per_group, metadata) for name in formats}

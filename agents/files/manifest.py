@@ -16,6 +16,7 @@ import torch
 from policykd import __version__
 from policykd.agents.architecture import Architecture
 from policykd.agents.policy import Policy, check_groups
+from policykd.agents.recurrent_policy import make_policy
 from policykd.envs.robots import Robot
 from policykd.envs.skill_records import recorded_skill
 from policykd.envs.skills import Skill
@@ -25,8 +26,8 @@ from policykd.plain import Limits, added, as_plain, content_sha256, from_plain, 
 
 FORMAT_VERSION = 5
 """Newest format. Format 1 has neither encoders nor features that are counted apart, format 2 no records of skills,
-format 3 no hash of the robot's model, format 4 no gymnasium environments; policies without them are still written in
-the older formats, so that older versions of policykd can read them."""
+format 3 no hash of the robot's model, format 4 neither gymnasium environments nor memories; policies without them are
+still written in the older formats, so that older versions of policykd can read them."""
 
 MAX_PARAMETERS = 64_000_000
 """Largest network that a policy file may ask for; far above any locomotion policy, far below a machine's memory."""
@@ -99,7 +100,7 @@ class Manifest:
             determine its body.
 
     Raises:
-        ConfigError: for no observation group, or encoders that do not fit the groups.
+        ConfigError: for no observation group, encoders that do not fit the groups, or a symmetry next to a memory.
     """
 
     policykd_version: str
@@ -127,6 +128,8 @@ class Manifest:
         if not self.groups:
             raise ConfigError("groups are empty; a policy reads at least one observation group")
         self.architecture.check_groups(self.groups)
+        if self.architecture.memory is not None and self.symmetry is not None:
+            raise ConfigError("a policy with a memory has no symmetry")
 
     @property
     def parameters(self) -> int:
@@ -159,7 +162,7 @@ class Manifest:
     def build(self) -> Policy:
         """Return a policy of this shape whose weights have no memory (on torch's ``meta`` device)."""
         with torch.device("meta"):
-            policy = Policy(self.groups, len(self.actions), self.architecture, 0, self.symmetry)
+            policy = make_policy(self.groups, len(self.actions), self.architecture, 0, self.symmetry)
             if self.counted_apart:
                 policy.normalizer.count_apart()
         policy.normalizer.min_std, policy.normalizer.clip = self.min_std, self.clip
@@ -255,7 +258,8 @@ def describe(policy: Policy, robot: Robot, **provenance: Any) -> Manifest:
 
 def _format_of(policy: Policy, robot: Robot, counted_apart: bool, skill_records: Mapping[str, Any] | None) -> int:
     """Return the oldest format that can hold a policy, so that older versions can read what they understand."""
-    if robot.family == "gymnasium" or policy.architecture.mean_clip is not None:
+    extended = policy.architecture.mean_clip is not None or policy.architecture.memory is not None
+    if robot.family == "gymnasium" or extended:
         return 5
     if robot.model_sha256:
         return 4

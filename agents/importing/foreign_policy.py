@@ -12,9 +12,10 @@ import torch
 from torch import nn
 
 from policykd.agents.action_map import ActionMap
-from policykd.agents.architecture import Architecture
+from policykd.agents.architecture import Architecture, Memory
 from policykd.agents.importing.recurrence import Recurrence
 from policykd.agents.policy import Policy
+from policykd.agents.recurrent_policy import RecurrentPolicy, make_policy
 from policykd.errors import PolicyFileError
 
 NO_CLIP = 1e30
@@ -89,24 +90,27 @@ class ForeignPolicy:
 def policy_of(foreign: ForeignPolicy) -> Policy:
     """Return a policy of ours with the weights of a foreign one; its deterministic actions are equal to rounding.
 
+    Returns:
+        The policy; a :class:`RecurrentPolicy` if the foreign one is recurrent.
+
     Raises:
-        PolicyFileError: for a recurrent policy, and for layers, statistics or groups whose sizes do not fit each other.
+        PolicyFileError: for layers, statistics or groups whose sizes do not fit each other.
     """
     check_sizes(foreign)
-    if foreign.recurrence is not None:
-        raise PolicyFileError(
-            f"it is recurrent ({foreign.recurrence.kind}, {foreign.recurrence.hidden} numbers of state): it can teach "
-            f"a student, but it is not a policy without memory itself"
-        )
+    memory = foreign.recurrence
     architecture = Architecture(
         hidden=_widths(foreign.actor),
         critic_hidden=_widths(foreign.critic),
         activation=foreign.activation,
         squash=foreign.squash,
         mean_clip=foreign.mean_clip,
+        memory=None if memory is None else Memory(memory.kind, memory.hidden),
     )
-    policy = Policy(foreign.groups, len(foreign.actor[-1].bias), architecture, 0).eval()
+    policy = make_policy(foreign.groups, len(foreign.actor[-1].bias), architecture, 0).eval()
     with torch.no_grad():
+        if memory is not None:
+            assert isinstance(policy, RecurrentPolicy)
+            _copy_memory(policy, memory)
         _copy(policy.actor, foreign.actor)
         if foreign.critic:
             _copy(policy.critic, foreign.critic)
@@ -122,6 +126,8 @@ def policy_of(foreign: ForeignPolicy) -> Policy:
 def check_sizes(foreign: ForeignPolicy) -> None:
     """Raise PolicyFileError unless layers, groups and statistics fit each other and all numbers are finite."""
     inputs = sum(foreign.groups.values())
+    if foreign.recurrence is not None:
+        _check_recurrence(foreign.recurrence, inputs)
     for name, layers in (("actor", foreign.actor), ("critic", foreign.critic)):
         memory = foreign.recurrence
         size = memory.hidden if memory is not None and name == "actor" else inputs
@@ -145,6 +151,18 @@ def check_sizes(foreign: ForeignPolicy) -> None:
         )
     if given is not None and not (np.isfinite(given.mean).all() and (given.divisor > 0).all()):
         raise PolicyFileError("the normalizer holds means that are not finite, or divisors that are not positive")
+
+
+def _check_recurrence(memory: Recurrence, inputs: int) -> None:
+    if memory.inputs != inputs:
+        raise PolicyFileError(f"the recurrent layer reads {memory.inputs} features; {inputs} come in")
+    if not all(np.isfinite(values).all() for values in memory.arrays.values()):
+        raise PolicyFileError("the recurrent layer holds NaN or infinity")
+
+
+def _copy_memory(policy: RecurrentPolicy, memory: Recurrence) -> None:
+    for name, values in memory.arrays.items():
+        policy.memory.get_parameter(name).copy_(torch.from_numpy(values.astype(np.float32)))
 
 
 def _widths(layers: tuple[Layer, ...]) -> tuple[int, ...]:

@@ -1,6 +1,6 @@
 """Recurrent layers of foreign policies as arrays: LSTM and GRU with torch's layout of gates.
 
-It finds and checks weights; running them is in ``foreign_teacher``.
+It finds and checks weights; running them is in ``policykd.agents.recurrent_policy``.
 """
 
 from __future__ import annotations
@@ -32,6 +32,16 @@ class Recurrence:
     hidden_weight: np.ndarray
     input_bias: np.ndarray
     hidden_bias: np.ndarray
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Weights and biases under the names of torch's recurrent cells."""
+        return {
+            "weight_ih": self.input_weight,
+            "weight_hh": self.hidden_weight,
+            "bias_ih": self.input_bias,
+            "bias_hh": self.hidden_bias,
+        }
 
     @property
     def inputs(self) -> int:

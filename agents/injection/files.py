@@ -16,6 +16,7 @@ from policykd.agents.files.policy_file import LoadedPolicy, load_policy, save_po
 from policykd.agents.injection.operations import grow, inject, largest_difference
 from policykd.agents.networks import group_columns
 from policykd.agents.policy import Policy
+from policykd.agents.recurrent_policy import check_memoryless
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
 from policykd.envs.robots import get_robot
 from policykd.envs.skills import Skill
@@ -86,7 +87,8 @@ def inject_file(
     Raises:
         OutputError: if ``out`` exists.
         ConfigError: without new groups or wider layers, or as :func:`inject` and :func:`grow`.
-        ContractError: if ``exact`` changed the outputs by more than rounding, or the policy does not fit its robot.
+        ContractError: if ``exact`` changed the outputs by more than rounding, the policy does not fit its robot, or it
+            is recurrent.
         PolicyFileError: if the source cannot be loaded.
     """
     if out.exists():
@@ -95,6 +97,7 @@ def inject_file(
         raise ConfigError("nothing to inject: name new observation groups, or wider hidden layers")
     check_range("observations", observations, 1, 10_000_000)
     loaded = load_policy(source)
+    check_memoryless(loaded.policy, "policykd inject")
     robot, before = get_robot(loaded.manifest.robot), loaded.policy
     after = before
     if groups:

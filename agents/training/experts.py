@@ -12,6 +12,7 @@ from typing import Any
 
 from policykd.agents.files.policy_file import LoadedPolicy
 from policykd.agents.policy import check_groups
+from policykd.agents.recurrent_policy import check_memoryless
 from policykd.agents.training.algorithms import ALGORITHMS
 from policykd.agents.training.config import TrainConfig
 from policykd.agents.training.device_trainer import DeviceRun
@@ -75,7 +76,7 @@ def train_expert(
     Raises:
         ConfigError: for a run of another configuration in ``out``, an algorithm that does not run on the device or
             needs bounded mean actions, or fewer validation episodes than skills.
-        ContractError: if ``init`` does not fit the skills.
+        ContractError: if ``init`` does not fit the skills, or is recurrent.
         OutputError: if ``out`` cannot be written or holds a run and ``resume`` is off.
         MissingDependencyError: for a device that cannot be used here.
     """
@@ -84,7 +85,10 @@ def train_expert(
     config = _on_its_device(config)
     check_episodes(validate_on or skills, config.validation_episodes)
     _check_squash(config, init)
+    if config.architecture.memory is not None:
+        raise ConfigError("policies that are trained have no memory; leave out architecture.memory")
     if init is not None:
+        check_memoryless(init.policy, "training")
         check_groups(init.policy.groups, skill.group_sizes, f"skill {skill.id}")
         if list(init.policy.groups) != list(skill.groups):
             raise ContractError(f"the initial policy reads {list(init.policy.groups)}, the skill has {skill.groups}")

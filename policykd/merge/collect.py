@@ -141,10 +141,11 @@ def collect(
         ConfigError: if the engine dropped contacts.
     """
     labeler = labeler or Labeler([c.teacher for c in collections], batched=False)
+    labeler.begin()
     recorders = [_Recorder(collection, student, beta, mixing) for collection in collections]
     for _ in range(max(c.env.skill.episode_steps for c in collections)):
-        for recorder, labels in zip(recorders, labeler([r.observations for r in recorders]), strict=True):
-            recorder.step(labels)
+        for i, labels in enumerate(labeler([r.observations for r in recorders])):
+            labeler.forget(i, recorders[i].step(labels))
     return [recorder.rollout() for recorder in recorders]
 
 
@@ -176,8 +177,8 @@ class _Recorder:
         """Return the student's observations (n, size) from those of the environment."""
         return self._student.select(observations, self._columns)
 
-    def step(self, labels: torch.Tensor) -> None:
-        """Act in the present states, whose labels are (n, actions)."""
+    def step(self, labels: torch.Tensor) -> torch.Tensor:
+        """Act in the present states, whose labels are (n, actions), and return (n,) whether an episode ended."""
         collection, acting, n = self._collection, self._expert_acts, self._collection.env.num_envs
         flat = self._read(self.observations)
         if self._reads_less:
@@ -193,6 +194,7 @@ class _Recorder:
         self.observations, self._ended = step.flat, step.terminated | step.truncated
         self._expert_acts = self._draw() if self._mixing == "step" else torch.where(self._ended, self._draw(), acting)
         self._steps += 1
+        return self._ended
 
     def _assess(self, observations: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the teacher's values and distances in the recorded states; see :meth:`Teacher.assess`."""

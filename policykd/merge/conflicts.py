@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
+from policykd.agents.acting import Acting
 from policykd.agents.networks import group_columns
 from policykd.envs.foreign.skill import TASK_ID, GymSkill
 from policykd.envs.make import make_env
@@ -48,12 +49,11 @@ def measure_conflicts(teachers: Sequence[Teacher], seed: int = 0) -> list[Confli
         teachers: one per skill; each is run in its own environment.
         seed: seed of the episodes.
     """
-    states = [_visited(teacher, integer_seed(seed, "conflicts", i)) for i, teacher in enumerate(teachers)]
+    visits = [_visited(teacher, integer_seed(seed, "conflicts", i)) for i, teacher in enumerate(teachers)]
     found = []
     for i, first in enumerate(teachers):
         for j in range(i + 1, len(teachers)):
-            shared = torch.cat([states[i], states[j]])
-            actions = [_actions(t, shared) for t in (first, teachers[j])]
+            actions = [torch.cat([_actions(t, visits[k]) for k in (i, j)]) for t in (first, teachers[j])]
             spread = torch.cat(actions).std(dim=0).square().mean().sqrt().clamp_min(1e-6)
             found.append(Conflict(i, j, float((actions[0] - actions[1]).square().mean().sqrt() / spread)))
     return sorted(found, key=lambda conflict: -conflict.disagreement)
@@ -78,19 +78,39 @@ def check_conflicts(teachers: Sequence[Teacher], seed: int = 0) -> None:
         )
 
 
-def _visited(teacher: Teacher, seed: int) -> torch.Tensor:
-    """Return states in the order of the teacher's own groups."""
+@dataclass(frozen=True)
+class _Visit:
+    """Episodes of one teacher.
+
+    Attributes:
+        states: (steps, n, size) observations in the order of the teacher's own groups.
+        ended: (steps, n) whether the episode ended with that step.
+    """
+
+    states: torch.Tensor
+    ended: torch.Tensor
+
+
+def _visited(teacher: Teacher, seed: int) -> _Visit:
     env = make_env([teacher.skill], _SIMULATIONS, seed=seed)
-    columns = teacher.skill.columns
+    acting, columns = Acting(teacher.policy), teacher.skill.columns
     flat = torch.cat(list(env.reset().values()), dim=-1)
-    seen = []
+    seen, ended = [], []
     for _ in range(_STEPS):
         observations = teacher.policy.select(flat, columns)
         seen.append(observations)
-        flat = env.step(teacher.policy(observations)).flat
-    return torch.cat(seen)
+        step = env.step(acting(observations))
+        ended.append(step.terminated | step.truncated)
+        acting.forget(ended[-1])
+        flat = step.flat
+    return _Visit(torch.stack(seen), torch.stack(ended))
 
 
-def _actions(teacher: Teacher, observations: torch.Tensor) -> torch.Tensor:
-    columns = group_columns(teacher.policy.groups)
-    return teacher.policy(teacher.policy.select(observations, columns)).clamp(-1.0, 1.0)
+def _actions(teacher: Teacher, visit: _Visit) -> torch.Tensor:
+    """Return (steps * n, actions) what a teacher does along the episodes of one, with its own memory."""
+    acting, columns = Acting(teacher.policy), group_columns(teacher.policy.groups)
+    actions = []
+    for states, ended in zip(visit.states, visit.ended, strict=True):
+        actions.append(acting(teacher.policy.select(states, columns)))
+        acting.forget(ended)
+    return torch.cat(actions).clamp(-1.0, 1.0)

@@ -1,6 +1,6 @@
 """Labeling: the teachers' actions in the states of several skills, one by one or in one batched forward pass.
 
-It runs teachers without gradients and changes nothing.
+It runs teachers without gradients and keeps the states of recurrent ones; it changes no teacher.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch.func import functional_call, stack_module_state, vmap
 
+from policykd.agents.acting import Acting
 from policykd.agents.policy import Policy
 from policykd.merge.teachers import Teacher
 
@@ -21,6 +22,7 @@ class Labeler:
 
     With ``batched``, the states of one policy that teaches several skills go through it together, and policies of one
     shape share one forward pass with stacked weights (``torch.func``). The labels are the same to float precision.
+    Recurrent teachers label on their own: each call is the next step of every simulation, after :meth:`begin`.
 
     Args:
         teachers: one per skill.
@@ -31,6 +33,18 @@ class Labeler:
         self._policies = [t.policy for t in teachers]
         self._columns = [t.skill.columns for t in teachers]
         self._stacks = _stacks(self._policies) if batched else []
+        stacked = {i for stack in self._stacks for i in stack.places}
+        self._alone = {i: Acting(policy) for i, policy in enumerate(self._policies) if i not in stacked}
+
+    def begin(self) -> None:
+        """Begin new episodes in all simulations."""
+        for acting in self._alone.values():
+            acting.begin()
+
+    def forget(self, skill: int, ended: torch.Tensor) -> None:
+        """Begin new episodes in the simulations of a skill whose episode ended: (n,) boolean."""
+        if skill in self._alone:
+            self._alone[skill].forget(ended)
 
     @torch.no_grad()
     def __call__(self, observations: Sequence[torch.Tensor]) -> list[torch.Tensor]:
@@ -44,18 +58,18 @@ class Labeler:
             Per skill (n, actions) the teacher's mean as it would be executed: noise-free, within [-1, 1].
         """
         flat = [p.select(rows, c) for p, rows, c in zip(self._policies, observations, self._columns, strict=True)]
-        if not self._stacks:
-            return [policy(rows).clamp(-1.0, 1.0) for policy, rows in zip(self._policies, flat, strict=True)]
-        labels: dict[int, torch.Tensor] = {}
+        labels = {i: acting(flat[i]) for i, acting in self._alone.items()}
         for stack in self._stacks:
             labels.update(stack(flat))
         return [labels[i].clamp(-1.0, 1.0) for i in range(len(flat))]
 
 
 def _stacks(policies: Sequence[Policy]) -> list[_Stack]:
-    """Return groups of policies of one shape."""
+    """Return groups of policies of one shape, of those without memory."""
     by_shape: dict[Any, list[int]] = {}
     for i, policy in enumerate(policies):
+        if policy.recurrent:
+            continue
         normalizer = (policy.normalizer.min_std, policy.normalizer.clip, policy.normalizer.count.shape)
         shape = (tuple(policy.groups.items()), policy.actions, policy.architecture, policy.symmetry, normalizer)
         by_shape.setdefault(shape, []).append(i)
@@ -63,9 +77,14 @@ def _stacks(policies: Sequence[Policy]) -> list[_Stack]:
 
 
 class _Stack:
-    """Policies of one shape, evaluated together."""
+    """Policies of one shape, evaluated together.
+
+    Attributes:
+        places: indices of the skills that they teach.
+    """
 
     def __init__(self, policies: Sequence[Policy], places: Sequence[int]) -> None:
+        self.places = tuple(places)
         self._members: dict[int, list[int]] = {}  # the same policy may teach several skills
         for i in places:
             self._members.setdefault(id(policies[i]), []).append(i)

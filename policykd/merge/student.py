@@ -13,6 +13,7 @@ import torch
 from policykd.agents.files.policy_file import LoadedPolicy, Parent, check_fits
 from policykd.agents.injection import inject
 from policykd.agents.policy import Policy
+from policykd.agents.recurrent_policy import check_memoryless
 from policykd.envs.symmetry import mirror_symmetry
 from policykd.errors import ConfigError, ContractError, UnknownNameError
 from policykd.merge.config import MergeConfig
@@ -46,13 +47,20 @@ def first_student(teachers: Sequence[Teacher], config: MergeConfig, init: Loaded
 
 
 def check_start(config: MergeConfig, init: LoadedPolicy | None) -> None:
-    """Raise ConfigError unless a policy is given exactly where the merge starts from one."""
+    """Raise unless a policy is given exactly where the merge starts from one.
+
+    Raises:
+        ConfigError: for a policy that is missing or would not be used.
+        ContractError: for a recurrent policy; students have no memory.
+    """
     if config.start == "previous" and init is None:
         raise ConfigError("merge.start is 'previous': give the policy to start from (--init POLICY)")
     if config.start != "previous" and init is not None:
         raise ConfigError(
             f"merge.start is '{config.start}', so the policy given as init would not be used; set start=previous"
         )
+    if init is not None:
+        check_memoryless(init.policy, "a student's start")
 
 
 def log_std_of(teachers: Sequence[Teacher]) -> torch.Tensor:
@@ -93,6 +101,7 @@ def _copy(teachers: Sequence[Teacher], config: MergeConfig, init: LoadedPolicy |
         if config.start not in of_skill:
             raise UnknownNameError("start", config.start, [*of_skill, "random", "newest", "previous"])
         policy = of_skill[config.start]
+    check_memoryless(policy, "a student's start")
     if extra := sorted(policy.groups.keys() - set(skill.groups)):
         raise ContractError(
             f"merge.start is '{config.start}', but that policy reads {extra}, which no teacher reads; start=random"

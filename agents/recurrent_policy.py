@@ -1,0 +1,123 @@
+"""Policies with a memory: an LSTM or GRU reads the normalized observations, and the dense layers of the actor read it.
+
+They come from other libraries and teach; nothing here trains one. ``acting`` keeps their states while they act.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from torch import nn
+from typing_extensions import override
+
+from policykd.agents.architecture import Architecture
+from policykd.agents.networks import make_network
+from policykd.agents.policy import Policy
+from policykd.envs.symmetry import MirrorSymmetry
+from policykd.errors import ConfigError, ContractError
+
+_CELLS: dict[str, type[nn.LSTMCell] | type[nn.GRUCell]] = {"lstm": nn.LSTMCell, "gru": nn.GRUCell}
+
+
+class RecurrentPolicy(Policy):
+    """A policy whose actions depend on all observations of the episode so far; see :class:`Policy`.
+
+    The critic reads the observations alone.
+
+    Args:
+        groups: as in :class:`Policy`.
+        actions: as in :class:`Policy`.
+        architecture: shape of the networks, with a ``memory``.
+        generator_seed: as in :class:`Policy`.
+
+    Attributes:
+        memory: the recurrent layer, with torch's weights and order of gates.
+
+    Raises:
+        ConfigError: for an architecture without memory, or as :class:`Policy`.
+    """
+
+    recurrent: ClassVar[bool] = True
+
+    def __init__(
+        self, groups: Mapping[str, int], actions: int, architecture: Architecture, generator_seed: int | None = None
+    ) -> None:
+        if architecture.memory is None:
+            raise ConfigError("a recurrent policy needs an architecture with a memory")
+        super().__init__(groups, actions, architecture, generator_seed)
+        shape = architecture.memory
+        with torch.random.fork_rng(enabled=generator_seed is not None):
+            if generator_seed is not None:
+                torch.manual_seed(generator_seed)
+            self.memory = _CELLS[shape.kind](self.observation_size, shape.hidden)
+            self.actor = make_network({"memory": shape.hidden}, architecture, architecture.hidden, actions, 0.01)
+
+    @property
+    def state_size(self) -> int:
+        """Numbers of one simulation's state: hidden state, and cell state of an LSTM."""
+        return self.memory.hidden_size * (2 if isinstance(self.memory, nn.LSTMCell) else 1)
+
+    def advance(self, observations: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return mean actions, and the states after these observations.
+
+        Args:
+            observations: (n, observation_size) flat observations.
+            state: (n, state_size) states before them; zeros at the beginning of an episode.
+
+        Returns:
+            (n, actions) mean actions, and (n, state_size) new states.
+        """
+        features = self.normalizer(observations)
+        if isinstance(self.memory, nn.LSTMCell):
+            before = state.chunk(2, dim=1)
+            hidden, cell = self.memory(features, (before[0], before[1]))
+            state = torch.cat([hidden, cell], dim=1)
+        else:
+            state = hidden = self.memory(features, state)
+        return self.bounded(self.actor(hidden)), state
+
+    @override
+    def forward(self, observations: torch.Tensor) -> torch.Tensor:
+        """Raise ContractError: single observations do not determine the actions; see :meth:`advance`."""
+        raise ContractError(f"this needs a policy without memory; {_advice(self)}")
+
+
+def make_policy(
+    groups: Mapping[str, int],
+    actions: int,
+    architecture: Architecture,
+    generator_seed: int | None = None,
+    symmetry: MirrorSymmetry | None = None,
+) -> Policy:
+    """Return a policy of an architecture, with or without memory; arguments and errors as in :class:`Policy`.
+
+    Raises:
+        ConfigError: for a symmetry together with a memory.
+    """
+    if architecture.memory is None:
+        return Policy(groups, actions, architecture, generator_seed, symmetry)
+    if symmetry is not None:
+        raise ConfigError("a policy with a memory has no symmetry; its states have no mirror image")
+    return RecurrentPolicy(groups, actions, architecture, generator_seed)
+
+
+def check_memoryless(policy: Policy, operation: str) -> None:
+    """Raise ContractError for a policy with a memory.
+
+    Args:
+        policy: the policy.
+        operation: what needs a policy without memory, for the message: ``policykd export``.
+    """
+    if isinstance(policy, RecurrentPolicy):
+        raise ContractError(f"{operation} needs a policy without memory; {_advice(policy)}")
+
+
+def _advice(policy: RecurrentPolicy) -> str:
+    shape = policy.architecture.memory
+    assert shape is not None
+    return (
+        f"this one keeps a state over the episode ({shape.kind}, {shape.hidden}): it can be evaluated and teach; "
+        f"distill it first (policykd merge POLICY --out STUDENT)"
+    )
