@@ -132,6 +132,11 @@ class GymBatch:
         """Return nothing: an environment's state cannot be read, so that a resumed training begins new episodes."""
         return {}
 
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Raise ConfigError for anything but the empty record of :meth:`state_dict`."""
+        if state:
+            raise ConfigError(f"the record of {self.skill.id} holds {sorted(state)}; its state cannot be restored")
+
     def check_overflow(self) -> None:
         """Do nothing: gymnasium's environments drop no contacts that they could report."""
 

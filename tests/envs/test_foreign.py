@@ -132,3 +132,10 @@ def test_groups_and_batches_that_do_not_exist_are_named():
         make_env([gym_skill(POINT), get_skill("biped/flat")], 2)
     with pytest.raises(ConfigError, match="device cpu only"):
         make_env([gym_skill(POINT)], 2, device="cuda")
+
+
+def test_the_state_of_an_environment_cannot_be_restored():
+    env = make_env([gym_skill(POINT)], 2)
+    env.load_state_dict(env.state_dict())
+    with pytest.raises(ConfigError, match=r"holds \['x'\]; its state cannot be restored"):
+        env.load_state_dict({"x": 1})
