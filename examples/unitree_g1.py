@@ -133,7 +133,7 @@ gymnasium.register("UnitreeG1-v0", entry_point=UnitreeG1, max_episode_steps=_STE
 
 
 def walk(path: Path, episodes: int, seed: int) -> dict[str, Any]:
-    """Return seconds upright and metres covered in each episode of a policy that was imported or distilled here."""
+    """Return seconds upright and meters covered in each episode of a policy that was imported or distilled here."""
     import torch
 
     from policykd.agents.acting import Acting
@@ -143,7 +143,7 @@ def walk(path: Path, episodes: int, seed: int) -> dict[str, Any]:
     skill = manifest.skill(manifest.skills[0])
     env = gymnasium.make("UnitreeG1-v0", **json.loads(skill.kwargs))  # type: ignore[attr-defined]  # a gymnasium skill
     acting, began = Acting(policy), time.process_time()
-    seconds, metres = [], []
+    seconds, meters = [], []
     for episode in range(episodes):
         acting.begin()
         observation, _ = env.reset(seed=seed + episode)
@@ -156,8 +156,8 @@ def walk(path: Path, episodes: int, seed: int) -> dict[str, Any]:
                 break
         else:
             seconds.append(SECONDS)
-        metres.append(info["x"])
-    return {"policy": path.name, "seconds": seconds, "metres": metres, "processor_seconds": time.process_time() - began}
+        meters.append(info["x"])
+    return {"policy": path.name, "seconds": seconds, "meters": meters, "processor_seconds": time.process_time() - began}
 
 
 def main() -> None:
@@ -171,7 +171,7 @@ def main() -> None:
     found = [walk(path, options.episodes, options.seed) for path in options.policies]
     for one in found:
         upright = sum(s >= SECONDS for s in one["seconds"])
-        print(f"{one['policy']}: {upright} of {options.episodes} episodes upright, {np.mean(one['metres']):.2f} m")
+        print(f"{one['policy']}: {upright} of {options.episodes} episodes upright, {np.mean(one['meters']):.2f} m")
     if options.out:
         content = {"episodes": options.episodes, "seed": options.seed, "walks": found}
         options.out.write_text(json.dumps(content, indent=1) + "\n")
