@@ -24,6 +24,7 @@ from policykd.merge.conflicts import measure_conflicts
 from policykd.merge.distiller import merge_experts
 from policykd.merge.labeling import Labeler
 from policykd.merge.teachers import Teacher, teachers_from
+from policykd.seeding import integer_seed
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "envs"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "agents"))
@@ -74,6 +75,41 @@ def test_conflicts_are_measured_along_episodes(tmp_path):
     other = teacher_of(tmp_path, random_module(nn.GRU, 2, 1, seed=2), 2)
     assert measure_conflicts([first, same])[0].disagreement < 1e-5
     assert measure_conflicts([first, other])[0].disagreement > 0.3
+
+
+def last_output(module, history):
+    """Return (1, actions) the output of torch's modules after a history (steps, inputs)."""
+    return module.actor(module.memory(history[:, None])[0][-1])
+
+
+@torch.no_grad()
+def visited(module, number):
+    """Return states (100, 8, 2) and ends (100, 8) of episodes in which torch's own module acts on each history."""
+    env = make_env([gym_skill(WILD)], 8, seed=integer_seed(0, "conflicts", number))
+    flat, histories = torch.cat(list(env.reset().values()), dim=1), [[] for _ in range(8)]
+    seen, done = [], []
+    for _ in range(100):
+        for history, row in zip(histories, flat, strict=True):
+            history.append(row)
+        seen.append(flat)
+        step = env.step(torch.cat([last_output(module, torch.stack(history)) for history in histories]))
+        flat, ended = step.flat, step.terminated | step.truncated
+        done.append(ended)
+        histories = [[] if over else history for history, over in zip(histories, ended, strict=True)]
+    return torch.stack(seen), torch.stack(done)
+
+
+@torch.no_grad()
+def test_conflicts_are_those_of_torch(tmp_path):
+    modules = [random_module(nn.GRU, 2, 1, seed=seed) for seed in (1, 4)]  # their episodes do not amplify rounding
+    visits = [visited(module, i) for i, module in enumerate(modules)]
+    actions = [
+        torch.cat([outputs_of(module, *visit).clamp(-1, 1).flatten(0, 1) for visit in visits]) for module in modules
+    ]
+    spread = torch.cat(actions).std(dim=0).square().mean().sqrt()
+    expected = float((actions[0] - actions[1]).square().mean().sqrt() / spread)
+    (found,) = measure_conflicts([teacher_of(tmp_path, module, i) for i, module in enumerate(modules)])
+    assert found.disagreement == pytest.approx(expected, rel=1e-4)
 
 
 def run(*arguments):
