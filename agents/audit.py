@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
+from policykd.agents.episodes import run_actions
 from policykd.agents.networks import group_columns
 from policykd.agents.policy import Policy
 from policykd.agents.recurrent_policy import check_memoryless
@@ -170,23 +171,16 @@ class _Run:
         seen: undisturbed observations of every step, while any episode ran.
     """
 
-    @torch.no_grad()
     def __init__(self, policy: Policy, env: AnyEnv, seed: int, disturb: Disturbance) -> None:
-        env.seed(integer_seed(seed, "audit"))
-        flat, columns = torch.cat(list(env.reset().values()), dim=-1), env.skill.columns
-        open_ = torch.ones(env.num_envs, dtype=torch.bool)
-        total, success = torch.zeros(env.num_envs, dtype=torch.float64), torch.zeros(env.num_envs, dtype=torch.bool)
         self.seen: list[torch.Tensor] = []
-        for _ in range(env.skill.episode_steps):
-            now = policy.select(flat, columns)
-            step = env.step(policy(disturb(now, self.seen)))
+        env.seed(integer_seed(seed, "audit"))
+
+        def act(flat: torch.Tensor) -> torch.Tensor:
+            now = policy.select(flat, env.skill.columns)
+            actions = policy(disturb(now, self.seen))
             self.seen.append(now.clone())
-            flat, ended = step.flat, step.episodes
-            first = open_[ended.ids]
-            ids = ended.ids[first]
-            total[ids], success[ids] = ended.total_reward[first].double(), ended.success[first]
-            open_[ids] = False
-            if not open_.any():
-                break
-        self.success = float(success.double().mean())
-        self.reward = float(total.mean()) / env.skill.episode_steps
+            return actions
+
+        outcomes = run_actions(act, env)
+        self.success = float(outcomes.success.double().mean())
+        self.reward = float(outcomes.reward_per_step.mean())

@@ -47,7 +47,7 @@ def run_random_episodes(env: AnyEnv, seed: int) -> EpisodeOutcomes:
     def act(flat: torch.Tensor) -> torch.Tensor:
         return (2.0 * torch.rand(len(flat), env.num_actions, generator=generator) - 1.0).to(flat.device)
 
-    return _run(act, env, _remember_nothing)
+    return run_actions(act, env)
 
 
 def run_episodes(policy: Policy, env: AnyEnv, *, noise: bool = False) -> EpisodeOutcomes:
@@ -71,7 +71,7 @@ def run_episodes(policy: Policy, env: AnyEnv, *, noise: bool = False) -> Episode
         observations = policy.select(flat, columns)
         return acting.distribution(observations).sample() if noise else acting(observations)
 
-    return _run(act, env, acting.forget)
+    return run_actions(act, env, acting.forget)
 
 
 def _remember_nothing(ended: torch.Tensor) -> None:
@@ -79,9 +79,24 @@ def _remember_nothing(ended: torch.Tensor) -> None:
 
 
 @torch.no_grad()
-def _run(
-    act: Callable[[torch.Tensor], torch.Tensor], env: AnyEnv, forget: Callable[[torch.Tensor], None]
+def run_actions(
+    act: Callable[[torch.Tensor], torch.Tensor],
+    env: AnyEnv,
+    forget: Callable[[torch.Tensor], None] = _remember_nothing,
 ) -> EpisodeOutcomes:
+    """Run one episode in every simulation, with actions from a function.
+
+    Args:
+        act: function of flat observations (n, features) to actions (n, actions).
+        env: the environment; it is reset first.
+        forget: called after every step with (n,) whether the episode ended.
+
+    Returns:
+        The outcomes.
+
+    Raises:
+        ConfigError: if the engine dropped contacts.
+    """
     flat = torch.cat(list(env.reset().values()), dim=-1)
     n, device = env.num_envs, env.device
     open_ = torch.ones(n, dtype=torch.bool, device=device)

@@ -17,13 +17,10 @@ from policykd.agents.export.runtime import Runtime
 from policykd.agents.files.manifest import Action
 from policykd.agents.policy import Policy
 from policykd.agents.validation import Validation
-from policykd.envs.batched_env import BatchedEnv
 from policykd.envs.skills import Skill
 
 TOLERANCE = 1e-5
 """Largest difference in actions, and in joint targets (rad), between a policy and its exported file."""
-
-_SIMULATIONS = 64
 
 
 @dataclass(frozen=True)
@@ -50,20 +47,6 @@ class Comparison:
     def passed(self) -> bool:
         """Whether both differences are within :data:`TOLERANCE`."""
         return max(self.largest_action, self.largest_target) <= TOLERANCE
-
-
-@torch.no_grad()
-def visited_states(policy: Policy, skill: Skill, count: int, seed: int, threads: int | None = None) -> torch.Tensor:
-    """Return (count, observation_size) observations that the policy meets on a skill, acting with some noise."""
-    env = BatchedEnv([skill], _SIMULATIONS, seed=seed, threads=threads)
-    generator = torch.Generator().manual_seed(seed)
-    observations = policy.select(torch.cat(list(env.reset().values()), dim=-1), skill.columns)
-    seen = [observations]
-    while len(seen) * _SIMULATIONS < count:
-        noise = 0.1 * torch.randn(_SIMULATIONS, policy.actions, generator=generator)
-        observations = policy.select(env.step(policy(observations) + noise).flat, skill.columns)
-        seen.append(observations)
-    return torch.cat(seen)[:count]
 
 
 def compare(

@@ -11,13 +11,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from policykd.agents.export.c_writer import c_header
-from policykd.agents.export.check import Comparison, compare, visited_states
+from policykd.agents.export.check import Comparison, compare
 from policykd.agents.export.metadata import export_metadata, header_comment
 from policykd.agents.export.onnx_writer import onnx_bytes
 from policykd.agents.export.program import policy_program
 from policykd.agents.export.runtime import Runtime, c_runtime, onnx_runtime, torchscript_runtime
 from policykd.agents.export.torchscript import torchscript_bytes
 from policykd.agents.files.policy_file import LoadedPolicy, load_policy
+from policykd.agents.injection.files import on_policy_observations
 from policykd.agents.recurrent_policy import check_memoryless
 from policykd.envs.skills import Skill
 from policykd.errors import ConfigError, OutputError, UnknownNameError, check_range
@@ -118,7 +119,9 @@ def export_policy(
     metadata = export_metadata(loaded.manifest, str(path))
     contents = {name: _FORMATS[name].write(loaded, per_group, metadata) for name in formats}
     prepare_folder(out)
-    visited = visited_states(loaded.policy, chosen, states, seed, threads) if check else None
+    visited = None
+    if check:
+        visited = loaded.policy.flatten(on_policy_observations(loaded.policy, chosen, states, seed, threads))
     files: dict[str, ExportedFile] = {}
     for name, content in contents.items():
         kind = _FORMATS[name]

@@ -72,7 +72,7 @@ def c_runtime(path: Path, groups: Mapping[str, int], *, per_group: bool) -> Runt
     """Compile a C header and return its function over batches; arguments as in :func:`onnx_runtime`.
 
     Raises:
-        ConfigError: if there is no C compiler.
+        ConfigError: without a C compiler.
         OutputError: with the compiler's message, if the header does not compile.
     """
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")

@@ -17,7 +17,8 @@ from policykd.agents.injection.operations import grow, inject, largest_differenc
 from policykd.agents.networks import group_columns
 from policykd.agents.policy import Policy
 from policykd.agents.recurrent_policy import check_memoryless
-from policykd.envs.batched_env import BatchedEnv, EnvConfig
+from policykd.envs.batched_env import EnvConfig
+from policykd.envs.make import make_env
 from policykd.envs.robots import get_robot
 from policykd.envs.skills import Skill
 from policykd.errors import ConfigError, ContractError, OutputError, check_range
@@ -172,7 +173,7 @@ def on_policy_observations(
     Returns:
         The skill's observation groups, name to (count, size).
     """
-    env = BatchedEnv([skill], 64, seed=integer_seed(seed, "on-policy"), config=EnvConfig(tracks=64), threads=threads)
+    env = make_env([skill], 64, seed=integer_seed(seed, "on-policy"), config=EnvConfig(tracks=64), threads=threads)
     noise = generator(seed, "on-policy noise")
     rows: dict[str, list[torch.Tensor]] = {name: [] for name in skill.groups}
     observations = env.reset()

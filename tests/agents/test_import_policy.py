@@ -132,6 +132,18 @@ def test_several_experts_of_one_environment_need_a_task_id(tmp_path, capsys):
     assert record["skills"] == [f'gym:{POINT}?{{"goal": 1.0}}']
 
 
+def test_an_imported_policy_leaves_again(tmp_path):
+    """The exported file is compared in the environment; its targets are the actions in the environment's units."""
+    assert run("import", steering(tmp_path, 1.0), "--env", env_text(1.0), "--out", tmp_path / "expert") == 0
+    assert (
+        run("export", tmp_path / "expert", "--out", tmp_path / "out", "--c-header", "--states", 128, "--episodes", 3)
+        == 0
+    )
+    found = json.loads((tmp_path / "out" / "export.json").read_text())["files"]["c"]["comparison"]
+    assert found["states"] == 128
+    assert found["same_outcomes"] == 3
+
+
 def test_a_gymnasium_skill_is_trained_and_resumed(tmp_path, monkeypatch):
     """Steering to the goal is learned in 40,000 steps; an interrupted run goes on with new episodes."""
     skill, out = env_text(1.0), tmp_path / "experts"
