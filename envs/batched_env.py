@@ -14,6 +14,7 @@ import mujoco
 import torch
 
 from policykd.envs.devices import choose_device
+from policykd.envs.levels import OwnLevels, SharedLevel
 from policykd.envs.physics import BatchEngine, Engine
 from policykd.envs.physics.contact_budget import measure_contacts
 from policykd.envs.physics.own_ground import FORCES, OwnGroundEngine
@@ -28,7 +29,7 @@ from policykd.envs.stepping import Episodes, TorchBackend, make_backend
 from policykd.envs.stepping.model_backend import derived_fields
 from policykd.envs.tasks import Task
 from policykd.envs.terrains import MapBank, Maps, TrackBank, Tracks
-from policykd.envs.terrains.tracks import graded_floor, graded_rows
+from policykd.envs.terrains.tracks import graded_floor
 from policykd.errors import ContractError, check_range
 from policykd.threads import torch_threads
 
@@ -44,6 +45,8 @@ class EnvConfig:
         ordered: use track i in simulation i in every episode (for evaluation) instead of a random one.
         graded: spread the difficulties of a terrain's tracks from 0 to the terrain's own; ``BatchedEnv.level`` then
             selects the tracks of new episodes. For a curriculum during training.
+        own_levels: on graded tracks, give every simulation a level of its own, which its episodes raise and lower so
+            that this share of them succeeds; None for one level that the training sets.
         joint_noise: half width of the uniform noise on the standing pose's joint angles, rad.
         speed_noise: the initial forward velocity is uniform between 0 and this, m/s.
         randomization: random physics and sensors; off by default.
@@ -52,12 +55,15 @@ class EnvConfig:
     tracks: int = 1024
     ordered: bool = False
     graded: bool = False
+    own_levels: float | None = None
     joint_noise: float = 0.05
     speed_noise: float = 1.0
     randomization: Randomization = OFF
 
     def __post_init__(self) -> None:
         check_range("tracks", self.tracks, 1, 1_000_000)
+        if self.own_levels is not None:
+            check_range("own_levels", self.own_levels, 0.01, 0.99)
         check_range("joint_noise", self.joint_noise, 0.0, 1.0, "rad")
         check_range("speed_noise", self.speed_noise, 0.0, 10.0, "m/s")
 
@@ -116,8 +122,6 @@ class BatchedEnv:
     Attributes:
         skill_index: (num_envs,) index into ``skills`` of each simulation.
         failures: number of simulations reset so far because MuJoCo failed.
-        level: on graded tracks, difficulty of the hardest track of new episodes, as a share of the terrain's own in
-            [0, 1]; for the easiest track see :func:`policykd.envs.terrains.tracks.graded_rows`.
 
     Raises:
         ContractError: if the skills cannot share an environment.
@@ -159,8 +163,7 @@ class BatchedEnv:
         self.skill_index = self._all % len(self.skills)
         self._first_track = self.skill_index * config.tracks
         self._columns = self.skill.columns
-        self.failures, self.level = 0, 1.0
-        self._floor = graded_floor([s.terrain for s in skills])
+        self.failures, self._levels = 0, self._make_levels()
 
     def _draw_ground(self, seed: int) -> tuple[TrackBank | MapBank, int]:
         """Return the bank of tracks, or of maps if any terrain is one, and the number of ground boxes."""
@@ -208,6 +211,25 @@ class BatchedEnv:
     def _make_backend(self, tracks: Tracks | Maps, tasks: Sequence[Task]) -> TorchBackend:
         options = {"fixed_commands": True} if self.robot.family == "space" and self.config.ordered else {}
         return make_backend(self.engine, self._clean, tracks, self._boxes, tasks, **options)
+
+    def _make_levels(self) -> SharedLevel | OwnLevels:
+        config, floor = self.config, graded_floor([s.terrain for s in self.skills])
+        if config.graded and config.own_levels is not None:
+            return OwnLevels(self.num_envs, config.tracks, floor, config.own_levels, self.device)
+        return SharedLevel(config.tracks, config.graded, floor)
+
+    @property
+    def level(self) -> float:
+        """On graded tracks, difficulty of the hardest track of new episodes, as a share of the terrain's own in [0, 1].
+
+        For the easiest track see :func:`policykd.envs.terrains.tracks.graded_rows`. Where simulations have levels of
+        their own, it is their mean, and setting it sets all of them.
+        """
+        return self._levels.value
+
+    @level.setter
+    def level(self, level: float) -> None:
+        self._levels.value = level
 
     def _make_randomizer(self, model: mujoco.MjModel) -> Randomizer:
         if not isinstance(self.engine, BatchEngine):
@@ -262,6 +284,7 @@ class BatchedEnv:
         flat, ids = backend.observe(view, backend.clock), outcome.episodes.ids
         if self._sensors is not None:
             flat = self._sensors.step(flat)
+        self._levels.record(ids, outcome.episodes.success)
         final = backend.swap_rows(flat, ids, self._restart(ids)) if restart and len(ids) else flat[ids]
         backend.move_ground()
         return Step(
@@ -280,7 +303,7 @@ class BatchedEnv:
             "starts": self._starts.snapshot(),
             **{name: part.snapshot() for name, part in self._random_parts.items()},
             "failures": self.failures,
-            "level": self.level,
+            "level": self._levels.snapshot(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -290,7 +313,8 @@ class BatchedEnv:
         self._starts.restore(state["starts"])
         for name, part in self._random_parts.items():
             part.restore(state[name])
-        self.failures, self.level = state["failures"], state["level"]
+        self.failures = state["failures"]
+        self._levels.restore(state["level"])
 
     @property
     def _random_parts(self) -> dict[str, Randomizer | Sensors]:
@@ -314,18 +338,14 @@ class BatchedEnv:
         """Return the track or map of simulation ``i``, as one row; a copy."""
         return self._backend.tracks(torch.tensor([i], device=self.device))
 
-    def _track_range(self) -> tuple[int, int]:
-        """Return the index of a terrain's first track for new episodes, and the index after the last one."""
-        count = self.config.tracks
-        return graded_rows(count, self.level, self._floor) if self.config.graded else (0, count)
-
     def _restart(self, ids: torch.Tensor) -> torch.Tensor:
         """Start new episodes in the simulations ``ids`` (m,); their ground boxes are moved later.
 
         Returns:
             (m, features) first observations.
         """
-        track, qpos, qvel, clock, chance = self._starts.take(len(ids), *self._track_range())
+        pick, qpos, qvel, clock, chance = self._starts.take(len(ids), *self._levels.pick_range())
+        track = self._levels.tracks_of(pick, ids)
         qpos, qvel, clock = self._backend.tasks.start((qpos, qvel, clock), ids)
         if self.config.ordered:
             track = (ids // len(self.skills)) % self.config.tracks

@@ -80,7 +80,7 @@ class Run:
             skills,
             config.envs,
             seed=integer_seed(config.seed, "training"),
-            config=EnvConfig(graded=config.curriculum, randomization=config.randomization),
+            config=_env_config(config),
             threads=config.threads,
             device=config.device,
         )
@@ -241,6 +241,12 @@ class Run:
         )
         ending = f"success {best['success']:.2f} after {self._steps / 1e6:.2f} M steps, {self._seconds:.0f} s"
         self._progress.end(self._name, ending)
+
+
+def _env_config(config: TrainConfig) -> EnvConfig:
+    """Return the tracks and levels of the training's simulations."""
+    own = config.raise_above if config.curriculum and config.levels == "own" else None
+    return EnvConfig(graded=config.curriculum, own_levels=own, randomization=config.randomization)
 
 
 def _quality(validated: dict[str, Any]) -> tuple[float, float]:
