@@ -75,7 +75,8 @@ seeds, `policykd.kd.experiments.power.plan` turns these results into gates.
 
 Until the first of these results were known, all systems of this page were corrected together (the column "over all").
 The correction within a system, which decides here, was chosen afterward, for the reason that
-[the other page](kd_systems.md) gives; so new seeds have to confirm what it calls shown. The last table has those that ran.
+[the other page](kd_systems.md) gives; so new seeds have to confirm what it calls shown. The last table has those that
+ran.
 
 Networks, training sets and schedules are small, so accuracies are far below published ones. On the images the teachers
 learn from 960 to 1,700 images of 16 x 16 (12 x 12 for `sskd`) and reach about 40 % test accuracy, students about 30 %.
@@ -87,8 +88,8 @@ worse with every teacher than with none, as the student of five units on the dig
 """
 AGAIN_HEAD = """## New seeds
 
-`--seeds 10 --first-seed 100`, with everything else as above: data sets whose persons or speakers are split anew by every
-seed, so that other persons are unseen.
+`--seeds 10 --first-seed 100`, with everything else as above. Every seed splits persons or speakers in its own way, so
+other persons are unseen.
 """
 BELOW = {
     "smartwatch": """`crd` and `cc`: their published weights are too large for 500 windows and 48 steps. At a tenth of
