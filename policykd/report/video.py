@@ -32,6 +32,9 @@ from policykd.seeding import integer_seed
 STILL_SECONDS = 1.0
 """Time for which a clip shows its last picture after a fall, s."""
 
+MOST_PICTURES = 31.0
+"""Largest number of pictures per second of a clip; of faster policies every second or third step is shown."""
+
 CURRICULUM_SECONDS = 6.0
 """Length of the clips of a curriculum, s."""
 _STRIP_GAP = 4  # white pixels between the pictures of a strip
@@ -95,7 +98,9 @@ def render_video(
     seconds: float = 8.0,
     size: tuple[int, int] = (640, 360),
 ) -> Recording:
-    """Film one episode as an mp4 (H.264) that every browser plays, at the rate of the policy's steps.
+    """Film one episode as an mp4 (H.264) that every browser plays, in real time.
+
+    It shows every step of the policy, or every second or third where that would be more than 31 pictures per second.
 
     Args:
         policy: the policy; its mean actions are executed.
@@ -120,9 +125,11 @@ def render_video(
         raise ConfigError(f"the video's size is {size[0]} x {size[1]}; both must be even")
     imageio = _imageio()
     recording = record(policy, skill, seed=seed, seconds=seconds)
-    fps = 1 / recording.control_dt
+    every = math.ceil(1 / (recording.control_dt * MOST_PICTURES))
+    fps = 1 / (recording.control_dt * every)
+    shown = replace(recording, qpos=recording.qpos[::every])
     with _whole_file(out) as temporary, _writer(imageio, temporary, fps) as writer:
-        for picture in _pictures(recording, skill, size, fast=True):
+        for picture in _pictures(shown, skill, size, fast=True):
             writer.append_data(picture)
         for _ in range(round(STILL_SECONDS * fps) if recording.fell else 0):
             writer.append_data(picture)
