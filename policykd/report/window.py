@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import mujoco
@@ -160,16 +160,19 @@ class Window:
         self._skill = (self._skill + change) % len(self._skills)
         self._policy = (self._policy + (key == ENTER)) % len(self._policies)
         skill = self._skills[self._skill]
-        terrain, task = skill.terrain, skill.task
-        difficulty = min(1.0, max(_DIFFICULTY_STEP, round(terrain.difficulty + harder, 3)))
-        speed = round(task.speed + faster, 3)
-        self._skills[self._skill] = replace(
-            skill,
-            terrain=replace(terrain, difficulty=difficulty) if harder else terrain,
-            task=replace(task, speed=speed) if faster else task,  # type: ignore[call-arg]
-        )
+        if harder:
+            difficulty = min(1.0, max(_DIFFICULTY_STEP, round(skill.terrain.difficulty + harder, 3)))
+            skill = replace(skill, terrain=replace(skill.terrain, difficulty=difficulty))
+        self._skills[self._skill] = replace(skill, task=_with_speed(skill.task, faster)) if faster else skill
         self._env, self._acting = self._start()
         return bool(change or harder)
+
+
+def _with_speed(task: Any, more: float) -> Any:
+    """Return a task with another commanded speed, or as it is if its speed is not a setting."""
+    if all(field.name != "speed" for field in fields(task)):
+        return task
+    return replace(task, speed=round(task.speed + more, 3))
 
 
 def _follow(viewer: Any, scale: float) -> None:

@@ -85,7 +85,8 @@ def test_keys_switch_policy_skill_and_speed(keys, line, windows):
 
 
 @pytest.mark.parametrize(("keys", "difficulty"), [
-    ((RIGHT, PAGE_UP), 0.6), ((RIGHT, PAGE_DOWN), 0.4), ((RIGHT, *[PAGE_UP] * 7), 1.0), ((RIGHT, *[PAGE_DOWN] * 7), 0.1),
+    ((RIGHT, PAGE_UP), 0.6), ((RIGHT, PAGE_DOWN), 0.4),
+    ((RIGHT, *[PAGE_UP] * 7), 1.0), ((RIGHT, *[PAGE_DOWN] * 7), 0.1),
 ])  # fmt: skip
 def test_keys_change_the_difficulty_within_its_limits(keys, difficulty):
     skills = [SKILLS[0], get_skill("biped/gaps@0.5")]
