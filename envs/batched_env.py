@@ -6,7 +6,6 @@ It takes and returns tensors. The gymnasium and stable-baselines3 interfaces are
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -14,18 +13,18 @@ import mujoco
 import torch
 
 from policykd.envs.devices import choose_device
+from policykd.envs.env_records import EnvConfig, Observations, Step, split_groups
 from policykd.envs.levels import OwnLevels, SharedLevel
 from policykd.envs.physics import BatchEngine, Engine
 from policykd.envs.physics.contact_budget import measure_contacts
 from policykd.envs.physics.own_ground import FORCES, OwnGroundEngine
-from policykd.envs.randomization import OFF, Randomization
 from policykd.envs.randomizer import Randomizer
 from policykd.envs.resets import Starts
 from policykd.envs.robots import PlanarRobot, SpatialRobot
 from policykd.envs.robots.mjcf import build_model
 from policykd.envs.sensors import Sensors, has_readings
 from policykd.envs.skills import Skill, common_contract
-from policykd.envs.stepping import Episodes, TorchBackend, make_backend
+from policykd.envs.stepping import TorchBackend, make_backend
 from policykd.envs.stepping.model_backend import derived_fields
 from policykd.envs.tasks import Task
 from policykd.envs.terrains import MapBank, Maps, TrackBank, Tracks
@@ -33,76 +32,7 @@ from policykd.envs.terrains.tracks import graded_floor
 from policykd.errors import ContractError, check_range
 from policykd.threads import torch_threads
 
-Observations = dict[str, torch.Tensor]
-
-
-@dataclass(frozen=True)
-class EnvConfig:
-    """Configuration of tracks and initial states.
-
-    Attributes:
-        tracks: number of tracks generated per terrain; each episode takes place on one of them.
-        ordered: use track i in simulation i in every episode (for evaluation) instead of a random one.
-        graded: spread the difficulties of a terrain's tracks from 0 to the terrain's own; ``BatchedEnv.level`` then
-            selects the tracks of new episodes. For a curriculum during training.
-        own_levels: on graded tracks, give every simulation a level of its own, which its episodes raise and lower so
-            that this share of them succeeds; None for one level that the training sets.
-        joint_noise: half width of the uniform noise on the standing pose's joint angles, rad.
-        speed_noise: the initial forward velocity is uniform between 0 and this, m/s.
-        randomization: random physics and sensors; off by default.
-    """
-
-    tracks: int = 1024
-    ordered: bool = False
-    graded: bool = False
-    own_levels: float | None = None
-    joint_noise: float = 0.05
-    speed_noise: float = 1.0
-    randomization: Randomization = OFF
-
-    def __post_init__(self) -> None:
-        check_range("tracks", self.tracks, 1, 1_000_000)
-        if self.own_levels is not None:
-            check_range("own_levels", self.own_levels, 0.01, 0.99)
-        check_range("joint_noise", self.joint_noise, 0.0, 1.0, "rad")
-        check_range("speed_noise", self.speed_noise, 0.0, 10.0, "m/s")
-
-
-@dataclass
-class Step:
-    """Result of a step of n simulations.
-
-    Attributes:
-        flat: (n, features) concatenated observation groups in the skill's order, float32; after an auto-reset, the
-            first observation of the new episode.
-        reward: (n,) rewards, float32; in [0, 1] but for robots that are simulated as their model files say.
-        terminated: (n,) whether the robot fell or its simulation failed.
-        truncated: (n,) whether the episode ran out of steps.
-        failed: (n,) whether MuJoCo raised an error or met a NaN; a subset of ``terminated``.
-        final_flat: (m, features) concatenated observation groups of the last states of the ended episodes, with rows
-            as in ``episodes``.
-        episodes: statistics of the ended episodes.
-        columns: columns of every observation group in ``flat``, in order.
-    """
-
-    flat: torch.Tensor
-    reward: torch.Tensor
-    terminated: torch.Tensor
-    truncated: torch.Tensor
-    failed: torch.Tensor
-    final_flat: torch.Tensor
-    episodes: Episodes
-    columns: dict[str, slice]
-
-    @property
-    def observations(self) -> Observations:
-        """The observation groups, each (n, size): views of ``flat``."""
-        return _split(self.flat, self.columns)
-
-    @property
-    def final_observations(self) -> Observations:
-        """The observation groups of the ended episodes' last states, each (m, size): views of ``final_flat``."""
-        return _split(self.final_flat, self.columns)
+__all__ = ["BatchedEnv", "EnvConfig", "Observations", "Step"]
 
 
 class BatchedEnv:
@@ -262,7 +192,7 @@ class BatchedEnv:
         if stagger:
             self._backend.elapsed[:] = self._starts.integers(self.skill.episode_steps, self.num_envs)
         self._backend.move_ground()
-        return _split(flat, self._columns)
+        return split_groups(flat, self._columns)
 
     @torch_threads(1)
     def step(self, actions: torch.Tensor, *, restart: bool = True) -> Step:
@@ -355,7 +285,3 @@ class BatchedEnv:
         self.engine.reset(ids, qpos, qvel)
         flat = self._backend.observe(self._backend.read_state(ids), clock)
         return flat if self._sensors is None else self._sensors.start_episodes(ids, flat)
-
-
-def _split(flat: torch.Tensor, columns: dict[str, slice]) -> Observations:
-    return {name: flat[:, span] for name, span in columns.items()}

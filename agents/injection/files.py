@@ -17,7 +17,7 @@ from policykd.agents.injection.operations import grow, inject, largest_differenc
 from policykd.agents.networks import group_columns
 from policykd.agents.policy import Policy
 from policykd.agents.recurrent_policy import check_memoryless
-from policykd.envs.batched_env import EnvConfig
+from policykd.envs.env_records import EnvConfig
 from policykd.envs.make import make_env
 from policykd.envs.robots import get_robot
 from policykd.envs.skills import Skill

@@ -24,7 +24,7 @@ from policykd.agents.training.config import FINAL_EPISODES, TrainConfig, start_l
 from policykd.agents.training.sb3_callback import TrainingCallback
 from policykd.agents.training.warm_up import warm_up_normalizer
 from policykd.agents.validation import Validation
-from policykd.envs.batched_env import EnvConfig
+from policykd.envs.env_records import EnvConfig
 from policykd.envs.make import AnyEnv, make_env
 from policykd.envs.sb3_vec_env import Sb3VecEnv
 from policykd.envs.skill_records import records_of

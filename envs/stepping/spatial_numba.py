@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from typing_extensions import override
 
+from policykd.envs.env_records import Episodes
 from policykd.envs.observations import get_group
 from policykd.envs.stepping import ground_kernels, numba_kernels, spatial_kernels
-from policykd.envs.stepping.protocol import Episodes, Outcome, View
+from policykd.envs.stepping.protocol import Outcome, View
 from policykd.envs.stepping.spatial_kernels import (
     Columns,
     Memory,

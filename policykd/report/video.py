@@ -20,7 +20,8 @@ from policykd.agents.files.policy_file import load_policy
 from policykd.agents.policy import Policy
 from policykd.curriculum.result import RESULT, CurriculumResult
 from policykd.curriculum.stage_runner import StageFolders
-from policykd.envs.batched_env import BatchedEnv, EnvConfig
+from policykd.envs.batched_env import BatchedEnv
+from policykd.envs.env_records import EnvConfig
 from policykd.envs.rendering import SceneRenderer, build_scene
 from policykd.envs.skills import Skill
 from policykd.envs.terrains import Maps, Tracks

@@ -19,7 +19,8 @@ import torch
 
 from policykd.agents.acting import Acting
 from policykd.agents.policy import Policy
-from policykd.envs.batched_env import BatchedEnv, EnvConfig
+from policykd.envs.batched_env import BatchedEnv
+from policykd.envs.env_records import EnvConfig
 from policykd.envs.foreign.skill import GymSkill
 from policykd.envs.rendering import build_scene
 from policykd.envs.skills import Skill
