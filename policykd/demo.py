@@ -58,8 +58,8 @@ class DemoPlan:
 
 _PLANAR = TrainConfig(steps=1_500_000, target_success=0.97)
 _SPATIAL = replace(
-    default_config(QUADRUPED), steps=1_105_920, target_success=0.99, patience=1, finalists=2
-)  # all 64 episodes of a validation: a student is as robust as its experts, see docs/merging.md
+    default_config(QUADRUPED), steps=737_280, target_success=2.0, finalists=2
+)  # whole budgets: the last updates are the smallest, and a student is as robust as its experts
 DEMO_PLANS: Mapping[str, DemoPlan] = MappingProxyType(
     {
         "quadruped": DemoPlan(
@@ -67,10 +67,10 @@ DEMO_PLANS: Mapping[str, DemoPlan] = MappingProxyType(
             train=_SPATIAL,
             own=MappingProxyType(
                 {
-                    "flat": replace(_SPATIAL, steps=1_228_800),
+                    "flat": replace(_SPATIAL, steps=1_228_800, target_success=0.99, patience=1),
                     "slopes": replace(_SPATIAL, steps=1_351_680),
                     "steps": replace(_SPATIAL, steps=1_597_440),
-                    "gaps": replace(_SPATIAL, steps=1_966_080),
+                    "gaps": replace(_SPATIAL, steps=1_720_320),
                 }
             ),
             merge=MergeConfig(

@@ -47,7 +47,7 @@ def test_bounds_need_not_be_symmetric():
 def test_a_scripted_controller_is_distilled(tmp_path):
     teacher = function_teacher("swing-up", swing_up, PENDULUM)
     config = MergeConfig(
-        rounds=3, envs=8, updates=200, minibatch=256, validation_episodes=4, min_teacher_success=0.0, critic="none",
+        rounds=5, envs=8, updates=300, minibatch=256, validation_episodes=4, min_teacher_success=0.0, critic="none",
         target_retention=2.0, noise=0.1, architecture=Architecture(hidden=(64, 64), critic_hidden=(8,)),
     )  # fmt: skip
     merged = merge_experts([teacher], tmp_path, config)
