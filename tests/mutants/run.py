@@ -223,12 +223,11 @@ def _durations(text: str) -> dict[str, float]:
 def lay_out(folder: Path) -> Path:
     """Copy the project into a folder as it is imported, with its tests."""
     shutil.rmtree(folder, ignore_errors=True)
+    bytecode = shutil.ignore_patterns("*.pyc")  # numba's compiled kernels are copied with their sources
     for source, target in (("policykd", "policykd"), ("envs", "policykd/envs"), ("agents", "policykd/agents")):
-        shutil.copytree(
-            ROOT / source, folder / target, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True
-        )
+        shutil.copytree(ROOT / source, folder / target, ignore=bytecode, dirs_exist_ok=True)
     for name in ("tests", "benchmarks", "examples", "recipes", "docs"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, folder / name, ignore=bytecode)
     for name in ("pyproject.toml", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "Makefile"):
         shutil.copy2(ROOT / name, folder / name)
     # A checked hash, not a time stamp, tells a mutant from the original; tests are compiled by pytest, see check_copy.
