@@ -16,7 +16,6 @@ from policykd.curriculum.recipe import Recipe, SkillPlan
 from policykd.curriculum.skills import import_groups, skill_of_recipe
 from policykd.curriculum.stages import Inject, Measure, Merge, Plan, Row, Stage, Train
 from policykd.envs.skills import Skill, common_contract
-from policykd.errors import ContractError
 from policykd.seeding import integer_seed
 
 MEASURE_UNTRAINED = "measure-untrained"
@@ -67,8 +66,7 @@ class _Builder:
     experts: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        common_contract(self.skills(range(self.count)))
-        _check_actions(self.skills(range(self.count)))
+        common_contract([*self.skills(range(self.count)), *self.unseen()])
 
     @property
     def count(self) -> int:
@@ -82,6 +80,12 @@ class _Builder:
     def skills(self, indices: Sequence[int], groups: Sequence[str] | None = None) -> tuple[Skill, ...]:
         seen = groups or self.all_groups
         return tuple(skill_of_recipe(self.recipe, self.recipe.skills[i].skill, seen) for i in indices)
+
+    def unseen(self) -> list[Skill]:
+        """Return the skills without training on which the last policy is measured."""
+        ids = {skill.id for skill in self.skills(range(self.count))}
+        named = (skill_of_recipe(self.recipe, i, self.all_groups) for i in self.recipe.measurement.zero_shot)
+        return [skill for skill in named if skill.id not in ids]
 
     def groups_at(self, index: int) -> tuple[str, ...]:
         """Return the observation groups of the training on skill ``index``."""
@@ -175,19 +179,15 @@ class _Builder:
         """Add the measurement of every policy after its stage; the last one is also measured on unseen skills."""
         measured = dict.fromkeys([*(row.stage for row in self.rows), *self.experts.values()])
         columns = self.skills(range(self.count))
-        ids = tuple(skill.id for skill in columns)
-        unseen = (skill_of_recipe(self.recipe, i, self.all_groups) for i in self.recipe.measurement.zero_shot)
-        zero_shot = [skill for skill in unseen if skill.id not in ids]
-        common_contract([*columns, *zero_shot])
         how = self.recipe.measurement
         where: dict[str, Any] = {"episodes": how.episodes, "seed": how.seed, "device": how.device}
         stages: list[Stage] = [Measure(MEASURE_UNTRAINED, None, columns, reference=self.recipe.train, **where)]
         for stage in self.stages:
             stages.append(stage)
             if stage.name in measured:
-                skills = (*columns, *zero_shot) if stage.name == self.rows[-1].stage else columns
+                skills = (*columns, *self.unseen()) if stage.name == self.rows[-1].stage else columns
                 stages.append(Measure(f"measure-{stage.name}", stage.name, skills, **where))
-        return Plan(tuple(stages), tuple(self.rows), dict(self.experts), ids)
+        return Plan(tuple(stages), tuple(self.rows), dict(self.experts), tuple(s.id for s in columns))
 
 
 def _names_in(recipe: Recipe) -> tuple[str, ...]:
@@ -195,11 +195,3 @@ def _names_in(recipe: Recipe) -> tuple[str, ...]:
     skills = [*(plan.skill for plan in recipe.skills), *recipe.measurement.zero_shot]
     groups = (*recipe.injection.blind_groups, *recipe.injection.groups)
     return (*(name for name in skills if name not in (recipe.skill_records or ())), *groups)
-
-
-def _check_actions(skills: Sequence[Skill]) -> None:
-    first = skills[0]
-    for other in skills[1:]:
-        mine, theirs = first.robot.servos, other.robot.servos
-        if mine != theirs:
-            raise ContractError(f"{first.id} has {len(mine)} joints, {other.id} has {len(theirs)}; they must be equal")

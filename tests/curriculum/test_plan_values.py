@@ -6,8 +6,10 @@ import pytest
 from tiny_curriculum import NETWORKS, TINY
 
 from policykd.agents.architecture import Encoder
-from policykd.curriculum import Injection, Measurement, SkillPlan, make_plan
+from policykd.curriculum import CURRICULA, Injection, Measurement, SkillPlan, compared_curricula, curriculum, make_plan
 from policykd.curriculum.add_skill import _plan
+from policykd.curriculum.curricula import Curriculum
+from policykd.curriculum.plans import budget, merge_steps
 from policykd.curriculum.stages import Existing, Inject, Measure, Merge, Row, Train
 from policykd.envs.skills import get_skill
 from policykd.errors import ConfigError, ContractError
@@ -236,3 +238,37 @@ def test_a_skill_that_the_student_has_is_not_added_and_one_of_another_robot_does
         _plan(tmp_path, _Loaded(), "biped/steps", *options)
     with pytest.raises(ContractError):
         _plan(tmp_path, _Loaded(), "quadruped/flat", *options)
+
+
+@pytest.mark.parametrize(
+    ("curriculum", "rows"),
+    [
+        ("tl-only", {"flat": "train-flat", "incline": "train-incline", "gaps": "train-gaps"}),
+        ("tl-only+merge", {"flat": "train-flat", "incline": "train-incline", "gaps": "merge-gaps"}),
+        ("multitasker", {"flat": "train-flat", "incline": "joint-incline", "gaps": "joint-gaps"}),
+        ("multitasker-joint", {"gaps": "joint-all"}),
+        ("scratch+merge", {"gaps": "merge-gaps"}),
+    ],
+)
+def test_rows_of_the_matrix(curriculum, rows):
+    plan = make_plan(replace(RECIPE, curriculum=curriculum), 7)
+    assert {row.label: row.stage for row in plan.rows} == rows
+
+
+@pytest.mark.parametrize("curriculum", ["plaid", "tl-only", "tl-only+merge", "scratch+merge", "multitasker"])
+def test_a_single_skill_is_its_own_result(curriculum):
+    recipe = replace(RECIPE, skills=RECIPE.skills[:1], injection=Injection(blind=0), curriculum=curriculum)
+    plan = make_plan(recipe, 7)
+    assert plan.rows == (Row("flat", "train-flat"),)
+    assert [s.config.steps for s in plan.stages if isinstance(s, Train)] == [1000]
+    assert budget(recipe) == 1000
+    assert merge_steps(recipe, 1) == 3 * 2 * 256
+
+
+def test_a_curriculum_is_compared_only_if_it_says_so():
+    with CURRICULA.scope():
+        curriculum("mine", "one")(lambda builder: None)
+        assert not CURRICULA["mine"].compared
+        curriculum("ours", "two", compared=True)(lambda builder: None)
+        assert compared_curricula()[-1] == "ours"
+    assert not Curriculum("three", lambda builder: None).compared
