@@ -272,3 +272,10 @@ def test_a_curriculum_is_compared_only_if_it_says_so():
         curriculum("ours", "two", compared=True)(lambda builder: None)
         assert compared_curricula()[-1] == "ours"
     assert not Curriculum("three", lambda builder: None).compared
+
+
+def test_an_added_skill_must_have_the_length_of_the_others(monkeypatch, tmp_path):
+    shorter = lambda self, name, groups: replace(get_skill(name, groups), episode_steps=100)  # noqa: E731
+    monkeypatch.setattr(_Manifest, "skill", shorter)
+    with pytest.raises(ContractError, match="biped/gaps has 256"):
+        _plan(tmp_path, _Loaded(), "biped/gaps", TINY.train, TINY.merge, None, Measurement(), 0)

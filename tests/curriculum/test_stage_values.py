@@ -1,7 +1,9 @@
 """Stages without their work: the arguments of every library call, the outcome that is stored, and the order."""
 
+import json
 import math
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +15,7 @@ from tiny_curriculum import NETWORKS, TINY
 from policykd.curriculum import Injection, make_plan, runner, stage_runner
 from policykd.curriculum import result as results
 from policykd.curriculum.add_skill import AddedSkill, _plain
+from policykd.curriculum.comparison import run_comparison
 from policykd.curriculum.result import (
     CurriculumResult,
     _learned,
@@ -29,10 +32,11 @@ from policykd.errors import ConfigError, OutputError
 from policykd.evaluation.results import Episodes, Evaluation
 from policykd.progress import Silent
 from policykd.seeding import integer_seed
-from policykd.storage import write_json
+from policykd.storage import read_json, write_json
 
 FLAT, GAPS = get_skill("biped/flat"), get_skill("biped/gaps")
 PROGRESS = Silent()
+adding = sys.modules[AddedSkill.__module__]  # the package names the function of the same name
 
 
 def store(path, content):
@@ -422,3 +426,67 @@ def test_a_run_is_made_of_its_plan_and_read_back(monkeypatch, folder):
     with pytest.raises(OutputError, match="--resume"):
         runner.run_curriculum(recipe, folder, seed=4, threads=2)
     assert make_plan(TINY, 0) != PLAN
+
+
+def test_the_last_row_is_the_result(folder):
+    longer = replace(PLAN, rows=(Row("one", "a"), Row("two", "b"), Row("three", "merge")))
+    assert collect_result(folder, longer, TINY, 4).final == "merge"
+
+
+@pytest.fixture
+def added(monkeypatch, folder):
+    """Make ``add_skill`` find its stages finished; notes what is run and copied."""
+    seen = []
+    monkeypatch.setattr(adding, "_plan", lambda *given: seen.append(given) or PLAN)
+    monkeypatch.setattr(adding, "load_policy", Loaded)
+    monkeypatch.setattr(adding, "run_stages", lambda plan, folders, cores, progress: seen.append((plan, cores)))
+    monkeypatch.setattr(adding, "copy_folder", lambda source, target: seen.append((source, target)))
+    for name in ("train", "measure-train"):
+        source = folder / "stages" / name.replace("train", "b")
+        shutil.copytree(source, folder / "stages" / name)
+    stages = (*PLAN.stages, Train("train", (GAPS,), TINY.train))
+    monkeypatch.setattr(adding, "outcomes_of", lambda folders, plan: outcomes_of(folders, replace(PLAN, stages=stages)))
+    row = '{"states": 7, "seconds": 0.5, "retention": {"biped/flat": 0.97, "biped/gaps": 0.95}}'
+    (folder / "stages" / "merge" / "progress.jsonl").write_text(row + "\n")
+    return seen
+
+
+def test_an_added_skill_is_run_copied_and_priced(added, folder):
+    student = folder / "old" / "policy"
+    found = adding.add_skill(student, "biped/gaps", folder, seed=5, noise=0.2, threads=2, measurement=TINY.measurement)
+    planned, ran, copied = added
+    assert (planned[0], planned[1].manifest.weights_sha256, planned[2]) == (student, "old", "biped/gaps")
+    assert planned[3:] == (adding.ADD_TRAIN, adding.ADD_MERGE, 0.2, TINY.measurement, 5)
+    assert ran == (PLAN, 2)
+    assert copied == (folder / "stages" / "merge" / "policy", folder / "policy")
+    assert found.policy_path == folder / "policy"
+    assert (found.price_steps, found.price_seconds) == (30 + 7, 4.0 + 0.5)  # those of the training and of the merge
+    assert found.matrix.scores == ((0.5, 0.1), (0.6, 0.35))
+    assert [outcome.name for outcome in found.outcomes][-1] == "b"
+    assert Evaluation.load(folder / "evaluation.json").policies == ("a", "b", "merge")
+    assert read_json(folder / "added.json") == json.loads(json.dumps(_plain(found)))
+    assert read_json(folder / "result.json") == {"price_steps": 37, "price_seconds": 4.5}
+    again = adding.add_skill(
+        student, "biped/gaps", folder, seed=5, noise=0.2, threads=2, measurement=TINY.measurement, resume=True
+    )
+    assert again == found
+    with pytest.raises(OutputError, match="--resume"):
+        adding.add_skill(student, "biped/gaps", folder, seed=5, noise=0.2, threads=2, measurement=TINY.measurement)
+    for change in ({"seed": 6}, {"noise": 0.3}, {"measurement": replace(TINY.measurement, episodes=9)}):
+        options = {"seed": 5, "noise": 0.2, "measurement": TINY.measurement, **change}
+        with pytest.raises(ConfigError, match=next(iter(change))):
+            adding.add_skill(student, "biped/gaps", folder, threads=2, resume=True, **options)
+
+
+@pytest.mark.parametrize(
+    ("start", "needed"),
+    [
+        (lambda out: adding.add_skill(out / "old" / "policy", "biped/gaps", out, threads=1), 300),
+        (lambda out: runner.run_curriculum(TINY, out, threads=1), 500),
+        (lambda out: run_comparison(TINY, out, curricula=("plaid",), seeds=1, threads=1), 1000),
+    ],
+)
+def test_a_nearly_full_disk_is_refused_before_any_work(monkeypatch, added, folder, start, needed):
+    monkeypatch.setattr("policykd.storage.shutil.disk_usage", lambda path: SimpleNamespace(free=needed * 1e6 - 1))
+    with pytest.raises(OutputError, match=f" {needed} MB are needed"):
+        start(folder)
