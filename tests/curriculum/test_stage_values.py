@@ -12,7 +12,7 @@ import pytest
 import torch
 from tiny_curriculum import NETWORKS, TINY
 
-from policykd.curriculum import Injection, make_plan, runner, stage_runner
+from policykd.curriculum import Injection, load_recipe, make_plan, runner, stage_runner
 from policykd.curriculum import result as results
 from policykd.curriculum.add_skill import AddedSkill, _plain
 from policykd.curriculum.comparison import run_comparison
@@ -97,7 +97,8 @@ def test_a_training_begins_from_its_start_with_its_noise(calls, tmp_path):
     assert options == {"resume": True, "progress": PROGRESS}
     assert (outcome.name, outcome.kind, outcome.steps) == ("t", "train", 77)
     assert outcome.figures == {"success": 0.5, "reward_per_step": 0.25, "reached_target": True}
-    assert outcome.seconds > 0
+    assert 0 < outcome.seconds < 0.9
+    assert 0 <= outcome.cpu_seconds < 0.9
     assert StageFolders(tmp_path).outcome("t") == outcome
     assert run(Train("t", (FLAT,), TINY.train, "before", 0.3), tmp_path) == outcome  # not run again
     assert len(calls) == 1
@@ -281,6 +282,21 @@ def test_finished_stages_are_left_out_of_what_runs_in_parallel(order, tmp_path):
     order.clear()
     _run_in_parallel([], 2, PROGRESS)
     assert order == []
+    injection = Inject("i", "a", Injection())  # has no steps: it is done last
+    _run_in_parallel(
+        [_Job(stage, StageFolders(tmp_path), ()) for stage in (injection, train("a", steps=1))], 3, PROGRESS
+    )
+    assert order == [(["a", "i"], 3)]
+
+
+def test_stages_name_those_that_they_need():
+    assert Existing("s", Path("p"), "0").needs == ()
+    assert (train("a").needs, train("b", "a").needs) == ((), ("a",))
+    assert Inject("i", "a", Injection()).needs == ("a",)
+    assert Merge("m", (FLAT,) * 3, ("b", "a", "b"), TINY.merge, "c").needs == ("b", "a", "c")
+    assert Merge("m", (FLAT,) * 2, ("b", "a"), TINY.merge, "a").needs == ("b", "a")
+    assert Measure("m", None, (FLAT,), 1, 0).needs == ()
+    assert Measure("m", "a", (FLAT,), 1, 0).needs == ("a",)
 
 
 def test_a_process_of_its_own_imports_the_plans_names_first(monkeypatch, tmp_path):
@@ -384,7 +400,7 @@ def test_a_result_collects_cost_zero_shot_scores_and_steps_to_experts(folder):
     content = found.to_json()
     assert content["cost"] == {"steps": 210, "budget": found.budget, "seconds": 28.0, "cpu_seconds": 35.0}
     assert content["format_version"] == 1
-    garbled = {**content, "seed": "4"}
+    garbled = {**content, "steps_to_expert": {"biped/flat": "9.0"}}  # no text is read as a number
     for bad in ({**content, "cost": {}}, garbled, {k: v for k, v in content.items() if k != "zero_shot"}):
         store(folder / "bad.json", bad)
         with pytest.raises(OutputError, match=r"bad\.json is not a valid result of a curriculum"):
@@ -406,20 +422,23 @@ def test_an_added_skill_is_written_with_its_price(folder):
 
 def test_a_run_is_made_of_its_plan_and_read_back(monkeypatch, folder):
     seen = []
+    longer = replace(PLAN, rows=(Row("one", "a"), Row("two", "b"), Row("three", "merge")))
     monkeypatch.setattr(
         runner, "run_stages", lambda plan, folders, cores, progress: seen.append((plan, folders, cores))
     )
     monkeypatch.setattr(runner, "copy_folder", lambda source, target: seen.append((source, target)))
-    monkeypatch.setattr(runner, "make_plan", lambda recipe, seed: PLAN)
+    monkeypatch.setattr(runner, "make_plan", lambda recipe, seed: longer)
     monkeypatch.setattr(runner, "choose_device", lambda name: seen.append(name))
     recipe = TINY.on_device("cuda")
     found = runner.run_curriculum(recipe, folder, seed=4, threads=2, siblings=[Path("other")])
     *devices, (plan, folders, cores), copied = seen
     assert devices == ["cuda"] * 3
-    assert (plan, cores) == (PLAN, 2)
+    assert (plan, cores) == (longer, 2)
     assert (folders("x"), folders._siblings) == (folder / "stages" / "x", (Path("other/stages"),))
     assert copied == (folder / "stages" / "merge" / "policy", folder / "policy")
-    assert found == collect_result(folder, PLAN, recipe, 4)
+    assert found == collect_result(folder, longer, recipe, 4)
+    assert load_recipe(folder / "recipe.yaml") == recipe
+    assert 0 <= read_json(folder / "result.json")["seconds_of_last_session"] < 60
     seen.clear()
     assert runner.run_curriculum(recipe, folder, seed=4, threads=2, resume=True) == found
     assert seen == ["cuda"] * 3
