@@ -163,7 +163,7 @@ def test_errors_too_small_to_have_a_shape_give_independent_noise():
     """The threshold is a mean square over all actions of 1e-12."""
     student = policy(GROUPS, 3)
     exact = student(torch.zeros(4, 5)).clamp(-1.0, 1.0)
-    for error, shaped in ((0.0, False), (0.9e-6, False), (1e-3, True)):
+    for error, shaped in ((0.0, False), (0.9e-6, False), (1.1e-6, True), (1e-3, True)):
         labels = exact - torch.tensor([error, 0.0])
         found = dart_noise(student, rollout(labels), 0.2)
         assert found.std == 0.2
