@@ -68,12 +68,36 @@ def test_a_review_is_due_when_a_multiple_was_passed(every, steps, fresh, due):
     ],
 )  # fmt: skip
 def test_the_level_rises_by_a_twenty_fifth_and_never_falls(graded, level, success, expected):
-    env = SimpleNamespace(config=SimpleNamespace(graded=graded), level=level)
+    env = SimpleNamespace(config=SimpleNamespace(graded=graded, own_levels=None), level=level)
     assert next_level(env, TrainConfig(raise_above=0.4), success) == pytest.approx(expected)
 
 
+def test_levels_of_single_simulations_are_left_alone():
+    env = SimpleNamespace(config=SimpleNamespace(graded=True, own_levels=0.4), level=0.5)
+    assert next_level(env, TrainConfig(raise_above=0.4), 0.9) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("curriculum", "levels", "own"), [(True, "own", 0.3), (True, "shared", None), (False, "own", None)]
+)
+def test_simulations_have_levels_of_their_own_where_the_curriculum_asks_for_them(curriculum, levels, own):
+    config = trainer._env_config(TrainConfig(curriculum=curriculum, levels=levels, raise_above=0.3))
+    assert (config.graded, config.own_levels) == (curriculum, own)
+
+
+def test_the_share_of_successes_that_raises_a_level_has_limits():
+    for levels, low, high in (("shared", 0.0, 1.0), ("own", 0.01, 0.99)):
+        for value in (low, high):
+            assert TrainConfig(levels=levels, raise_above=value).raise_above == value
+    for levels, value in (("shared", -0.01), ("shared", 1.01), ("own", 0.0), ("own", 1.0)):
+        with pytest.raises(ConfigError, match="raise_above"):
+            TrainConfig(levels=levels, raise_above=value)
+    with pytest.raises(UnknownNameError, match="did you mean shared"):
+        TrainConfig(levels="shard")
+
+
 def callback_of(policy, *, steps=1000, adaptation=None, config=None, envs=4):
-    env = SimpleNamespace(config=SimpleNamespace(graded=True), level=0.5, num_envs=envs)
+    env = SimpleNamespace(config=SimpleNamespace(graded=True, own_levels=None), level=0.5, num_envs=envs)
     config = config or TrainConfig(steps=steps, raise_above=0.4)
     average, told = WeightAverage(policy, 100), Told()
     made = TrainingCallback(policy, average, env, adaptation or PpoAdaptation(PpoConfig()), config, told, "train x")
