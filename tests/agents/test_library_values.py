@@ -16,8 +16,10 @@ from policykd.agents.importing.other_libraries import (
     read_rl_games,
     read_skrl,
 )
+from policykd.agents.importing.torch_files import _Tensors
 from policykd.agents.importing.weights import arrays, dense_layer, named_activation, numbered_layers
 from policykd.errors import ConfigError, PolicyFileError, UnknownNameError
+from policykd.symbolic_pickle import PickleError
 
 FILE = Path("run/own.onnx")
 
@@ -178,3 +180,24 @@ def test_action_maps():
     for low, high in ((1.0, 1.0), (2.0, 1.0)):
         with pytest.raises(ConfigError, match="must be below the upper bounds"):
             ActionMap("rescale", (0.0, low), (1.0, high))
+
+
+@pytest.mark.parametrize(
+    ("offset", "shape", "stride", "fits"),
+    [
+        (0, (3,), (1,), True),
+        (1, (2,), (1,), True),
+        (1, (3,), (1,), False),
+        (0, (2,), (3,), False),
+        (9, (0,), (1,), True),
+    ],
+)
+def test_a_tensor_must_end_within_its_storage(offset, shape, stride, fits):
+    reader = _Tensors(100)
+    storage = np.arange(3.0)
+    if fits:
+        found = reader._tensor(storage, offset, shape, stride)
+        assert found.tolist() == [float(offset + i * stride[0]) for i in range(shape[0])]
+    else:
+        with pytest.raises(PickleError, match="does not fit its storage of 3 numbers"):
+            reader._tensor(storage, offset, shape, stride)

@@ -28,7 +28,8 @@ def merging(tmp_path, config=SMALL, init=None, sims=4):
 
 
 @pytest.mark.parametrize(
-    ("held_out", "sims", "every"), [(0.25, 4, 4), (0.25, 8, 4), (0.5, 4, 2), (0.3, 6, 3), (0.4, 4, 2), (0.01, 100, 100)]
+    ("held_out", "sims", "every"),
+    [(0.25, 4, 4), (0.25, 8, 4), (0.5, 4, 2), (0.3, 6, 3), (0.4, 4, 2), (0.01, 100, 100), (0.5, 2, 2)],
 )
 def test_every_nth_simulation_is_held_out(tmp_path, held_out, sims, every):
     merge = merging(tmp_path, replace(SMALL, held_out=held_out), sims=sims)

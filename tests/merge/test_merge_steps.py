@@ -68,7 +68,7 @@ def merge_of(config=TINY, folder=None):
     merge._fitting = SimpleNamespace(state_dict=lambda: {"optimizer": 7})
     merge._pool, merge._beta = StatePool(2), parse(config.beta)
     merge._round, merge._streak, merge._seconds = 0, 0, 0.0
-    merge._shares, merge._best = [0.5, 0.5], None
+    merge._shares, merge._gaps, merge._best = [0.5, 0.5], [0.0, 0.0], None
     merge._reached = {"0.95": None, "0.98": None}
     merge._envs = {}
     return merge
@@ -209,6 +209,18 @@ def test_a_validation_decides_on_streak_marks_best_student_and_shares():
     assert merge._shares == pytest.approx([0.25 + 0.5 * 0.03 / 0.05, 0.25 + 0.5 * 0.02 / 0.05])
 
 
+def test_gaps_are_averaged_over_the_validations_after_the_first():
+    merge = merge_of(replace(TINY, adaptive=0.5, gap_memory=0.25))
+    given = iter([score((0.9, 0.8)), score((0.7, 1.0))])
+    validation = SimpleNamespace(measure=lambda student: next(given))
+    merge._measure(validation)
+    assert merge._gaps == pytest.approx([0.1, 0.2])
+    merge._round = 1
+    merge._measure(validation)
+    assert merge._gaps == pytest.approx([0.25 * 0.1 + 0.75 * 0.3, 0.25 * 0.2])
+    assert merge._shares == pytest.approx([0.25 + 0.5 * 0.25 / 0.3, 0.25 + 0.5 * 0.05 / 0.3])
+
+
 def test_rounds_are_logged_saved_and_reported_until_two_good_ones():
     folder = Folder()
     merge = merge_of(replace(TINY, rounds=9), folder)
@@ -238,6 +250,7 @@ def test_rounds_are_logged_saved_and_reported_until_two_good_ones():
     assert [state["round"] for state in folder.saved] == [1, 2, 3]
     last = folder.saved[-1]
     assert (last["streak"], last["seconds"], last["shares"], last["optimizer"]) == (2, seconds[-1], [0.5, 0.5], 7)
+    assert last["gaps"] == [0.0, 0.0]
     assert last["reached"] == {"0.95": None, "0.98": None}
     assert set(last["student"]) == set(merge._student.state_dict())
 
