@@ -189,7 +189,7 @@ def test_action_maps():
         (1, (2,), (1,), True),
         (1, (3,), (1,), False),
         (0, (2,), (3,), False),
-        (9, (0,), (1,), True),
+        (3, (0,), (1,), True),
     ],
 )
 def test_a_tensor_must_end_within_its_storage(offset, shape, stride, fits):
