@@ -1,4 +1,4 @@
-"""Values of small runs that must stay as they are: recorded once, compared within 1e-4 since then.
+"""Values of small runs that must stay as they are: recorded once and compared within float32 precision since then.
 
 A recorded value says that nothing in the path from the seed to the number has changed; tests against worked values and
 independent formulas say that the number is right. After a deliberate change, and for a new test, write the files with::
@@ -11,12 +11,15 @@ and read the differences before you commit them. Files are in ``tests/data/recor
 import json
 import math
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from policykd.errors import check_range
 
 FOLDER = Path(__file__).parents[1] / "data" / "recorded"
 
@@ -34,28 +37,30 @@ def as_plain(value):
         return {str(key): as_plain(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
         return [as_plain(entry) for entry in value]
-    return float(value) if isinstance(value, (np.floating, np.integer)) else value
+    if isinstance(value, (np.floating, np.integer)):
+        value = float(value)
+    return value if not isinstance(value, float) or math.isfinite(value) else str(value)
 
 
-def differences(old, new, path="", scale=0.0):
+def differences(old, new, path="", tolerance=0.0):
     """Yield a line per value that is not the recorded one."""
     if isinstance(old, dict) and isinstance(new, dict) and old.keys() == new.keys():
+        if old.keys() == {"shape", "sums"}:
+            tolerance = 1e-6 * abs(old["sums"][1])
         for key, value in old.items():
-            yield from differences(value, new[key], f"{path} > {key}")
+            yield from differences(value, new[key], f"{path} > {key}", tolerance)
     elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        scale = max((abs(v) for v in old if isinstance(v, float) and math.isfinite(v)), default=0.0)
         for place, (one, other) in enumerate(zip(old, new, strict=True)):
-            yield from differences(one, other, f"{path}[{place}]", scale)
-    elif not close(old, new, scale):
+            yield from differences(one, other, f"{path}[{place}]", tolerance)
+    elif not close(old, new, tolerance):
         yield f"{path.removeprefix(' > ')}: {old!r} -> {new!r}"
 
 
-def close(old, new, scale):
-    """Return whether two values are equal, numbers within 1e-4 of their size and of that of their list."""
-    numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in (old, new))
-    if not numbers:
+def close(old, new, tolerance):
+    """Return whether two values are equal; numbers may differ by the tolerance, by default 1e-4 of their size."""
+    if not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in (old, new)):
         return old == new and type(old) is type(new)
-    return old == new or abs(old - new) <= 1e-6 + 1e-4 * max(abs(old), scale)
+    return abs(old - new) <= (tolerance or 1e-6 + 1e-4 * abs(old))
 
 
 @pytest.fixture
@@ -71,9 +76,29 @@ def recorded():
             rows = (f" {json.dumps(key)}: {json.dumps(value)}" for key, value in sorted(known.items()))
             file.write_text("{\n" + ",\n".join(rows) + "\n}\n")
         changed = list(differences(known[name], new))
-        assert not changed, "\n".join([*changed[:20], f"({len(changed)} in all; see the head of {Path(__file__).name})"])
+        assert not changed, "\n".join(
+            [*changed[:20], f"({len(changed)} in all; see the head of {Path(__file__).name})"]
+        )
 
     return check
+
+
+@pytest.fixture
+def limits(monkeypatch):
+    """The ranges that checked fields and arguments must be in, by name, of everything that a test calls."""
+    found = {}
+
+    def recording(name, value, low, high, *unit):
+        pairs = found.setdefault(name, [])
+        if [low, high] not in pairs:
+            pairs.append([low, high])
+            pairs.sort(key=str)
+        return check_range(name, value, low, high, *unit)
+
+    for name, module in list(sys.modules.items()):
+        if name.startswith("policykd.") and getattr(module, "check_range", None) is check_range:
+            monkeypatch.setattr(module, "check_range", recording)
+    return found
 
 
 @pytest.fixture

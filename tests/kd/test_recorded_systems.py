@@ -82,7 +82,7 @@ def test_every_system_has_a_small_version_here():
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_a_small_cell_is_the_recorded_one(name, recorded, trainings):
+def test_a_small_cell_is_the_recorded_one(name, recorded, trainings, limits):
     experiment = SYSTEMS[name]
     found = experiment.run(1, replace(experiment.config, **SMALL[name]))
-    recorded("systems", name, {"arms": found, "trainings": trainings})
+    recorded("systems", name, {"arms": found, "trainings": trainings, "limits": limits})

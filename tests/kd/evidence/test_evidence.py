@@ -70,11 +70,11 @@ def test_every_experiment_has_a_small_version_here_and_the_name_of_its_system():
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_a_small_cell_runs_and_is_the_recorded_one(name, files, recorded, trainings):
+def test_a_small_cell_runs_and_is_the_recorded_one(name, files, recorded, trainings, limits):
     experiment = EVIDENCE[name]
     found = experiment.run(0, replace(experiment.config, data=files[name], **SMALL[name]))
     experiment.check_cell(found)
-    recorded("evidence", name, {"arms": found, "trainings": trainings})
+    recorded("evidence", name, {"arms": found, "trainings": trainings, "limits": limits})
 
 
 def test_groups_are_held_out_and_inputs_standardized(files):
