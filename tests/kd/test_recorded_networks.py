@@ -51,9 +51,8 @@ MADE = {name: (partial(create, name, **OPTIONS.get(name, {})), SHAPES.get(name, 
 
 def waves(shape, phase=0.0):
     """Return numbers of a formula, so that neither a generator nor an initialization matters."""
-    return torch.sin(torch.arange(1, 1 + int(torch.tensor(shape).prod()), dtype=torch.float64) ** 1.1 + phase).view(
-        shape
-    )
+    places = torch.arange(1, 1 + math.prod(shape), dtype=torch.float64)
+    return torch.sin(places**1.1 + phase).view(shape)
 
 
 @pytest.mark.parametrize("name", MADE)

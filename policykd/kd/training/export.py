@@ -47,7 +47,7 @@ def save_weights(student: nn.Module, path: str | Path, info: Mapping[str, Any] |
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in student.state_dict().items()}
+    tensors = {name: tensor.cpu().contiguous().clone() for name, tensor in student.state_dict().items()}
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     save_file(tensors, temporary, metadata={"info": json.dumps(dict(info or {}))})
     os.replace(temporary, path)
