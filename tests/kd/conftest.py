@@ -46,7 +46,7 @@ def differences(old, new, path="", tolerance=0.0):
     """Yield a line per value that is not the recorded one."""
     if isinstance(old, dict) and isinstance(new, dict) and old.keys() == new.keys():
         if old.keys() == {"shape", "sums"}:
-            tolerance = 1e-6 * abs(old["sums"][1])
+            tolerance = 1e-5 * abs(old["sums"][1])
         for key, value in old.items():
             yield from differences(value, new[key], f"{path} > {key}", tolerance)
     elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):

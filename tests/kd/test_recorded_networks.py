@@ -26,7 +26,7 @@ MORE = {
     "wrn10-1 of 2 channels": (partial(create, "wrn10-1", in_channels=2), (2, 8, 8)),
     "mobilenetv2, wide": (
         partial(create, "mobilenetv2", width=1.1, expansion=2, stem_stride=1),
-        (1, 8, 8),
+        PICTURE,
     ),
     "mobilenetv2, repdistiller": (partial(create, "mobilenetv2", variant="repdistiller"), PICTURE),
     **{
