@@ -3,7 +3,7 @@
 A recorded value says that nothing in the path from the seed to the number has changed; tests against worked values and
 independent formulas say that the number is right. After a deliberate change, and for a new test, write the files with::
 
-    POLICYKD_RECORD=1 .venv/bin/python -m pytest -n 0 tests/kd -k recorded
+    POLICYKD_RECORD=1 .venv/bin/python -m pytest -n 0 tests/kd
 
 and read the differences before you commit them. Files are in ``tests/data/recorded``, one entry per line.
 """
