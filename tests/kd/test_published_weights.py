@@ -207,6 +207,13 @@ def test_a_hostile_file_is_refused_and_not_executed(tmp_path):
     assert target.exists()  # the same file does act when it is unpickled
 
 
+@pytest.mark.parametrize("content", [{}, {"fc.weight": torch.zeros(1), "epoch": 3}, [torch.zeros(1)]], ids=str)
+def test_files_without_tensors_by_name_are_refused(tmp_path, content):
+    torch.save(content, tmp_path / "ckpt.pth")
+    with pytest.raises(WeightsError, match="holds no state dict"):
+        read_weights(tmp_path / "ckpt.pth")
+
+
 @pytest.mark.parametrize("content", [b"", b"nonsense", pickle.dumps({"a": 1}, protocol=2)])
 def test_damaged_files_are_refused(tmp_path, content):
     path = tmp_path / "ckpt.pth"

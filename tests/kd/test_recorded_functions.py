@@ -160,6 +160,7 @@ def of_decisions():
     return {
         "mean": vars(mean_interval(one, together=3)),
         "of one": vars(mean_interval([0.5])),
+        "of two": [vars(mean_interval(one[:2])), vars(fieller(one[:2], 1e3 + other[:2])), p_value(one[:2])],
         "ratio": vars(fieller(one, other)),
         "p": [p_value(one), p_value(one - other), p_value([2.0, 2.0]), p_value([0.0, 0.0]), p_value([1.0])],
         "holm": holm([0.03, 0.01, 0.04, 0.5]),
@@ -175,6 +176,7 @@ def of_sound():
     return {
         "frames": front(0.1 * drawn(2, 400).float()),
         "counts": [front.frames(samples) for samples in (79, 80, 107, 108, 400)],
+        "one frame": front(0.1 * drawn(2, 80).float()),
         "plain": LogMel(2000, mels=5)(0.1 * drawn(1, 300).float()),
         "scale": [mel(440.0), from_mel(300.0)],
         "filters": mel_filters(2000, 64, 6, 30.0, 900.0),
