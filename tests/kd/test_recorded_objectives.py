@@ -139,7 +139,8 @@ CASES = {
     ),
     "tokens as maps": (
         lambda: Objective(
-            f=FitNet().on("a", student_proj=Chain(Tokens(), Conv1x1(out_width=7)), teacher_proj=Tokens()), outputs=Outputs("BTC")
+            f=FitNet().on("a", student_proj=Chain(Tokens(), Conv1x1(out_width=7)), teacher_proj=Tokens()),
+            outputs=Outputs("BTC"),
         ), PAIR, SERIES, TAGS, {},
     ),
     "maps": (

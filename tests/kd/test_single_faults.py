@@ -32,6 +32,8 @@ X, Y = np.zeros((4, 3, 5), np.float32), np.array([0, 1, 0, 1])
 NAN, INF = float("nan"), float("inf")
 P = np.full((2, 3, 4), 0.25)
 EYE = np.eye(3)
+SHIFT = np.array([-0.5, 0.5, 0.0, 0.0])
+TWO = torch.eye(2), torch.tensor([0, 1])
 LOGITS = torch.zeros(3, 4)
 PAIR = Split(torch.zeros(2, 1), torch.tensor([0, 1]))
 
@@ -99,7 +101,7 @@ FINE = {
     "samplers": lambda: [
         ClassUniformSampler([0, 0, 1, 1], classes=2, per_class=2),
         SuperclassUniformSampler([0, 1], [0, 0], classes=2, per_class=1),
-        super_classes(torch.eye(2), torch.tensor([0, 1]), 2, smallest=2),
+        super_classes(*TWO, 2, smallest=2),
     ],
     "capacities": lambda: check_capacity_order([1.0, 1.1]),
     "multistep": lambda: SchedulerConfig("multistep", milestones=(1,)),
@@ -140,7 +142,7 @@ FAULTS = {
     "a number of shares": (lambda: normalized(1.0), ConfigError),
     "members": (lambda: ensemble_nll(P, [0, 1, 2], [1.0]), ConfigError),
     "probabilities of two axes": (lambda: ensemble_nll(P[0], [0, 1, 2], [1.0]), ConfigError),
-    "negative probabilities": (lambda: ensemble_nll(P + [-0.5, 0.5, 0, 0], [0, 1, 2], [1, 1]), ConfigError),
+    "negative probabilities": (lambda: ensemble_nll(P + SHIFT, [0, 1, 2], [1, 1]), ConfigError),
     "probabilities that sum to more": (lambda: ensemble_nll(1.1 * P, [0, 1, 2], [1, 1]), ConfigError),
     "few labels of an ensemble": (lambda: ensemble_nll(P, [0, 1], [1, 1]), ConfigError),
     "float labels of an ensemble": (lambda: ensemble_nll(P, [0.0, 1.0, 2.0], [1, 1]), ConfigError),
@@ -197,10 +199,10 @@ FAULTS = {
     ),
     "a negative class": (lambda: SuperclassUniformSampler([0, -1], [0, 0], classes=1, per_class=1), ConfigError),
     "labels of two axes": (lambda: ClassUniformSampler([[0], [1]], classes=1, per_class=1), ValueError),
-    "no super-class": (lambda: super_classes(torch.eye(2), torch.tensor([0, 1]), 0), ConfigError),
-    "too many super-classes": (lambda: super_classes(torch.eye(2), torch.tensor([0, 1]), 3), ConfigError),
-    "no class in a super-class": (lambda: super_classes(torch.eye(2), torch.tensor([0, 1]), 1, smallest=0), ConfigError),
-    "too many classes in one": (lambda: super_classes(torch.eye(2), torch.tensor([0, 1]), 1, smallest=3), ConfigError),
+    "no super-class": (lambda: super_classes(*TWO, 0), ConfigError),
+    "too many super-classes": (lambda: super_classes(*TWO, 3), ConfigError),
+    "no class in a super-class": (lambda: super_classes(*TWO, 1, smallest=0), ConfigError),
+    "too many classes in one": (lambda: super_classes(*TWO, 1, smallest=3), ConfigError),
     "a class without samples": (lambda: super_classes(torch.eye(2), torch.tensor([0, 2]), 1), ValueError),
     "equal capacities": (lambda: check_capacity_order([1.0, 1.0]), ConfigError),
     "no batch": (lambda: Batches((torch.zeros(3, 1), torch.zeros(3)), 4, drop_last=True), ValueError),
