@@ -85,7 +85,7 @@ def of_ensembles():
         config = ensembles.EvolutionConfig(population=6, generations=20, mutation=(0.4, 0.9), recombination=0.6)
         best = ensembles.evolve_weights(P, LABELS.numpy(), seed=3, goal=goal, config=config)
         alone = ensembles.evolve_weights(P[:1], LABELS.numpy(), seed=3, goal=goal)
-        found[goal] = [best.weights, best.value, best.evaluations, alone.value, alone.evaluations]
+        found[goal] = [best.weights, best.value, alone.value, alone.evaluations]
     for softening in ("softened", "resoftened", "logits"):
         found[softening] = ensembles.ensemble_logits(MEMBERS, [0.5, 0.2, 0.1], temperature=3.0, softening=softening)
     found["nll of weights"] = ensembles.ensemble_nll(P, LABELS.numpy(), [0.5, 0.2, 0.1])
