@@ -6,6 +6,7 @@ Their meaning is tested next to each of them; here is what a rewrite must reprod
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader, TensorDataset
 
 from policykd.kd import ensembles, flatness, metrics, representations, similarity_information
 from policykd.kd.class_bias import tune_bias
@@ -23,12 +24,18 @@ from policykd.kd.kernel_self_distillation import (
     summed_factors,
 )
 from policykd.kd.log_mel import LogMel, from_mel, mel, mel_filters
+from policykd.kd.losses._negatives import NegativeDraw
 from policykd.kd.metric_registry import METRICS
 from policykd.kd.networks import MLP
 from policykd.kd.shapes import match_size
 from policykd.kd.tasks import Split, stratified
 from policykd.kd.tasks.base import with_wrong_labels
+from policykd.kd.training.averaging import Averaging, WeightAverage
+from policykd.kd.training.batches import Batches
 from policykd.kd.training.config import SchedulerConfig
+from policykd.kd.training.distributed import shares
+from policykd.kd.training.fields import Fields
+from policykd.kd.training.loaders import LoaderBatches
 from policykd.kd.training.mixing import Mixup, draw_mixing, virtual_teacher
 from policykd.kd.training.samplers import (
     ClassUniformSampler,
@@ -36,6 +43,7 @@ from policykd.kd.training.samplers import (
     same_class_share,
     super_classes,
 )
+from policykd.kd.training.variants import Variants
 
 
 def drawn(*shape, seed=0):
@@ -248,6 +256,56 @@ def of_schedules():
     kinds.append(SchedulerConfig("multistep", milestones=(2, 3.5), gamma=0.3))
     places = (0.0, 0.5, 1.5, 2.0, 3.5, 4.0, 5.0)
     return [[kind.factor(place, 4) for place in places] for kind in kinds]
+
+
+def of_batches():
+    def read(batch):
+        parts = (batch.x, batch.targets, batch.index, batch.mask, batch.weights, batch.teacher_index)
+        return [*parts, batch.sizes, batch.augmented, batch.variants, batch.variant_start]
+
+    def noisy(x, generator):
+        return x + torch.randn(x.shape, generator=generator, dtype=x.dtype)
+
+    data, rows = (drawn(11, 2), torch.arange(11)), [(drawn(2, seed=k), k % 3) for k in range(7)]
+    named = {"a": drawn(11, 2), "y": torch.arange(11), "m": torch.ones(11), "w": torch.arange(11) / 4}
+    sources = {
+        "plain": Batches(data, 4, shuffle=False),
+        "shuffled": Batches(data, 4, seed=3, drop_last=True),
+        "augmented": Batches(data, 4, seed=3, augment=noisy),
+        "variants": Batches(data, 4, seed=3, augment=Variants(noisy, 2, seed=1)),
+        "samples": Batches(rows, 3, seed=3, augment=noisy, rank=1, world=2),
+        "variants of samples": Batches(rows, 3, seed=3, augment=Variants(noisy, 2)),
+        "fields": Batches(named, 5, fields=Fields(inputs="a", targets="y", mask="m", weights="w")),
+        "a loader": LoaderBatches(DataLoader(TensorDataset(*data), batch_size=4, shuffle=True), seed=2, augment=noisy),
+        "variants of a loader": LoaderBatches(
+            DataLoader(TensorDataset(*data), batch_size=4), augment=Variants(noisy, 3)
+        ),
+        **{f"share {rank}": Batches(data, 5, seed=3, rank=rank, world=3, augment=noisy) for rank in range(3)},
+    }
+    found = {
+        name: [[read(batch) for batch in source.epoch(2, start)] for start in (0, 1)]
+        for name, source in sources.items()
+    }
+    return found | {"lengths": {name: [len(source), source.samples] for name, source in sources.items()}}
+
+
+def of_negatives():
+    index, visits = torch.tensor([0, 3, 8]), torch.tensor([0, 1, 5])
+    kinds = {"all": NegativeDraw(9, seed=4), "classes": NegativeDraw(9, torch.arange(9) % 3, seed=4)}
+    return {name: draw(index, visits, 12) for name, draw in kinds.items()} | {"shares": [shares(11, 4), shares(8, 4)]}
+
+
+def of_averages():
+    found = {}
+    for averaging in (Averaging("ema", decay=0.6), Averaging("swa"), Averaging("swa", refresh=False)):
+        average, norm = WeightAverage(averaging), torch.nn.BatchNorm1d(2).double()
+        for step in range(3):
+            norm(drawn(6, 2, seed=step))
+            norm.weight.data += 1.0
+            average.update(norm)
+        made = average.network(norm, [drawn(6, 2, seed=7), drawn(4, 2, seed=8)])
+        found[str(averaging)] = [*made.state_dict().values(), made.momentum, average.count]
+    return found
 
 
 def of_shapes():
