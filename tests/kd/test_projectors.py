@@ -48,12 +48,13 @@ CASES = [
 )
 def test_built_shape_is_the_shape_that_comes_out(projector, own, target, expected, recorded):
     assert projector.build(own, target) == expected
+    weights = list(projector.parameters())
     with torch.no_grad():
-        for value in projector.parameters():
+        for value in weights:
             value.copy_(torch.linspace(-1.0, 1.5, value.numel()).view_as(value))
     found = projector(torch.randn(3, *own, generator=torch.Generator().manual_seed(0)))
     assert found.shape == (3, *expected)
-    recorded("projectors", f"{type(projector).__name__} {own} {target} {expected}", found)
+    recorded("projectors", f"{type(projector).__name__} {own} {target} {expected}, {len(weights)} tensors", found)
 
 
 def test_places_are_rows_of_channels():
