@@ -77,10 +77,6 @@ SMALL = {
 }
 
 
-def test_every_system_has_a_small_version_here():
-    assert set(SMALL) == set(SYSTEMS)
-
-
 @pytest.mark.parametrize("name", SMALL)
 def test_a_small_cell_is_the_recorded_one(name, recorded, trainings, limits):
     experiment = SYSTEMS[name]

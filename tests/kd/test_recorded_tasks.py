@@ -9,7 +9,7 @@ from test_loaders import idx, write_cifar, write_har
 
 from policykd.kd.data.samples import Samples, write_samples
 from policykd.kd.networks import count_parameters
-from policykd.kd.tasks import available, load
+from policykd.kd.tasks import load
 
 GENERATED = {
     "digits": {},
@@ -98,8 +98,3 @@ def test_prepared_data_are_split_as_recorded(tmp_path, name, recorded, limits):
     write_samples(tmp_path / "a.npz", Samples(x, y, ("a", "b", "c"), groups, names, test, about="made up"))
     task = load("prepared", path=tmp_path / "a.npz", seed=1, **options)
     recorded("tasks", f"prepared, {name}", described(task) | {"limits": limits})
-
-
-def test_every_task_is_recorded_here():
-    files = {"cifar10", "cifar100", "mnist", "fashion-mnist", "uci-har", "npz", "prepared"}
-    assert set(available()) == set(GENERATED) | files
