@@ -98,8 +98,11 @@ def test_features_that_do_not_fit_are_refused(projector: Projector, own, message
     recorded("messages", f"{type(projector).__name__} of {own}", str(refused.value))
 
 
-def test_an_unbuilt_projector_says_how_to_build_it():
+@pytest.mark.parametrize(
+    "projector", [Linear(), TokenLinear(), MLP(3), Conv1x1(), Pool()], ids=lambda p: type(p).__name__
+)
+def test_an_unbuilt_projector_says_how_to_build_it(projector):
     with pytest.raises(
         ProjectorError, match=r"call objective.build\(student, teacher, x\) before you make the optimizer"
     ):
-        nn.Sequential(Linear())(torch.zeros(2, 3))
+        nn.Sequential(projector)(torch.zeros(2, 3, 4))
