@@ -23,6 +23,7 @@ MORE = {
     "resnet8 of 1 channel": (partial(create, "resnet8", in_channels=1), (1, 9, 9)),
     "resnet14 with padding": (partial(ResNet, 14, (2, 3, 4, 5), shortcut="padding"), PICTURE),
     "vgg8 of 64": (partial(create, "vgg8", in_channels=1), (1, 64, 64)),
+    "vgg8 of 64 x 32": (partial(create, "vgg8", in_channels=1), (1, 64, 32)),
     "wrn10-1 of 2 channels": (partial(create, "wrn10-1", in_channels=2), (2, 8, 8)),
     "mobilenetv2, wide": (
         partial(create, "mobilenetv2", width=1.1, expansion=2, stem_stride=1),

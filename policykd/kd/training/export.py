@@ -69,7 +69,7 @@ def load_weights(student: nn.Module, path: str | Path) -> dict[str, Any]:
     except (OSError, SafetensorError) as error:
         raise ValueError(f"{path} cannot be read as weights ({error})") from None
     own = student.state_dict()
-    for name in own.keys() | tensors.keys():
+    for name in sorted(own.keys() | tensors.keys()):  # the same message whatever the order of sets
         given = tuple(tensors[name].shape) if name in tensors else None
         needed = tuple(own[name].shape) if name in own else None
         if given != needed:
