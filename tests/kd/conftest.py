@@ -60,8 +60,8 @@ def differences(old, new, path="", tolerance=0.0):
 
 
 def close(old, new, tolerance):
-    """Return whether two values are equal; numbers may differ by the tolerance, by default 1e-4 of their size."""
-    if not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in (old, new)):
+    """Return whether two values are equal; floats may differ by the tolerance, by default 1e-4 of their size."""
+    if not all(isinstance(v, float) for v in (old, new)):
         return old == new and type(old) is type(new)
     return abs(old - new) <= (tolerance or 1e-6 + 1e-4 * abs(old))
 
