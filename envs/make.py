@@ -1,6 +1,6 @@
 """One function that returns simulations of skills, whatever simulates them.
 
-It chooses between :class:`BatchedEnv` and :class:`GymBatch` and does nothing else.
+It chooses between :class:`BatchedEnv`, :class:`GymBatch` and :class:`JointBatch` and does nothing else.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ from typing import Any, TypeAlias
 
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
 from policykd.envs.foreign.gym_batch import GymBatch
+from policykd.envs.foreign.joint_batch import JointBatch
 from policykd.envs.foreign.skill import GymSkill
 from policykd.envs.skills import Skill
 from policykd.errors import ConfigError
 
-AnyEnv: TypeAlias = BatchedEnv | GymBatch
+AnyEnv: TypeAlias = BatchedEnv | GymBatch | JointBatch
 """Simulations with ``reset``, ``step``, ``seed`` and ``check_overflow``."""
 
 
@@ -31,7 +32,7 @@ def make_env(
     """Return simulations of skills.
 
     Args:
-        skills: skills that can share an environment; of gymnasium environments, one.
+        skills: skills that can share an environment; of gymnasium environments, with equal groups and numbers of actions.
         num_envs: number of simulations.
         seed: seed of tracks and initial states.
         config: tracks and initial states; gymnasium environments have their own.
@@ -52,4 +53,5 @@ def make_env(
         raise ConfigError(f"{foreign[0].id} is a gymnasium environment and cannot share a batch with {other.id}")
     if device not in ("cpu", "auto"):
         raise ConfigError(f"{foreign[0].id} is a gymnasium environment and runs on device cpu only, not on {device}")
-    return GymBatch(foreign, num_envs, seed=seed, config=config)
+    kind = GymBatch if len(foreign) == 1 else JointBatch
+    return kind(foreign, num_envs, seed=seed, config=config)

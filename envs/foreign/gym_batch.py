@@ -155,10 +155,15 @@ class GymBatch:
         else:
             starts = np.cumsum([0, *(size for _, size in skill.spaces.groups)])
             spans = {name: (int(s), n) for (name, n), s in zip(skill.spaces.groups, starts, strict=False)}
-        parts = [
-            self._task_id(len(flat)) if name == TASK_ID else flat[:, spans[name][0] : sum(spans[name])]
-            for name in skill.groups
-        ]
+        absent = dict(skill.absent)
+        parts = []
+        for name in skill.groups:
+            if name == TASK_ID:
+                parts.append(self._task_id(len(flat)))
+            elif name in absent:
+                parts.append(np.zeros((len(flat), absent[name]), dtype=np.float32))
+            else:
+                parts.append(flat[:, spans[name][0] : sum(spans[name])])
         return torch.from_numpy(np.concatenate(parts, axis=1))
 
     def _task_id(self, count: int) -> np.ndarray:

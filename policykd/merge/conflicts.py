@@ -45,6 +45,8 @@ class Conflict:
 def measure_conflicts(teachers: Sequence[Teacher], seed: int = 0) -> list[Conflict]:
     """Return the disagreement of every pair of teachers, largest first.
 
+    Environments with other observation groups are told apart by them, and their teachers do not count as a pair.
+
     Args:
         teachers: one per skill; each is run in its own environment.
         seed: seed of the episodes.
@@ -53,6 +55,8 @@ def measure_conflicts(teachers: Sequence[Teacher], seed: int = 0) -> list[Confli
     found = []
     for i, first in enumerate(teachers):
         for j in range(i + 1, len(teachers)):
+            if first.skill.absent_groups != teachers[j].skill.absent_groups:
+                continue
             actions = [torch.cat([_actions(t, visits[k]) for k in (i, j)]) for t in (first, teachers[j])]
             spread = torch.cat(actions).std(dim=0).square().mean().sqrt().clamp_min(1e-6)
             found.append(Conflict(i, j, float((actions[0] - actions[1]).square().mean().sqrt() / spread)))
@@ -67,15 +71,16 @@ def check_conflicts(teachers: Sequence[Teacher], seed: int = 0) -> None:
     skills = [t.skill for t in teachers]
     if len(teachers) < 2 or not all(isinstance(s, GymSkill) and TASK_ID not in s.groups for s in skills):
         return
-    worst = measure_conflicts(teachers, seed)[0]
-    if worst.disagreement > LARGEST:
-        first, second = (teachers[i] for i in (worst.first, worst.second))
-        raise ContractError(
-            f"{first.source} on {first.skill.id} and {second.source} on {second.skill.id} contradict each other: in "
-            f"the same states their actions differ by {worst.disagreement:.0%} of the spread of the actions, and a "
-            f"student would learn their mean; add --task-id, merge only one of them, or accept it with "
-            f"--allow-conflicts"
-        )
+    worst = next(iter(measure_conflicts(teachers, seed)), None)
+    if worst is None or worst.disagreement <= LARGEST:
+        return
+    first, second = (teachers[i] for i in (worst.first, worst.second))
+    raise ContractError(
+        f"{first.source} on {first.skill.id} and {second.source} on {second.skill.id} contradict each other: in "
+        f"the same states their actions differ by {worst.disagreement:.0%} of the spread of the actions, and a "
+        f"student would learn their mean; add --task-id, merge only one of them, or accept it with "
+        f"--allow-conflicts (in a recipe: task_id: true, or allow_conflicts: true)"
+    )
 
 
 @dataclass(frozen=True)

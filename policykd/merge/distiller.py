@@ -16,6 +16,7 @@ import torch
 from policykd.agents.files.policy_file import LoadedPolicy, save_policy
 from policykd.envs.batched_env import EnvConfig
 from policykd.envs.devices import choose_device
+from policykd.envs.foreign.skill import shared_actions
 from policykd.envs.make import AnyEnv, make_env
 from policykd.envs.skill_records import records_of
 from policykd.merge.collect import ActionNoise, Collection, collect, dart_noise, shares, split
@@ -193,7 +194,10 @@ class _Merge:
             self._data.store(self._round, self._ids[i], rollout, beta)
             self._pool.add(i, rollout)
             if self._round == 0:  # statistics of features without any, of the pooled states; frozen from here on
-                self._student.update_normalizer(rollout.observations, self._fresh)
+                present = self._student.present([self._teachers[i].skill])
+                self._student.update_normalizer(
+                    rollout.observations, self._fresh if present is None else self._fresh & present
+                )
         self._data.commit()
 
     def _collect(self, beta: float, round_: int, counts: Sequence[int]) -> list[LabeledRollout]:
@@ -290,7 +294,7 @@ class _Merge:
         save_policy(
             self._folder.path / "policy",
             self._student,
-            robot=self._teachers[0].skill.robot,
+            robot=shared_actions([t.skill for t in self._teachers]),
             skills=self._ids,
             skill_records=records_of([t.skill for t in self._teachers]),
             operation="merge",

@@ -86,7 +86,10 @@ def _new(teachers: Sequence[Teacher], config: MergeConfig) -> Policy:
     symmetry = mirror_symmetry(groups, skill.robot) if symmetric else None
     seed = integer_seed(config.seed, "student", *[t.skill.id for t in teachers])
     sizes = {name: skill.group_sizes[name] for name in groups}
-    return Policy(sizes, teachers[0].policy.actions, config.architecture, seed, symmetry)
+    student = Policy(sizes, teachers[0].policy.actions, config.architecture, seed, symmetry)
+    if any(student.present([t.skill]) is not None for t in teachers):
+        student.normalizer.count_apart()
+    return student
 
 
 def _copy(teachers: Sequence[Teacher], config: MergeConfig, init: LoadedPolicy | None) -> Policy:
@@ -108,5 +111,5 @@ def _copy(teachers: Sequence[Teacher], config: MergeConfig, init: LoadedPolicy |
         )
     lacking = [name for name in skill.groups if name not in policy.groups]
     seed = integer_seed(config.seed, "injection")
-    grown = inject(policy, lacking, robot=skill.robot, seed=seed) if lacking else copy.deepcopy(policy)
+    grown = inject(policy, lacking, robot=skill.robot, sizes=skill.group_sizes, seed=seed) if lacking else copy.deepcopy(policy)
     return grown.train()

@@ -56,7 +56,7 @@ class Evaluate:
         made_for = {skill: loaded.manifest for loaded in policies.values() for skill in loaded.manifest.skills}
         groups = tuple(dict.fromkeys(name for loaded in policies.values() for name in loaded.policy.groups))
         records = [loaded.manifest.skill_records for loaded in policies.values()]
-        skills = [read_skill(name, groups, records) for name in self.skills]
+        skills = _with_absent([read_skill(name, _own(name, groups), records) for name in self.skills], groups, made_for)
         skills = skills or _skills_of(made_for, groups)
         if self.honest:
             skills = [honest_skill(skill) for skill in skills]
@@ -80,7 +80,25 @@ class Evaluate:
 def _skills_of(made_for: dict[str, Manifest], groups: tuple[str, ...]) -> list[Skill]:
     """Return the skills that the policies were made for; numbered tasks of an environment stand for the plain one."""
     numbered = {name.partition("#")[0] for name in made_for if "#" in name}
-    return [manifest.skill(name, groups) for name, manifest in made_for.items() if name not in numbered]
+    skills = [m.skill(name, _own(name, groups)) for name, m in made_for.items() if name not in numbered]
+    return _with_absent(skills, groups, made_for)
+
+
+def _own(name: str, groups: tuple[str, ...]) -> tuple[str, ...] | None:
+    """Return the groups to ask a skill for: those that the policies read, or a gymnasium environment's own."""
+    return None if name.startswith("gym:") else groups
+
+
+def _with_absent(skills: list[Skill], groups: tuple[str, ...], made_for: dict[str, Manifest]) -> list[Skill]:
+    """Return skills of gymnasium environments with the groups of the other environments of the policies as zeros."""
+    from policykd.envs.foreign.skill import GymSkill, together
+
+    foreign = [skill for skill in skills if isinstance(skill, GymSkill)]
+    if not foreign or len(foreign) < len(skills):
+        return skills
+    others = [manifest.skill(name) for name, manifest in made_for.items()]
+    known = [*foreign, *(skill for skill in others if isinstance(skill, GymSkill))]
+    return list(together(known, groups)[: len(foreign)])
 
 
 def expert_of(policies: dict[str, LoadedPolicy]) -> dict[str, str]:

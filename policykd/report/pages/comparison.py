@@ -181,7 +181,7 @@ def _every_seed(comparison: Comparison) -> list[dict[str, Any]]:
         {
             "curriculum": run.curriculum,
             "seed": run.seed,
-            "scores": [f"{score / e:.3f}" for score, e in zip(run.matrix.scores[-1], comparison.experts, strict=True)],
+            "scores": [f"{score:.3f}" for score in run.matrix.with_experts(comparison.experts).retention],
             "success": [f"{value:.2f}" for value in run.matrix.success[-1]],
         }
         for run in comparison.runs
