@@ -32,7 +32,7 @@ def make_env(
     """Return simulations of skills.
 
     Args:
-        skills: skills that can share an environment; of gymnasium environments, with equal groups and numbers of actions.
+        skills: skills that can share an environment; of gymnasium environments, with equal groups and actions.
         num_envs: number of simulations.
         seed: seed of tracks and initial states.
         config: tracks and initial states; gymnasium environments have their own.

@@ -33,6 +33,7 @@ class GymBatch:
         num_envs: number of copies.
         seed: seed of the first reset.
         config: taken for its interface; every copy has its own stream of initial states, whatever it says.
+        pictures: whether :meth:`render` may be called.
 
     Attributes:
         skill: the skill.
@@ -45,7 +46,13 @@ class GymBatch:
     """
 
     def __init__(
-        self, skills: Sequence[GymSkill], num_envs: int, *, seed: int = 0, config: EnvConfig = EnvConfig()
+        self,
+        skills: Sequence[GymSkill],
+        num_envs: int,
+        *,
+        seed: int = 0,
+        config: EnvConfig = EnvConfig(),
+        pictures: bool = False,
     ) -> None:
         check_range("num_envs", num_envs, 1, 100_000)
         if len(skills) != 1:
@@ -54,7 +61,7 @@ class GymBatch:
         self.num_envs, self.robot, self.device = num_envs, skills[0].robot, torch.device("cpu")
         self.skill_index = torch.zeros(num_envs, dtype=torch.long)
         self.failures, self.level = 0, 1.0
-        self._envs = self._make()
+        self._envs = self._make({"render_mode": "rgb_array"} if pictures else {})
         self._seed: int | None = seed
         self._low, self._high = (
             torch.tensor(b, dtype=torch.float64) for b in (skills[0].actions.low, skills[0].actions.high)
@@ -62,7 +69,7 @@ class GymBatch:
         self._names = tuple(name for name, _ in self.skill.spaces.groups)
         self._total, self._length = np.zeros(num_envs), np.zeros(num_envs, dtype=np.int64)
 
-    def _make(self) -> gymnasium.vector.VectorEnv[Any, Any, Any]:
+    def _make(self, options: Mapping[str, Any]) -> gymnasium.vector.VectorEnv[Any, Any, Any]:
         skill = self.skill
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -71,7 +78,7 @@ class GymBatch:
                 num_envs=self.num_envs,
                 vectorization_mode="sync",
                 vector_kwargs={"autoreset_mode": AutoresetMode.SAME_STEP},
-                **json.loads(skill.kwargs),
+                **{**json.loads(skill.kwargs), **options},
             )
 
     @property
@@ -127,6 +134,10 @@ class GymBatch:
             episodes,
             self.skill.columns,
         )
+
+    def render(self) -> list[np.ndarray]:
+        """Return one picture (height, width, 3), uint8, of every copy; made with ``pictures`` only."""
+        return [np.asarray(picture) for picture in self._envs.render() or ()]
 
     def state_dict(self) -> dict[str, Any]:
         """Return nothing: an environment's state cannot be read, so that a resumed training begins new episodes."""

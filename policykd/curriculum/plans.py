@@ -139,20 +139,25 @@ class _Builder:
         return replace(
             self.recipe.train,
             steps=steps,
-            **self.targets(plan),
+            target_success=self.targets(plan)[0],
+            target_reward=self.targets(plan)[1],
             start_level=plan.start_level,
             seed=integer_seed(self.seed, name),
             architecture=self.architecture(groups),
         )
 
-    def targets(self, plan: SkillPlan) -> dict[str, float]:
-        """Return the targets of a training: of gymnasium environments the return, since few of them report success."""
+    def targets(self, plan: SkillPlan) -> tuple[float, float]:
+        """Return target success and target reward per step of a training.
+
+        Few gymnasium environments report success; their trainings stop at a return only.
+        """
+        usual = self.recipe.train.target_reward
         if not self.recipe.early_stop or (self.environments and plan.target_return is None):
-            return {"target_success": 2.0}
-        if plan.target_return is None:
-            return {"target_success": plan.target_success}
+            return 2.0, usual
+        if plan.target_return is None or not self.environments:
+            return plan.target_success, usual
         skill = next(s for s, p in zip(self.environments, self.recipe.skills, strict=True) if p == plan)
-        return {"target_success": 0.0, "target_reward": plan.target_return / skill.episode_steps}
+        return 0.0, plan.target_return / skill.episode_steps
 
     def joint_config(self, plan: SkillPlan, steps: int, name: str, groups: Sequence[str]) -> TrainConfig:
         """Return the settings of a training on several skills at once."""

@@ -59,8 +59,8 @@ class SkillPlan:
 class Injection:
     """When and how a policy gets new inputs (PLAID, section on input injection).
 
-    In a curriculum of gymnasium environments only ``mode``, ``scale`` and ``encoder`` count: the observation groups that
-    an environment has and the earlier ones have not are injected before it is learned.
+    In a curriculum of gymnasium environments only ``mode``, ``scale`` and ``encoder`` count: the observation groups
+    that an environment has and the earlier ones have not are injected before it is learned.
 
     Attributes:
         blind: how many of the first skills are learned with ``blind_groups`` only; 0 for none, and no injection.
@@ -149,8 +149,8 @@ class Recipe:
         early_stop: whether training and merging stop at their targets; off, every budget is spent in full, so that
             curricula can be compared at equal cost.
         measurement: how the policies are measured.
-        task_id: give the policies of gymnasium environments an observation group that tells which of the recipe's skills
-            it is, so that experts that contradict each other in the same states can be merged.
+        task_id: give the policies of gymnasium environments an observation group that tells which of the recipe's
+            skills it is, so that experts that contradict each other in the same states can be merged.
         allow_conflicts: merge experts of gymnasium environments although they contradict each other.
         skill_records: records of the skills whose ids do not say everything, by id, as
             :func:`policykd.envs.skill_records.records_of` returns them; None if every id does.

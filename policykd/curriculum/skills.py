@@ -47,7 +47,9 @@ def environments_of_recipe(recipe: Recipe) -> tuple[GymSkill, ...]:
         return ()
     if len(found) < len(skills):
         other = next(skill for skill in skills if not isinstance(skill, GymSkill))
-        raise ContractError(f"{found[0].id} is a gymnasium environment and {other.id} is not; they cannot share a policy")
+        raise ContractError(
+            f"{found[0].id} is a gymnasium environment and {other.id} is not; they cannot share a policy"
+        )
     asked, default = recipe.injection, Injection()
     for name in ("blind", "blind_groups", "groups"):
         if getattr(asked, name) != getattr(default, name):

@@ -69,7 +69,8 @@ class MergeConfig:
         target_retention: stop once the student's validation reward per step is this share of the expert's on every
             skill, and its success the expert's less at most 0.05, in two rounds in a row; set above 1.5 to run all
             rounds.
-        min_teacher_success: a teacher whose validation success is below this stops the merge; 0 accepts every teacher.
+        min_teacher_success: a teacher whose validation success is below this stops the merge, and in gymnasium
+            environments one that earns no more than random actions; 0 accepts every teacher.
         validation_episodes: episodes per skill after every round, on tracks that are not used for collection.
         held_out: share of the recorded simulations that a merge of recorded data measures its loss on.
         seed: seed of the student, the collection and the minibatches.

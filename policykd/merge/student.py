@@ -111,5 +111,9 @@ def _copy(teachers: Sequence[Teacher], config: MergeConfig, init: LoadedPolicy |
         )
     lacking = [name for name in skill.groups if name not in policy.groups]
     seed = integer_seed(config.seed, "injection")
-    grown = inject(policy, lacking, robot=skill.robot, sizes=skill.group_sizes, seed=seed) if lacking else copy.deepcopy(policy)
+    grown = (
+        inject(policy, lacking, robot=skill.robot, sizes=skill.group_sizes, seed=seed)
+        if lacking
+        else copy.deepcopy(policy)
+    )
     return grown.train()

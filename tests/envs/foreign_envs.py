@@ -43,3 +43,6 @@ def register():
     """Register the environments under ids of their own."""
     if "policykd-tests/Point-v0" not in gymnasium.registry:
         gymnasium.register("policykd-tests/Point-v0", entry_point=Point, max_episode_steps=30)
+
+
+register()

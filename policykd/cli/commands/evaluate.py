@@ -16,8 +16,7 @@ from policykd.cli.options import Device, Threads
 from policykd.cli.output import Bars, say_where
 
 if TYPE_CHECKING:
-    from policykd.agents.files.policy_file import LoadedPolicy, Manifest
-    from policykd.envs.skills import Skill
+    from policykd.agents.files.policy_file import LoadedPolicy
 
 
 @dataclass(frozen=True)
@@ -48,16 +47,12 @@ class Evaluate:
             PolicykdError: for bad input.
         """
         from policykd.agents.files.policy_file import load_named
+        from policykd.agents.files.skills import skills_for
         from policykd.envs.honest import honest_skill
-        from policykd.envs.skill_records import read_skill
         from policykd.evaluation import evaluate, evaluation_table
 
         policies = load_named(self.policies)
-        made_for = {skill: loaded.manifest for loaded in policies.values() for skill in loaded.manifest.skills}
-        groups = tuple(dict.fromkeys(name for loaded in policies.values() for name in loaded.policy.groups))
-        records = [loaded.manifest.skill_records for loaded in policies.values()]
-        skills = _with_absent([read_skill(name, _own(name, groups), records) for name in self.skills], groups, made_for)
-        skills = skills or _skills_of(made_for, groups)
+        skills = skills_for([loaded.manifest for loaded in policies.values()], self.skills)
         if self.honest:
             skills = [honest_skill(skill) for skill in skills]
         experts = {s: name for s, name in expert_of(policies).items() if s in {k.id for k in skills}}
@@ -75,30 +70,6 @@ class Evaluate:
         evaluation.save(self.out)
         console.print(evaluation_table(evaluation))
         say_where(console, self.out)
-
-
-def _skills_of(made_for: dict[str, Manifest], groups: tuple[str, ...]) -> list[Skill]:
-    """Return the skills that the policies were made for; numbered tasks of an environment stand for the plain one."""
-    numbered = {name.partition("#")[0] for name in made_for if "#" in name}
-    skills = [m.skill(name, _own(name, groups)) for name, m in made_for.items() if name not in numbered]
-    return _with_absent(skills, groups, made_for)
-
-
-def _own(name: str, groups: tuple[str, ...]) -> tuple[str, ...] | None:
-    """Return the groups to ask a skill for: those that the policies read, or a gymnasium environment's own."""
-    return None if name.startswith("gym:") else groups
-
-
-def _with_absent(skills: list[Skill], groups: tuple[str, ...], made_for: dict[str, Manifest]) -> list[Skill]:
-    """Return skills of gymnasium environments with the groups of the other environments of the policies as zeros."""
-    from policykd.envs.foreign.skill import GymSkill, together
-
-    foreign = [skill for skill in skills if isinstance(skill, GymSkill)]
-    if not foreign or len(foreign) < len(skills):
-        return skills
-    others = [manifest.skill(name) for name, manifest in made_for.items()]
-    known = [*foreign, *(skill for skill in others if isinstance(skill, GymSkill))]
-    return list(together(known, groups)[: len(foreign)])
 
 
 def expert_of(policies: dict[str, LoadedPolicy]) -> dict[str, str]:
