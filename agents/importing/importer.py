@@ -18,6 +18,7 @@ from policykd.agents.importing.files import read_bytes
 from policykd.agents.importing.foreign_policy import ForeignPolicy, Layer, policy_of
 from policykd.agents.importing.formats import policy_path, read_foreign
 from policykd.agents.importing.options import ImportOptions
+from policykd.agents.importing.wrappers import unwrapped
 from policykd.agents.policy import Policy
 from policykd.agents.validation import Validation
 from policykd.envs.foreign.skill import PREFIX, GymSkill, gym_skill
@@ -78,6 +79,7 @@ def import_policy(
     check_range("episodes", episodes, 1, 100_000)
     foreign = read_foreign(path, options)
     skill = _skill(foreign, env, path)
+    foreign = unwrapped(foreign, options.wrapper, skill, path.name)
     policy = _fitted(foreign, skill, path)
     score, random = _trial(policy, skill, episodes, seed)
     if score <= random and not anyway:
@@ -92,6 +94,7 @@ def import_policy(
         "sha256": hashlib.sha256(read_bytes(file)).hexdigest(),
         "environment": foreign.environment,
         "wrappers": list(foreign.wrappers),
+        "wrapper": None if foreign.wrapper is None else f"{foreign.wrapper.kind}:{foreign.wrapper.hidden}",
         "actions": {"mode": foreign.actions.mode, "low": list(foreign.actions.low), "high": list(foreign.actions.high)},
         "notes": list(foreign.notes),
     }
@@ -134,7 +137,8 @@ def _check_observations(foreign: ForeignPolicy, skill: GymSkill, path: Path) -> 
     raise ContractError(
         f"{path.name} reads {sum(needed.values())} features ({', '.join(f'{k} {v}' for k, v in needed.items())}); "
         f"{skill.id} gives {sum(offered.values())} ({', '.join(f'{k} {v}' for k, v in offered.items())}){wrapped}: "
-        f"choose another version with --env"
+        f"choose another version with --env, or say what a wrapper added in training with --wrapper time-feature:STEPS "
+        f"or frame-stack:N"
     )
 
 

@@ -68,6 +68,7 @@ def read_sb3(path: Path, options: ImportOptions = ImportOptions()) -> ForeignPol
         )
     standardization = None if found is None else read_vecnormalize(found, list(groups))
     wrappers = config.get("env_wrapper") or ()
+    stacked = (f"frame-stack:{config['frame_stack']}",) if config.get("frame_stack") else ()
     return ForeignPolicy(
         source=f"stable-baselines3 {version} {network.algorithm}",
         groups=groups,
@@ -80,7 +81,7 @@ def read_sb3(path: Path, options: ImportOptions = ImportOptions()) -> ForeignPol
         actions=_action_map(actions, network),
         standardization=standardization,
         environment=path.stem if re.fullmatch(r"[\w/-]+-v\d+", path.stem) else "",
-        wrappers=(wrappers,) if isinstance(wrappers, str) else tuple(str(w) for w in wrappers),
+        wrappers=((wrappers,) if isinstance(wrappers, str) else tuple(str(w) for w in wrappers)) + stacked,
         notes=_notes(network, standardization),
     )
 

@@ -87,6 +87,11 @@ class JointBatch:
             columns=self.skill.columns,
         )
 
+    def rest(self, ids: torch.Tensor) -> None:
+        """Stop some environments until the next reset; see :meth:`GymBatch.rest`."""
+        for batch, rows in zip(self._batches, self._rows, strict=True):
+            batch.rest(torch.nonzero(torch.isin(rows, ids)).squeeze(1))
+
     def state_dict(self) -> dict[str, Any]:
         """Return nothing; see :meth:`GymBatch.state_dict`."""
         return {}

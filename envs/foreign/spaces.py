@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -108,9 +107,3 @@ def _bounds(env_id: str, space: spaces.Space[Any]) -> tuple[tuple[float, ...], t
             f"{env_id} acts in {space}, without finite bounds; wrap it in gymnasium.wrappers.RescaleAction first"
         )
     return tuple(map(float, low)), tuple(map(float, high))
-
-
-def flattened(observation: Any, names: tuple[str, ...]) -> np.ndarray:
-    """Return (n, features) float32 from a batched observation; a dictionary's entries in the order of ``names``."""
-    parts = [observation[name] for name in names] if isinstance(observation, Mapping) else [observation]
-    return np.concatenate([np.asarray(p, dtype=np.float32).reshape(len(p), -1) for p in parts], axis=1)

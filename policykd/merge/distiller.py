@@ -152,12 +152,14 @@ class _Merge:
             began = time.perf_counter()
             self._collect_round()
             loss = self._fit()
-            score = self._measure(validation)
+            due = (self._round + 1) % self._config.validation_every == 0 or self._round + 1 == self._config.rounds
+            score = self._measure(validation) if due else None
             self._seconds += time.perf_counter() - began
             self._round += 1
             self._log(loss, score)
             self._save()
-            self._progress.update(self._name, self._round, loss=loss, retention=min(score.retention.values()))
+            kept = {} if score is None else {"retention": min(score.retention.values())}
+            self._progress.update(self._name, self._round, loss=loss, **kept)
         self._finish()
 
     def _env(self, i: int, count: int) -> AnyEnv:
@@ -240,9 +242,10 @@ class _Merge:
     def _masked(self) -> dict[str, float]:
         return dict(zip(self._ids, self._pool.masked, strict=True))
 
-    def _log(self, loss: float, score: Score) -> None:
+    def _log(self, loss: float, score: Score | None) -> None:
         row = {"round": self._round, "states": self._pool.states, "seconds": self._seconds, "loss": loss}
-        figures = {n: getattr(score, n) for n in ("success", "reward_per_step", "retention")}
+        names = () if score is None else ("success", "reward_per_step", "retention")
+        figures = {name: getattr(score, name) for name in names}
         self._folder.append({**row, **figures, "masked": self._masked()})
 
     def _save(self) -> None:
