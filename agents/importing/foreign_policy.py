@@ -137,9 +137,11 @@ def check_sizes(foreign: ForeignPolicy, *, whole: bool = True) -> None:
     if foreign.recurrence is not None:
         _check_recurrence(foreign.recurrence, inputs)
     for name, layers in (("actor", foreign.actor), ("critic", foreign.critic)):
-        memory, size = foreign.recurrence or foreign.wrapper, inputs
-        if memory is not None and name == "actor":
-            size = memory.hidden if memory is foreign.recurrence else foreign.wrapper.outputs(inputs)
+        size = inputs
+        if name == "actor" and foreign.recurrence is not None:
+            size = foreign.recurrence.hidden
+        elif name == "actor" and foreign.wrapper is not None:
+            size = foreign.wrapper.outputs(inputs)
         for number, layer in enumerate(layers):
             shape = layer.weight.shape
             if layer.weight.ndim != 2 or shape[1] != size or layer.bias.shape != (shape[0],):
