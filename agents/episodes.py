@@ -13,6 +13,7 @@ import torch
 from policykd.agents.acting import Acting
 from policykd.agents.policy import Policy
 from policykd.envs.batched_env import BatchedEnv
+from policykd.envs.foreign.skill import choices_of
 from policykd.envs.make import AnyEnv
 from policykd.seeding import integer_seed
 
@@ -55,7 +56,8 @@ def run_episodes(policy: Policy, env: AnyEnv, *, noise: bool = False) -> Episode
     """Run one episode in every simulation; a recurrent policy begins each episode without memory.
 
     Args:
-        policy: the policy, on the environment's device; its mean acts, or with ``noise`` a sample from its Gaussian.
+        policy: the policy, on the environment's device; its mean acts, or with ``noise`` a sample from its Gaussian, or
+            from the categorical distribution of discrete actions.
         env: the environment; it is reset first. Seed it for repeatable episodes.
         noise: whether to act stochastically.
 
@@ -70,7 +72,12 @@ def run_episodes(policy: Policy, env: AnyEnv, *, noise: bool = False) -> Episode
 
     def act(flat: torch.Tensor) -> torch.Tensor:
         observations = policy.select(flat, columns)
-        return acting.distribution(observations).sample() if noise else acting(observations)
+        if not noise:
+            return acting(observations)
+        if choices_of(env.robot):  # the largest of logits with Gumbel noise is a sample of the categorical distribution
+            logits = acting(observations)
+            return logits - torch.log(-torch.log(torch.rand_like(logits).clamp_min(1e-30)))
+        return acting.distribution(observations).sample()
 
     return run_actions(act, env, acting.forget)
 

@@ -196,7 +196,8 @@ def default_groups(task: Task, terrain: Terrain) -> tuple[str, ...]:
 
 def _property(skill: Skill, name: str) -> object:
     if name in ("robot", "actions"):
-        return skill.robot.name if name == "robot" else f"{skill.robot.num_actions} actions"
+        whole = name == "robot" or bool(getattr(skill.robot, "choices", None))
+        return skill.robot.name if whole else f"{skill.robot.num_actions} actions"
     return getattr(skill, name)
 
 

@@ -68,6 +68,7 @@ class ForeignPolicy:
         recurrence: recurrent layer in front of the actor; None for a feed-forward policy.
         wrapper: what wrappers of its environment added to the observations, which ``groups`` and ``standardization``
             leave out; None for nothing.
+        choices: of discrete actions, the number of choices of each, if the file says it; empty otherwise.
         environment: id of the environment that it was trained in, if the file or its neighbors say so.
         wrappers: wrappers of the environment that add observations, as the training configuration names them.
         notes: remarks for the user: what was assumed, or left out.
@@ -85,6 +86,7 @@ class ForeignPolicy:
     standardization: Standardization | None = None
     recurrence: Recurrence | None = None
     wrapper: Memory | None = None
+    choices: tuple[int, ...] = ()
     environment: str = ""
     wrappers: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()

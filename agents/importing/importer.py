@@ -122,8 +122,10 @@ def _skill(foreign: ForeignPolicy, env: str | None, path: Path) -> GymSkill:
 def _fitted(foreign: ForeignPolicy, skill: GymSkill, path: Path) -> Policy:
     """Return the policy with actions in [-1, 1] over the environment's bounds."""
     _check_observations(foreign, skill, path)
-    if foreign.actions.mode == "argmax":
-        raise PolicyFileError(f"{path.name} chooses among discrete actions; continuous ones are imported")
+    discrete, own = foreign.actions.mode == "argmax", skill.actions.choices
+    if discrete != bool(own):
+        kinds = ("continuous", "discrete")
+        raise ContractError(f"{path.name} has {kinds[discrete]} actions; {skill.id} has {kinds[bool(own)]} ones")
     names = [name for name, _ in skill.spaces.groups]
     groups = foreign.groups if list(foreign.groups) == names else dict(skill.spaces.groups)
     return policy_of(replace(foreign, groups=groups, actor=_unit_actor(foreign, skill, path)))
@@ -150,7 +152,12 @@ def _unit_actor(foreign: ForeignPolicy, skill: GymSkill, path: Path) -> tuple[La
     actions, low, high = foreign.actions, np.array(skill.actions.low), np.array(skill.actions.high)
     outputs = len(foreign.actor[-1].bias)
     if outputs != len(low):
-        raise ContractError(f"{path.name} has {outputs} actions; {skill.id} has {len(low)}")
+        kind = "choices" if skill.actions.choices else "actions"
+        raise ContractError(f"{path.name} has {outputs} {kind}; {skill.id} has {len(low)}")
+    if foreign.choices and foreign.choices != skill.actions.choices:
+        raise ContractError(f"{path.name} has {foreign.choices} choices; {skill.id} has {skill.actions.choices}")
+    if skill.actions.choices:
+        return foreign.actor
     if actions.low and not (np.allclose(actions.low, low) and np.allclose(actions.high, high)):
         raise ContractError(
             f"{path.name} acts within {_bounds(actions)}; {skill.id} has the bounds {low.tolist()} to {high.tolist()}"

@@ -99,15 +99,17 @@ class GymBatch:
         """Advance every copy by one action and reset those whose episode ended.
 
         Args:
-            actions: (num_envs, num_actions); values outside [-1, 1] are clamped.
+            actions: (num_envs, num_actions); values outside [-1, 1] are clamped. Of discrete actions, the logits of all
+                choices; the largest of each action is taken.
         """
         unit = actions.detach().double().clamp(-1.0, 1.0)
         own = (self._low + 0.5 * (unit + 1.0) * (self._high - self._low)).numpy()
+        chosen = self._chosen(actions) if self.skill.actions.choices else None
         rewards, terminated, truncated = np.zeros(self.num_envs), *np.zeros((2, self.num_envs), dtype=bool)
         final, success = [], []
         for i in np.flatnonzero(~self._resting):
             env, space = self._envs[i], self._envs[i].action_space
-            action = own[i].reshape(space.shape or ()).astype(space.dtype)
+            action = chosen[i] if chosen is not None else own[i].reshape(space.shape or ()).astype(space.dtype)
             observation, rewards[i], terminated[i], truncated[i], info = env.step(action)
             if terminated[i] or truncated[i]:
                 final.append(self._row(observation))
@@ -136,6 +138,13 @@ class GymBatch:
             episodes,
             self.skill.columns,
         )
+
+    def _chosen(self, logits: torch.Tensor) -> list[Any]:
+        """Return the discrete actions of all copies: numbers of Discrete, arrays of MultiDiscrete."""
+        parts = logits.detach().split(list(self.skill.actions.choices), dim=1)
+        numbers = torch.stack([part.argmax(dim=1) for part in parts], dim=1).numpy()
+        single = isinstance(self._envs[0].action_space, gymnasium.spaces.Discrete)
+        return [int(row[0]) if single else row for row in numbers]
 
     def rest(self, ids: torch.Tensor) -> None:
         """Stop some copies until the next reset: their rows stay as they are, and nothing is simulated for them."""

@@ -43,12 +43,15 @@ class ActionSpace(Robot):
         dt: time between two actions, s.
         any_bounds: whether actions span the bounds of whatever environment they are taken in; ``low`` and ``high`` are
             -1 and 1 then.
+        choices: of discrete actions, the number of choices of each; a policy then returns one logit per choice, and
+            the largest of each action is taken. Empty for continuous actions.
     """
 
     low: tuple[float, ...]
     high: tuple[float, ...]
     dt: float = 1.0
     any_bounds: bool = False
+    choices: tuple[int, ...] = ()
 
     family: ClassVar[Family] = "gymnasium"
     terrains: ClassVar[tuple[str, ...] | None] = ("flat",)
@@ -62,6 +65,8 @@ class ActionSpace(Robot):
     @property
     def name(self) -> str:  # type: ignore[override]  # follows from the bounds
         """Number of actions and their bounds, which a policy has to fit."""
+        if self.choices:
+            return f"discrete actions with {' and '.join(map(str, self.choices))} choices"
         if self.any_bounds:
             return f"{len(self.low)} actions in the bounds of each environment"
         bounds = sorted({f"[{low:g}, {high:g}]" for low, high in zip(self.low, self.high, strict=True)})
@@ -232,7 +237,7 @@ def gym_skill(
         raise ConfigError(f"{match['env']} has named groups already: {', '.join(name for name, _ in spaces.groups)}")
     own = [name for name, _, _ in slices] or [name for name, _ in spaces.groups]
     chosen = tuple(own + ([TASK_ID] if tasks > 1 else []) if groups is None else groups)
-    robot = ActionSpace(spaces.low, spaces.high, spaces.control_dt)
+    robot = ActionSpace(spaces.low, spaces.high, spaces.control_dt, choices=spaces.choices)
     return GymSkill(
         robot, Terrain("flat"), EnvironmentReward(), chosen, spaces.episode_steps,
         env_id=match["env"], kwargs=kwargs, slices=tuple(slices), tasks=tasks, task_number=task_number,
@@ -282,6 +287,22 @@ def shared_actions(skills: Sequence[Skill]) -> Robot:
     if not isinstance(first, ActionSpace) or all(robot.name == first.name for robot in robots):
         return first
     return any_bounds(first.num_actions)
+
+
+def choices_of(robot: Robot) -> tuple[int, ...]:
+    """Return the numbers of choices of discrete actions; empty for robots and continuous actions."""
+    return robot.choices if isinstance(robot, ActionSpace) else ()
+
+
+def check_continuous(robot: Robot, operation: str) -> None:
+    """Raise ContractError for discrete actions.
+
+    Args:
+        robot: what a policy moves.
+        operation: what needs continuous actions, for the message.
+    """
+    if choices_of(robot):
+        raise ContractError(f"{operation} needs continuous actions; these are {robot.name}")
 
 
 def any_bounds(actions: int) -> ActionSpace:

@@ -16,7 +16,7 @@ import torch
 from policykd.agents.files.policy_file import LoadedPolicy, save_policy
 from policykd.envs.batched_env import EnvConfig
 from policykd.envs.devices import choose_device
-from policykd.envs.foreign.skill import shared_actions
+from policykd.envs.foreign.skill import choices_of, shared_actions
 from policykd.envs.make import AnyEnv, make_env
 from policykd.envs.skill_records import records_of
 from policykd.merge.collect import ActionNoise, Collection, collect, dart_noise, shares, split
@@ -28,6 +28,7 @@ from policykd.merge.data.pool import StatePool
 from policykd.merge.data.rollout import LabeledRollout
 from policykd.merge.fitting import Fitting
 from policykd.merge.labeling import Labeler
+from policykd.merge.losses import categorical
 from policykd.merge.retention import Score, StudentValidation
 from policykd.merge.student import first_student, log_std_of, parents
 from policykd.merge.teachers import Teacher, on_device
@@ -106,6 +107,8 @@ def merge_experts(
         wanted["init"] = init.manifest.weights_sha256
     teachers = on_device(teachers, torch.device(config.device))
     begun = (prepare_folder(out) / "config.json").exists()
+    if choices := choices_of(teachers[0].skill.robot):
+        categorical(config, choices)  # a loss of continuous actions is refused before anything is run
     with torch_threads(1):
         # Poor teachers are refused before the folder holds a run, so that the next attempt may use it.
         validation = None if begun else StudentValidation(teachers, config)
@@ -133,7 +136,7 @@ class _Merge:
         self._name = f"merge {' '.join(self._ids)}"
         self._student = first_student(teachers, config, init).to(self._device)
         self._fresh = self._student.normalizer.fresh.clone()
-        self._fitting = Fitting(self._student, log_std_of(teachers), config)
+        self._fitting = Fitting(self._student, log_std_of(teachers), config, choices_of(teachers[0].skill.robot))
         self._labeler = Labeler(teachers, config.batched_teachers)
         self._envs: dict[tuple[int, int], AnyEnv] = {}
         self._data = LabeledData(folder.path / "data", describe_data(teachers, self._student.groups))
