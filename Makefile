@@ -34,7 +34,7 @@ mutants: $(READY)
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q -c constraints.txt setuptools wheel
-	$(BIN)/pip install -q -c constraints.txt -e '.[dev,video]'
+	$(BIN)/pip install -q -c constraints.txt -e '.[sim,kd,dev,video]'
 	touch $@
 
 clean:

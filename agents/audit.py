@@ -15,7 +15,7 @@ from policykd.agents.episodes import run_actions
 from policykd.agents.networks import group_columns
 from policykd.agents.policy import Policy
 from policykd.agents.recurrent_policy import check_memoryless
-from policykd.envs.batched_env import EnvConfig
+from policykd.envs.env_records import EnvConfig
 from policykd.envs.foreign.skill import check_continuous
 from policykd.envs.make import AnyEnv, make_env
 from policykd.envs.skills import Skill

@@ -12,7 +12,8 @@ import torch
 
 from policykd.agents.acting import Acting
 from policykd.agents.policy import Policy
-from policykd.envs.batched_env import BatchedEnv
+from policykd.envs.foreign.gym_batch import GymBatch
+from policykd.envs.foreign.joint_batch import JointBatch
 from policykd.envs.foreign.skill import choices_of
 from policykd.envs.make import AnyEnv
 from policykd.seeding import integer_seed
@@ -119,7 +120,7 @@ def run_actions(
         total[ids], distance[ids] = e.total_reward[first].double(), e.distance[first].double()
         length[ids], success[ids] = e.length[first], e.success[first]
         open_[ids] = False
-        if not isinstance(env, BatchedEnv):  # they run one after the other: what is not needed costs time
+        if isinstance(env, (GymBatch, JointBatch)):  # they run one after the other: what is not needed costs time
             env.rest(ids)
         if not open_.any():
             break

@@ -120,6 +120,7 @@ class Policy(nn.Module):
     """
 
     recurrent: ClassVar[bool] = False
+    learns: ClassVar[bool] = True  # whether its weights decide its actions, so that it can be trained and saved
 
     _mirrored_features: torch.Tensor
     _mirrored_actions: torch.Tensor

@@ -10,7 +10,7 @@ from typing import Any
 
 from policykd.agents.episodes import EpisodeOutcomes, run_episodes, run_random_episodes
 from policykd.agents.policy import Policy
-from policykd.envs.batched_env import EnvConfig
+from policykd.envs.env_records import EnvConfig
 from policykd.envs.make import make_env
 from policykd.envs.skills import Skill
 from policykd.errors import ConfigError

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from policykd.envs.registration import register_environments
 
 if TYPE_CHECKING:
-    from policykd.envs.batched_env import BatchedEnv, EnvConfig, Step
+    from policykd.envs.batched_env import BatchedEnv
+    from policykd.envs.env_records import EnvConfig, Step
     from policykd.envs.gym_env import SkillEnv
     from policykd.envs.gym_vector_env import SkillVectorEnv
     from policykd.envs.rendering import SceneRenderer, build_scene
@@ -27,13 +28,13 @@ if TYPE_CHECKING:
 
 _HOME = {
     "BatchedEnv": "batched_env",
-    "EnvConfig": "batched_env",
+    "EnvConfig": "env_records",
     "Sb3VecEnv": "sb3_vec_env",
     "SceneRenderer": "rendering",
     "Skill": "skills",
     "SkillEnv": "gym_env",
     "SkillVectorEnv": "gym_vector_env",
-    "Step": "batched_env",
+    "Step": "env_records",
     "Terrain": "terrains",
     "Walk": "tasks",
     "build_scene": "rendering",

@@ -6,7 +6,6 @@ It takes and returns tensors. The gymnasium and stable-baselines3 interfaces are
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -14,89 +13,26 @@ import mujoco
 import torch
 
 from policykd.envs.devices import choose_device
+from policykd.envs.env_records import EnvConfig, Observations, Step, split_groups
+from policykd.envs.levels import OwnLevels, SharedLevel
 from policykd.envs.physics import BatchEngine, Engine
 from policykd.envs.physics.contact_budget import measure_contacts
 from policykd.envs.physics.own_ground import FORCES, OwnGroundEngine
-from policykd.envs.randomization import OFF, Randomization
 from policykd.envs.randomizer import Randomizer
 from policykd.envs.resets import Starts
 from policykd.envs.robots import PlanarRobot, SpatialRobot
 from policykd.envs.robots.mjcf import build_model
 from policykd.envs.sensors import Sensors, has_readings
 from policykd.envs.skills import Skill, common_contract
-from policykd.envs.stepping import Episodes, TorchBackend, make_backend
+from policykd.envs.stepping import TorchBackend, make_backend
 from policykd.envs.stepping.model_backend import derived_fields
 from policykd.envs.tasks import Task
 from policykd.envs.terrains import MapBank, Maps, TrackBank, Tracks
-from policykd.envs.terrains.tracks import graded_floor, graded_rows
+from policykd.envs.terrains.tracks import graded_floor
 from policykd.errors import ContractError, check_range
 from policykd.threads import torch_threads
 
-Observations = dict[str, torch.Tensor]
-
-
-@dataclass(frozen=True)
-class EnvConfig:
-    """Configuration of tracks and initial states.
-
-    Attributes:
-        tracks: number of tracks generated per terrain; each episode takes place on one of them.
-        ordered: use track i in simulation i in every episode (for evaluation) instead of a random one.
-        graded: spread the difficulties of a terrain's tracks from 0 to the terrain's own; ``BatchedEnv.level`` then
-            selects the tracks of new episodes. For a curriculum during training.
-        joint_noise: half width of the uniform noise on the standing pose's joint angles, rad.
-        speed_noise: the initial forward velocity is uniform between 0 and this, m/s.
-        randomization: random physics and sensors; off by default.
-    """
-
-    tracks: int = 1024
-    ordered: bool = False
-    graded: bool = False
-    joint_noise: float = 0.05
-    speed_noise: float = 1.0
-    randomization: Randomization = OFF
-
-    def __post_init__(self) -> None:
-        check_range("tracks", self.tracks, 1, 1_000_000)
-        check_range("joint_noise", self.joint_noise, 0.0, 1.0, "rad")
-        check_range("speed_noise", self.speed_noise, 0.0, 10.0, "m/s")
-
-
-@dataclass
-class Step:
-    """Result of a step of n simulations.
-
-    Attributes:
-        flat: (n, features) concatenated observation groups in the skill's order, float32; after an auto-reset, the
-            first observation of the new episode.
-        reward: (n,) rewards, float32; in [0, 1] but for robots that are simulated as their model files say.
-        terminated: (n,) whether the robot fell or its simulation failed.
-        truncated: (n,) whether the episode ran out of steps.
-        failed: (n,) whether MuJoCo raised an error or met a NaN; a subset of ``terminated``.
-        final_flat: (m, features) concatenated observation groups of the last states of the ended episodes, with rows
-            as in ``episodes``.
-        episodes: statistics of the ended episodes.
-        columns: columns of every observation group in ``flat``, in order.
-    """
-
-    flat: torch.Tensor
-    reward: torch.Tensor
-    terminated: torch.Tensor
-    truncated: torch.Tensor
-    failed: torch.Tensor
-    final_flat: torch.Tensor
-    episodes: Episodes
-    columns: dict[str, slice]
-
-    @property
-    def observations(self) -> Observations:
-        """The observation groups, each (n, size): views of ``flat``."""
-        return _split(self.flat, self.columns)
-
-    @property
-    def final_observations(self) -> Observations:
-        """The observation groups of the ended episodes' last states, each (m, size): views of ``final_flat``."""
-        return _split(self.final_flat, self.columns)
+__all__ = ["BatchedEnv", "EnvConfig", "Observations", "Step"]
 
 
 class BatchedEnv:
@@ -116,8 +52,6 @@ class BatchedEnv:
     Attributes:
         skill_index: (num_envs,) index into ``skills`` of each simulation.
         failures: number of simulations reset so far because MuJoCo failed.
-        level: on graded tracks, difficulty of the hardest track of new episodes, as a share of the terrain's own in
-            [0, 1]; for the easiest track see :func:`policykd.envs.terrains.tracks.graded_rows`.
 
     Raises:
         ContractError: if the skills cannot share an environment.
@@ -159,8 +93,7 @@ class BatchedEnv:
         self.skill_index = self._all % len(self.skills)
         self._first_track = self.skill_index * config.tracks
         self._columns = self.skill.columns
-        self.failures, self.level = 0, 1.0
-        self._floor = graded_floor([s.terrain for s in skills])
+        self.failures, self._levels = 0, self._make_levels()
 
     def _draw_ground(self, seed: int) -> tuple[TrackBank | MapBank, int]:
         """Return the bank of tracks, or of maps if any terrain is one, and the number of ground boxes."""
@@ -209,6 +142,25 @@ class BatchedEnv:
         options = {"fixed_commands": True} if self.robot.family == "space" and self.config.ordered else {}
         return make_backend(self.engine, self._clean, tracks, self._boxes, tasks, **options)
 
+    def _make_levels(self) -> SharedLevel | OwnLevels:
+        config, floor = self.config, graded_floor([s.terrain for s in self.skills])
+        if config.graded and config.own_levels is not None:
+            return OwnLevels(self.num_envs, config.tracks, floor, config.own_levels, self.device)
+        return SharedLevel(config.tracks, config.graded, floor)
+
+    @property
+    def level(self) -> float:
+        """On graded tracks, difficulty of the hardest track of new episodes, as a share of the terrain's own in [0, 1].
+
+        For the easiest track see :func:`policykd.envs.terrains.tracks.graded_rows`. Where simulations have levels of
+        their own, it is their mean, and setting it sets all of them.
+        """
+        return self._levels.value
+
+    @level.setter
+    def level(self, level: float) -> None:
+        self._levels.value = level
+
     def _make_randomizer(self, model: mujoco.MjModel) -> Randomizer:
         if not isinstance(self.engine, BatchEngine):
             raise ContractError("random physics needs the engine of device cpu; leave out config.randomization")
@@ -240,7 +192,7 @@ class BatchedEnv:
         if stagger:
             self._backend.elapsed[:] = self._starts.integers(self.skill.episode_steps, self.num_envs)
         self._backend.move_ground()
-        return _split(flat, self._columns)
+        return split_groups(flat, self._columns)
 
     @torch_threads(1)
     def step(self, actions: torch.Tensor, *, restart: bool = True) -> Step:
@@ -262,6 +214,7 @@ class BatchedEnv:
         flat, ids = backend.observe(view, backend.clock), outcome.episodes.ids
         if self._sensors is not None:
             flat = self._sensors.step(flat)
+        self._levels.record(ids, outcome.episodes.success)
         final = backend.swap_rows(flat, ids, self._restart(ids)) if restart and len(ids) else flat[ids]
         backend.move_ground()
         return Step(
@@ -280,7 +233,7 @@ class BatchedEnv:
             "starts": self._starts.snapshot(),
             **{name: part.snapshot() for name, part in self._random_parts.items()},
             "failures": self.failures,
-            "level": self.level,
+            "level": self._levels.snapshot(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -290,7 +243,8 @@ class BatchedEnv:
         self._starts.restore(state["starts"])
         for name, part in self._random_parts.items():
             part.restore(state[name])
-        self.failures, self.level = state["failures"], state["level"]
+        self.failures = state["failures"]
+        self._levels.restore(state["level"])
 
     @property
     def _random_parts(self) -> dict[str, Randomizer | Sensors]:
@@ -314,18 +268,14 @@ class BatchedEnv:
         """Return the track or map of simulation ``i``, as one row; a copy."""
         return self._backend.tracks(torch.tensor([i], device=self.device))
 
-    def _track_range(self) -> tuple[int, int]:
-        """Return the index of a terrain's first track for new episodes, and the index after the last one."""
-        count = self.config.tracks
-        return graded_rows(count, self.level, self._floor) if self.config.graded else (0, count)
-
     def _restart(self, ids: torch.Tensor) -> torch.Tensor:
         """Start new episodes in the simulations ``ids`` (m,); their ground boxes are moved later.
 
         Returns:
             (m, features) first observations.
         """
-        track, qpos, qvel, clock, chance = self._starts.take(len(ids), *self._track_range())
+        pick, qpos, qvel, clock, chance = self._starts.take(len(ids), *self._levels.pick_range())
+        track = self._levels.tracks_of(pick, ids)
         qpos, qvel, clock = self._backend.tasks.start((qpos, qvel, clock), ids)
         if self.config.ordered:
             track = (ids // len(self.skills)) % self.config.tracks
@@ -335,7 +285,3 @@ class BatchedEnv:
         self.engine.reset(ids, qpos, qvel)
         flat = self._backend.observe(self._backend.read_state(ids), clock)
         return flat if self._sensors is None else self._sensors.start_episodes(ids, flat)
-
-
-def _split(flat: torch.Tensor, columns: dict[str, slice]) -> Observations:
-    return {name: flat[:, span] for name, span in columns.items()}

@@ -13,7 +13,8 @@ import torch
 from gymnasium import spaces
 from gymnasium.error import ResetNeeded
 
-from policykd.envs.batched_env import BatchedEnv, EnvConfig, Observations
+from policykd.envs.batched_env import BatchedEnv
+from policykd.envs.env_records import EnvConfig, Observations
 from policykd.envs.gym_vector_env import Arrays, skill_spaces
 from policykd.envs.rendering import SceneRenderer, build_scene
 from policykd.envs.skills import Skill

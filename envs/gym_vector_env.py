@@ -13,7 +13,8 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from policykd.envs.batched_env import BatchedEnv, Observations, Step
+from policykd.envs.batched_env import BatchedEnv
+from policykd.envs.env_records import Observations, Step
 from policykd.envs.skills import Skill
 
 Arrays = dict[str, np.ndarray]

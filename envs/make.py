@@ -6,16 +6,20 @@ It chooses between :class:`BatchedEnv`, :class:`GymBatch` and :class:`JointBatch
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
-from policykd.envs.batched_env import BatchedEnv, EnvConfig
+from policykd.envs.env_records import EnvConfig
 from policykd.envs.foreign.gym_batch import GymBatch
 from policykd.envs.foreign.joint_batch import JointBatch
 from policykd.envs.foreign.skill import GymSkill
+from policykd.envs.simulator import require_simulator
 from policykd.envs.skills import Skill
 from policykd.errors import ConfigError
 
-AnyEnv: TypeAlias = BatchedEnv | GymBatch | JointBatch
+if TYPE_CHECKING:
+    from policykd.envs.batched_env import BatchedEnv
+
+AnyEnv: TypeAlias = Union["BatchedEnv", GymBatch, JointBatch]
 """Simulations with ``reset``, ``step``, ``seed`` and ``check_overflow``."""
 
 
@@ -44,9 +48,13 @@ def make_env(
         ContractError: if the skills cannot share an environment.
         ConfigError: for a number out of range, or a device that gymnasium environments do not have.
         UnknownNameError: for an unknown device.
+        MissingDependencyError: for a robot, without the version of MuJoCo that simulates it.
     """
     foreign = [skill for skill in skills if isinstance(skill, GymSkill)]
     if not foreign:
+        require_simulator()
+        from policykd.envs.batched_env import BatchedEnv
+
         return BatchedEnv(skills, num_envs, seed=seed, config=config, threads=threads, device=device, **options)
     if len(foreign) != len(skills):
         other = next(skill for skill in skills if not isinstance(skill, GymSkill))

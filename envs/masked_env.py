@@ -77,6 +77,8 @@ class MaskedEnv(BatchedEnv):
         super().__init__(skills, num_envs, seed=seed, **options)
         if self._sensors is not None:
             raise ContractError("noise and history of observation groups are made on the CPU only; use device cpu")
+        if self.config.own_levels is not None:
+            raise ContractError("simulations have levels of their own on the CPU only; use device cpu or levels=shared")
         self.draw_starts()
 
     def _make_backend(self, tracks: Tracks | Maps, tasks: Sequence[Task]) -> MaskedBackend:
@@ -114,7 +116,7 @@ class MaskedEnv(BatchedEnv):
 
     def draw_starts(self) -> None:
         """Replace the pool of initial states, on tracks of at most the difficulty ``level``."""
-        self._pool = self._starts.take(self._pool_size, *self._track_range())
+        self._pool = self._starts.take(self._pool_size, *self._levels.pick_range())
 
     @torch_threads(1)
     def step_masked(self, actions: torch.Tensor) -> MaskedStep:

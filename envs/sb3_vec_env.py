@@ -14,7 +14,7 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv
 from typing_extensions import override
 
-from policykd.envs.batched_env import Step
+from policykd.envs.env_records import Step
 from policykd.envs.make import AnyEnv
 
 

@@ -15,18 +15,26 @@ SUITES: Mapping[str, tuple[str, ...]] = {
     "terrains-hard": ("biped/slopes:hard@0.8", "biped/steps:hard@0.4", "biped/walls:hard@0.8", "biped/gaps:hard"),
     "gaits": ("biped/flat", "biped/flat+run", "biped/flat+backwards", "biped/flat+crouch", "biped/flat+hop"),
     "quadruped": tuple(f"quadruped/{name}" for name in ("flat", "incline", "steps", "slopes", "gaps")),
+    "quadruped-gaits": tuple(
+        f"quadruped/flat+{name}" for name in ("trot", "pace", "bound", "creep", "reverse", "turn")
+    ),
     "quadruped-hard": tuple(f"quadruped/{name}" for name in ("rough", "stairs", "barriers", "stones", "beams")),
 }
 """Ids of the skills of every suite, in the order in which a curriculum visits them.
 
 ``terrains`` are the five of PLAID; ``terrains-hard`` are at the limit of what a specialist can learn (docs/tasks.md);
 ``gaits`` are tasks that need different actions in the same state, so that only the command distinguishes them.
+``quadruped-gaits`` are the same for a quadruped, told apart by the rhythm, height, velocity and yaw rate that are
+commanded.
 ``quadruped`` are the terrains of PLAID for a quadruped, with sizes in proportion to its legs; ``quadruped-hard`` are
 grounds that vary in x and y: rough ground, stairs of 10 to 15 cm up and down, walls in any direction, stepping stones,
 beams.
 """
 
-_GROUPS: Mapping[str, tuple[str, ...]] = {"gaits": ("proprio", "command")}
+_GROUPS: Mapping[str, tuple[str, ...]] = {
+    "gaits": ("proprio", "command"),
+    "quadruped-gaits": ("imu", "base_velocity", "joints", "last_action", "command", "gait"),
+}
 """Observation groups of suites that need others than the groups of walking on terrain."""
 
 

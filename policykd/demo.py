@@ -57,7 +57,9 @@ class DemoPlan:
 
 
 _PLANAR = TrainConfig(steps=1_500_000, target_success=0.97)
-_SPATIAL = replace(default_config(QUADRUPED), steps=700_000, target_success=0.97, patience=1, finalists=2)
+_SPATIAL = replace(
+    default_config(QUADRUPED), steps=737_280, target_success=2.0, finalists=2
+)  # whole budgets: the last updates are the smallest, and a student is as robust as its experts
 DEMO_PLANS: Mapping[str, DemoPlan] = MappingProxyType(
     {
         "quadruped": DemoPlan(
@@ -65,14 +67,14 @@ DEMO_PLANS: Mapping[str, DemoPlan] = MappingProxyType(
             train=_SPATIAL,
             own=MappingProxyType(
                 {
-                    "flat": replace(_SPATIAL, steps=1_228_800),
-                    "slopes": replace(_SPATIAL, steps=983_040),
-                    "steps": replace(_SPATIAL, steps=983_040),
-                    "gaps": replace(_SPATIAL, steps=1_400_000),
+                    "flat": replace(_SPATIAL, steps=1_228_800, target_success=0.99, patience=1),
+                    "slopes": replace(_SPATIAL, steps=1_351_680),
+                    "steps": replace(_SPATIAL, steps=1_597_440),
+                    "gaps": replace(_SPATIAL, steps=1_720_320),
                 }
             ),
             merge=MergeConfig(
-                rounds=9, envs=32, updates=800, target_retention=0.985, adaptive=0.5, noise=0.05,
+                rounds=6, envs=32, updates=1600, minibatch=512, averaging=0.9995, target_retention=0.985, noise=0.05,
                 architecture=Architecture(hidden=(256, 128), critic_hidden=(256, 128), activation="elu"),
             ),
             first="flat",

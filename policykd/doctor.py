@@ -17,8 +17,9 @@ from typing import Any
 import torch
 
 from policykd.environment import package_version
-from policykd.envs.batched_env import BatchedEnv, EnvConfig
+from policykd.envs.batched_env import BatchedEnv
 from policykd.envs.devices import choose_device, missing_for_cuda
+from policykd.envs.env_records import EnvConfig
 from policykd.envs.masked_env import MaskedEnv
 from policykd.envs.rendering import SceneRenderer, build_scene
 from policykd.envs.skills import get_skill

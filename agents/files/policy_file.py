@@ -24,6 +24,7 @@ from safetensors.torch import save as save_tensors
 
 from policykd.agents.files.container import MANIFEST, WEIGHTS, read_parts, write_parts
 from policykd.agents.files.manifest import Manifest, Parent, check_fits, describe
+from policykd.agents.function_policy import check_learns
 from policykd.agents.policy import Policy
 from policykd.envs.robots import Robot
 from policykd.errors import ConfigError, PolicyFileError
@@ -78,11 +79,12 @@ def save_policy(
         The manifest as written.
 
     Raises:
-        ContractError: if the policy's actions are not the robot's joints.
+        ContractError: if the policy's actions are not the robot's joints, or it is a function.
         ConfigError: for metrics or a configuration that JSON cannot hold.
         PolicyFileError: for weights that are not finite float32.
         OutputError: if the place cannot be written, or holds anything but a policy.
     """
+    check_learns(policy, "a policy file")
     weights = save_tensors({_stored(name): value.cpu().contiguous() for name, value in policy.state_dict().items()})
     manifest = describe(
         policy,

@@ -18,7 +18,7 @@ from policykd.agents.injection.operations import grow, inject, largest_differenc
 from policykd.agents.networks import group_columns
 from policykd.agents.policy import Policy, check_groups
 from policykd.agents.recurrent_policy import check_memoryless
-from policykd.envs.batched_env import EnvConfig
+from policykd.envs.env_records import EnvConfig
 from policykd.envs.foreign.skill import PREFIX, GymSkill, offering
 from policykd.envs.make import make_env
 from policykd.envs.skill_records import recorded_skill, records_of

@@ -12,7 +12,7 @@ from policykd.agents.training.algorithms import ALGORITHMS
 from policykd.agents.training.algorithms.ppo import PpoConfig
 from policykd.agents.training.algorithms.sac import SacConfig
 from policykd.envs.randomization import OFF, Randomization
-from policykd.errors import ConfigError, check_range
+from policykd.errors import ConfigError, UnknownNameError, check_range
 from policykd.plain import added, from_plain
 from policykd.threads import cores_for
 
@@ -23,6 +23,10 @@ __all__ = ["FINAL_EPISODES", "PpoConfig", "SacConfig", "TrainConfig", "start_lev
 
 FINAL_EPISODES = 256
 """Episodes of the validation that decides between the finalists."""
+
+
+LEVELS = ("shared", "own")
+"""Choices of :attr:`TrainConfig.levels`."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,9 @@ class TrainConfig:
         review_steps: environment steps between two of its decisions; up to the length of a rollout it decides after
             every rollout. Then easier episodes still count after the level was raised, which is fast, but a level may
             come too early: where standing is rewarded, as in ``imitate``, the policy may give up its gait there.
+        levels: ``shared``, one level for all simulations, raised as above; or ``own``, a level for every simulation,
+            which its own episodes raise and lower so that ``raise_above`` of them succeed. It is slower to rise and
+            cannot outrun the policy, for terrains where a little more difficulty ends every episode.
         averaging_steps: time constant of the moving average of the weights that is validated and saved, environment
             steps, never more than a tenth of the steps so far; 0 disables averaging.
         symmetric: make the policy treat left and right alike, where its observation groups and the algorithm allow
@@ -98,10 +105,13 @@ class TrainConfig:
     init_noise: float | None = added(None)
     settings: Any = added(None)
     randomization: Randomization = added(OFF)
+    levels: str = added("shared")
 
     def __post_init__(self) -> None:
         if ":" not in self.algorithm:  # a configuration may come from a file, and reading a file imports nothing
             _ = self.algorithm_config
+        if self.levels not in LEVELS:
+            raise UnknownNameError("levels", self.levels, LEVELS)
         check_range("steps", self.steps, 1, 10**12)
         check_range("seed", self.seed, 0, 2**63 - 1)
         check_range("target_success", self.target_success, 0.0, 2.0)
@@ -109,7 +119,8 @@ class TrainConfig:
             check_range("start_level", self.start_level, 0.01, 1.0)
         if self.init_noise is not None:
             check_range("init_noise", self.init_noise, 1e-3, 10.0)
-        check_range("raise_above", self.raise_above, 0.0, 1.0)
+        own = self.levels == "own"
+        check_range("raise_above", self.raise_above, 0.01 if own else 0.0, 0.99 if own else 1.0)
         check_range("review_steps", self.review_steps, 1, 10**9)
         check_range("averaging_steps", self.averaging_steps, 0, 10**12)
         check_range("patience", self.patience, 1, 1000)

@@ -33,10 +33,11 @@ def review_due(config: TrainConfig, steps: int, fresh: int) -> bool:
 def next_level(env: AnyEnv, config: TrainConfig, success: float) -> float:
     """Return the curriculum's level after training episodes with this share of successes; it never falls.
 
-    The level is the difficulty of the tracks of new training episodes; see
-    :attr:`policykd.envs.batched_env.BatchedEnv.level`.
+    The level is the difficulty of the tracks of new training episodes. Levels of single simulations are the
+    environment's business and are left alone. See :attr:`policykd.envs.batched_env.BatchedEnv.level`.
     """
-    raised = env.config.graded and success > config.raise_above
+    shared = env.config.graded and env.config.own_levels is None
+    raised = shared and success > config.raise_above
     return min(1.0, env.level + _LEVEL_STEP) if raised else env.level
 
 

@@ -24,7 +24,7 @@ from policykd.agents.training.config import FINAL_EPISODES, TrainConfig, start_l
 from policykd.agents.training.sb3_callback import TrainingCallback
 from policykd.agents.training.warm_up import fresh_features, warm_up_normalizer
 from policykd.agents.validation import Validation
-from policykd.envs.batched_env import EnvConfig
+from policykd.envs.env_records import EnvConfig
 from policykd.envs.make import AnyEnv, make_env
 from policykd.envs.sb3_vec_env import Sb3VecEnv
 from policykd.envs.skill_records import records_of
@@ -80,7 +80,7 @@ class Run:
             skills,
             config.envs,
             seed=integer_seed(config.seed, "training"),
-            config=EnvConfig(graded=config.curriculum, randomization=config.randomization),
+            config=_env_config(config),
             threads=config.threads,
             device=config.device,
         )
@@ -244,6 +244,12 @@ class Run:
         )
         ending = f"success {best['success']:.2f} after {self._steps / 1e6:.2f} M steps, {self._seconds:.0f} s"
         self._progress.end(self._name, ending)
+
+
+def _env_config(config: TrainConfig) -> EnvConfig:
+    """Return the tracks and levels of the training's simulations."""
+    own = config.raise_above if config.curriculum and config.levels == "own" else None
+    return EnvConfig(graded=config.curriculum, own_levels=own, randomization=config.randomization)
 
 
 def _quality(validated: dict[str, Any]) -> tuple[float, float]:

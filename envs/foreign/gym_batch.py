@@ -12,10 +12,9 @@ import gymnasium
 import numpy as np
 import torch
 
-from policykd.envs.batched_env import EnvConfig, Step
+from policykd.envs.env_records import EnvConfig, Episodes, Step
 from policykd.envs.foreign.skill import TASK_ID, GymSkill
 from policykd.envs.foreign.spaces import make_one
-from policykd.envs.stepping import Episodes
 from policykd.errors import ConfigError, check_range
 
 _SUCCESS = ("is_success", "success")

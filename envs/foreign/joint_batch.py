@@ -11,11 +11,10 @@ from typing import Any
 
 import torch
 
-from policykd.envs.batched_env import EnvConfig, Step
+from policykd.envs.env_records import EnvConfig, Episodes, Step
 from policykd.envs.foreign.gym_batch import GymBatch
 from policykd.envs.foreign.skill import GymSkill, shared_actions
 from policykd.envs.skills import common_contract
-from policykd.envs.stepping import Episodes
 from policykd.errors import ConfigError, check_range
 from policykd.seeding import integer_seed
 

@@ -46,6 +46,8 @@ class Surroundings:
         height: function from positions x and, on maps, y, both (n, q), m, to ground heights (n, q), m.
         last_action: (n, joints) actions of the last step; None for planar robots.
         area: (n, samples) ground heights at the samples of the scanner of an area, m; None for planar robots.
+        gait: (n, 2 f + 1) sines and cosines of the phases of the feet and the lowering of the base in leg lengths, 0
+            without a gait; None for planar robots.
     """
 
     ground: torch.Tensor
@@ -55,6 +57,7 @@ class Surroundings:
     height: Callable[..., torch.Tensor]
     last_action: torch.Tensor | None = None
     area: torch.Tensor | None = None
+    gait: torch.Tensor | None = None
 
     def rows(self, which: slice | torch.Tensor) -> Surroundings:
         """Return the surroundings of the simulations ``which``."""
@@ -65,9 +68,9 @@ class Surroundings:
                 all_rows[which] = part
             return self.height(*whole)[which]
 
-        last_action, area = (None if part is None else part[which] for part in (self.last_action, self.area))
+        more = (None if part is None else part[which] for part in (self.last_action, self.area, self.gait))
         return Surroundings(
-            self.ground[which], self.scan[which], self.cycles[which], self.command[which], height, last_action, area
+            self.ground[which], self.scan[which], self.cycles[which], self.command[which], height, *more
         )
 
 

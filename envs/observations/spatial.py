@@ -63,6 +63,23 @@ def _area(state: SpatialState, around: Surroundings) -> torch.Tensor:
     return around.area - state.position[:, 2:]
 
 
+def _gait(state: SpatialState, around: Surroundings) -> torch.Tensor:
+    assert around.gait is not None
+    return around.gait
+
+
+def _feet(robot: Robot) -> int:
+    assert isinstance(robot, SpatialRobot)
+    return len(robot.body.foot_names)
+
+
+def _mirrored_gait(robot: Robot) -> Mirrored:
+    """Return the image of two blocks of one feature per foot, and one more feature."""
+    assert isinstance(robot, SpatialRobot)
+    other, feet = robot.body.foot_mirrored.tolist(), _feet(robot)
+    return Mirrored([*other, *(i + feet for i in other), 2 * feet], [1.0] * (2 * feet + 1))
+
+
 def _mirrored_area(robot: Robot) -> Mirrored:
     places = np.arange(len(AREA_AHEAD) * len(AREA_ASIDE)).reshape(len(AREA_AHEAD), -1)
     return Mirrored(places[:, ::-1].ravel().tolist(), [1.0] * places.size)
@@ -119,6 +136,14 @@ SPATIAL_GROUPS = (
         "last action, in [-1, 1]",
         _last_action,
         lambda robot: _mirrored_joints(robot, 1),
+        spatial=True,
+    ),
+    ObservationGroup(
+        "gait",
+        lambda robot: 2 * _feet(robot) + 1,
+        "sines, then cosines of the gait's phases of the feet, 0 without a gait; lowering of the base (leg lengths)",
+        _gait,
+        _mirrored_gait,
         spatial=True,
     ),
     ObservationGroup(

@@ -37,6 +37,8 @@ class Body:
         foot_radius: (g,) distance of a foot geom's center from its lowest point, m.
         foot_of: (g,) the foot that a geom belongs to, in [0, f).
         foot_names: names of the f bodies with feet.
+        foot_place: (f, 2) places of the feet in the standing pose, ahead of the base and to its left, m.
+        foot_mirrored: (f,) counterpart of each foot on the other side.
         fall_points: (p, 3) points in the base's frame that must stay above the ground, m.
         posture: (k,) 1 for joints that turn sideways (about x or z), whose deviation from standing is penalized.
         mirrored: (k,) counterpart of each joint on the other side.
@@ -53,6 +55,8 @@ class Body:
     foot_radius: np.ndarray
     foot_of: np.ndarray
     foot_names: tuple[str, ...]
+    foot_place: np.ndarray
+    foot_mirrored: np.ndarray
     fall_points: np.ndarray
     posture: np.ndarray
     mirrored: np.ndarray
@@ -110,6 +114,8 @@ def make_body(robot: SpatialRobot) -> Body:
     pose[2] = -lowest
     mirrored, sign, symmetric = _mirror(model, robot, joints)
     bodies = sorted({int(model.geom_bodyid[i]) for i in feet})
+    foot_of = np.array([bodies.index(int(model.geom_bodyid[i])) for i in feet])
+    place = np.stack([data.geom_xpos[feet][foot_of == f, :2].mean(0) for f in range(len(bodies))])
     data.qpos[:] = model.qpos0
     mujoco.mj_kinematics(model, data)
     return Body(
@@ -117,8 +123,10 @@ def make_body(robot: SpatialRobot) -> Body:
         stand_pose=_frozen(pose),
         feet=_frozen(np.array(feet)),
         foot_radius=_frozen(np.array([_lowest_extent(model, i) for i in feet])),
-        foot_of=_frozen(np.array([bodies.index(int(model.geom_bodyid[i])) for i in feet])),
+        foot_of=_frozen(foot_of),
         foot_names=tuple(model.body(i).name for i in bodies),
+        foot_place=_frozen(place),
+        foot_mirrored=_frozen(np.array([np.argmin(np.hypot(*(place - [x, -y]).T)) for x, y in place])),
         fall_points=_frozen(_fall_points(model, robot)),
         posture=_frozen((np.abs(data.xaxis[1:, 1]) < 1 - _LIKE_AXIS).astype(float)),
         mirrored=_frozen(mirrored),

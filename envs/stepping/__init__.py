@@ -14,13 +14,13 @@ import torch
 from policykd.envs.physics import Engine
 from policykd.envs.skills import Skill
 from policykd.envs.stepping.model_backend import ModelBackend
-from policykd.envs.stepping.protocol import Episodes, Outcome, View
+from policykd.envs.stepping.protocol import Outcome, View
 from policykd.envs.stepping.torch_backend import TorchBackend
 from policykd.envs.tasks import Task
 from policykd.envs.terrains import Maps, Tracks
 from policykd.errors import ContractError
 
-__all__ = ["Episodes", "Outcome", "TorchBackend", "View", "make_backend"]
+__all__ = ["Outcome", "TorchBackend", "View", "make_backend"]
 
 
 def make_backend(

@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from typing_extensions import override
 
+from policykd.envs.env_records import Episodes
 from policykd.envs.kinematics import PlanarState, fall_points
 from policykd.envs.observations import SCAN_POINTS, get_group
 from policykd.envs.robots import PlanarRobot
 from policykd.envs.stepping import numba_kernels as kernels
 from policykd.envs.stepping.numba_fast_path import fast_path
-from policykd.envs.stepping.protocol import Episodes, Outcome, View
+from policykd.envs.stepping.protocol import Outcome, View
 from policykd.envs.stepping.torch_backend import TorchBackend
 from policykd.envs.tasks import Walk
 from policykd.envs.terrains import Tracks

@@ -10,6 +10,8 @@ from typing import Any, Protocol
 
 import torch
 
+from policykd.envs.env_records import Episodes
+
 
 class View(Protocol):
     """Current state of ``n`` simulations; valid until the next step, reset or view."""
@@ -38,25 +40,6 @@ class View(Protocol):
     def touching(self) -> torch.Tensor:
         """(n,) whether a link that must not touch the ground touches it."""
         ...
-
-
-@dataclass
-class Episodes:
-    """Statistics of the episodes that ended in a step, one row each, in the order of ``ids``.
-
-    Attributes:
-        ids: (m,) simulations whose episode ended.
-        total_reward: (m,) sum of the rewards.
-        length: (m,) steps.
-        distance: (m,) distance covered along x, m.
-        success: (m,) whether the episode ended without a fall and within the task's goal.
-    """
-
-    ids: torch.Tensor
-    total_reward: torch.Tensor
-    length: torch.Tensor
-    distance: torch.Tensor
-    success: torch.Tensor
 
 
 @dataclass

@@ -32,6 +32,8 @@ class RobotTable(NamedTuple):
         fall_points: (p, 3) points in the base's frame, m.
         upright: largest third component of gravity in the base's frame of a robot that has not fallen.
         contact: height of a sole up to which the foot touches the ground, m.
+        height: height of the base in the standing pose, m.
+        leg: leg length, m.
         dt: duration of a step, s.
     """
 
@@ -45,6 +47,8 @@ class RobotTable(NamedTuple):
     fall_points: Array
     upright: float
     contact: float
+    height: float
+    leg: float
     dt: float
 
 
@@ -72,12 +76,24 @@ class Memory(NamedTuple):
         target_change: (n, k) change of the targets by the last action, rad.
         air: (n, f) times since the feet left the ground, s.
         command: (n, 3) commanded velocities and yaw rates.
+        clock: (n,) gait clocks before a step, s.
     """
 
     last_action: Array
     target_change: Array
     air: Array
     command: Array
+    clock: Array
+
+
+class RhythmTable(NamedTuple):
+    """Gaits of the tasks; see :class:`policykd.envs.stepping.spatial_torch.Rhythms`."""
+
+    present: Array
+    frequency: Array
+    offset: Array
+    duty: Array
+    lowering: Array
 
 
 class RewardTable(NamedTuple):
@@ -91,6 +107,7 @@ class RewardTable(NamedTuple):
         holds: (tasks,) whether a task holds the heading.
         turn_limit: largest commanded yaw rate while the heading is held, rad/s.
         drift_gain: commanded yaw rate per meter off the middle of the track, rad/s/m.
+        rhythm: gaits of the tasks.
     """
 
     task: Array
@@ -100,6 +117,7 @@ class RewardTable(NamedTuple):
     holds: Array
     turn_limit: float
     drift_gain: float
+    rhythm: RhythmTable
 
 
 class Columns(NamedTuple):
@@ -110,6 +128,7 @@ class Columns(NamedTuple):
     joints: int
     last_action: int
     command: int
+    gait: int
     scan: int
     area: int
 
@@ -155,6 +174,22 @@ def _step_feet(
         air[f] = 0.0 if contact else time + robot.dt
 
 
+@numba.njit
+def _phase(rhythm: RhythmTable, task: int, clock: float, foot: int) -> float:
+    """Return the phase of a foot, cycles in [0, 1)."""
+    return (clock * rhythm.frequency[task] + rhythm.offset[task, foot]) % 1.0
+
+
+@numba.njit
+def _write_gait(rhythm: RhythmTable, task: int, clock: float, out: Array) -> None:
+    """Write sines and cosines of the phases and the lowering."""
+    feet = rhythm.offset.shape[1]
+    for f in range(feet):
+        angle = 2 * math.pi * _phase(rhythm, task, clock, f)
+        out[f], out[feet + f] = math.sin(angle) * rhythm.present[task], math.cos(angle) * rhythm.present[task]
+    out[2 * feet] = rhythm.lowering[task]
+
+
 @compiled_at_first_use
 def pass_over(
     ids: Array, robot: RobotTable, ground: GroundTable, physics: PhysicsTable, memory: Memory, rewards: RewardTable,
@@ -177,7 +212,8 @@ def pass_over(
     """
     turn, joints = np.empty((3, 3)), len(robot.stand)
     effort, posture = np.empty(joints), np.empty(joints)
-    before, landed = np.empty(memory.air.shape[1]), np.empty(memory.air.shape[1])
+    feet, rhythm = memory.air.shape[1], rewards.rhythm
+    before, landed, contact, stance = np.empty(feet), np.empty(feet), np.empty(feet), np.zeros(feet)
     for k in range(len(ids)):
         i = ids[k]
         q, v, row, task = physics.qpos[i], physics.qvel[i], ground.row[i], rewards.task[i]
@@ -188,6 +224,7 @@ def pass_over(
         forward, aside, yaw = memory.command[i, 0], memory.command[i, 1], memory.command[i, 2]
         if rewards.holds[task]:
             yaw = min(max(-heading - rewards.drift_gain * q[1], -rewards.turn_limit), rewards.turn_limit)
+        clock = memory.clock[i] + robot.dt if stepped else memory.clock[i]
         out = flat[k]
         if columns.imu >= 0:
             c = columns.imu
@@ -205,6 +242,8 @@ def pass_over(
         if columns.command >= 0:
             c = columns.command
             out[c], out[c + 1], out[c + 2] = forward, aside, yaw
+        if columns.gait >= 0:
+            _write_gait(rhythm, task, clock, out[columns.gait :])
         if columns.scan >= 0:
             scan_line(ground, row, q[0], q[1], q[2], cosine, sine, at, out[columns.scan :])
         if columns.area >= 0:
@@ -215,10 +254,17 @@ def pass_over(
             for j in range(joints):
                 effort[j] = physics.force[i, j] / robot.torque[j]
                 posture[j] = (q[7 + j] - robot.stand[j]) * robot.posture[j]
+            height = 0.0
+            if rhythm.present[task]:
+                height = q[2] - height_of(ground, row, q[0], q[1], at) - robot.height
+                height = height / robot.leg + rhythm.lowering[task]
+            for f in range(feet):
+                contact[f] = 1.0 if memory.air[i, f] == 0.0 else 0.0
+                stance[f] = 1.0 if _phase(rhythm, task, clock, f) < rhythm.duty[task] else 0.0
             now = Motion(
                 cosine * v[0] + sine * v[1], cosine * v[1] - sine * v[0], v[2], v[3], v[4], v[5],
                 -turn[2, 0], -turn[2, 1], forward, aside, yaw, effort, v[6:], posture, memory.target_change[i],
-                before, landed,
+                before, landed, contact, stance, height,
             )  # fmt: skip
             value = evaluate_terms(now, rewards.width[task], rewards.weight[task]) / rewards.scale[task]
             reward[k] = min(max(value, 0.0), 1.0)

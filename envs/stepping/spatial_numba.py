@@ -12,14 +12,16 @@ import numpy as np
 import torch
 from typing_extensions import override
 
+from policykd.envs.env_records import Episodes
 from policykd.envs.observations import get_group
 from policykd.envs.stepping import ground_kernels, numba_kernels, spatial_kernels
-from policykd.envs.stepping.protocol import Episodes, Outcome, View
+from policykd.envs.stepping.protocol import Outcome, View
 from policykd.envs.stepping.spatial_kernels import (
     Columns,
     Memory,
     PhysicsTable,
     RewardTable,
+    RhythmTable,
     RobotTable,
 )
 from policykd.envs.stepping.spatial_torch import DRIFT_GAIN, TURN_LIMIT, SpatialTorchBackend, SpatialView
@@ -85,12 +87,17 @@ class SpatialNumbaBackend(SpatialTorchBackend):
         self._table = RobotTable(
             self._stand.numpy(), self._scale.numpy(), np.array([servo.torque for servo in body.servos]),
             self._posture.numpy(), body.feet + self._boxes, self._foot_radius.numpy(), self._foot_of.numpy(),
-            body.fall_points.copy(), self._upright, self._contact, robot.control_dt,
+            body.fall_points.copy(), self._upright, self._contact, self._stand_height, robot.leg_length,
+            robot.control_dt,
         )  # fmt: skip
         scanners = (np.stack([self._scan.numpy(), 0.0 * self._scan.numpy()], axis=1), self._area.numpy())
         self._ground = ground_kernels.ground_table(self._bank, self._row.numpy(), *scanners)
         self._remembered = Memory(
-            self._last_action.numpy(), self._target_change.numpy(), self._air.numpy(), self._command.numpy()
+            self._last_action.numpy(),
+            self._target_change.numpy(),
+            self._air.numpy(),
+            self._command.numpy(),
+            self.clock.numpy(),
         )
         self._rewards = self._reward_table()
         self._columns, self._features = self._skill.columns, sum(self._skill.group_sizes.values())
@@ -111,7 +118,8 @@ class SpatialNumbaBackend(SpatialTorchBackend):
                 weight[i, list(TERMS).index(term.name)] = term.weight
                 width[i, list(TERMS).index(term.name)] = term.width
         scale, holds = np.array([t.scale for t in tasks]), np.array([t.turning is None for t in tasks])
-        return RewardTable(self._task_of.numpy(), weight, width, scale, holds, TURN_LIMIT, DRIFT_GAIN)
+        rhythm = RhythmTable(*(part.numpy() for part in self._rhythms))
+        return RewardTable(self._task_of.numpy(), weight, width, scale, holds, TURN_LIMIT, DRIFT_GAIN, rhythm)
 
     def _first_column(self, name: str) -> int:
         group = next((g for g in self._groups if g.name == name and g is _COMPILED[name]), None)

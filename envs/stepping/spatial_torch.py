@@ -5,10 +5,12 @@ It reads the engine's state; only an environment steps or resets the engine.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from typing_extensions import override
 
@@ -32,6 +34,42 @@ TURN_LIMIT = 1.0
 """Largest commanded yaw rate while the heading is held, rad/s."""
 DRIFT_GAIN = 0.5
 """Commanded yaw rate per meter that the robot is off the middle of the track, rad/s/m."""
+
+
+class Rhythms(NamedTuple):
+    """Gaits of t tasks for f feet, as tensors.
+
+    Attributes:
+        present: (t,) 1 for tasks with a gait, otherwise 0.
+        frequency: (t,) cycles per second.
+        offset: (t, f) offsets of the feet, cycles.
+        duty: (t,) share of a cycle for which a foot stands.
+        lowering: (t,) distance of the base below its standing height, leg lengths.
+    """
+
+    present: torch.Tensor
+    frequency: torch.Tensor
+    offset: torch.Tensor
+    duty: torch.Tensor
+    lowering: torch.Tensor
+
+    @classmethod
+    def of(cls, tasks: Sequence[VelocityTracking], places: np.ndarray, like: torch.Tensor) -> Rhythms:
+        """Return the gaits of tasks for feet at ``places`` (f, 2); all zero for a task without one."""
+        gaits = [task.gait for task in tasks]
+        rows = [(1.0, g.frequency, g.duty, g.lowering) if g else (0.0,) * 4 for g in gaits]
+        offset = np.stack([g.offsets(places) if g else np.zeros(len(places)) for g in gaits])
+        present, frequency, duty, lowering = torch.tensor(rows).to(like).unbind(1)
+        return cls(present.clone(), frequency.clone(), torch.as_tensor(offset).to(like), duty.clone(), lowering.clone())
+
+    def phases(self, clock: torch.Tensor, task: torch.Tensor) -> torch.Tensor:
+        """Return the (m, f) phases of the feet of simulations with the tasks ``task`` (m,), cycles in [0, 1)."""
+        return (clock * self.frequency[task])[:, None].add(self.offset[task]) % 1.0
+
+    def features(self, clock: torch.Tensor, task: torch.Tensor) -> torch.Tensor:
+        """Return the (m, 2 f + 1) sines, cosines and lowering that policies read."""
+        angle, present = 2 * math.pi * self.phases(clock, task), self.present[task][:, None]
+        return torch.cat([angle.sin() * present, angle.cos() * present, self.lowering[task][:, None]], dim=1)
 
 
 @dataclass
@@ -88,12 +126,14 @@ class SpatialTorchBackend(TorchBackend):
         self._foot_radius = torch.as_tensor(body.foot_radius.copy()).to(like)
         self._foot_of = torch.as_tensor(body.foot_of.copy(), device=like.device)
         self._posture = torch.as_tensor(body.posture.copy()).to(like)
+        self._stand_height = float(body.stand_pose[2])
         self._upright = -torch.cos(torch.deg2rad(torch.tensor(robot.tilt))).item()
         self._contact = CONTACT * robot.leg_length
         tasks = [self._velocity(task) for task in self.tasks.tasks]
         which = torch.arange(n, device=like.device) % len(tasks)
         self._task_of, self._velocity_tasks = which, tasks
         self._holds = torch.tensor([task.turning is None for task in tasks], device=like.device)[which]
+        self._rhythms = Rhythms.of(tasks, body.foot_place, like)
 
     @staticmethod
     def _velocity(task: Task) -> VelocityTracking:
@@ -202,7 +242,10 @@ class SpatialTorchBackend(TorchBackend):
         assert isinstance(state, SpatialState)
         assert isinstance(view, SpatialView)  # the compiled backend gives its view in torch
         command, last_action = self._command_of(state, which), self._last_action[which]
-        return Surroundings(view.ground, view.scan, clock / PHASE_SECONDS, command, height, last_action, view.area)
+        gait = self._rhythms.features(clock, self._task_of[which])
+        return Surroundings(
+            view.ground, view.scan, clock / PHASE_SECONDS, command, height, last_action, view.area, gait
+        )
 
     @override
     def _assess_step(self, view: View) -> tuple[torch.Tensor, torch.Tensor]:
@@ -224,7 +267,16 @@ class SpatialTorchBackend(TorchBackend):
         base = (*state.velocity.unbind(1), *state.angular_velocity.unbind(1), *state.gravity[:, :2].unbind(1))
         posture = state.joint_offset * self._posture
         joints = (state.effort, state.joint_velocity, posture, self._target_change, air, landed)
-        return Motion._make((*base, *command.unbind(1), *joints))
+        return Motion._make((*base, *command.unbind(1), *joints, *self._rhythm(view)))
+
+    def _rhythm(self, view: View) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return contacts (n, f), wanted contacts (n, f) and error of the height (n,) after a step."""
+        state, gaits, task = view.state, self._rhythms, self._task_of
+        assert isinstance(state, SpatialState)
+        contact = (self._air == 0).to(self._air)
+        stance = (gaits.phases(self.clock + self._robot.control_dt, task) < gaits.duty[task][:, None]).to(contact)
+        height = (state.position[:, 2] - view.ground - self._stand_height) / self._robot.leg_length
+        return contact, stance, gaits.present[task] * (height + gaits.lowering[task])
 
     def _step_feet(self, state: SpatialState) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the times that the feet had been in the air, s, and which of them landed in this step, each (n, f)."""

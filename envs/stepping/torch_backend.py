@@ -11,13 +11,14 @@ from typing import Any
 
 import torch
 
+from policykd.envs.env_records import Episodes
 from policykd.envs.kinematics import PlanarState, StateReader
 from policykd.envs.observations import SCAN_AHEAD, SCAN_BEHIND, SCAN_POINTS, Surroundings, get_group
 from policykd.envs.physics import Engine
 from policykd.envs.resets import PHASE_SECONDS
 from policykd.envs.robots import PlanarRobot
 from policykd.envs.skills import Skill
-from policykd.envs.stepping.protocol import Episodes, Outcome, View
+from policykd.envs.stepping.protocol import Outcome, View
 from policykd.envs.tasks import Situation, Task, TaskTable
 from policykd.envs.terrains import Maps, Tracks
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from policykd.envs.tasks.base import Task
 from policykd.envs.tasks.crouch import Crouch
+from policykd.envs.tasks.gait import BOUND, CROUCH, PACE, TROT
 from policykd.envs.tasks.hop import Hop
 from policykd.envs.tasks.imitate import Imitate
 from policykd.envs.tasks.published import FORWARD, GYMNASIUM_TASKS
-from policykd.envs.tasks.velocity import BALANCE_TERMS, STRIDE_TERMS, VelocityTracking
+from policykd.envs.tasks.velocity import BALANCE_TERMS, GAIT_TERMS, STRIDE_TERMS, VelocityTracking
 from policykd.envs.tasks.walk import Walk
 from policykd.errors import ConfigError
 from policykd.names import Registry
@@ -62,6 +63,13 @@ register_task("imitate", Imitate())
 register_task("velocity", VelocityTracking())
 register_task("stride", VelocityTracking(speed=0.8, speeds=(0.3, 1.0), terms=STRIDE_TERMS))
 register_task("balance", VelocityTracking(speed=0.8, speeds=(0.3, 1.0), terms=BALANCE_TERMS))
+for _name, _gait in {"trot": TROT, "pace": PACE, "bound": BOUND}.items():
+    register_task(_name, VelocityTracking(terms=GAIT_TERMS, gait=_gait))
+register_task("creep", VelocityTracking(speed=0.6, speeds=(0.3, 0.8), terms=GAIT_TERMS, gait=CROUCH))
+register_task("reverse", VelocityTracking(speed=-0.6, speeds=(-0.8, -0.3), terms=GAIT_TERMS, gait=TROT))
+register_task(
+    "turn", VelocityTracking(speed=0.3, speeds=(0.0, 0.5), turning=(0.6, 1.0), terms=GAIT_TERMS, gait=TROT, least=0.0)
+)
 register_task("forward", FORWARD)
 for _name, _task in GYMNASIUM_TASKS.items():
     register_task(_name, _task)

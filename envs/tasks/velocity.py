@@ -5,6 +5,7 @@ It reads the state that it is given and never the engine.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,8 +13,10 @@ import torch
 from typing_extensions import override
 
 from policykd.envs.tasks.base import Situation, Task
+from policykd.envs.tasks.gait import Gait
 from policykd.envs.tasks.velocity_terms import TERMS
 from policykd.errors import ConfigError, ContractError, UnknownNameError, check_range
+from policykd.plain import added
 
 Range = tuple[float, float]
 
@@ -81,22 +84,32 @@ STRIDE_TERMS = (
 """Terms that make a humanoid walk that can keep its balance; from nothing they make it dive."""
 
 
+GAIT_TERMS = (
+    *(term for term in QUADRUPED_TERMS if term.name != "air_time"),
+    RewardTerm("gait", 1.0),
+    RewardTerm("height", -0.2, 0.1),
+)
+"""Terms that make quadrupeds move their feet in the rhythm of a gait, at its height."""
+
+
 @dataclass(frozen=True)
 class VelocityTracking(Task):
     """Follow a commanded velocity.
 
     The reward of a step is the weighted sum of the terms, divided by the sum of the weights of ``velocity``,
-    ``yaw_rate`` and ``alive`` and clipped to [0, 1]; it is 0 after a fall. An episode succeeds if the robot did not
-    fall and covered at least ``least`` of the commanded distance along the track.
+    ``yaw_rate``, ``alive`` and ``gait`` and clipped to [0, 1]; it is 0 after a fall. An episode succeeds if the robot
+    did not fall and covered at least ``least`` of the commanded distance along the track.
 
     Attributes:
         speed: commanded forward velocity in evaluations, m/s; negative for backward.
         speeds: range of the commanded forward velocity in training, m/s.
         sideways: range of the commanded velocity to the left in training, m/s; 0 in evaluations.
         turning: range of the commanded yaw rate, rad/s; None to hold the heading along the track, by a yaw rate of
-            ``-yaw - 0.5 y / m``, at most 1 rad/s.
+            ``-yaw - 0.5 y / m``, at most 1 rad/s. Evaluations command the middle of the range.
         terms: terms of the reward.
-        least: share of the commanded distance that an episode must cover to count as a success.
+        least: share of the commanded distance that an episode must cover to count as a success; 0 for tasks that do
+            not go anywhere.
+        gait: what the terms ``gait`` and ``height`` and the group ``gait`` refer to; None for none.
 
     Raises:
         ConfigError: for a range that is not ascending, a repeated term, or no weight on the velocity.
@@ -108,6 +121,7 @@ class VelocityTracking(Task):
     turning: Range | None = None
     terms: tuple[RewardTerm, ...] = QUADRUPED_TERMS
     least: float = 0.5
+    gait: Gait | None = added(None)
 
     spatial: ClassVar[bool] = True
 
@@ -124,16 +138,20 @@ class VelocityTracking(Task):
                 "the terms velocity and yaw_rate need a weight; the reward must say something of the command"
             )
         check_range("least", self.least, 0.0, 1.0)
+        aimless = [name for name in names if name in ("gait", "height") and self.gait is None]
+        if aimless:
+            raise ConfigError(f"the term {aimless[0]} compares with a gait, and the task has none; give it one")
 
     @property
     def scale(self) -> float:
-        """Sum of the weights of tracking and staying alive, by which the reward is divided."""
-        return sum(term.weight for term in self.terms if term.name in ("velocity", "yaw_rate", "alive"))
+        """Sum of the weights of tracking, staying alive and keeping a rhythm, by which the reward is divided."""
+        return sum(term.weight for term in self.terms if term.name in ("velocity", "yaw_rate", "alive", "gait"))
 
     @property
     @override
     def groups(self) -> tuple[str, ...]:
-        return ("imu", "base_velocity", "joints", "last_action", "command", "scan")
+        rhythm = ("gait",) if self.gait is not None else ()
+        return ("imu", "base_velocity", "joints", "last_action", "command", *rhythm, "scan")
 
     @override
     def reward(self, now: Situation) -> torch.Tensor:
@@ -144,17 +162,22 @@ class VelocityTracking(Task):
 
         Args:
             chance: (m, 3) random numbers in [0, 1).
-            fixed: command ``speed`` straight ahead, as in evaluations, instead of drawing from the ranges.
+            fixed: command ``speed`` and the middle of ``turning``, as in evaluations, instead of drawing.
 
         Returns:
             (m, 3) in m/s, m/s and rad/s; the yaw rate is 0 where the heading is held.
         """
         spans = (self.speeds, self.sideways, self.turning or (0.0, 0.0))
         if fixed:
-            spans = ((self.speed, self.speed), (0.0, 0.0), (0.0, 0.0))
+            turn = sum(self.turning or (0.0, 0.0)) / 2
+            spans = ((self.speed, self.speed), (0.0, 0.0), (turn, turn))
         low, high = torch.tensor(spans, dtype=chance.dtype, device=chance.device).unbind(1)
         return torch.lerp(low.expand_as(chance), high.expand_as(chance), chance)
 
     @override
     def least_distance(self, seconds: float) -> float:
         return self.least * abs(self.speed) * seconds
+
+    @override
+    def goal(self, seconds: float) -> tuple[float, float]:
+        return super().goal(seconds) if self.least > 0 else (-math.inf, math.inf)

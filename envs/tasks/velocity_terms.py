@@ -40,6 +40,9 @@ class Motion(NamedTuple):
         target_change: (n, k) change of the target angles since the last step, rad.
         air_time: (n, f) time that a foot which landed in this step had been in the air, s.
         landed: (n, f) 1 for the feet that landed in this step, otherwise 0.
+        contact: (n, f) 1 for the feet that touch the ground, otherwise 0.
+        stance: (n, f) 1 for the feet that the gait wants on the ground, otherwise 0.
+        height: (n,) height of the base above the one that the gait wants, leg lengths.
     """
 
     forward: Any
@@ -59,6 +62,9 @@ class Motion(NamedTuple):
     target_change: Any
     air_time: Any
     landed: Any
+    contact: Any
+    stance: Any
+    height: Any
 
 
 def exp(x: torch.Tensor) -> torch.Tensor:
@@ -74,6 +80,11 @@ def sum_of_squares(x: torch.Tensor) -> torch.Tensor:
 def dot(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Return (n,) sums of products over the last axis of (n, k) and (n, k)."""
     return (x * y).sum(-1)
+
+
+def share_equal(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Return (n,) shares of equal entries of (n, f) and (n, f)."""
+    return (x == y).to(x).mean(-1)
 
 
 @overload(exp, strict=False)  # the forms differ in annotations only
@@ -99,6 +110,18 @@ def _dot(x: Any, y: Any) -> Any:
         for i in range(len(x)):
             total += x[i] * y[i]
         return total
+
+    return loop
+
+
+@overload(share_equal, strict=False)  # the forms differ in annotations only
+def _share_equal(x: Any, y: Any) -> Any:
+    def loop(x: Any, y: Any) -> float:
+        equal = 0
+        for i in range(len(x)):
+            if x[i] == y[i]:
+                equal += 1
+        return equal / len(x)
 
     return loop
 
@@ -160,10 +183,21 @@ def air_time(now: Motion, width: Any) -> Any:
     return dot(now.air_time - width, now.landed)
 
 
+def gait(now: Motion, width: Any) -> Any:
+    """Return the share of the feet that are on the ground or in the air as the gait wants; the width has no meaning."""
+    return share_equal(now.contact, now.stance)
+
+
+def height(now: Motion, width: Any) -> Any:
+    """Return the squared error of the base's height; width in leg lengths."""
+    return (now.height / width) * (now.height / width)
+
+
 TERMS: dict[str, Callable[[Motion, Any], Any]] = {
     term.__name__: term
     for term in (
-        velocity, yaw_rate, alive, vertical, rocking, tilt, effort, joint_rate, target_change, posture, air_time,
+        velocity, yaw_rate, alive, vertical, rocking, tilt, effort, joint_rate, target_change, posture, air_time, gait,
+        height,
     )
 }  # fmt: skip
 """Terms by name, in the order of :func:`evaluate_terms`."""
@@ -180,6 +214,8 @@ TERMS: dict[str, Callable[[Motion, Any], Any]] = {
     _target_change,
     _posture,
     _air_time,
+    _gait,
+    _height,
 ) = (numba.njit(term) for term in TERMS.values())
 
 
@@ -198,6 +234,8 @@ def evaluate_terms(now: Motion, width: np.ndarray, weight: np.ndarray) -> float:
     total += weight[8] * _target_change(now, width[8])
     total += weight[9] * _posture(now, width[9])
     total += weight[10] * _air_time(now, width[10])
+    total += weight[11] * _gait(now, width[11])
+    total += weight[12] * _height(now, width[12])
     return total
 
 

@@ -151,7 +151,7 @@ def _padded(tracks: Tracks, segments: int) -> Tracks:
     )
 
 
-_GRADED = 0.5
+GRADED = 0.5
 """Share of a graded terrain's tracks over which the difficulty rises; the other tracks have the full difficulty."""
 
 
@@ -161,7 +161,7 @@ _EASIEST = 0.4
 
 def graded_shares(count: int) -> np.ndarray:
     """Return the (count,) difficulties of a graded terrain's tracks as shares of its own."""
-    return np.minimum(np.arange(1, count + 1) / (_GRADED * count), 1.0)
+    return np.minimum(np.arange(1, count + 1) / (GRADED * count), 1.0)
 
 
 _FLOOR = 0.9
@@ -186,7 +186,7 @@ def graded_rows(count: int, level: float, floor: float = _FLOOR) -> tuple[int, i
     Returns:
         The first row, and the row after the last one.
     """
-    rising = _GRADED * count
+    rising = GRADED * count
     last = count if level >= 1.0 else max(1, round(level * rising))
     return min(int(level * (_EASIEST + (floor - _EASIEST) * level) * rising), last - 1), last
 

@@ -12,7 +12,7 @@ import torch
 
 from policykd.agents.episodes import EpisodeOutcomes, run_episodes, run_random_episodes
 from policykd.agents.policy import Policy, check_groups
-from policykd.envs.batched_env import EnvConfig
+from policykd.envs.env_records import EnvConfig
 from policykd.envs.make import AnyEnv, make_env
 from policykd.envs.skills import Skill
 from policykd.errors import ConfigError, ContractError, check_range

@@ -62,8 +62,9 @@ def metric_for(name: str, kind: str) -> Metric:
 
 def _torchmetrics(cls: str, **options: Any) -> Callable[[int], Any]:
     def make(classes: int) -> Any:
-        import torchmetrics.classification as classification
+        from policykd.kd.running_metrics import load_torchmetrics
 
+        classification = load_torchmetrics("classification")
         count = {"num_labels": classes} if cls.startswith("Multilabel") else {"num_classes": classes}
         return getattr(classification, cls)(**count, validate_args=False, **options)
 

@@ -6,14 +6,29 @@ torchmetrics, which takes longer than a short training.
 
 from __future__ import annotations
 
+import importlib
 import math
+from types import ModuleType
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override
 
+from policykd.errors import MissingDependencyError
 from policykd.kd.metrics import ECE_BINS
+
+
+def load_torchmetrics(module: str) -> ModuleType:
+    """Return a module of torchmetrics.
+
+    Raises:
+        MissingDependencyError: without torchmetrics.
+    """
+    try:
+        return importlib.import_module(f"torchmetrics.{module}")
+    except ImportError as error:
+        raise MissingDependencyError(f"this metric needs the extra: pip install 'policykd[kd]' ({error})") from None
 
 
 class _Mean:
@@ -157,8 +172,7 @@ class MeanAveragePrecision(_Stored):
 
     def compute(self) -> float:
         """Return the mean."""
-        from torchmetrics.functional.classification import binary_average_precision  # slow to load
-
+        binary_average_precision = load_torchmetrics("functional.classification").binary_average_precision
         outputs, labels = self._all()
         present = labels > 0.5
         found = [

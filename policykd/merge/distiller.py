@@ -14,8 +14,8 @@ from typing import Any
 import torch
 
 from policykd.agents.files.policy_file import LoadedPolicy, save_policy
-from policykd.envs.batched_env import EnvConfig
 from policykd.envs.devices import choose_device
+from policykd.envs.env_records import EnvConfig
 from policykd.envs.foreign.skill import choices_of, shared_actions
 from policykd.envs.make import AnyEnv, make_env
 from policykd.envs.skill_records import records_of

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 
 from policykd.agents.files.policy_file import LoadedPolicy, Parent, check_fits
+from policykd.agents.function_policy import check_learns
 from policykd.agents.injection import inject
 from policykd.agents.policy import Policy
 from policykd.agents.recurrent_policy import check_memoryless
@@ -112,6 +113,7 @@ def _copy(teachers: Sequence[Teacher], config: MergeConfig, init: LoadedPolicy |
             raise UnknownNameError("start", config.start, [*of_skill, "random", "newest", "previous"])
         policy = of_skill[config.start]
     check_memoryless(policy, "a student's start")
+    check_learns(policy, "a student's start")
     if extra := sorted(policy.groups.keys() - set(skill.groups)):
         raise ContractError(
             f"merge.start is '{config.start}', but that policy reads {extra}, which no teacher reads; start=random"

@@ -6,12 +6,14 @@ It may load policies, and never changes one.
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
 from policykd.agents.files.policy_file import LoadedPolicy, check_fits
+from policykd.agents.function_policy import Function, FunctionPolicy
 from policykd.agents.policy import Policy
 from policykd.envs.foreign.skill import PREFIX, TASK_ID, GymSkill, together
 from policykd.envs.skills import Skill, common_contract
@@ -109,6 +111,23 @@ def _with_groups(teachers: Sequence[Teacher], groups: Sequence[str]) -> list[Tea
     if len(foreign) < len(teachers):
         return list(teachers)
     return [replace(t, skill=skill) for t, skill in zip(teachers, together(foreign, groups), strict=True)]
+
+
+def function_teacher(name: str, function: Function, skill: Skill) -> Teacher:
+    """Return a teacher that is a function: a scripted controller, a torch module, an ONNX session.
+
+    Args:
+        name: name of the function and its version; the student's lineage keeps it.
+        function: from observations (n, features) of the skill's groups, in order, to actions (n, actions): in the units
+            of the environment for a gymnasium skill, in [-1, 1] for a robot.
+        skill: the skill.
+    """
+    count = skill.robot.num_actions
+    low, high = [-1.0] * count, [1.0] * count
+    if isinstance(skill, GymSkill):
+        low, high = list(skill.actions.low), list(skill.actions.high)
+    policy = FunctionPolicy(function, skill.group_sizes, low, high)
+    return Teacher(skill, policy, name, hashlib.sha256(name.encode()).hexdigest())
 
 
 def _numbered(

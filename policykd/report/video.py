@@ -21,7 +21,8 @@ from policykd.agents.files.skills import skills_for
 from policykd.agents.policy import Policy
 from policykd.curriculum.result import RESULT, CurriculumResult
 from policykd.curriculum.stage_runner import StageFolders
-from policykd.envs.batched_env import BatchedEnv, EnvConfig
+from policykd.envs.batched_env import BatchedEnv
+from policykd.envs.env_records import EnvConfig
 from policykd.envs.foreign.skill import GymSkill
 from policykd.envs.rendering import SceneRenderer, build_scene
 from policykd.envs.skills import Skill
@@ -34,6 +35,9 @@ from policykd.seeding import integer_seed
 
 STILL_SECONDS = 1.0
 """Time for which a clip shows its last picture after a fall, s."""
+
+MOST_PICTURES = 31.0
+"""Largest number of pictures per second of a clip; of faster policies every second or third step is shown."""
 
 CURRICULUM_SECONDS = 6.0
 """Length of the clips of a curriculum, s."""
@@ -98,7 +102,9 @@ def render_video(
     seconds: float = 8.0,
     size: tuple[int, int] = (640, 360),
 ) -> Recording | EnvironmentRecording:
-    """Film one episode as an mp4 (H.264) that every browser plays, at the rate of the policy's steps.
+    """Film one episode as an mp4 (H.264) that every browser plays, in real time.
+
+    It shows every step of the policy, or every second or third where that would be more than 31 pictures per second.
 
     Args:
         policy: the policy; its mean actions are executed.
@@ -123,7 +129,7 @@ def render_video(
         raise ConfigError(f"the video's size is {size[0]} x {size[1]}; both must be even")
     imageio = _imageio()
     recording, pictures = _filmed(policy, skill, seed=seed, seconds=seconds, size=size)
-    fps = 1 / recording.control_dt
+    fps = 1 / (recording.control_dt * _every(recording.control_dt))
     with _whole_file(out) as temporary, _writer(imageio, temporary, fps) as writer:
         for picture in pictures:
             writer.append_data(picture)
@@ -208,12 +214,18 @@ def _skills(result: CurriculumResult, manifest: Manifest) -> list[Skill]:
 def _filmed(
     policy: Policy, skill: Skill, *, seed: int, seconds: float, size: tuple[int, int]
 ) -> tuple[Recording | EnvironmentRecording, Iterable[np.ndarray]]:
-    """Return an episode and its pictures, one per step; those of gymnasium environments have their own size."""
+    """Return an episode and the pictures of its clip; those of gymnasium environments have their own size."""
     if isinstance(skill, GymSkill):
         own = record_environment(policy, skill, seed=seed, seconds=seconds)
-        return own, own.pictures
+        return own, own.pictures[:: _every(own.control_dt)]
     recording = record(policy, skill, seed=seed, seconds=seconds)
-    return recording, _pictures(recording, skill, size, fast=True)
+    shown = replace(recording, qpos=recording.qpos[:: _every(recording.control_dt)])
+    return recording, _pictures(shown, skill, size, fast=True)
+
+
+def _every(control_dt: float) -> int:
+    """Return how many steps of the policy a picture of a clip stands for."""
+    return math.ceil(1 / (control_dt * MOST_PICTURES))
 
 
 def _still(

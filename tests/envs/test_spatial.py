@@ -36,7 +36,7 @@ def actions_of(steps, n, seed=0, robot=ROBOT):
     return torch.randn(steps, n, robot.num_actions, generator=draw) * 0.4
 
 
-@pytest.mark.parametrize("terrain", ["flat", "slopes", "gaps", "steps:hard"])
+@pytest.mark.parametrize("terrain", ["flat", "slopes", "gaps", "steps:hard", "slopes+bound", "flat+creep"])
 def test_compiled_loops_equal_torch(terrain):
     skills = [get_skill(f"quadruped/{terrain}")]
     mine, oracle = (kind(skills, 6, seed=3, config=CONFIG, threads=1) for kind in (BatchedEnv, TorchEnv))
@@ -61,7 +61,9 @@ def test_every_term_is_the_same_compiled_and_in_torch(name):
     """One term at a time, so that a wrong order in the compiled sum is seen."""
     draw = torch.Generator().manual_seed(0)
     wide = {"effort": 4, "joint_velocity": 4, "posture": 4, "target_change": 4, "air_time": 2, "landed": 2}
+    wide |= {"contact": 3, "stance": 3}
     fields = [torch.randn(8, *([wide[f]] if f in wide else []), generator=draw).double() for f in Motion._fields]
+    fields[Motion._fields.index("contact")][:6] = fields[Motion._fields.index("stance")][:6]
     weight, width = np.zeros(len(TERMS)), np.ones(len(TERMS))
     weight[list(TERMS).index(name)], width[list(TERMS).index(name)] = 1.5, 0.7
     whole = sum_terms(Motion(*fields), {name: (1.5, 0.7)})

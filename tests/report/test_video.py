@@ -64,6 +64,17 @@ def test_clip_has_one_picture_per_step_at_the_policys_rate(tmp_path):
 
 
 @needs_gl
+def test_clip_of_a_fast_policy_shows_every_second_step(tmp_path):
+    skill = get_skill("quadruped/flat")
+    policy = Policy(skill.group_sizes, skill.robot.num_actions, Architecture(hidden=(4,), critic_hidden=(4,)))
+    recording = render_video(policy, skill, tmp_path / "x.mp4", seconds=0.3, size=SIZE)
+    frames, meta = frames_of(tmp_path / "x.mp4")
+    assert meta["fps"] == pytest.approx(25, abs=0.01)
+    assert len(recording.qpos) == 16
+    assert len(frames) == 8
+
+
+@needs_gl
 def test_clip_rests_on_the_fall(tmp_path):
     recording = render_video(POLICY, SKILL, tmp_path / "x.mp4", seconds=4, size=SIZE)
     frames, _ = frames_of(tmp_path / "x.mp4")

@@ -1,0 +1,168 @@
+"""Scripted experts of Meta-World merged into one student: success per task, labeled states and time.
+
+    python -m venv mw && mw/bin/pip install metaworld -e .     # Meta-World pins another MuJoCo than the extra [sim]
+    mw/bin/python benchmarks/meta_world.py --suite MT10 --out results/benchmarks/metaworld.json
+
+Every task is a gymnasium environment with its goal in the observation; the teacher is the function that Meta-World
+ships for it, which reads the 39 numbers of the environment and not the task's number. Episodes have 200 steps, and
+count as a success if the environment reports one in any of them, as Meta-World counts.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import metaworld
+import numpy as np
+import torch
+import tyro
+from metaworld.policies import ENV_POLICY_MAP
+from rich.console import Console
+from rich.table import Table
+
+from policykd.agents.architecture import Architecture
+from policykd.agents.files.policy_file import load_policy
+from policykd.cli.output import Bars
+from policykd.environment import environment
+from policykd.envs.foreign.skill import GymSkill, gym_skill
+from policykd.evaluation import Evaluation, evaluate
+from policykd.merge import MergeConfig, function_teacher, merge_experts
+from policykd.merge.teachers import Teacher
+from policykd.plain import as_plain
+from policykd.storage import write_json
+
+OBSERVED = 39
+"""Numbers of an observation that scripted experts read; the group ``task_id`` follows."""
+
+TASK = "MetaWorldTask-v0"
+"""Id under which this benchmark registers the tasks."""
+STEPS = 200
+"""Steps of an episode; scripted experts succeed within fewer, and the return compares policies only at equal length."""
+
+MERGE = MergeConfig(
+    rounds=12, envs=4, updates=1500, minibatch=1000, averaging=0.999, noise=0.05, adaptive=0.5, critic="none",
+    min_teacher_success=0.5, validation_episodes=4, target_retention=0.99,
+    architecture=Architecture(hidden=(256, 256, 256), critic_hidden=(8,), activation="relu"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of the benchmark."""
+
+    suite: str = "MT10"
+    """Suite of Meta-World: MT10 or MT50."""
+    tasks: int = 0
+    """First tasks of the suite to take; 0 for all."""
+    episodes: int = 50
+    """Evaluation episodes per task."""
+    rounds: int = MERGE.rounds
+    """Rounds of the merge."""
+    envs: int = MERGE.envs
+    """Copies of every task."""
+    seed: int = 0
+    """Seed of the merge and the evaluation."""
+    run: Path = Path("results/metaworld")
+    """Folder of the merge, which is continued if it was interrupted."""
+    out: Path = Path("results/benchmarks/metaworld.json")
+    """JSON file."""
+
+
+def main(options: Options) -> None:
+    """Merge, evaluate, print and save."""
+    warnings.filterwarnings("ignore", module="gymnasium")
+    torch.set_num_threads(1)
+    names = list(getattr(metaworld, options.suite)(seed=options.seed).train_classes)
+    names = names[: options.tasks or len(names)]
+    teachers = [_teacher(name, number, len(names)) for number, name in enumerate(names)]
+    config = replace(MERGE, rounds=options.rounds, envs=options.envs, seed=options.seed, threads=1)
+    began, console = time.perf_counter(), Console()
+    merged = merge_experts(teachers, options.run, config, resume=True, progress=Bars(console))
+    merge_seconds = time.perf_counter() - began
+    student = load_policy(merged.policy_path).policy
+    skills = [teacher.skill for teacher in teachers]
+    found = evaluate({"student": student}, skills, episodes=options.episodes, seed=options.seed)
+    own = [
+        evaluate({"expert": t.policy}, [t.skill], episodes=options.episodes, seed=options.seed).summaries[
+            "expert", t.skill.id
+        ]
+        for t in teachers
+    ]
+    rows = _rows(names, skills, found, [summary.success.estimate for summary in own])
+    _print(console, options.suite, rows)
+    write_json(options.out, {
+        "suite": options.suite, "options": as_plain(options), "merge": as_plain(config), "tasks": rows,
+        "mean": float(np.mean([row["student"] for row in rows])),
+        "mean_expert": float(np.mean([row["expert"] for row in rows])),
+        "states": merged.states, "rounds": merged.rounds, "merge_seconds": merge_seconds,
+        "environment": environment(("gymnasium", "metaworld", "mujoco", "torch")),
+    })  # fmt: skip
+
+
+class EverSuccessful(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Reports success in every step after the first one in which the environment does."""
+
+    def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
+        """Start an episode."""
+        self._succeeded = False
+        return super().reset(**options)
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Advance the environment."""
+        observation, reward, terminated, truncated, info = super().step(action)
+        self._succeeded |= bool(info["success"])
+        return observation, reward, terminated, truncated, {**info, "success": self._succeeded}
+
+
+def make_task(task: str) -> gymnasium.Env[Any, Any]:
+    """Return the environment of a task, with random goals and objects."""
+    return EverSuccessful(gymnasium.make("Meta-World/MT1", env_name=task, disable_env_checker=True))
+
+
+gymnasium.register(TASK, entry_point=make_task, max_episode_steps=STEPS)
+
+
+def _teacher(name: str, number: int, count: int) -> Teacher:
+    skill = gym_skill(f"gym:{TASK}?{json.dumps({'task': name})}", tasks=count, task_number=number)
+    return function_teacher(f"Meta-World 3.1.1, {name}", _scripted(name), skill)
+
+
+def _scripted(name: str) -> Callable[[np.ndarray], np.ndarray]:
+    script = ENV_POLICY_MAP[name]()
+
+    def act(observations: np.ndarray) -> np.ndarray:
+        rows = observations[:, :OBSERVED].astype(np.float64)
+        return np.stack([np.asarray(script.get_action(row), dtype=np.float64) for row in rows])
+
+    return act
+
+
+def _rows(
+    names: Sequence[str], skills: Sequence[GymSkill], found: Evaluation, experts: Sequence[float]
+) -> list[dict[str, float | str]]:
+    rows: list[dict[str, float | str]] = []
+    for name, skill, expert in zip(names, skills, experts, strict=True):
+        success = found.summaries["student", skill.id].success
+        rows.append({"task": name, "expert": expert, "student": success.estimate, "low": success.low,
+                     "high": success.high})  # fmt: skip
+    return rows
+
+
+def _print(console: Console, suite: str, rows: Sequence[dict[str, float | str]]) -> None:
+    table = Table("task", "scripted expert", "student [95 % interval]", title=f"{suite}: success")
+    for row in rows:
+        table.add_row(
+            str(row["task"]), f"{row['expert']:.2f}", f"{row['student']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
+        )
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))

@@ -1,0 +1,76 @@
+"""What works without MuJoCo, or with another version of it: everything but the simulation of robots."""
+
+import subprocess
+import sys
+from importlib import metadata
+
+import pytest
+
+from policykd.envs import simulator
+from policykd.envs.simulator import require_simulator
+from policykd.errors import MissingDependencyError
+
+SCRIPT = """
+import sys
+
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("mujoco", "torchmetrics"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+sys.meta_path.insert(0, Blocked())
+import torch
+
+import policykd.agents.export
+import policykd.agents.importing
+import policykd.agents.training
+import policykd.cli.main
+import policykd.curriculum
+import policykd.evaluation
+import policykd.kd
+import policykd.merge
+from policykd.envs.make import make_env
+from policykd.envs.foreign.skill import gym_skill
+from policykd.errors import MissingDependencyError
+from policykd.kd.metric_registry import METRICS
+
+env = make_env([gym_skill("gym:Pendulum-v1")], 2)
+env.reset()
+print(tuple(env.step(torch.zeros(2, 1)).flat.shape))
+METRICS["accuracy"].make(3)
+try:
+    METRICS["miou"].make(3)
+except MissingDependencyError as error:
+    print(error)
+print("mujoco" in sys.modules)
+"""
+
+
+def test_gymnasium_environments_and_distillation_load_no_simulator():
+    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    shape, missing, loaded = done.stdout.splitlines()
+    assert shape == "(2, 3)"
+    assert missing.startswith("this metric needs the extra: pip install 'policykd[kd]'")
+    assert loaded == "False"
+
+
+@pytest.mark.parametrize(("version", "words"), [("3.3.0", "needs mujoco 4.0, and 3.3.0 is installed"),
+                                                ("4.1.2", "and 4.1.2 is installed")])  # fmt: skip
+def test_another_mujoco_is_named_with_the_cure(monkeypatch, version, words):
+    monkeypatch.setattr(simulator.metadata, "version", lambda name: version)
+    with pytest.raises(MissingDependencyError, match=words):
+        require_simulator()
+
+
+def test_missing_mujoco_is_named_with_the_extra(monkeypatch):
+    def missing(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(simulator.metadata, "version", missing)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'policykd\[sim\]'"):
+        require_simulator()
+    monkeypatch.undo()
+    require_simulator()
