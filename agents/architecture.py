@@ -18,6 +18,9 @@ ACTIVATIONS = ("elu", "relu", "tanh")
 MEMORIES = {"lstm": 4, "gru": 3}
 """Kinds of recurrent layers, with the number of their gates."""
 
+WRAPPERS = ("time-feature", "frame-stack", "frame-stack-first")
+"""Kinds of memories without weights: what wrappers of an expert's environment added to the observations."""
+
 JOINS = ("last", "every")
 """Hidden layers that may read an encoding."""
 
@@ -93,11 +96,13 @@ class Encoder:
 
 @dataclass(frozen=True)
 class Memory:
-    """A recurrent layer between the normalized observations and the actor's dense layers.
+    """What a policy remembers of its episode, between the normalized observations and the actor's dense layers.
 
     Attributes:
-        kind: ``lstm`` or ``gru``, with torch's formulas and order of gates.
-        hidden: numbers of its hidden state.
+        kind: ``lstm`` or ``gru``, with torch's formulas and order of gates; ``time-feature``, the share of the episode
+            that is left, behind the features; ``frame-stack``, the last observations, oldest first, with zeros before
+            the episode; ``frame-stack-first``, with its first observation there.
+        hidden: numbers of the hidden state; steps of an episode; number of observations.
 
     Raises:
         UnknownNameError: for another kind.
@@ -108,12 +113,21 @@ class Memory:
     hidden: int
 
     def __post_init__(self) -> None:
-        if self.kind not in MEMORIES:
-            raise UnknownNameError("memory", self.kind, MEMORIES)
-        check_range("memory.hidden", self.hidden, 1, _WIDEST)
+        if self.kind not in (*MEMORIES, *WRAPPERS):
+            raise UnknownNameError("memory", self.kind, (*MEMORIES, *WRAPPERS))
+        least, most = (2, 1000) if self.kind.startswith("frame-stack") else (1, _WIDEST)
+        check_range("memory.hidden", self.hidden, least, most)
+
+    def outputs(self, inputs: int) -> int:
+        """Return the number of features that the actor's first dense layer reads, for a number of input features."""
+        if self.kind == "time-feature":
+            return inputs + 1
+        return inputs * self.hidden if self.kind in WRAPPERS else self.hidden
 
     def parameters(self, inputs: int) -> int:
         """Return the number of weights and biases for a number of input features."""
+        if self.kind in WRAPPERS:
+            return 0
         return MEMORIES[self.kind] * self.hidden * (inputs + self.hidden + 2)
 
 
@@ -208,7 +222,7 @@ class Architecture:
         read: Mapping[str, int] = groups
         if self.memory is not None:
             total += self.memory.parameters(sum(groups.values()))
-            read = {"memory": self.memory.hidden}
+            read = {"memory": self.memory.outputs(sum(groups.values()))}
         for inputs, hidden, outputs in ((read, self.hidden, actions), (groups, self.critic_hidden, 1)):
             sizes = [sum(layer.values()) for layer in self.layer_inputs(inputs, hidden)]
             total += sum((a + 1) * b for a, b in zip(sizes, [*hidden, outputs], strict=True))

@@ -16,6 +16,7 @@ from policykd.agents.networks import group_columns
 from policykd.agents.policy import Policy
 from policykd.agents.recurrent_policy import check_memoryless
 from policykd.envs.env_records import EnvConfig
+from policykd.envs.foreign.skill import check_continuous
 from policykd.envs.make import AnyEnv, make_env
 from policykd.envs.skills import Skill
 from policykd.errors import UnknownNameError, check_range
@@ -103,9 +104,10 @@ def audit_policy(
     Raises:
         UnknownNameError: for a group that the policy does not read.
         ConfigError: for options out of range.
-        ContractError: for a recurrent policy.
+        ContractError: for a recurrent policy, or discrete actions.
     """
     check_memoryless(policy, "policykd audit")
+    check_continuous(skill.robot, "policykd audit")
     check_range("episodes", episodes, 2, 100_000)
     check_range("delay", delay, 1, 1000)
     for name in groups:

@@ -12,6 +12,9 @@ import torch
 
 from policykd.agents.acting import Acting
 from policykd.agents.policy import Policy
+from policykd.envs.foreign.gym_batch import GymBatch
+from policykd.envs.foreign.joint_batch import JointBatch
+from policykd.envs.foreign.skill import choices_of
 from policykd.envs.make import AnyEnv
 from policykd.seeding import integer_seed
 
@@ -54,7 +57,8 @@ def run_episodes(policy: Policy, env: AnyEnv, *, noise: bool = False) -> Episode
     """Run one episode in every simulation; a recurrent policy begins each episode without memory.
 
     Args:
-        policy: the policy, on the environment's device; its mean acts, or with ``noise`` a sample from its Gaussian.
+        policy: the policy, on the environment's device; its mean acts, or with ``noise`` a sample from its Gaussian, or
+            from the categorical distribution of discrete actions.
         env: the environment; it is reset first. Seed it for repeatable episodes.
         noise: whether to act stochastically.
 
@@ -69,7 +73,12 @@ def run_episodes(policy: Policy, env: AnyEnv, *, noise: bool = False) -> Episode
 
     def act(flat: torch.Tensor) -> torch.Tensor:
         observations = policy.select(flat, columns)
-        return acting.distribution(observations).sample() if noise else acting(observations)
+        if not noise:
+            return acting(observations)
+        if choices_of(env.robot):  # the largest of logits with Gumbel noise is a sample of the categorical distribution
+            logits = acting(observations)
+            return logits - torch.log(-torch.log(torch.rand_like(logits).clamp_min(1e-30)))
+        return acting.distribution(observations).sample()
 
     return run_actions(act, env, acting.forget)
 
@@ -111,6 +120,8 @@ def run_actions(
         total[ids], distance[ids] = e.total_reward[first].double(), e.distance[first].double()
         length[ids], success[ids] = e.length[first], e.success[first]
         open_[ids] = False
+        if isinstance(env, (GymBatch, JointBatch)):  # they run one after the other: what is not needed costs time
+            env.rest(ids)
         if not open_.any():
             break
     env.check_overflow()

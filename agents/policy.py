@@ -5,7 +5,7 @@ The normalizer is part of the network, so training, merging, evaluation and expo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import torch
@@ -13,6 +13,7 @@ from torch import nn
 
 from policykd.agents.architecture import Architecture
 from policykd.agents.networks import make_network
+from policykd.envs.skills import Skill
 from policykd.envs.symmetry import MirrorSymmetry
 from policykd.errors import ConfigError, ContractError
 
@@ -198,6 +199,17 @@ class Policy(nn.Module):
     def update_normalizer(self, observations: torch.Tensor, only: torch.Tensor | None = None) -> None:
         """Update the normalizer with observations (n, observation_size); ``only`` as in :meth:`Normalizer.update`."""
         self.normalizer.update(self.canonical(observations)[0], only)
+
+    def present(self, skills: Sequence[Skill]) -> torch.Tensor | None:
+        """Return (observation_size,) which features some skill's environment has; None if none is absent in all.
+
+        Features of absent groups are always zero there, and must not enter the normalizer's statistics.
+        """
+        absent = set.intersection(*(set(skill.absent_groups) for skill in skills))
+        if absent.isdisjoint(self.groups):
+            return None
+        found = [torch.full((size,), name not in absent) for name, size in self.groups.items()]
+        return torch.cat(found).to(self.log_std.device)
 
     def forward(self, observations: torch.Tensor) -> torch.Tensor:
         """Return mean actions (n, actions) for flat observations (n, observation_size)."""

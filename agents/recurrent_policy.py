@@ -1,4 +1,4 @@
-"""Policies with a memory: an LSTM or GRU reads the normalized observations, and the dense layers of the actor read it.
+"""Policies with a memory: an LSTM, a GRU or a wrapper reads the normalized observations, and the actor reads it.
 
 They come from other libraries and teach; nothing here trains one. ``acting`` keeps their states while they act.
 """
@@ -12,11 +12,63 @@ import torch
 from torch import nn
 from typing_extensions import override
 
-from policykd.agents.architecture import Architecture
+from policykd.agents.architecture import WRAPPERS, Architecture, Memory
 from policykd.agents.networks import make_network
 from policykd.agents.policy import Policy
 from policykd.envs.symmetry import MirrorSymmetry
 from policykd.errors import ConfigError, ContractError
+
+
+class TimeFeature(nn.Module):
+    """The share of the episode that is left, behind the features; the state counts steps.
+
+    Args:
+        steps: steps of an episode.
+    """
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.steps = steps
+
+    def state_size(self, inputs: int) -> int:
+        """Return the numbers of one simulation's state."""
+        return 1
+
+    def forward(self, features: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what the actor reads (n, size + 1) and the next states (n, 1)."""
+        return torch.cat([features, 1.0 - state / self.steps], dim=1), state + 1.0
+
+
+class FrameStack(nn.Module):
+    """The last observations of the episode, oldest first; the state holds all but the newest, and whether it began.
+
+    Args:
+        frames: number of observations, the newest included.
+        first: fill the time before the episode with its first observation instead of zeros.
+    """
+
+    def __init__(self, frames: int, first: bool) -> None:
+        super().__init__()
+        self.frames, self.first = frames, first
+
+    def state_size(self, inputs: int) -> int:
+        """Return the numbers of one simulation's state."""
+        return inputs * (self.frames - 1) + 1
+
+    def forward(self, features: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what the actor reads (n, size * frames) and the next states."""
+        kept, begun = state[:, :-1], state[:, -1:]
+        if self.first:
+            kept = torch.where(begun > 0, kept, features.repeat(1, self.frames - 1))
+        stacked = torch.cat([kept, features], dim=1)
+        return stacked, torch.cat([stacked[:, features.shape[1] :], torch.ones_like(begun)], dim=1)
+
+
+def _wrapper(shape: Memory) -> TimeFeature | FrameStack:
+    if shape.kind == "time-feature":
+        return TimeFeature(shape.hidden)
+    return FrameStack(shape.hidden, first=shape.kind == "frame-stack-first")
+
 
 _CELLS: dict[str, type[nn.LSTMCell] | type[nn.GRUCell]] = {"lstm": nn.LSTMCell, "gru": nn.GRUCell}
 
@@ -33,7 +85,7 @@ class RecurrentPolicy(Policy):
         generator_seed: as in :class:`Policy`.
 
     Attributes:
-        memory: the recurrent layer, with torch's weights and order of gates.
+        memory: the recurrent layer, with torch's weights and order of gates, or a wrapper without weights.
 
     Raises:
         ConfigError: for an architecture without memory, or as :class:`Policy`.
@@ -51,12 +103,17 @@ class RecurrentPolicy(Policy):
         with torch.random.fork_rng(enabled=generator_seed is not None):
             if generator_seed is not None:
                 torch.manual_seed(generator_seed)
-            self.memory = _CELLS[shape.kind](self.observation_size, shape.hidden)
-            self.actor = make_network({"memory": shape.hidden}, architecture, architecture.hidden, actions, 0.01)
+            self.memory = (
+                _wrapper(shape) if shape.kind in WRAPPERS else _CELLS[shape.kind](self.observation_size, shape.hidden)
+            )
+            read = {"memory": shape.outputs(self.observation_size)}
+            self.actor = make_network(read, architecture, architecture.hidden, actions, 0.01)
 
     @property
     def state_size(self) -> int:
-        """Numbers of one simulation's state: hidden state, and cell state of an LSTM."""
+        """Numbers of one simulation's state: hidden state, and cell state of an LSTM, or what a wrapper remembers."""
+        if isinstance(self.memory, (TimeFeature, FrameStack)):
+            return self.memory.state_size(self.observation_size)
         return self.memory.hidden_size * (2 if isinstance(self.memory, nn.LSTMCell) else 1)
 
     def advance(self, observations: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -70,7 +127,9 @@ class RecurrentPolicy(Policy):
             (n, actions) mean actions, and (n, state_size) new states.
         """
         features = self.normalizer(observations)
-        if isinstance(self.memory, nn.LSTMCell):
+        if isinstance(self.memory, (TimeFeature, FrameStack)):
+            hidden, state = self.memory(features, state)
+        elif isinstance(self.memory, nn.LSTMCell):
             before = state.chunk(2, dim=1)
             hidden, cell = self.memory(features, (before[0], before[1]))
             state = torch.cat([hidden, cell], dim=1)

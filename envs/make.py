@@ -1,6 +1,6 @@
 """One function that returns simulations of skills, whatever simulates them.
 
-It chooses between :class:`BatchedEnv` and :class:`GymBatch` and does nothing else.
+It chooses between :class:`BatchedEnv`, :class:`GymBatch` and :class:`JointBatch` and does nothing else.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 from policykd.envs.env_records import EnvConfig
 from policykd.envs.foreign.gym_batch import GymBatch
+from policykd.envs.foreign.joint_batch import JointBatch
 from policykd.envs.foreign.skill import GymSkill
 from policykd.envs.simulator import require_simulator
 from policykd.envs.skills import Skill
@@ -18,7 +19,7 @@ from policykd.errors import ConfigError
 if TYPE_CHECKING:
     from policykd.envs.batched_env import BatchedEnv
 
-AnyEnv: TypeAlias = Union["BatchedEnv", GymBatch]
+AnyEnv: TypeAlias = Union["BatchedEnv", GymBatch, JointBatch]
 """Simulations with ``reset``, ``step``, ``seed`` and ``check_overflow``."""
 
 
@@ -35,7 +36,7 @@ def make_env(
     """Return simulations of skills.
 
     Args:
-        skills: skills that can share an environment; of gymnasium environments, one.
+        skills: skills that can share an environment; of gymnasium environments, with equal groups and actions.
         num_envs: number of simulations.
         seed: seed of tracks and initial states.
         config: tracks and initial states; gymnasium environments have their own.
@@ -60,4 +61,5 @@ def make_env(
         raise ConfigError(f"{foreign[0].id} is a gymnasium environment and cannot share a batch with {other.id}")
     if device not in ("cpu", "auto"):
         raise ConfigError(f"{foreign[0].id} is a gymnasium environment and runs on device cpu only, not on {device}")
-    return GymBatch(foreign, num_envs, seed=seed, config=config)
+    kind = GymBatch if len(foreign) == 1 else JointBatch
+    return kind(foreign, num_envs, seed=seed, config=config)

@@ -216,7 +216,7 @@ class SceneRenderer:
         check_range("height", height, 1, MAX_PIXELS, "pixels")
         self._model, self._data = model, mujoco.MjData(model)
         try:
-            _prefer_egl()
+            prefer_egl()
             self._renderer = mujoco.Renderer(model, height, width)
         except (ImportError, AttributeError, OSError, RuntimeError, mujoco.FatalError) as error:
             # PyOpenGL raises AttributeError if libEGL is missing, MuJoCo RuntimeError if a driver is missing.
@@ -249,7 +249,7 @@ class SceneRenderer:
         self.close()
 
 
-def _prefer_egl() -> None:
+def prefer_egl() -> None:
     """Select EGL on a machine without a display, unless another OpenGL backend is set.
 
     MuJoCo has already read MUJOCO_GL when it was imported, so its choice is changed in the module.

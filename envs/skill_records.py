@@ -79,7 +79,7 @@ def recorded_skill(skill_id: str, records: Mapping[str, Any] | None, groups: Seq
 
 def _is_in_its_id(skill: Skill) -> bool:
     if isinstance(skill, GymSkill):
-        return not skill.slices and skill.tasks == 1 and gym_skill(skill.id, skill.groups) == skill
+        return not skill.slices and skill.tasks == 1 and not skill.absent and gym_skill(skill.id, skill.groups) == skill
     if robot_record(skill.robot) is not None:
         return False
     try:

@@ -121,6 +121,11 @@ class Skill:
         return group_sizes(self.groups, self.robot)
 
     @property
+    def absent_groups(self) -> tuple[str, ...]:
+        """Groups that are always zero, because the environment does not have them; see ``policykd.envs.foreign``."""
+        return ()
+
+    @property
     def columns(self) -> dict[str, slice]:
         """Columns of each observation group in a flat observation."""
         ends = list(accumulate(self.group_sizes.values(), initial=0))
@@ -189,8 +194,17 @@ def default_groups(task: Task, terrain: Terrain) -> tuple[str, ...]:
     return tuple("area" if name == "scan" and terrain.varies_across else name for name in task.groups)
 
 
+def _property(skill: Skill, name: str) -> object:
+    if name in ("robot", "actions"):
+        whole = name == "robot" or bool(getattr(skill.robot, "choices", None))
+        return skill.robot.name if whole else f"{skill.robot.num_actions} actions"
+    return getattr(skill, name)
+
+
 def common_contract(skills: Sequence[Skill]) -> Skill:
     """Return the first skill, after checking that the others have the same robot, groups and episode length.
+
+    Skills of gymnasium environments have to share the number of actions and the groups.
 
     Raises:
         ContractError: naming the skill that differs and the difference.
@@ -199,9 +213,10 @@ def common_contract(skills: Sequence[Skill]) -> Skill:
         raise ConfigError("no skill was given; name at least one, for example biped/flat")
     first = skills[0]
     for other in skills[1:]:
-        names = ("robot", "groups") if first.robot.family == "gymnasium" else ("robot", "groups", "episode_steps")
-        for name in names:
-            mine, theirs = (skill.robot.name if name == "robot" else getattr(skill, name) for skill in (first, other))
+        # Policies act in [-1, 1], which spans the bounds of an environment: only the number of actions matters there.
+        foreign = first.robot.family == "gymnasium" == other.robot.family
+        for name in ("actions", "groups") if foreign else ("robot", "groups", "episode_steps"):
+            mine, theirs = (_property(skill, name) for skill in (first, other))
             if mine != theirs:
                 raise ContractError(
                     f"skills of one environment must share their {name}: {first.id} has {mine}, {other.id} has {theirs}"

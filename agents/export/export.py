@@ -20,6 +20,7 @@ from policykd.agents.export.torchscript import torchscript_bytes
 from policykd.agents.files.policy_file import LoadedPolicy, load_policy
 from policykd.agents.injection.files import on_policy_observations
 from policykd.agents.recurrent_policy import check_memoryless
+from policykd.envs.foreign.skill import check_continuous
 from policykd.envs.skills import Skill
 from policykd.errors import ConfigError, OutputError, UnknownNameError, check_range
 from policykd.storage import prepare_folder, write_bytes, write_json
@@ -103,7 +104,7 @@ def export_policy(
         UnknownNameError: for an unknown format, or a skill that the policy was not made for.
         ConfigError: for no format, or a package or compiler that is missing.
         PolicyFileError: for a file that is not a policy.
-        ContractError: for a recurrent policy.
+        ContractError: for a recurrent policy, or discrete actions.
         OutputError: if an exported file computes other actions than the policy; the file is kept for inspection.
     """
     unknown = next((name for name in formats if name not in _FORMATS), None)
@@ -116,6 +117,7 @@ def export_policy(
     loaded = load_policy(path)
     check_memoryless(loaded.policy, "policykd export")
     chosen = _skill(loaded, skill)
+    check_continuous(chosen.robot, "policykd export")
     metadata = export_metadata(loaded.manifest, str(path))
     contents = {name: _FORMATS[name].write(loaded, per_group, metadata) for name in formats}
     prepare_folder(out)

@@ -17,7 +17,8 @@ from policykd import __version__
 from policykd.agents.architecture import Architecture
 from policykd.agents.policy import Policy, check_groups
 from policykd.agents.recurrent_policy import make_policy
-from policykd.envs.robots import Robot
+from policykd.envs.foreign.skill import PREFIX, any_bounds, shared_actions
+from policykd.envs.robots import Robot, get_robot
 from policykd.envs.skill_records import recorded_skill
 from policykd.envs.skills import Skill
 from policykd.envs.symmetry import MirrorSymmetry, mirror_symmetry
@@ -159,6 +160,16 @@ class Manifest:
         """
         return recorded_skill(skill_id, self.skill_records, groups)
 
+    def body(self) -> Robot:
+        """Return the robot that the policy moves, or the actions of its environments.
+
+        Raises:
+            UnknownNameError: for a robot that is not registered here.
+        """
+        if self.skills and self.skills[0].startswith(PREFIX):
+            return shared_actions([self.skill(name) for name in self.skills])
+        return get_robot(self.robot)
+
     def build(self) -> Policy:
         """Return a policy of this shape whose weights have no memory (on torch's ``meta`` device)."""
         with torch.device("meta"):
@@ -279,7 +290,8 @@ def check_fits(manifest: Manifest, skill: Skill) -> None:
         ContractError: naming the robot, the observation group with both sizes, or the joint and property that differ.
     """
     robot = skill.robot
-    if manifest.robot != robot.name:
+    spans = robot.family == "gymnasium" and manifest.robot == any_bounds(robot.num_actions).name
+    if manifest.robot != robot.name and not spans:
         raise ContractError(f"the policy was made for robot '{manifest.robot}'; skill {skill.id} has '{robot.name}'")
     check_groups(manifest.groups, skill.group_sizes, f"skill {skill.id}")
     _check_model(manifest, robot)
@@ -296,7 +308,7 @@ def check_fits(manifest: Manifest, skill: Skill) -> None:
     offered = describe_actions(robot)
     if len(offered) != len(manifest.actions):
         raise ContractError(f"the policy has {len(manifest.actions)} actions; {robot.name} has {len(offered)} joints")
-    for i, (mine, theirs) in enumerate(zip(manifest.actions, offered, strict=True)):
+    for i, (mine, theirs) in enumerate([] if spans else zip(manifest.actions, offered, strict=True)):
         for name, value in asdict(mine).items():
             other = getattr(theirs, name)
             if value != other:

@@ -66,6 +66,9 @@ class ForeignPolicy:
         log_std: (actions,) logarithm of the exploration noise; None if it depends on the state or does not exist.
         standardization: normalization of observations; None for none.
         recurrence: recurrent layer in front of the actor; None for a feed-forward policy.
+        wrapper: what wrappers of its environment added to the observations, which ``groups`` and ``standardization``
+            leave out; None for nothing.
+        choices: of discrete actions, the number of choices of each, if the file says it; empty otherwise.
         environment: id of the environment that it was trained in, if the file or its neighbors say so.
         wrappers: wrappers of the environment that add observations, as the training configuration names them.
         notes: remarks for the user: what was assumed, or left out.
@@ -82,6 +85,8 @@ class ForeignPolicy:
     log_std: np.ndarray | None = None
     standardization: Standardization | None = None
     recurrence: Recurrence | None = None
+    wrapper: Memory | None = None
+    choices: tuple[int, ...] = ()
     environment: str = ""
     wrappers: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -104,7 +109,7 @@ def policy_of(foreign: ForeignPolicy) -> Policy:
         activation=foreign.activation,
         squash=foreign.squash,
         mean_clip=foreign.mean_clip,
-        memory=None if memory is None else Memory(memory.kind, memory.hidden),
+        memory=foreign.wrapper if memory is None else Memory(memory.kind, memory.hidden),
     )
     policy = make_policy(foreign.groups, len(foreign.actor[-1].bias), architecture, 0).eval()
     with torch.no_grad():
@@ -123,14 +128,22 @@ def policy_of(foreign: ForeignPolicy) -> Policy:
     return policy
 
 
-def check_sizes(foreign: ForeignPolicy) -> None:
-    """Raise PolicyFileError unless layers, groups and statistics fit each other and all numbers are finite."""
+def check_sizes(foreign: ForeignPolicy, *, whole: bool = True) -> None:
+    """Raise PolicyFileError unless layers, groups and statistics fit each other and all numbers are finite.
+
+    Args:
+        foreign: the policy.
+        whole: whether wrappers have been considered; before, statistics of one of several stacked observations fit.
+    """
     inputs = sum(foreign.groups.values())
     if foreign.recurrence is not None:
         _check_recurrence(foreign.recurrence, inputs)
     for name, layers in (("actor", foreign.actor), ("critic", foreign.critic)):
-        memory = foreign.recurrence
-        size = memory.hidden if memory is not None and name == "actor" else inputs
+        size = inputs
+        if name == "actor" and foreign.recurrence is not None:
+            size = foreign.recurrence.hidden
+        elif name == "actor" and foreign.wrapper is not None:
+            size = foreign.wrapper.outputs(inputs)
         for number, layer in enumerate(layers):
             shape = layer.weight.shape
             if layer.weight.ndim != 2 or shape[1] != size or layer.bias.shape != (shape[0],):
@@ -144,7 +157,10 @@ def check_sizes(foreign: ForeignPolicy) -> None:
     if foreign.actions.size not in (None, outputs):
         raise PolicyFileError(f"the actor has {outputs} outputs; the action space has {foreign.actions.size} actions")
     given = foreign.standardization
-    if given is not None and not (given.mean.shape == given.divisor.shape == (inputs,)):
+    fits = given is None or given.mean.shape == given.divisor.shape == (inputs,)
+    if not whole and given is not None and given.mean.ndim == 1 and len(given.mean):
+        fits = given.mean.shape == given.divisor.shape and inputs % len(given.mean) == 0
+    if given is not None and not fits:
         raise PolicyFileError(
             f"the normalizer has {given.mean.shape} means and {given.divisor.shape} divisors; the policy reads {inputs}"
             f" features"

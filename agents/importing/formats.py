@@ -58,7 +58,7 @@ def read_foreign(path: Path, options: ImportOptions = ImportOptions()) -> Foreig
     path = policy_path(path)
     content = read_bytes(path)
     foreign = _read(path, content, options)
-    check_sizes(foreign)
+    check_sizes(foreign, whole=False)
     return foreign
 
 

@@ -18,6 +18,7 @@ from policykd.agents.importing.files import read_bytes
 from policykd.agents.importing.foreign_policy import ForeignPolicy, Layer, policy_of
 from policykd.agents.importing.formats import policy_path, read_foreign
 from policykd.agents.importing.options import ImportOptions
+from policykd.agents.importing.wrappers import unwrapped
 from policykd.agents.policy import Policy
 from policykd.agents.validation import Validation
 from policykd.envs.foreign.skill import PREFIX, GymSkill, gym_skill
@@ -78,6 +79,7 @@ def import_policy(
     check_range("episodes", episodes, 1, 100_000)
     foreign = read_foreign(path, options)
     skill = _skill(foreign, env, path)
+    foreign = unwrapped(foreign, options.wrapper, skill, path.name)
     policy = _fitted(foreign, skill, path)
     score, random = _trial(policy, skill, episodes, seed)
     if score <= random and not anyway:
@@ -92,6 +94,7 @@ def import_policy(
         "sha256": hashlib.sha256(read_bytes(file)).hexdigest(),
         "environment": foreign.environment,
         "wrappers": list(foreign.wrappers),
+        "wrapper": None if foreign.wrapper is None else f"{foreign.wrapper.kind}:{foreign.wrapper.hidden}",
         "actions": {"mode": foreign.actions.mode, "low": list(foreign.actions.low), "high": list(foreign.actions.high)},
         "notes": list(foreign.notes),
     }
@@ -119,8 +122,10 @@ def _skill(foreign: ForeignPolicy, env: str | None, path: Path) -> GymSkill:
 def _fitted(foreign: ForeignPolicy, skill: GymSkill, path: Path) -> Policy:
     """Return the policy with actions in [-1, 1] over the environment's bounds."""
     _check_observations(foreign, skill, path)
-    if foreign.actions.mode == "argmax":
-        raise PolicyFileError(f"{path.name} chooses among discrete actions; continuous ones are imported")
+    discrete, own = foreign.actions.mode == "argmax", skill.actions.choices
+    if discrete != bool(own):
+        kinds = ("continuous", "discrete")
+        raise ContractError(f"{path.name} has {kinds[discrete]} actions; {skill.id} has {kinds[bool(own)]} ones")
     names = [name for name, _ in skill.spaces.groups]
     groups = foreign.groups if list(foreign.groups) == names else dict(skill.spaces.groups)
     return policy_of(replace(foreign, groups=groups, actor=_unit_actor(foreign, skill, path)))
@@ -134,7 +139,8 @@ def _check_observations(foreign: ForeignPolicy, skill: GymSkill, path: Path) -> 
     raise ContractError(
         f"{path.name} reads {sum(needed.values())} features ({', '.join(f'{k} {v}' for k, v in needed.items())}); "
         f"{skill.id} gives {sum(offered.values())} ({', '.join(f'{k} {v}' for k, v in offered.items())}){wrapped}: "
-        f"choose another version with --env"
+        f"choose another version with --env, or say what a wrapper added in training with --wrapper time-feature:STEPS "
+        f"or frame-stack:N"
     )
 
 
@@ -146,7 +152,12 @@ def _unit_actor(foreign: ForeignPolicy, skill: GymSkill, path: Path) -> tuple[La
     actions, low, high = foreign.actions, np.array(skill.actions.low), np.array(skill.actions.high)
     outputs = len(foreign.actor[-1].bias)
     if outputs != len(low):
-        raise ContractError(f"{path.name} has {outputs} actions; {skill.id} has {len(low)}")
+        kind = "choices" if skill.actions.choices else "actions"
+        raise ContractError(f"{path.name} has {outputs} {kind}; {skill.id} has {len(low)}")
+    if foreign.choices and foreign.choices != skill.actions.choices:
+        raise ContractError(f"{path.name} has {foreign.choices} choices; {skill.id} has {skill.actions.choices}")
+    if skill.actions.choices:
+        return foreign.actor
     if actions.low and not (np.allclose(actions.low, low) and np.allclose(actions.high, high)):
         raise ContractError(
             f"{path.name} acts within {_bounds(actions)}; {skill.id} has the bounds {low.tolist()} to {high.tolist()}"

@@ -19,6 +19,9 @@ class ImportOptions:
         normalized: False to import without a normalizer although the training had one.
         low: lower bounds of the action space, for files that do not hold it; one for all actions, or one each.
         high: upper bounds, in the same way.
+        wrapper: what a wrapper of the training's environment added to the observations: ``time-feature:STEPS``,
+            ``frame-stack:N`` (zeros before the episode) or ``frame-stack-first:N`` (its first observation there); empty
+            for what the training's configuration says.
     """
 
     activation: str | None = None
@@ -26,3 +29,4 @@ class ImportOptions:
     normalized: bool | None = None
     low: tuple[float, ...] = ()
     high: tuple[float, ...] = ()
+    wrapper: str = ""

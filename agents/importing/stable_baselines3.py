@@ -68,6 +68,7 @@ def read_sb3(path: Path, options: ImportOptions = ImportOptions()) -> ForeignPol
         )
     standardization = None if found is None else read_vecnormalize(found, list(groups))
     wrappers = config.get("env_wrapper") or ()
+    stacked = (f"frame-stack:{config['frame_stack']}",) if config.get("frame_stack") else ()
     return ForeignPolicy(
         source=f"stable-baselines3 {version} {network.algorithm}",
         groups=groups,
@@ -80,7 +81,8 @@ def read_sb3(path: Path, options: ImportOptions = ImportOptions()) -> ForeignPol
         actions=_action_map(actions, network),
         standardization=standardization,
         environment=path.stem if re.fullmatch(r"[\w/-]+-v\d+", path.stem) else "",
-        wrappers=(wrappers,) if isinstance(wrappers, str) else tuple(str(w) for w in wrappers),
+        choices=actions.choices,
+        wrappers=((wrappers,) if isinstance(wrappers, str) else tuple(str(w) for w in wrappers)) + stacked,
         notes=_notes(network, standardization),
     )
 
@@ -143,6 +145,7 @@ class _Space:
         high: upper bounds.
         size: number of features of a box, or of choices.
         parts: spaces of a dictionary.
+        choices: numbers of choices of discrete actions.
     """
 
     kind: str
@@ -150,6 +153,7 @@ class _Space:
     high: tuple[float, ...] = ()
     size: int | None = None
     parts: tuple[tuple[str, _Space], ...] = ()
+    choices: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, settings: Mapping[str, Any], key: str) -> _Space:
@@ -170,7 +174,12 @@ class _Space:
         if kind == "Dict" and isinstance(attributes.get("spaces"), dict):
             parts = [(str(name), cls.described(part)) for name, part in attributes["spaces"].items()]
             return cls(kind, parts=tuple(sorted(parts)))
-        return cls(kind, size=int(attributes["n"]) if kind == "Discrete" and "n" in attributes else None)
+        if kind == "MultiDiscrete" and "nvec" in attributes:
+            choices = tuple(int(n) for n in np.ravel(attributes["nvec"]))
+            return cls(kind, size=sum(choices), choices=choices)
+        if kind == "Discrete" and "n" in attributes:
+            return cls(kind, size=int(attributes["n"]), choices=(int(attributes["n"]),))
+        return cls(kind)
 
 
 def _parts(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray], str]:
@@ -208,6 +217,8 @@ def _network(weights: dict[str, np.ndarray], settings: Mapping[str, Any], action
     other = next((key for key in weights if "features_extractor" in key), None)
     if other is not None:
         raise PolicyFileError(f"it has a features extractor of its own ({other}), which cannot be described")
+    if any(key.startswith(("q_net.q_net.", "quantile_net.quantile_net.")) for key in weights):
+        return _values_of_choices(weights, settings, actions)
     if any(key.startswith(("actor.latent_pi", "actor.mu")) for key in weights):
         return _off_policy(weights, settings)
     if any(key.startswith("mlp_extractor") for key in weights) or "value_net.weight" in weights:
@@ -248,6 +259,19 @@ def _off_policy(weights: dict[str, np.ndarray], settings: Mapping[str, Any]) -> 
     if not actor:
         raise PolicyFileError("its actor has no layers")
     return _Network(_algorithm(settings, algorithm), actor, (), name, True, True, clip, default_activation=default)
+
+
+def _values_of_choices(weights: dict[str, np.ndarray], settings: Mapping[str, Any], actions: _Space) -> _Network:
+    """Return the network of DQN or QR-DQN, whose values are read as logits; quantiles are averaged."""
+    quantiles = any(key.startswith("quantile_net.") for key in weights)
+    *body, last = numbered_layers(weights, "quantile_net.quantile_net" if quantiles else "q_net.q_net")
+    name, default = _activation(_kwargs(settings), "relu")
+    count = actions.size or 0
+    if quantiles and count and len(last.bias) % count == 0:  # sb3-contrib views outputs as (quantiles, actions)
+        weight = last.weight.reshape(-1, count, last.weight.shape[1]).mean(axis=0)
+        last = Layer(weight, last.bias.reshape(-1, count).mean(axis=0))
+    algorithm = "QR-DQN" if quantiles else "DQN"
+    return _Network(algorithm, (*body, last), (), name, False, False, default_activation=default)
 
 
 def _random_search(weights: dict[str, np.ndarray], settings: Mapping[str, Any], actions: _Space) -> _Network:
@@ -307,10 +331,10 @@ def _groups(space: _Space, inputs: int) -> dict[str, int]:
 
 
 def _action_map(space: _Space, network: _Network) -> ActionMap:
-    if space.kind == "Discrete":
+    if space.kind in ("Discrete", "MultiDiscrete"):
         return ActionMap("argmax")
     if space.kind != "Box" or not space.low:
-        raise PolicyFileError(f"its action space is {space.kind}; boxes and discrete actions are imported")
+        raise PolicyFileError(f"its action space is {space.kind}; boxes, Discrete and MultiDiscrete are imported")
     return ActionMap("rescale" if network.rescale else "clip", space.low, space.high)
 
 
@@ -360,6 +384,10 @@ def _notes(network: _Network, standardization: Standardization | None) -> tuple[
                 f"{len(dead)} of {len(standardization.mean)} features had a variance below 1e-6 in training "
                 f"({dead[0]} to {dead[-1]}): dead inputs, which must be fed their means"
             )
+    if network.algorithm in ("DQN", "QR-DQN"):
+        notes.append(
+            "values of choices are read as logits; merge with --loss nll, the cross-entropy to the best choice"
+        )
     if not network.critic:
         notes.append("without a critic of states")
     return tuple(notes)

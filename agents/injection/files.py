@@ -5,9 +5,10 @@ It uses the operations on networks, and ``agents.files`` for reading and writing
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -15,13 +16,14 @@ from policykd.agents.architecture import Encoder
 from policykd.agents.files.policy_file import LoadedPolicy, load_policy, save_policy
 from policykd.agents.injection.operations import grow, inject, largest_difference
 from policykd.agents.networks import group_columns
-from policykd.agents.policy import Policy
+from policykd.agents.policy import Policy, check_groups
 from policykd.agents.recurrent_policy import check_memoryless
 from policykd.envs.env_records import EnvConfig
+from policykd.envs.foreign.skill import PREFIX, GymSkill, offering
 from policykd.envs.make import make_env
-from policykd.envs.robots import get_robot
+from policykd.envs.skill_records import recorded_skill, records_of
 from policykd.envs.skills import Skill
-from policykd.errors import ConfigError, ContractError, OutputError, check_range
+from policykd.errors import ConfigError, ContractError, OutputError, UnknownNameError, check_range
 from policykd.seeding import generator, integer_seed
 
 ROUNDING = 1e-6
@@ -62,7 +64,7 @@ def inject_file(
     seed: int = 0,
     hidden: Sequence[int] | None = None,
     critic_hidden: Sequence[int] | None = None,
-    skill: str | None = None,
+    skill: str | Skill | None = None,
     observations: int = 10_000,
     threads: int | None = None,
 ) -> InjectionReport:
@@ -78,7 +80,8 @@ def inject_file(
         seed: seed of the new weights and of the observations.
         hidden: see :func:`grow`, as for ``critic_hidden``; None keeps the widths.
         critic_hidden: widths of the critic's hidden layers.
-        skill: id of the skill in which outputs are compared on-policy; None for the first that the policy was made for.
+        skill: skill in which outputs are compared on-policy, or its id; None for the first that the policy was made
+            for. A gymnasium environment must be given if the new groups are its own.
         observations: number of observations of each kind.
         threads: threads of the simulation; None for one per usable core.
 
@@ -99,15 +102,16 @@ def inject_file(
     check_range("observations", observations, 1, 10_000_000)
     loaded = load_policy(source)
     check_memoryless(loaded.policy, "policykd inject")
-    robot, before = get_robot(loaded.manifest.robot), loaded.policy
+    robot, before = loaded.manifest.body(), loaded.policy
+    place = _comparison_skill(loaded, tuple(dict.fromkeys((*before.groups, *groups))), skill)
     after = before
     if groups:
-        after = inject(before, groups, robot=robot, mode=mode, encoder=encoder, scale=scale, seed=seed)
+        sizes = place.group_sizes
+        after = inject(before, groups, robot=robot, sizes=sizes, mode=mode, encoder=encoder, scale=scale, seed=seed)
     elif encoder is not None:
         raise ConfigError(f"the encoder is of group '{encoder.group}'; name that group among the new ones")
     if hidden is not None or critic_hidden is not None:
         after = grow(after, hidden=hidden, critic_hidden=critic_hidden, seed=seed)
-    place = _comparison_skill(loaded, after, skill)
     differences = {
         "random": _difference(before, after, random_observations(before, after, observations, seed), mode),
         "on_policy": _difference(
@@ -123,7 +127,7 @@ def inject_file(
         after,
         robot=robot,
         skills=loaded.manifest.skills,
-        skill_records=loaded.manifest.skill_records,
+        skill_records=_records(loaded, after),
         operation="inject",
         parents=[loaded.manifest.as_parent(" ".join(loaded.manifest.skills))],
         seed=seed,
@@ -131,6 +135,14 @@ def inject_file(
         config=config,
     )
     return InjectionReport(out, differences["random"], differences["on_policy"], mode, tuple(groups))
+
+
+def _records(loaded: LoadedPolicy, after: Policy) -> Mapping[str, Any] | None:
+    """Return the records of the policy's skills; in gymnasium environments the new groups are absent."""
+    skills = [loaded.manifest.skill(name) for name in loaded.manifest.skills]
+    if not all(isinstance(skill, GymSkill) for skill in skills):
+        return loaded.manifest.skill_records
+    return records_of([offering(skill, after.groups) for skill in skills if isinstance(skill, GymSkill)])
 
 
 def random_observations(before: Policy, after: Policy, count: int, seed: int) -> dict[str, torch.Tensor]:
@@ -186,14 +198,30 @@ def on_policy_observations(
     return {name: torch.cat(row)[:count] for name, row in rows.items()}
 
 
-def _comparison_skill(loaded: LoadedPolicy, after: Policy, skill_id: str | None) -> Skill:
-    if skill_id is None and not loaded.manifest.skills:
+def _comparison_skill(loaded: LoadedPolicy, groups: Sequence[str], given: str | Skill | None) -> Skill:
+    if isinstance(given, Skill):
+        return given
+    if given is None and not loaded.manifest.skills:
         raise ConfigError("the policy names no skill; say in which one to compare, for example biped/flat")
-    chosen = skill_id or loaded.manifest.skills[0]
-    skill = loaded.manifest.skill(chosen, tuple(after.groups))
+    chosen = given or loaded.manifest.skills[0]
+    if chosen.startswith(PREFIX):
+        return _comparison_environment(loaded, groups, chosen)
+    skill = loaded.manifest.skill(chosen, groups)
     if skill.robot.name != loaded.manifest.robot:
         raise ContractError(f"the policy was made for robot '{loaded.manifest.robot}'; skill {skill.id} has another")
     return skill
+
+
+def _comparison_environment(loaded: LoadedPolicy, groups: Sequence[str], chosen: str) -> Skill:
+    """Return a gymnasium skill with the policy's groups and the new ones; those of other environments are absent."""
+    skill = recorded_skill(chosen, loaded.manifest.skill_records)
+    assert isinstance(skill, GymSkill)
+    sizes = {**loaded.policy.groups, **{name: size for name, size in skill.own_sizes.items() if name in groups}}
+    for name in groups:
+        if name not in sizes:
+            raise UnknownNameError(f"observation group of {skill.id}:", name, skill.own_sizes)
+    check_groups(loaded.policy.groups, sizes, f"skill {skill.id}")
+    return offering(skill, sizes)
 
 
 @torch.no_grad()

@@ -35,6 +35,7 @@ def inject(
     groups: Sequence[str],
     *,
     robot: Robot,
+    sizes: Mapping[str, int] | None = None,
     mode: str = "exact",
     encoder: Encoder | None = None,
     scale: float = 0.01,
@@ -46,6 +47,8 @@ def inject(
         policy: the policy; it is not changed.
         groups: names of the new groups; they follow the old ones, in this order.
         robot: the robot of the policy, which determines the sizes of the groups and the exchange of left and right.
+        sizes: sizes of groups, for gymnasium environments, where the robot does not determine them; see
+            ``Skill.group_sizes``.
         mode: ``exact``, ``scaled`` or ``random``.
         encoder: branch of one of the new groups, in actor and critic; without, new groups go into the first layer.
         scale: share of the usual initialization with which new weights of ``scaled`` begin, in [0, 1].
@@ -61,8 +64,9 @@ def inject(
         ContractError: if the policy was not made for this robot.
     """
     factor = _factor(mode, scale)
-    added = group_sizes(groups, robot)
-    _check_new(policy, groups, robot, encoder)
+    known = _sizes([*policy.groups, *groups], robot, sizes)
+    _check_new(policy, groups, robot, known, encoder)
+    added = {name: known[name] for name in groups}
     architecture = policy.architecture
     if encoder is not None:
         architecture = replace(architecture, encoders=(*architecture.encoders, encoder))
@@ -176,13 +180,27 @@ def _factor(mode: str, scale: float) -> float:
     return {"exact": 0.0, "scaled": scale, "random": 1.0}[mode]
 
 
-def _check_new(policy: Policy, groups: Sequence[str], robot: Robot, encoder: Encoder | None) -> None:
+def _sizes(groups: Sequence[str], robot: Robot, sizes: Mapping[str, int] | None) -> Mapping[str, int]:
+    """Return the sizes of groups, which the robot determines unless it stands for a gymnasium environment."""
+    if robot.family != "gymnasium":
+        return group_sizes(groups, robot)
+    if sizes is None:
+        raise ConfigError("the sizes of a gymnasium environment's groups are missing; give sizes=skill.group_sizes")
+    for name in groups:
+        if name not in sizes:
+            raise UnknownNameError("observation group of the environments", name, sizes)
+    return sizes
+
+
+def _check_new(
+    policy: Policy, groups: Sequence[str], robot: Robot, sizes: Mapping[str, int], encoder: Encoder | None
+) -> None:
     if not groups or len(set(groups)) != len(groups):
         raise ConfigError(f"groups are {list(groups)}; name at least one new observation group, each once")
     for name in groups:
         if name in policy.groups:
             raise ConfigError(f"the policy already reads observation group '{name}' (it reads {list(policy.groups)})")
-    check_groups(policy.groups, group_sizes(list(policy.groups), robot), robot.name)
+    check_groups(policy.groups, sizes, robot.name)
     if encoder is not None and encoder.group not in groups:
         raise ConfigError(f"the encoder is of group '{encoder.group}'; it must be one of the new ones, {list(groups)}")
 

@@ -19,6 +19,7 @@ from policykd.agents.training.device_trainer import DeviceRun
 from policykd.agents.training.trainer import Run
 from policykd.agents.validation import check_episodes
 from policykd.envs.devices import choose_device
+from policykd.envs.foreign.skill import check_continuous
 from policykd.envs.skills import Skill, common_contract
 from policykd.errors import ConfigError, ContractError
 from policykd.progress import Progress, Silent
@@ -81,6 +82,7 @@ def train_expert(
         MissingDependencyError: for a device that cannot be used here.
     """
     skill = common_contract(skills)
+    check_continuous(skill.robot, "policykd train")
     # Every check comes before the folder holds a run, so that the next attempt may use the folder.
     config = _on_its_device(config)
     check_episodes(validate_on or skills, config.validation_episodes)

@@ -104,7 +104,7 @@ class TrainingCallback(BaseCallback):
             spent = min(1.0, self.num_timesteps / self._config.steps)
             self._adaptation.adapt(self._rollout.divergence(self._policy), spent)
             self._average.update(self._policy, self.num_timesteps)
-            self._policy.update_normalizer(self._rollout.observations)
+            self._policy.update_normalizer(self._rollout.observations, self._policy.present(self._env.skills))
             self._bound_noise(spent)
 
     @override

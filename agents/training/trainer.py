@@ -22,7 +22,7 @@ from policykd.agents.policy import Policy
 from policykd.agents.training.averaging import WeightAverage
 from policykd.agents.training.config import FINAL_EPISODES, TrainConfig, start_level
 from policykd.agents.training.sb3_callback import TrainingCallback
-from policykd.agents.training.warm_up import warm_up_normalizer
+from policykd.agents.training.warm_up import fresh_features, warm_up_normalizer
 from policykd.agents.validation import Validation
 from policykd.envs.env_records import EnvConfig
 from policykd.envs.make import AnyEnv, make_env
@@ -129,7 +129,10 @@ class Run:
         skill, config = self._env.skill, self._config
         symmetric = config.symmetric and self._algorithm.symmetric
         symmetry = mirror_symmetry(skill.groups, skill.robot) if symmetric else None
-        return Policy(skill.group_sizes, self._env.num_actions, config.architecture, seed, symmetry)
+        policy = Policy(skill.group_sizes, self._env.num_actions, config.architecture, seed, symmetry)
+        if policy.present(self._skills) is not None:
+            policy.normalizer.count_apart()
+        return policy
 
     def _learn_segment(self) -> dict[str, float]:
         """Learn for one segment with its own random stream; the episodes of the last segment continue."""
@@ -138,7 +141,7 @@ class Run:
         np.random.seed(seed)  # noqa: NPY002 - stable-baselines3 shuffles with NumPy's global stream
         self._env.seed(seed)
         self._learner.action_space.seed(seed)  # random first actions of off-policy algorithms
-        if self._policy.normalizer.fresh.any():
+        if fresh_features(self._policy, self._env).any():
             warm_up_normalizer(self._policy, self._env)
         steps = min(self._config.segment_steps, self._config.steps - self._steps)
         callback = TrainingCallback(

@@ -5,19 +5,16 @@ The environments run one after the other in this process. Policies act in [-1, 1
 
 from __future__ import annotations
 
-import json
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium
 import numpy as np
 import torch
-from gymnasium.vector import AutoresetMode
 
 from policykd.envs.env_records import EnvConfig, Episodes, Step
 from policykd.envs.foreign.skill import TASK_ID, GymSkill
-from policykd.envs.foreign.spaces import flattened
+from policykd.envs.foreign.spaces import make_one
 from policykd.errors import ConfigError, check_range
 
 _SUCCESS = ("is_success", "success")
@@ -32,6 +29,7 @@ class GymBatch:
         num_envs: number of copies.
         seed: seed of the first reset.
         config: taken for its interface; every copy has its own stream of initial states, whatever it says.
+        pictures: whether :meth:`render` may be called.
 
     Attributes:
         skill: the skill.
@@ -44,7 +42,13 @@ class GymBatch:
     """
 
     def __init__(
-        self, skills: Sequence[GymSkill], num_envs: int, *, seed: int = 0, config: EnvConfig = EnvConfig()
+        self,
+        skills: Sequence[GymSkill],
+        num_envs: int,
+        *,
+        seed: int = 0,
+        config: EnvConfig = EnvConfig(),
+        pictures: bool = False,
     ) -> None:
         check_range("num_envs", num_envs, 1, 100_000)
         if len(skills) != 1:
@@ -53,25 +57,20 @@ class GymBatch:
         self.num_envs, self.robot, self.device = num_envs, skills[0].robot, torch.device("cpu")
         self.skill_index = torch.zeros(num_envs, dtype=torch.long)
         self.failures, self.level = 0, 1.0
-        self._envs = self._make()
+        self._envs = self._make({"render_mode": "rgb_array"} if pictures else {})
         self._seed: int | None = seed
         self._low, self._high = (
             torch.tensor(b, dtype=torch.float64) for b in (skills[0].actions.low, skills[0].actions.high)
         )
         self._names = tuple(name for name, _ in self.skill.spaces.groups)
         self._total, self._length = np.zeros(num_envs), np.zeros(num_envs, dtype=np.int64)
+        self._resting = np.zeros(num_envs, dtype=bool)
+        self._now = np.zeros((num_envs, sum(size for _, size in self.skill.spaces.groups)), dtype=np.float32)
 
-    def _make(self) -> gymnasium.vector.VectorEnv[Any, Any, Any]:
+    def _make(self, options: Mapping[str, Any]) -> list[gymnasium.Env[Any, Any]]:
         skill = self.skill
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return gymnasium.make_vec(
-                skill.env_id,
-                num_envs=self.num_envs,
-                vectorization_mode="sync",
-                vector_kwargs={"autoreset_mode": AutoresetMode.SAME_STEP},
-                **json.loads(skill.kwargs),
-            )
+        options = {"disable_env_checker": True, **options}  # the checks take a fifth of a step of a fast environment
+        return [make_one(skill.env_id, skill.kwargs, **options) for _ in range(self.num_envs)]
 
     @property
     def num_actions(self) -> int:
@@ -88,44 +87,71 @@ class GymBatch:
         Returns:
             The observation groups, each (num_envs, size).
         """
-        observation, _ = self._envs.reset(seed=self._seed)
+        for i, env in enumerate(self._envs):
+            self._now[i] = self._row(env.reset(seed=None if self._seed is None else self._seed + i)[0])
         self._seed = None
-        self._total[:], self._length[:] = 0.0, 0
-        return {name: self._flat(observation)[:, span] for name, span in self.skill.columns.items()}
+        self._total[:], self._length[:], self._resting[:] = 0.0, 0, False
+        flat = self._read(self._now)
+        return {name: flat[:, span] for name, span in self.skill.columns.items()}
 
     def step(self, actions: torch.Tensor) -> Step:
         """Advance every copy by one action and reset those whose episode ended.
 
         Args:
-            actions: (num_envs, num_actions); values outside [-1, 1] are clamped.
+            actions: (num_envs, num_actions); values outside [-1, 1] are clamped. Of discrete actions, the logits of all
+                choices; the largest of each action is taken.
         """
         unit = actions.detach().double().clamp(-1.0, 1.0)
         own = (self._low + 0.5 * (unit + 1.0) * (self._high - self._low)).numpy()
-        space = self._envs.single_action_space
-        batch = own.reshape(self.num_envs, *(space.shape or ())).astype(space.dtype)
-        observation, reward, terminated, truncated, info = self._envs.step(batch)
-        self._total += reward
-        self._length += 1
+        chosen = self._chosen(actions) if self.skill.actions.choices else None
+        rewards, terminated, truncated = np.zeros(self.num_envs), *np.zeros((2, self.num_envs), dtype=bool)
+        final, success = [], []
+        for i in np.flatnonzero(~self._resting):
+            env, space = self._envs[i], self._envs[i].action_space
+            action = chosen[i] if chosen is not None else own[i].reshape(space.shape or ()).astype(space.dtype)
+            observation, rewards[i], terminated[i], truncated[i], info = env.step(action)
+            if terminated[i] or truncated[i]:
+                final.append(self._row(observation))
+                success.append(_success(info))
+                observation, _ = env.reset()
+            self._now[i] = self._row(observation)
+        self._total += rewards
+        self._length += ~self._resting
         ended = np.flatnonzero(terminated | truncated)
-        final = self._final(info, ended)
         episodes = Episodes(
             ids=torch.from_numpy(ended),
             total_reward=torch.from_numpy(self._total[ended]),
             length=torch.from_numpy(self._length[ended]),
             distance=torch.zeros(len(ended)),
-            success=self._success(info, ended),
+            success=torch.tensor(success, dtype=torch.bool),
         )
         self._total[ended], self._length[ended] = 0.0, 0
+        size = sum(self.skill.group_sizes.values())
         return Step(
-            self._flat(observation),
-            torch.from_numpy(np.asarray(reward, dtype=np.float32)),
-            torch.from_numpy(np.array(terminated)),
-            torch.from_numpy(np.array(truncated)),
+            self._read(self._now),
+            torch.from_numpy(rewards.astype(np.float32)),
+            torch.from_numpy(terminated),
+            torch.from_numpy(truncated),
             torch.zeros(self.num_envs, dtype=torch.bool),
-            final,
+            self._read(np.stack(final)) if final else torch.zeros(0, size),
             episodes,
             self.skill.columns,
         )
+
+    def _chosen(self, logits: torch.Tensor) -> list[Any]:
+        """Return the discrete actions of all copies: numbers of Discrete, arrays of MultiDiscrete."""
+        parts = logits.detach().split(list(self.skill.actions.choices), dim=1)
+        numbers = torch.stack([part.argmax(dim=1) for part in parts], dim=1).numpy()
+        single = isinstance(self._envs[0].action_space, gymnasium.spaces.Discrete)
+        return [int(row[0]) if single else row for row in numbers]
+
+    def rest(self, ids: torch.Tensor) -> None:
+        """Stop some copies until the next reset: their rows stay as they are, and nothing is simulated for them."""
+        self._resting[ids.numpy()] = True
+
+    def render(self) -> list[np.ndarray]:
+        """Return one picture (height, width, 3), uint8, of every copy; made with ``pictures`` only."""
+        return [np.asarray(env.render()) for env in self._envs]
 
     def state_dict(self) -> dict[str, Any]:
         """Return nothing: an environment's state cannot be read, so that a resumed training begins new episodes."""
@@ -141,23 +167,31 @@ class GymBatch:
 
     def close(self) -> None:
         """Close the environments."""
-        self._envs.close()
+        for env in self._envs:
+            env.close()
 
-    def _flat(self, observation: Any) -> torch.Tensor:
-        """Return the groups that the skill reads, side by side."""
-        return self._read(flattened(observation, self._names))
+    def _row(self, observation: Any) -> np.ndarray:
+        """Return (features,) all that the environment observes, float32."""
+        parts = [observation[name] for name in self._names] if isinstance(observation, Mapping) else [observation]
+        return np.concatenate([np.asarray(part, dtype=np.float32).reshape(-1) for part in parts])
 
     def _read(self, flat: np.ndarray) -> torch.Tensor:
+        """Return the groups that the skill reads, side by side."""
         skill = self.skill
         if skill.slices:
             spans = {name: (start, count) for name, start, count in skill.slices}
         else:
             starts = np.cumsum([0, *(size for _, size in skill.spaces.groups)])
             spans = {name: (int(s), n) for (name, n), s in zip(skill.spaces.groups, starts, strict=False)}
-        parts = [
-            self._task_id(len(flat)) if name == TASK_ID else flat[:, spans[name][0] : sum(spans[name])]
-            for name in skill.groups
-        ]
+        absent = dict(skill.absent)
+        parts = []
+        for name in skill.groups:
+            if name == TASK_ID:
+                parts.append(self._task_id(len(flat)))
+            elif name in absent:
+                parts.append(np.zeros((len(flat), absent[name]), dtype=np.float32))
+            else:
+                parts.append(flat[:, spans[name][0] : sum(spans[name])])
         return torch.from_numpy(np.concatenate(parts, axis=1))
 
     def _task_id(self, count: int) -> np.ndarray:
@@ -165,19 +199,8 @@ class GymBatch:
         found[:, self.skill.task_number] = 1.0
         return found
 
-    def _final(self, info: Mapping[str, Any], ended: np.ndarray) -> torch.Tensor:
-        """Return (m, features) last observations of the episodes that ended."""
-        if not len(ended):
-            return torch.zeros(0, sum(self.skill.group_sizes.values()))
-        rows = [info["final_obs"][i] for i in ended]
-        if isinstance(rows[0], Mapping):
-            return self._flat({name: np.stack([row[name] for row in rows]) for name in self._names})
-        return self._flat(np.stack(rows))
 
-    def _success(self, info: Mapping[str, Any], ended: np.ndarray) -> torch.Tensor:
-        """Return (m,) success of the episodes that ended, where the environment tells it; otherwise True."""
-        final = info.get("final_info", {})
-        key = next((name for name in _SUCCESS if name in final), None)
-        if key is None:
-            return torch.ones(len(ended), dtype=torch.bool)
-        return torch.from_numpy(np.asarray(final[key], dtype=float)[ended] > 0.5)
+def _success(info: Mapping[str, Any]) -> bool:
+    """Return the success that an environment reports at the end of an episode; True where it does not report any."""
+    key = next((name for name in _SUCCESS if name in info), None)
+    return key is None or float(info[key]) > 0.5

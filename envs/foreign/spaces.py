@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -31,10 +30,11 @@ class EnvironmentSpaces:
 
     Attributes:
         groups: observation groups in the order of a flat observation, name and size.
-        low: lower bounds of the actions.
-        high: upper bounds of the actions.
+        low: lower bounds of the actions; -1 per choice of discrete actions.
+        high: upper bounds of the actions; 1 per choice of discrete actions.
         episode_steps: steps after which an episode is truncated.
         control_dt: time between two actions, s; 1 if the environment does not say.
+        choices: of discrete actions, the number of choices of each; empty for boxes.
     """
 
     groups: tuple[tuple[str, int], ...]
@@ -42,6 +42,7 @@ class EnvironmentSpaces:
     high: tuple[float, ...]
     episode_steps: int
     control_dt: float
+    choices: tuple[int, ...] = ()
 
 
 @lru_cache(maxsize=256)
@@ -60,10 +61,11 @@ def environment_spaces(env_id: str, kwargs: str) -> EnvironmentSpaces:
     env = make_one(env_id, kwargs)
     try:
         groups = _groups(env_id, env.observation_space)
-        low, high = _bounds(env_id, env.action_space)
+        choices = _choices(env_id, env.action_space)
+        low, high = ((-1.0,) * sum(choices), (1.0,) * sum(choices)) if choices else _bounds(env_id, env.action_space)
         steps = env.spec.max_episode_steps if env.spec is not None else None
         frames = env.metadata.get("render_fps")
-        return EnvironmentSpaces(groups, low, high, steps or _DEFAULT_STEPS, 1.0 / frames if frames else 1.0)
+        return EnvironmentSpaces(groups, low, high, steps or _DEFAULT_STEPS, 1.0 / frames if frames else 1.0, choices)
     finally:
         env.close()
 
@@ -99,18 +101,23 @@ def _groups(env_id: str, space: spaces.Space[Any]) -> tuple[tuple[str, int], ...
     raise ContractError(f"{env_id} observes {space}; boxes and dictionaries of boxes are supported")
 
 
+def _choices(env_id: str, space: spaces.Space[Any]) -> tuple[int, ...]:
+    """Return the numbers of choices of discrete actions; empty for other spaces."""
+    if isinstance(space, spaces.Discrete):
+        if int(space.start) != 0:
+            raise ContractError(f"{env_id} acts in {space}; discrete actions must begin at 0")
+        return (int(space.n),)
+    if isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim == 1 and not np.any(space.start):
+        return tuple(int(n) for n in space.nvec)
+    return ()
+
+
 def _bounds(env_id: str, space: spaces.Space[Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
     if not isinstance(space, spaces.Box):
-        raise ContractError(f"{env_id} acts in {space}; only boxes of continuous actions are supported")
+        raise ContractError(f"{env_id} acts in {space}; boxes, Discrete and flat MultiDiscrete are supported")
     low, high = np.ravel(space.low).astype(float), np.ravel(space.high).astype(float)
     if not (np.isfinite(low).all() and np.isfinite(high).all()):
         raise ContractError(
             f"{env_id} acts in {space}, without finite bounds; wrap it in gymnasium.wrappers.RescaleAction first"
         )
     return tuple(map(float, low)), tuple(map(float, high))
-
-
-def flattened(observation: Any, names: tuple[str, ...]) -> np.ndarray:
-    """Return (n, features) float32 from a batched observation; a dictionary's entries in the order of ``names``."""
-    parts = [observation[name] for name in names] if isinstance(observation, Mapping) else [observation]
-    return np.concatenate([np.asarray(p, dtype=np.float32).reshape(len(p), -1) for p in parts], axis=1)

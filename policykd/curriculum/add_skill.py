@@ -13,14 +13,15 @@ from typing import Any
 from policykd.agents.files.policy_file import LoadedPolicy, check_fits, load_policy
 from policykd.agents.training.config import TrainConfig
 from policykd.curriculum.plans import MEASURE_UNTRAINED
-from policykd.curriculum.recipe import Measurement
+from policykd.curriculum.recipe import Injection, Measurement
 from policykd.curriculum.result import matrix_of, merged_evaluation, outcomes_of
 from policykd.curriculum.runner import run_stages
 from policykd.curriculum.stage_runner import StageFolders
-from policykd.curriculum.stages import Existing, Measure, Merge, Outcome, Plan, Row, Stage, Train
+from policykd.curriculum.stages import Existing, Inject, Measure, Merge, Outcome, Plan, Row, Stage, Train
+from policykd.envs.foreign.skill import PREFIX, GymSkill, together
 from policykd.envs.skill_records import read_skill
-from policykd.envs.skills import common_contract
-from policykd.errors import ConfigError
+from policykd.envs.skills import Skill, common_contract
+from policykd.errors import ConfigError, ContractError
 from policykd.evaluation.matrix import SkillMatrix
 from policykd.merge.config import MergeConfig
 from policykd.progress import Progress, Silent
@@ -84,7 +85,8 @@ def add_skill(
 
     Args:
         student: policy file, or the folder of its run.
-        skill: id of the skill to add; its parts may be ``package.module:Attribute``.
+        skill: id of the skill to add; its parts may be ``package.module:Attribute``. Observation groups that only a new
+            gymnasium environment has are injected into the student first.
         out: folder of the run; the new student is ``out / "policy"``.
         train: training of the expert; the seed is derived from ``seed``.
         merge: the merge; the seed is derived from ``seed``, and the new student has the networks of the old one.
@@ -133,13 +135,16 @@ def _plan(
     measurement: Measurement,
     seed: int,
 ) -> Plan:
-    groups, old = tuple(loaded.policy.groups), loaded.manifest.skills
-    new = read_skill(skill, groups)
+    old = loaded.manifest.skills
+    skills = _skills(loaded, skill)
+    new = skills[-1]
     if new.id in old:
         raise ConfigError(f"the student has skill {new.id} already (it has {', '.join(old)})")
-    skills = (*(loaded.manifest.skill(name, groups) for name in old), new)
     common_contract(skills)
-    check_fits(loaded.manifest, new)
+    injected = _injection(loaded, new)
+    if not isinstance(new, GymSkill):
+        check_fits(loaded.manifest, new)
+    start = "student" if injected is None else "inject"
     training = replace(train, seed=integer_seed(seed, "train", new.id))
     merging = replace(merge, seed=integer_seed(seed, "merge", new.id), architecture=loaded.policy.architecture)
     how: dict[str, Any] = {f: getattr(measurement, f) for f in ("episodes", "seed", "device")}
@@ -149,7 +154,8 @@ def _plan(
         Existing("student", student, loaded.manifest.weights_sha256),
         Measure(MEASURE_UNTRAINED, None, skills, reference=untrained, **how),
         Measure("measure-student", "student", skills, **how),
-        Train("train", (new,), training, "student", noise),
+        *([] if injected is None else [Inject("inject", "student", injected, integer_seed(seed, "inject"), new)]),
+        Train("train", (new,), training, start, noise),
         Measure("measure-train", "train", skills, **how),
         Merge("merge", skills, (*["student"] * len(old), "train"), merging, previous),
         Measure("measure-merge", "merge", skills, **how),
@@ -157,6 +163,27 @@ def _plan(
     experts = {**dict.fromkeys(old, "student"), new.id: "train"}
     rows = (Row("before", "student"), Row("after", "merge"))
     return Plan(tuple(stages), rows, experts, tuple(s.id for s in skills))
+
+
+def _skills(loaded: LoadedPolicy, skill: str) -> tuple[Skill, ...]:
+    """Return the student's skills and the new one, with the groups of the student and of a new environment."""
+    groups, old = tuple(loaded.policy.groups), loaded.manifest.skills
+    if not skill.startswith(PREFIX):
+        return (*(loaded.manifest.skill(name, groups) for name in old), read_skill(skill, groups))
+    found = [*(loaded.manifest.skill(name) for name in old), read_skill(skill)]
+    foreign = [one for one in found if isinstance(one, GymSkill)]
+    if len(foreign) < len(found):
+        raise ContractError(f"{skill} is a gymnasium environment and {found[0].id} is not; they cannot share a policy")
+    seen = [*groups, *(name for name in found[-1].groups if name not in groups)]
+    return tuple(together(foreign, seen))
+
+
+def _injection(loaded: LoadedPolicy, new: Skill) -> Injection | None:
+    """Return the injection of the groups that only the new environment has; None if the student reads all."""
+    missing = tuple(name for name in new.groups if name not in loaded.policy.groups)
+    if not isinstance(new, GymSkill) or not missing:
+        return None
+    return Injection(0, tuple(loaded.policy.groups), missing)
 
 
 def _price(log: list[dict[str, Any]], new: str, training: Outcome) -> tuple[int, float] | tuple[None, None]:

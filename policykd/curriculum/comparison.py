@@ -102,8 +102,11 @@ class Comparison:
         return [run for run in self.runs if run.curriculum == curriculum]
 
     def final_scores(self, curriculum: str) -> np.ndarray:
-        """Return (seeds, skills) rewards per step of the final policies over those of the shared experts."""
-        return np.array([run.matrix.scores[-1] for run in self.of(curriculum)]) / np.array(self.experts)
+        """Return (seeds, skills) rewards per step of the final policies over those of the shared experts.
+
+        Both are less those of random actions where rewards are not in [0, 1].
+        """
+        return np.array([run.matrix.with_experts(self.experts).retention for run in self.of(curriculum)])
 
     def final_success(self, curriculum: str) -> np.ndarray:
         """Return (seeds, skills) success rates of the final policies."""
@@ -336,9 +339,12 @@ def _transfer(result: CurriculumResult, folder: Path, scratch: Path) -> dict[str
             for place, name in ((folder, stage), (scratch, reference.experts[skill]))
         )
         # Curves may pass the expert of another seed; the area is only defined up to it.
-        ceiling = max(score for _, score in [*mine, *theirs]) * 1.0001
-        start, untrained = matrix.scores[matrix.learned[j] - 1][j] / ceiling, matrix.untrained[j] / ceiling
-        ours, other = ([(steps, score / ceiling) for steps, score in curve] for curve in (mine, theirs))
+        floor = float(matrix.floor[j])
+        ceiling = (max(score for _, score in [*mine, *theirs]) - floor) * 1.0001
+        start, untrained = (
+            (score - floor) / ceiling for score in (matrix.scores[matrix.learned[j] - 1][j], matrix.untrained[j])
+        )
+        ours, other = ([(steps, (score - floor) / ceiling) for steps, score in curve] for curve in (mine, theirs))
         budget_ = min(first.steps, max(steps for steps, _ in theirs))
         found[skill] = forward_transfer(ours, other, budget_, start=start, scratch_start=untrained)
     return found

@@ -13,9 +13,11 @@ from policykd.agents.architecture import Architecture
 from policykd.agents.training.config import TrainConfig
 from policykd.curriculum.curricula import CURRICULA
 from policykd.curriculum.recipe import Recipe, SkillPlan
-from policykd.curriculum.skills import import_groups, skill_of_recipe
+from policykd.curriculum.skills import environments_of_recipe, import_groups, skill_of_recipe
 from policykd.curriculum.stages import Inject, Measure, Merge, Plan, Row, Stage, Train
+from policykd.envs.foreign.skill import PREFIX, GymSkill, together
 from policykd.envs.skills import Skill, common_contract
+from policykd.errors import ContractError
 from policykd.seeding import integer_seed
 
 MEASURE_UNTRAINED = "measure-untrained"
@@ -45,7 +47,8 @@ def make_plan(recipe: Recipe, seed: int) -> Plan:
 def merge_steps(recipe: Recipe, skills: int) -> int:
     """Return the environment steps that a merge of the first skills may collect, the critic's rollouts included."""
     merge = recipe.merge
-    length = skill_of_recipe(recipe, recipe.skills[0].skill).episode_steps
+    # All skills of a merge advance together, as long as the longest episode.
+    length = max(skill_of_recipe(recipe, plan.skill).episode_steps for plan in recipe.skills[:skills])
     return (merge.rounds + (merge.critic == "td")) * merge.envs * length * skills
 
 
@@ -64,8 +67,10 @@ class _Builder:
     stages: list[Stage] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
     experts: dict[str, str] = field(default_factory=dict)
+    environments: tuple[GymSkill, ...] = ()
 
     def __post_init__(self) -> None:
+        self.environments = environments_of_recipe(self.recipe)
         common_contract([*self.skills(range(self.count)), *self.unseen()])
 
     @property
@@ -74,21 +79,22 @@ class _Builder:
 
     @property
     def all_groups(self) -> tuple[str, ...]:
+        if self.environments:
+            return together(self.environments)[0].groups
         injection = self.recipe.injection
         return (*injection.blind_groups, *injection.groups)
 
     def skills(self, indices: Sequence[int], groups: Sequence[str] | None = None) -> tuple[Skill, ...]:
         seen = groups or self.all_groups
+        if self.environments:
+            offered = together(self.environments, seen)
+            return tuple(offered[i] for i in indices)
         return tuple(skill_of_recipe(self.recipe, self.recipe.skills[i].skill, seen) for i in indices)
-
-    def unseen(self) -> list[Skill]:
-        """Return the skills without training on which the last policy is measured."""
-        ids = {skill.id for skill in self.skills(range(self.count))}
-        named = (skill_of_recipe(self.recipe, i, self.all_groups) for i in self.recipe.measurement.zero_shot)
-        return [skill for skill in named if skill.id not in ids]
 
     def groups_at(self, index: int) -> tuple[str, ...]:
         """Return the observation groups of the training on skill ``index``."""
+        if self.environments:
+            return together(self.environments[: index + 1])[0].groups
         injection = self.recipe.injection
         return injection.blind_groups if index < injection.blind else self.all_groups
 
@@ -129,15 +135,28 @@ class _Builder:
         return self.add(Train("joint-all", self.skills(range(self.count)), config))
 
     def train_config(self, plan: SkillPlan, steps: int, name: str, groups: Sequence[str]) -> TrainConfig:
-        target = plan.target_success if self.recipe.early_stop else 2.0
         return replace(
             self.recipe.train,
             steps=steps,
-            target_success=target,
+            target_success=self.targets(plan)[0],
+            target_reward=self.targets(plan)[1],
             start_level=plan.start_level,
             seed=integer_seed(self.seed, name),
             architecture=self.architecture(groups),
         )
+
+    def targets(self, plan: SkillPlan) -> tuple[float, float]:
+        """Return target success and target reward per step of a training.
+
+        Few gymnasium environments report success; their trainings stop at a return only.
+        """
+        usual = self.recipe.train.target_reward
+        if not self.recipe.early_stop or (self.environments and plan.target_return is None):
+            return 2.0, usual
+        if plan.target_return is None or not self.environments:
+            return plan.target_success, usual
+        skill = next(s for s, p in zip(self.environments, self.recipe.skills, strict=True) if p == plan)
+        return 0.0, plan.target_return / skill.episode_steps
 
     def joint_config(self, plan: SkillPlan, steps: int, name: str, groups: Sequence[str]) -> TrainConfig:
         """Return the settings of a training on several skills at once."""
@@ -152,14 +171,34 @@ class _Builder:
 
     def inject_after(self, index: int, current: str) -> str:
         injection = self.recipe.injection
+        if self.environments:
+            return self.inject_environment(index + 1, current)
         if index + 1 != injection.blind or injection.blind >= self.count:
             return current
         return self.add(Inject("inject", current, injection, integer_seed(self.seed, "inject")))
+
+    def inject_environment(self, index: int, current: str) -> str:
+        """Add the injection of the groups that environment ``index`` is the first to have."""
+        if index >= self.count:
+            return current
+        groups, old = self.groups_at(index), self.groups_at(index - 1)
+        new = groups[len(old) :]
+        if not new:
+            return current
+        encoder = self.recipe.injection.encoder
+        encoder = encoder if encoder is not None and encoder.group in new else None
+        injection = replace(self.recipe.injection, blind_groups=old, groups=new, encoder=encoder)
+        name = f"inject-{self.label(index)}"
+        return self.add(
+            Inject(name, current, injection, integer_seed(self.seed, name), self.skills([index], groups)[0])
+        )
 
     def merge(self, last: int, teachers: Sequence[str], previous: str | None) -> str:
         injection = self.recipe.injection
         injected = last + 1 >= injection.blind and injection.blind < self.count
         groups = self.all_groups if injected else injection.blind_groups
+        if self.environments:  # the newest expert has the groups of the next environment already
+            groups = self.groups_at(min(last + 1, self.count - 1))
         skills = self.skills(range(last + 1), groups)
         name = f"merge-{self.label(last)}"
         networks = self.architecture(groups)
@@ -170,7 +209,23 @@ class _Builder:
             previous = None
         elif previous is None:
             config = replace(config, start="newest")
-        return self.add(Merge(name, skills, tuple(teachers), config, previous, self.recipe.keep_data))
+        keep, allow = self.recipe.keep_data, self.recipe.allow_conflicts
+        return self.add(Merge(name, skills, tuple(teachers), config, previous, keep, allow))
+
+    def unseen(self) -> list[Skill]:
+        """Return the skills without training on which the last policy is measured."""
+        ids = {skill.id for skill in self.skills(range(self.count))}
+        return [skill for skill in self._zero_shot() if skill.id not in ids]
+
+    def _zero_shot(self) -> list[Skill]:
+        names = self.recipe.measurement.zero_shot
+        if not self.environments:
+            return [skill_of_recipe(self.recipe, name, self.all_groups) for name in names]
+        others = [skill_of_recipe(self.recipe, name) for name in names]
+        foreign = [skill for skill in others if isinstance(skill, GymSkill)]
+        if len(foreign) < len(others):
+            raise ContractError(f"measurement.zero_shot is {list(names)}; all of them must be gymnasium environments")
+        return list(together([*self.environments, *foreign], self.all_groups)[self.count :])
 
     def row(self, index: int, stage: str) -> None:
         self.rows.append(Row(self.label(index), stage))
@@ -194,4 +249,6 @@ def _names_in(recipe: Recipe) -> tuple[str, ...]:
     """Return the names from which another process can import all skills and groups of a recipe."""
     skills = [*(plan.skill for plan in recipe.skills), *recipe.measurement.zero_shot]
     groups = (*recipe.injection.blind_groups, *recipe.injection.groups)
+    if recipe.skills[0].skill.startswith(PREFIX):
+        return ()
     return (*(name for name in skills if name not in (recipe.skill_records or ())), *groups)

@@ -12,6 +12,7 @@ import yaml
 from policykd.agents.architecture import Architecture, Encoder
 from policykd.agents.training.config import PpoConfig, TrainConfig
 from policykd.curriculum.curricula import CURRICULA
+from policykd.envs.foreign import PREFIX
 from policykd.errors import ConfigError, OutputError, UnknownNameError, check_range
 from policykd.merge.config import MergeConfig
 from policykd.plain import added, as_plain, from_plain
@@ -34,6 +35,8 @@ class SkillPlan:
         target_success: stop early at this validation success; used only where the recipe stops early.
         start_level: difficulty at which the training on it begins, as a share of the skill's own; None for the
             terrain's level.
+        target_return: of a gymnasium environment, stop early at this validation return of an episode, whatever its
+            success; None trains for all steps.
 
     Raises:
         ConfigError: naming the field and its range.
@@ -43,6 +46,7 @@ class SkillPlan:
     steps: int = 1_000_000
     target_success: float = 0.95
     start_level: float | None = None
+    target_return: float | None = added(None)
 
     def __post_init__(self) -> None:
         check_range(f"steps of {self.skill}", self.steps, 1, 10**12, "environment steps")
@@ -54,6 +58,9 @@ class SkillPlan:
 @dataclass(frozen=True)
 class Injection:
     """When and how a policy gets new inputs (PLAID, section on input injection).
+
+    In a curriculum of gymnasium environments only ``mode``, ``scale`` and ``encoder`` count: the observation groups
+    that an environment has and the earlier ones have not are injected before it is learned.
 
     Attributes:
         blind: how many of the first skills are learned with ``blind_groups`` only; 0 for none, and no injection.
@@ -142,6 +149,9 @@ class Recipe:
         early_stop: whether training and merging stop at their targets; off, every budget is spent in full, so that
             curricula can be compared at equal cost.
         measurement: how the policies are measured.
+        task_id: give the policies of gymnasium environments an observation group that tells which of the recipe's
+            skills it is, so that experts that contradict each other in the same states can be merged.
+        allow_conflicts: merge experts of gymnasium environments although they contradict each other.
         skill_records: records of the skills whose ids do not say everything, by id, as
             :func:`policykd.envs.skill_records.records_of` returns them; None if every id does.
 
@@ -161,6 +171,8 @@ class Recipe:
     early_stop: bool = True
     measurement: Measurement = field(default_factory=Measurement)
     skill_records: Mapping[str, Any] | None = added(None)
+    task_id: bool = added(False)
+    allow_conflicts: bool = added(False)
 
     def __post_init__(self) -> None:
         if ":" not in self.curriculum:  # a recipe may come from a file, and reading a file imports nothing
@@ -173,7 +185,8 @@ class Recipe:
         for name in self.skill_records or ():
             if name not in (*ids, *self.measurement.zero_shot):
                 raise UnknownNameError("skill of the recipe in skill_records:", name, ids)
-        check_range("injection.blind", self.injection.blind, 0, len(ids))
+        if not all(name.startswith(PREFIX) for name in ids):
+            check_range("injection.blind", self.injection.blind, 0, len(ids))
         if self.transfer_noise is not None:
             check_range("transfer_noise", self.transfer_noise, 1e-3, 10.0)
         if self.merge.architecture != self.train.architecture:

@@ -19,6 +19,7 @@ from policykd.errors import OutputError
 from policykd.evaluation import Evaluation
 from policykd.evaluation.curves import curve_of, steps_to
 from policykd.evaluation.matrix import SkillMatrix
+from policykd.evaluation.results import RANDOM
 from policykd.plain import as_plain, from_plain, typed, versioned
 from policykd.storage import read_json, write_json
 
@@ -132,15 +133,19 @@ def collect_result(out: Path, plan: Plan, recipe: Recipe, seed: int) -> Curricul
         for skill in last["success"]
         if skill not in plan.columns
     }
+    matrix = matrix_of(plan, by_name)
     return CurriculumResult(
         recipe=recipe,
         seed=seed,
-        matrix=matrix_of(plan, by_name),
+        matrix=matrix,
         outcomes=tuple(by_name.values()),
         final=final,
         experts=plan.experts,
         zero_shot=zero_shot,
-        steps_to_expert={s: _steps_to_expert(folders, plan, name) for s, name in plan.experts.items()},
+        steps_to_expert={
+            s: _steps_to_expert(folders, plan, name, floor)
+            for (s, name), floor in zip(plan.experts.items(), _floors(plan, matrix), strict=True)
+        },
         budget=budget(recipe),
     )
 
@@ -164,7 +169,10 @@ def merged_evaluation(folders: StageFolders, plan: Plan) -> Evaluation:
     first = next(iter(parts.values()))
     cells = {(name, skill): part.cells[name, skill] for name, part in parts.items() for skill in plan.columns}
     steps = {skill: first.episode_steps[skill] for skill in plan.columns}
-    whole = replace(first, policies=tuple(parts), skills=plan.columns, episode_steps=steps, cells=cells, experts={})
+    random = {(RANDOM, s): first.cells[RANDOM, s] for s in plan.columns if (RANDOM, s) in first.cells}
+    cells |= random
+    policies = (*parts, *([RANDOM] if random else []))
+    whole = replace(first, policies=policies, skills=plan.columns, episode_steps=steps, cells=cells, experts={})
     return whole.with_experts(plan.experts)
 
 
@@ -193,7 +201,14 @@ def matrix_of(plan: Plan, outcomes: Mapping[str, Outcome]) -> SkillMatrix:
         experts=tuple(experts),
         untrained=tuple(untrained[skill] for skill in plan.columns),
         learned=learned,
+        random=tuple(rows[0]["random"][skill] for skill in plan.columns) if "random" in rows[0] else (),
     )
+
+
+def _floors(plan: Plan, matrix: SkillMatrix) -> list[float]:
+    """Return the scores of random actions on the skills that are learned alone, or 0."""
+    floor = dict(zip(plan.columns, matrix.floor.tolist(), strict=True))
+    return [floor[skill] for skill in plan.experts]
 
 
 def _learned(plan: Plan) -> tuple[int, ...]:
@@ -202,8 +217,8 @@ def _learned(plan: Plan) -> tuple[int, ...]:
     return tuple(max(0, j - first) for j in range(len(plan.columns)))
 
 
-def _steps_to_expert(folders: StageFolders, plan: Plan, name: str) -> float | None:
+def _steps_to_expert(folders: StageFolders, plan: Plan, name: str, floor: float) -> float | None:
     stage = next(s for s in plan.stages if s.name == name)
     assert isinstance(stage, Train)
-    curve = curve_of(folders.log(name))
+    curve = [(steps, score - floor) for steps, score in curve_of(folders.log(name))]
     return steps_to(curve, _SHARE * max(score for _, score in curve)) if curve else None

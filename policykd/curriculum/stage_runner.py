@@ -21,10 +21,11 @@ from policykd.agents.policy import Policy
 from policykd.agents.training import TrainConfig, train_expert
 from policykd.agents.training.experts import request
 from policykd.curriculum.stages import Existing, Inject, Measure, Merge, Outcome, Stage, Train
-from policykd.envs.robots import get_robot
 from policykd.errors import ConfigError, OutputError
 from policykd.evaluation import Evaluation, evaluate
+from policykd.evaluation.results import RANDOM
 from policykd.merge import Teacher, merge_experts
+from policykd.merge.conflicts import check_conflicts
 from policykd.plain import as_plain, from_plain
 from policykd.progress import Progress
 from policykd.runs import read_log, same_run
@@ -164,7 +165,7 @@ class _StageRunner:
         save_policy(
             self._folders.policy(stage.name),
             policy,
-            robot=get_robot(manifest.robot),
+            robot=manifest.body(),
             skills=manifest.skills,
             skill_records=manifest.skill_records,
             operation=manifest.operation,
@@ -204,6 +205,7 @@ class _StageRunner:
             encoder=how.encoder,
             scale=how.scale,
             seed=stage.seed,
+            skill=stage.skill,
             threads=self._threads,
         )
         figures = {"largest_random": report.largest_random, "largest_on_policy": report.largest_on_policy}
@@ -218,11 +220,14 @@ class _StageRunner:
         ]
         config, folder = replace(stage.config, threads=self._threads), self._folders(stage.name)
         init = None if stage.previous is None else loaded[stage.previous]
+        if not stage.allow_conflicts:
+            check_conflicts(teachers, config.seed)
         result = merge_experts(teachers, folder, config, init=init, resume=True, progress=self._progress)
         if not stage.keep_data:
             shutil.rmtree(folder / "data", ignore_errors=True)
         # The critic's returns come from one more round, in which the student acts.
-        critic = sum(skill.episode_steps for skill in stage.skills) * config.envs if config.critic == "td" else 0
+        whole = len(stage.skills) * max(skill.episode_steps for skill in stage.skills) * config.envs
+        critic = whole if config.critic == "td" else 0
         figures = {"retention": result.retention, "rounds": result.rounds, "reached_target": result.reached_target}
         return result.states + critic, {**figures, "states_to_retention": result.states_to_retention}
 
@@ -248,7 +253,11 @@ class _StageRunner:
         )
         evaluation.save(self._folders(stage.name) / EVALUATION)
         summary = {s: evaluation.summaries[name, s] for s in evaluation.skills}
-        return 0, {
+        random = {s: evaluation.summaries[RANDOM, s] for s in evaluation.skills if (RANDOM, s) in evaluation.cells}
+        figures = {
             "success": {s: v.success.estimate for s, v in summary.items()},
             "reward_per_step": {s: v.reward_per_step.estimate for s, v in summary.items()},
         }
+        if random:
+            figures["random"] = {s: v.reward_per_step.estimate for s, v in random.items()}
+        return 0, figures

@@ -73,6 +73,7 @@ class Inject:
         source: stage whose policy gets the inputs.
         injection: groups and mode.
         seed: seed of weights that do not begin at zero.
+        skill: skill that has the new groups, in which outputs are compared; None for the policy's first.
     """
 
     kind: ClassVar[str] = "inject"
@@ -81,6 +82,7 @@ class Inject:
     source: str
     injection: Injection
     seed: int = 0
+    skill: Skill | None = None
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -99,6 +101,7 @@ class Merge:
         config: the merge.
         previous: stage whose policy the student starts from, where ``config.start`` is ``previous``; otherwise None.
         keep_data: keep the labeled states.
+        allow_conflicts: merge teachers of gymnasium environments although they contradict each other.
     """
 
     kind: ClassVar[str] = "merge"
@@ -109,6 +112,7 @@ class Merge:
     config: MergeConfig
     previous: str | None = None
     keep_data: bool = False
+    allow_conflicts: bool = False
 
     @property
     def needs(self) -> tuple[str, ...]:

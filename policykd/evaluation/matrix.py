@@ -7,13 +7,13 @@ Progressive Reinforcement Learning with Distillation (2018), for forgetting rela
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from policykd.errors import ConfigError, OutputError
-from policykd.plain import from_plain
+from policykd.plain import added, as_plain, from_plain
 
 _Rows = tuple[tuple[float, ...], ...]
 
@@ -30,9 +30,11 @@ class SkillMatrix:
         experts: K scores of each skill's expert.
         untrained: K scores of a policy with new weights.
         learned: K indices of the stage after which each skill counts as learned.
+        random: K scores of random actions, from which scores are normalized; empty where rewards are in [0, 1].
 
     Raises:
-        ConfigError: for shapes that do not match, scores that are not finite, or an expert without any score.
+        ConfigError: for shapes that do not match, scores that are not finite, or an expert that scores no more than 0,
+            or than random actions.
     """
 
     stages: tuple[str, ...]
@@ -42,6 +44,7 @@ class SkillMatrix:
     experts: tuple[float, ...]
     untrained: tuple[float, ...]
     learned: tuple[int, ...]
+    random: tuple[float, ...] = added(())
 
     def __post_init__(self) -> None:
         shape = (len(self.stages), len(self.skills))
@@ -52,15 +55,24 @@ class SkillMatrix:
         for name in ("experts", "untrained", "learned"):
             if len(getattr(self, name)) != shape[1]:
                 raise ConfigError(f"{name} of the matrix must hold one number for each of the {shape[1]} skills")
-        if min(self.experts) <= 0:
+        if len(self.random) not in (0, shape[1]):
+            raise ConfigError(f"random of the matrix must hold one number for each of the {shape[1]} skills, or none")
+        if self.random and (np.asarray(self.experts) <= self.random).any():
+            raise ConfigError(f"the experts score {self.experts}, random actions {self.random}; experts must be better")
+        if not self.random and min(self.experts) <= 0:
             raise ConfigError(f"the experts score {self.experts}; scores cannot be normalized by a score of 0")
         if min(self.learned) < 0 or max(self.learned) >= shape[0]:
             raise ConfigError(f"learned is {self.learned}; it must hold indices of the {shape[0]} stages")
 
     @property
+    def floor(self) -> np.ndarray:
+        """(K,) scores that count as 0: those of random actions, or 0."""
+        return np.asarray(self.random) if self.random else np.zeros(len(self.skills))
+
+    @property
     def normalized(self) -> np.ndarray:
-        """(N, K) scores over those of the experts."""
-        return np.asarray(self.scores) / np.asarray(self.experts)
+        """(N, K) scores over those of the experts, both less those of random actions if they are given."""
+        return (np.asarray(self.scores) - self.floor) / (np.asarray(self.experts) - self.floor)
 
     @property
     def retention(self) -> np.ndarray:
@@ -99,7 +111,7 @@ class SkillMatrix:
     @property
     def jumpstart(self) -> tuple[float | None, ...]:
         """Per skill, normalized score before it was learned less that of new weights; None for skills of stage 0."""
-        start = np.asarray(self.untrained) / np.asarray(self.experts)
+        start = (np.asarray(self.untrained) - self.floor) / (np.asarray(self.experts) - self.floor)
         before = [None if i == 0 else float(self.normalized[i - 1, j]) for j, i in enumerate(self.learned)]
         return tuple(None if b is None else b - float(start[j]) for j, b in enumerate(before))
 
@@ -119,7 +131,7 @@ class SkillMatrix:
             "backward_transfer": self.backward_transfer,
             "jumpstart": dict(zip(self.skills, self.jumpstart, strict=True)),
         }
-        return {**asdict(self), "derived": derived}
+        return {**as_plain(self), "derived": derived}
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> SkillMatrix:

@@ -72,8 +72,11 @@ class MergeConfig:
         target_retention: stop once the student's validation reward per step is this share of the expert's on every
             skill, and its success the expert's less at most 0.05, in two rounds in a row; set above 1.5 to run all
             rounds.
-        min_teacher_success: a teacher whose validation success is below this stops the merge; 0 accepts every teacher.
-        validation_episodes: episodes per skill after every round, on tracks that are not used for collection.
+        min_teacher_success: a teacher whose validation success is below this stops the merge, and in gymnasium
+            environments one that earns no more than random actions; 0 accepts every teacher.
+        validation_episodes: episodes per skill of a validation, on tracks that are not used for collection.
+        validation_every: rounds between two validations; there is always one after the last round. In environments that
+            run one after the other, validations may cost as much as the merge.
         held_out: share of the recorded simulations that a merge of recorded data measures its loss on.
         seed: seed of the student, the collection and the minibatches.
         threads: threads of the simulation; None for one per usable core. Networks are trained on one.
@@ -121,6 +124,7 @@ class MergeConfig:
     randomization: Randomization = added(OFF)
     groups: tuple[str, ...] = added(())
     gap_memory: float = added(0.0)
+    validation_every: int = added(1)
 
     def __post_init__(self) -> None:
         self._check_ranges()
@@ -144,7 +148,7 @@ class MergeConfig:
             check_range(f"merge.beta in round {round_}", schedule(round_, self.rounds), 0.0, 1.0)
 
     def _check_ranges(self) -> None:
-        for name in ("rounds", "envs", "updates", "minibatch", "validation_episodes"):
+        for name in ("rounds", "envs", "updates", "minibatch", "validation_episodes", "validation_every"):
             check_range(f"merge.{name}", getattr(self, name), 1, 1_000_000)
         for name in ("jsd_beta", "gae_lambda", "min_teacher_success"):
             check_range(f"merge.{name}", getattr(self, name), 0.0, 1.0)

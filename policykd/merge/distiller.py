@@ -16,6 +16,7 @@ import torch
 from policykd.agents.files.policy_file import LoadedPolicy, save_policy
 from policykd.envs.devices import choose_device
 from policykd.envs.env_records import EnvConfig
+from policykd.envs.foreign.skill import choices_of, shared_actions
 from policykd.envs.make import AnyEnv, make_env
 from policykd.envs.skill_records import records_of
 from policykd.merge.collect import ActionNoise, Collection, collect, dart_noise, shares, split
@@ -27,6 +28,7 @@ from policykd.merge.data.pool import StatePool
 from policykd.merge.data.rollout import LabeledRollout
 from policykd.merge.fitting import Fitting
 from policykd.merge.labeling import Labeler
+from policykd.merge.losses import categorical
 from policykd.merge.retention import Score, StudentValidation
 from policykd.merge.student import first_student, log_std_of, parents
 from policykd.merge.teachers import Teacher, on_device
@@ -105,6 +107,8 @@ def merge_experts(
         wanted["init"] = init.manifest.weights_sha256
     teachers = on_device(teachers, torch.device(config.device))
     begun = (prepare_folder(out) / "config.json").exists()
+    if choices := choices_of(teachers[0].skill.robot):
+        categorical(config, choices)  # a loss of continuous actions is refused before anything is run
     with torch_threads(1):
         # Poor teachers are refused before the folder holds a run, so that the next attempt may use it.
         validation = None if begun else StudentValidation(teachers, config)
@@ -132,7 +136,7 @@ class _Merge:
         self._name = f"merge {' '.join(self._ids)}"
         self._student = first_student(teachers, config, init).to(self._device)
         self._fresh = self._student.normalizer.fresh.clone()
-        self._fitting = Fitting(self._student, log_std_of(teachers), config)
+        self._fitting = Fitting(self._student, log_std_of(teachers), config, choices_of(teachers[0].skill.robot))
         self._labeler = Labeler(teachers, config.batched_teachers)
         self._envs: dict[tuple[int, int], AnyEnv] = {}
         self._data = LabeledData(folder.path / "data", describe_data(teachers, self._student.groups))
@@ -152,12 +156,14 @@ class _Merge:
             began = time.perf_counter()
             self._collect_round()
             loss = self._fit()
-            score = self._measure(validation)
+            due = (self._round + 1) % self._config.validation_every == 0 or self._round + 1 == self._config.rounds
+            score = self._measure(validation) if due else None
             self._seconds += time.perf_counter() - began
             self._round += 1
             self._log(loss, score)
             self._save()
-            self._progress.update(self._name, self._round, loss=loss, retention=min(score.retention.values()))
+            kept = {} if score is None else {"retention": min(score.retention.values())}
+            self._progress.update(self._name, self._round, loss=loss, **kept)
         self._finish()
 
     def _env(self, i: int, count: int) -> AnyEnv:
@@ -194,7 +200,10 @@ class _Merge:
             self._data.store(self._round, self._ids[i], rollout, beta)
             self._pool.add(i, rollout)
             if self._round == 0:  # statistics of features without any, of the pooled states; frozen from here on
-                self._student.update_normalizer(rollout.observations, self._fresh)
+                present = self._student.present([self._teachers[i].skill])
+                self._student.update_normalizer(
+                    rollout.observations, self._fresh if present is None else self._fresh & present
+                )
         self._data.commit()
 
     def _collect(self, beta: float, round_: int, counts: Sequence[int]) -> list[LabeledRollout]:
@@ -239,9 +248,10 @@ class _Merge:
     def _masked(self) -> dict[str, float]:
         return dict(zip(self._ids, self._pool.masked, strict=True))
 
-    def _log(self, loss: float, score: Score) -> None:
+    def _log(self, loss: float, score: Score | None) -> None:
         row = {"round": self._round, "states": self._pool.states, "seconds": self._seconds, "loss": loss}
-        figures = {n: getattr(score, n) for n in ("success", "reward_per_step", "retention")}
+        names = () if score is None else ("success", "reward_per_step", "retention")
+        figures = {name: getattr(score, name) for name in names}
         self._folder.append({**row, **figures, "masked": self._masked()})
 
     def _save(self) -> None:
@@ -294,7 +304,7 @@ class _Merge:
         save_policy(
             self._folder.path / "policy",
             self._student,
-            robot=self._teachers[0].skill.robot,
+            robot=shared_actions([t.skill for t in self._teachers]),
             skills=self._ids,
             skill_records=records_of([t.skill for t in self._teachers]),
             operation="merge",

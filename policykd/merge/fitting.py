@@ -15,7 +15,7 @@ import torch
 from policykd.agents.policy import Policy
 from policykd.merge.config import MergeConfig
 from policykd.merge.data.pool import Batch, StatePool
-from policykd.merge.losses import LOSSES
+from policykd.merge.losses import LOSSES, categorical
 
 
 class Fitting:
@@ -28,14 +28,19 @@ class Fitting:
         student: the student; changed in place.
         log_std: (skills, actions) log standard deviation of each skill's teacher.
         config: the merge.
+        choices: of discrete actions, the number of choices of each; empty for continuous actions.
     """
 
-    def __init__(self, student: Policy, log_std: torch.Tensor, config: MergeConfig) -> None:
+    def __init__(
+        self, student: Policy, log_std: torch.Tensor, config: MergeConfig, choices: Sequence[int] = ()
+    ) -> None:
         self._student, self._log_std, self._config = student, log_std.to(student.log_std.device), config
         self._learner = copy.deepcopy(student)
         self._averaged, self._trained = _trained(student), _trained(self._learner)
         self._optimizer = torch.optim.Adam(self._trained, lr=config.learning_rate, fused=True)
-        self._loss, self._learns_std = LOSSES[config.loss].bind(config), LOSSES[config.loss].learns_std
+        self._categorical = categorical(config, choices) if choices else None
+        self._loss = LOSSES[config.loss].bind(config)
+        self._learns_std = LOSSES[config.loss].learns_std and not choices
 
     def fit(self, states: StatePool, counts: Sequence[int], round_: int, generator: torch.Generator) -> float:
         """Make one round of gradient steps.
@@ -84,6 +89,8 @@ class Fitting:
 
     def _loss_of(self, policy: Policy, batch: Batch) -> torch.Tensor:
         mean = policy(batch.observations)
+        if self._categorical is not None:
+            return self._categorical(mean, batch.labels)
         # Executed actions are clamped to [-1, 1]: a mean that is beyond the label's bound needs no correction.
         same = (batch.labels.abs() >= 1) & (mean * batch.labels >= 1)
         student = (torch.where(same, batch.labels, mean), policy.log_std)

@@ -14,6 +14,8 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from policykd.agents.acting import Acting
 from policykd.agents.policy import Policy
+from policykd.envs.foreign.skill import choices_of
+from policykd.merge.losses import log_probabilities
 from policykd.merge.teachers import Teacher
 
 
@@ -32,6 +34,7 @@ class Labeler:
     def __init__(self, teachers: Sequence[Teacher], batched: bool) -> None:
         self._policies = [t.policy for t in teachers]
         self._columns = [t.skill.columns for t in teachers]
+        self._choices = [choices_of(t.skill.robot) for t in teachers]
         self._stacks = _stacks(self._policies) if batched else []
         stacked = {i for stack in self._stacks for i in stack.places}
         self._alone = {i: Acting(policy) for i, policy in enumerate(self._policies) if i not in stacked}
@@ -55,13 +58,17 @@ class Labeler:
                 between skills.
 
         Returns:
-            Per skill (n, actions) the teacher's mean as it would be executed: noise-free, within [-1, 1].
+            Per skill (n, actions) the teacher's mean as it would be executed: noise-free, within [-1, 1]. Of discrete
+            actions, the logarithms of the probabilities of all choices.
         """
         flat = [p.select(rows, c) for p, rows, c in zip(self._policies, observations, self._columns, strict=True)]
         labels = {i: acting(flat[i]) for i, acting in self._alone.items()}
         for stack in self._stacks:
             labels.update(stack(flat))
-        return [labels[i].clamp(-1.0, 1.0) for i in range(len(flat))]
+        return [
+            log_probabilities(labels[i], choices) if choices else labels[i].clamp(-1.0, 1.0)
+            for i, choices in enumerate(self._choices)
+        ]
 
 
 def _stacks(policies: Sequence[Policy]) -> list[_Stack]:

@@ -6,7 +6,7 @@ or (n, actions) in units of the normalized action; the teacher's mean is the lab
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -15,6 +15,7 @@ import torch
 
 from policykd import divergences
 from policykd.divergences import Gaussian
+from policykd.errors import ConfigError
 from policykd.merge.config import MergeConfig
 
 
@@ -40,6 +41,53 @@ class DistillationLoss:
 def mse(student: Gaussian, teacher: Gaussian) -> torch.Tensor:
     """Return the squared error of the means; the standard deviations do not count (PLAID)."""
     return divergences.mse(student[0], teacher[0])
+
+
+def log_probabilities(logits: torch.Tensor, choices: Sequence[int]) -> torch.Tensor:
+    """Return (n, sum of choices) logarithms of probabilities for logits of several discrete actions side by side."""
+    return torch.cat([part.log_softmax(dim=1) for part in logits.split(list(choices), dim=1)], dim=1)
+
+
+def categorical(config: MergeConfig, choices: Sequence[int]) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """Return the loss of a merge for discrete actions: the sum over the actions of the mean over the states.
+
+    ``nll`` is the cross-entropy to the teacher's best choice, which suits teachers whose logits are values of choices.
+
+    Args:
+        config: the merge.
+        choices: number of choices of each action.
+
+    Returns:
+        ``(student, teacher)`` to the loss, both logits (n, sum of choices).
+
+    Raises:
+        ConfigError: for a loss or noise of continuous actions.
+    """
+    if config.loss not in _CATEGORICAL:
+        raise ConfigError(
+            f"merge.loss is {config.loss}, which compares continuous actions; for discrete ones give one of "
+            f"{', '.join(_CATEGORICAL)}"
+        )
+    if config.noise_model == "dart":
+        raise ConfigError("merge.noise_model is dart, which is for continuous actions; give gaussian or none")
+    compare = _CATEGORICAL[config.loss]
+
+    def loss(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+        pairs = zip(student.split(list(choices), dim=1), teacher.split(list(choices), dim=1), strict=True)
+        return torch.stack([compare(a, b, config) for a, b in pairs]).sum()
+
+    return loss
+
+
+_CATEGORICAL: Mapping[str, Callable[[torch.Tensor, torch.Tensor, MergeConfig], torch.Tensor]] = MappingProxyType(
+    {
+        "forward_kl": lambda s, t, _: divergences.categorical_kl(s, t, direction="forward"),
+        "reverse_kl": lambda s, t, _: divergences.categorical_kl(s, t, direction="reverse"),
+        "jsd": lambda s, t, config: divergences.categorical_jsd(s, t, beta=config.jsd_beta),
+        "nll": lambda s, t, _: torch.nn.functional.cross_entropy(s, t.argmax(dim=1)),
+    }
+)
+"""Losses of discrete actions by the name that a merge's configuration gives."""
 
 
 def huber(student: Gaussian, teacher: Gaussian) -> torch.Tensor:

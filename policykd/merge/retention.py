@@ -58,7 +58,8 @@ class StudentValidation:
         config: episodes, seed, threads and device.
 
     Raises:
-        ConfigError: if a teacher's success is below ``config.min_teacher_success``.
+        ConfigError: if a teacher's success is below ``config.min_teacher_success``, or, unless that is 0, its reward
+            is not above that of random actions where these are the reference.
     """
 
     def __init__(self, teachers: Sequence[Teacher], config: MergeConfig) -> None:
@@ -74,7 +75,8 @@ class StudentValidation:
             for t, v in zip(teachers, self._validations, strict=True)
         }
         _check_success(teachers, self._success, config.min_teacher_success)
-        _check_reward(teachers, self._reward, self._floor)
+        if config.min_teacher_success > 0:
+            _check_reward(teachers, self._reward, self._floor)
 
     def _means(self, outcomes: Sequence[EpisodeOutcomes]) -> tuple[dict[str, float], dict[str, float]]:
         """Return success and reward per step by skill id."""

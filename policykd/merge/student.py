@@ -15,11 +15,16 @@ from policykd.agents.function_policy import check_learns
 from policykd.agents.injection import inject
 from policykd.agents.policy import Policy
 from policykd.agents.recurrent_policy import check_memoryless
+from policykd.envs.foreign.skill import GymSkill
 from policykd.envs.symmetry import mirror_symmetry
 from policykd.errors import ConfigError, ContractError, UnknownNameError
 from policykd.merge.config import MergeConfig
 from policykd.merge.teachers import Teacher
 from policykd.seeding import integer_seed
+
+ENVIRONMENT_MIN_STD = 0.01
+"""Lower bound of the standard deviations in the normalizer of a student of gymnasium environments, whose units may be
+small: 11 of 24 features of BipedalWalker vary by less than 0.1, the bound for our own robots."""
 
 
 def first_student(teachers: Sequence[Teacher], config: MergeConfig, init: LoadedPolicy | None) -> Policy:
@@ -87,7 +92,12 @@ def _new(teachers: Sequence[Teacher], config: MergeConfig) -> Policy:
     symmetry = mirror_symmetry(groups, skill.robot) if symmetric else None
     seed = integer_seed(config.seed, "student", *[t.skill.id for t in teachers])
     sizes = {name: skill.group_sizes[name] for name in groups}
-    return Policy(sizes, teachers[0].policy.actions, config.architecture, seed, symmetry)
+    student = Policy(sizes, teachers[0].policy.actions, config.architecture, seed, symmetry)
+    if isinstance(skill, GymSkill):
+        student.normalizer.min_std = ENVIRONMENT_MIN_STD
+    if any(student.present([t.skill]) is not None for t in teachers):
+        student.normalizer.count_apart()
+    return student
 
 
 def _copy(teachers: Sequence[Teacher], config: MergeConfig, init: LoadedPolicy | None) -> Policy:
@@ -110,5 +120,9 @@ def _copy(teachers: Sequence[Teacher], config: MergeConfig, init: LoadedPolicy |
         )
     lacking = [name for name in skill.groups if name not in policy.groups]
     seed = integer_seed(config.seed, "injection")
-    grown = inject(policy, lacking, robot=skill.robot, seed=seed) if lacking else copy.deepcopy(policy)
+    grown = (
+        inject(policy, lacking, robot=skill.robot, sizes=skill.group_sizes, seed=seed)
+        if lacking
+        else copy.deepcopy(policy)
+    )
     return grown.train()

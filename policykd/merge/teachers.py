@@ -15,7 +15,7 @@ import torch
 from policykd.agents.files.policy_file import LoadedPolicy, check_fits
 from policykd.agents.function_policy import Function, FunctionPolicy
 from policykd.agents.policy import Policy
-from policykd.envs.foreign.skill import PREFIX, TASK_ID, GymSkill
+from policykd.envs.foreign.skill import PREFIX, TASK_ID, GymSkill, together
 from policykd.envs.skills import Skill, common_contract
 from policykd.envs.terrains import Terrain
 from policykd.errors import ConfigError, ContractError, UnknownNameError
@@ -96,12 +96,21 @@ def teachers_from(
                     f"skills a policy is to label: POLICY@SKILL,SKILL"
                     f"{', or tell them apart with --task-id' if skill_id.startswith(PREFIX) else ''}"
                 )
-            skill = loaded.manifest.skill(skill_id, groups)
+            skill = loaded.manifest.skill(skill_id, None if skill_id.startswith(PREFIX) else groups)
             check_fits(loaded.manifest, skill)
             teachers[skill_id] = Teacher(skill, loaded.policy, source, loaded.manifest.weights_sha256)
-    common_contract([t.skill for t in teachers.values()])
-    _check_distinguishable([t.skill for t in teachers.values()])
-    return list(teachers.values())
+    found = _with_groups(list(teachers.values()), groups)
+    common_contract([t.skill for t in found])
+    _check_distinguishable([t.skill for t in found])
+    return found
+
+
+def _with_groups(teachers: Sequence[Teacher], groups: Sequence[str]) -> list[Teacher]:
+    """Return teachers whose gymnasium skills offer the groups of all of them."""
+    foreign = [t.skill for t in teachers if isinstance(t.skill, GymSkill)]
+    if len(foreign) < len(teachers):
+        return list(teachers)
+    return [replace(t, skill=skill) for t, skill in zip(teachers, together(foreign, groups), strict=True)]
 
 
 def function_teacher(name: str, function: Function, skill: Skill) -> Teacher:
@@ -127,18 +136,24 @@ def _numbered(
     groups: tuple[str, ...],
 ) -> list[Teacher]:
     """Return teachers whose skills have the group ``task_id``, one task per teacher and skill."""
-    pairs = [(s, loaded, skill_id) for s, loaded in experts for skill_id in _labeled(s, loaded, only)]
     teachers = []
-    for number, (source, loaded, skill_id) in enumerate(pairs):
-        skill = loaded.manifest.skill(skill_id, tuple(loaded.policy.groups))
-        if not isinstance(skill, GymSkill):
-            raise ConfigError(f"--task-id is for gymnasium environments; {skill_id} is told apart by the group command")
-        chosen = (*(name for name in groups if name in skill.group_sizes), TASK_ID)
-        numbered = replace(skill, groups=chosen, tasks=len(pairs), task_number=number)
-        check_fits(loaded.manifest, numbered)
-        teachers.append(Teacher(numbered, loaded.policy, source, loaded.manifest.weights_sha256))
-    common_contract([t.skill for t in teachers])
-    return teachers
+    for source, loaded in experts:
+        for skill_id in _labeled(source, loaded, only):
+            skill = loaded.manifest.skill(skill_id)
+            if not isinstance(skill, GymSkill):
+                raise ConfigError(
+                    f"--task-id is for gymnasium environments; {skill_id} is told apart by the group command"
+                )
+            check_fits(loaded.manifest, skill)
+            teachers.append(Teacher(skill, loaded.policy, source, loaded.manifest.weights_sha256))
+    numbered = []
+    for number, teacher in enumerate(_with_groups(teachers, groups)):
+        assert isinstance(teacher.skill, GymSkill)
+        chosen = (*teacher.skill.groups, TASK_ID)
+        skill = replace(teacher.skill, groups=chosen, tasks=len(teachers), task_number=number)
+        numbered.append(replace(teacher, skill=skill))
+    common_contract([t.skill for t in numbered])
+    return numbered
 
 
 def on_device(teachers: Sequence[Teacher], device: torch.device) -> list[Teacher]:

@@ -13,6 +13,7 @@ from typing import Any
 from policykd.agents.files.policy_file import Manifest, read_manifest
 from policykd.envs.skills import slug
 from policykd.evaluation import Evaluation
+from policykd.evaluation.results import RANDOM
 from policykd.runs import read_log
 from policykd.storage import read_json
 
@@ -84,7 +85,7 @@ class ResultsFolder:
     def students(self) -> list[str]:
         """Names of the evaluated policies that are not an expert; empty without experts."""
         experts = set(self.evaluation.experts.values())
-        return [name for name in self.evaluation.policies if experts and name not in experts]
+        return [name for name in self.evaluation.policies if experts and name not in experts and name != RANDOM]
 
     @cached_property
     def names(self) -> dict[str, str]:

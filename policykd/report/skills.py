@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from policykd.envs.foreign import PREFIX
 from policykd.envs.skill_records import recorded_skill
 from policykd.envs.skills import Skill
 
@@ -28,6 +29,13 @@ def skills_of(
     return [recorded_skill(skill_id, records, groups) for skill_id in skill_ids]
 
 
+def is_environment(skill_id: str) -> bool:
+    """Return whether an id is that of a gymnasium environment, which has no terrain that could be drawn."""
+    return skill_id.startswith(PREFIX)
+
+
 def label_of(skill_id: str) -> str:
-    """Return a skill's label in titles and plots: its id without the robot."""
+    """Return a skill's label in titles and plots: its id without the robot; an environment's id without ``gym:``."""
+    if is_environment(skill_id):
+        return skill_id.removeprefix(PREFIX)
     return skill_id.partition("/")[2]

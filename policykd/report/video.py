@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,18 +16,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from policykd.agents.files.policy_file import load_policy
+from policykd.agents.files.policy_file import Manifest, load_policy
+from policykd.agents.files.skills import skills_for
 from policykd.agents.policy import Policy
 from policykd.curriculum.result import RESULT, CurriculumResult
 from policykd.curriculum.stage_runner import StageFolders
 from policykd.envs.batched_env import BatchedEnv
 from policykd.envs.env_records import EnvConfig
+from policykd.envs.foreign.skill import GymSkill
 from policykd.envs.rendering import SceneRenderer, build_scene
 from policykd.envs.skills import Skill
 from policykd.envs.terrains import Maps, Tracks
 from policykd.errors import ConfigError, MissingDependencyError, OutputError, check_range
+from policykd.report.environment_film import EnvironmentRecording, record_environment
 from policykd.report.run_files import STRIP
-from policykd.report.skills import skills_of
+from policykd.report.skills import is_environment, skills_of
 from policykd.seeding import integer_seed
 
 STILL_SECONDS = 1.0
@@ -98,7 +101,7 @@ def render_video(
     seed: int = 0,
     seconds: float = 8.0,
     size: tuple[int, int] = (640, 360),
-) -> Recording:
+) -> Recording | EnvironmentRecording:
     """Film one episode as an mp4 (H.264) that every browser plays, in real time.
 
     It shows every step of the policy, or every second or third where that would be more than 31 pictures per second.
@@ -125,12 +128,10 @@ def render_video(
     if any(side % 2 for side in size):
         raise ConfigError(f"the video's size is {size[0]} x {size[1]}; both must be even")
     imageio = _imageio()
-    recording = record(policy, skill, seed=seed, seconds=seconds)
-    every = math.ceil(1 / (recording.control_dt * MOST_PICTURES))
-    fps = 1 / (recording.control_dt * every)
-    shown = replace(recording, qpos=recording.qpos[::every])
+    recording, pictures = _filmed(policy, skill, seed=seed, seconds=seconds, size=size)
+    fps = 1 / (recording.control_dt * _every(recording.control_dt))
     with _whole_file(out) as temporary, _writer(imageio, temporary, fps) as writer:
-        for picture in _pictures(shown, skill, size, fast=True):
+        for picture in pictures:
             writer.append_data(picture)
         for _ in range(round(STILL_SECONDS * fps) if recording.fell else 0):
             writer.append_data(picture)
@@ -146,7 +147,7 @@ def film_strip(
     seconds: float = 8.0,
     frames: int = 6,
     size: tuple[int, int] = (320, 240),
-) -> Recording:
+) -> Recording | EnvironmentRecording:
     """Draw a row of pictures of one episode, evenly spaced in time, as a PNG for readers without video.
 
     Args:
@@ -168,10 +169,8 @@ def film_strip(
         OutputError: if the file cannot be written.
     """
     check_range("frames", frames, 1, 100)
-    recording = record(policy, skill, seed=seed, seconds=seconds)
-    chosen = np.linspace(0, len(recording.qpos) - 1, frames).round().astype(int)
-    pictures = list(_pictures(replace(recording, qpos=recording.qpos[chosen]), skill, size, fast=False))
-    gap = np.full((size[1], _STRIP_GAP, 3), 255, np.uint8)
+    recording, pictures = _still(policy, skill, seed=seed, seconds=seconds, size=size, frames=frames)
+    gap = np.full((len(pictures[0]), _STRIP_GAP, 3), 255, np.uint8)
     row = [part for picture in pictures for part in (picture, gap)][:-1]
     from matplotlib import image  # only here: pyplot's relatives take a second to import
 
@@ -194,9 +193,9 @@ def film_curriculum(folder: Path) -> list[Path]:
         MissingDependencyError: without the extra ``video`` or without an OpenGL library.
     """
     result = CurriculumResult.load(folder / RESULT)
-    policy = load_policy(StageFolders(folder / "stages").policy(result.final)).policy
+    policy, manifest = load_policy(StageFolders(folder / "stages").policy(result.final))
     clips = []
-    for skill in skills_of(result.matrix.skills, tuple(policy.groups), result.recipe.skill_records):
+    for skill in _skills(result, manifest):
         clip, strip = (folder / "videos" / f"{skill.slug}{end}" for end in (".mp4", f"{STRIP}.png"))
         if not clip.exists():
             render_video(policy, skill, clip, seed=result.seed, seconds=CURRICULUM_SECONDS)
@@ -204,6 +203,45 @@ def film_curriculum(folder: Path) -> list[Path]:
             film_strip(policy, skill, strip, seed=result.seed, seconds=CURRICULUM_SECONDS)
         clips.append(clip)
     return clips
+
+
+def _skills(result: CurriculumResult, manifest: Manifest) -> list[Skill]:
+    if any(map(is_environment, result.matrix.skills)):
+        return skills_for([manifest], [name.partition("#")[0] for name in result.matrix.skills])
+    return skills_of(result.matrix.skills, tuple(manifest.groups), result.recipe.skill_records)
+
+
+def _filmed(
+    policy: Policy, skill: Skill, *, seed: int, seconds: float, size: tuple[int, int]
+) -> tuple[Recording | EnvironmentRecording, Iterable[np.ndarray]]:
+    """Return an episode and the pictures of its clip; those of gymnasium environments have their own size."""
+    if isinstance(skill, GymSkill):
+        own = record_environment(policy, skill, seed=seed, seconds=seconds)
+        return own, own.pictures[:: _every(own.control_dt)]
+    recording = record(policy, skill, seed=seed, seconds=seconds)
+    shown = replace(recording, qpos=recording.qpos[:: _every(recording.control_dt)])
+    return recording, _pictures(shown, skill, size, fast=True)
+
+
+def _every(control_dt: float) -> int:
+    """Return how many steps of the policy a picture of a clip stands for."""
+    return math.ceil(1 / (control_dt * MOST_PICTURES))
+
+
+def _still(
+    policy: Policy, skill: Skill, *, seed: int, seconds: float, size: tuple[int, int], frames: int
+) -> tuple[Recording | EnvironmentRecording, list[np.ndarray]]:
+    """Return an episode and some of its pictures, evenly spaced in time."""
+    if isinstance(skill, GymSkill):
+        own = record_environment(policy, skill, seed=seed, seconds=seconds)
+        return own, [own.pictures[i] for i in _spaced(len(own.pictures), frames)]
+    recording = record(policy, skill, seed=seed, seconds=seconds)
+    chosen = replace(recording, qpos=recording.qpos[_spaced(len(recording.qpos), frames)])
+    return recording, list(_pictures(chosen, skill, size, fast=False))
+
+
+def _spaced(count: int, chosen: int) -> np.ndarray:
+    return np.linspace(0, count - 1, chosen).round().astype(int)
 
 
 def _qpos(env: BatchedEnv) -> np.ndarray:

@@ -184,8 +184,8 @@ def test_what_cannot_be_imported_is_named(tmp_path):
     learner("PPO", environment(), policy_kwargs={"activation_fn": torch.nn.SELU}).save(tmp_path / "selu.zip")
     with pytest.raises(PolicyFileError, match="its activation is SELU; Tanh, ReLU, ELU are imported"):
         read_sb3(tmp_path / "selu.zip")
-    learner("PPO", environment(spaces.MultiDiscrete([2, 3]))).save(tmp_path / "multi.zip")
-    with pytest.raises(PolicyFileError, match="action space is MultiDiscrete"):
+    learner("PPO", environment(spaces.MultiBinary(3))).save(tmp_path / "multi.zip")
+    with pytest.raises(PolicyFileError, match="action space is MultiBinary"):
         read_sb3(tmp_path / "multi.zip")
 
 

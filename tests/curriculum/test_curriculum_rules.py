@@ -91,4 +91,4 @@ class _Result:
     recipe = replace(TINY, curriculum="plaid")
 
     class matrix:
-        learned, scores, untrained = (0, 1), [[5.0, 3.0], [5.0, 7.0]], (0.1, 0.5)
+        learned, scores, untrained, floor = (0, 1), [[5.0, 3.0], [5.0, 7.0]], (0.1, 0.5), np.zeros(2)

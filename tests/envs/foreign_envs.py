@@ -39,7 +39,33 @@ class Point(gymnasium.Env):
         )
 
 
+class Steps(gymnasium.Env):
+    """A point on a line that is moved by two discrete actions: a direction of three, and a length of two."""
+
+    metadata = {"render_modes": [], "render_fps": 20}
+
+    def __init__(self, goal=1.0, several=True):
+        self.goal, self.several = goal, several
+        self.action_space = spaces.MultiDiscrete([3, 2]) if several else spaces.Discrete(3)
+        self.observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float64)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.x = self.np_random.uniform(-1, 1)
+        return np.array([self.x, self.goal]), {}
+
+    def step(self, action):
+        assert self.action_space.contains(action), action
+        direction, length = action if self.several else (action, 1)
+        self.x += (int(direction) - 1) * (0.05, 0.2)[int(length)]
+        return np.array([self.x, self.goal]), -abs(self.x - self.goal), abs(self.x) > 3, False, {}
+
+
 def register():
     """Register the environments under ids of their own."""
     if "policykd-tests/Point-v0" not in gymnasium.registry:
         gymnasium.register("policykd-tests/Point-v0", entry_point=Point, max_episode_steps=30)
+        gymnasium.register("policykd-tests/Steps-v0", entry_point=Steps, max_episode_steps=30)
+
+
+register()

@@ -108,7 +108,7 @@ def test_records_bring_the_whole_skill_back():
     [
         ("gym:Pendulun-v1", UnknownNameError, "did you mean Pendulum-v1"),
         ("gym:Pendulum-v0", ConfigError, "not in gymnasium any more; it has Pendulum-v1"),
-        ("gym:CartPole-v1", ContractError, "acts in Discrete"),
+        ("gym:Blackjack-v1", ContractError, "observes Tuple"),
         ("gym:FrozenLake-v1", ContractError, "observes Discrete"),
         (POINT + "?[1]", ConfigError, "must be a JSON object"),
         (POINT + "?{goal}", ConfigError, "are not JSON"),

@@ -5,12 +5,14 @@ import pytest
 from matplotlib import image
 
 from policykd.agents.policy import Architecture, Policy
+from policykd.envs.foreign.skill import gym_skill
 from policykd.envs.rendering import SceneRenderer, build_scene
 from policykd.envs.robots import get_robot
 from policykd.envs.skills import get_skill
 from policykd.envs.terrains import TrackBank
 from policykd.errors import ConfigError, ContractError, MissingDependencyError, OutputError
 from policykd.report import video
+from policykd.report.environment_film import record_environment
 from policykd.report.video import film_strip, record, render_video
 
 SKILL = get_skill("biped/steps")
@@ -127,3 +129,18 @@ def test_place_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot write"):
         film_strip(POLICY, SKILL, tmp_path / "file" / "x.png", seconds=0.2)
+
+
+def test_an_environment_is_filmed_by_itself(tmp_path):
+    pytest.importorskip("pygame")
+    skill = gym_skill("gym:Pendulum-v1")
+    policy = Policy(skill.group_sizes, 1, Architecture((8,), (8,)), generator_seed=0)
+    recording = record_environment(policy, skill, seconds=0.2)
+    assert recording.control_dt == pytest.approx(1 / 30)
+    assert recording.pictures.shape == (7, 500, 500, 3)
+    assert np.abs(recording.pictures[0].astype(int) - recording.pictures[-1]).max() > 40, "it moves"
+    assert not recording.fell
+    film_strip(policy, skill, tmp_path / "strip.png", seconds=0.2, frames=3)
+    assert image.imread(tmp_path / "strip.png").shape[:2] == (500, 3 * 500 + 2 * 4)
+    with pytest.raises(ConfigError, match="seconds"):
+        record_environment(policy, skill, seconds=0.0)

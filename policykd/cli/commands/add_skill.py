@@ -43,14 +43,16 @@ class AddSkill:
         Raises:
             PolicykdError: for bad input.
         """
+        from policykd.agents.training.defaults import GYMNASIUM
         from policykd.curriculum.add_skill import ADD_MERGE, ADD_TRAIN, NEW_RETENTION, OLD_RETENTION, add_skill
         from policykd.report.pages.run import write_page
 
+        usual = GYMNASIUM if self.skill.startswith("gym:") else ADD_TRAIN
         result = add_skill(
             self.student,
             self.skill,
             self.out,
-            train=with_overrides(replace(ADD_TRAIN, steps=self.steps), self.train),
+            train=with_overrides(replace(usual, steps=self.steps), self.train),
             merge=with_overrides(ADD_MERGE, self.merge),
             seed=self.seed,
             threads=self.threads,

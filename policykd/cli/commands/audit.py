@@ -44,16 +44,15 @@ class AuditCommand:
         """
         from policykd.agents.audit import FAULTS, PRIVILEGED, audit_policy
         from policykd.agents.files.policy_file import load_policy
-        from policykd.envs.skill_records import read_skill
+        from policykd.agents.files.skills import skills_for
         from policykd.storage import write_json
 
         loaded = load_policy(self.policy)
-        names, own = tuple(loaded.policy.groups), loaded.manifest.skills
-        skill = (
-            loaded.manifest.skill(self.skill or own[0], names)
-            if self.skill is None or self.skill in own
-            else read_skill(self.skill, names)
-        )
+        own = loaded.manifest.skills
+        if self.skill is None or self.skill in own:
+            skill = loaded.manifest.skill(self.skill or own[0], tuple(loaded.policy.groups))
+        else:
+            (skill,) = skills_for([loaded.manifest], [self.skill])
         found = audit_policy(
             loaded.policy, skill, groups=self.groups, episodes=self.episodes, delay=self.delay, seed=self.seed,
             threads=self.threads,

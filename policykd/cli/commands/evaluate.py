@@ -16,8 +16,7 @@ from policykd.cli.options import Device, Threads
 from policykd.cli.output import Bars, say_where
 
 if TYPE_CHECKING:
-    from policykd.agents.files.policy_file import LoadedPolicy, Manifest
-    from policykd.envs.skills import Skill
+    from policykd.agents.files.policy_file import LoadedPolicy
 
 
 @dataclass(frozen=True)
@@ -48,16 +47,12 @@ class Evaluate:
             PolicykdError: for bad input.
         """
         from policykd.agents.files.policy_file import load_named
+        from policykd.agents.files.skills import skills_for
         from policykd.envs.honest import honest_skill
-        from policykd.envs.skill_records import read_skill
         from policykd.evaluation import evaluate, evaluation_table
 
         policies = load_named(self.policies)
-        made_for = {skill: loaded.manifest for loaded in policies.values() for skill in loaded.manifest.skills}
-        groups = tuple(dict.fromkeys(name for loaded in policies.values() for name in loaded.policy.groups))
-        records = [loaded.manifest.skill_records for loaded in policies.values()]
-        skills = [read_skill(name, groups, records) for name in self.skills]
-        skills = skills or _skills_of(made_for, groups)
+        skills = skills_for([loaded.manifest for loaded in policies.values()], self.skills)
         if self.honest:
             skills = [honest_skill(skill) for skill in skills]
         experts = {s: name for s, name in expert_of(policies).items() if s in {k.id for k in skills}}
@@ -75,12 +70,6 @@ class Evaluate:
         evaluation.save(self.out)
         console.print(evaluation_table(evaluation))
         say_where(console, self.out)
-
-
-def _skills_of(made_for: dict[str, Manifest], groups: tuple[str, ...]) -> list[Skill]:
-    """Return the skills that the policies were made for; numbered tasks of an environment stand for the plain one."""
-    numbered = {name.partition("#")[0] for name in made_for if "#" in name}
-    return [manifest.skill(name, groups) for name, manifest in made_for.items() if name not in numbered]
 
 
 def expert_of(policies: dict[str, LoadedPolicy]) -> dict[str, str]:

@@ -34,6 +34,9 @@ class Import:
     """Lower bounds of the actions, for files without bounds; one for all, or one each."""
     high: tuple[float, ...] = ()
     """Upper bounds of the actions, in the same way."""
+    wrapper: str = ""
+    """Observations that a wrapper added in training: time-feature:STEPS, frame-stack:N (zeros before the episode) or
+    frame-stack-first:N (its first observation there); default what config.yml next to the policy says."""
     episodes: int = 10
     """Trial episodes, in which the policy must do better than random actions."""
     seed: int = 0
@@ -56,6 +59,7 @@ class Import:
             normalized=False if self.no_normalizer else None,
             low=self.low,
             high=self.high,
+            wrapper=self.wrapper,
         )
         report = import_policy(
             self.policy, self.out, env=self.env, options=options, episodes=self.episodes, seed=self.seed,

@@ -81,7 +81,7 @@ class Plaid:
 def _matrix_table(result: CurriculumResult) -> Table:
     """Return the retention matrix, with forgetting and success of the final policy per skill."""
     matrix = result.matrix
-    title = "reward per step of the policy over that of each skill's expert, after every stage"
+    title = "score of the policy over that of each skill's expert, after every stage"
     table = Table(title=title, title_justify="left")
     table.add_column("after", no_wrap=True)
     for skill in matrix.skills:

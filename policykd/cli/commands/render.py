@@ -36,11 +36,10 @@ class Render:
             PolicykdError: for bad input.
         """
         from policykd.agents.files.policy_file import load_policy
-        from policykd.envs.skill_records import read_skill
+        from policykd.agents.files.skills import skills_for
         from policykd.report.video import render_video
 
         loaded = load_policy(self.policy)
-        policy = loaded.policy
-        skill = read_skill(self.skill, tuple(policy.groups), [loaded.manifest.skill_records])
-        render_video(policy, skill, self.out, seed=self.seed, seconds=self.seconds)
+        (skill,) = skills_for([loaded.manifest], [self.skill])
+        render_video(loaded.policy, skill, self.out, seed=self.seed, seconds=self.seconds)
         say_where(console, self.out)

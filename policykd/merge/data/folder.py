@@ -17,7 +17,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from policykd.errors import DatasetError
-from policykd.merge.data.manifest import DataManifest, Shard
+from policykd.merge.data.manifest import CHOICES, DataManifest, Shard
 from policykd.merge.data.rollout import LabeledRollout
 from policykd.plain import parse_json
 from policykd.storage import write_bytes, write_json
@@ -87,7 +87,10 @@ class LabeledData:
                 raise DatasetError(f"it is truncated: {len(content):,} bytes of {shard.bytes:,}")
             if hashlib.sha256(content).hexdigest() != shard.sha256:
                 raise DatasetError("it was altered: its sha256 is not the manifest's")
-            return _rollout(content, shard, sum(size for _, size in self.manifest.groups), len(self.manifest.actions))
+            features, actions = sum(size for _, size in self.manifest.groups), len(self.manifest.actions)
+            rollout = _rollout(content, shard, features, actions)
+            _check_labels(rollout.labels, self.manifest)
+            return rollout
         except DatasetError as error:
             raise DatasetError(f"cannot read {self.folder / shard.file}: {error}") from None
 
@@ -148,6 +151,12 @@ def _rollout(content: bytes, shard: Shard, features: int, actions: int) -> Label
     rows = tensors["final_rows"]
     if len(rows) and (int(rows.min()) < 0 or int(rows.max()) >= states):
         raise DatasetError("final_rows points beyond the rollout")
-    if float(tensors["labels"].abs().max()) > 1.0:
-        raise DatasetError("a label is outside [-1, 1]")
     return LabeledRollout(**tensors)
+
+
+def _check_labels(labels: torch.Tensor, manifest: DataManifest) -> None:
+    if manifest.labels == CHOICES:
+        if float(labels.max()) > 0.0:
+            raise DatasetError("a label is above 0; the logarithm of a probability is not")
+    elif float(labels.abs().max()) > 1.0:
+        raise DatasetError("a label is outside [-1, 1]")

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 from policykd import __version__
 from policykd.agents.files.manifest import Action, describe_actions
+from policykd.envs.foreign.skill import choices_of
 from policykd.envs.robots import Robot, get_robot
 from policykd.envs.skill_records import records_of
 from policykd.errors import ContractError, DatasetError
@@ -22,6 +23,7 @@ from policykd.plain import Limits, added, as_plain, content_sha256, from_plain, 
 FORMAT = "policykd-labelled-states"
 FORMAT_VERSION = 1
 LABELS = "deterministic mean action of the skill's teacher, noise-free, in units of the action, clamped to [-1, 1]"
+CHOICES = "logarithms of the probabilities of all choices of the skill's teacher, one block per discrete action"
 
 # A plain name, so that a path cannot lead out of the folder.
 _FileName = Annotated[str, Limits(pattern=r"\d{3,6}-[A-Za-z0-9_.+-]{1,200}\.safetensors", what="a shard's file name")]
@@ -152,7 +154,7 @@ def describe_data(teachers: Sequence[Teacher], groups: Mapping[str, int]) -> Dat
         control_dt=float(skill.robot.control_dt),
         groups=tuple(groups.items()),
         actions=describe_actions(skill.robot),
-        labels=LABELS,
+        labels=CHOICES if choices_of(skill.robot) else LABELS,
         skills=tuple(
             LabeledSkill(
                 t.skill.id,

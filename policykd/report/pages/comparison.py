@@ -25,7 +25,7 @@ from policykd.report.plots.matrix import interval_plot, matrix_heat_map
 from policykd.report.plots.run import learning_curves
 from policykd.report.plots.style import svg_text
 from policykd.report.plots.terrains import gallery_figure
-from policykd.report.skills import label_of, skills_of
+from policykd.report.skills import is_environment, label_of, skills_of
 from policykd.stats import Interval
 
 Intervals = Mapping[str, Mapping[str, Interval]]
@@ -46,7 +46,6 @@ def write_comparison_page(folder: Path) -> Path:
     """
     comparison = Comparison.load(folder / COMPARISON)
     intervals = {name: comparison.intervals(name) for name in comparison.curricula}
-    skills = skills_of(comparison.skills, records=comparison.recipe.skill_records)
     context = {
         "title": f"Curricula compared: {', '.join(label_of(skill) for skill in comparison.skills)}",
         "comparison": comparison,
@@ -56,7 +55,7 @@ def write_comparison_page(folder: Path) -> Path:
         "rows": _rows(comparison, intervals),
         "zero_shot": _zero_shot(comparison),
         "figures": embed_plots(_plots(comparison, intervals, folder), folder),
-        "terrains": Markup(svg_text(gallery_figure(skills))),
+        "terrains": _terrains(comparison),
         "seeds": _every_seed(comparison),
         "configuration": json.dumps(as_plain(comparison.recipe), indent=2),
         "versions": versions(),
@@ -176,12 +175,20 @@ def _zero_shot(comparison: Comparison) -> list[dict[str, Any]]:
     ]
 
 
+def _terrains(comparison: Comparison) -> Markup | None:
+    """Return a picture of the terrains; None for gymnasium environments."""
+    if any(map(is_environment, comparison.skills)):
+        return None
+    skills = skills_of(comparison.skills, records=comparison.recipe.skill_records)
+    return Markup(svg_text(gallery_figure(skills)))
+
+
 def _every_seed(comparison: Comparison) -> list[dict[str, Any]]:
     return [
         {
             "curriculum": run.curriculum,
             "seed": run.seed,
-            "scores": [f"{score / e:.3f}" for score, e in zip(run.matrix.scores[-1], comparison.experts, strict=True)],
+            "scores": [f"{score:.3f}" for score in run.matrix.with_experts(comparison.experts).retention],
             "success": [f"{value:.2f}" for value in run.matrix.success[-1]],
         }
         for run in comparison.runs

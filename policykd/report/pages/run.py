@@ -22,7 +22,7 @@ from policykd.report.plots.run import learning_curves, merge_curve, score_plot
 from policykd.report.plots.style import color_of, svg_text
 from policykd.report.plots.terrains import gallery_figure
 from policykd.report.run_files import ResultsFolder
-from policykd.report.skills import skills_of
+from policykd.report.skills import is_environment, skills_of
 
 _Columns = tuple[tuple[str, str, int], ...]  # field of the summary, heading, digits
 _MAIN: _Columns = (
@@ -155,6 +155,8 @@ def _embedded(results: ResultsFolder, path: Path, kind: str) -> dict[str, Any]:
 
 def _terrains(results: ResultsFolder) -> dict[str, Any] | None:
     """Return profiles of the terrains in the page's colors; the run's own picture if a terrain is not known."""
+    if any(map(is_environment, results.evaluation.skills)):
+        return None
     try:
         skills = skills_of(results.evaluation.skills)
     except PolicykdError:
