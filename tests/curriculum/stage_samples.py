@@ -7,6 +7,7 @@ import torch
 from tiny_curriculum import TINY
 
 from policykd.curriculum.stages import Train
+from policykd.envs.robots import get_robot
 from policykd.envs.skills import get_skill
 from policykd.evaluation.results import Episodes
 from policykd.storage import write_json
@@ -28,6 +29,7 @@ class Loaded:
         self.manifest = SimpleNamespace(
             weights_sha256=f"{path.parent.name}", robot="biped", skills=("biped/flat",), skill_records=None,
             operation="merge", parents=(1,), seed=8, metrics={"m": 1}, config={"c": 2},
+            body=lambda: get_robot("biped"),
         )  # fmt: skip
 
     def __iter__(self):

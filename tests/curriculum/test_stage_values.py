@@ -99,7 +99,7 @@ def test_an_injection_replaces_the_policy_of_a_killed_session(calls, tmp_path):
     assert not left.exists()
     (name, args, options), *_ = calls
     assert (name, args) == ("inject_file", (tmp_path / "before" / "policy", left, ("terrain",)))
-    assert options == {"mode": "scaled", "encoder": None, "scale": 0.2, "seed": 6, "threads": 2}
+    assert options == {"mode": "scaled", "encoder": None, "scale": 0.2, "seed": 6, "threads": 2, "skill": None}
     assert (outcome.kind, outcome.steps) == ("inject", 0)
     assert outcome.figures == {
         "mode": "exact", "groups": ["terrain"], "largest_random": 0.1, "largest_on_policy": 0.2,

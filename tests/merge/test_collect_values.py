@@ -27,7 +27,7 @@ class Scripted:
     """An environment of three simulations whose next state is a linear function of state and action."""
 
     def __init__(self, steps=5, start=0.5):
-        self.skill = SimpleNamespace(episode_steps=steps, columns=COLUMNS, id="scripted")
+        self.skill = SimpleNamespace(episode_steps=steps, columns=COLUMNS, id="scripted", robot=None)
         self.num_envs, self.actions, self.checked, self._start = SIMS, [], 0, start
 
     def reset(self):
@@ -60,7 +60,9 @@ def policy(groups, seed):
 
 
 def teacher_of(groups, seed=1):
-    return Teacher(SimpleNamespace(columns=COLUMNS, id="scripted"), policy(groups, seed), "expert", "0" * 64)
+    return Teacher(
+        SimpleNamespace(columns=COLUMNS, id="scripted", robot=None), policy(groups, seed), "expert", "0" * 64
+    )
 
 
 def loop(teacher, student, noise, beta, mixing, seed, reads):

@@ -39,7 +39,7 @@ def linear_teacher(name, factor, shift):
     with torch.no_grad():
         policy.actor[-1].weight.copy_(factor * torch.eye(2))
         policy.actor[-1].bias.fill_(shift)
-    skill = SimpleNamespace(id=name, columns={"a": slice(0, 2)})
+    skill = SimpleNamespace(id=name, columns={"a": slice(0, 2)}, robot=None, absent_groups=())
     return SimpleNamespace(policy=policy, skill=skill, source=name)
 
 

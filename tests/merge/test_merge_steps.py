@@ -62,7 +62,7 @@ def merge_of(config=TINY, folder=None):
     """A merge of two skills without simulations."""
     merge = _Merge.__new__(_Merge)
     merge._device, merge._config, merge._folder, merge._progress = CPU, config, folder or Folder(), Told()
-    merge._teachers = [SimpleNamespace(skill=SimpleNamespace(id=i, robot="biped")) for i in IDS]
+    merge._teachers = [SimpleNamespace(skill=SimpleNamespace(id=i, robot="biped", absent_groups=())) for i in IDS]
     merge._init, merge._ids, merge._name = None, IDS, "merge x"
     merge._student = small_policy()
     merge._fitting = SimpleNamespace(state_dict=lambda: {"optimizer": 7})

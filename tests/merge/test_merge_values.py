@@ -17,7 +17,7 @@ from policykd.errors import ConfigError, ContractError, DatasetError
 from policykd.merge import LabeledData
 from policykd.merge import retention as retentions
 from policykd.merge.data import folder as folders
-from policykd.merge.data.manifest import DataManifest, LabeledSkill, Shard, describe_data
+from policykd.merge.data.manifest import CHOICES, DataManifest, LabeledSkill, Shard, describe_data
 from policykd.merge.offline import _contract
 from policykd.merge.retention import StudentValidation, _check_reward, _check_success
 from policykd.merge.student import log_std_of, parents
@@ -158,8 +158,7 @@ def shard_of(content, steps=2, sims=4):
     ("change", "message"),
     [
         ({}, None),
-        ({"labels": torch.full((8, 11), 1.0)}, None),
-        ({"labels": torch.full((8, 11), -1.001)}, "a label is outside"),
+        ({"labels": torch.full((8, 11), -3.0)}, None),
         ({"observations": torch.zeros(8, 98)}, "observations is .8, 98. torch.float32; .8, 99."),
         ({"rewards": torch.zeros(4, 2)}, "rewards is"),
         ({"rewards": torch.zeros(2, 4, dtype=torch.float64)}, "torch.float64"),
@@ -184,6 +183,25 @@ def test_every_tensor_of_a_shard_is_checked(change, message):
     else:
         with pytest.raises(DatasetError, match=message):
             folders._rollout(content, shard_of(content), 99, 11)
+
+
+@pytest.mark.parametrize(
+    ("kind", "label", "message"),
+    [
+        ("actions", 1.0, None),
+        ("actions", -1.001, "a label is outside"),
+        (CHOICES, 0.0, None),
+        (CHOICES, -9.0, None),
+        (CHOICES, 0.001, "a label is above 0"),
+    ],
+)
+def test_labels_are_actions_or_logarithms_of_probabilities(kind, label, message):
+    labels, manifest = torch.tensor([[-0.5, label]]), SimpleNamespace(labels=kind)
+    if message is None:
+        folders._check_labels(labels, manifest)
+    else:
+        with pytest.raises(DatasetError, match=message):
+            folders._check_labels(labels, manifest)
 
 
 def test_content_that_is_no_tensor_file_is_named():
