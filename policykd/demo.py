@@ -41,7 +41,7 @@ class DemoPlan:
         skills: ids of the skills.
         train: training configuration of the experts.
         own: training configurations by terrain name, for terrains that need another budget; see docs/training.md.
-        merge: merge configuration: few rounds; half of the effort goes to skills where the student lags behind.
+        merge: merge configuration: few rounds; much of the effort goes to skills where the student lags behind.
         first: terrain whose expert the others start from; empty if every expert starts from nothing.
     """
 
@@ -75,6 +75,7 @@ DEMO_PLANS: Mapping[str, DemoPlan] = MappingProxyType(
             ),
             merge=MergeConfig(
                 rounds=6, envs=32, updates=1600, minibatch=512, averaging=0.9995, target_retention=0.985, noise=0.05,
+                adaptive=0.4, gap_memory=0.6,
                 architecture=Architecture(hidden=(256, 128), critic_hidden=(256, 128), activation="elu"),
             ),
             first="flat",

@@ -71,8 +71,7 @@ class _Builder:
 
     def __post_init__(self) -> None:
         self.environments = environments_of_recipe(self.recipe)
-        common_contract(self.skills(range(self.count)))
-        _check_actions(self.skills(range(self.count)))
+        common_contract([*self.skills(range(self.count)), *self.unseen()])
 
     @property
     def count(self) -> int:
@@ -214,7 +213,11 @@ class _Builder:
         return self.add(Merge(name, skills, tuple(teachers), config, previous, keep, allow))
 
     def unseen(self) -> list[Skill]:
-        """Return the skills without training."""
+        """Return the skills without training on which the last policy is measured."""
+        ids = {skill.id for skill in self.skills(range(self.count))}
+        return [skill for skill in self._zero_shot() if skill.id not in ids]
+
+    def _zero_shot(self) -> list[Skill]:
         names = self.recipe.measurement.zero_shot
         if not self.environments:
             return [skill_of_recipe(self.recipe, name, self.all_groups) for name in names]
@@ -231,19 +234,15 @@ class _Builder:
         """Add the measurement of every policy after its stage; the last one is also measured on unseen skills."""
         measured = dict.fromkeys([*(row.stage for row in self.rows), *self.experts.values()])
         columns = self.skills(range(self.count))
-        ids = tuple(skill.id for skill in columns)
-        unseen = self.unseen()
-        zero_shot = [skill for skill in unseen if skill.id not in ids]
-        common_contract([*columns, *zero_shot])
         how = self.recipe.measurement
         where: dict[str, Any] = {"episodes": how.episodes, "seed": how.seed, "device": how.device}
         stages: list[Stage] = [Measure(MEASURE_UNTRAINED, None, columns, reference=self.recipe.train, **where)]
         for stage in self.stages:
             stages.append(stage)
             if stage.name in measured:
-                skills = (*columns, *zero_shot) if stage.name == self.rows[-1].stage else columns
+                skills = (*columns, *self.unseen()) if stage.name == self.rows[-1].stage else columns
                 stages.append(Measure(f"measure-{stage.name}", stage.name, skills, **where))
-        return Plan(tuple(stages), tuple(self.rows), dict(self.experts), ids)
+        return Plan(tuple(stages), tuple(self.rows), dict(self.experts), tuple(s.id for s in columns))
 
 
 def _names_in(recipe: Recipe) -> tuple[str, ...]:
@@ -253,13 +252,3 @@ def _names_in(recipe: Recipe) -> tuple[str, ...]:
     if recipe.skills[0].skill.startswith(PREFIX):
         return ()
     return (*(name for name in skills if name not in (recipe.skill_records or ())), *groups)
-
-
-def _check_actions(skills: Sequence[Skill]) -> None:
-    first = skills[0]
-    if isinstance(first, GymSkill):
-        return  # policies act in [-1, 1], which spans the bounds of each environment
-    for other in skills[1:]:
-        mine, theirs = first.robot.servos, other.robot.servos
-        if mine != theirs:
-            raise ContractError(f"{first.id} has {len(mine)} joints, {other.id} has {len(theirs)}; they must be equal")

@@ -81,21 +81,17 @@ class StageFolders:
             return None
         return from_plain(Outcome, read_json(path), str(path), error=OutputError, strict=True)
 
-    def adopt(self, name: str, asked: Mapping[str, Any]) -> bool:
-        """Copy a stage that a sibling has finished.
+    def adopt(self, name: str, asked: Mapping[str, Any]) -> None:
+        """Copy a stage that a sibling has finished, if there is one.
 
         Args:
             name: name of the stage.
             asked: record of the stage in its folder; a sibling's must be equal.
-
-        Returns:
-            Whether there was one.
         """
         for sibling in map(StageFolders, self._siblings):
             if sibling.outcome(name) is not None and same_run(sibling(name), asked):
                 copy_folder(sibling(name), self(name))
-                return True
-        return False
+                return
 
 
 def run_stage(stage: Stage, folders: StageFolders, *, threads: int | None, progress: Progress) -> Outcome:

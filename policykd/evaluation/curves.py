@@ -42,10 +42,8 @@ def area(curve: Curve, budget: float, *, start: float = 0.0) -> float:
     scores = np.array([start, *(x for _, x in curve)])
     if len(curve) == 0 or (np.diff(steps) <= 0).any():
         raise ConfigError("a learning curve must hold at least one validation, steps rising")
-    inside = steps < budget
-    x = np.append(steps[inside], budget)
-    y = np.append(scores[inside], np.interp(budget, steps, scores))
-    return float(np.trapezoid(y, x) / budget)
+    x = np.minimum([*steps, budget], budget)
+    return float(np.trapezoid(np.interp(x, steps, scores), x) / budget)
 
 
 def forward_transfer(

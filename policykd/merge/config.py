@@ -53,6 +53,9 @@ class MergeConfig:
             the present round only.
         adaptive: share of simulations and minibatch that goes to skills in proportion to their gap to the teacher; the
             rest is split equally. 0 treats all skills alike.
+        gap_memory: share of its earlier value in the gap that ``adaptive`` reads, in [0, 1): a moving average
+            over the validations. With 0, a skill that has caught up loses its larger share and may fall behind at
+            once; see docs/merging.md.
         support: labels count only where no feature, normalized by the teacher's own statistics, is larger than this
             many standard deviations; at most the normalizer's clip of 10. None takes all labels.
         batched_teachers: whether teachers of one shape are evaluated together by ``torch.func``. Equal labels to float
@@ -120,6 +123,7 @@ class MergeConfig:
     architecture: Architecture = field(default_factory=lambda: Architecture(hidden=(256, 256)))
     randomization: Randomization = added(OFF)
     groups: tuple[str, ...] = added(())
+    gap_memory: float = added(0.0)
     validation_every: int = added(1)
 
     def __post_init__(self) -> None:
@@ -152,6 +156,7 @@ class MergeConfig:
         check_range("merge.min_std", self.min_std, 1e-4, 10.0)
         check_range("merge.max_std", self.max_std, self.min_std, 10.0)
         check_range("merge.adaptive", self.adaptive, 0.0, 0.9)
+        check_range("merge.gap_memory", self.gap_memory, 0.0, 0.99)
         check_range("merge.held_out", self.held_out, 0.01, 0.5)
         if self.support is not None:
             check_range("merge.support", self.support, 0.5, 10.0, "standard deviations")

@@ -42,7 +42,7 @@ def value_targets(
     following.view(-1)[rollout.final_rows] = student.value(rollout.final_observations)
     ended = rollout.terminated | rollout.truncated
     targets, counts = torch.empty_like(values), torch.empty_like(ended)
-    ahead, ahead_counts = following[-1], torch.ones_like(ended[-1])
+    ahead, ahead_counts = following[-1], ended.new_ones(n)
     for t in reversed(range(steps)):
         rest = torch.where(ended[t], following[t], (1 - gae_lambda) * following[t] + gae_lambda * ahead)
         ahead = (1 - gamma) * rollout.rewards[t] + gamma * rest * ~rollout.terminated[t]

@@ -143,7 +143,8 @@ class _Merge:
         self._pool = StatePool(len(teachers), config.rounds_kept, config.support)
         self._beta = parse(config.beta)
         self._round, self._streak, self._seconds = 0, 0, 0.0
-        self._shares = shares([0.0] * len(teachers), 0.0)
+        self._gaps = [0.0] * len(teachers)
+        self._shares = shares(self._gaps, 0.0)
         self._reached: dict[str, int | None] = {str(mark): None for mark in _MARKS}
         self._best: dict[str, Any] | None = None
 
@@ -239,7 +240,9 @@ class _Merge:
         if self._best is None or score.value > self._best["score"]:
             weights = {k: v.clone() for k, v in self._student.state_dict().items()}
             self._best = {"score": score.value, "retention": score.retention, "weights": weights}
-        self._shares = shares(score.gaps, self._config.adaptive)
+        memory = self._config.gap_memory if self._round else 0.0
+        self._gaps = [memory * old + (1.0 - memory) * new for old, new in zip(self._gaps, score.gaps, strict=True)]
+        self._shares = shares(self._gaps, self._config.adaptive)
         return score
 
     def _masked(self) -> dict[str, float]:
@@ -261,6 +264,7 @@ class _Merge:
                 "streak": self._streak,
                 "seconds": self._seconds,
                 "shares": self._shares,
+                "gaps": self._gaps,
                 "reached": self._reached,
             }
         )
@@ -273,7 +277,7 @@ class _Merge:
         self._fitting.load_state_dict(state)
         self._best, self._round = state["best"], state["round"]
         self._streak, self._seconds = state["streak"], state["seconds"]
-        self._shares, self._reached = state["shares"], state["reached"]
+        self._shares, self._gaps, self._reached = state["shares"], state["gaps"], state["reached"]
         self._data = LabeledData.open(self._data.folder)
         self._data.keep(self._round)
         for round_ in range(self._round):

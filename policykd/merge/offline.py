@@ -187,7 +187,7 @@ class _DataMerge:
                 rollout, i = one.load(shard), self._ids.index(shard.skill)
                 # Whole simulations are held out: neighbors in time are nearly the same state.
                 column = torch.arange(len(rollout.labels)) % shard.simulations
-                held = column % every == every - 1 if shard.simulations > 1 else column == -1
+                held = column % every == every - 1
                 self._train.add(i, _rows(rollout, ~held))
                 self._held_out.add(i, _rows(rollout, held))
                 held_out |= {shard.skill} if held.any() else set()

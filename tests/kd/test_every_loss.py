@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from policykd.kd.benchmark.placements import PlacementContext, placement_of
-from policykd.kd.benchmark.settings import default_setting
+from policykd.kd.benchmark.settings import Setting, default_setting
 from policykd.kd.networks import ResNet
 from policykd.kd.objective.objective import Objective
 from policykd.kd.objective.taps import Taps
@@ -23,8 +23,8 @@ STUDENT, TEACHER = (4, 4, 6, 8), (4, 6, 8, 10)
 PLACED = [name for name in LOSSES if not placement_of(name).unavailable]
 
 
-def placed(name, student, teacher, data):
-    """The loss's objective on these networks, by its record's placement and default options."""
+def placed(name, student, teacher, data, setting=None):
+    """The loss's objective on these networks, by its record's placement and a setting, by default its own."""
 
     def features(tap, samples):
         with torch.no_grad(), Taps([tap]).attach(teacher) as seen:
@@ -33,7 +33,7 @@ def placed(name, student, teacher, data):
 
     task = Task("eight", data, data, data, 3, lambda: student, lambda: teacher)
     context = PlacementContext(task, student, teacher, features)
-    return Objective(placement_of(name).place(LOSSES[name], context, default_setting(name)))
+    return Objective(placement_of(name).place(LOSSES[name], context, setting or default_setting(name)))
 
 
 def run(name, parts):
@@ -61,6 +61,55 @@ def test_loss_gradient_and_memory_do_not_depend_on_the_parts(name):
         if whole is not None:
             torch.testing.assert_close(split, whole, rtol=1e-8, atol=1e-12)
     torch.testing.assert_close(dict(split_objective.state_dict()), dict(objective.state_dict()))
+
+
+def watched(losses):
+    """Let the teacher's values of all losses require a gradient, and return the list that will hold them."""
+    values = []
+
+    def with_gradient(value):
+        if isinstance(value, list):
+            return [with_gradient(one) for one in value]
+        values.append(value.detach().requires_grad_())
+        return values[-1]
+
+    for loss in losses:
+        if "teacher" in loss.inputs:
+            place = loss.inputs.index("teacher")
+            loss.register_forward_pre_hook(
+                lambda _, args, place=place: (*args[:place], with_gradient(args[place]), *args[place + 1 :])
+            )
+    return values
+
+
+def two_steps(name, setting):
+    """Return loss and gradients of two steps of gradient descent, in float64; none may reach the teacher's values."""
+    torch.manual_seed(1)
+    student, teacher = ResNet(8, STUDENT, classes=3), ResNet(8, TEACHER, classes=3).eval()
+    x, y = torch.randn(8, 3, 8, 8), torch.arange(8) % 3
+    objective = placed(name, student, teacher, Split(x, y), setting)
+    x, student, teacher = x.double(), student.double(), teacher.double()
+    objective.double().build(student, teacher, x[:2]).double()
+    parameters = (*student.parameters(), *objective.parameters())
+    found, optimizer, values = [], torch.optim.SGD(parameters, lr=1e-3), watched(objective.losses.values())
+    for step, rows in enumerate((torch.arange(8), torch.tensor([6, 1, 4, 3, 0]))):
+        optimizer.zero_grad()
+        batch = Batch(x[rows], y[rows], rows, (len(rows),))
+        out = backward_step(student, teacher, objective, batch, StepSetting(), number=step, step=step, total=4)
+        sizes = [(float(p.grad.sum()), float(p.grad.abs().sum())) for p in parameters if p.grad is not None]
+        found.append([float(out.loss.detach()), *(sum(size) for size in zip(*sizes, strict=True))])
+        optimizer.step()
+    assert all(value.grad is None for value in values)
+    return found
+
+
+PRESETS = [(name, preset) for name in PLACED for preset in LOSSES[name].presets]
+
+
+@pytest.mark.parametrize(("name", "preset"), PRESETS, ids=[f"{name}-{preset.name}" for name, preset in PRESETS])
+def test_loss_and_gradients_of_two_steps_are_the_recorded_ones(name, preset, recorded, limits):
+    setting = Setting(preset.weight, preset.ce_weight, preset.kd_weight, preset.options)
+    recorded("losses", f"{name}, {preset.name}", {"steps": two_steps(name, setting), "limits": limits})
 
 
 @pytest.mark.parametrize("name", LOSSES)

@@ -56,6 +56,15 @@ def test_spreads_of_gaussians_do_not_count():
     assert float(running.compute()) == pytest.approx(float((LOGITS - VALUES).abs().mean()), rel=1e-6)
 
 
+def test_soft_labels_count_from_one_half():
+    soft = torch.tensor([[0.6, 0.5], [0.4, 0.1], [1.0, 0.0]])
+    outputs = torch.tensor([[2.0, 1.0], [-1.0, -2.0], [0.5, 3.0]])
+    for name, expected in (("map", 1.0), ("label_f1", 0.5)):  # the second label never occurs
+        running = METRICS[name].make(2)
+        running.update(outputs, soft)
+        assert float(running.compute()) == expected
+
+
 def test_metrics_are_chosen_by_name_and_kind():
     for kind, name in DEFAULT_METRIC.items():
         assert metric_for("", kind) is METRICS[name]

@@ -165,6 +165,15 @@ def test_logits_are_those_of_the_independent_definition(name):
     torch.testing.assert_close(network(x), logits, rtol=1e-10, atol=1e-10)
 
 
+def test_counts_of_batches_are_read_where_a_file_has_them():
+    tensors = {name: v for name, v in published("resnet8")[2].items() if not name.endswith("num_batches_tracked")}
+    counts = {name.replace("running_mean", "num_batches_tracked"): torch.tensor(5) for name in tensors}
+    counts = {name: v for name, v in counts.items() if name.endswith("num_batches_tracked")}
+    for given, expected in ((tensors, 0), (tensors | counts, 5)):
+        state = load_published(create("resnet8", classes=7), given).state_dict()
+        assert {int(v) for name, v in state.items() if name.endswith("num_batches_tracked")} == {expected}
+
+
 @pytest.mark.parametrize("name", VARIANTS)
 def test_networks_of_the_papers_are_not_filled_with_weights_of_others(name):
     with pytest.raises(ConfigError, match=r'make \w+\(variant="repdistiller"\)'):
@@ -205,6 +214,13 @@ def test_a_hostile_file_is_refused_and_not_executed(tmp_path):
     assert not target.exists()
     torch.load(path, weights_only=False)
     assert target.exists()  # the same file does act when it is unpickled
+
+
+@pytest.mark.parametrize("content", [{}, {"fc.weight": torch.zeros(1), "epoch": 3}, [torch.zeros(1)]], ids=str)
+def test_files_without_tensors_by_name_are_refused(tmp_path, content):
+    torch.save(content, tmp_path / "ckpt.pth")
+    with pytest.raises(WeightsError, match="holds no state dict"):
+        read_weights(tmp_path / "ckpt.pth")
 
 
 @pytest.mark.parametrize("content", [b"", b"nonsense", pickle.dumps({"a": 1}, protocol=2)])

@@ -153,15 +153,20 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("request_", WORKS)
-def test_works(request_):
-    assert WORKS[request_]() is not None
+def test_works(request_, recorded):
+    torch.manual_seed(0)
+    found = WORKS[request_]()
+    if not isinstance(found, torch.Tensor):
+        found = [{k: v for k, v in record.items() if k != "seconds"} for record in found.history]
+    recorded("requests", request_, found)
 
 
 @pytest.mark.parametrize("request_", REFUSED)
-def test_refused_with_the_cure(request_):
+def test_refused_with_the_cure(request_, recorded):
     run, cure = REFUSED[request_]
-    with pytest.raises((ValueError, TypeError), match=cure):
+    with pytest.raises((ValueError, TypeError), match=cure) as refused:
         run()
+    recorded("messages", request_, str(refused.value))
 
 
 def test_items_are_always_asked_of_the_data_set():

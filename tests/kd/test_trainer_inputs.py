@@ -531,7 +531,9 @@ def test_variants_do_not_depend_on_the_batch():
 def test_random_transforms_inside_a_data_set_are_found():
     student, teacher = pair()
     cache = TeacherCache(teacher(X).detach().numpy())
+    before = torch.get_rng_state()
     assert draws_at_random(Jittered())
+    assert torch.equal(torch.get_rng_state(), before)
     assert draws_at_random(DataLoader(Jittered()))
     assert not draws_at_random(TensorDataset(X, Y))
     for given in (Jittered(), DataLoader(Jittered(), batch_size=8)):

@@ -145,6 +145,7 @@ EVERYTHING = {
     "noise_model": "dart",
     "aggregation": "last:2",
     "adaptive": 0.5,
+    "gap_memory": 0.5,
     "support": 6.0,
     "batched_teachers": True,
     "start": "newest",
@@ -187,6 +188,27 @@ def test_adaptive_shares_move_simulations_to_the_larger_gap(teachers, tmp_path):
     assert {s.simulations for s in shards if s.round == 0} == {SMALL.envs}
     assert max(counts, key=counts.get) == max(gap, key=gap.get)
     assert counts["biped/flat"] != counts["biped/gaps"]
+
+
+@pytest.mark.parametrize(("memory", "expected"), [(0.0, [(6, 10), (12, 4), (8, 8)]), (0.5, [(6, 10), (9, 7), (9, 7)])])
+def test_gaps_are_averaged_over_the_validations(teachers, tmp_path, monkeypatch, memory, expected):
+    """Gaps of the skills 0.1 and 0.3, then 0.3 and 0, then none; a half of 16 simulations follows them."""
+    gaps = iter([(0.1, 0.3), (0.3, 0.0), (0.0, 0.0), (0.0, 0.0)])
+
+    def measure(self, student):
+        one, other = next(gaps)
+        ids = [teacher.skill.id for teacher in teachers]
+        return Score(
+            dict.fromkeys(ids, 1.0), dict.fromkeys(ids, 1.0), dict(zip(ids, (1 - one, 1 - other), strict=True)),
+            dict.fromkeys(ids, 0.0),
+        )  # fmt: skip
+
+    monkeypatch.setattr("policykd.merge.retention.StudentValidation.measure", measure)
+    config = replace(SMALL, rounds=4, updates=1, adaptive=0.5, gap_memory=memory, critic="none")
+    merge_experts(teachers, tmp_path, config)
+    shards = LabeledData.open(tmp_path).manifest.shards
+    counts = [tuple(s.simulations for s in shards if s.round == round_) for round_ in range(4)]
+    assert counts == [(8, 8), *expected]
 
 
 def test_losses_are_those_that_the_configuration_names():

@@ -93,22 +93,22 @@ class FunctionModule(KDLoss):
 @overload
 def loss_module(
     function: Callable[Concatenate[Any, Any, Any, P], Tensor],
-    class_name: str = "",
+    class_name: str = ...,
     *,
-    signal: Signal = "logits",
-    batch_coupled: bool = False,
-    kinds: tuple[Kind, ...] = ("single_label",),
-    channels_first: bool = False,
+    signal: Signal = ...,
+    batch_coupled: bool = ...,
+    kinds: tuple[Kind, ...] = ...,
+    channels_first: bool = ...,
 ) -> LossClass[P]: ...
 @overload
 def loss_module(
     function: Callable[Concatenate[Any, Any, P], Tensor],
-    class_name: str = "",
+    class_name: str = ...,
     *,
-    signal: Signal = "logits",
-    batch_coupled: bool = False,
-    kinds: tuple[Kind, ...] = ("single_label",),
-    channels_first: bool = False,
+    signal: Signal = ...,
+    batch_coupled: bool = ...,
+    kinds: tuple[Kind, ...] = ...,
+    channels_first: bool = ...,
 ) -> LossClass[P]: ...
 def loss_module(
     function: Callable[..., Tensor],

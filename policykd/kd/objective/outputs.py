@@ -51,7 +51,7 @@ class Outputs:
     def __post_init__(self) -> None:
         check_choice("kind", self.kind, get_args(Kind))
         letters = set(self.layout)
-        if self.layout[:1] != "B" or len(letters) != len(self.layout) or not (self.layout.isalpha() and letters):
+        if self.layout[:1] != "B" or len(letters) != len(self.layout) or not self.layout.isalpha():
             raise ConfigError(
                 f"layout is {self.layout!r}; it must name every axis once, batch first: BC, BTC, BCT or BCHW"
             )

@@ -205,7 +205,7 @@ class TokenLinear(Projector):
 
     def _build(self, own: Shape, target: Shape) -> None:
         self._check(own)
-        self.in_width, self.out_width = own[-1], self.out_width or target[-1]
+        self.in_width, self.out_width = own[1], self.out_width or target[-1]
         self.map = nn.Linear(self.in_width, self.out_width, bias=self.bias)
 
     def _check(self, own: Shape) -> None:
@@ -214,8 +214,8 @@ class TokenLinear(Projector):
                 f"TokenLinear takes tokens (B, T, D), but got (B, {', '.join(map(str, own))}): "
                 f"{'use Linear or MLP' if len(own) == 1 else 'use Conv1x1 for maps'}"
             )
-        if self.in_width not in (None, own[-1]):
-            raise ProjectorError(f"TokenLinear was made for width {self.in_width}, but the tokens have width {own[-1]}")
+        if self.in_width not in (None, own[1]):
+            raise ProjectorError(f"TokenLinear was made for width {self.in_width}, but the tokens have width {own[1]}")
 
     def output_shape(self, own: Shape) -> Shape:
         """``(T, D_out)``."""

@@ -91,16 +91,16 @@ class CESKD(System[CESKDRecipe]):
     paper = "Amara, Ziaeefard, Meyer, Gross, Clark, CES-KD, arXiv 2209.07606"
     claim = "A small student learns more if each sample is taught by an expert that is as strong as the sample is hard."
     claims = tuple(
-        higher("accuracy", _SELECTION, than, by=gate, required=required).says(f"{_SAYS} {text}.")
-        for than, gate, required, text in (
-            ("largest expert", 0.0, True, "more accurate than that of the largest expert"),
-            ("random expert", 0.0, True, "more accurate than that of a random expert per sample"),
-            ("reversed curriculum", 0.0, True, "more accurate than that of the reversed curriculum"),
-            ("smallest expert", -0.005, True, "at most 0.5 points less accurate than that of the smallest expert"),
-            ("reversed strata", 0.0, False, "more accurate than that of reversed strata at the same pacing"),
-            ("mean of experts", 0.0, False, "more accurate than that of the mean of the experts"),
-            ("no pacing", 0.0, False, "more accurate than that of the same selection without pacing"),
-            (NO_TEACHER, 0.0, False, "more accurate than a student trained on labels alone"),
+        higher("accuracy", _SELECTION, than, required=required).says(f"{_SAYS} {text}.")
+        for than, required, text in (
+            ("largest expert", True, "more accurate than that of the largest expert"),
+            ("random expert", True, "more accurate than that of a random expert per sample"),
+            ("reversed curriculum", True, "more accurate than that of the reversed curriculum"),
+            ("smallest expert", True, "at most 0.5 points less accurate than that of the smallest expert"),
+            ("reversed strata", False, "more accurate than that of reversed strata at the same pacing"),
+            ("mean of experts", False, "more accurate than that of the mean of the experts"),
+            ("no pacing", False, "more accurate than that of the same selection without pacing"),
+            (NO_TEACHER, False, "more accurate than a student trained on labels alone"),
         )
     )
     gates = (0.0093, 0.0, 0.006, -0.005)

@@ -82,8 +82,7 @@ def early_stopped(loss: StudentLoss, stop_epoch: int) -> StudentLoss:
 class HintonKDRecipe(Recipe):
     """One teacher for three parts: few labels, a missing class, and early-stopped teachers.
 
-    Students have a learning rate that is high enough to
-    converge within their epochs.
+    Students have a learning rate that is high enough to converge within their epochs.
 
     Attributes:
         teacher: Widths and training of the converged teacher.
@@ -214,17 +213,16 @@ class HintonKD(System[HintonKDRecipe]):
             "With 4 labels per class, distillation is more accurate than cross-entropy."
         ),
         *(
-            claimed("recall", f"missing class, {arm}", by=gate).says(f"{student} {text}.")
-            for claimed, arm, gate, student, text in (
-                (higher, "KD", 0.0, f"A distilled student {_BLIND}", "recognizes it"),
+            claimed("recall", f"missing class, {arm}").says(f"{student} {text}.")
+            for claimed, arm, student, text in (
+                (higher, "KD", f"A distilled student {_BLIND}", "recognizes it"),
                 (
                     higher,
                     "KD, bias",
-                    0.0,
                     f"A distilled student {_BLIND}, with a bias chosen on validation data,",
                     "recognizes it",
                 ),
-                (lower, "CE", 0.01, f"A student trained on hard labels {_BLIND}", "recognizes less than 1 % of it"),
+                (lower, "CE", f"A student trained on hard labels {_BLIND}", "recognizes less than 1 % of it"),
             )
         ),
         higher("accuracy", "converged teacher", "early-stopped teacher").says(

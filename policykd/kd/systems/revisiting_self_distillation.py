@@ -206,22 +206,13 @@ class RevisitingSelfDistillation(System[RevisitingRecipe]):
     )
     claims = (
         *(
-            claimed(metric, f"kernel, {ridge} ridge", by=gate).says(
-                f"In kernel self-distillation with a {words}, {text}."
-            )
-            for claimed, ridge, metric, gate, words, text in (
-                (higher, "small", "gain of round 1", 0.0, "ridge that is too small", "round 1 raises accuracy"),
-                (
-                    higher,
-                    "small",
-                    "least early gain",
-                    0.0,
-                    "ridge that is too small",
-                    "every early round raises accuracy",
-                ),
-                (higher, "middle", "gain of round 1", 0.0, "nearly right ridge", "round 1 raises accuracy"),
-                (lower, "middle", "gain after round 1", 0.0, "nearly right ridge", "later rounds lower accuracy"),
-                (lower, "large", "greatest gain", 0.0, "ridge that is too large", "every round lowers accuracy"),
+            claimed(metric, f"kernel, {ridge} ridge").says(f"In kernel self-distillation with a {words}, {text}.")
+            for claimed, ridge, metric, words, text in (
+                (higher, "small", "gain of round 1", "ridge that is too small", "round 1 raises accuracy"),
+                (higher, "small", "least early gain", "ridge that is too small", "every early round raises accuracy"),
+                (higher, "middle", "gain of round 1", "nearly right ridge", "round 1 raises accuracy"),
+                (lower, "middle", "gain after round 1", "nearly right ridge", "later rounds lower accuracy"),
+                (lower, "large", "greatest gain", "ridge that is too large", "every round lowers accuracy"),
             )
         ),
         higher("accuracy", "wide, student", "wide, teacher").says(
@@ -235,9 +226,7 @@ class RevisitingSelfDistillation(System[RevisitingRecipe]):
                 f"In the flatness study, round {number} has a {words} than round 0."
             )
             for claimed, metric, number, words in (
-                (lower, "hessian trace", 1, "smaller trace of the Hessian"),
-                (lower, "hessian trace", 2, "smaller trace of the Hessian"),
-                (lower, "hessian trace", 3, "smaller trace of the Hessian"),
+                *((lower, "hessian trace", number, "smaller trace of the Hessian") for number in (1, 2, 3)),
                 (lower, "largest eigenvalue", 1, "smaller largest eigenvalue of the Hessian"),
                 (lower, "sharpness", 1, "smaller rise of the loss along its gradient"),
                 (higher, "training loss", 1, "higher training loss"),

@@ -70,7 +70,7 @@ class WeightAverage:
         state = network.state_dict()
         self.count += 1
         if self.count == 1:
-            self.values = {name: value.detach().clone() for name, value in state.items()}
+            self.values = {name: value.clone() for name, value in state.items()}
             return
         share = 1.0 / self.count if self.averaging.kind == "swa" else 1.0 - self.averaging.decay
         for name, value in state.items():

@@ -47,7 +47,7 @@ def save_weights(student: nn.Module, path: str | Path, info: Mapping[str, Any] |
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in student.state_dict().items()}
+    tensors = {name: tensor.cpu().contiguous().clone() for name, tensor in student.state_dict().items()}
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     save_file(tensors, temporary, metadata={"info": json.dumps(dict(info or {}))})
     os.replace(temporary, path)
@@ -69,7 +69,7 @@ def load_weights(student: nn.Module, path: str | Path) -> dict[str, Any]:
     except (OSError, SafetensorError) as error:
         raise ValueError(f"{path} cannot be read as weights ({error})") from None
     own = student.state_dict()
-    for name in own.keys() | tensors.keys():
+    for name in sorted(own.keys() | tensors.keys()):  # the same message whatever the order of sets
         given = tuple(tensors[name].shape) if name in tensors else None
         needed = tuple(own[name].shape) if name in own else None
         if given != needed:

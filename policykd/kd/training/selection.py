@@ -118,7 +118,7 @@ class Selection:
         better = value > state.best if self.metric.higher_is_better else value < state.best
         if state.best_epoch < 0 or better:
             state.best, state.best_epoch = value, state.epoch
-            self.best_weights = {k: v.detach().cpu().clone() for k, v in unwrap(network).state_dict().items()}
+            self.best_weights = {k: v.cpu().clone() for k, v in unwrap(network).state_dict().items()}
         return found
 
     def finish(self, student: nn.Module, plain: BatchSource) -> None:

@@ -31,5 +31,8 @@ def test_the_table_has_validation_accuracy_and_choices_of_every_candidate():
     }
     result = BenchResult({"baseline": "ce"}, cells, ({}, {}))
     assert below_baseline(result) == ["low"]
-    row = draw_candidates(result, ["low"])[-1]
+    head, line, row = draw_candidates(result, ["low"])
+    assert head == "| method | candidate: validation accuracy, % | chosen (seeds) |"
+    assert line == "| --- | --- | --- |"
+    assert below_baseline(BenchResult({"baseline": "high"}, cells, ({}, {}))) == ["ce", "low"]
     assert row == "| low | default: 50.0; weight x 0.1: 37.5 | default: 1; weight x 0.1: 1 |"

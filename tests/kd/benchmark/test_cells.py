@@ -1,6 +1,7 @@
 """A cell: equal budgets, a choice on validation data alone, figures on test data of the chosen student."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -32,6 +33,15 @@ def right(labels, share, height=3.0):
     logits = height * torch.nn.functional.one_hot(labels, 4).float()
     cut = round(share * len(labels))
     return torch.cat([logits[:cut], logits[cut:].roll(1, 1)])
+
+
+def test_times_are_those_of_all_of_the_preparation_and_of_one_epoch(context, monkeypatch):
+    clocks = {"perf_counter": iter([100.0, 107.0]), "process_time": iter([10.0, 13.0, 25.0])}
+    fake = SimpleNamespace(**{name: clock.__next__ for name, clock in clocks.items()})
+    monkeypatch.setattr(cells, "time", fake)
+    made = context("ce", train=training(2, 24, 0.05))
+    _, times = cells.train(made, "ce", Setting(ce_weight=0.0))
+    assert times == {"seconds": 7.0, "seconds_prepared": 3.0, "seconds_per_epoch": 6.0}
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from scipy.stats import ttest_rel
 
 from policykd.cli.commands.kd_bench import KdBench, _config
 from policykd.errors import OutputError
+from policykd.kd.benchmark.below import below_baseline
 from policykd.kd.benchmark.measures import MEASURES
 from policykd.kd.benchmark.results import BenchResult
 from policykd.kd.benchmark.settings import candidates
@@ -132,6 +133,20 @@ def test_tables_name_every_method_and_say_what_is_not_known(result):
     assert (text.count("| better |"), text.count("| worse |")) == (1, 1)
     assert "corrected by Holm over 3 methods" in " ".join(remarks(found))
     assert "validation accuracy chose one" in " ".join(remarks(result(tune=3)))
+
+
+@pytest.mark.parametrize(("seeds", "tune"), [(6, 1), (3, 1), (6, 3), (1, 1)])
+def test_all_that_a_result_says_is_the_recorded_text(result, seeds, tune, recorded):
+    found = result(seeds, tune=tune) if seeds > 1 else result(2, tune=tune)
+    content = {key: found.to_json()[key] for key in ("format_version", "summary", "seconds")}
+    text = [line for line in markdown(found).splitlines() if "Python" not in line and "torch" not in line]
+    columns = [[str(cell) for cell in column.cells] for column in rich_table(found).columns]
+    below = below_baseline(found)
+    recorded("benchmark", f"{seeds} seeds, {tune} candidates", {
+        "json": content, "markdown": text, "columns": columns, "remarks": remarks(found), "command": command(found),
+        "below": below, "ranked": found.ranked("kl"), "hours": [found.work_seconds, found.processor_seconds],
+        "detectable": [found.detectable(method, "ece") for method in found.compared],
+    })  # fmt: skip
 
 
 def test_the_command_of_a_result_asks_for_the_same_configuration(result):

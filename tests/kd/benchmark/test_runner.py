@@ -54,7 +54,7 @@ def ran(monkeypatch):
     return names
 
 
-def test_a_run_leaves_everything_and_cross_entropy_does_not_feel_who_runs_beside_it(tiny, tmp_path):
+def test_a_run_leaves_everything_and_cross_entropy_does_not_feel_who_runs_beside_it(tiny, tmp_path, recorded):
     watcher = Watcher()
     alone = run_benchmark(tiny("ce"), tmp_path / "alone")
     beside = run_benchmark(tiny("sp", "ft", "kd"), tmp_path / "beside", progress=watcher)
@@ -63,6 +63,7 @@ def test_a_run_leaves_everything_and_cross_entropy_does_not_feel_who_runs_beside
     assert figures(alone, "ce") == figures(beside, "ce") == figures(processes, "ce")
     assert figures(beside, "kd") == figures(processes, "kd")
     assert figures(beside, "kd") != figures(beside, "ce")
+    recorded("benchmark", "a run", [{m: figures(beside, m) for m in beside.methods}, beside.teachers])
     assert alone.teachers == beside.teachers == processes.teachers
     assert watcher.ends == ["teachers", "cells"]
     assert watcher.updates[-1] == ("cells", 8)

@@ -3,8 +3,11 @@
 import pytest
 
 from policykd.errors import ConfigError, UnknownNameError
+from policykd.kd.benchmark.reference import bench_config
 from policykd.kd.benchmark.settings import MOST_CANDIDATES, candidates, default_setting
 from policykd.kd.registry import LOSSES
+from policykd.kd.tasks import available
+from policykd.plain import as_plain
 
 
 @pytest.mark.parametrize("name", sorted(LOSSES))
@@ -15,6 +18,20 @@ def test_spaces_have_equal_size_and_no_candidate_twice(name):
     assert (space[0].weight, space[0].lr_factor) == (default_setting(name).weight, 1.0)
     assert [setting.lr_factor for setting in space] == [1.0] * 5 + [0.5] * 5 + [2.0] * 5
     assert candidates(name, 4) == space[:4]
+
+
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_the_space_is_the_recorded_one(name, recorded):
+    first, *others = candidates(name, MOST_CANDIDATES)
+    tuned = ("temperature", "label_smoothing")
+    varied = [[one.weight, one.lr_factor, *(one.options.get(key) for key in tuned)] for one in others[:6]]
+    recorded("settings", name, {"default": as_plain(first), "others": varied})
+
+
+def test_reference_configurations_are_the_recorded_ones(recorded, limits):
+    found = {task: as_plain(bench_config(task, ("ce", "at"), epochs=7, tune=2, seeds=3)) for task in available()}
+    found["own epochs"] = {task: as_plain(bench_config(task, ("ce",))) for task in available()}
+    recorded("settings", "reference", {"configurations": found, "limits": limits})
 
 
 def test_logit_losses_try_temperatures_and_cross_entropy_tries_smoothing():

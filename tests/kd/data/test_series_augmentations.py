@@ -1,5 +1,6 @@
 """Every series augmentation: shape, type, determinism, its own identity, and the effect that its docstring states."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -47,6 +48,16 @@ def test_the_registry_is_complete_and_names_close_matches():
     assert set(SERIES_AUGMENTATIONS) == set(IDENTITY)
     with pytest.raises(UnknownNameError, match="did you mean jitter"):
         SERIES_AUGMENTATIONS["jiter"]
+
+
+@pytest.mark.parametrize("options", [{}, {"knots": 1}, {"deviation": 0.7}, {"share": 0.4}, {"angle": 100.0}], ids=str)
+@pytest.mark.parametrize("name", IDENTITY)
+def test_changed_series_are_the_recorded_ones(name, options, recorded, limits):
+    kind = SERIES_AUGMENTATIONS[name]
+    if set(options) <= {field.name for field in dataclasses.fields(kind)}:
+        short = torch.randn(3, 3, 2, generator=seeded(8))
+        changed = [kind(**options)(x, seeded(4)) for x in (series(), short) if name != "permutation" or len(x) > 3]
+        recorded("augmentations", f"{name} {options}", {"changed": changed, "limits": limits})
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)

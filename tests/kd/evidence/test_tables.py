@@ -1,5 +1,8 @@
 """Tables of evidence: verdicts with their three values, both corrections, and the effect that seeds can show."""
 
+import dataclasses
+import sys
+
 import numpy as np
 import pytest
 
@@ -47,6 +50,14 @@ def test_the_detectable_effect_counts_the_claims_that_are_corrected_together():
     assert detectable(one, one.outcomes[0]) == smallest_effect((own - other).std(ddof=1), 8, comparisons=3)
     own = np.array(one.values["same"]["accuracy"])
     assert detectable(one, one.outcomes[3]) == smallest_effect((own - other).std(ddof=1), 8, comparisons=1)
+
+
+def test_tables_are_the_recorded_ones(monkeypatch, recorded):
+    monkeypatch.setattr(sys.modules[__name__], "RNG", np.random.default_rng(3))
+    made = [result({"up": 0.05, "down": -0.05, "less": -0.05, "same": 0.0}, seeds=seeds) for seeds in (8, 6)]
+    generated = [dataclasses.replace(one, config={}) for one in made]
+    tables = [draw_table(made), draw_arms(made), draw_table(generated), draw_arms(generated)]
+    recorded("evidence", "tables", [table.splitlines() for table in tables])
 
 
 def test_results_are_read_from_a_folder(tmp_path):

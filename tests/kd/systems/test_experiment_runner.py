@@ -57,7 +57,7 @@ def logged(tmp_path):
     return Config(log=str(tmp_path / "log"))
 
 
-def test_a_run_saves_cells_configuration_and_result(tmp_path, logged):
+def test_a_run_saves_cells_configuration_and_result(tmp_path, logged, limits):
     before = torch.get_rng_state()
     result = run_experiment(TOY, tmp_path / "out", config=logged)
     assert torch.equal(torch.get_rng_state(), before)
@@ -66,6 +66,7 @@ def test_a_run_saves_cells_configuration_and_result(tmp_path, logged):
     assert result.outcomes[0].effect.estimate == pytest.approx(0.5)
     assert len(set(result.values["old"]["score"])) == 6  # every seed has a stream of its own
     assert set(result.values["new"]["threads"]) == {1.0}
+    assert limits == {"seeds": [[1, 10_000]], "first": [[0, 10**9]]}
     stored = read_json(tmp_path / "out" / "result.json")
     assert Result.from_json(stored) == result
     assert read_json(tmp_path / "out" / "config.json") == {

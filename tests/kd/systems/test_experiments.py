@@ -16,7 +16,7 @@ import policykd.kd.systems as systems
 from policykd.errors import ConfigError, OutputError, UnknownNameError
 from policykd.kd.experiments.experiment import Comparison, Experiment
 from policykd.kd.experiments.results import LEAST_SEEDS, Result, judge
-from policykd.kd.experiments.summary import effect_text, gate_text, markdown, write_summary
+from policykd.kd.experiments.summary import effect_text, gate_text, markdown, p_text, write_summary
 from policykd.storage import read_json
 
 BASE = (0.5, 0.75, 0.125, 1.0, 0.25, 0.375)  # binary fractions: differences of these are exact
@@ -235,6 +235,16 @@ def test_summary_of_two_systems(tmp_path):
     assert lines[3] == "| other | a \\| b | a against b: -0.25 [-0.25, -0.25] contradicted | contradicted (6 seeds) |"
     stored = read_json(tmp_path / "summary.json")["systems"]
     assert [(row["system"], row["verdict"]) for row in stored] == [("toy", "shown"), ("other", "contradicted")]
+
+
+def test_texts_of_a_result_are_the_recorded_ones(tmp_path, recorded):
+    claims = [comparison(gate=0.125), comparison(statistic="ratio", gate=3.0, better="lower", text="a | b")]
+    claims += [comparison(required=False, gate=1.0), comparison(better="lower", gate=-1 / 3, text="third")]
+    results = [Result.of(experiment(*claims, notes=("n",)), Config(), cells(0.3, seeds), 7.5) for seeds in (1, 5, 6)]
+    write_summary(results, tmp_path)
+    texts = [[effect_text(one), gate_text(one), p_text(one), one.verdict] for r in results for one in r.outcomes]
+    stored = [{k: v for k, v in one.to_json().items() if k != "environment"} for one in results]
+    recorded("experiments", "results", {"texts": texts, "stored": stored, "lines": markdown(results).splitlines()})
 
 
 def test_a_value_without_baseline_has_no_sign_and_the_gate_says_its_side():

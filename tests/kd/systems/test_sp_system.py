@@ -39,7 +39,9 @@ def test_without_weights_only_the_labeled_batch_counts():
     torch.testing.assert_close(value, 0.5 * F.cross_entropy(student(known.x), known.y))
 
 
-@pytest.mark.parametrize("change", [{"sp_weights": ()}, {"sp_weights": (0.0,)}, {"labeled_batch": 61}])
+@pytest.mark.parametrize(
+    "change", [{"sp_weights": ()}, {"sp_weights": (0.0,)}, {"sp_weights": (5.0, 0.0)}, {"labeled_batch": 61}]
+)
 def test_configurations_out_of_range_are_refused(change):
     with pytest.raises(ConfigError, match=next(iter(change))):
         SPRecipe(**change)
