@@ -18,6 +18,7 @@ With ``--again`` the same command repeats the survivors only.
 from __future__ import annotations
 
 import argparse
+import ast
 import compileall
 import contextlib
 import json
@@ -32,6 +33,7 @@ import time
 from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from fork_server import ForkServer
@@ -165,8 +167,11 @@ class Tests:
         """Return the tests of a mutant."""
         if self.for_all:
             return list(self.for_all)
-        own = self.of_line.get((mutation.path, mutation.line))
-        return own or [DEFAULTS, *self.of_line.get((mutation.path, 0), [])]  # at import: defaults and constants
+        own = self.of_line.get((mutation.path, mutation.line), [])
+        if own and mutation.line in lines_of_functions(mutation.path):
+            return own
+        # A line that runs at import is on record for the test that happened to load the module first.
+        return list(dict.fromkeys([DEFAULTS, *own, *self.of_line.get((mutation.path, 0), [])]))
 
     def names(self) -> list[str]:
         """Return the names of all tests."""
@@ -176,6 +181,14 @@ class Tests:
         """Return the seconds after which these tests count as hanging."""
         least, factor = LIMIT
         return least + factor * sum(self.seconds.get(name, 1.0) for name in names)
+
+
+@lru_cache
+def lines_of_functions(path: str) -> frozenset[int]:
+    """Return the lines of a file that run when a function is called, and not when the module is loaded."""
+    tree = ast.parse((ROOT / path).read_text())
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    return frozenset(line for f in functions for line in range(f.body[0].lineno, (f.end_lineno or 0) + 1))
 
 
 def _run_under_coverage(data: Path) -> dict[str, float]:

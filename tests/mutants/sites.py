@@ -1,8 +1,7 @@
 """Single mutations of Python source: where one is possible, and the source after it.
 
 A mutation replaces a piece of text and nothing else, so the line numbers of the rest stay. Docstrings, annotations,
-imports and the text of error messages are left alone: no test should depend on them. Also left alone is ``strict=True``
-of a ``zip``: like an assertion it guards against errors of the calling code, and no correct call depends on it.
+imports and the text of error messages are left alone: no test should depend on them.
 """
 
 from __future__ import annotations
@@ -90,7 +89,7 @@ class _Finder:
                     continue
                 if isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant):
                     continue
-                if isinstance(child, ast.JoinedStr) or _is_export(child) or _is_strict(node, child):
+                if isinstance(child, ast.JoinedStr) or _is_export(child):
                     continue
                 yield child
                 yield from self._nodes(child)
@@ -163,12 +162,6 @@ class _Finder:
 
 def _is_export(node: ast.AST) -> bool:
     return isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
-
-
-def _is_strict(call: ast.AST, argument: ast.AST) -> bool:
-    """Whether an argument is ``strict`` of ``zip``."""
-    is_zip = isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "zip"
-    return is_zip and isinstance(argument, ast.keyword) and argument.arg == "strict"
 
 
 def _is_text(node: ast.BinOp) -> bool:
