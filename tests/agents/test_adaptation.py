@@ -46,6 +46,7 @@ def test_the_spent_share_of_the_budget_is_at_most_one(steps, share):
     callback._adaptation, callback._config = adaptation, SimpleNamespace(steps=100)
     callback._rollout = SimpleNamespace(divergence=lambda policy: 0.0, observations=torch.zeros(2, 3))
     callback._policy = Policy({"a": 3}, 2)
+    callback._env = SimpleNamespace(skills=[SimpleNamespace(absent_groups=())])
     callback._average, callback.num_timesteps = SimpleNamespace(update=lambda policy, steps: None), steps
     callback._on_rollout_start()
     assert seen == [share]

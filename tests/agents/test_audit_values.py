@@ -18,7 +18,7 @@ from policykd.seeding import integer_seed
 class Line:
     """Three simulations whose reward is their first action; episodes end at their second, third and last step."""
 
-    num_envs, num_actions, device = 3, 2, torch.device("cpu")
+    num_envs, num_actions, device, robot = 3, 2, torch.device("cpu"), None
     skill = SimpleNamespace(episode_steps=5, columns={"a": slice(0, 2)})
     ends = ((1, 0), (2, 1), (2, 0), (4, 2))
 
@@ -146,7 +146,7 @@ def test_an_audit_runs_every_fault_of_every_group_on_equal_tracks(monkeypatch):
     monkeypatch.setattr(audits, "run_actions", run)
     env.skill = SimpleNamespace(columns={"a": slice(0, 1), "b": slice(1, 2)}, episode_steps=5)
     policy = Policy({"a": 1, "b": 1}, 2, Architecture((4,), (4,)), 0)
-    skill = SimpleNamespace(id="s")
+    skill = SimpleNamespace(id="s", robot=None)
     found = audit_policy(policy, skill, episodes=3, delay=2, seed=6, threads=1)
     config = EnvConfig(tracks=3, ordered=True)
     assert made == [([skill], 3, {"seed": integer_seed(6, "audit"), "config": config, "threads": 1})]

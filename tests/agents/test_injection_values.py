@@ -113,7 +113,7 @@ def test_policies_are_compared_in_their_first_skill_or_the_one_that_is_named():
         return SimpleNamespace(id=name, robot=SimpleNamespace(name="biped"))
 
     manifest = SimpleNamespace(skills=("x", "y"), robot="biped", skill=skill)
-    loaded, after = SimpleNamespace(manifest=manifest), small_policy()
+    loaded, after = SimpleNamespace(manifest=manifest), ("a", "b")
     assert _comparison_skill(loaded, after, None).id == "x"
     assert _comparison_skill(loaded, after, "z").id == "z"
     assert asked == [("x", ("a", "b")), ("z", ("a", "b"))]
@@ -130,7 +130,8 @@ def test_the_file_of_an_injection_holds_what_was_measured(monkeypatch, tmp_path)
     manifest = SimpleNamespace(
         robot="biped", skills=("biped/flat", "biped/incline"), skill_records=None,
         as_parent=lambda name: f"parent {name}",
-        skill=lambda name, groups: SimpleNamespace(id=name, robot=ROBOT),
+        skill=lambda name, groups=(): SimpleNamespace(id=name, robot=ROBOT, group_sizes={"proprio": 49, "terrain": 50}),
+        body=lambda: ROBOT,
     )  # fmt: skip
     monkeypatch.setattr(files, "load_policy", lambda path: SimpleNamespace(policy=before, manifest=manifest))
     saved, asked, differences = [], [], iter([0.125, 0.25, 0.125, 0.25])

@@ -71,6 +71,7 @@ def test_the_share_of_successes_that_raises_a_level_has_limits():
 
 def callback_of(policy, *, steps=1000, adaptation=None, config=None, envs=4):
     env = SimpleNamespace(config=SimpleNamespace(graded=True, own_levels=None), level=0.5, num_envs=envs)
+    env.skills = [SimpleNamespace(absent_groups=())]
     config = config or TrainConfig(steps=steps, raise_above=0.4)
     average, told = WeightAverage(policy, 100), Told()
     made = TrainingCallback(policy, average, env, adaptation or PpoAdaptation(PpoConfig()), config, told, "train x")
@@ -237,7 +238,8 @@ class Walkers:
     """Two simulations of three features whose observations are the actions of before."""
 
     num_envs, num_actions, device = 2, 2, torch.device("cpu")
-    skill = SimpleNamespace(columns={"a": slice(0, 3)})
+    skill = SimpleNamespace(columns={"a": slice(0, 3)}, absent_groups=())
+    skills = (skill,)
 
     def __init__(self):
         self.actions = []

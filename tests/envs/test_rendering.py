@@ -135,14 +135,14 @@ def test_egl_is_chosen_without_a_display_and_only_then(monkeypatch):
     monkeypatch.setattr(gl_context, "GLContext", "chosen before")
     monkeypatch.setenv("PYOPENGL_PLATFORM", "")
     monkeypatch.setenv("MUJOCO_GL", "osmesa")
-    rendering._prefer_egl()
+    rendering.prefer_egl()
     assert gl_context.GLContext == "chosen before"
     monkeypatch.setenv("MUJOCO_GL", "")
     monkeypatch.setenv("DISPLAY", ":0")
-    rendering._prefer_egl()
+    rendering.prefer_egl()
     assert gl_context.GLContext == "chosen before"
     monkeypatch.delenv("DISPLAY")
-    rendering._prefer_egl()
+    rendering.prefer_egl()
     assert gl_context.GLContext is egl.GLContext
 
 
