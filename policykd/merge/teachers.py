@@ -15,7 +15,7 @@ import torch
 from policykd.agents.files.policy_file import LoadedPolicy, check_fits
 from policykd.agents.function_policy import Function, FunctionPolicy
 from policykd.agents.policy import Policy
-from policykd.envs.foreign.skill import PREFIX, TASK_ID, GymSkill, together
+from policykd.envs.foreign.skill import PREFIX, TASK_ID, GymSkill, check_continuous, together
 from policykd.envs.skills import Skill, common_contract
 from policykd.envs.terrains import Terrain
 from policykd.errors import ConfigError, ContractError, UnknownNameError
@@ -121,7 +121,11 @@ def function_teacher(name: str, function: Function, skill: Skill) -> Teacher:
         function: from observations (n, features) of the skill's groups, in order, to actions (n, actions): in the units
             of the environment for a gymnasium skill, in [-1, 1] for a robot.
         skill: the skill.
+
+    Raises:
+        ContractError: for discrete actions, whose teachers give the logits of all choices.
     """
+    check_continuous(skill.robot, "a function as a teacher")
     count = skill.robot.num_actions
     low, high = [-1.0] * count, [1.0] * count
     if isinstance(skill, GymSkill):

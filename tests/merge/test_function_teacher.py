@@ -69,6 +69,11 @@ def test_wrong_actions_are_named(function, words):
         teacher.policy(torch.zeros(3, 3))
 
 
+def test_discrete_actions_are_refused():
+    with pytest.raises(ContractError, match="a function as a teacher"):
+        function_teacher("cart", lambda o: o[:, :1], gym_skill("gym:CartPole-v1"))
+
+
 def test_a_function_is_neither_saved_nor_copied_into_a_student(tmp_path):
     teacher = function_teacher("swing-up", swing_up, PENDULUM)
     assert copy.deepcopy(teacher.policy) is teacher.policy
