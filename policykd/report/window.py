@@ -1,6 +1,6 @@
 """MuJoCo's own viewer with policies that act: policy, skill, difficulty and speed are switched while it runs.
 
-It simulates one robot in real time and shows it on its whole track; ``player`` makes a page where there is no display.
+It simulates one robot in real time and shows it on its whole track; without a display, ``player`` makes a page.
 """
 
 from __future__ import annotations

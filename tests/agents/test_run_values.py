@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from small_training import SMALL
-from training_samples import FLAT, STEPS, Told, small_policy
+from training_samples import FLAT, STEPS, small_policy
 
 from policykd.agents.architecture import Architecture
 from policykd.agents.policy import Policy
@@ -20,6 +20,7 @@ from policykd.agents.training.trainer import Run
 from policykd.errors import ConfigError, ContractError, OutputError, UnknownNameError
 from policykd.progress import Silent
 from policykd.seeding import integer_seed
+from told import Told
 
 
 class Learner:

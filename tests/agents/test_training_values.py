@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import stable_baselines3
 import torch
-from training_samples import Told, small_policy
+from training_samples import small_policy
 
 from policykd.agents.policy import Normalizer
 from policykd.agents.training import trainer
@@ -23,6 +23,7 @@ from policykd.agents.training.sb3_callback import TrainingCallback, _Rollout, ne
 from policykd.agents.training.sb3_policy import TwoRates, entropy, log_density, trained_parameters
 from policykd.agents.training.warm_up import warm_up_normalizer
 from policykd.errors import ConfigError, UnknownNameError
+from told import Told
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,9 @@ from policykd.evaluation.matrix import SkillMatrix
 from policykd.evaluation.results import RANDOM, Episodes, Evaluation
 from policykd.evaluation.table import evaluation_table
 from policykd.plain import as_plain
-from policykd.progress import Silent
 from policykd.seeding import integer_seed
 from policykd.stats import bootstrap, format_interval, paired_difference, paired_ratio, proportion
+from told import Told
 
 module = sys.modules[evaluate.__module__]
 FLAT, GAPS = (get_skill(f"biped/{name}") for name in ("flat", "gaps"))
@@ -62,16 +62,7 @@ def fakes(monkeypatch):
     return FakeEnv.made, ran
 
 
-class Told(Silent):
-    def __init__(self):
-        self.all = []
-
-    def begin(self, name, total, unit):
-        self.all.append((name, total, unit))
-
-    def update(self, name, done, **figures):
-        self.all.append((name, done, figures))
-
+class Ended(Told):
     def end(self, name, message=""):
         self.all.append((name, "end"))
 
@@ -83,7 +74,7 @@ def policy(std):
 
 
 def test_every_policy_runs_on_every_skill_from_the_same_seed(fakes):
-    told, policies = Told(), {"a": policy(1.0), "b": policy(2.0)}
+    told, policies = Ended(), {"a": policy(1.0), "b": policy(2.0)}
     found = evaluate(policies, [FLAT, GAPS], episodes=3, seed=9, threads=2, device="cpu", noise=True, progress=told)
     made, ran = fakes
     tracks = integer_seed(9, "evaluation")
@@ -339,7 +330,7 @@ def test_matrices_that_are_refused(change, message):
 
 
 def test_stored_records_must_be_complete_and_numbers_must_be_numbers():
-    """A file is no configuration: nothing that is left out has a default, and no text is read as a number."""
+    """A file does not inherit defaults: a field that it leaves out is refused, and so is text in place of a number."""
     content = evaluation().to_json()
     for name in ("cells", "experts"):
         with pytest.raises(OutputError, match=f"{name} is missing"):

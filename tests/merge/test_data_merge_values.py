@@ -20,6 +20,7 @@ from policykd.progress import Silent
 from policykd.runs import RunFolder
 from policykd.seeding import integer_seed
 from policykd.storage import read_json, write_json
+from told import Told
 
 
 def merging(tmp_path, config=SMALL, init=None, sims=4):
@@ -59,23 +60,14 @@ def test_a_new_student_has_the_datas_statistics_and_the_teachers_mean_noise(tmp_
         assert torch.equal(merge._student.state_dict()[name], value), name
 
 
-class Told(Silent):
-    def __init__(self):
-        self.all = []
-
-    def begin(self, name, total, unit):
-        self.all.append((name, total, unit))
-
+class Named(Told):
     def update(self, name, done, **figures):
         self.all.append((done, sorted(figures)))
-
-    def end(self, name, message=""):
-        self.all.append((name, message))
 
 
 def test_a_merge_of_data_equals_its_rounds_written_out(tmp_path):
     recorded(tmp_path / "data")
-    told = Told()
+    told = Named()
     found = merge_data([tmp_path / "data"], tmp_path / "run", replace(SMALL, critic="none"), progress=told)
     merge = merging(tmp_path / "again", replace(SMALL, critic="none"))
     student, losses, rows = merge._student, [], []

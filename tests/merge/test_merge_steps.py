@@ -20,23 +20,10 @@ from policykd.merge.retention import Score
 from policykd.progress import Silent
 from policykd.schedules import parse
 from policykd.seeding import integer_seed
+from told import Told
 
 CPU = torch.device("cpu")
 IDS = ["biped/flat", "biped/gaps"]
-
-
-class Told(Silent):
-    def __init__(self):
-        self.all = []
-
-    def begin(self, name, total, unit):
-        self.all.append((name, total, unit))
-
-    def update(self, name, done, **figures):
-        self.all.append((name, done, figures))
-
-    def end(self, name, message=""):
-        self.all.append((name, message))
 
 
 class Folder(SimpleNamespace):
