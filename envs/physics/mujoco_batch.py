@@ -49,12 +49,12 @@ class BatchEngine(Engine):
         *,
         persistent: bool = False,
     ) -> None:
-        cores = cores_for(threads)
+        self._threads = cores_for(threads)
         stop_profiler()
         self._decimation = decimation
         # The simulations share one MjData per thread, which stays in the cache; this is some 10 % faster than one
         # MjData each. Observations need only the state, so no further stage has to be computed after a step.
-        self._batch = Batch(model, num_sims, cores, persistent)
+        self._batch = Batch(model, num_sims, self._threads, persistent)
         self._ground = tuple(self._batch.expand(name) for name in (GROUND_FIELDS if boxes else ()))
         self._ctrl, self._qpos, self._qvel = (self._batch.bind(n) for n in ("ctrl", "qpos", "qvel"))
         self._fields = {name: _view(self._batch.bind(name)) for name in FIELDS}
@@ -71,6 +71,11 @@ class BatchEngine(Engine):
     @override
     def device(self) -> torch.device:
         return torch.device("cpu")
+
+    @property
+    @override
+    def threads(self) -> int:
+        return self._threads
 
     @override
     def field(self, name: str) -> torch.Tensor:

@@ -33,6 +33,11 @@ class Engine(Protocol):
         """Device of all tensors."""
         ...
 
+    @property
+    def threads(self) -> int:
+        """Threads that compiled loops over the simulations may use, too; the engine's own rest between its steps."""
+        return 1
+
     def field(self, name: str) -> torch.Tensor:
         """Return the live (num_sims, ...) tensor of one of ``FIELDS``; do not write to it."""
         ...

@@ -69,14 +69,25 @@ def segment_under(ground: GroundTable, row: int, x: float) -> int:
     return 0 if ground.mapped else find(ground.edges[row], x)
 
 
-@numba.njit
-def height_of(ground: GroundTable, row: int, x: float, y: float, near: int) -> float:
-    """Return the height of the ground at a place; ``near`` is a segment of the track nearby."""
+@numba.njit(inline="always")
+def write_heights(ground: GroundTable, row: int, near: int, places: Array, out: Array) -> None:
+    """Write the heights (m,) of the ground at places (m, 2); ``near`` is a segment of the track nearby.
+
+    Callers collect the places of a simulation, since passing a table costs more than finding a height.
+    """
     if ground.mapped:
-        return height_at(ground.boxes, ground.floor[row], ground.starts, ground.items, ground.grid, row, x, y)
-    edge = ground.edges[row]
-    i = segment(edge, x, near)
-    return ground.left[row, i] + (x - edge[i]) * ground.grade[row, i]
+        boxes, floor, starts, items, grid = ground.boxes, ground.floor[row], ground.starts, ground.items, ground.grid
+        for j in range(len(places)):
+            out[j] = height_at(boxes, floor, starts, items, grid, row, places[j, 0], places[j, 1])
+    else:
+        edges, left, grade, i, last = ground.edges, ground.left, ground.grade, near, ground.left.shape[1] - 1
+        for j in range(len(places)):
+            x = places[j, 0]
+            while i < last and edges[row, i + 1] <= x:
+                i += 1
+            while i > 0 and edges[row, i] > x:
+                i -= 1
+            out[j] = left[row, i] + (x - edges[row, i]) * grade[row, i]
 
 
 @numba.njit

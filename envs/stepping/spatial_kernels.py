@@ -13,7 +13,7 @@ import numba
 import numpy as np
 
 from policykd.envs.compiled import compiled_at_first_use
-from policykd.envs.stepping.ground_kernels import GroundTable, height_of, scan_area, scan_line, segment_under
+from policykd.envs.stepping.ground_kernels import GroundTable, scan_area, scan_line, segment_under, write_heights
 from policykd.envs.stepping.numba_kernels import Array
 from policykd.envs.tasks.velocity_terms import Motion, evaluate_terms
 
@@ -142,36 +142,53 @@ def _turned(q: Array, turn: Array) -> None:
     turn[2, 0], turn[2, 1], turn[2, 2] = 2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)
 
 
+@numba.njit(inline="always")
+def _write_places(q: Array, turn: Array, geoms: Array, robot: RobotTable, places: Array, levels: Array) -> None:
+    """Write where the ground matters: under the feet's g geoms, the p fall points and the base.
+
+    Args:
+        q: generalized positions.
+        turn: rotation matrix of the base.
+        geoms: (geoms, 3) centers of the geoms, m.
+        robot: the robot.
+        places: (g + p + 1, 2) out: x and y, m.
+        levels: (g + p + 1,) out: heights of the soles, of the fall points and of the base, m.
+    """
+    feet, radius, points = robot.feet, robot.foot_radius, robot.fall_points
+    g, p = len(feet), len(points)
+    for j in range(g):
+        places[j, 0], places[j, 1] = geoms[feet[j], 0], geoms[feet[j], 1]
+        levels[j] = geoms[feet[j], 2] - radius[j]
+    for j in range(p):
+        a, b, c = points[j, 0], points[j, 1], points[j, 2]
+        places[g + j, 0] = q[0] + turn[0, 0] * a + turn[0, 1] * b + turn[0, 2] * c
+        places[g + j, 1] = q[1] + turn[1, 0] * a + turn[1, 1] * b + turn[1, 2] * c
+        levels[g + j] = q[2] + turn[2, 0] * a + turn[2, 1] * b + turn[2, 2] * c
+    places[g + p, 0], places[g + p, 1], levels[g + p] = q[0], q[1], q[2]
+
+
 @numba.njit
-def _touches(q: Array, turn: Array, robot: RobotTable, ground: GroundTable, row: int, at: int) -> bool:
-    """Return whether the robot lies: a fall point is below the ground, or the base leans too much."""
-    if -turn[2, 2] > robot.upright:
-        return True
-    for j in range(len(robot.fall_points)):
-        point = robot.fall_points[j]
-        x = q[0] + turn[0, 0] * point[0] + turn[0, 1] * point[1] + turn[0, 2] * point[2]
-        y = q[1] + turn[1, 0] * point[0] + turn[1, 1] * point[1] + turn[1, 2] * point[2]
-        z = q[2] + turn[2, 0] * point[0] + turn[2, 1] * point[1] + turn[2, 2] * point[2]
-        if z < height_of(ground, row, x, y, at):
-            return True
-    return False
+def _lies(levels: Array, heights: Array, first: int) -> bool:
+    """Return whether one of the fall points, which start at ``first``, is below the ground."""
+    lies = False
+    for j in range(first, len(levels) - 1):
+        lies |= levels[j] < heights[j]
+    return lies
 
 
 @numba.njit
 def _step_feet(
-    geoms: Array, robot: RobotTable, ground: GroundTable, row: int, at: int, air: Array, before: Array, landed: Array
-) -> None:  # fmt: skip
+    levels: Array, heights: Array, foot_of: Array, reach: float, dt: float, air: Array, before: Array, landed: Array
+) -> None:
     """Update the times in the air (f,); write the times before, and which feet landed."""
     before[:] = np.inf
-    for j in range(len(robot.feet)):
-        place, foot = geoms[robot.feet[j]], robot.foot_of[j]
-        sole = place[2] - robot.foot_radius[j] - height_of(ground, row, place[0], place[1], at)
-        before[foot] = min(before[foot], sole)
+    for j in range(len(foot_of)):
+        before[foot_of[j]] = min(before[foot_of[j]], levels[j] - heights[j])
     for f in range(len(air)):
-        contact, time = before[f] < robot.contact, air[f]
+        contact, time = before[f] < reach, air[f]
         before[f] = time
         landed[f] = 1.0 if contact and time > 0.0 else 0.0
-        air[f] = 0.0 if contact else time + robot.dt
+        air[f] = 0.0 if contact else time + dt
 
 
 @numba.njit
@@ -214,6 +231,8 @@ def pass_over(
     effort, posture = np.empty(joints), np.empty(joints)
     feet, rhythm = memory.air.shape[1], rewards.rhythm
     before, landed, contact, stance = np.empty(feet), np.empty(feet), np.empty(feet), np.zeros(feet)
+    soles, spots = len(robot.feet), len(robot.feet) + len(robot.fall_points) + 1
+    places, levels, heights = np.empty((spots, 2)), np.empty(spots), np.empty(spots)
     for k in range(len(ids)):
         i = ids[k]
         q, v, row, task = physics.qpos[i], physics.qvel[i], ground.row[i], rewards.task[i]
@@ -249,18 +268,20 @@ def pass_over(
         if columns.area >= 0:
             scan_area(ground, row, q[0], q[1], q[2], cosine, sine, at, out[columns.area :])
         if stepped:
-            fell[k] = _touches(q, turn, robot, ground, row, at)
-            _step_feet(physics.geoms[i], robot, ground, row, at, memory.air[i], before, landed)
+            _write_places(q, turn, physics.geoms[i], robot, places, levels)
+            write_heights(ground, row, at, places, heights)
+            fell[k] = -turn[2, 2] > robot.upright or _lies(levels, heights, soles)
+            _step_feet(levels, heights, robot.foot_of, robot.contact, robot.dt, memory.air[i], before, landed)
             for j in range(joints):
                 effort[j] = physics.force[i, j] / robot.torque[j]
                 posture[j] = (q[7 + j] - robot.stand[j]) * robot.posture[j]
             height = 0.0
             if rhythm.present[task]:
-                height = q[2] - height_of(ground, row, q[0], q[1], at) - robot.height
-                height = height / robot.leg + rhythm.lowering[task]
+                height = (q[2] - heights[spots - 1] - robot.height) / robot.leg + rhythm.lowering[task]
             for f in range(feet):
-                contact[f] = 1.0 if memory.air[i, f] == 0.0 else 0.0
-                stance[f] = 1.0 if _phase(rhythm, task, clock, f) < rhythm.duty[task] else 0.0
+                contact[f], stance[f] = memory.air[i, f] == 0.0, False
+                if rhythm.present[task]:
+                    stance[f] = _phase(rhythm, task, clock, f) < rhythm.duty[task]
             now = Motion(
                 cosine * v[0] + sine * v[1], cosine * v[1] - sine * v[0], v[2], v[3], v[4], v[5],
                 -turn[2, 0], -turn[2, 1], forward, aside, yaw, effort, v[6:], posture, memory.target_change[i],

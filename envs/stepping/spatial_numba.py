@@ -15,6 +15,7 @@ from typing_extensions import override
 from policykd.envs.env_records import Episodes
 from policykd.envs.observations import get_group
 from policykd.envs.stepping import ground_kernels, numba_kernels, spatial_kernels
+from policykd.envs.stepping.parts import Parts
 from policykd.envs.stepping.protocol import Outcome, View
 from policykd.envs.stepping.spatial_kernels import (
     Columns,
@@ -108,6 +109,7 @@ class SpatialNumbaBackend(SpatialTorchBackend):
         shapes = ((self._boxes, 3), (self._boxes, 2), (self._boxes, 3) if self._ground.mapped else (2,))
         self._moved = (np.zeros(n, np.int64), *(np.zeros((n, *shape)) for shape in shapes))
         self._everything, self._fell, self._earned = np.arange(n), np.zeros(n, np.bool_), np.zeros(n)
+        self._parts = Parts(n, self._engine.threads)
         self._entries, self._goal = self._statistics.numpy(), self.tasks.goal.numpy()
 
     def _reward_table(self) -> RewardTable:
@@ -163,10 +165,17 @@ class SpatialNumbaBackend(SpatialTorchBackend):
     def read_state(self, ids: torch.Tensor | None = None) -> View:
         which, stepped = (self._everything, True) if ids is None else (ids.numpy(), False)
         flat = np.empty((len(which), self._features), dtype=np.float32)
-        spatial_kernels.pass_over(
-            which, self._table, self._ground, self._physics, self._remembered, self._rewards, self._places, stepped,
-            self._fell, self._earned, flat,
-        )  # fmt: skip
+
+        def pass_over(rows: slice) -> None:
+            spatial_kernels.pass_over(
+                which[rows], self._table, self._ground, self._physics, self._remembered, self._rewards, self._places,
+                stepped, self._fell[rows], self._earned[rows], flat[rows],
+            )  # fmt: skip
+
+        if stepped:
+            self._parts.run(pass_over)
+        else:
+            pass_over(slice(None))
         return CompiledView(self, ids, flat)
 
     @override

@@ -216,10 +216,10 @@ TERMS: dict[str, Callable[[Motion, Any], Any]] = {
     _air_time,
     _gait,
     _height,
-) = (numba.njit(term) for term in TERMS.values())
+) = (numba.njit(term, inline="always") for term in TERMS.values())
 
 
-@numba.njit
+@numba.njit(inline="always")  # passing a Motion costs more than most terms
 def evaluate_terms(now: Motion, width: np.ndarray, weight: np.ndarray) -> float:
     """Return the weighted sum of all terms of one simulation; the compiled form of :func:`sum_terms`."""
     total = 0.0
