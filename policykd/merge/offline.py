@@ -17,16 +17,18 @@ import torch
 
 from policykd.agents.files.policy_file import LoadedPolicy, Parent, save_policy
 from policykd.agents.policy import Policy
+from policykd.envs.foreign.skill import choices_of
 from policykd.envs.robots import Robot
 from policykd.envs.symmetry import mirror_symmetry
 from policykd.errors import ConfigError, ContractError
 from policykd.merge.config import MergeConfig
 from policykd.merge.critic import fit_critic_to_teachers
 from policykd.merge.data.folder import LabeledData
-from policykd.merge.data.manifest import DataManifest, LabeledSkill
+from policykd.merge.data.manifest import RECORDED, DataManifest, LabeledSkill
 from policykd.merge.data.pool import Batch, StatePool
 from policykd.merge.data.rollout import LabeledRollout
 from policykd.merge.fitting import Fitting
+from policykd.merge.losses import categorical
 from policykd.merge.student import check_start
 from policykd.plain import as_plain
 from policykd.progress import Progress, Silent
@@ -87,6 +89,8 @@ def merge_data(
     _check_config(config, init)
     data = [LabeledData.open(folder) for folder in folders]
     contract = _contract(data)
+    if config.critic == "teacher" and contract.labels == RECORDED:
+        raise ConfigError(f"merge.critic is 'teacher', but {data[0].folder} holds no values of a teacher; set 'none'")
     wanted: dict[str, Any] = {"merge": config, "data": [d.manifest.to_json()["content_sha256"] for d in data]}
     if init is not None:
         wanted["init"] = init.manifest.weights_sha256
@@ -153,12 +157,14 @@ class _DataMerge:
         self._folder, self._config, self._progress, self._init = folder, config, progress, init
         self._contract, self._ids = contract, [skill.id for skill in contract.skills]
         self._robot = contract.check_robot()
+        if choices := choices_of(self._robot):
+            categorical(config, choices)  # a loss of continuous actions is refused before anything is read
         self._train = StatePool(len(self._ids), None, config.support)
         self._held_out = StatePool(len(self._ids), None, config.support)
         self._read(data)
         log_std = torch.tensor([skill.log_std for skill in contract.skills])
         self._student = self._first_student(self._robot, log_std)
-        self._fitting = Fitting(self._student, log_std, config)
+        self._fitting = Fitting(self._student, log_std, config, choices_of(self._robot))
         self._round = 0
         self._best: dict[str, Any] | None = None
 

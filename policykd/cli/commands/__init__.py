@@ -14,6 +14,7 @@ import tyro
 from policykd.cli.commands.add_skill import AddSkill
 from policykd.cli.commands.audit import AuditCommand
 from policykd.cli.commands.compare import Compare
+from policykd.cli.commands.data import DataExport, DataImport
 from policykd.cli.commands.demo import Demo
 from policykd.cli.commands.diff import Diff
 from policykd.cli.commands.doctor import Doctor
@@ -91,6 +92,21 @@ class Robots:
         self.command.run(console)
 
 
+DATA_COMMANDS: dict[str, type] = {"export": DataExport, "import": DataImport}
+"""Commands of the group ``policykd data``, in the order of its help."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """Labeled states: to and from Minari datasets."""
+
+    command: Annotated[_union(DATA_COMMANDS), tyro.conf.arg(name="")]  # type: ignore[valid-type]
+
+    def run(self, console: Console) -> None:
+        """Run the chosen command of the group."""
+        self.command.run(console)
+
+
 COMMANDS: dict[str, type] = {
     "demo": Demo,
     "train": Train,
@@ -105,6 +121,7 @@ COMMANDS: dict[str, type] = {
     "view": View,
     "skills": Skills,
     "robots": Robots,
+    "data": Data,
     "doctor": Doctor,
     "plaid": Plaid,
     "compare": Compare,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 import stat
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from policykd.storage import write_bytes, write_json
 
 MANIFEST = "manifest.json"
 _MAX_MANIFEST_BYTES = 64_000_000
+_LONGEST_NAME = 120
 
 
 class LabeledData:
@@ -103,8 +105,12 @@ class LabeledData:
 
 
 def _shard_name(round_: int, skill: str) -> str:
-    """Return the name of a shard's file, in characters that every file system takes."""
-    return f"{round_:03d}-{skill.replace('/', '_').replace(':', '_').replace('@', '_')}.safetensors"
+    """Return the name of a shard's file, in characters that every file system takes; different skills differ in it."""
+    plain = skill.replace("/", "_").replace(":", "_").replace("@", "_")
+    name = re.sub(r"[^A-Za-z0-9_.+-]+", "-", plain)
+    if name != plain or len(name) > _LONGEST_NAME:  # an id may hold keyword arguments, and any number of them
+        name = f"{name[:_LONGEST_NAME]}-{hashlib.sha256(skill.encode()).hexdigest()[:8]}"
+    return f"{round_:03d}-{name}.safetensors"
 
 
 def _read(path: Path, limit: int) -> bytes:

@@ -13,9 +13,10 @@ from typing import Annotated, Any
 
 from policykd import __version__
 from policykd.agents.files.manifest import Action, describe_actions
-from policykd.envs.foreign.skill import choices_of
-from policykd.envs.robots import Robot, get_robot
-from policykd.envs.skill_records import records_of
+from policykd.envs.foreign.skill import PREFIX, choices_of, shared_actions
+from policykd.envs.robots import Robot
+from policykd.envs.robots.records import recorded_robot
+from policykd.envs.skill_records import recorded_skill, records_of
 from policykd.errors import ContractError, DatasetError
 from policykd.merge.teachers import Teacher
 from policykd.plain import Limits, added, as_plain, content_sha256, from_plain, versioned
@@ -23,6 +24,7 @@ from policykd.plain import Limits, added, as_plain, content_sha256, from_plain, 
 FORMAT = "policykd-labelled-states"
 FORMAT_VERSION = 1
 LABELS = "deterministic mean action of the skill's teacher, noise-free, in units of the action, clamped to [-1, 1]"
+RECORDED = "action recorded in a dataset, in units of the action, clamped to [-1, 1]; values of a teacher are not known"
 CHOICES = "logarithms of the probabilities of all choices of the skill's teacher, one block per discrete action"
 
 # A plain name, so that a path cannot lead out of the folder.
@@ -134,10 +136,17 @@ class DataManifest:
         Raises:
             ContractError: if the robot or its actions differ.
         """
-        robot = get_robot(self.robot)
+        robot = self._robot()
         if self.actions != describe_actions(robot) or not math.isclose(self.control_dt, robot.control_dt):
             raise ContractError(f"the dataset was made with other actions than {robot.name} has now; record it again")
         return robot
+
+    def _robot(self) -> Robot:
+        """Return the robot as the skills' records describe it, or what stands for one in their environments."""
+        records = {skill.id: skill.record for skill in self.skills if skill.record}
+        if self.skills[0].id.startswith(PREFIX):
+            return shared_actions([recorded_skill(skill.id, records) for skill in self.skills])
+        return recorded_robot(self.robot, next((r.get("robot_record") for r in records.values()), None))
 
 
 def describe_data(teachers: Sequence[Teacher], groups: Mapping[str, int]) -> DataManifest:
@@ -147,14 +156,14 @@ def describe_data(teachers: Sequence[Teacher], groups: Mapping[str, int]) -> Dat
         teachers: one per skill.
         groups: observation groups in the order of the columns, name to number of features.
     """
-    skill = teachers[0].skill
+    robot = shared_actions([teacher.skill for teacher in teachers])
     return DataManifest(
         policykd_version=__version__,
-        robot=skill.robot.name,
-        control_dt=float(skill.robot.control_dt),
+        robot=robot.name,
+        control_dt=float(robot.control_dt),
         groups=tuple(groups.items()),
-        actions=describe_actions(skill.robot),
-        labels=CHOICES if choices_of(skill.robot) else LABELS,
+        actions=describe_actions(robot),
+        labels=CHOICES if choices_of(robot) else LABELS,
         skills=tuple(
             LabeledSkill(
                 t.skill.id,
