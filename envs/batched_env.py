@@ -16,7 +16,7 @@ from policykd.envs.devices import choose_device
 from policykd.envs.env_records import EnvConfig, Observations, Step, split_groups
 from policykd.envs.levels import OwnLevels, SharedLevel
 from policykd.envs.physics import BatchEngine, Engine
-from policykd.envs.physics.contact_budget import measure_contacts
+from policykd.envs.physics.contact_budget import ContactSizes, measure_contacts
 from policykd.envs.physics.own_ground import FORCES, OwnGroundEngine
 from policykd.envs.randomizer import Randomizer
 from policykd.envs.resets import Starts
@@ -118,17 +118,20 @@ class BatchedEnv:
             return partial(BatchEngine, threads=threads)
         from policykd.envs.physics.mujoco_warp import WarpEngine  # needs the extra [gpu]
 
-        robot = self.robot
-        if not isinstance(robot, PlanarRobot):
-            raise ContractError(f"{robot.name} moves in space, which only device cpu simulates so far")
-
         def make(model: mujoco.MjModel, num_sims: int, boxes: int, decimation: int) -> Engine:
-            window = self.robot.window_width
-            assert isinstance(self._bank, TrackBank)  # planar robots have no maps
-            sizes = measure_contacts(model, robot, self._bank.tracks, boxes, window, threads)
+            sizes = self._contact_sizes(model, boxes, threads)
             return WarpEngine(model, num_sims, boxes, decimation, sizes=sizes, device=device)
 
         return make
+
+    def _contact_sizes(self, model: mujoco.MjModel, boxes: int, threads: int | None) -> ContactSizes:
+        """Measure how much room for contacts mujoco_warp needs for the robot on its ground."""
+        if isinstance(self.robot, PlanarRobot):
+            assert isinstance(self._bank, TrackBank)  # planar robots have no maps
+            return measure_contacts(model, self.robot, self._bank.tracks, boxes, self.robot.window_width, threads)
+        from policykd.envs.tumbling import SIMS, measure_tumbling  # it simulates in an environment of its own
+
+        return measure_tumbling(BatchedEnv(self.skills, SIMS, config=self.config, threads=threads))
 
     def _own_ground_engine(
         self, device: torch.device, threads: int | None

@@ -15,7 +15,7 @@ from typing_extensions import override
 from policykd.envs.batched_env import BatchedEnv
 from policykd.envs.resets import Draw
 from policykd.envs.skills import Skill
-from policykd.envs.stepping.masked_backend import MaskedBackend, MaskedOutcome
+from policykd.envs.stepping.masked_backend import MaskedBackend, MaskedOutcome, MaskedSpatialBackend, MaskedSteps
 from policykd.envs.tasks import Task
 from policykd.envs.terrains import Maps, Tracks
 from policykd.errors import ContractError, check_range
@@ -65,14 +65,16 @@ class MaskedEnv(BatchedEnv):
         ConfigError: as :class:`BatchedEnv`, or for an empty pool.
     """
 
-    _backend: MaskedBackend
+    _backend: MaskedSteps
 
     def __init__(
         self, skills: Sequence[Skill], num_envs: int, *, seed: int = 0, starts: int = STARTS, **options: Any
     ) -> None:
         check_range("starts", starts, 1, 10_000_000)
-        if skills and skills[0].robot.family != "plane":
-            raise ContractError(f"{skills[0].robot.name} is not a planar robot; only device cpu simulates it so far")
+        if skills and skills[0].robot.family == "model":
+            raise ContractError(
+                f"{skills[0].robot.name} is simulated as its model file says, which only device cpu does"
+            )
         self._pool_size = starts
         super().__init__(skills, num_envs, seed=seed, **options)
         if self._sensors is not None:
@@ -81,9 +83,11 @@ class MaskedEnv(BatchedEnv):
             raise ContractError("simulations have levels of their own on the CPU only; use device cpu or levels=shared")
         self.draw_starts()
 
-    def _make_backend(self, tracks: Tracks | Maps, tasks: Sequence[Task]) -> MaskedBackend:
-        assert isinstance(tracks, Tracks)  # of planar robots
-        return MaskedBackend(self.engine, self.skill, tracks, self._boxes, tasks)
+    def _make_backend(self, tracks: Tracks | Maps, tasks: Sequence[Task]) -> MaskedSteps:
+        arguments = (self.engine, self.skill, tracks, self._boxes, tasks)
+        if self.robot.spatial:
+            return MaskedSpatialBackend(*arguments, fixed_commands=self.config.ordered)
+        return MaskedBackend(*arguments)
 
     @property
     def failures(self) -> int:
@@ -138,9 +142,9 @@ class MaskedEnv(BatchedEnv):
 
     def _restart_where(self, mask: torch.Tensor) -> None:
         pick = torch.randint(self._pool_size, (self.num_envs,), generator=self._picker, device=self.device)
-        track, qpos, qvel, clock, _ = (drawn[pick] for drawn in self._pool)
+        track, qpos, qvel, clock, chance = (drawn[pick] for drawn in self._pool)
         qpos, qvel, clock = self._backend.tasks.start((qpos, qvel, clock))
         if self.config.ordered:
             track = (self._all // len(self.skills)) % self.config.tracks
-        self._backend.start_episodes_where(mask, self._first_track + track, clock)
+        self._backend.start_episodes_where(mask, self._first_track + track, clock, chance)
         self._backend.reset_where(mask, qpos, qvel)

@@ -30,10 +30,18 @@ class ByIds(MaskEngine):
             self._engine.reset(ids, qpos[ids], qvel[ids])
 
     @override
-    def set_ground_where(self, mask: torch.Tensor, pose: torch.Tensor, half: torch.Tensor) -> None:
+    def set_ground_where(
+        self, mask: torch.Tensor, pose: torch.Tensor, half: torch.Tensor, lane: torch.Tensor | None = None
+    ) -> None:
         ids = mask.nonzero().squeeze(1)
         if len(ids):
-            self._engine.set_ground(ids, pose[ids], half[ids])
+            self._engine.set_ground(ids, pose[ids], half[ids], None if lane is None else lane[ids])
+
+    @override
+    def set_boxes_where(self, mask: torch.Tensor, center: torch.Tensor, turn: torch.Tensor, half: torch.Tensor) -> None:
+        ids = mask.nonzero().squeeze(1)
+        if len(ids):
+            self._engine.set_boxes(ids, center[ids], turn[ids], half[ids])
 
 
 def mask_engine(engine: Engine) -> MaskEngine:

@@ -6,6 +6,7 @@ It builds throw-away simulations of its own and touches no environment.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,5 +83,10 @@ def measure_contacts(
     for _ in range(_STEPS):
         engine.step(angles())
         most = [max(before, int(count.max())) for before, count in zip(most, counts, strict=True)]
+    return with_margin(most)
+
+
+def with_margin(most: Sequence[int]) -> ContactSizes:
+    """Return the sizes to allocate where ``most`` contacts and constraints of any simulation were measured."""
     contacts, rows = (step * math.ceil(MARGIN * m / step) for m, step in zip(most, _ROUND, strict=True))
     return ContactSizes(max(_ROUND[0], contacts), max(_ROUND[1], rows))

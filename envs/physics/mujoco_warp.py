@@ -24,7 +24,7 @@ from typing_extensions import override
 from policykd.envs.physics.contact_budget import ContactSizes
 from policykd.envs.physics.protocol import Engine, MaskEngine
 from policykd.envs.terrains.tracks import HALF_DEPTH
-from policykd.errors import ConfigError, ContractError, check_range
+from policykd.errors import ConfigError, check_range
 
 _EXTENT = ("geom_size", "geom_rbound", "geom_aabb")
 _STATE = ("qpos", "qvel", "qacc_warmstart", "time", "actuator_force")
@@ -163,6 +163,8 @@ class WarpEngine(Engine, MaskEngine):
 
     @override
     def field(self, name: str) -> torch.Tensor:
+        if name not in self._state:
+            return wp.to_torch(getattr(self._data, name))  # follows from the state, so snapshots leave it out
         return self._state[name]
 
     @override
@@ -185,20 +187,30 @@ class WarpEngine(Engine, MaskEngine):
 
     @override
     def set_boxes(self, ids: torch.Tensor, center: torch.Tensor, turn: torch.Tensor, half: torch.Tensor) -> None:
-        raise ContractError("mujoco_warp simulates tracks only so far; use device cpu for maps")
+        self._set(ids, _boxes_in_space(center, turn, half))
 
     @override
     def set_ground(
         self, ids: torch.Tensor, pose: torch.Tensor, half: torch.Tensor, lane: torch.Tensor | None = None
     ) -> None:
-        if lane is not None:
-            raise ContractError("robots in space are simulated on the CPU; use device cpu")
-        for name, value in _boxes(pose, half).items():
+        self._set(ids, _boxes(pose, half, lane))
+
+    def _set(self, ids: torch.Tensor, boxes: dict[str, torch.Tensor]) -> None:
+        for name, value in boxes.items():
             self._ground[name][ids] = value.to(self._ground[name])
 
     @override
-    def set_ground_where(self, mask: torch.Tensor, pose: torch.Tensor, half: torch.Tensor) -> None:
-        for name, value in _boxes(pose, half).items():
+    def set_ground_where(
+        self, mask: torch.Tensor, pose: torch.Tensor, half: torch.Tensor, lane: torch.Tensor | None = None
+    ) -> None:
+        self._set_where(mask, _boxes(pose, half, lane))
+
+    @override
+    def set_boxes_where(self, mask: torch.Tensor, center: torch.Tensor, turn: torch.Tensor, half: torch.Tensor) -> None:
+        self._set_where(mask, _boxes_in_space(center, turn, half))
+
+    def _set_where(self, mask: torch.Tensor, boxes: dict[str, torch.Tensor]) -> None:
+        for name, value in boxes.items():
             _put_where(mask, value, self._ground[name])
 
     @override
@@ -275,20 +287,41 @@ class WarpEngine(Engine, MaskEngine):
         return launch
 
 
-def _boxes(pose: torch.Tensor, half: torch.Tensor) -> dict[str, torch.Tensor]:
+def _boxes(pose: torch.Tensor, half: torch.Tensor, lane: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
     """Return ground boxes (m, k, ...) as fields of mujoco_warp, like ``ground_fields`` for MjModel."""
     x, z, angle = pose.unbind(-1)
     length, depth = half.unbind(-1)
-    c, s, zero = torch.cos(angle), torch.sin(angle), torch.zeros_like(x)
-    size = torch.stack([length, torch.full_like(length, HALF_DEPTH), depth], dim=-1)
-    # The rotation by -angle about y, so that a positive slope angle leads uphill along x.
-    rotation = torch.stack([c, zero, -s, zero, zero + 1, zero, s, zero, c], dim=-1).unflatten(-1, (3, 3))
+    if lane is None:
+        y, across, radius = torch.zeros_like(x), torch.full_like(x, HALF_DEPTH), torch.hypot(length, depth)
+    else:
+        y, across = (part[:, None].expand_as(x) for part in lane.to(x).unbind(-1))
+        radius = torch.sqrt(length * length + depth * depth + across * across)
+    fields = _box_fields(
+        torch.stack([x, y, z], dim=-1), torch.zeros_like(x), angle, torch.stack([length, across, depth], dim=-1)
+    )
+    return {**fields, "geom_rbound": radius}  # of the section at y = 0 for planar robots, which stay in that plane
+
+
+def _boxes_in_space(center: torch.Tensor, turn: torch.Tensor, half: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Return ground boxes (m, k, ...) as fields of mujoco_warp, like ``box_fields`` for MjModel."""
+    yaw, pitch = turn.unbind(-1)
+    return {**_box_fields(center, yaw, pitch, half), "geom_rbound": half.norm(dim=-1)}
+
+
+def _box_fields(
+    center: torch.Tensor, yaw: torch.Tensor, pitch: torch.Tensor, size: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """Return extents and frames of boxes turned by ``yaw`` about z, then by ``-pitch`` about their y axis.
+
+    A positive pitch therefore leads uphill along the box.
+    """
+    cy, sy, cp, sp = yaw.cos(), yaw.sin(), pitch.cos(), pitch.sin()
+    rotation = torch.stack([cy * cp, -sy, -cy * sp, sy * cp, cy, -sy * sp, sp, torch.zeros_like(sp), cp], dim=-1)
     return {
         "geom_size": size,
-        "geom_rbound": torch.hypot(length, depth),  # of the section at y = 0, the robots' plane
         "geom_aabb": torch.stack([torch.zeros_like(size), size], dim=-2),
-        "geom_xpos": torch.stack([x, zero, z], dim=-1),
-        "geom_xmat": rotation,
+        "geom_xpos": center,
+        "geom_xmat": rotation.unflatten(-1, (3, 3)),
     }
 
 

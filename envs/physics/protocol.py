@@ -13,7 +13,7 @@ import torch
 FIELDS = ("qpos", "qvel", "actuator_force")
 """Fields that every engine offers, named and shaped as in MjData with a leading axis of simulations.
 
-Engines on the CPU also offer ``geom_xpos``: the centers of all geoms at the beginning of the last physics step.
+Engines also offer ``geom_xpos``: the centers of all geoms at the beginning of the last physics step.
 
 ``qpos`` and ``qvel`` are the state after the last step or reset; ``actuator_force`` has the motors' torques in the last
 physics step (after a reset it is meaningless until the next step).
@@ -122,12 +122,26 @@ class MaskEngine(Protocol):
         """
         ...
 
-    def set_ground_where(self, mask: torch.Tensor, pose: torch.Tensor, half: torch.Tensor) -> None:
+    def set_ground_where(
+        self, mask: torch.Tensor, pose: torch.Tensor, half: torch.Tensor, lane: torch.Tensor | None = None
+    ) -> None:
         """Move the ground boxes of the simulations selected by ``mask``; see :meth:`Engine.set_ground`.
 
         Args:
             mask: (num_sims,) bool.
             pose: (num_sims, boxes, 3) as in :meth:`Engine.set_ground`; unselected rows are ignored.
             half: (num_sims, boxes, 2) as in :meth:`Engine.set_ground`; unselected rows are ignored.
+            lane: (num_sims, 2) as in :meth:`Engine.set_ground`.
+        """
+        ...
+
+    def set_boxes_where(self, mask: torch.Tensor, center: torch.Tensor, turn: torch.Tensor, half: torch.Tensor) -> None:
+        """Move the ground boxes of the simulations selected by ``mask``; see :meth:`Engine.set_boxes`.
+
+        Args:
+            mask: (num_sims,) bool.
+            center: (num_sims, boxes, 3) as in :meth:`Engine.set_boxes`; unselected rows are ignored.
+            turn: (num_sims, boxes, 2) as there.
+            half: (num_sims, boxes, 3) as there.
         """
         ...

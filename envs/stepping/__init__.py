@@ -15,6 +15,7 @@ from policykd.envs.physics import Engine
 from policykd.envs.skills import Skill
 from policykd.envs.stepping.model_backend import ModelBackend
 from policykd.envs.stepping.protocol import Outcome, View
+from policykd.envs.stepping.spatial_torch import SpatialTorchBackend
 from policykd.envs.stepping.torch_backend import TorchBackend
 from policykd.envs.tasks import Task
 from policykd.envs.terrains import Maps, Tracks
@@ -39,11 +40,12 @@ def make_backend(
     """
     if skill.robot.family == "model":
         return ModelBackend(engine, skill, tracks, boxes, tasks)
+    compiled = engine.device.type == "cpu" and engine.field("qpos").dtype == torch.float64
     if skill.robot.spatial:
-        return _spatial(engine, skill, tracks, boxes, tasks, fixed_commands)
+        return _spatial(compiled)(engine, skill, tracks, boxes, tasks, fixed_commands=fixed_commands)
     if isinstance(tracks, Maps):
         raise ContractError(f"{skill.id} has a ground that varies across the track, where planar robots cannot move")
-    if engine.device.type != "cpu" or engine.field("qpos").dtype != torch.float64:
+    if not compiled:
         return TorchBackend(engine, skill, tracks, boxes, tasks)
     from policykd.envs.stepping.numba_backend import (
         NumbaBackend,
@@ -52,9 +54,9 @@ def make_backend(
     return NumbaBackend(engine, skill, tracks, boxes, tasks)
 
 
-def _spatial(
-    engine: Engine, skill: Skill, tracks: Tracks | Maps, boxes: int, tasks: Sequence[Task], fixed_commands: bool
-) -> TorchBackend:
-    from policykd.envs.stepping.spatial_numba import SpatialNumbaBackend
+def _spatial(compiled: bool) -> type[SpatialTorchBackend]:
+    if not compiled:
+        return SpatialTorchBackend
+    from policykd.envs.stepping.spatial_numba import SpatialNumbaBackend  # only the CPU needs the loops
 
-    return SpatialNumbaBackend(engine, skill, tracks, boxes, tasks, fixed_commands=fixed_commands)
+    return SpatialNumbaBackend

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from typing_extensions import override
 
 from policykd.envs.physics import Engine
 from policykd.envs.physics.by_ids import mask_engine
 from policykd.envs.skills import Skill
 from policykd.envs.stepping.protocol import View
+from policykd.envs.stepping.spatial_torch import SpatialTorchBackend
 from policykd.envs.stepping.torch_backend import TorchBackend
 from policykd.envs.tasks import Task
-from policykd.envs.terrains import Tracks
+from policykd.envs.terrains import Maps, Tracks
 
 
 @dataclass
@@ -43,35 +46,41 @@ class MaskedOutcome:
     success: torch.Tensor
 
 
-class MaskedBackend(TorchBackend):
-    """The torch backend with additional methods that take masks; see :class:`TorchBackend` for the arguments."""
+class MaskedSteps(TorchBackend):
+    """Steps with masks, whatever the robots; a base class of the backends that know their ground and memory."""
 
-    def __init__(self, engine: Engine, skill: Skill, tracks: Tracks, boxes: int, tasks: Sequence[Task] = ()) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        skill: Skill,
+        tracks: Tracks | Maps,
+        boxes: int,
+        tasks: Sequence[Task] = (),
+        **options: Any,
+    ) -> None:
         self._masks = mask_engine(engine)
-        super().__init__(engine, skill, tracks, boxes, tasks)
+        super().__init__(engine, skill, tracks, boxes, tasks, **options)
 
-    def start_episodes_where(self, mask: torch.Tensor, rows: torch.Tensor, clock: torch.Tensor) -> None:
+    def start_episodes_where(
+        self, mask: torch.Tensor, rows: torch.Tensor, clock: torch.Tensor, chance: torch.Tensor
+    ) -> None:
         """Start episodes in the simulations selected by ``mask`` (n,); see :meth:`TorchBackend.start_episodes`.
 
         Args:
             mask: (n,) bool.
             rows: (n,) rows of the tracks in the bank.
             clock: (n,) initial times of the gait clocks, s.
+            chance: (n, 3) random numbers in [0, 1) for the commands of robots in space.
         """
         fresh = torch.nn.functional.pad(clock[:, None], (2, 0))
         self._statistics.copy_(torch.where(mask[:, None], fresh, self._statistics))
         self._row.copy_(torch.where(mask, rows, self._row))
         self._center.masked_fill_(mask, torch.inf)
-        for mine, bank in zip(_tables(self._tracks), _tables(self._bank), strict=True):
-            mine.copy_(torch.where(mask[:, None], bank[rows], mine))
+        self._tracks.assign_where(mask, self._bank, rows)
 
     def move_ground_where(self) -> None:
         """Move the ground windows as :meth:`TorchBackend.move_ground` does."""
-        x = self._engine.field("qpos")[:, 0]
-        moved = (x - self._center).abs() > self._skill.robot.slack
-        self._center.copy_(torch.where(moved, x, self._center))
-        boxes = self._tracks.boxes_from(self._center - self._window / 2, self._boxes)
-        self._masks.set_ground_where(moved, *boxes)
+        raise NotImplementedError
 
     def compute_outcome_where(self, view: View, failed: torch.Tensor) -> MaskedOutcome:
         """Compute rewards and terminations and update episode statistics; see :meth:`TorchBackend.compute_outcome`."""
@@ -87,5 +96,45 @@ class MaskedBackend(TorchBackend):
         self._masks.reset_where(mask, qpos, qvel)
 
 
-def _tables(tracks: Tracks) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    return tracks.edges, tracks.left, tracks.grade
+class MaskedBackend(MaskedSteps):
+    """Planar robots with steps by masks; see :class:`TorchBackend` for the arguments."""
+
+    @override
+    def move_ground_where(self) -> None:
+        x = self._engine.field("qpos")[:, 0]
+        moved = (x - self._center).abs() > self._skill.robot.slack
+        self._center.copy_(torch.where(moved, x, self._center))
+        boxes = self._tracks.boxes_from(self._center - self._window / 2, self._boxes)
+        self._masks.set_ground_where(moved, *boxes)
+
+
+class MaskedSpatialBackend(MaskedSteps, SpatialTorchBackend):
+    """Robots in space with steps by masks; see :class:`SpatialTorchBackend` for the arguments."""
+
+    @override
+    def start_episodes_where(
+        self, mask: torch.Tensor, rows: torch.Tensor, clock: torch.Tensor, chance: torch.Tensor
+    ) -> None:
+        super().start_episodes_where(mask, rows, clock, chance)
+        for memory in (self._last_action, self._target_change, self._air):
+            memory.masked_fill_(mask[:, None], 0.0)
+        self._y.masked_fill_(mask, torch.inf)
+        for i in range(len(self._velocity_tasks)):
+            mine = mask & (self._task_of == i)
+            self._command.copy_(torch.where(mine[:, None], self._commands_of(i, chance), self._command))
+
+    @override
+    def move_ground_where(self) -> None:
+        place, ground = self._engine.field("qpos")[:, :2], self._tracks
+        away = (place - torch.stack([self._center, self._y], dim=1)).abs().amax(dim=1)
+        moved = away > (self._map_window.slack if isinstance(ground, Maps) else self._robot.slack)
+        center = self._map_window.snap(place) if isinstance(ground, Maps) else place
+        for mine, now in ((self._center, center[:, 0]), (self._y, center[:, 1])):
+            mine.copy_(torch.where(moved, now, mine))
+        center = torch.stack([self._center, self._y], dim=1)
+        if isinstance(ground, Maps):
+            self._masks.set_boxes_where(moved, *ground.boxes_around(center, self._map_window, self._boxes))
+            return
+        pose, half = ground.boxes_from(center[:, 0] - self._window / 2, self._boxes)
+        lane = torch.stack([center[:, 1], torch.full_like(center[:, 1], self._window / 2)], dim=1)
+        self._masks.set_ground_where(moved, pose, half, lane)

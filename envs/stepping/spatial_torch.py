@@ -132,6 +132,8 @@ class SpatialTorchBackend(TorchBackend):
         tasks = [self._velocity(task) for task in self.tasks.tasks]
         which = torch.arange(n, device=like.device) % len(tasks)
         self._task_of, self._velocity_tasks = which, tasks
+        # Ranges of the commands; made once, since every copy to a device waits for it.
+        self._spans = [torch.tensor(task.command_spans(self._fixed)).to(like).unbind(1) for task in tasks]
         self._holds = torch.tensor([task.turning is None for task in tasks], device=like.device)[which]
         self._rhythms = Rhythms.of(tasks, body.foot_place, like)
 
@@ -165,11 +167,16 @@ class SpatialTorchBackend(TorchBackend):
             memory[ids] = 0.0
         self._y[ids] = torch.inf
         if len(self._velocity_tasks) == 1:
-            self._command[ids] = self._velocity_tasks[0].commands(chance, self._fixed)
+            self._command[ids] = self._commands_of(0, chance)
             return
-        for i, task in enumerate(self._velocity_tasks):
+        for i in range(len(self._velocity_tasks)):
             rows = self._task_of[ids] == i
-            self._command[ids[rows]] = task.commands(chance[rows], self._fixed)
+            self._command[ids[rows]] = self._commands_of(i, chance[rows])
+
+    def _commands_of(self, task: int, chance: torch.Tensor) -> torch.Tensor:
+        """Return the commands (m, 3) that random numbers (m, 3) in [0, 1) choose from the ranges of a task."""
+        low, high = self._spans[task]
+        return torch.lerp(low.expand_as(chance), high.expand_as(chance), chance)
 
     @override
     def move_ground(self) -> None:
@@ -181,8 +188,7 @@ class SpatialTorchBackend(TorchBackend):
             return
         center = place[ids]
         if mapped:
-            step = self._map_window.step
-            center = (torch.floor(center / step) + 0.5) * step
+            center = self._map_window.snap(center)
         self._center[ids], self._y[ids] = center.unbind(1)
         if isinstance(ground, Maps):
             self._engine.set_boxes(ids, *ground.rows(ids).boxes_around(center, self._map_window, self._boxes))
@@ -281,7 +287,7 @@ class SpatialTorchBackend(TorchBackend):
     def _step_feet(self, state: SpatialState) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the times that the feet had been in the air, s, and which of them landed in this step, each (n, f)."""
         sole = state.feet[:, :, 2] - self._foot_radius - self.height(state.feet[:, :, 0], state.feet[:, :, 1])
-        lowest = torch.full_like(self._air, torch.inf).index_reduce_(1, self._foot_of, sole, "amin")
+        lowest = torch.full_like(self._air, torch.inf).scatter_reduce_(1, self._foot_of.expand_as(sole), sole, "amin")
         contact = lowest < self._contact
         before = self._air.clone()
         landed = (contact & (before > 0)).to(before)

@@ -157,22 +157,19 @@ class VelocityTracking(Task):
     def reward(self, now: Situation) -> torch.Tensor:
         raise ContractError("velocity tracking is a task of robots in space; planar robots walk: use walk or run")
 
-    def commands(self, chance: torch.Tensor, fixed: bool) -> torch.Tensor:
-        """Return the commanded forward velocity, velocity to the left and yaw rate of new episodes.
+    def command_spans(self, fixed: bool) -> tuple[tuple[float, float], ...]:
+        """Return the ranges of the commanded forward velocity, velocity to the left and yaw rate.
 
         Args:
-            chance: (m, 3) random numbers in [0, 1).
-            fixed: command ``speed`` and the middle of ``turning``, as in evaluations, instead of drawing.
+            fixed: only ``speed`` and the middle of ``turning``, as in evaluations.
 
         Returns:
-            (m, 3) in m/s, m/s and rad/s; the yaw rate is 0 where the heading is held.
+            Three ranges in m/s, m/s and rad/s; the yaw rate is 0 where the heading is held.
         """
-        spans = (self.speeds, self.sideways, self.turning or (0.0, 0.0))
-        if fixed:
-            turn = sum(self.turning or (0.0, 0.0)) / 2
-            spans = ((self.speed, self.speed), (0.0, 0.0), (turn, turn))
-        low, high = torch.tensor(spans, dtype=chance.dtype, device=chance.device).unbind(1)
-        return torch.lerp(low.expand_as(chance), high.expand_as(chance), chance)
+        if not fixed:
+            return self.speeds, self.sideways, self.turning or (0.0, 0.0)
+        turn = sum(self.turning or (0.0, 0.0)) / 2
+        return (self.speed, self.speed), (0.0, 0.0), (turn, turn)
 
     @override
     def least_distance(self, seconds: float) -> float:

@@ -11,7 +11,8 @@ import torch
 
 from policykd.envs.robots.spatial import PRESET_LEG
 from policykd.envs.terrains.map import HALF_WIDTH, Map, panel
-from policykd.envs.terrains.map_kernels import index_cells, most_in_windows, place_window
+from policykd.envs.terrains.map_kernels import index_cells, most_in_windows
+from policykd.envs.terrains.map_windows import place_windows
 from policykd.envs.terrains.presets import Terrain
 from policykd.envs.terrains.profiles import Profile
 from policykd.envs.terrains.registry import draws_maps
@@ -49,6 +50,10 @@ class Window(NamedTuple):
     def under(cls, reach: float, leg: float) -> Window:
         """Return the window of a robot whose feet reach ``reach`` m from its base, with legs of ``leg`` m."""
         return cls(_STEP * leg, _SLACK * leg, reach + (_SLACK + _MARGIN) * leg, _THICKNESS * leg)
+
+    def snap(self, place: torch.Tensor) -> torch.Tensor:
+        """Return the centers (m, 2) of the windows of robots at ``place`` (m, 2)."""
+        return (torch.floor(place / self.step) + 0.5) * self.step
 
 
 class CellIndex(NamedTuple):
@@ -92,9 +97,14 @@ class Maps:
     def like(self, tensor: torch.Tensor) -> Maps:
         """Return the maps with the device and dtype of ``tensor``."""
         starts, items, grid, most = self.cells
-        cells = CellIndex(starts.to(tensor.device), items.to(tensor.device), grid.to(tensor), most)
+        # The grid stays on the host, which reads it for every height.
+        cells = CellIndex(starts.to(tensor.device), items.to(tensor.device), grid.to(tensor.dtype), most)
         used, row = self.used.to(tensor.device), self.row.to(tensor.device)
         return Maps(self.boxes.to(tensor), used, self.floor.to(tensor), cells, row)
+
+    def assign_where(self, mask: torch.Tensor, source: Maps, rows: torch.Tensor) -> None:
+        """Overwrite the rows that ``mask`` (n,) selects with the rows ``rows`` (n,) of ``source``, without waiting."""
+        self.row.copy_(torch.where(mask, source.row[rows], self.row))
 
     def assign(self, index: torch.Tensor, source: Maps, rows: torch.Tensor) -> None:
         """Overwrite the rows ``index`` (m,) with the rows ``rows`` (m,) of ``source``, maps of the same bank."""
@@ -139,14 +149,8 @@ class Maps:
         Returns:
             ``center`` (n, pool, 3) in m, ``turn`` (n, pool, 2), yaw and pitch in rad, ``half`` (n, pool, 3) in m.
         """
-        n = len(place)
-        center, turn, half = np.empty((n, pool, 3)), np.empty((n, pool, 2)), np.empty((n, pool, 3))
-        for k, (row, (x, y)) in enumerate(zip(self.row.tolist(), place.tolist(), strict=True)):
-            place_window(
-                self.boxes[row].numpy(force=True), int(self.used[row]), float(self.floor[row]), x, y, window.half,
-                window.thickness, center[k], turn[k], half[k],
-            )  # fmt: skip
-        return tuple(torch.from_numpy(part) for part in (center, turn, half))  # type: ignore[return-value]
+        of = self.row
+        return place_windows(self.boxes[of], self.used[of], self.floor[of], place, window.half, window.thickness, pool)
 
 
 def _surface(box: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:

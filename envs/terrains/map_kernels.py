@@ -20,7 +20,8 @@ COLUMNS = 11
 
 Array = np.ndarray[Any, Any]
 
-_TIGHT = 1e-9  # boxes that touch a square by less count as touching
+TIGHT = 1e-9
+"""Boxes that miss a square by less than this count as touching it, m."""
 
 
 @numba.njit
@@ -94,9 +95,9 @@ def overlaps(box: Array, x: float, y: float, half: float) -> bool:
     """Return whether the outline of a box and a square with center (x, y) and half edge ``half`` overlap."""
     along, far_x, far_y = reach_of(box)
     right, left = x - box[0], y - box[1]
-    if abs(right) > far_x + half + _TIGHT or abs(left) > far_y + half + _TIGHT:
+    if abs(right) > far_x + half + TIGHT or abs(left) > far_y + half + TIGHT:
         return False
-    size = half * (abs(box[6]) + abs(box[7])) + _TIGHT
+    size = half * (abs(box[6]) + abs(box[7])) + TIGHT
     ahead, aside = box[6] * right + box[7] * left, box[6] * left - box[7] * right
     return abs(ahead) <= along + size and abs(aside) <= box[4] + size
 
@@ -123,10 +124,10 @@ def index_cells(boxes: Array, used: Array, grid: Array, starts: Array, items: Ar
         for k in range(used[row]):
             box = boxes[row, k]
             _, far_x, far_y = reach_of(box)
-            first_i = max(0, math.floor((box[0] - far_x - grid[0]) * grid[2] - _TIGHT))
-            last_i = min(along - 1, math.floor((box[0] + far_x - grid[0]) * grid[2] + _TIGHT))
-            first_j = max(0, math.floor((box[1] - far_y - grid[1]) * grid[2] - _TIGHT))
-            last_j = min(across - 1, math.floor((box[1] + far_y - grid[1]) * grid[2] + _TIGHT))
+            first_i = max(0, math.floor((box[0] - far_x - grid[0]) * grid[2] - TIGHT))
+            last_i = min(along - 1, math.floor((box[0] + far_x - grid[0]) * grid[2] + TIGHT))
+            first_j = max(0, math.floor((box[1] - far_y - grid[1]) * grid[2] - TIGHT))
+            last_j = min(across - 1, math.floor((box[1] + far_y - grid[1]) * grid[2] + TIGHT))
             for i in range(first_i, last_i + 1):
                 for j in range(first_j, last_j + 1):
                     if overlaps(box, grid[0] + (i + 0.5) * size, grid[1] + (j + 0.5) * size, 0.5 * size):
@@ -146,9 +147,9 @@ def index_cells(boxes: Array, used: Array, grid: Array, starts: Array, items: Ar
 def _overlapped(box: Array, x: float, half: float) -> tuple[float, float]:
     """Return the range of y for which a square with center (x, y) overlaps a box, as :func:`overlaps` says."""
     along, far_x, far_y = reach_of(box)
-    right, size = x - box[0], half * (abs(box[6]) + abs(box[7])) + 2 * _TIGHT
-    low, high = -far_y - half - 2 * _TIGHT, far_y + half + 2 * _TIGHT
-    if abs(right) > far_x + half + 2 * _TIGHT:
+    right, size = x - box[0], half * (abs(box[6]) + abs(box[7])) + 2 * TIGHT
+    low, high = -far_y - half - 2 * TIGHT, far_y + half + 2 * TIGHT
+    if abs(right) > far_x + half + 2 * TIGHT:
         return 1.0, 0.0
     for slope, offset, limit in ((box[7], box[6] * right, along + size), (box[6], -box[7] * right, box[4] + size)):
         if abs(slope) < 1e-12:

@@ -85,6 +85,11 @@ class Tracks:
         self.left[index] = source.left[rows]
         self.grade[index] = source.grade[rows]
 
+    def assign_where(self, mask: torch.Tensor, source: Tracks, rows: torch.Tensor) -> None:
+        """Overwrite the rows that ``mask`` (n,) selects with the rows ``rows`` (n,) of ``source``, without waiting."""
+        for mine, theirs in ((self.edges, source.edges), (self.left, source.left), (self.grade, source.grade)):
+            mine.copy_(torch.where(mask[:, None], theirs[rows], mine))
+
     def boxes_from(self, x: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return boxes whose top faces are ``count`` consecutive segments.
 

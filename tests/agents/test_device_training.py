@@ -43,6 +43,16 @@ def test_a_run_leaves_a_policy_that_is_evaluated_anywhere(on_device, tmp_path):
     assert len(measured.cells["expert", "biped/flat"].total_reward) == 2
 
 
+@pytest.mark.parametrize("name", ["quadruped/gaps", "quadruped/stairs"])
+def test_robots_in_space_are_trained_there_too(on_device, tmp_path, name):
+    skill = get_skill(name)
+    result = train_expert([skill], tmp_path / "run", replace(TINY, start_level=0.01))
+    policy = load_policy(result.policy_path).policy
+    found = evaluate({"expert": policy}, [skill], episodes=4, seed=0).summaries["expert", skill.id]
+    assert 0.0 < found.reward_per_step.estimate < 1.0
+    assert all(row["loss"] == row["loss"] for row in rows(tmp_path / "run") if "loss" in row)
+
+
 def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(on_device, tmp_path, monkeypatch):
     folder = tmp_path / "run"
     update, calls = DeviceRun._update, []

@@ -95,10 +95,12 @@ def test_simulations_with_and_without_gaits_share_an_environment():
 def test_turning_is_commanded_in_evaluations_and_has_no_distance():
     task = get_task("turn")
     assert isinstance(task, VelocityTracking)
-    assert task.commands(torch.rand(2, 3), fixed=True).numpy() == pytest.approx(np.array([[0.3, 0.0, 0.8]] * 2))
+    assert task.command_spans(fixed=True) == ((0.3, 0.3), (0.0, 0.0), (0.8, 0.8))
+    assert task.command_spans(fixed=False) == (task.speeds, task.sideways, task.turning)
     assert task.goal(10.0) == (-math.inf, math.inf)
     assert get_task("reverse").goal(10.0) == (-math.inf, pytest.approx(-3.0))
-    assert VelocityTracking(turning=(-1.0, 1.0)).commands(torch.rand(1, 3), fixed=True).tolist() == [[1.0, 0.0, 0.0]]
+    assert VelocityTracking(turning=(-1.0, 1.0)).command_spans(fixed=True)[2] == (0.0, 0.0)
+    assert VelocityTracking().command_spans(fixed=False)[2] == (0.0, 0.0), "the heading is held"
 
 
 def test_the_suite_has_one_contract_and_its_skills_differ_in_what_is_commanded():

@@ -24,6 +24,7 @@ from policykd.envs.symmetry import mirror_symmetry
 from policykd.envs.terrains import TERRAINS, Map, MapBank, Terrain, map_bank
 from policykd.envs.terrains.grounds.stones import Stones
 from policykd.envs.terrains.map_bank import Window
+from policykd.envs.terrains.map_kernels import place_window
 from policykd.errors import ContractError
 
 ROBOT = get_robot("quadruped")
@@ -95,6 +96,22 @@ def test_the_height_function_equals_a_ray_at_ten_thousand_places(name):
         np.testing.assert_allclose(height, compiled, rtol=0, atol=1e-12)
         heights |= set(np.round(tops, 6))
     assert len(heights) > (1 if name == "flat" else 2) - 1
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_windows_of_many_robots_are_those_of_each(name):
+    bank = bank_of(name, maps=4, seed=7)
+    maps, window, pool, draw = bank.tracks, bank.window, bank.pool(), np.random.default_rng(0)
+    row = torch.from_numpy(draw.integers(0, 4, 200))
+    place = window.snap(torch.from_numpy(draw.uniform([-2.0, -1.0], [12.0, 1.0], (200, 2))))
+    center, turn, half = maps.rows(row).boxes_around(place, window, pool)
+    for i in range(200):
+        own = np.empty((pool, 3)), np.empty((pool, 2)), np.empty((pool, 3))
+        k, (x, y) = int(row[i]), place[i].tolist()
+        boxes, used, floor = maps.boxes[k].numpy(), int(maps.used[k]), float(maps.floor[k])
+        place_window(boxes, used, floor, x, y, window.half, window.thickness, *own)
+        for mine, theirs in zip((center, turn, half), own, strict=True):
+            np.testing.assert_allclose(mine[i].numpy(), theirs, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", MAPS)

@@ -12,6 +12,7 @@ from policykd.envs.masked_env import MaskedEnv
 from policykd.envs.physics.by_ids import ByIds, mask_engine
 from policykd.envs.skills import get_skill
 from policykd.envs.stepping import TorchBackend
+from policykd.envs.stepping.spatial_torch import SpatialTorchBackend
 from policykd.envs.terrains.tracks import graded_rows
 from policykd.errors import ConfigError, ContractError
 
@@ -20,12 +21,15 @@ CALM = EnvConfig(tracks=16, ordered=True, joint_noise=0.0, speed_noise=0.0)  # a
 SIMS = 24
 
 
-def without_clock(take):
-    """Episodes whose gait's clock begins at 0."""
+def alike(take):
+    """Episodes that begin alike: with the gait's clock at 0, and in space with the heading along the track."""
 
     def taken(*arguments):
         draw = take(*arguments)
-        return draw._replace(clock=torch.zeros_like(draw.clock))
+        qpos = draw.qpos.clone()
+        if qpos.shape[1] > 14:
+            qpos[:, 3], qpos[:, 4:7] = 1.0, 0.0
+        return draw._replace(clock=torch.zeros_like(draw.clock), qpos=qpos)
 
     return taken
 
@@ -36,15 +40,36 @@ def test_masks_and_numbers_go_the_same_way(monkeypatch, names):
     groups = ("proprio", "phase", "command")
     skills = [replace(get_skill(f"biped/{name}", groups), episode_steps=23) for name in names]
     monkeypatch.setattr(batched_env, "make_backend", TorchBackend)
+    same_way(monkeypatch, skills)
+
+
+IN_SPACE = [
+    ["quadruped/gaps"],
+    ["quadruped/flat", "quadruped/flat+reverse"],
+    ["quadruped/stairs"],
+    ["quadruped/barriers"],
+]
+
+
+@pytest.mark.parametrize("names", IN_SPACE, ids=lambda names: "-".join(names).replace("/", "_"))
+def test_masks_and_numbers_go_the_same_way_in_space(monkeypatch, names):
+    groups = ("imu", "base_velocity", "joints", "last_action", "command")
+    skills = [replace(get_skill(name, groups), episode_steps=23) for name in names]
+    monkeypatch.setattr(batched_env, "make_backend", SpatialTorchBackend)
+    same_way(monkeypatch, skills)
+
+
+def same_way(monkeypatch, skills):
     numbers = BatchedEnv(skills, SIMS, config=CALM, threads=1)
     masks = MaskedEnv(skills, SIMS, config=CALM, threads=1)
     for env in (numbers, masks):  # the gait's clock is all that they draw apart
-        monkeypatch.setattr(env._starts, "take", without_clock(env._starts.take))
+        monkeypatch.setattr(env._starts, "take", alike(env._starts.take))
     masks.draw_starts()
     first, same = numbers.reset(), masks.reset()
     assert all(torch.equal(first[group], same[group]) for group in first)
     ends = {"terminated": 0, "truncated": 0}
-    for action in random_actions(60, SIMS, scale=0.6):
+    scale = 3.0 if numbers.robot.spatial else 0.6
+    for action in random_actions(60, SIMS, scale=scale, actions=numbers.num_actions):
         theirs, mine = numbers.step(action), masks.step_masked(action)
         ids, outcome = theirs.episodes.ids, mine.outcome
         assert torch.equal(mine.ended.nonzero().squeeze(1), ids)
@@ -157,6 +182,23 @@ def test_an_empty_pool_is_refused():
         MaskedEnv([get_skill("biped/flat")], 2, starts=0)
 
 
-def test_robots_in_space_are_refused_with_the_device_that_has_them():
-    with pytest.raises(ContractError, match="device cpu"):
-        MaskedEnv([get_skill("quadruped/flat")], 2)
+def test_robots_of_model_files_are_refused_with_the_device_that_has_them():
+    with pytest.raises(ContractError, match="only device cpu"):
+        MaskedEnv([get_skill("ant/flat")], 2)
+
+
+def test_commands_are_drawn_from_the_ranges_of_each_task():
+    groups = ("imu", "joints", "command")
+    skills = [get_skill("quadruped/flat", groups), get_skill("quadruped/flat+reverse", groups)]
+    env = MaskedEnv(skills, 64, threads=1)
+    env.reset()
+    first = env._backend._command.clone()
+    env._restart_where(torch.arange(64) < 32)
+    command = env._backend._command
+    assert torch.equal(command[32:], first[32:])
+    assert not torch.equal(command[:32], first[:32])
+    for i, skill in enumerate(skills):
+        low, high = skill.task.speeds
+        assert command[i::2, 0].min() >= low
+        assert command[i::2, 0].max() <= high
+        assert command[i::2, 0].std() > 0.1 * (high - low)

@@ -26,8 +26,8 @@ def batched(name="flat", num_envs=4, *, loop=False, config=FEW, groups=("proprio
     return BatchedEnv([skill], num_envs, config=config, make_engine=LoopEngine if loop else None, **options)
 
 
-def random_actions(steps, num_envs, scale=1.0, seed=0):
-    draw = np.random.default_rng(seed).uniform(-scale, scale, (steps, num_envs, 11))
+def random_actions(steps, num_envs, scale=1.0, seed=0, actions=11):
+    draw = np.random.default_rng(seed).uniform(-scale, scale, (steps, num_envs, actions))
     return torch.from_numpy(draw.astype(np.float32))
 
 
