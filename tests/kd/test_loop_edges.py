@@ -89,6 +89,11 @@ def test_training_leaves_networks_evaluated_and_the_stream_of_the_caller_alone()
     with pytest.raises(FloatingPointError, match="the loss is inf after epoch 1; lower the learning rate"):
         loop.minimize(lambda batch, epoch: network(batch.x).square().sum() * math.inf, network, (X + 1, Y),
                       TrainConfig(epochs=1, batch_size=6))  # fmt: skip
+    pair = [nn.Linear(2, 3), nn.Linear(2, 3)]
+    before = [one.weight.detach().clone() for one in pair]
+    loop.minimize(lambda batch, epoch: sum(F.cross_entropy(one(batch.x), batch.targets) for one in pair), pair, (X, Y),
+                  TrainConfig(epochs=1, batch_size=6))  # fmt: skip
+    assert not any(torch.equal(one.weight, old) for one, old in zip(pair, before, strict=True))
     one, two, three = (loop.seeded(lambda: nn.Linear(2, 2), seed, "a") for seed in (1, 1, 2))
     assert torch.equal(one.weight, two.weight)
     assert not torch.equal(one.weight, three.weight)
