@@ -13,6 +13,7 @@ import numpy as np
 
 from policykd.agents.action_map import ActionMap
 from policykd.agents.importing.foreign_policy import NO_CLIP, ForeignPolicy, Layer, Standardization
+from policykd.agents.importing.weights import chain_activations
 from policykd.errors import ConfigError, PolicyFileError
 
 _ACTIVATIONS = {"Elu": "elu", "Relu": "relu", "Tanh": "tanh"}
@@ -20,6 +21,7 @@ _ACTING = ("actions", "action", "mu", "logits")
 """Names of outputs that act, where a file has several."""
 
 _PASSED = {"Identity", "Flatten", "Cast", "Squeeze", "Reshape"}
+_BOUNDS = {"Clip", "Min", "Max"}
 
 
 def read_onnx(content: bytes, path: Path) -> ForeignPolicy:
@@ -95,6 +97,8 @@ class _Reader:
         others = [self._constants.get(name) for name in node.input if name != current]
         if kind in _PASSED:
             return
+        if self._bounded and kind not in _BOUNDS:
+            raise PolicyFileError(f"{self._file}: node {node.name} ({kind}) stands behind the bounds of the actions")
         if kind in _ACTIVATIONS:
             if any(a.name == "alpha" and abs(a.f - 1.0) > 1e-6 for a in node.attribute):
                 raise PolicyFileError(f"{self._file}: node {node.name} is an ELU with another alpha than 1")
@@ -106,7 +110,7 @@ class _Reader:
             self._layers.append(Layer(weight, np.zeros(len(weight), dtype=np.float32)))
         elif kind in ("Add", "Sub", "Div", "Mul"):
             self._affine(kind, np.ravel(np.asarray(others[0])), node)
-        elif kind in ("Clip", "Min", "Max"):
+        elif kind in _BOUNDS:
             self._bound(*_limits(node, kind, others), node)
         else:
             raise PolicyFileError(
@@ -129,6 +133,8 @@ class _Reader:
                 raise PolicyFileError(f"{self._file}: node {node.name} ({kind}) behind a layer is not imported")
             self._layers[-1] = Layer(last.weight, last.bias + value)
             return
+        if self._clip != NO_CLIP:
+            raise PolicyFileError(f"{self._file}: node {node.name} ({kind}) stands behind the bounds of the features")
         if kind in ("Sub", "Add") and self._offset is None and self._divisor is None:
             self._offset = value if kind == "Sub" else -value
         elif kind in ("Div", "Mul") and self._divisor is None:
@@ -152,11 +158,7 @@ class _Reader:
     def _result(self, output: str) -> ForeignPolicy:
         if not self._layers:
             raise PolicyFileError(f"{self._file} holds no dense layers")
-        last = len(self._layers)
-        behind = [kind for place, kind in self._activations if place == last]
-        between = {kind for place, kind in self._activations if place < last}
-        if behind not in ([], ["tanh"]) or len(between) > 1:
-            raise PolicyFileError(f"{self._file} has the activations {sorted(between)} and ends with {behind}")
+        activation, squash = chain_activations(self._activations, len(self._layers), self._file)
         inputs = int(self._layers[0].weight.shape[1])
         standardization = None
         if self._offset is not None or self._divisor is not None:
@@ -167,11 +169,15 @@ class _Reader:
             source="ONNX",
             groups={"observation": inputs},
             actor=tuple(self._layers),
-            activation=between.pop() if between else "tanh",
-            squash=bool(behind),
+            activation=activation,
+            squash=squash,
             actions=ActionMap("argmax") if output == "logits" else self._actions(),
             standardization=standardization,
         )
+
+    @property
+    def _bounded(self) -> bool:
+        return self._low is not None or self._high is not None
 
     def _actions(self) -> ActionMap:
         if self._low is None or self._high is None:

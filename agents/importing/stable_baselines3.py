@@ -132,7 +132,7 @@ class _Network:
     @property
     def inputs(self) -> int:
         """Features that the actor reads."""
-        return int(self.actor[0].weight.shape[-1])
+        return int(self.actor[0].weight.shape[1])
 
 
 @dataclass(frozen=True)

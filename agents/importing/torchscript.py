@@ -15,6 +15,7 @@ from policykd.agents.action_map import ActionMap
 from policykd.agents.importing.foreign_policy import ForeignPolicy, Layer, Standardization
 from policykd.agents.importing.options import ImportOptions
 from policykd.agents.importing.recurrence import Recurrence, recurrence
+from policykd.agents.importing.weights import chain_activations
 from policykd.errors import PolicyFileError
 from policykd.symbolic_pickle import Record
 
@@ -22,6 +23,7 @@ _ACTIVATIONS = {"ELU": "elu", "ReLU": "relu", "Tanh": "tanh"}
 _NOTHING = {"Identity", "Dropout"}
 _RECURRENT = {"LSTM", "GRU"}
 _NORMALIZERS = {"EmpiricalNormalization"}
+_NORMALIZED, _REMEMBERED = ("normalizer", "obs_normalizer", "actor_obs_normalizer"), ("memory", "rnn", "memory_a")
 
 
 def matches(tree: Any) -> bool:
@@ -39,8 +41,7 @@ def read(tree: Any, path: Path, options: ImportOptions) -> ForeignPolicy:
     chain.add(tree, "")
     if not chain.layers:
         raise PolicyFileError(f"{path.name} holds no dense layers")
-    chain.take_squash()
-    activation = chain.activation or options.activation or "elu"
+    activation, squash = chain_activations(chain.activations, len(chain.layers), path.name)
     memory = chain.memory
     inputs = memory.inputs if memory is not None else int(chain.layers[0].weight.shape[1])
     notes: tuple[str, ...] = () if chain.standardization is not None else ("without a normalizer",)
@@ -51,7 +52,7 @@ def read(tree: Any, path: Path, options: ImportOptions) -> ForeignPolicy:
         groups={"observation": inputs},
         actor=tuple(chain.layers),
         activation=activation,
-        squash=chain.squash,
+        squash=squash,
         actions=ActionMap("none"),
         standardization=chain.standardization if options.normalized is not False else None,
         recurrence=memory,
@@ -65,8 +66,7 @@ class _Chain:
     Attributes:
         layers: dense layers.
         memory: recurrent layer in front of them.
-        activation: the one activation between them; empty so far.
-        squash: whether a tanh follows the last layer.
+        activations: activations, each with the number of layers in front of it.
         standardization: normalizer in front of everything.
     """
 
@@ -74,24 +74,8 @@ class _Chain:
         self._file = file
         self.layers: list[Layer] = []
         self.memory: Recurrence | None = None
-        self.activation, self.squash = "", False
+        self.activations: list[tuple[int, str]] = []
         self.standardization: Standardization | None = None
-        self._activations: list[tuple[int, str]] = []
-
-    def take_squash(self) -> None:
-        """Take an activation behind the last layer as a squash.
-
-        Raises:
-            PolicyFileError: unless it is a tanh.
-        """
-        if not self._activations or self._activations[-1][0] != len(self.layers):
-            return
-        _, name = self._activations.pop()
-        if name != "tanh":
-            raise PolicyFileError(f"{self._file} ends with {name}; only tanh is imported there")
-        self.squash = True
-        names = {name for _, name in self._activations}
-        self.activation = names.pop() if names else "tanh"
 
     def add(self, module: Record, name: str) -> None:
         """Append a module and its children."""
@@ -117,8 +101,7 @@ class _Chain:
         ]
         if own or (not children and name):
             raise PolicyFileError(f"{self._file} has a module '{name or kind}' ({kind}), which cannot be described")
-        order = {"normalizer": 0, "obs_normalizer": 0, "memory": 1, "rnn": 1, "memory_a": 1}
-        for key in sorted(children, key=lambda k: order.get(k, 2)):
+        for key in sorted(children, key=_place):
             self.add(children[key], f"{name}.{key}" if name else key)
 
     def _dense(self, module: Record, name: str) -> None:
@@ -137,11 +120,7 @@ class _Chain:
     def _activate(self, kind: str, module: Record, name: str) -> None:
         if module.attributes.get("alpha", 1.0) != 1.0:
             raise PolicyFileError(f"{self._file} has an ELU '{name}' with another alpha than 1")
-        self._activations.append((len(self.layers), kind))
-        kinds = {k for _, k in self._activations}
-        if len(kinds) > 1 and kind != "tanh":
-            raise PolicyFileError(f"{self._file} has different activations: {', '.join(sorted(kinds))}")
-        self.activation = self._activations[0][1]
+        self.activations.append((len(self.layers), kind))
 
     def _recurrent(self, module: Record, name: str) -> None:
         if self.layers or self.memory is not None:
@@ -150,11 +129,18 @@ class _Chain:
         self.memory = recurrence(arrays, "m")
 
     def _normalize(self, module: Record, name: str) -> None:
+        if self.layers or self.memory is not None or self.standardization is not None:
+            raise PolicyFileError(f"{self._file} has a normalizer '{name}' behind other modules")
         mean, std = (module.attributes.get(key) for key in ("_mean", "_std"))
         if not (isinstance(mean, np.ndarray) and isinstance(std, np.ndarray)):
             raise PolicyFileError(f"{self._file} has a normalizer '{name}' without statistics")
         epsilon = module.attributes.get("eps", 1e-2)
         self.standardization = Standardization(np.ravel(mean), np.ravel(std) + float(epsilon))
+
+
+def _place(name: str) -> int:
+    """Return the place of a child in the chain: normalizers, then memories, then the rest, whatever their order."""
+    return next((place for place, names in enumerate((_NORMALIZED, _REMEMBERED)) if name in names), 2)
 
 
 def _is_module(value: Any) -> bool:

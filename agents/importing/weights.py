@@ -6,7 +6,7 @@ It looks names up and checks shapes; it knows no library.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -62,3 +62,25 @@ def named_activation(given: str | None, path_name: str, library: str) -> str:
     if name not in ACTIVATIONS:
         raise PolicyFileError(f"the activation of {path_name} is {given}; {', '.join(ACTIVATIONS)} are imported")
     return name
+
+
+def chain_activations(found: Sequence[tuple[int, str]], layers: int, file: str) -> tuple[str, bool]:
+    """Return the one activation between the dense layers of a chain, and whether a tanh follows the last one.
+
+    Args:
+        found: activations in their order, each with the number of layers in front of it.
+        layers: number of layers.
+        file: name of the file, for messages.
+
+    Raises:
+        PolicyFileError: for different activations, one behind the last layer that is not a tanh, and places between two
+            layers without an activation or with several.
+    """
+    between, behind = ([item for item in found if (item[0] == layers) is last] for last in (False, True))
+    kinds = sorted({kind for _, kind in between})
+    ending = [kind for _, kind in behind]
+    if len(kinds) > 1 or ending not in ([], ["tanh"]):
+        raise PolicyFileError(f"{file} has the activations {kinds} and ends with {ending}")
+    if [place for place, _ in between] != list(range(1, layers)):
+        raise PolicyFileError(f"{file} does not have exactly one activation between every two of its {layers} layers")
+    return (kinds[0] if kinds else "tanh"), bool(ending)

@@ -77,15 +77,16 @@ def for_suite(recipe: Recipe, suite: str) -> Recipe:
     from policykd.envs.suites import get_suite
 
     suited = get_suite(suite)
-    if suited[0].robot.spatial:
+    common = suited[0]
+    if common.robot.spatial:
         return replace(_PRESETS[suite](), curriculum=recipe.curriculum)
     seen = {*recipe.injection.blind_groups, *recipe.injection.groups}
-    known = {plan.skill: plan for plan in recipe.skills} if seen == set(suited[0].groups) else {}
+    known = {plan.skill: plan for plan in recipe.skills} if seen == set(common.groups) else {}
     fresh = {skill.id: {**_SUITE_PLAN[suite], **_OWN_PLAN.get(skill.id, {})} for skill in suited}
     plans = tuple(known.get(skill, SkillPlan(skill, **settings)) for skill, settings in fresh.items())
     if plans == recipe.skills:
         return recipe
-    first, *others = suited[0].groups
+    first, *others = common.groups
     # Proprioception is observed from the start; only walking on the paper's terrains begins blind.
     injection = recipe.injection if suite == "terrains" else Injection(0, (first,), tuple(others))
     measurement = replace(recipe.measurement, zero_shot=())

@@ -171,10 +171,18 @@ def test_constants_may_be_nodes():
             "different bounds",
         ),
         ([("Max", ["obs", "m"], "s", {}), ("Gemm", ["s", "w"], "actions", {})], "different bounds"),
+        ([("Tanh", ["obs"], "t", {}), ("Gemm", ["t", "w", "b"], "actions", {"transB": 1})], "exactly one activation"),
+        ([FIRST, ("Gemm", ["h", "v", "b"], "actions", {"transB": 1})], "exactly one activation"),
+        ([FIRST, ("Max", ["h", "x"], "k", {}), ("Tanh", ["k"], "actions", {})], r"\(Tanh\) stands behind the bounds"),
+        ([FIRST, ("Min", ["h", "y"], "k", {}), ("Gemm", ["k", "v"], "actions", {})], r"\(Gemm\) stands behind the"),
+        (
+            [("Clip", ["obs", "x", "z"], "c", {}), ("Sub", ["c", "m"], "s", {}), ("Gemm", ["s", "w"], "actions", {})],
+            r"\(Sub\) stands behind the bounds of the features",
+        ),
     ],
 )
 def test_graphs_that_are_no_chain_of_layers_are_refused_by_node(nodes, message):
-    constants = {**LAYER, "m": MEAN, "x": -1.0, "y": 2.0}
+    constants = {**LAYER, "v": SQUARE, "m": MEAN, "x": -1.0, "y": 2.0, "z": 1.0}
     with pytest.raises(PolicyFileError, match=message):
         read(nodes, constants)
 

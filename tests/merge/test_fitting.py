@@ -106,6 +106,17 @@ def test_beyond_the_bound_of_what_is_executed_nothing_is_learned(batch):
     assert fitting.loss(outside) == pytest.approx(expected, rel=1e-5, abs=1e-9)
 
 
+@pytest.mark.parametrize(("loss", "choices", "bounded"), [("nll", (), True), ("mse", (), False), ("nll", (2,), False)])
+def test_only_a_spread_that_is_learned_is_bounded(loss, choices, bounded):
+    fitting = Fitting(make_student(), SPREAD, replace(TINY, loss=loss, min_std=0.3, max_std=0.31), choices)
+    before = fitting._learner.log_std.detach().clone()
+    fitting._average(0)
+    assert torch.equal(fitting._learner.log_std, before) is not bounded
+    keep = 1 / 10  # (1 + 0) / (10 + 0): the student follows the learner
+    expected = keep * before + (1 - keep) * fitting._learner.log_std
+    torch.testing.assert_close(fitting._student.log_std.detach(), expected.detach())
+
+
 def test_the_spread_that_is_learned_stays_within_its_bounds(batch):
     config = replace(TINY, loss="nll", min_std=0.3, max_std=0.31, updates=3, learning_rate=0.5)
     fitting = Fitting(make_student(), SPREAD, config)

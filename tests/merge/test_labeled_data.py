@@ -205,6 +205,11 @@ def test_what_recorded_data_cannot_do_is_refused(recorded, tmp_path, option, mes
         merge_data([recorded[1]], tmp_path / "student", replace(OFFLINE, **option))
     with pytest.raises(ConfigError, match="no dataset"):
         merge_data([], tmp_path / "student", OFFLINE)
+    with pytest.raises(ConfigError, match="give the policy to start from"):
+        merge_data([recorded[1]], tmp_path / "student", replace(OFFLINE, start="previous"))
+    with pytest.raises(ConfigError, match="the policy given as init would not be used"):
+        merge_data([recorded[1]], tmp_path / "student", OFFLINE, init=object())
+    assert not (tmp_path / "student").exists()
 
 
 @pytest.mark.parametrize(("row", "refused"), [(0, False), (-1, True), (11, False), (12, True)])

@@ -49,15 +49,15 @@ def _vectors(maps: Tensor, count: int) -> tuple[Tensor, Tensor]:
 def _signed(vectors: Tensor) -> Tensor:
     """Give every vector the sign that makes its entry of largest size positive; a decomposition leaves it open."""
     largest = vectors.abs().argmax(1, keepdim=True)
-    return vectors * torch.where(vectors.gather(1, largest) < 0, -1.0, 1.0)
+    return torch.where(vectors.gather(1, largest) < 0, -vectors, vectors)
 
 
 def _aligned(student: Tensor, teacher: Tensor) -> Tensor:
     """For every teacher vector, return the student's with the largest absolute cosine, with its sign."""
     cosine = (student.transpose(1, 2) @ teacher).detach()
     best = cosine.abs().argmax(1, keepdim=True)
-    sign = torch.where(cosine.gather(1, best) < 0, -1.0, 1.0)
-    return student.gather(2, best.expand(-1, student.shape[1], -1)) * sign
+    chosen = student.gather(2, best.expand(-1, student.shape[1], -1))
+    return torch.where(cosine.gather(1, best) < 0, -chosen, chosen)
 
 
 @loss_function
