@@ -146,7 +146,7 @@ def shrink_map(maps: Tensor, size: Sequence[int], pool: Pool = "avg") -> Tensor:
         return maps
     if maps.dim() == 4:
         return (F.adaptive_avg_pool2d if pool == "avg" else F.adaptive_max_pool2d)(maps, tuple(size))  # type: ignore[arg-type]
-    return (F.adaptive_avg_pool1d if pool == "avg" else F.adaptive_max_pool1d)(maps, tuple(size))  # type: ignore[arg-type]
+    return (F.adaptive_avg_pool1d if pool == "avg" else F.adaptive_max_pool1d)(maps, tuple(size))
 
 
 def as_levels(student: Features, teacher: Features, *, at_least: int = 1) -> list[tuple[Tensor, Tensor]]:

@@ -20,6 +20,7 @@ from policykd.cli.commands.diff import Diff
 from policykd.cli.commands.doctor import Doctor
 from policykd.cli.commands.evaluate import Evaluate
 from policykd.cli.commands.export import Export
+from policykd.cli.commands.finetune import Finetune
 from policykd.cli.commands.import_ import Import
 from policykd.cli.commands.inject import Inject
 from policykd.cli.commands.kd_bench import KdBench
@@ -111,6 +112,7 @@ COMMANDS: dict[str, type] = {
     "demo": Demo,
     "train": Train,
     "merge": Merge,
+    "finetune": Finetune,
     "import": Import,
     "inject": Inject,
     "export": Export,

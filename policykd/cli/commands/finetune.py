@@ -1,0 +1,121 @@
+"""``policykd finetune``: reinforcement learning that starts from a student and loses nothing.
+
+Options and printing only; the work is in ``policykd.finetune``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from policykd.cli.options import Resume, Set, Threads
+from policykd.cli.output import Bars, say
+from policykd.cli.overrides import from_options, with_overrides
+from policykd.errors import ConfigError
+from policykd.finetune.config import FinetuneConfig
+
+if TYPE_CHECKING:
+    from policykd.agents.training.algorithms.ppo import PpoConfig
+    from policykd.envs.skills import Skill
+    from policykd.finetune import FinetuneResult
+
+_FINETUNE = FinetuneConfig()
+
+
+@dataclass(frozen=True)
+class Finetune:
+    """Improve a policy on some skills by reinforcement learning; no skill gets worse beyond a bound."""
+
+    student: tyro.conf.Positional[Path]
+    """Policy file, or folder of a run."""
+    skills: tuple[str, ...] = ()
+    """Skills to improve; they may be new to the policy."""
+    rehearse: tuple[str, ...] | None = None
+    """Old skills to simulate as well; default all others of the policy. Without names, none."""
+    data: tuple[Path, ...] = ()
+    """Labeled datasets of old skills that cannot be simulated."""
+    out: Path = Path("finetuned")
+    """Folder of the run; the policy is <out>/policy."""
+    steps: int = _FINETUNE.steps
+    """Budget, environment steps."""
+    bound: float = _FINETUNE.bound
+    """Largest accepted loss on any skill, of success and of the reward as a share of the start's (0 to 1)."""
+    leash: float = _FINETUNE.leash
+    """Weight, at first, of the divergence from the start's actions on the skills to improve; it falls to 0."""
+    noise: float = _FINETUNE.noise
+    """Exploration noise at the start, units of the action (-1 to 1)."""
+    seed: int = _FINETUNE.seed
+    """Seed of tracks and exploration."""
+    threads: Threads = None
+    resume: Resume = False
+    set: Set = ()
+    """Any other setting, for example rehearsal=2 or ppo.envs=128 (a field of policykd.finetune.FinetuneConfig)."""
+
+    def run(self, console: Console) -> None:
+        """Fine-tune and print the figures of every skill before and after.
+
+        Raises:
+            PolicykdError: for bad input.
+        """
+        from policykd.agents.files.policy_file import load_policy
+        from policykd.agents.training.defaults import default_config
+        from policykd.envs.skill_records import read_skill, recorded_skill
+        from policykd.finetune import finetune
+
+        if not self.skills:
+            raise ConfigError("no skill to improve was given; name at least one with --skills")
+        student = load_policy(self.student)
+        groups, records = list(student.policy.groups), student.manifest.skill_records
+        names = {name: recorded_skill(name, records, groups) for name in student.manifest.skills}
+        targets = [names.get(name) or read_skill(name, groups, [records]) for name in self.skills]
+        rehearsed = self._rehearsed(names, [skill.id for skill in targets])
+        config = from_options(FinetuneConfig, self, ppo=_ppo(default_config(targets[0].robot).ppo))
+        result = finetune(
+            student, targets, self.out, with_overrides(config, self.set), rehearsed=rehearsed, recorded=self.data,
+            resume=self.resume, progress=Bars(console),
+        )  # fmt: skip
+        _print(result, [skill.id for skill in targets], console)
+
+    def _rehearsed(self, names: dict[str, Skill], targets: Sequence[str]) -> list[Skill]:
+        if self.rehearse is None:
+            recorded = _recorded_skills(self.data)
+            return [skill for name, skill in names.items() if name not in targets and name not in recorded]
+        from policykd.envs.skill_records import read_skill
+
+        groups = list(next(iter(names.values())).groups)
+        return [names.get(name) or read_skill(name, groups) for name in self.rehearse]
+
+
+def _recorded_skills(folders: Sequence[Path]) -> set[str]:
+    from policykd.merge.data.folder import LabeledData
+
+    return {skill.id for folder in folders for skill in LabeledData.open(folder).manifest.skills}
+
+
+def _ppo(own: PpoConfig) -> PpoConfig:
+    """Return a robot's settings of PPO with the slow start and the small updates of fine-tuning."""
+    slow = _FINETUNE.ppo
+    return replace(
+        own, learning_rate=slow.learning_rate, learning_rate_range=slow.learning_rate_range, target_kl=slow.target_kl,
+        final_target_kl=slow.final_target_kl, final_std=slow.final_std,
+    )  # fmt: skip
+
+
+def _print(result: FinetuneResult, targets: Sequence[str], console: Console) -> None:
+    table = Table("skill", "success before", "after", "reward per step before", "after")
+    for skill, old in result.before.items():
+        new, mark = result.after[skill], " *" if skill in targets else ""
+        table.add_row(
+            f"{skill}{mark}", f"{old['success']:.3f}", f"{new['success']:.3f}", f"{old['reward_per_step']:.4f}",
+            f"{new['reward_per_step']:.4f}",
+        )  # fmt: skip
+    console.print(table)
+    ending = "" if result.improved else "nothing within the bound was better than the start, which is returned; "
+    spent = f"{result.steps:,} steps, {result.rollbacks} rollbacks, {result.seconds:.0f} s"
+    say(console, f"{ending}{spent} -> {result.policy_path}")

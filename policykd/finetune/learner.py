@@ -1,0 +1,207 @@
+"""PPO with a leash: every update also keeps the policy near the actions of its start, skill by skill.
+
+The updates are those of :mod:`policykd.agents.training.device_ppo`, whose rollouts and advantages it takes, on any
+environment of ours. The normalizer does not change: the weights were fitted under it.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from policykd.agents.policy import Policy
+from policykd.agents.training.device_ppo import Rollout, advantages
+from policykd.agents.training.sb3_policy import TwoRates, log_density
+from policykd.divergences import gaussian_kl
+from policykd.envs.make import AnyEnv
+from policykd.finetune.config import FinetuneConfig
+from policykd.merge.data.pool import StatePool
+
+_VALUE_WEIGHT = 0.5
+
+
+@dataclass(frozen=True)
+class Leash:
+    """Weights of the divergence from the start.
+
+    Attributes:
+        simulated: (n,) weight of each simulation.
+        recorded: weight on recorded states.
+    """
+
+    simulated: torch.Tensor
+    recorded: float
+
+
+class LeashedPpo:
+    """Trains a policy in place, near its start.
+
+    Args:
+        policy: the policy; its exploration noise is set to the configured one.
+        env: the environment; its skills' groups are those that the policy reads, in their order.
+        config: settings.
+        seed: seed of exploration and minibatches.
+        recorded: recorded states with the actions to keep in them; None for none.
+        skills: number of skills in ``recorded``.
+    """
+
+    def __init__(
+        self, policy: Policy, env: AnyEnv, config: FinetuneConfig, seed: int, recorded: StatePool | None, skills: int
+    ) -> None:
+        self._policy, self._env, self._config = policy, env, config
+        self._start = copy.deepcopy(policy).eval().requires_grad_(False)
+        torch.nn.init.constant_(policy.log_std, math.log(config.noise))
+        self._draw = torch.Generator().manual_seed(seed)
+        self._recorded, self._recorded_skills = recorded, skills
+        self.optimizer = self._fresh_optimizer()
+        self._rollout = Rollout.empty(config.ppo.rollout_steps, env.num_envs, policy)
+        self._flat: torch.Tensor | None = None
+
+    def _fresh_optimizer(self) -> TwoRates:
+        ppo = self._config.ppo
+        return TwoRates(self._policy, ppo.learning_rate, ppo.critic_rate, ppo.max_grad_norm)
+
+    def seed(self, seed: int) -> None:
+        """Restart the stream of exploration and minibatches."""
+        self._draw.manual_seed(seed)
+
+    def begin_again(self) -> None:
+        """Forget the optimizer's moments and the running episodes, after the policy's weights were replaced."""
+        self.optimizer = self._fresh_optimizer()
+        self.restart_episodes()
+
+    def restart_episodes(self) -> None:
+        """Begin the next rollout with new episodes."""
+        self._flat = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state that the next rollouts depend on, without policy and environment."""
+        return {"optimizer": self.optimizer.state_dict(), "flat": self._flat, "draw": self._draw.get_state()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a :meth:`state_dict`."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        self._flat = state["flat"]
+        self._draw.set_state(state["draw"])
+
+    @torch.no_grad()
+    def collect(self) -> Rollout:
+        """Let the policy act for one rollout and return it."""
+        if self._flat is None:
+            self._flat = torch.cat(list(self._env.reset(stagger=True).values()), dim=1)
+        policy, rollout, ppo = self._policy, self._rollout, self._config.ppo
+        std = policy.log_std.exp()
+        for t in range(ppo.rollout_steps):
+            raw, mirrored = policy.canonical(self._flat)
+            features = policy.normalizer(raw)
+            noise = torch.randn(len(raw), policy.actions, generator=self._draw)
+            actions = policy.actor(features) + std * noise
+            step = self._env.step(policy.oriented(actions, mirrored))
+            rewards = (1 - ppo.gamma) * step.reward
+            ids = step.episodes.ids
+            late = step.truncated[ids]
+            if late.any():
+                rewards[ids[late]] += ppo.gamma * policy.value(step.final_flat[late])
+            rollout.features[t], rollout.raw[t], rollout.actions[t] = features, raw, actions
+            rollout.log_probs[t] = log_density(noise, policy.log_std)
+            rollout.values[t] = policy.critic(features).squeeze(1)
+            rollout.rewards[t], rollout.ended[t] = rewards, step.terminated | step.truncated
+            self._flat = step.flat
+        rollout.advantages = advantages(
+            rollout.rewards, rollout.values, rollout.ended, policy.value(self._flat), ppo.gamma, ppo.gae_lambda
+        )
+        return rollout
+
+    def update(self, rollout: Rollout, rate: float, leash: Leash, *, actor: bool) -> dict[str, float]:
+        """Learn from a rollout.
+
+        Args:
+            rollout: from :meth:`collect`.
+            rate: step size of the actor.
+            leash: weights of the divergence from the start.
+            actor: whether the actor learns, too; otherwise only the critic does.
+
+        Returns:
+            ``divergence`` of the new policy from the one that acted, and ``leash``, the divergence from the start under
+            the exploration's spread, both means over the states, nats.
+        """
+        ppo, count = self._config.ppo, rollout.rewards.numel()
+        features, actions = rollout.features.flatten(0, 1), rollout.actions.flatten(0, 1)
+        log_probs, values, gains = (part.flatten() for part in (rollout.log_probs, rollout.values, rollout.advantages))
+        weight = leash.simulated.expand_as(rollout.rewards).flatten()
+        before, kept = self._answers(features), self._start_actions(features)
+        for group in self.optimizer.param_groups:  # the optimizer gives the critic its own
+            group["lr"] = rate
+        for _ in range(ppo.epochs):
+            for rows in torch.randperm(count, generator=self._draw).split(ppo.minibatch):
+                loss = self._critic_loss(features[rows], (gains + values)[rows])
+                if actor:
+                    mean = self._policy.actor(features[rows])
+                    loss = loss + self._surrogate(mean, actions[rows], log_probs[rows], gains[rows])
+                    loss = loss + (weight[rows] * self._distance(mean, kept[rows])).mean()
+                    loss = loss + leash.recorded * self._recorded_distance(len(rows))
+                self.optimizer.zero_grad()
+                loss.backward()
+                self.optimizer.step()
+        after = self._answers(features)
+        return {
+            "divergence": float(gaussian_kl(after, before, direction="forward", reduction="batchmean")),
+            "leash": float(self._distance(after[0], kept).mean()),
+        }
+
+    def _critic_loss(self, features: torch.Tensor, returns: torch.Tensor) -> torch.Tensor:
+        return _VALUE_WEIGHT * torch.nn.functional.mse_loss(self._policy.critic(features).squeeze(1), returns)
+
+    def _surrogate(
+        self, mean: torch.Tensor, actions: torch.Tensor, log_probs: torch.Tensor, gains: torch.Tensor
+    ) -> torch.Tensor:
+        """Return PPO's clipped surrogate with the sign of a loss."""
+        log_std, clip = self._policy.log_std, self._config.ppo.clip_range
+        if len(gains) > 1:
+            gains = (gains - gains.mean()) / (gains.std() + 1e-8)
+        ratio = torch.exp(log_density((actions - mean) * torch.exp(-log_std), log_std) - log_probs)
+        return -torch.minimum(gains * ratio, gains * ratio.clamp(1 - clip, 1 + clip)).mean()
+
+    def _distance(self, mean: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
+        """Return (n,) divergences of Gaussians with these means and the spread of the exploration, nats."""
+        return 0.5 * ((mean - kept) * torch.exp(-self._policy.log_std.detach())).square().sum(dim=1)
+
+    def _recorded_distance(self, count: int) -> torch.Tensor:
+        if self._recorded is None:
+            return torch.zeros(())
+        each = max(1, count // (2 * self._recorded_skills))
+        batch = self._recorded.sample([each] * self._recorded_skills, self._draw)
+        raw, mirrored = self._policy.canonical(batch.observations)
+        labels = self._policy.oriented(batch.labels, mirrored)  # a mirror is its own inverse
+        return self._distance(self._policy.actor(self._policy.normalizer(raw)), labels).mean()
+
+    @torch.no_grad()
+    def _answers(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self._policy.actor(features), self._policy.log_std.clone()
+
+    @torch.no_grad()
+    def _start_actions(self, features: torch.Tensor) -> torch.Tensor:
+        return torch.as_tensor(self._start.actor(features))
+
+    def bound_noise(self, bound: float) -> None:
+        """Lower the exploration noise to at most ``bound``, units of the action."""
+        self._policy.log_std.data.clamp_(max=math.log(bound))
+
+
+def leash_of(config: FinetuneConfig, is_target: Sequence[bool], spent: float, scale: float) -> Leash:
+    """Return the weights of the leash at a time.
+
+    Args:
+        config: settings.
+        is_target: whether each simulation has a skill that is to improve.
+        spent: share of the budget that is spent, in [0, 1].
+        scale: factor of all weights, which grows when weights were taken back.
+    """
+    left = 1.0 - min(1.0, spent / config.leash_share) if config.leash_share > 0 else 0.0
+    weights = [config.leash * left if target else config.rehearsal for target in is_target]
+    return Leash(scale * torch.tensor(weights), scale * config.rehearsal)
