@@ -198,6 +198,10 @@ def _quads(*corners: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:
     return np.stack([np.stack(corner, axis=1) for corner in corners], axis=1)
 
 
+_ARROW = np.array([0.85, 0.2, 0.1, 0.9], np.float32)  # color of contact forces
+_ARROW_WIDTH = 0.06  # of an arrow, as a share of its length
+
+
 class SceneRenderer:
     """Off-screen renderer of one scene. Use it as a context manager, or call :meth:`close`.
 
@@ -225,14 +229,30 @@ class SceneRenderer:
                 "on Debian: apt-get install libegl1 libgl1-mesa-dri, then set MUJOCO_GL=egl"
             ) from error
 
-    def frame(self, qpos: np.ndarray) -> np.ndarray:
-        """Return the (height, width, 3) uint8 image of the state with generalized positions ``qpos`` (nq,)."""
+    def frame(self, qpos: np.ndarray, arrows: np.ndarray | None = None) -> np.ndarray:
+        """Return the (height, width, 3) uint8 image of a state.
+
+        Args:
+            qpos: (nq,) generalized positions.
+            arrows: (m, 6) where arrows begin, and how far they lead from there, m.
+        """
         self._data.qpos[:] = qpos
         mujoco.mj_kinematics(self._model, self._data)
         mujoco.mj_comPos(self._model, self._data)
         mujoco.mj_camlight(self._model, self._data)
         self._renderer.update_scene(self._data, camera=CAMERA)
+        for arrow in () if arrows is None else arrows:
+            self._add_arrow(arrow[:3], arrow[:3] + arrow[3:])
         return self._renderer.render()
+
+    def _add_arrow(self, begin: np.ndarray, end: np.ndarray) -> None:
+        scene = self._renderer.scene
+        if scene.ngeom >= scene.maxgeom:
+            return
+        geom, arrow = scene.geoms[scene.ngeom], mujoco.mjtGeom.mjGEOM_ARROW
+        mujoco.mjv_initGeom(geom, arrow, np.zeros(3), np.zeros(3), np.eye(3).ravel(), _ARROW)
+        mujoco.mjv_connector(geom, arrow, _ARROW_WIDTH * float(np.linalg.norm(end - begin)), begin, end)
+        scene.ngeom += 1
 
     def close(self) -> None:
         """Release the OpenGL context."""

@@ -55,6 +55,8 @@ class BatchEngine(Engine):
         # The simulations share one MjData per thread, which stays in the cache; this is some 10 % faster than one
         # MjData each. Observations need only the state, so no further stage has to be computed after a step.
         self._batch = Batch(model, num_sims, self._threads, persistent)
+        self._boxes = boxes
+        self._own_data = mujoco.MjData(model) if persistent else None
         self._ground = tuple(self._batch.expand(name) for name in (GROUND_FIELDS if boxes else ()))
         self._ctrl, self._qpos, self._qvel = (self._batch.bind(n) for n in ("ctrl", "qpos", "qvel"))
         self._fields = {name: _view(self._batch.bind(name)) for name in FIELDS}
@@ -120,6 +122,25 @@ class BatchEngine(Engine):
     def counts(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return live (num_sims,) tensors with the numbers of contacts and constraint rows of the last physics step."""
         return _view(self._batch.bind("ncon")).flatten(), _view(self._batch.bind("nefc")).flatten()
+
+    def contact_forces(self, i: int) -> np.ndarray:
+        """Return the contacts of a simulation in the last physics step, in the world.
+
+        Args:
+            i: the simulation, of an engine with data of its own for each.
+
+        Returns:
+            (m, 6) places, m, and forces, N: those of the ground on the robot, or of a first body on a second.
+        """
+        assert self._own_data is not None, "simulations without data of their own do not keep their contacts"
+        data, model, force = self._own_data, self._batch.model, np.zeros(6)
+        self._batch.get_data(i, data)
+        rows = []
+        for k, contact in enumerate(data.contact):
+            mujoco.mj_contactForce(model, data, k, force)
+            sign = -1.0 if contact.geom[1] < self._boxes else 1.0  # it acts on the second geom, which may be the ground
+            rows.append(np.concatenate([contact.pos, sign * (contact.frame.reshape(3, 3).T @ force[:3])]))
+        return np.array(rows).reshape(-1, 6)
 
     @override
     def snapshot(self) -> dict[str, torch.Tensor]:

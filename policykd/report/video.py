@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from policykd.curriculum.stage_runner import StageFolders
 from policykd.envs.batched_env import BatchedEnv
 from policykd.envs.env_records import EnvConfig
 from policykd.envs.foreign.skill import GymSkill
+from policykd.envs.physics import BatchEngine
 from policykd.envs.rendering import SceneRenderer, build_scene
 from policykd.envs.skills import Skill
 from policykd.envs.terrains import Maps, Tracks
@@ -41,6 +43,7 @@ MOST_PICTURES = 31.0
 
 CURRICULUM_SECONDS = 6.0
 """Length of the clips of a curriculum, s."""
+_GRAVITY = 9.81
 _STRIP_GAP = 4  # white pixels between the pictures of a strip
 
 
@@ -53,16 +56,24 @@ class Recording:
         qpos: (t, nq) generalized positions, one per policy step, the start included.
         control_dt: time between them, s.
         fell: whether the episode ended in a fall.
+        forces: (m, 6) contacts of every step with their forces, see
+            :meth:`policykd.envs.physics.mujoco_batch.BatchEngine.contact_forces`; empty if they were not recorded.
     """
 
     track: Tracks | Maps
     qpos: np.ndarray
     control_dt: float
     fell: bool
+    forces: tuple[np.ndarray, ...] = ()
+
+    def steps(self, chosen: Iterable[int]) -> Recording:
+        """Return the recording with these steps only."""
+        rows = list(chosen)
+        return replace(self, qpos=self.qpos[rows], forces=tuple(self.forces[i] for i in rows) if self.forces else ())
 
 
 @torch.no_grad()
-def record(policy: Policy, skill: Skill, *, seed: int = 0, seconds: float = 8.0) -> Recording:
+def record(policy: Policy, skill: Skill, *, seed: int = 0, seconds: float = 8.0, forces: bool = False) -> Recording:
     """Run one episode of a policy's mean actions.
 
     Args:
@@ -70,6 +81,7 @@ def record(policy: Policy, skill: Skill, *, seed: int = 0, seconds: float = 8.0)
         skill: the skill.
         seed: seed of track and initial state; equal seeds show different policies on the same track.
         seconds: length, s; a fall ends it earlier.
+        forces: whether to record the forces of the contacts.
 
     Raises:
         ContractError: if the skill lacks an observation group that the policy reads.
@@ -78,19 +90,25 @@ def record(policy: Policy, skill: Skill, *, seed: int = 0, seconds: float = 8.0)
     check_range("seconds", seconds, 0.1, 600.0, "s")
     steps = math.ceil(seconds / skill.robot.control_dt)
     config = EnvConfig(tracks=1, ordered=True)
+    engine = partial(BatchEngine, threads=1, persistent=True) if forces else None
     env = BatchedEnv(
-        [replace(skill, episode_steps=steps + 1)], 1, seed=integer_seed(seed, "film"), config=config, threads=1
-    )
+        [replace(skill, episode_steps=steps + 1)], 1, seed=integer_seed(seed, "film"), config=config, threads=1,
+        make_engine=engine,
+    )  # fmt: skip
     flat, positions, fell = torch.cat(list(env.reset().values()), dim=-1), list[np.ndarray](), False
+    contacts = [np.zeros((0, 6))]
     for _ in range(steps):
         positions.append(_qpos(env))
         step = env.step(policy(policy.select(flat, env.skill.columns)))
         flat, fell = step.flat, bool(step.terminated[0])
+        if isinstance(env.engine, BatchEngine) and forces:
+            contacts.append(env.engine.contact_forces(0))
         if fell:  # the simulation is in the next episode now
             break
     else:
         positions.append(_qpos(env))
-    return Recording(env.track(0), np.array(positions), env.robot.control_dt, fell)
+    kept = tuple(contacts[: len(positions)]) if forces else ()
+    return Recording(env.track(0), np.array(positions), env.robot.control_dt, fell, kept)
 
 
 def render_video(
@@ -101,6 +119,7 @@ def render_video(
     seed: int = 0,
     seconds: float = 8.0,
     size: tuple[int, int] = (640, 360),
+    forces: bool = False,
 ) -> Recording | EnvironmentRecording:
     """Film one episode as an mp4 (H.264) that every browser plays, in real time.
 
@@ -113,13 +132,14 @@ def render_video(
         seed: seed of track and initial state.
         seconds: length of the clip, s; after a fall it shows the last picture for a second and ends.
         size: width and height, pixels, even.
+        forces: whether to draw the forces of the contacts: an arrow as long as the leg is the robot's weight.
 
     Returns:
         The recorded episode.
 
     Raises:
         MissingDependencyError: without the extra ``video`` or without an OpenGL library, before the simulation begins.
-        ConfigError: for an odd size or a length out of range.
+        ConfigError: for an odd size, a length out of range, or forces in an environment of gymnasium.
         ContractError: if the skill lacks an observation group that the policy reads.
         OutputError: if the file cannot be written.
     """
@@ -128,7 +148,7 @@ def render_video(
     if any(side % 2 for side in size):
         raise ConfigError(f"the video's size is {size[0]} x {size[1]}; both must be even")
     imageio = _imageio()
-    recording, pictures = _filmed(policy, skill, seed=seed, seconds=seconds, size=size)
+    recording, pictures = _filmed(policy, skill, seed=seed, seconds=seconds, size=size, forces=forces)
     fps = 1 / (recording.control_dt * _every(recording.control_dt))
     with _whole_file(out) as temporary, _writer(imageio, temporary, fps) as writer:
         for picture in pictures:
@@ -212,14 +232,16 @@ def _skills(result: CurriculumResult, manifest: Manifest) -> list[Skill]:
 
 
 def _filmed(
-    policy: Policy, skill: Skill, *, seed: int, seconds: float, size: tuple[int, int]
+    policy: Policy, skill: Skill, *, seed: int, seconds: float, size: tuple[int, int], forces: bool
 ) -> tuple[Recording | EnvironmentRecording, Iterable[np.ndarray]]:
     """Return an episode and the pictures of its clip; those of gymnasium environments have their own size."""
     if isinstance(skill, GymSkill):
+        if forces:
+            raise ConfigError(f"{skill.id} draws its own pictures, which have no forces of contacts")
         own = record_environment(policy, skill, seed=seed, seconds=seconds)
         return own, own.pictures[:: _every(own.control_dt)]
-    recording = record(policy, skill, seed=seed, seconds=seconds)
-    shown = replace(recording, qpos=recording.qpos[:: _every(recording.control_dt)])
+    recording = record(policy, skill, seed=seed, seconds=seconds, forces=forces)
+    shown = recording.steps(range(0, len(recording.qpos), _every(recording.control_dt)))
     return recording, _pictures(shown, skill, size, fast=True)
 
 
@@ -236,7 +258,7 @@ def _still(
         own = record_environment(policy, skill, seed=seed, seconds=seconds)
         return own, [own.pictures[i] for i in _spaced(len(own.pictures), frames)]
     recording = record(policy, skill, seed=seed, seconds=seconds)
-    chosen = replace(recording, qpos=recording.qpos[_spaced(len(recording.qpos), frames)])
+    chosen = recording.steps(_spaced(len(recording.qpos), frames))
     return recording, list(_pictures(chosen, skill, size, fast=False))
 
 
@@ -254,9 +276,13 @@ def _pictures(recording: Recording, skill: Skill, size: tuple[int, int], *, fast
         # Without a GPU, smoothing of edges and the shadow map take most of the time, and compression hides both:
         # 18 ms instead of 75 ms for a picture of 640 x 360.
         scene.vis.quality.offsamples, scene.vis.quality.shadowsize = 0, 1024
+    weight, leg = float(scene.body_mass.sum()) * _GRAVITY, getattr(skill.robot, "leg_length", 1.0)
     with SceneRenderer(scene, *size) as renderer:
-        for qpos in recording.qpos:
-            yield renderer.frame(qpos)
+        for i, qpos in enumerate(recording.qpos):
+            arrows = recording.forces[i].copy() if recording.forces else None
+            if arrows is not None:
+                arrows[:, 3:] *= leg / weight
+            yield renderer.frame(qpos, arrows)
 
 
 def _imageio() -> Any:

@@ -2,6 +2,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from matplotlib import image
 
 from policykd.agents.policy import Architecture, Policy
@@ -144,3 +145,34 @@ def test_an_environment_is_filmed_by_itself(tmp_path):
     assert image.imread(tmp_path / "strip.png").shape[:2] == (500, 3 * 500 + 2 * 4)
     with pytest.raises(ConfigError, match="seconds"):
         record_environment(policy, skill, seconds=0.0)
+
+
+@needs_gl
+def test_contact_forces_carry_the_weight_of_a_standing_robot_and_are_drawn(tmp_path):
+    skill = get_skill("quadruped/flat")
+    still = Policy(skill.group_sizes, skill.robot.num_actions, Architecture((4,), (4,)), 0).eval()
+    with torch.no_grad():
+        still.actor[-1].weight.zero_()
+        still.actor[-1].bias.zero_()
+    recording = record(still, skill, seed=1, seconds=1.5, forces=True)
+    assert len(recording.forces) == len(recording.qpos) > 40
+    weight = 9.81 * float(build_scene(skill.robot, recording.track).body_mass.sum())
+    assert recording.forces[0].shape == (0, 6), "before the first step there is none"
+    last = np.stack([contacts[:, 3:].sum(axis=0) for contacts in recording.forces[-20:]]).mean(axis=0)
+    assert last[2] == pytest.approx(weight, rel=0.03)
+    assert np.abs(last[:2]).max() < 0.1 * weight
+    feet = recording.forces[-1][:, :3]
+    assert len(feet) == 4
+    assert np.abs(feet[:, 2]).max() < 0.01, "the contacts are on the ground"
+    assert record(still, skill, seed=1, seconds=0.2).forces == ()
+    with SceneRenderer(build_scene(skill.robot, recording.track), 320, 240) as renderer:
+        plain = renderer.frame(recording.qpos[-1]).astype(int)
+        drawn = renderer.frame(recording.qpos[-1], np.array([[*feet[0], 0.0, 0.0, 0.3]])).astype(int)
+    changed = drawn[(plain != drawn).any(axis=2)]
+    assert len(changed) > 30
+    assert changed[:, 0].mean() > 1.5 * changed[:, 2].mean(), "the arrow is red"
+    clip = tmp_path / "forces.mp4"
+    render_video(still, skill, clip, seconds=0.3, size=(160, 120), forces=True)
+    assert clip.stat().st_size > 1000
+    with pytest.raises(ConfigError, match="draws its own pictures"):
+        render_video(still, gym_skill("gym:Pendulum-v1"), tmp_path / "b.mp4", forces=True)

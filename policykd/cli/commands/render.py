@@ -28,6 +28,8 @@ class Render:
     """Length, s; a fall ends it earlier."""
     seed: int = 0
     """Seed of track and initial state."""
+    forces: bool = False
+    """Draw the forces of the contacts; an arrow as long as the leg is the robot's weight."""
 
     def run(self, console: Console) -> None:
         """Film and print the path of the video.
@@ -41,5 +43,5 @@ class Render:
 
         loaded = load_policy(self.policy)
         (skill,) = skills_for([loaded.manifest], [self.skill])
-        render_video(loaded.policy, skill, self.out, seed=self.seed, seconds=self.seconds)
+        render_video(loaded.policy, skill, self.out, seed=self.seed, seconds=self.seconds, forces=self.forces)
         say_where(console, self.out)
