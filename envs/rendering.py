@@ -198,8 +198,8 @@ def _quads(*corners: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:
     return np.stack([np.stack(corner, axis=1) for corner in corners], axis=1)
 
 
+_ARROW_WIDTH = 0.004  # of an arrow, as a share of the scene's extent
 _ARROW = np.array([0.85, 0.2, 0.1, 0.9], np.float32)  # color of contact forces
-_ARROW_WIDTH = 0.06  # of an arrow, as a share of its length
 
 
 class SceneRenderer:
@@ -251,7 +251,7 @@ class SceneRenderer:
             return
         geom, arrow = scene.geoms[scene.ngeom], mujoco.mjtGeom.mjGEOM_ARROW
         mujoco.mjv_initGeom(geom, arrow, np.zeros(3), np.zeros(3), np.eye(3).ravel(), _ARROW)
-        mujoco.mjv_connector(geom, arrow, _ARROW_WIDTH * float(np.linalg.norm(end - begin)), begin, end)
+        mujoco.mjv_connector(geom, arrow, self._model.stat.extent * _ARROW_WIDTH, begin, end)
         scene.ngeom += 1
 
     def close(self) -> None:

@@ -132,7 +132,7 @@ def render_video(
         seed: seed of track and initial state.
         seconds: length of the clip, s; after a fall it shows the last picture for a second and ends.
         size: width and height, pixels, even.
-        forces: whether to draw the forces of the contacts: an arrow as long as the leg is the robot's weight.
+        forces: whether to draw the forces of the contacts: an arrow twice as long as the leg is the robot's weight.
 
     Returns:
         The recorded episode.
@@ -281,7 +281,7 @@ def _pictures(recording: Recording, skill: Skill, size: tuple[int, int], *, fast
         for i, qpos in enumerate(recording.qpos):
             arrows = recording.forces[i].copy() if recording.forces else None
             if arrows is not None:
-                arrows[:, 3:] *= leg / weight
+                arrows[:, 3:] *= 2 * leg / weight
             yield renderer.frame(qpos, arrows)
 
 

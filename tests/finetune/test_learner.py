@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import NEW, OLD, SMALL
+from point_tasks import NEW, OLD, SMALL
 
 from policykd.agents.files.policy_file import load_policy
 from policykd.agents.policy import Policy

@@ -29,7 +29,7 @@ class Render:
     seed: int = 0
     """Seed of track and initial state."""
     forces: bool = False
-    """Draw the forces of the contacts; an arrow as long as the leg is the robot's weight."""
+    """Draw the forces of the contacts; an arrow twice as long as the leg is the robot's weight."""
 
     def run(self, console: Console) -> None:
         """Film and print the path of the video.
