@@ -198,8 +198,8 @@ def _quads(*corners: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:
     return np.stack([np.stack(corner, axis=1) for corner in corners], axis=1)
 
 
-_ARROW_WIDTH = 0.004  # of an arrow, as a share of the scene's extent
-_ARROW = np.array([0.85, 0.2, 0.1, 0.9], np.float32)  # color of contact forces
+_ARROW_WIDTH = 0.006  # of an arrow, as a share of the scene's extent
+_ARROW = np.array([0.85, 0.05, 0.6, 1.0], np.float32)  # color of contact forces
 
 
 class SceneRenderer:
