@@ -26,6 +26,9 @@ DIGITS = "handwritten digits, 8 x 8 (scikit-learn)"
 DATA = {
     "concrete_distribution": "a choice with known costs, drawn",
     "hard_alignment_binary_concrete": "generated frames of symbols",
+    "wearable_augmentation_kd": "generated windows",
+    "nurd": "generated inputs with a nuisance",
+    "multimodal_hashing": "halves of handwritten digits (scikit-learn)",
     "gp_self_distillation": "diabetes and tumor records (scikit-learn)",
     "ground_truth_self_distillation": "diabetes records (scikit-learn)",
     "iusp": "generated clips",
