@@ -24,6 +24,12 @@ ROOT = Path(__file__).parents[1]
 RESULTS, DOCS, SEEDS = ROOT / "benchmarks/results/kd", ROOT / "docs", 10
 DIGITS = "handwritten digits, 8 x 8 (scikit-learn)"
 DATA = {
+    "concrete_distribution": "a choice with known costs, drawn",
+    "hard_alignment_binary_concrete": "generated frames of symbols",
+    "wearable_augmentation_kd": "generated windows",
+    "nurd": "generated inputs with a nuisance",
+    "multimodal_hashing": "halves of handwritten digits (scikit-learn)",
+    "gp_self_distillation": "diabetes and tumor records (scikit-learn)",
     "ground_truth_self_distillation": "diabetes records (scikit-learn)",
     "iusp": "generated clips",
     "modality_relation_gram": "generated modalities",
@@ -38,7 +44,7 @@ Made from the results in `benchmarks/results/kd/systems` by `python benchmarks/k
 policykd kd run all --seeds 10 --first-seed 100 --out results/kd
 ```
 
-Eighteen systems of the literature, each as a small experiment on data that ship with the project or are generated;
+Systems of the literature, each as a small experiment on data that ship with the project or are generated;
 [ten of them on real data](kd_evidence.md). Data, teacher, first weights and batches of a seed are shared by its arms.
 
 * An effect is a mean over paired seeds with its 95 % interval by Student's t (Fieller's for ratios).
@@ -57,8 +63,8 @@ Gates were fixed by a power calculation before these seeds ran. The pilot are th
 which settings had been chosen, too; their single values were not kept, so spreads follow from the widths of the
 intervals. A gate is the largest bound that a true effect of the pilot's size is shown to exceed with 80 % power by
 ten new seeds; it is 0 where ten seeds are too few for that or the pilot is on the other side. Gates that tolerate a
-loss are choices and stay. `policykd.kd.experiments.power` has the functions; a test compares the gates in the code
-with this table.
+loss are choices and stay. Systems that were added later have no pilot ("not measured"): their gates are 0.
+`policykd.kd.experiments.power` has the functions; a test compares the gates in the code with this table.
 """
 EVIDENCE_HEAD = """# Systems on real data
 

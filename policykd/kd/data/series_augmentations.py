@@ -5,7 +5,7 @@
 
 Every sample gets a draw of its own from the generator that the caller owns; shapes and types stay. Sizes are those of
 standardized series (deviation 1). Sources: Um et al., ICMI 2017 (jitter, scaling, rotation, permutation, both warps);
-Le Guennec et al., AALTD 2016 (window slicing).
+Le Guennec et al., AALTD 2016 (window slicing); Jeon et al., IEEE IoT-J 2022 (removal, shift).
 """
 
 from __future__ import annotations
@@ -286,6 +286,73 @@ class SignFlip:
         return torch.where(flipped.to(x.device), -x, x)
 
 
+@series_augmentation("removal")
+@dataclass(frozen=True)
+class Removal:
+    """Set a block of steps to zero in all channels: a sensor that drops out for a while.
+
+    Attributes:
+        share: Longest block as a share of the series; lengths and places are uniform.
+    """
+
+    share: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_range("share", self.share, 0.0, 1.0)
+
+    def __call__(self, x: Tensor, generator: Generator) -> Tensor:
+        """Return the series with a gap."""
+        check_series(x)
+        draws, steps = torch.rand(2, len(x), 1, 1, generator=generator), x.shape[2]
+        length = (draws[0] * (int(self.share * steps) + 1)).long()
+        start, place = (draws[1] * (steps - length + 1)).long(), torch.arange(steps)
+        gap = (place >= start) & (place < start + length)
+        return x.masked_fill(gap.to(x.device), 0.0)
+
+
+@series_augmentation("shift")
+@dataclass(frozen=True)
+class Shift:
+    """Move every series on in time; the steps that leave at the end come back at the beginning.
+
+    Attributes:
+        share: Longest shift as a share of the series.
+    """
+
+    share: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_range("share", self.share, 0.0, 1.0)
+
+    def __call__(self, x: Tensor, generator: Generator) -> Tensor:
+        """Return the shifted series."""
+        check_series(x)
+        steps = x.shape[2]
+        by = (torch.rand(len(x), 1, 1, generator=generator) * (int(self.share * steps) + 1)).long()
+        index = (torch.arange(steps) - by) % steps
+        return x.gather(2, index.expand(-1, x.shape[1], -1).to(x.device))
+
+
+@series_augmentation("relative_noise")
+@dataclass(frozen=True)
+class RelativeNoise:
+    """Add white noise whose deviation is a share of that of its sample and channel.
+
+    Attributes:
+        share: Deviation of the noise as a share.
+    """
+
+    share: float = 0.2
+
+    def __post_init__(self) -> None:
+        check_range("share", self.share, 0.0, 1e6)
+
+    def __call__(self, x: Tensor, generator: Generator) -> Tensor:
+        """Return ``x + share std(x) e``."""
+        check_series(x)
+        return x + self.share * x.std(2, keepdim=True) * _normal(tuple(x.shape), x, generator)
+
+
 @dataclass(frozen=True)
 class Chain:
     """Apply augmentations one after the other.
@@ -301,3 +368,20 @@ class Chain:
         for part in self.parts:
             x = part(x, generator)
         return x
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """Apply one augmentation to every sample, drawn from several.
+
+    Attributes:
+        parts: The augmentations to draw from.
+    """
+
+    parts: tuple[Any, ...]
+
+    def __call__(self, x: Tensor, generator: Generator) -> Tensor:
+        """Return the series, each after one augmentation."""
+        which = torch.randint(len(self.parts), (len(x), 1, 1), generator=generator).to(x.device)
+        changed = torch.stack([part(x, generator) for part in self.parts])
+        return changed.gather(0, which.expand(-1, *x.shape[1:])[None])[0]

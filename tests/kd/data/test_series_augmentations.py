@@ -14,9 +14,13 @@ from policykd.kd.data.series_augmentations import (
     ChannelDrop,
     Jitter,
     MagnitudeWarp,
+    OneOf,
     Permutation,
+    RelativeNoise,
+    Removal,
     Rotation,
     Scaling,
+    Shift,
     SignFlip,
     TimeWarp,
     WindowSlice,
@@ -33,6 +37,9 @@ IDENTITY = {
     "window_slice": {"share": 1.0},
     "channel_drop": {"share": 0.0},
     "sign_flip": {"share": 0.0},
+    "removal": {"share": 0.0},
+    "shift": {"share": 0.0},
+    "relative_noise": {"share": 0.0},
 }
 
 
@@ -185,3 +192,58 @@ def test_a_chain_applies_its_parts_in_order():
 def test_impossible_options_are_refused(kind, options):
     with pytest.raises(ConfigError, match="must be in"):
         kind(**options)
+
+
+COUNT = torch.arange(1.0, 11.0).expand(4000, 1, -1)
+
+
+def test_removal_sets_one_block_to_zero_of_every_length_and_place():
+    found = Removal(0.5)(COUNT, seeded())
+    zero = found[:, 0] == 0
+    assert torch.equal(found[:, 0][~zero], COUNT[:, 0][~zero])
+    lengths, edges = zero.sum(1), (zero[:, 1:] != zero[:, :-1]).sum(1)
+    assert lengths.unique().tolist() == [0, 1, 2, 3, 4, 5]
+    assert bool((edges <= 2).all())
+    whole = Removal(0.5)(torch.ones(50, 3, 10), seeded(1))
+    assert torch.equal(whole[:, 0], whole[:, 2])  # the same block in all channels
+    four = (lengths == 4) & (zero.int().argmax(1) == 3)
+    assert found[four][0, 0].tolist() == [1, 2, 3, 0, 0, 0, 0, 8, 9, 10]
+
+
+def test_shift_rolls_by_every_step_up_to_its_longest():
+    found = Shift(0.5)(COUNT, seeded())
+    by = found[:, 0].argmin(1)
+    assert by.unique().tolist() == [0, 1, 2, 3, 4, 5]
+    assert found[by == 2][0, 0].tolist() == [9, 10, 1, 2, 3, 4, 5, 6, 7, 8]
+    assert torch.equal(found.sort(2).values, COUNT)
+    by = Shift(1.0)(COUNT, seeded(1))[:, 0].argmin(1)
+    assert torch.bincount(by).argmax() == 0  # a shift by the whole length is none, too
+
+
+def test_the_order_of_shift_and_removal_places_the_gap():
+    class Cut:
+        def __call__(self, x, generator):
+            return x.masked_fill((torch.arange(10) >= 3) & (torch.arange(10) < 7), 0.0)
+
+    class Two:
+        def __call__(self, x, generator):
+            return x.roll(2, 2)
+
+    one = COUNT[:1]
+    assert Chain((Two(), Cut()))(one, seeded())[0, 0].tolist() == [9, 10, 1, 0, 0, 0, 0, 6, 7, 8]
+    assert Chain((Cut(), Two()))(one, seeded())[0, 0].tolist() == [9, 10, 1, 2, 3, 0, 0, 0, 0, 8]
+
+
+def test_relative_noise_follows_the_deviation_of_its_channel():
+    x = torch.randn(200, 2, 500, generator=seeded(3)) * torch.tensor([1.0, 10.0])[:, None]
+    noise = RelativeNoise(0.2)(x, seeded()) - x
+    np.testing.assert_allclose(noise.std((0, 2)), [0.2, 2.0], rtol=0.02)
+    assert float(noise[:, 0].mean().abs()) < 3 * 0.2 / math.sqrt(200 * 500)
+
+
+def test_one_of_draws_for_every_sample():
+    parts = (lambda x, _: x + 1.0, lambda x, _: x + 2.0)
+    found = OneOf(parts)(torch.zeros(500, 2, 8), seeded())
+    assert sorted(found[:, 0, 0].unique().tolist()) == [1.0, 2.0]
+    assert torch.equal(found, found[:, :1, :1].expand_as(found))
+    assert 200 < int((found[:, 0, 0] == 1).sum()) < 300

@@ -26,6 +26,8 @@ SMALL = {
     "sskd": {"teacher": TINY, "student": TINY, "head_steps": 3, "per_class": 3, "pool": 150, "side": 8},
     "sk_kd": {"teacher": EPOCH, "student": EPOCH, "classes": 7},
     "iusp": {"teacher": EPOCH, "student": EPOCH, "clips": 40},
+    "wearable_augmentation_kd": {"teacher": EPOCH, "student": TINY, "student_samples": 30, "length": 16},
+    "multimodal_hashing": {"bits": (3, 4, 6), "hidden": 5, "train_steps": 4, "pairs": 8, "classifier_epochs": 1},
     "modality_relation_gram": {"teacher": EPOCH, "student": EPOCH, "student_samples": 40},
 }
 MINIMIZED = {"sp", "gram error", "gram gap", "similarity kl", "kl_to_source", "cosine correlation", "information"}
@@ -56,7 +58,8 @@ def files(tmp_path_factory):
         "speech": series(10, 12, 20),
     }.items():
         write_samples(folder / f"{name}.npz", samples)
-    kinds = {"sk_kd": "watch", "modality_relation_gram": "watch", "iusp": "speech"}
+    watch = ("sk_kd", "modality_relation_gram", "wearable_augmentation_kd")
+    kinds = dict.fromkeys(watch, "watch") | dict.fromkeys(("iusp", "multimodal_hashing"), "speech")
     return {name: str(folder / f"{kinds.get(name, 'images')}.npz") for name in EVIDENCE}
 
 
@@ -72,7 +75,8 @@ def test_every_experiment_has_a_small_version_here_and_the_name_of_its_system():
 @pytest.mark.parametrize("name", SMALL)
 def test_a_small_cell_runs_and_is_the_recorded_one(name, files, recorded, trainings, limits):
     experiment = EVIDENCE[name]
-    found = experiment.run(0, replace(experiment.config, data=files[name], **SMALL[name]))
+    second = {"second": files["iusp"]} if name == "wearable_augmentation_kd" else {}
+    found = experiment.run(0, replace(experiment.config, data=files[name], **second, **SMALL[name]))
     experiment.check_cell(found)
     recorded("evidence", name, {"arms": found, "trainings": trainings, "limits": limits})
 
