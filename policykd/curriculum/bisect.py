@@ -5,6 +5,8 @@ It reads files and simulates nothing. All stages are compared by one source of f
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,6 +27,8 @@ from policykd.plain import from_plain
 from policykd.seeding import integer_seed
 from policykd.stats import Interval, paired_difference
 from policykd.storage import read_json
+
+_MODULE = re.compile(r"(?P<module>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+):")
 
 MEASURES = ("reward", "success")
 """Figures that a skill is followed by."""
@@ -130,7 +134,13 @@ class Bisection:
 
 
 def bisect_skill(
-    run: Path, skill: str, *, by: str = "reward", bound: float = 0.1, evaluation: Path | None = None
+    run: Path,
+    skill: str,
+    *,
+    by: str = "reward",
+    bound: float = 0.1,
+    evaluation: Path | None = None,
+    imports: bool = False,
 ) -> Bisection:
     """Return which stage of a run lost a skill.
 
@@ -141,17 +151,18 @@ def bisect_skill(
         bound: largest share of the best stage's figure that a stage may lack and still have the skill, in [0.001, 1].
         evaluation: file of ``policykd evaluate`` to use instead of the run's own evaluations; its policies are named
             as the stages.
+        imports: import the packages that the run's recipe names, as the run did. Without it a file imports nothing.
 
     Raises:
         UnknownNameError: for another measure, or a skill that the run does not have and that was not evaluated.
-        ConfigError: for a folder without stages, a run without a finished stage, or figures that were not recorded,
-            with the command that measures them.
+        ConfigError: for a folder without stages, a run without a finished stage, a recipe that names packages of your
+            own, or figures that were not recorded, with the command that measures them.
         OutputError: for a file that cannot be read.
     """
     if by not in MEASURES:
         raise UnknownNameError("measure", by, MEASURES)
     check_range("bound", bound, 0.001, 1.0)
-    rows, columns = _rows(run)
+    rows, columns = _rows(run, imports)
     sources = _Sources(run, skill, rows)
     for source, scores, floor in [sources.given(evaluation)] if evaluation else sources.recorded():
         if len(scores) == len(rows):
@@ -161,12 +172,14 @@ def bisect_skill(
     raise ConfigError(_advice(run, skill, rows))
 
 
-def _rows(run: Path) -> tuple[list[Row], tuple[str, ...]]:
+def _rows(run: Path, imports: bool) -> tuple[list[Row], tuple[str, ...]]:
     """Return the rows whose policies are finished, and the ids of the run's skills."""
     folders = StageFolders(run / "stages")
     columns: tuple[str, ...] | None = None
     if (run / "config.json").exists() and "recipe" in (content := read_json(run / "config.json")):
         recipe = from_plain(Recipe, content["recipe"], "recipe")
+        if not imports:
+            _check_no_imports(run, recipe)
         plan = make_plan(recipe, int(content.get("seed", 0)))
         rows, columns = list(plan.rows), plan.columns
     elif folders.policy("student").is_dir():
@@ -181,6 +194,19 @@ def _rows(run: Path) -> tuple[list[Row], tuple[str, ...]]:
     if not rows:
         raise ConfigError(f"no stage of {run} is finished; continue the run with --resume")
     return rows, read_manifest(folders.policy(rows[-1].stage)).skills if columns is None else columns
+
+
+def _check_no_imports(run: Path, recipe: Recipe) -> None:
+    """Raise unless every package that the recipe names is imported already."""
+    injection = recipe.injection
+    names = [recipe.curriculum, *(plan.skill for plan in recipe.skills), *recipe.measurement.zero_shot]
+    names += [*injection.blind_groups, *injection.groups]
+    asked = [found["module"] for name in names for found in _MODULE.finditer(name)]
+    if new := sorted(set(asked) - sys.modules.keys()):
+        raise ConfigError(
+            f"the recipe of {run} names parts of {', '.join(new)}; a file imports nothing unless you ask for it: "
+            f"add --imports"
+        )
 
 
 _Source = tuple[str, list[Score], float]  # its name, the scores that it has, the figure of random actions
@@ -207,7 +233,8 @@ class _Sources:
         return self._of_file(path)
 
     def _of_stages(self) -> _Source:
-        folders, cells, floor = StageFolders(self._run / "stages"), {}, 0.0
+        folders, floor = StageFolders(self._run / "stages"), 0.0
+        cells: dict[tuple[str, str], Episodes] = {}
         for row in self._rows:
             if not (folders(f"measure-{row.stage}") / EVALUATION).exists():
                 continue

@@ -11,7 +11,7 @@ from tiny_curriculum import TINY
 
 from policykd.agents.architecture import Architecture
 from policykd.agents.files.policy_file import read_manifest, save_policy
-from policykd.agents.lineage import forget_skill
+from policykd.agents.lineage import forget_skill, trace
 from policykd.agents.policy import Policy
 from policykd.cli.main import main
 from policykd.curriculum.bisect import Bisection, Score, bisect_skill
@@ -182,6 +182,24 @@ def test_wrong_questions_are_refused(run, tmp_path):
         bisect_skill(run, FLAT)
 
 
+def test_packages_of_a_recipe_are_imported_only_if_asked(run, tmp_path, monkeypatch):
+    (tmp_path / "lin_lab").mkdir()
+    (tmp_path / "lin_lab" / "__init__.py").touch()
+    (tmp_path / "lin_lab" / "order.py").write_text(
+        "from policykd.curriculum import Curriculum\n"
+        + "from policykd.curriculum.curricula import plaid\nMINE = Curriculum('as plaid', plaid.build)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    recipe = replace(TINY, curriculum="lin_lab.order:MINE")
+    store(run / "config.json", {"recipe": as_plain(recipe), "seed": 0})
+    for name in ROWS:
+        measure(run, name, [0.8, 0.8])
+    with pytest.raises(ConfigError, match=r"names parts of lin_lab.order; .* add --imports"):
+        bisect_skill(run, FLAT)
+    assert bisect_skill(run, FLAT, imports=True).lost_by is None
+    assert bisect_skill(run, FLAT).lost_by is None  # it is imported now
+
+
 def test_a_student_with_an_added_skill_is_bisected(tmp_path):
     student = stage(tmp_path, "student", 1, [FLAT])
     stage(tmp_path, "merge", 2, [FLAT, "biped/gaps"], [student])
@@ -282,6 +300,11 @@ def test_the_rollback_command_says_what_is_lacking(run, tmp_path, capsys):
 
 def test_a_real_run_is_followed_from_its_files(finished, tmp_path):
     out, result = finished
+    lineage = trace(out)
+    assert lineage.missing == []
+    assert {r.path.parent.name for key, r in lineage.policies.items() if key != lineage.root} == {
+        "train-flat", "train-incline", "inject", "merge-incline", "train-gaps",
+    }  # fmt: skip
     for j, skill in enumerate(result.matrix.skills):
         found = bisect_skill(out, skill)
         assert found.source.endswith("measure-*/evaluation.json")

@@ -33,6 +33,8 @@ class Bisect:
     """Largest share of the best stage's figure that a stage may lack and still have the skill."""
     evaluation: Path | None = None
     """File of policykd evaluate to use instead of the run's own evaluations; its policies are named as the stages."""
+    imports: bool = False
+    """Import the packages that the run's recipe names, if it has skills or a curriculum of your own."""
     out: Path | None = None
     """JSON file with the figures and the stage; default none."""
 
@@ -45,7 +47,14 @@ class Bisect:
         from policykd.curriculum.bisect import bisect_skill
         from policykd.storage import write_json
 
-        found = bisect_skill(self.folder, self.skill, by=self.by, bound=self.bound, evaluation=self.evaluation)
+        found = bisect_skill(
+            self.folder,
+            self.skill,
+            by=self.by,
+            bound=self.bound,
+            evaluation=self.evaluation,
+            imports=self.imports,
+        )
         table = Table("after", "stage", "reward per step", "success", "share of the best")
         for score, share in zip(found.scores, found.shares, strict=True):
             table.add_row(
