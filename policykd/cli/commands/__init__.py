@@ -32,6 +32,7 @@ from policykd.cli.commands.kd_run import KdRun
 from policykd.cli.commands.kd_show import KdShow
 from policykd.cli.commands.lineage import Lineage
 from policykd.cli.commands.merge import Merge
+from policykd.cli.commands.merge_weights import MergeWeights
 from policykd.cli.commands.plaid import Plaid
 from policykd.cli.commands.render import Render
 from policykd.cli.commands.robots import RobotsCheck, RobotsList, RobotsNew
@@ -117,6 +118,7 @@ COMMANDS: dict[str, type] = {
     "train": Train,
     "merge": Merge,
     "finetune": Finetune,
+    "merge-weights": MergeWeights,
     "import": Import,
     "inject": Inject,
     "export": Export,
