@@ -13,6 +13,7 @@ import tyro
 
 from policykd.cli.commands.add_skill import AddSkill
 from policykd.cli.commands.audit import AuditCommand
+from policykd.cli.commands.bisect import Bisect
 from policykd.cli.commands.compare import Compare
 from policykd.cli.commands.data import DataExport, DataImport
 from policykd.cli.commands.demo import Demo
@@ -21,6 +22,7 @@ from policykd.cli.commands.doctor import Doctor
 from policykd.cli.commands.evaluate import Evaluate
 from policykd.cli.commands.export import Export
 from policykd.cli.commands.finetune import Finetune
+from policykd.cli.commands.forget_skill import ForgetSkill
 from policykd.cli.commands.import_ import Import
 from policykd.cli.commands.inject import Inject
 from policykd.cli.commands.kd_bench import KdBench
@@ -28,10 +30,13 @@ from policykd.cli.commands.kd_data import KdData
 from policykd.cli.commands.kd_list import KdList
 from policykd.cli.commands.kd_run import KdRun
 from policykd.cli.commands.kd_show import KdShow
+from policykd.cli.commands.lineage import Lineage
 from policykd.cli.commands.merge import Merge
+from policykd.cli.commands.merge_weights import MergeWeights
 from policykd.cli.commands.plaid import Plaid
 from policykd.cli.commands.render import Render
 from policykd.cli.commands.robots import RobotsCheck, RobotsList, RobotsNew
+from policykd.cli.commands.rollback import Rollback
 from policykd.cli.commands.skills import Skills
 from policykd.cli.commands.train import Train
 from policykd.cli.commands.view import View
@@ -113,6 +118,7 @@ COMMANDS: dict[str, type] = {
     "train": Train,
     "merge": Merge,
     "finetune": Finetune,
+    "merge-weights": MergeWeights,
     "import": Import,
     "inject": Inject,
     "export": Export,
@@ -128,6 +134,10 @@ COMMANDS: dict[str, type] = {
     "plaid": Plaid,
     "compare": Compare,
     "add-skill": AddSkill,
+    "lineage": Lineage,
+    "rollback": Rollback,
+    "forget-skill": ForgetSkill,
+    "bisect": Bisect,
     "kd": Kd,
 }
 """Commands in the order of ``policykd --help``."""
