@@ -27,7 +27,9 @@ DATA = {
     "ground_truth_self_distillation": "diabetes records (scikit-learn)",
     "iusp": "generated clips",
     "modality_relation_gram": "generated modalities",
+    "pskd_har": "generated pairs of sensors",
     "sk_kd": "generated electrodes",
+    "tasked": "generated persons",
 }
 
 SYSTEMS_HEAD = """# Systems of supervised knowledge distillation
@@ -38,8 +40,8 @@ Made from the results in `benchmarks/results/kd/systems` by `python benchmarks/k
 policykd kd run all --seeds 10 --first-seed 100 --out results/kd
 ```
 
-Eighteen systems of the literature, each as a small experiment on data that ship with the project or are generated;
-[ten of them on real data](kd_evidence.md). Data, teacher, first weights and batches of a seed are shared by its arms.
+Systems of the literature, each as a small experiment on data that ship with the project or are generated;
+[some of them on real data](kd_evidence.md). Data, teacher, first weights and batches of a seed are shared by its arms.
 
 * An effect is a mean over paired seeds with its 95 % interval by Student's t (Fieller's for ratios).
 * A claim is *shown* if a paired t-test finds the effect beyond its gate, *contradicted* if it finds it on the other

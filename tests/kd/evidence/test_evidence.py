@@ -26,6 +26,8 @@ SMALL = {
     "sskd": {"teacher": TINY, "student": TINY, "head_steps": 3, "per_class": 3, "pool": 150, "side": 8},
     "sk_kd": {"teacher": EPOCH, "student": EPOCH, "classes": 7},
     "iusp": {"teacher": EPOCH, "student": EPOCH, "clips": 40},
+    "tasked": {"student": EPOCH, "pool": 60},
+    "pskd_har": {"teacher": EPOCH, "student": EPOCH, "pool": 60},
     "modality_relation_gram": {"teacher": EPOCH, "student": EPOCH, "student_samples": 40},
 }
 MINIMIZED = {"sp", "gram error", "gram gap", "similarity kl", "kl_to_source", "cosine correlation", "information"}
@@ -56,7 +58,13 @@ def files(tmp_path_factory):
         "speech": series(10, 12, 20),
     }.items():
         write_samples(folder / f"{name}.npz", samples)
-    kinds = {"sk_kd": "watch", "modality_relation_gram": "watch", "iusp": "speech"}
+    kinds = {
+        "sk_kd": "watch",
+        "pskd_har": "watch",
+        "tasked": "watch",
+        "modality_relation_gram": "watch",
+        "iusp": "speech",
+    }
     return {name: str(folder / f"{kinds.get(name, 'images')}.npz") for name in EVIDENCE}
 
 
