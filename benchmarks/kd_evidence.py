@@ -24,6 +24,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS, DOCS, SEEDS = ROOT / "benchmarks/results/kd", ROOT / "docs", 10
 DIGITS = "handwritten digits, 8 x 8 (scikit-learn)"
 DATA = {
+    "cgan_kd": f"{DIGITS}; diabetes records (scikit-learn)",
     "ground_truth_self_distillation": "diabetes records (scikit-learn)",
     "iusp": "generated clips",
     "modality_relation_gram": "generated modalities",

@@ -143,7 +143,7 @@ def test_parameters_may_be_projected_after_every_step():
 
     big = OptimizerConfig("sgd", lr=100.0, weight_decay=0.0)
     Players({"point": Player(point, lambda turn: point.weight.sum(), big, after=project)}).train(1)
-    assert float(point.weight) == -1.0
+    assert point.weight.item() == -1.0
 
 
 def test_a_checkpoint_of_another_game_is_refused(tmp_path):

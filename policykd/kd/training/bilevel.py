@@ -6,7 +6,7 @@ Networks are functions of a dictionary of parameters (``torch.func.functional_ca
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -66,7 +66,7 @@ def unrolled_gradient(
     with torch.no_grad():
         for step, rate in enumerate(fixed):
             path.append(_step(inner, path[-1], given, rate, step))
-        last, pull = vjp(outer, path[-1])
+        last, pull = _with_pull(outer, path[-1])
         (adjoint,) = pull(torch.ones_like(last))
         total = {name: torch.zeros_like(value) for name, value in given.items()}
         of_rates = torch.zeros_like(fixed)
@@ -80,9 +80,15 @@ def _pulled(
     inner: InnerLoss, parameters: Tensors, inputs: Tensors, rate: Tensor, step: int, adjoint: Tensors
 ) -> tuple[Tensors, Tensors, Tensor]:
     """Return the products of an adjoint with the Jacobians of one step: of parameters, inputs and rate."""
-    _, pull = vjp(lambda p, x, r: _step(inner, p, x, r, step), parameters, inputs, rate)
+    _, pull = _with_pull(lambda p, x, r: _step(inner, p, x, r, step), parameters, inputs, rate)
     found: tuple[Tensors, Tensors, Tensor] = pull(adjoint)
     return found
+
+
+def _with_pull(function: Callable[..., Any], *given: Any) -> tuple[Any, Callable[..., Any]]:
+    """Return a function's value and its product of a vector with the Jacobian."""
+    found: Any = vjp(function, *given)
+    return found[0], found[1]
 
 
 def look_ahead_gradient(

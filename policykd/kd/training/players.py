@@ -142,7 +142,7 @@ class Players:
             for step in range(player.steps):
                 value = player.loss(self._turn(name, step, rounds))
                 optimizer.zero_grad(set_to_none=True)
-                value.backward()  # type: ignore[no-untyped-call]
+                value.backward()
                 if player.clip_norm is not None:
                     nn.utils.clip_grad_norm_(parameters, player.clip_norm)
                 optimizer.step()
