@@ -21,7 +21,7 @@ import pytest
 
 FILE = Path(__file__).parent / "data" / "defaults.json"
 PACKAGES = ("agents", "curriculum", "evaluation", "kd", "merge")
-MODULES = ("divergences", "schedules", "stats")
+MODULES = ("divergences", "relaxed", "schedules", "stats")
 
 
 def plain(value):

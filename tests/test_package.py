@@ -55,6 +55,7 @@ BASE = (
     "executor",
     "names",
     "numerics",
+    "relaxed",
     "environment",
 )
 MAY_IMPORT = {
