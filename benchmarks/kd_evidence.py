@@ -30,6 +30,7 @@ DATA = {
     "gp_self_distillation": "diabetes and tumor records (scikit-learn)",
     "ground_truth_self_distillation": "diabetes records (scikit-learn)",
     "iusp": "generated clips",
+    "kdgan": "contexts with known labels, drawn",
     "modality_relation_gram": "generated modalities",
     "pskd_har": "generated pairs of sensors",
     "sk_kd": "generated electrodes",

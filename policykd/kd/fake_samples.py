@@ -68,7 +68,8 @@ def rejection_sample(
     Raises:
         ConfigError: Fewer samples than asked for were accepted.
     """
-    largest, kept, drawn = float(ratio(draw(burn_in, generator)).max()), [], 0
+    largest, drawn = float(ratio(draw(burn_in, generator)).max()), 0
+    kept: list[Tensor] = []
     while sum(len(one) for one in kept) < count and drawn < most:
         samples = draw(max(burn_in, count), generator)
         ratios = ratio(samples)
