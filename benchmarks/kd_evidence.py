@@ -24,6 +24,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS, DOCS, SEEDS = ROOT / "benchmarks/results/kd", ROOT / "docs", 10
 DIGITS = "handwritten digits, 8 x 8 (scikit-learn)"
 DATA = {
+    "cgan_kd": f"{DIGITS}; diabetes records (scikit-learn)",
     "concrete_distribution": "a choice with known costs, drawn",
     "hard_alignment_binary_concrete": "generated frames of symbols",
     "wearable_augmentation_kd": "generated windows",
@@ -32,8 +33,11 @@ DATA = {
     "gp_self_distillation": "diabetes and tumor records (scikit-learn)",
     "ground_truth_self_distillation": "diabetes records (scikit-learn)",
     "iusp": "generated clips",
+    "kdgan": "contexts with known labels, drawn",
     "modality_relation_gram": "generated modalities",
+    "pskd_har": "generated pairs of sensors",
     "sk_kd": "generated electrodes",
+    "tasked": "generated persons",
 }
 
 SYSTEMS_HEAD = """# Systems of supervised knowledge distillation
@@ -45,7 +49,7 @@ policykd kd run all --seeds 10 --first-seed 100 --out results/kd
 ```
 
 Systems of the literature, each as a small experiment on data that ship with the project or are generated;
-[ten of them on real data](kd_evidence.md). Data, teacher, first weights and batches of a seed are shared by its arms.
+[some of them on real data](kd_evidence.md). Data, teacher, first weights and batches of a seed are shared by its arms.
 
 * An effect is a mean over paired seeds with its 95 % interval by Student's t (Fieller's for ratios).
 * A claim is *shown* if a paired t-test finds the effect beyond its gate, *contradicted* if it finds it on the other

@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from policykd.errors import ConfigError
 from policykd.kd.data.samples import Samples, read_samples
-from policykd.kd.data.splits import split_groups
+from policykd.kd.data.splits import hold_out, split_groups
 from policykd.kd.experiments.system import Cell, Fit
 from policykd.kd.networks.hidden_cnn import HiddenCNN
 from policykd.kd.tasks.base import Split, stratified
@@ -96,11 +96,39 @@ def draw_pool(recipe: Any, seed: int, *, by_group: bool = False) -> list[Split]:
         parts = split_groups(samples.groups[rows], recipe.shares, split_seed)
     else:
         parts = stratified(y, recipe.shares, split_seed)
-    axes = (0, *range(2, x.dim()))
-    mean = x[parts[0]].mean(axes, keepdim=True)
-    std = x[parts[0]].std(axes, keepdim=True).clamp_min(1e-6)
-    whole = Split((x - mean) / std, torch.from_numpy(y))
+    whole = Split(_standardized(x, parts[0]), torch.from_numpy(y))
     return [whole.take(part) for part in parts]
+
+
+def _standardized(x: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
+    """Standardize every channel with mean and deviation of some rows."""
+    axes = (0, *range(2, x.dim()))
+    return (x - x[rows].mean(axes, keepdim=True)) / x[rows].std(axes, keepdim=True).clamp_min(1e-6)
+
+
+def leave_one_group(recipe: Any, seed: int) -> tuple[Split, Split]:
+    """Return a draw of all groups but one, and all samples of that one, which is number ``seed`` modulo their number.
+
+    Inputs are standardized per channel with mean and deviation of the first part; both parts know their groups.
+
+    Args:
+        recipe: A recipe with ``data`` and ``pool``.
+        seed: The cell's seed.
+
+    Raises:
+        ConfigError: There is no file, or the data have fewer than two groups.
+        DataFileError: The file is damaged.
+    """
+    samples = _read(recipe.data)
+    if samples.groups is None or len(samples.group_names) < 2:
+        raise ConfigError(f"{recipe.data} has no groups (persons, speakers); this experiment leaves one of them out")
+    name = samples.group_names[seed % len(samples.group_names)]
+    rest, own = hold_out(samples.groups, samples.group_names, name)
+    rng = generator(seed, "evidence", "pool")
+    train = np.sort(rng.permutation(rest)[: recipe.pool])
+    x = torch.from_numpy(samples.x.astype(np.float32))
+    whole = Split(_standardized(x, train), torch.from_numpy(samples.y), torch.from_numpy(samples.groups))
+    return whole.take(train), whole.take(own)
 
 
 class ImageCell(_Cell):

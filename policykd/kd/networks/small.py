@@ -21,10 +21,17 @@ class MLP(nn.Module):
         hidden: Widths of the hidden layers.
         classes: Number of classes.
         dropout: Dropout after every hidden layer.
+        norm: Batch normalization before every activation.
     """
 
     def __init__(
-        self, input_shape: Sequence[int], hidden: Sequence[int] = (64, 64), *, classes: int = 10, dropout: float = 0.0
+        self,
+        input_shape: Sequence[int],
+        hidden: Sequence[int] = (64, 64),
+        *,
+        classes: int = 10,
+        dropout: float = 0.0,
+        norm: bool = False,
     ) -> None:
         super().__init__()
         self.flatten = nn.Flatten()
@@ -32,7 +39,8 @@ class MLP(nn.Module):
         self.depth = len(hidden)
         for number, out in enumerate(hidden, start=1):
             drop = [nn.Dropout(dropout)] if dropout else []
-            self.add_module(f"hidden{number}", nn.Sequential(nn.Linear(width, out), nn.ReLU(), *drop))
+            norms = [nn.BatchNorm1d(out)] if norm else []
+            self.add_module(f"hidden{number}", nn.Sequential(nn.Linear(width, out), *norms, nn.ReLU(), *drop))
             width = out
         self.fc = nn.Linear(width, classes)
 

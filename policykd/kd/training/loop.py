@@ -48,6 +48,7 @@ def minimize(
     config: TrainConfig,
     *,
     augment: Augment | None = None,
+    after_epoch: Callable[[int], None] | None = None,
 ) -> None:
     """Minimize a loss over batches, in place; the networks are in train mode meanwhile and in eval mode afterward.
 
@@ -60,6 +61,7 @@ def minimize(
         config: The run; of its fields ``epochs``, ``batch_size``, ``drop_last``, ``seed``, ``clip_norm``,
             ``optimizer`` and ``scheduler`` are used here.
         augment: ``(x, generator) -> x`` on training batches.
+        after_epoch: Called with the number of every epoch, from 0, when it is done, for example to average weights.
 
     Raises:
         FloatingPointError: The loss is not finite at the end of an epoch, or the weights are beyond all bounds.
@@ -85,6 +87,8 @@ def minimize(
                 last = value
             if not bool(torch.isfinite(last)):
                 raise FloatingPointError(f"the loss is {float(last)} after epoch {epoch + 1}; lower the learning rate")
+            if after_epoch is not None:
+                after_epoch(epoch)
     for network in trained:
         network.eval()
 

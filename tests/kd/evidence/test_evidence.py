@@ -28,6 +28,8 @@ SMALL = {
     "iusp": {"teacher": EPOCH, "student": EPOCH, "clips": 40},
     "wearable_augmentation_kd": {"teacher": EPOCH, "student": TINY, "student_samples": 30, "length": 16},
     "multimodal_hashing": {"bits": (3, 4, 6), "hidden": 5, "train_steps": 4, "pairs": 8, "classifier_epochs": 1},
+    "tasked": {"student": EPOCH, "pool": 60},
+    "pskd_har": {"teacher": EPOCH, "student": EPOCH, "pool": 60},
     "modality_relation_gram": {"teacher": EPOCH, "student": EPOCH, "student_samples": 40},
 }
 MINIMIZED = {"sp", "gram error", "gram gap", "similarity kl", "kl_to_source", "cosine correlation", "information"}
@@ -58,7 +60,7 @@ def files(tmp_path_factory):
         "speech": series(10, 12, 20),
     }.items():
         write_samples(folder / f"{name}.npz", samples)
-    watch = ("sk_kd", "modality_relation_gram", "wearable_augmentation_kd")
+    watch = ("sk_kd", "pskd_har", "tasked", "modality_relation_gram", "wearable_augmentation_kd")
     kinds = dict.fromkeys(watch, "watch") | dict.fromkeys(("iusp", "multimodal_hashing"), "speech")
     return {name: str(folder / f"{kinds.get(name, 'images')}.npz") for name in EVIDENCE}
 
