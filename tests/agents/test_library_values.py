@@ -201,3 +201,23 @@ def test_a_tensor_must_end_within_its_storage(offset, shape, stride, fits):
     else:
         with pytest.raises(PickleError, match="does not fit its storage of 3 numbers"):
             reader._tensor(storage, offset, shape, stride)
+
+
+def test_the_tensors_of_a_checkpoint_do_not_follow_the_learner():
+    from types import SimpleNamespace
+
+    from policykd.agents.training.trainer import _parameters, _set_parameters
+
+    kept = {}
+    learner = SimpleNamespace(
+        get_parameters=lambda: {"policy": 1}, set_parameters=kept.update, scale=torch.nn.Parameter(torch.ones(2))
+    )
+    state = _parameters(learner, ["scale"])
+    with torch.no_grad():
+        learner.scale.add_(5.0)
+    assert state["policy"] == 1
+    assert state["scale"].tolist() == [1.0, 1.0]
+    assert not state["scale"].requires_grad
+    _set_parameters(learner, state, ["scale"])
+    assert learner.scale.tolist() == [1.0, 1.0]
+    assert kept == {"policy": 1}

@@ -142,6 +142,8 @@ def test_training_configurations_are_found_next_to_a_zip(tmp_path):
     assert sb3._training_config(path) == {"normalize": True, "n_envs": 4}
     (tmp_path / "config.yml").write_text("normalize: !!python/name:x ''\nenv_wrapper: [a, b]\n")
     assert sb3._training_config(path) == {"normalize": "", "env_wrapper": ["a", "b"]}
+    (tmp_path / "config.yml").write_text("- [gamma, 0.9]\n- [n_envs, 2]\n")
+    assert sb3._training_config(path) == {"gamma": 0.9, "n_envs": 2}
     (tmp_path / "config.yml").write_text("{")
     with pytest.raises(PolicyFileError, match=r"config\.yml cannot be read"):
         sb3._training_config(path)

@@ -59,6 +59,9 @@ def test_round_trip_and_missing_fields():
         ({"experts": (0.8, 0.0, 0.5)}, "score of 0"),
         ({"learned": (0, 1, 3)}, "indices of the 3 stages"),
         ({"untrained": (0.1,)}, "each of the 3 skills"),
+        ({"random": (0.1, 0.6, 0.2)}, "experts must be better"),
+        ({"random": (0.8, 0.1, 0.2)}, "experts must be better"),
+        ({"random": (0.1,)}, "or none"),
     ],
 )
 def test_bad_matrices_are_refused(change, message):

@@ -321,3 +321,38 @@ def test_weighted_ensembles():
                          (torch.tensor([0, 1]), r"shape \(1,\), got \(2,\)")):  # fmt: skip
         with pytest.raises(ValueError, match=message):
             ensembles.selected_logits(logits, bad)
+
+
+def test_an_untrained_network_may_stay_the_best(monkeypatch):
+    chosen, student, state = metric_for("mae", "regression"), nn.Linear(1, 1), RunState()
+    selection = Selection(chosen, (), Outputs(kind="regression"), Fields(), None)
+    selection.begin()
+    found = iter((1.0, 2.0))
+    monkeypatch.setattr("policykd.kd.training.selection.evaluate", lambda *_, **__: {"mae": next(found)})
+    for epoch in (0, 1):
+        state.epoch = epoch
+        selection.validate(state, student, None, None)
+    assert (state.best_epoch, state.best) == (0, 1.0)
+
+
+def test_events_may_be_marked_by_numbers():
+    from policykd.kd.objective.rows import _event_mask
+
+    logits = torch.zeros(2, 3, 4)
+    outputs = Outputs(layout="BTC")
+    found = _event_mask(outputs, logits, torch.tensor([[0, 1, 2], [3, 0, 0]]))
+    assert found.dtype == torch.bool
+    assert found.tolist() == [False, True, True, True, False, False]
+    assert torch.equal(
+        _event_mask(outputs, logits, torch.ones(2, 3, dtype=torch.bool)), torch.ones(6, dtype=torch.bool)
+    )
+
+
+def test_digits_are_between_zero_and_one():
+    pytest.importorskip("sklearn")
+    from policykd.kd.tasks.digits import all_digits
+
+    whole = all_digits()
+    assert float(whole.x.max()) == 1.0
+    assert float(whole.x.min()) == 0.0
+    assert whole.x.shape[1:] == (1, 8, 8)

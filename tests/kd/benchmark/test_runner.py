@@ -144,3 +144,17 @@ def test_a_method_that_cannot_run_is_refused_before_anything_is_written(tiny, tm
     with pytest.raises(ConfigError, match=r"method fitnet cannot run on task timeseries: .*leave it out"):
         run_benchmark(bench_config("timeseries", ("ce", "fitnet"), task_options=options), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("tree", [[1, 2], {"seed": 4}, {}])
+def test_a_file_that_is_not_the_teacher_of_the_seed_is_named(tmp_path, tree):
+    from policykd.kd.benchmark.seed_context import _read_teacher
+    from policykd.kd.training import checkpoint
+
+    path = teacher_path(tmp_path, 3)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    checkpoint.save(path, tree)
+    with pytest.raises(OutputError, match="is not the teacher of seed 3"):
+        _read_teacher(tmp_path, 3)
+    checkpoint.save(path, {"seed": 3, "weights": {}})
+    assert _read_teacher(tmp_path, 3)["weights"] == {}
