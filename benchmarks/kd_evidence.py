@@ -175,13 +175,23 @@ def draw_overview(results: list[Result]) -> str:
     return "\n".join(lines)
 
 
+def draw_pictures() -> str:
+    """Return the section of pictures: those whose data are saved; benchmarks/kd_pictures.py gathers and draws them."""
+    parts = ["## Pictures", "`python benchmarks/kd_pictures.py` draws these from `benchmarks/results/kd/pictures`."]
+    for path in sorted((RESULTS / "pictures").glob("*.json")):
+        saved = read_json(path)
+        about = f"`{path.stem}`, seed {saved['seed']}: {saved['about']}"
+        parts.append(f"{about}\n\n![{saved['about']}](figures/kd_{path.stem}.svg)")
+    return "\n\n".join(parts)
+
+
 def draw_systems() -> str:
     """Return docs/kd_systems.md; without saved results it has the plan alone."""
     parts = [SYSTEMS_HEAD.rstrip()]
     if any((RESULTS / "systems").glob("*.json")):
         results = load_results(RESULTS / "systems")
         left = [name for name in SYSTEMS if name not in {result.name for result in results}]
-        parts += [draw_overview(results), *([MISSING.format(names=", ".join(left))] if left else [])]
+        parts += [draw_overview(results), *([MISSING.format(names=", ".join(left))] if left else []), draw_pictures()]
         parts += ["## Claims", draw_table(results), PLAN.rstrip(), draw_plan(), "## Arms", draw_arms(results)]
     else:
         parts += [MISSING.format(names="all of them"), PLAN.rstrip(), draw_plan()]
