@@ -13,6 +13,7 @@ from policykd.kd.evidence._data import draw_pool
 from policykd.kd.evidence.modality_relation_gram import OnSmartwatch, modalities
 from policykd.kd.experiments.system import Fit
 from policykd.kd.systems import SYSTEMS
+from policykd.kd.training.distilled_data import DistilledConfig
 
 TINY = Fit((4, 6), steps=3, batch_size=16)
 EPOCH = Fit((4, 6), epochs=1, batch_size=16)
@@ -24,10 +25,18 @@ SMALL = {
     "mixup_kd": {"teacher": EPOCH, "student": EPOCH, "pool": 100},
     "ca_mkd": {"teacher": EPOCH, "student": EPOCH, "transfer": 30, "pool": 100},
     "sskd": {"teacher": TINY, "student": TINY, "head_steps": 3, "per_class": 3, "pool": 150, "side": 8},
+    "single_image_kd": {"teacher": EPOCH, "student": EPOCH, "pool": 100, "patches": 40},
     "sk_kd": {"teacher": EPOCH, "student": EPOCH, "classes": 7},
     "iusp": {"teacher": EPOCH, "student": EPOCH, "clips": 40},
     "wearable_augmentation_kd": {"teacher": EPOCH, "student": TINY, "student_samples": 30, "length": 16},
     "multimodal_hashing": {"bits": (3, 4, 6), "hidden": 5, "train_steps": 4, "pairs": 8, "classifier_epochs": 1},
+    "data_distillation_ser": {
+        "teacher": EPOCH,
+        "student": EPOCH,
+        "frames": 12,
+        "classes": 10,
+        "distilled": DistilledConfig(rounds=2, batch_size=16),
+    },
     "tasked": {"student": EPOCH, "pool": 60},
     "pskd_har": {"teacher": EPOCH, "student": EPOCH, "pool": 60},
     "modality_relation_gram": {"teacher": EPOCH, "student": EPOCH, "student_samples": 40},
@@ -61,7 +70,8 @@ def files(tmp_path_factory):
     }.items():
         write_samples(folder / f"{name}.npz", samples)
     watch = ("sk_kd", "pskd_har", "tasked", "modality_relation_gram", "wearable_augmentation_kd")
-    kinds = dict.fromkeys(watch, "watch") | dict.fromkeys(("iusp", "multimodal_hashing"), "speech")
+    speech = ("iusp", "multimodal_hashing", "data_distillation_ser")
+    kinds = dict.fromkeys(watch, "watch") | dict.fromkeys(speech, "speech")
     return {name: str(folder / f"{kinds.get(name, 'images')}.npz") for name in EVIDENCE}
 
 
