@@ -22,7 +22,7 @@ class FinetuneConfig:
         noise: standard deviation of the exploration at the start, units of the action. A student's own is small, and a
             policy that does not explore learns nothing.
         leash: weight at the start, on the skills to improve, of the divergence from the start's actions (nats of a
-            Gaussian with the exploration's spread); it falls linearly to 0 at ``leash_share`` of the budget.
+            Gaussian with the exploration's spread), or 0; it falls linearly to 0 at ``leash_share`` of the budget.
         leash_share: share of the budget after which the skills to improve have no leash.
         rehearsal: weight of the same divergence on the old skills, simulated or recorded; it does not fall.
         bound: largest loss on any skill of the result, of success and of the reward as a share of the start's, on
@@ -45,9 +45,9 @@ class FinetuneConfig:
     target_share: float = 0.5
     warm_up_steps: int = 49_152
     noise: float = 0.1
-    leash: float = 0.1
+    leash: float = 0.0
     leash_share: float = 0.5
-    rehearsal: float = 1.0
+    rehearsal: float = 0.1
     bound: float = 0.02
     segment_steps: int = 98_304
     validation_episodes: int = 64
