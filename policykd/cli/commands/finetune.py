@@ -47,7 +47,7 @@ class Finetune:
     bound: float = _FINETUNE.bound
     """Largest accepted loss on any skill, of success and of the reward as a share of the start's (0 to 1)."""
     leash: float = _FINETUNE.leash
-    """Weight of the divergence from the start's actions on the skills to improve; it falls to 0 by half of the budget."""
+    """Weight of the divergence from the start's actions on the skills to improve; it falls to 0 at half-time."""
     noise: float = _FINETUNE.noise
     """Exploration noise at the start, units of the action (-1 to 1)."""
     seed: int = _FINETUNE.seed
