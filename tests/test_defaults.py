@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 FILE = Path(__file__).parent / "data" / "defaults.json"
-PACKAGES = ("agents", "curriculum", "evaluation", "kd", "merge")
+PACKAGES = ("agents", "curriculum", "evaluation", "finetune", "kd", "merge")
 MODULES = ("divergences", "relaxed", "schedules", "stats")
 
 
