@@ -66,10 +66,10 @@ class Library:
         """Add all policy files below a folder.
 
         Raises:
-            OutputError: if there is no such folder.
+            OutputError: if the folder does not exist.
         """
         if not place.is_dir():
-            raise OutputError(f"there is no folder {place} to search for policies")
+            raise OutputError(f"the folder {place} does not exist; name one that holds policies")
         if place in self.searched:
             return
         self.searched.append(place)

@@ -23,7 +23,8 @@ from policykd.agents.training.sb3_policy import TwoRates, entropy, log_density
 from policykd.divergences import gaussian_kl
 from policykd.envs.masked_env import MaskedEnv, MaskedStep
 
-_VALUE_WEIGHT = 0.5
+VALUE_WEIGHT = 0.5
+"""Weight of the critic's squared error in the loss."""
 
 
 @dataclass
@@ -90,6 +91,26 @@ def advantages(
         carried = errors[t] + lam * goes_on[t] * carried
         result[t] = carried
     return result
+
+
+def clipped_surrogate(
+    policy: Policy, mean: torch.Tensor, actions: torch.Tensor, log_probs: torch.Tensor, gains: torch.Tensor, clip: float
+) -> torch.Tensor:
+    """Return the clipped surrogate of PPO with the sign of a loss (Schulman et al., 2017, equation 7).
+
+    Args:
+        policy: the policy, for the spread of its actions.
+        mean: (n, actions) its mean actions.
+        actions: (n, actions) actions as they were drawn.
+        log_probs: (n,) their log probabilities then.
+        gains: (n,) advantages, which are standardized here.
+        clip: clip of the probability ratio.
+    """
+    if len(gains) > 1:
+        gains = (gains - gains.mean()) / (gains.std() + 1e-8)
+    noise = (actions - mean) * torch.exp(-policy.log_std)
+    ratio = torch.exp(log_density(noise, policy.log_std) - log_probs)
+    return -torch.minimum(gains * ratio, gains * ratio.clamp(1 - clip, 1 + clip)).mean()
 
 
 class EpisodeMeans:
@@ -230,15 +251,9 @@ class DevicePpo:
     ) -> torch.Tensor:  # fmt: skip
         """Return clipped surrogate, squared error of the critic, entropy bonus (Schulman et al., 2017, equation 9)."""
         policy, config = self._policy, self._config
-        returns = gains + values
-        if len(gains) > 1:
-            gains = (gains - gains.mean()) / (gains.std() + 1e-8)
-        noise = (actions - policy.actor(features)) * torch.exp(-policy.log_std)
-        ratio = torch.exp(log_density(noise, policy.log_std) - log_probs)
-        clipped = ratio.clamp(1 - config.clip_range, 1 + config.clip_range)
-        surrogate = -torch.minimum(gains * ratio, gains * clipped).mean()
-        error = torch.nn.functional.mse_loss(policy.critic(features).squeeze(1), returns)
-        return surrogate + _VALUE_WEIGHT * error - config.entropy_weight * entropy(policy.log_std)
+        surrogate = clipped_surrogate(policy, policy.actor(features), actions, log_probs, gains, config.clip_range)
+        error = torch.nn.functional.mse_loss(policy.critic(features).squeeze(1), gains + values)
+        return surrogate + VALUE_WEIGHT * error - config.entropy_weight * entropy(policy.log_std)
 
     @torch.no_grad()
     def _answers(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

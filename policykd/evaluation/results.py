@@ -192,7 +192,7 @@ class Evaluation:
         try:
             return cls.from_json(read_json(path), str(path))
         except FileNotFoundError:
-            raise OutputError(f"there is no evaluation at {path}") from None
+            raise OutputError(f"{path} does not exist; it should hold an evaluation") from None
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,12 @@ from typing import Any
 import torch
 
 from policykd.agents.policy import Policy
-from policykd.agents.training.device_ppo import Rollout, advantages
+from policykd.agents.training.device_ppo import VALUE_WEIGHT, Rollout, advantages, clipped_surrogate
 from policykd.agents.training.sb3_policy import TwoRates, log_density
 from policykd.divergences import gaussian_kl
 from policykd.envs.make import AnyEnv
 from policykd.finetune.config import FinetuneConfig
 from policykd.merge.data.pool import StatePool
-
-_VALUE_WEIGHT = 0.5
 
 
 @dataclass(frozen=True)
@@ -139,10 +137,13 @@ class LeashedPpo:
             group["lr"] = rate
         for _ in range(ppo.epochs):
             for rows in torch.randperm(count, generator=self._draw).split(ppo.minibatch):
-                loss = self._critic_loss(features[rows], (gains + values)[rows])
+                value = self._policy.critic(features[rows]).squeeze(1)
+                loss = VALUE_WEIGHT * torch.nn.functional.mse_loss(value, (gains + values)[rows])
                 if actor:
                     mean = self._policy.actor(features[rows])
-                    loss = loss + self._surrogate(mean, actions[rows], log_probs[rows], gains[rows])
+                    loss = loss + clipped_surrogate(
+                        self._policy, mean, actions[rows], log_probs[rows], gains[rows], ppo.clip_range
+                    )
                     loss = loss + (weight[rows] * self._distance(mean, kept[rows])).mean()
                     loss = loss + leash.recorded * self._recorded_distance(len(rows))
                 self.optimizer.zero_grad()
@@ -153,19 +154,6 @@ class LeashedPpo:
             "divergence": float(gaussian_kl(after, before, direction="forward", reduction="batchmean")),
             "leash": float(self._distance(after[0], kept).mean()),
         }
-
-    def _critic_loss(self, features: torch.Tensor, returns: torch.Tensor) -> torch.Tensor:
-        return _VALUE_WEIGHT * torch.nn.functional.mse_loss(self._policy.critic(features).squeeze(1), returns)
-
-    def _surrogate(
-        self, mean: torch.Tensor, actions: torch.Tensor, log_probs: torch.Tensor, gains: torch.Tensor
-    ) -> torch.Tensor:
-        """Return PPO's clipped surrogate with the sign of a loss."""
-        log_std, clip = self._policy.log_std, self._config.ppo.clip_range
-        if len(gains) > 1:
-            gains = (gains - gains.mean()) / (gains.std() + 1e-8)
-        ratio = torch.exp(log_density((actions - mean) * torch.exp(-log_std), log_std) - log_probs)
-        return -torch.minimum(gains * ratio, gains * ratio.clamp(1 - clip, 1 + clip)).mean()
 
     def _distance(self, mean: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
         """Return (n,) divergences of Gaussians with these means and the spread of the exploration, nats."""

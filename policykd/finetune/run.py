@@ -149,6 +149,11 @@ class _Run:
         self._worse, self._rollbacks, self._scale = 0, 0, 1.0
         self._best: list[dict[str, Any]] = []  # accepted weights, best first
         self._before: dict[str, dict[str, float]] = {}
+        self._validation = self._make_validation("validation", config.validation_episodes)
+
+    def _make_validation(self, purpose: str, episodes: int) -> Validation:
+        seed, count = integer_seed(self._config.seed, purpose), episodes * len(self._skills)
+        return Validation(self._skills, count, seed=seed, threads=self._config.threads)
 
     def _weights(self) -> dict[str, torch.Tensor]:
         return {name: value.clone() for name, value in self._policy.state_dict().items()}
@@ -158,13 +163,13 @@ class _Run:
         self._restore()
         self._progress.begin(self._name, self._config.steps, "steps")
         if not self._before:
-            self._before = self._measure(self._start, "validation", self._config.validation_episodes)
+            self._before = self._measure(self._start, self._validation)
             self._folder.append({"steps": 0, "skills": self._before})
             self._save()
         while self._steps < self._config.steps:
             began = time.perf_counter()
             figures = self._learn_segment()
-            found = self._measure(self._weights(), "validation", self._config.validation_episodes)
+            found = self._measure(self._weights(), self._validation)
             taken_back = self._judge(found)
             self._seconds += time.perf_counter() - began
             self._folder.append({"steps": self._steps, **figures, "skills": found, "rolled_back": taken_back})
@@ -192,13 +197,11 @@ class _Run:
         self._segment += 1
         return {**figures, "rate": self._adaptation.value}
 
-    def _measure(self, weights: Mapping[str, torch.Tensor], purpose: str, episodes: int) -> dict[str, dict[str, float]]:
+    def _measure(self, weights: Mapping[str, torch.Tensor], validation: Validation) -> dict[str, dict[str, float]]:
         """Return success and reward of every skill with these weights; the learner's own are put back."""
         now = self._weights()
         self._policy.load_state_dict(dict(weights))
-        seed = integer_seed(self._config.seed, purpose)
-        count = episodes * len(self._skills)
-        found = Validation(self._skills, count, seed=seed, threads=self._config.threads).measure(self._policy)
+        found = validation.measure(self._policy)
         self._policy.load_state_dict(now)
         if len(self._skills) == 1:
             return {self._skills[0].id: {name: found[name] for name in ("success", "reward_per_step")}}
@@ -238,11 +241,12 @@ class _Run:
         return sum(_change(self._before[s], found[s]) for s in self._targets) / len(self._targets)
 
     def _finish(self) -> None:
-        began, episodes = time.perf_counter(), self._config.final_episodes
-        before = self._measure(self._start, "final validation", episodes)
+        began = time.perf_counter()
+        final = self._make_validation("final validation", self._config.final_episodes)
+        before = self._measure(self._start, final)
         chosen, after, gain = self._start, before, 0.0
         for finalist in self._best:
-            found = self._measure(finalist["weights"], "final validation", episodes)
+            found = self._measure(finalist["weights"], final)
             better = sum(_change(before[s], found[s]) for s in self._targets) / len(self._targets)
             if better > gain and worst_loss(before, found) <= self._config.bound:
                 chosen, after, gain = finalist["weights"], found, better

@@ -123,12 +123,12 @@ def terrain_columns(policy: Policy) -> slice:
     Raises:
         ConfigError: The policy does not read it.
     """
-    start = 0
-    for name, size in policy.groups.items():
-        if name == "terrain":
-            return slice(start, start + size)
-        start += size
-    raise ConfigError(f"the policy reads {', '.join(policy.groups)}; explaining the ground needs the group terrain")
+    from policykd.agents.networks import group_columns
+
+    columns = group_columns(policy.groups)
+    if "terrain" not in columns:
+        raise ConfigError(f"the policy reads {', '.join(policy.groups)}; explaining the ground needs the group terrain")
+    return columns["terrain"]
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ def test_a_parent_that_is_not_found_is_shown_as_such(tmp_path):
     assert all(line.endswith("file not found") for line in missing.lines()[1:])
     assert (tmp_path / "here").resolve() in missing.searched
     assert trace(both, [tmp_path]).missing == []
-    with pytest.raises(OutputError, match="there is no folder"):
+    with pytest.raises(OutputError, match="does not exist"):
         trace(both, [tmp_path / "nowhere"])
 
 

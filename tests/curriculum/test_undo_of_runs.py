@@ -154,7 +154,7 @@ def test_figures_that_are_missing_name_the_command_and_its_file_is_read(run, tmp
     evaluation({(ROWS[0], FLAT): cell([0.9, 0.9])}).save(run / "b.json")
     with pytest.raises(ConfigError, match="not every stage"):
         bisect_skill(run, FLAT, evaluation=run / "b.json")
-    with pytest.raises(OutputError, match="there is no evaluation"):
+    with pytest.raises(OutputError, match="does not exist; it should hold an evaluation"):
         bisect_skill(run, FLAT, evaluation=tmp_path / "none.json")
 
 

@@ -134,14 +134,13 @@ def test_the_masked_environment_runs_on_it(name):
     engine = partial(warp_engine, sizes=ROOMY)
     masks = world(name, engine, MaskedEnv, sims=8)
     masks.reset()
-    draw, ends = torch.Generator().manual_seed(0), 0
+    draw, ends, least = torch.Generator().manual_seed(0), 0, float(masks.robot.stand_pose[2]) - 0.05
     for _ in range(40):
         step = masks.step_masked(4 * torch.rand(8, masks.num_actions, generator=draw) - 2)
         ends += int(step.ended.sum())
+        assert (masks.engine.field("qpos")[step.ended, 2] > least).all(), "a new episode begins standing"
         assert torch.isfinite(step.flat).all()
     assert ends > 0
-    stand = masks.engine.field("qpos")[step.ended, 2]
-    assert (stand - masks.robot.stand_pose[2]).abs().max() < 0.1 if len(stand) else True
     masks.check_overflow()
 
 

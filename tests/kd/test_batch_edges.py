@@ -221,8 +221,8 @@ def test_what_a_loss_receives():
         LossCall.of(FunctionLoss(lambda s, t, more: s))
     with pytest.raises(TypeError, match=r"cannot give \[\]"):
         LossCall.of(FunctionLoss(lambda: 0))
-    with pytest.raises(ConfigError, match="not 'nobody'"):
-        LossCall.of(nn.MSELoss(), "nobody")
+    with pytest.raises(ConfigError, match="not 'neither'"):
+        LossCall.of(nn.MSELoss(), "neither")
     for against in ("teacher", "labels"):
         with pytest.raises(ConfigError, match=f"FunctionLoss cannot be taken against the {against}"):
             LossCall.of(FunctionLoss(lambda s: s), against)

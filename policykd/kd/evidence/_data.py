@@ -116,7 +116,7 @@ def leave_one_group(recipe: Any, seed: int) -> tuple[Split, Split]:
         seed: The cell's seed.
 
     Raises:
-        ConfigError: There is no file, or the data have fewer than two groups.
+        ConfigError: The file is missing, or the data have fewer than two groups.
         DataFileError: The file is damaged.
     """
     samples = _read(recipe.data)

@@ -190,7 +190,7 @@ class Cell:
         Args:
             train: Weighted samples.
             held_out: Weighted samples that choose the epoch.
-            weight: lambda; at 0 there is no critic.
+            weight: lambda; 0 leaves the critic out.
         """
         model = seeded(Predictor, self.seed, "nurd", "predictor")
         critic = seeded(lambda: Critic(1, 1), self.seed, "nurd", "critic")

@@ -94,7 +94,7 @@ def read_minari(dataset_id: str, out: Path, skill: GymSkill | None = None) -> La
     known = list(minari.list_local_datasets())
     if dataset_id not in known:
         raise DatasetError(
-            f"there is no Minari dataset {dataset_id} on this machine ({', '.join(known) or 'none at all'}); "
+            f"the Minari dataset {dataset_id} is not on this machine, which has {', '.join(known) or 'none'}; "
             f"get one with: minari download {dataset_id}"
         )
     if out.exists() and any(out.iterdir()):
