@@ -133,7 +133,8 @@ class SpatialTorchBackend(TorchBackend):
         which = torch.arange(n, device=like.device) % len(tasks)
         self._task_of, self._velocity_tasks = which, tasks
         # Ranges of the commands; made once, since every copy to a device waits for it.
-        self._spans = [torch.tensor(task.command_spans(self._fixed)).to(like).unbind(1) for task in tasks]
+        options: dict[str, Any] = {"dtype": like.dtype, "device": like.device}
+        self._spans = [torch.tensor(task.command_spans(self._fixed), **options).unbind(1) for task in tasks]
         self._holds = torch.tensor([task.turning is None for task in tasks], device=like.device)[which]
         self._rhythms = Rhythms.of(tasks, body.foot_place, like)
 

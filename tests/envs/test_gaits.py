@@ -118,3 +118,15 @@ def test_terms_that_need_a_gait_are_refused_without_one():
         VelocityTracking(terms=GAIT_TERMS)
     with pytest.raises(ConfigError, match="duty"):
         Gait(duty=1.0)
+
+
+def test_commands_are_not_rounded():
+    """A command in single precision would change every trajectory, and with it what is learned."""
+    task = VelocityTracking(speed=0.7, speeds=(0.4, 1.2))
+    skill = replace(get_skill("quadruped/flat"), task=task)
+    fixed, drawn = (BatchedEnv([skill], 64, threads=1, config=EnvConfig(tracks=64, ordered=o)) for o in (True, False))
+    fixed.reset(), drawn.reset()
+    assert (fixed._backend._command[:, 0] == 0.7).all()
+    chance = torch.tensor([[0.0, 0.0, 0.0], [1.0, 1.0, 1.0]], dtype=torch.float64)
+    assert drawn._backend._commands_of(0, chance)[:, 0].tolist() == [0.4, 1.2]
+    assert drawn._backend._command[:, 0].std() > 0.1
