@@ -144,7 +144,7 @@ def test_json_round_trip(result, tmp_path):
 
 
 def test_files_that_are_no_evaluation(tmp_path):
-    with pytest.raises(OutputError, match="no evaluation"):
+    with pytest.raises(OutputError, match="should hold an evaluation"):
         Evaluation.load(tmp_path / "none.json")
     for content, word in (({}, "format"), ({"format_version": 2}, "format 2"), ({"format_version": 1}, "policies")):
         (tmp_path / "e.json").write_text(json.dumps(content))

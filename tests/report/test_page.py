@@ -222,7 +222,7 @@ def test_unknown_skill_takes_the_runs_picture(tmp_path):
 
 
 def test_bad_folders(tmp_path, folder):
-    with pytest.raises(OutputError, match="no evaluation"):
+    with pytest.raises(OutputError, match="should hold an evaluation"):
         write_page(tmp_path)
     make_evaluation().save(tmp_path / "evaluation.json")
     (tmp_path / "student" / "policy").mkdir(parents=True)
