@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import nn
 
 from policykd.agents.architecture import Architecture
@@ -261,6 +263,54 @@ class Policy(nn.Module):
         """
         check_groups(self.groups, {name: value.shape[-1] for name, value in observations.items()}, "the environment")
         return torch.cat([observations[name] for name in self.groups], dim=-1)
+
+    @torch.no_grad()
+    def act(self, observations: Mapping[str, ArrayLike] | ArrayLike) -> np.ndarray:
+        """Return mean actions for observations as arrays: the policy in a loop of your own.
+
+        :meth:`policykd.agents.files.manifest.Manifest.targets` makes joint positions, or the actions of a gymnasium
+        environment, of them; ``policykd describe`` prints what each input is.
+
+        Args:
+            observations: the observation groups by name, each (size,) or (n, size), or all groups side by side in the
+                policy's order, (observation_size,) or (n, observation_size).
+
+        Returns:
+            (actions,) or (n, actions) float32; policykd's environments clamp them to [-1, 1].
+
+        Raises:
+            ContractError: naming the group that is missing or has another size, or the feature that is not finite; for
+                a policy with a memory, which acts through :class:`policykd.agents.acting.Acting`.
+        """
+        if self.recurrent:
+            raise ContractError("the policy has a memory: let policykd.agents.acting.Acting(policy) keep its state")
+        if isinstance(observations, Mapping):
+            flat = self.flatten({name: torch.from_numpy(_rows(value)) for name, value in observations.items()})
+        else:
+            flat = torch.from_numpy(_rows(observations))
+            if flat.shape[-1] != self.observation_size:
+                wanted = " + ".join(f"{name} {size}" for name, size in self.groups.items())
+                raise ContractError(f"observations have {flat.shape[-1]} features; {wanted} are needed, in this order")
+        self._check_finite(flat)
+        actions = self(flat.reshape(-1, self.observation_size).to(self.log_std.device))
+        return actions.reshape(*flat.shape[:-1], self.actions).cpu().numpy()
+
+    def _check_finite(self, flat: torch.Tensor) -> None:
+        bad = (~torch.isfinite(flat)).reshape(-1, self.observation_size).any(0).nonzero()
+        if len(bad):
+            column = int(bad[0])
+            for name, size in self.groups.items():
+                if column < size:
+                    raise ContractError(f"feature {column} of observation group {name} is NaN or infinite")
+                column -= size
+
+
+def _rows(values: ArrayLike) -> np.ndarray:
+    """Return one observation (size,) or several (n, size) as float32."""
+    rows = np.asarray(values, dtype=np.float32)
+    if rows.ndim not in (1, 2):
+        raise ContractError(f"observations have the shape {rows.shape}; (features,) or (n, features) is needed")
+    return rows
 
 
 def check_groups(needed: Mapping[str, int], offered: Mapping[str, int], where: str) -> None:

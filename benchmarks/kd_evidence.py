@@ -39,6 +39,7 @@ DATA = {
     "single_image_kd": "photographs and handwritten digits (scikit-learn)",
     "sk_kd": "generated electrodes",
     "tasked": "generated persons",
+    "terrain_relevance": "recorded walks of a biped on steps",
 }
 
 SYSTEMS_HEAD = """# Systems of supervised knowledge distillation
@@ -78,6 +79,8 @@ Made from the results in `benchmarks/results/kd/evidence` by `python benchmarks/
 ```sh
 policykd kd data smartwatch                        # prepare the data once; `policykd kd data` lists all data sets
 policykd kd run sk_kd --data data/smartwatch.npz   # run a system on them
+policykd train biped/steps --out results/terrain-relevance   # the policy that is explained
+policykd kd run policykd.report.terrain_relevance:EXPERIMENT --set policy=results/terrain-relevance/steps/policy
 ```
 
 Columns and verdicts are those of [the systems on small data](kd_systems.md). The seeds are the first that ran on these

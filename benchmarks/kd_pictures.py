@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ ALT = {
     "concrete_calibration": "Reliability diagrams of one classifier under three calibrations.",
     "multimodal_hashing": "Left halves of digits and right halves that their codes find; green ones have their label.",
     "in_distribution_interpretability": "Patches of digits that three ways of explaining call relevant.",
+    "terrain_relevance": "Ground ahead of a walking biped, and how relevant each block of it is for the next action.",
 }
 """What each picture shows, in words."""
 
@@ -139,10 +142,50 @@ def draw_relevance(saved: dict[str, Any]) -> Figure:
     return figure
 
 
+def terrain_data(policy: Path, count: int = 3) -> dict[str, Any]:
+    """Return moments of a walking policy: heights of the ground and relevance of its blocks, and the mean relevance."""
+    from policykd.envs.observations.planar import SCAN_AHEAD, SCAN_BEHIND
+    from policykd.report.terrain_relevance import EXPERIMENT, Explainer, recorded, walking_policy
+
+    recipe = replace(EXPERIMENT.config, policy=str(policy))
+    walker = walking_policy(recipe.skill, recipe.policy, recipe.train_steps)
+    explainer = Explainer(walker, recorded(walker, recipe, SEED), recipe, SEED)
+    moments = []
+    for place, whole in enumerate(explainer.moments()):
+        heights = (whole * explainer.spread + explainer.mean)[explainer.columns]
+        values = explainer.relevances(whole, place)["in distribution"]
+        moments.append({"heights": heights.tolist(), "relevance": values.tolist()})
+    mean = np.mean([one["relevance"] for one in moments], axis=0).tolist()
+    span = {"from": SCAN_BEHIND, "to": SCAN_AHEAD, "skill": recipe.skill}
+    return {"moments": moments[:count], "centers": explainer.centers().tolist(), "mean": mean, **span}
+
+
+def draw_terrain(saved: dict[str, Any]) -> Figure:
+    """Draw the ground of every moment, its blocks as dark as they are relevant, and the mean over moments."""
+    figure, panels = new_figure(len(saved["moments"]) + 1, 1, (7.2, 6.4))
+    for axes, one in zip(panels, saved["moments"], strict=False):
+        x = np.linspace(saved["from"], saved["to"], len(one["heights"]))
+        edges = np.linspace(0, len(x), len(one["relevance"]) + 1).astype(int)
+        low = min(one["heights"]) - 0.15
+        for value, start, end in zip(one["relevance"], edges[:-1], edges[1:], strict=True):
+            own = slice(start, min(end + 1, len(x)))
+            axes.fill_between(x[own], low, one["heights"][own], color=COLORS[2], alpha=0.08 + 0.85 * value, linewidth=0)
+        axes.plot(x, one["heights"], color=INK, linewidth=1.0)
+        axes.axvline(0.0, color=INK, linewidth=0.6, linestyle=":")
+        axes.set_ylabel("height, m")
+    set_title(panels[0], f"ground as {saved['skill']} scans it; dark: relevant; dotted: the root")
+    panels[-1].bar(
+        saved["centers"], saved["mean"], width=0.8 * (saved["centers"][1] - saved["centers"][0]), color=COLORS[2]
+    )
+    panels[-1].set(xlabel="distance ahead of the root, m", ylabel="mean relevance", xlim=panels[0].get_xlim())
+    return figure
+
+
 PICTURES: dict[str, tuple[Callable[[], dict[str, Any]], Callable[[dict[str, Any]], Figure]]] = {
     "concrete_calibration": (calibration_data, draw_calibration),
     "multimodal_hashing": (hashing_data, draw_hashing),
     "in_distribution_interpretability": (relevance_data, draw_relevance),
+    "terrain_relevance": (partial(terrain_data, Path("results/terrain-relevance/expert/policy")), draw_terrain),
 }
 """System -> what gathers the data of its picture, and what draws it."""
 

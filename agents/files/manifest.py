@@ -11,13 +11,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
 
 from policykd import __version__
 from policykd.agents.architecture import Architecture
 from policykd.agents.policy import Policy, check_groups
 from policykd.agents.recurrent_policy import make_policy
-from policykd.envs.foreign.skill import PREFIX, any_bounds, shared_actions
+from policykd.envs.foreign.skill import DISCRETE, PREFIX, any_bounds, shared_actions
 from policykd.envs.robots import Robot, get_robot
 from policykd.envs.skill_records import recorded_skill
 from policykd.envs.skills import Skill
@@ -159,6 +161,27 @@ class Manifest:
             UnknownNameError: for a robot, terrain, task or group that is not registered here.
         """
         return recorded_skill(skill_id, self.skill_records, groups)
+
+    def targets(self, actions: ArrayLike) -> np.ndarray:
+        """Return what a robot's controllers or a gymnasium environment take for actions of the policy.
+
+        Args:
+            actions: (actions,) or (n, actions), as :meth:`policykd.agents.policy.Policy.act` returns them.
+
+        Returns:
+            Joint targets within their limits, rad, or the environment's own actions, in the shape of ``actions``.
+
+        Raises:
+            ContractError: for another number of actions, or a policy of discrete actions.
+        """
+        if self.robot.startswith(DISCRETE):
+            raise ContractError("the policy returns logits of discrete actions; take the largest of each action")
+        unit = np.clip(np.asarray(actions, dtype=np.float64), -1.0, 1.0)
+        if unit.shape[-1:] != (len(self.actions),):
+            raise ContractError(f"actions have the shape {unit.shape}; the policy has {len(self.actions)} actions")
+        stand, scale = (np.array([getattr(a, name) for a in self.actions]) for name in ("stand", "scale"))
+        low, high = np.array([a.limits for a in self.actions]).T
+        return np.clip(stand + scale * unit, low, high)
 
     def body(self) -> Robot:
         """Return the robot that the policy moves, or the actions of its environments.

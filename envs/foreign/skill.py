@@ -29,6 +29,9 @@ from policykd.errors import ConfigError, ContractError, UnknownNameError
 TASK_ID = "task_id"
 """Observation group that tells a student which of several tasks it has: one number per task, one of them 1."""
 
+DISCRETE = "discrete actions"
+"""Begin of the name of what stands for the robot of policies with discrete actions."""
+
 _ID = re.compile(rf"{PREFIX}(?P<env>[^?\[\]]+)(\[(?P<slices>[^\]]*)\])?(\?(?P<kwargs>.+))?", re.DOTALL)
 _SLICE = re.compile(r"\s*(?P<name>[A-Za-z_]\w*)=(?P<start>\d+):(?P<stop>\d+)\s*")
 
@@ -66,7 +69,7 @@ class ActionSpace(Robot):
     def name(self) -> str:  # type: ignore[override]  # follows from the bounds
         """Number of actions and their bounds, which a policy has to fit."""
         if self.choices:
-            return f"discrete actions with {' and '.join(map(str, self.choices))} choices"
+            return f"{DISCRETE} with {' and '.join(map(str, self.choices))} choices"
         if self.any_bounds:
             return f"{len(self.low)} actions in the bounds of each environment"
         bounds = sorted({f"[{low:g}, {high:g}]" for low, high in zip(self.low, self.high, strict=True)})

@@ -12,6 +12,7 @@ import tyro
 from rich.console import Console
 from rich.text import Text
 
+from policykd import __version__
 from policykd.cli.commands import ANY_COMMAND, Command
 from policykd.errors import PolicykdError
 
@@ -25,11 +26,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0, 1 for an interruption, 2 for bad input.
     """
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    if given == ["--version"]:
+        sys.stdout.write(f"policykd {__version__}\n")
+        return 0
     command: Command = tyro.cli(
         ANY_COMMAND,
-        args=arguments,
+        args=given,
         prog="policykd",
-        description="Train one expert per skill, distill them into one student, measure retention and forgetting.",
+        description="Train one expert per skill, distill them into one student, measure retention and forgetting. "
+        "--version prints the version.",
         config=(tyro.conf.OmitArgPrefixes,),
     )
     # Tables written to a file or a pipe have a fixed width.

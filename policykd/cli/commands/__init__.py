@@ -17,6 +17,7 @@ from policykd.cli.commands.bisect import Bisect
 from policykd.cli.commands.compare import Compare
 from policykd.cli.commands.data import DataExport, DataImport
 from policykd.cli.commands.demo import Demo
+from policykd.cli.commands.describe import Describe
 from policykd.cli.commands.diff import Diff
 from policykd.cli.commands.doctor import Doctor
 from policykd.cli.commands.evaluate import Evaluate
@@ -122,6 +123,7 @@ COMMANDS: dict[str, type] = {
     "import": Import,
     "inject": Inject,
     "export": Export,
+    "describe": Describe,
     "diff": Diff,
     "audit": AuditCommand,
     "evaluate": Evaluate,
