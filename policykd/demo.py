@@ -21,7 +21,7 @@ from policykd.envs.robots.quadruped import QUADRUPED
 from policykd.envs.skill_records import skill_record
 from policykd.envs.skills import Skill, folder_names
 from policykd.envs.suites import SUITES
-from policykd.errors import ConfigError
+from policykd.errors import ConfigError, check_range
 from policykd.evaluation import Evaluation, evaluate
 from policykd.executor import Processes
 from policykd.merge import MergeConfig, merge_experts, teachers_from
@@ -58,7 +58,7 @@ class DemoPlan:
 
 _PLANAR = TrainConfig(steps=1_500_000, target_success=0.97)
 _SPATIAL = replace(
-    default_config(QUADRUPED), steps=737_280, target_success=2.0, finalists=2
+    default_config(QUADRUPED), steps=737_280, target_success=2.0, finalists=2, extension=0.6
 )  # whole budgets: the last updates are the smallest, and a student is as robust as its experts
 DEMO_PLANS: Mapping[str, DemoPlan] = MappingProxyType(
     {
@@ -156,6 +156,8 @@ def run_demo(
         PolicykdError: if the folder, a configuration, training, merging, evaluation or filming is refused.
     """
     began = time.perf_counter()
+    check_range("episodes", episodes, 1, 100_000)
+    check_range("seed", seed, 0, 2**63 - 1)
     prepare_folder(out, megabytes=300)
     names = folder_names(skills)
     plan = plan or demo_plan(skills[0].robot)

@@ -9,8 +9,11 @@ from __future__ import annotations
 import multiprocessing
 import os
 import queue
+import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from multiprocessing.managers import SyncManager
 from typing import Any, Protocol, TypeVar
 
 from typing_extensions import override
@@ -21,6 +24,7 @@ from policykd.threads import cores_for
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 Work = Callable[[Job, Progress], Result]
+_WATCH = 0.5  # seconds between two looks at whether the parent process is there
 
 
 def ignore(result: Any) -> None:
@@ -91,7 +95,11 @@ class Processes(Executor):
     ) -> list[Result]:
         context = multiprocessing.get_context("spawn")  # torch's and MuJoCo's threads do not survive a fork
         workers = min(self._workers, len(jobs))
-        with context.Manager() as manager, ProcessPoolExecutor(workers, mp_context=context) as pool:
+        parent = (os.getpid(),)
+        manager = SyncManager(ctx=context)
+        manager.start(_end_with_parent, parent)
+        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent, initargs=parent)
+        with manager, pool:
             reports = manager.Queue()
             futures = [pool.submit(work, job, _Reporter(reports)) for job in jobs]
             try:
@@ -126,15 +134,25 @@ class Processes(Executor):
             waiting = [future for future in waiting if future not in done]
 
 
-class _Reporter(Progress):
-    """Sends the progress of a job to the parent process.
+def _end_with_parent(parent: int) -> None:
+    """End this process soon after its parent process, also if that is killed.
 
-    A job whose parent process was killed exits at its next report. Otherwise it would go on writing into the folder of
-    a run that may have been resumed meanwhile.
+    Otherwise a job would go on writing into the folder of a run that may have been resumed meanwhile.
     """
 
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_WATCH)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="end with parent", daemon=True).start()
+
+
+class _Reporter(Progress):
+    """Sends the progress of a job to the parent process."""
+
     def __init__(self, reports: queue.Queue[Any]) -> None:
-        self._reports, self._parent = reports, os.getpid()
+        self._reports = reports
 
     @override
     def begin(self, name: str, total: int, unit: str) -> None:
@@ -142,8 +160,6 @@ class _Reporter(Progress):
 
     @override
     def update(self, name: str, done: int, **figures: float) -> None:
-        if os.getppid() != self._parent:
-            os._exit(1)
         self._reports.put(("update", (name, done), figures))
 
     @override

@@ -296,7 +296,7 @@ class _Reader:
             raise ConfigError(f"{name} is {shown(value)}; it must be of type float")
         if self.strict and not abs(value) < _LARGEST:
             raise ConfigError(f"{name} is {shown(value)}; it must be a finite number")
-        return float(value)
+        return _not_nan(float(value), name)
 
 
 def _plain_value(hint: type, value: Any, name: str) -> Any:
@@ -307,6 +307,13 @@ def _plain_value(hint: type, value: Any, name: str) -> Any:
 
 def _float(text: str, name: str) -> float:
     try:
-        return float(text)
+        value = float(text)
     except ValueError:
         raise ConfigError(f"{name} is {shown(text)}; it must be a number") from None
+    return _not_nan(value, name)
+
+
+def _not_nan(value: float, name: str) -> float:
+    if value != value:
+        raise ConfigError(f"{name} is NaN; it must be a number")
+    return value

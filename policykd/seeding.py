@@ -9,6 +9,8 @@ import zlib
 
 import numpy as np
 
+from policykd.errors import ConfigError
+
 
 def seed_sequence(seed: int, *key: str | int) -> np.random.SeedSequence:
     """Return the seed sequence for one purpose.
@@ -20,7 +22,12 @@ def seed_sequence(seed: int, *key: str | int) -> np.random.SeedSequence:
 
     Returns:
         A NumPy SeedSequence.
+
+    Raises:
+        ConfigError: for a negative seed.
     """
+    if seed < 0:
+        raise ConfigError(f"seed is {seed}; it must be at least 0")
     words = tuple(zlib.crc32(part.encode()) if isinstance(part, str) else part for part in key)
     return np.random.SeedSequence(entropy=seed, spawn_key=words)
 

@@ -5,11 +5,13 @@ It knows nothing of the content of the files.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,11 @@ from policykd.errors import OutputError
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file atomically: a reader sees the old content or the new one, never a part, even after kill -9."""
+    """Write a file atomically: a reader sees the old content or the new one, never a part, even after kill -9.
+
+    Raises:
+        OutputError: naming the file and the reason, for example a full disk.
+    """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         with temporary.open("wb") as file:
@@ -25,8 +31,21 @@ def write_bytes(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {reason_of(error)}") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def reason_of(error: OSError) -> str:
+    """Return why a file could not be written or read, and the cure where it is known."""
+    reason = error.strerror or str(error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{reason}; free some space (df -h, df -i), then run the same command with --resume"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"{reason}; choose another --out"
+    return reason
 
 
 def write_text(path: Path, content: str) -> None:
@@ -39,6 +58,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
     Raises:
         ValueError: for content that JSON cannot hold.
+        OutputError: as :func:`write_bytes`.
     """
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
@@ -70,6 +90,24 @@ def copy_folder(source: Path, target: Path) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def prepare_file(path: Path) -> Path:
+    """Create the folder of a result file and check that it can be written, before any work is done for it.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The file.
+
+    Raises:
+        OutputError: if it is a folder, or its folder cannot be created or written, or the disk is nearly full.
+    """
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder; name a file in it with --out")
+    prepare_folder(path.parent, megabytes=1.0)
+    return path
+
+
 def prepare_folder(path: Path, megabytes: float = 50.0) -> Path:
     """Create an output folder and check that it can be written, before any work is done for it.
 
@@ -83,14 +121,13 @@ def prepare_folder(path: Path, megabytes: float = 50.0) -> Path:
     Raises:
         OutputError: if it is a file, cannot be created or written, or the disk is nearly full.
     """
+    probe = path / f".probe-{uuid.uuid4().hex[:8]}"
     try:
         path.mkdir(parents=True, exist_ok=True)
-        write_bytes(path / f".probe-{uuid.uuid4().hex[:8]}", b"")
+        probe.touch()
+        probe.unlink()
     except OSError as error:
         raise OutputError(f"cannot write to {path}: {error.strerror or error}; choose another --out") from None
-    finally:
-        for probe in path.glob(".probe-*") if path.is_dir() else ():
-            probe.unlink(missing_ok=True)
     free = shutil.disk_usage(path).free / 1e6
     if free < megabytes:
         raise OutputError(

@@ -2,7 +2,12 @@
 
 import multiprocessing
 import os
+import signal
+import subprocess
+import sys
 import time
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -121,3 +126,55 @@ def test_jobs_of_a_killed_parent_end(tmp_path):
     time.sleep(0.5)
     assert file.read_text() == last
     assert int(last) < 900
+
+
+COMMAND = """
+import sys, time
+sys.path.insert(0, {folder!r})
+from policykd.cli.commands.describe import Describe
+from policykd.cli.main import main
+from policykd.executor import Processes
+from policykd.progress import Silent
+from silent_jobs import sleep_on
+
+if __name__ == "__main__":
+    Describe.run = lambda self, console: Processes(2).map(sleep_on, [{ready!r} + str(i) for i in range(2)], Silent())
+    sys.exit(main(["describe", "policy"]))
+"""
+
+
+def processes_of(session):
+    """Return the processes of a session that still run."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            if int(fields[3]) == session and fields[0] != "Z":
+                found.append(int(entry.name))
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="finds processes in /proc")
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGKILL, -9), (signal.SIGTERM, 1), (signal.SIGINT, 1)])
+def test_no_process_is_left_behind(number, status, tmp_path):
+    """Jobs that report nothing, the queue's server and the tracker of resources end with the command."""
+    script = tmp_path / "command.py"
+    script.write_text(COMMAND.format(folder=str(Path(__file__).parent), ready=str(tmp_path / "ready")))
+    parent = subprocess.Popen([sys.executable, str(script)], start_new_session=True, stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: len(list(tmp_path.glob("ready*"))) == 2, "the jobs have begun")
+        assert len(processes_of(parent.pid)) >= 4
+        parent.send_signal(number)
+        assert parent.wait(30) == status
+        wait_until(lambda: not processes_of(parent.pid), "all processes have ended")
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(parent.pid, signal.SIGKILL)
+
+
+def wait_until(condition, what):
+    for _ in range(600):
+        if condition():
+            return
+        time.sleep(0.1)
+    pytest.fail(f"not after a minute: {what}")

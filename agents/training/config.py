@@ -42,6 +42,10 @@ class TrainConfig:
             ``patience`` validations in a row; set above 1 to disable early stopping.
         target_reward: reward per step that those validations must reach as well.
         patience: validations in a row that must reach the targets.
+        extension: share of the budget by which a training goes on at most while no validation has reached
+            ``extend_below``: some draws of weights and tracks find their gait late. Step size and noise stay as they
+            are at the end of the budget.
+        extend_below: validation success that ends an extension.
         curriculum: begin on easy tracks and raise their difficulty with the training success; validation is always at
             the skill's own difficulty.
         start_level: difficulty at which the curriculum begins, as a share of the skill's own; None for the terrain's
@@ -106,6 +110,8 @@ class TrainConfig:
     settings: Any = added(None)
     randomization: Randomization = added(OFF)
     levels: str = added("shared")
+    extension: float = added(0.0)
+    extend_below: float = added(0.95)
 
     def __post_init__(self) -> None:
         if ":" not in self.algorithm:  # a configuration may come from a file, and reading a file imports nothing
@@ -115,6 +121,9 @@ class TrainConfig:
         check_range("steps", self.steps, 1, 10**12)
         check_range("seed", self.seed, 0, 2**63 - 1)
         check_range("target_success", self.target_success, 0.0, 2.0)
+        check_range("extension", self.extension, 0.0, 100.0)
+        check_range("extend_below", self.extend_below, 0.0, 1.0)
+        check_range("target_reward", self.target_reward, -1e9, 1e9)
         if self.start_level is not None:
             check_range("start_level", self.start_level, 0.01, 1.0)
         if self.init_noise is not None:

@@ -49,7 +49,7 @@ class DeviceRun(Run):
         self._env.draw_starts()
         if self._policy.normalizer.fresh.any():
             warm_up_normalizer(self._policy, self._env)
-        end, figures = min(self._steps + self._config.segment_steps, self._config.steps), dict[str, float]()
+        end, figures = self._segment_end, dict[str, float]()
         while self._steps < end:
             figures = self._update() or figures
             self._progress.update(self._name, self._steps, **figures)

@@ -118,7 +118,19 @@ class Run:
 
     @property
     def _over(self) -> bool:
-        return self._steps >= self._config.steps or self._streak >= self._config.patience
+        return self._steps >= self._budget or self._streak >= self._config.patience
+
+    @property
+    def _budget(self) -> int:
+        """Return the steps after which the run ends: more than its budget if it is extended."""
+        config, best = self._config, max((one["success"] for one in self._best), default=0.0)
+        return config.steps + (round(config.extension * config.steps) if best < config.extend_below else 0)
+
+    @property
+    def _segment_end(self) -> int:
+        """Return the steps after which the next validation is due, at the end of the budget at the latest."""
+        last = self._config.steps if self._steps < self._config.steps else self._budget
+        return min(self._steps + self._config.segment_steps, last)
 
     def _first_policy(self) -> Policy:
         if self._init is not None:
@@ -143,7 +155,7 @@ class Run:
         self._learner.action_space.seed(seed)  # random first actions of off-policy algorithms
         if fresh_features(self._policy, self._env).any():
             warm_up_normalizer(self._policy, self._env)
-        steps = min(self._config.segment_steps, self._config.steps - self._steps)
+        steps = self._segment_end - self._steps
         callback = TrainingCallback(
             self._policy, self._average, self._env, self._adaptation, self._config, self._progress, self._name
         )

@@ -5,6 +5,8 @@ It is the only place where an error of policykd becomes an exit code.
 
 from __future__ import annotations
 
+import io
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -15,6 +17,7 @@ from rich.text import Text
 from policykd import __version__
 from policykd.cli.commands import ANY_COMMAND, Command
 from policykd.errors import PolicykdError
+from policykd.storage import reason_of
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,19 +41,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--version prints the version.",
         config=(tyro.conf.OmitArgPrefixes,),
     )
+    for stream in (sys.stdout, sys.stderr):  # an old locale must not end the run where the result is printed
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     # Tables written to a file or a pipe have a fixed width.
     width = None if sys.stdout.isatty() else 160
     # Output is data: do not interpret [gpu] or results[1] as markup.
     console, errors = Console(width=width, markup=False), Console(stderr=True, markup=False)
+    signal.signal(signal.SIGTERM, _interrupt)  # as Ctrl-C: worker processes end, and the run can be resumed
     try:
         command.run(console)
     except PolicykdError as error:
         errors.print(Text.assemble(("error:", "bold red"), f" {error}"), highlight=False, soft_wrap=True)
         return 2
+    except OSError as error:
+        about = f"{error.filename}: " if error.filename else ""
+        text = f" {about}{reason_of(error)}"
+        errors.print(Text.assemble(("error:", "bold red"), text), highlight=False, soft_wrap=True)
+        return 2
     except KeyboardInterrupt:
         errors.print("interrupted; run the same command with --resume to continue", highlight=False)
         return 1
     return 0
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

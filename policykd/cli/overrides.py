@@ -64,8 +64,9 @@ def read_value(text: str, option: str) -> Any:
     """
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        what = getattr(error, "problem", None) or "it cannot be read"
+    except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        # PyYAML's constructors of dates, numbers and booleans raise errors of their own.
+        what = getattr(error, "problem", None) or (str(error) if isinstance(error, ValueError) else "it cannot be read")
         raise ConfigError(f"{option}: the value is not valid YAML: {what}") from None
 
 

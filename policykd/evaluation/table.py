@@ -1,4 +1,4 @@
-"""An evaluation as a table for the terminal.
+"""An evaluation as a table for the terminal and for papers.
 
 It formats summaries that ``results`` computed and calculates nothing.
 """
@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from policykd.evaluation.results import Evaluation
+from policykd.paper_tables import PaperTable
 from policykd.stats import format_interval
 
 
@@ -46,3 +47,14 @@ def evaluation_table(evaluation: Evaluation) -> Table:
             )
         table.add_section()
     return table
+
+
+def paper_table(evaluation: Evaluation) -> PaperTable:
+    """Return the same table for LaTeX and CSV; "expert" says of which skills a policy is the expert."""
+    rows = []
+    for (policy, skill), summary in evaluation.summaries.items():
+        expert = "yes" if evaluation.experts.get(skill) == policy else ""
+        figures = (summary.success, summary.reward_per_step, summary.retention, summary.distance)
+        rows.append((skill, policy, expert, *figures))
+    head = ("skill", "policy", "expert", "success", "reward per step", "retention", "distance, m")
+    return PaperTable(head, tuple(rows), (0, 0, 0, 2, 3, 3, 1))

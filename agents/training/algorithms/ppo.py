@@ -77,6 +77,9 @@ class PpoConfig:
         check_range("ppo.final_std", self.final_std, 1e-4, 10.0)
         check_range("ppo.target_kl", self.target_kl, 1e-6, 10.0)
         check_range("ppo.final_target_kl", self.final_target_kl, 1e-6, 10.0)
+        check_range("ppo.clip_range", self.clip_range, 1e-6, 10.0)
+        check_range("ppo.max_grad_norm", self.max_grad_norm, 1e-9, 1e9)
+        check_range("ppo.entropy_weight", self.entropy_weight, 0.0, 1e3)
         low, high = self.learning_rate_range
         check_range("ppo.learning_rate_range", low, 0.0, high)
         if (self.envs * self.rollout_steps) % self.minibatch:

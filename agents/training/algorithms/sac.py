@@ -50,6 +50,7 @@ class SacConfig:
     def __post_init__(self) -> None:
         for name in ("envs", "buffer_size", "minibatch", "gradient_steps"):
             check_range(f"sac.{name}", getattr(self, name), 1, 100_000_000)
+        check_range("sac.warmup_steps", self.warmup_steps, 0, 10**12)
         check_range("sac.gamma", self.gamma, 0.0, 0.99999)
         check_range("sac.tau", self.tau, 1e-6, 1.0)
         check_range("sac.learning_rate", self.learning_rate, 1e-8, 1.0)

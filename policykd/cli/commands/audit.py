@@ -45,8 +45,9 @@ class AuditCommand:
         from policykd.agents.audit import FAULTS, PRIVILEGED, audit_policy
         from policykd.agents.files.policy_file import load_policy
         from policykd.agents.files.skills import skills_for
-        from policykd.storage import write_json
+        from policykd.storage import prepare_file, write_json
 
+        prepare_file(self.out)
         loaded = load_policy(self.policy)
         own = loaded.manifest.skills
         if self.skill is None or self.skill in own:

@@ -45,8 +45,10 @@ class Bisect:
             PolicykdError: for an unknown skill, or figures that were not recorded.
         """
         from policykd.curriculum.bisect import bisect_skill
-        from policykd.storage import write_json
+        from policykd.storage import prepare_file, write_json
 
+        if self.out is not None:
+            prepare_file(self.out)
         found = bisect_skill(
             self.folder,
             self.skill,

@@ -14,13 +14,14 @@ from rich.console import Console
 from rich.table import Table
 
 from policykd.cli.options import Curricula, PresetName, RecipeFile, Resume, Set
-from policykd.cli.output import Bars, say
+from policykd.cli.output import Bars, say, say_where
 from policykd.cli.overrides import with_overrides
 from policykd.curriculum.curricula import compared_curricula
 
 if TYPE_CHECKING:
     from policykd.curriculum import Recipe
     from policykd.curriculum.comparison import Comparison
+    from policykd.paper_tables import PaperTable
     from policykd.stats import Interval
 
 
@@ -37,7 +38,8 @@ class Compare:
     seeds: int = 5
     """Number of seeds; with fewer than 5, intervals are too narrow."""
     out: Path = Path("results/compare")
-    """Results folder; index.html shows the results, comparison.json has the values of all finished seeds."""
+    """Results folder; index.html shows the results, comparison.json has the values of all finished seeds,
+    comparison.csv and .tex the table."""
     threads: int | None = None
     """Parallel runs; default one per usable core."""
     resume: Resume = False
@@ -50,7 +52,8 @@ class Compare:
         Raises:
             PolicykdError: for bad input.
         """
-        from policykd.curriculum.comparison import run_comparison
+        from policykd.curriculum.comparison import COMPARISON, run_comparison
+        from policykd.paper_tables import write_paper_tables
         from policykd.report.pages.comparison import write_comparison_page
 
         def show(found: Comparison) -> None:
@@ -69,6 +72,8 @@ class Compare:
             on_seed=show,
         )
         console.print(_comparison_table(comparison))
+        for path in write_paper_tables(self.out / COMPARISON, _paper_table(comparison)):
+            say_where(console, path)
         if comparison.warning:
             console.print(comparison.warning, style="bold", highlight=False)
         say(console, f"open {self.out / 'index.html'}")
@@ -104,3 +109,17 @@ def _comparison_table(comparison: Comparison) -> Table:
     table.add_row("M steps", *(f"{np.mean([r.steps for r in comparison.of(name)]) / 1e6:.2f}" for name in names))
     table.add_row("CPU s", *(f"{np.mean([r.cpu_seconds for r in comparison.of(name)]):.0f}" for name in names))
     return table
+
+
+def _paper_table(comparison: Comparison) -> PaperTable:
+    """Return the same figures for LaTeX and CSV: a row per curriculum and skill."""
+    from policykd.paper_tables import PaperTable
+
+    rows = []
+    for name in comparison.curricula:
+        runs = comparison.of(name)
+        cost = (float(np.mean([run.steps for run in runs])) / 1e6, float(np.mean([run.cpu_seconds for run in runs])))
+        for label, interval in {**comparison.intervals(name), "forgotten": comparison.forgetting(name)}.items():
+            rows.append((name, label, interval, *cost))
+    head = ("curriculum", "skill", "share of the experts' reward", "M steps", "CPU s")
+    return PaperTable(head, tuple(rows), (0, 0, 3, 2, 0))

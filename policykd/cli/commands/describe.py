@@ -36,8 +36,10 @@ class Describe:
         """
         from policykd.agents.files.description import describe_policy
         from policykd.agents.files.policy_file import load_policy
-        from policykd.storage import write_json
+        from policykd.storage import prepare_file, write_json
 
+        if self.out is not None:
+            prepare_file(self.out)
         found = describe_policy(load_policy(self.policy))
         memory = f"memory: {found.memory}; " if found.memory else ""
         say(console, f"{found.robot}; {1 / found.control_dt:g} actions/s; {memory}{found.parameters:,} parameters")

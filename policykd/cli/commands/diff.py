@@ -34,8 +34,10 @@ class Diff:
         """
         from policykd.agents.files.difference import differences
         from policykd.agents.files.policy_file import read_manifest
-        from policykd.storage import write_json
+        from policykd.storage import prepare_file, write_json
 
+        if self.out is not None:
+            prepare_file(self.out)
         found = differences(read_manifest(self.first), read_manifest(self.second))
         if self.out is not None:
             write_json(

@@ -36,9 +36,9 @@ class Doctor:
             PolicykdError: for bad input.
         """
         from policykd.doctor import examine
-        from policykd.storage import prepare_folder, write_json
+        from policykd.storage import prepare_file, write_json
 
-        prepare_folder(self.out.parent)
+        prepare_file(self.out)
         findings = examine(self.seconds, self.device)
         write_json(self.out, asdict(findings))
         _print(findings, console)

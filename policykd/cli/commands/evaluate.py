@@ -36,7 +36,7 @@ class Evaluate:
     noise: bool = False
     """Sample actions instead of taking the policies' means."""
     out: Path = Path("evaluation.json")
-    """JSON file with every episode's outcome."""
+    """JSON file with every episode's outcome; the table goes to a .csv and a .tex file beside it."""
     threads: Threads = None
     device: Device = "cpu"
 
@@ -50,7 +50,11 @@ class Evaluate:
         from policykd.agents.files.skills import skills_for
         from policykd.envs.honest import honest_skill
         from policykd.evaluation import evaluate, evaluation_table
+        from policykd.evaluation.table import paper_table
+        from policykd.paper_tables import write_paper_tables
+        from policykd.storage import prepare_file
 
+        prepare_file(self.out)
         policies = load_named(self.policies)
         skills = skills_for([loaded.manifest for loaded in policies.values()], self.skills)
         if self.honest:
@@ -68,8 +72,10 @@ class Evaluate:
             progress=Bars(console),
         )
         evaluation.save(self.out)
+        tables = write_paper_tables(self.out, paper_table(evaluation))
         console.print(evaluation_table(evaluation))
-        say_where(console, self.out)
+        for path in (self.out, *tables):
+            say_where(console, path)
 
 
 def expert_of(policies: dict[str, LoadedPolicy]) -> dict[str, str]:

@@ -59,7 +59,8 @@ class KdBench:
             PolicykdError: for bad input.
         """
         from policykd.kd.benchmark import BenchResult, markdown
-        from policykd.kd.benchmark.table import remarks, rich_table
+        from policykd.kd.benchmark.table import paper_table, remarks, rich_table
+        from policykd.paper_tables import write_paper_tables
         from policykd.report.pages.benchmark import write_bench_page
         from policykd.storage import write_text
 
@@ -72,6 +73,8 @@ class KdBench:
         for remark in remarks(result):
             console.print(f"note: {remark}", highlight=False)
         say_where(console, write_bench_page(folder))
+        for path in write_paper_tables(folder / "result.json", paper_table(result)):
+            say_where(console, path)
         if self.docs is not None:
             self.docs.parent.mkdir(parents=True, exist_ok=True)
             write_text(self.docs, markdown(result))

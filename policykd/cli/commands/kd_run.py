@@ -54,7 +54,8 @@ class KdRun:
         from policykd.cli.output import Bars
         from policykd.executor import Inline, Processes
         from policykd.kd.experiments.runner import run_experiment
-        from policykd.kd.experiments.summary import write_summary
+        from policykd.kd.experiments.summary import paper_table, write_summary
+        from policykd.paper_tables import write_paper_tables
         from policykd.threads import cores_for
 
         workers = cores_for(self.workers, "workers")
@@ -72,7 +73,9 @@ class KdRun:
                 progress=Bars(console),
             )
             print_result(result, console)
-            say_where(console, self.out / experiment.name / "result.json")
+            file = self.out / experiment.name / "result.json"
+            for path in (file, *write_paper_tables(file, paper_table(result))):
+                say_where(console, path)
             results.append(result)
             if len(self.systems) > 1 or "all" in self.systems:
                 write_summary(results, self.out)  # after every system, so that an interrupted run leaves a table

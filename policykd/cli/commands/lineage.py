@@ -36,8 +36,10 @@ class Lineage:
             PolicykdError: for a file that is not a policy, or a folder that does not exist.
         """
         from policykd.agents.lineage import trace
-        from policykd.storage import write_json
+        from policykd.storage import prepare_file, write_json
 
+        if self.out is not None:
+            prepare_file(self.out)
         found = trace(self.policy, self.search)
         for line in found.lines():
             say(console, line)

@@ -40,7 +40,9 @@ class Render:
         from policykd.agents.files.policy_file import load_policy
         from policykd.agents.files.skills import skills_for
         from policykd.report.video import render_video
+        from policykd.storage import prepare_file
 
+        prepare_file(self.out)
         loaded = load_policy(self.policy)
         (skill,) = skills_for([loaded.manifest], [self.skill])
         render_video(loaded.policy, skill, self.out, seed=self.seed, seconds=self.seconds, forces=self.forces)

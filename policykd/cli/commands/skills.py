@@ -38,6 +38,10 @@ class Skills:
         Raises:
             PolicykdError: for bad input.
         """
+        from policykd.storage import prepare_file
+
+        if self.gallery:
+            prepare_file(self.gallery)
         for table in (_skills(), _tasks(), _suites()):
             console.print(table)
         console.print(

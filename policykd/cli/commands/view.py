@@ -46,7 +46,10 @@ class View:
         """
         from policykd.agents.files.policy_file import load_named
         from policykd.report.window import Window, has_display
+        from policykd.storage import prepare_file
 
+        if self.out is not None:
+            prepare_file(self.out)
         loaded = load_named(self.policies)
         if self.out is None and has_display():
             policies = {name: policy.policy for name, policy in loaded.items()}

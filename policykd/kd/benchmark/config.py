@@ -92,14 +92,11 @@ def load_task(config: BenchConfig, seed: int) -> Task:
 
     Raises:
         UnknownNameError: The task has no such option.
-        ConfigError: An option is out of range, or one that the task needs is missing.
+        ConfigError: An option is out of range or of another type, or one that the task needs is missing.
     """
-    known = tasks.options(config.task)
-    for name, _ in config.task_options:
-        if name not in known:
-            raise UnknownNameError(f"option of task {config.task}:", name, known)
+    chosen = tasks.typed_options(config.task, dict(config.task_options))
     try:
-        return tasks.load(config.task, **{**dict(config.task_options), "seed": seed})
+        return tasks.load(config.task, **{**chosen, "seed": seed})
     except (TypeError, ValueError) as error:
         raise ConfigError(f"task {config.task}: {error}") from None
 

@@ -18,6 +18,7 @@ from policykd.kd.benchmark.placements import PLACEMENTS
 from policykd.kd.benchmark.reference import bench_config
 from policykd.kd.benchmark.results import BenchResult, Verdict
 from policykd.kd.registry import LOSSES
+from policykd.paper_tables import PaperTable
 from policykd.plain import as_plain
 from policykd.stats import BRACKETS, Interval, format_interval
 
@@ -79,6 +80,24 @@ def rich_table(result: BenchResult) -> Table:
         means = (row.means[name] for name in _MEANS)
         table.add_row(row.method, row.accuracy, row.effect, row.verdict, *means)
     return table
+
+
+def paper_table(result: BenchResult) -> PaperTable:
+    """The benchmark for LaTeX and CSV: accuracy, its effect against the baseline, fidelity and calibration."""
+    measures = [name for name in MEASURES if name != "seconds_per_epoch"]
+    head = ["method", *(MEASURES[name].label for name in measures), f"accuracy vs {result.baseline}, points", "shown"]
+    found = []
+    for method in result.ranked():
+        means = (_scaled(result.mean(method, name), MEASURES[name].scale) for name in measures)
+        own = method == result.baseline
+        effect = None if own else _scaled(result.effect(method, "accuracy"), MEASURES["accuracy"].scale)
+        found.append((method, *means, effect, "" if own else result.verdict(method, "accuracy")))
+    return PaperTable(tuple(head), tuple(found), (0, *(MEASURES[name].digits for name in measures), 2, 0))
+
+
+def _scaled(interval: Interval, scale: float) -> Interval:
+    low, high = interval.low * scale, interval.high * scale
+    return Interval(interval.estimate * scale, low, high, interval.confidence)
 
 
 def remarks(result: BenchResult) -> list[str]:

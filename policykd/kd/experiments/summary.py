@@ -1,4 +1,4 @@
-"""One table over several experiments, as Markdown and JSON.
+"""Tables of experiments: one over several as Markdown and JSON, one of each for LaTeX and CSV.
 
 It formats stored results and computes nothing.
 """
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from policykd.kd.experiments.results import Outcome, Result
+from policykd.paper_tables import PaperTable
 from policykd.stats import BRACKETS, format_interval
 from policykd.storage import write_json, write_text
 
@@ -36,6 +37,15 @@ def required_effects(result: Result) -> list[tuple[str, str]]:
         for o in result.outcomes
         if o.comparison.required
     ]
+
+
+def paper_table(result: Result) -> PaperTable:
+    """The comparisons of one experiment: effect with interval, gate, corrected p-value, verdict."""
+    rows = tuple(
+        (o.comparison.text, o.effect, gate_text(o), p_text(o), "yes" if o.comparison.required else "", o.verdict)
+        for o in result.outcomes
+    )
+    return PaperTable(("comparison", "effect", "gate", "p, corrected", "required", "verdict"), rows, (0, 3, 0, 0, 0, 0))
 
 
 def markdown(results: Sequence[Result]) -> str:

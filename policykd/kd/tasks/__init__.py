@@ -7,7 +7,7 @@ is on disk and never download or unpickle.
 from policykd.kd.data.files import DataFileError
 from policykd.kd.tasks import cifar, digits, mnist, npz, prepared, series, textures, uci_har
 from policykd.kd.tasks.base import Split, Task, stratified
-from policykd.kd.tasks.registry import available, load, options, register
+from policykd.kd.tasks.registry import available, load, options, register, typed_options
 
 __all__ = [
     "DataFileError",
@@ -25,5 +25,6 @@ __all__ = [
     "series",
     "stratified",
     "textures",
+    "typed_options",
     "uci_har",
 ]

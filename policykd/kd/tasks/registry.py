@@ -6,11 +6,13 @@ It provides data and networks; training and comparison are left to the benchmark
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
 
-from policykd.errors import UnknownNameError
+from policykd.errors import ConfigError, UnknownNameError
 from policykd.kd.tasks.base import Task
+from policykd.plain import typed
 
 _TASKS: dict[str, Callable[..., Task]] = {}
 F = TypeVar("F", bound=Callable[..., Task])
@@ -44,6 +46,27 @@ def options(name: str) -> tuple[str, ...]:
         UnknownNameError: The task is unknown; the message names close matches.
     """
     return tuple(option for option in inspect.signature(_factory(name)).parameters if option != "seed")
+
+
+def typed_options(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options of a task in the types of its function, from text that was read as YAML.
+
+    Raises:
+        UnknownNameError: The task has no such option; the message names close matches.
+        ConfigError: An option has another type, or one without a default is missing.
+    """
+    factory, known = _factory(name), options(name)
+    for option in given:
+        if option not in known:
+            raise UnknownNameError(f"option of task {name}:", option, known)
+    for option, parameter in inspect.signature(factory).parameters.items():
+        if parameter.default is inspect.Parameter.empty and option in known and option not in given:
+            raise ConfigError(f"task {name} needs the option {option}: add --task-option {option}=<value>")
+    hints = get_type_hints(factory)
+    return {
+        option: value if isinstance(value, Path) else typed(hints[option], value, f"--task-option {option}")
+        for option, value in given.items()
+    }
 
 
 def load(name: str, **options: Any) -> Task:
