@@ -5,6 +5,7 @@ It prints and knows nothing about the work.
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from rich.console import Console
@@ -26,16 +27,18 @@ from policykd.progress import Progress as ProgressProtocol
 class Bars(ProgressProtocol):
     """Draws one progress bar per activity, with its latest metrics.
 
-    If the output is not a terminal, each finished activity prints one line instead.
+    If the output is not a terminal, each activity prints a line every minute and one at its end instead.
 
     Args:
         console: console to draw on.
+        every: time between two lines of an activity where there is no terminal, s.
     """
 
     _SHOWN = ("train_return", "train_success", "loss", "retention", "success")
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    def __init__(self, console: Console, every: float = 60.0) -> None:
+        self._console, self._every = console, every
+        self._spoken: dict[str, tuple[float, float]] = {}  # when an activity began, and when it last printed
         self._tasks: dict[str, TaskID] = {}
         self._bars = Progress(
             TextColumn("{task.description}", markup=False),
@@ -54,11 +57,27 @@ class Bars(ProgressProtocol):
     def begin(self, name: str, total: int, unit: str) -> None:
         self._bars.start()
         self._tasks[name] = self._bars.add_task(name, total=total, unit=unit, figures="")
+        self._spoken[name] = (time.monotonic(), time.monotonic())
 
     @override
     def update(self, name: str, done: int, **figures: float) -> None:
         shown = "  ".join(f"{k.removeprefix('train_')} {figures[k]:.3g}" for k in self._SHOWN if k in figures)
         self._bars.update(self._tasks[name], completed=done, figures=shown)
+        if not self._console.is_terminal:
+            self._speak(name, done, shown)
+
+    def _speak(self, name: str, done: int, figures: str) -> None:
+        """Print a line about an activity unless it printed one within the last minute."""
+        now, (began, last) = time.monotonic(), self._spoken[name]
+        if now - last < self._every:
+            return
+        self._spoken[name] = (began, now)
+        task = next(task for task in self._bars.tasks if task.id == self._tasks[name])
+        total = int(task.total or 0)
+        left = (now - began) * max(0, total - done) / done if done else None
+        words = f"{done:,} of {total:,} {task.fields['unit']} after {_duration(now - began)}"
+        words += f", about {_duration(left)} left" if left is not None else ""
+        self._console.print(Text.assemble((name, "bold"), f": {words}  {figures}".rstrip()), highlight=False)
 
     @override
     def end(self, name: str, message: str = "") -> None:
@@ -67,6 +86,14 @@ class Bars(ProgressProtocol):
             self._bars.stop()
         if message:
             self._console.print(Text.assemble((name, "bold"), f": {message}"), highlight=False)
+
+
+def _duration(seconds: float) -> str:
+    """Return a duration as ``40 s``, ``3 min`` or ``2 h 5 min``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def say(console: Console, text: str) -> None:
