@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import sys
-from types import TracebackType
+from collections.abc import Mapping
+from types import MappingProxyType, TracebackType
 
 import mujoco
 import numpy as np
@@ -16,7 +17,7 @@ from policykd.envs.robots import ModelRobot, PlanarRobot, Robot
 from policykd.envs.robots.mjcf import build_spec
 from policykd.envs.terrains import Maps, Tracks
 from policykd.envs.terrains.tracks import BASE_THICKNESS, HALF_DEPTH
-from policykd.errors import ContractError, MissingDependencyError, check_range
+from policykd.errors import ContractError, MissingDependencyError, UnknownNameError, check_range
 
 CAMERA = "follow"
 """Name of the tracking camera."""
@@ -33,9 +34,18 @@ _CLOSER = 1.3  # distance of the camera from robots in space, relative to their 
 _RIGHT, _LEFT, _MIDDLE = [0.85, 0.47, 0.25, 1.0], [0.25, 0.47, 0.75, 1.0], [0.88, 0.84, 0.76, 1.0]
 _LOOK = np.array([0.0, 1.0, -0.19])  # direction of view
 _MAP_EYE, _MAP_LOOK = (0.5, -3.3, 2.2), np.array([0.0, 1.0, -0.62])  # from above, so that a map shows its extent
+VIEWS: Mapping[str, tuple[tuple[float, float, float], np.ndarray]] = MappingProxyType(
+    {
+        "side": (_EYE, _LOOK),
+        "behind": ((-4.2, -1.1, 1.3), np.array([1.0, 0.26, -0.26])),
+        "front": ((4.4, -1.2, 1.0), np.array([-1.0, 0.27, -0.2])),
+        "above": ((0.8, -1.6, 5.0), np.array([0.0, 0.32, -1.0])),
+    }
+)
+"""Positions of the camera relative to the robot's center of mass, m for a robot of the biped's size, and directions."""
 
 
-def build_scene(robot: Robot, tracks_row: Tracks | Maps) -> mujoco.MjModel:
+def build_scene(robot: Robot, tracks_row: Tracks | Maps, view: str = "side") -> mujoco.MjModel:
     """Return a model for rendering.
 
     The ground is one mesh of all segments, cut open toward the camera, so that gaps, steps and slopes show in profile.
@@ -45,13 +55,17 @@ def build_scene(robot: Robot, tracks_row: Tracks | Maps) -> mujoco.MjModel:
     Args:
         robot: the robot.
         tracks_row: one track or map, as returned by :meth:`BatchedEnv.track`.
+        view: one of :data:`VIEWS`; from the side, maps are seen from higher above.
 
     Returns:
         A model with the same generalized positions as the simulated one, a camera named ``follow`` and no collisions.
 
     Raises:
         ContractError: for any number of tracks but one.
+        UnknownNameError: for an unknown view.
     """
+    if view not in VIEWS:
+        raise UnknownNameError("camera", view, VIEWS)
     rows = len(tracks_row.row) if isinstance(tracks_row, Maps) else len(tracks_row.left)
     if rows != 1:
         raise ContractError(f"a scene shows one track, got {rows}; pass one row, env.track(i)")
@@ -64,7 +78,7 @@ def build_scene(robot: Robot, tracks_row: Tracks | Maps) -> mujoco.MjModel:
     vis.quality.shadowsize = 4096
     vis.headlight.ambient, vis.headlight.diffuse = [0.35, 0.35, 0.35], [0.25, 0.25, 0.25]
     vis.headlight.specular = [0.0, 0.0, 0.0]
-    eye, look = (_MAP_EYE, _MAP_LOOK) if isinstance(tracks_row, Maps) else (_EYE, _LOOK)
+    eye, look = (_MAP_EYE, _MAP_LOOK) if isinstance(tracks_row, Maps) and view == "side" else VIEWS[view]
     size = scale * (_CLOSER if robot.spatial else 1.0)
     _add_camera_and_light(spec.worldbody.first_body(), [size * part for part in eye], look)
     if isinstance(robot, ModelRobot):
@@ -120,7 +134,8 @@ def _add_textures(spec: mujoco.MjSpec) -> None:
 
 def _add_camera_and_light(root: mujoco.MjsBody, eye: list[float], look: np.ndarray) -> None:
     forward = look / np.linalg.norm(look)
-    right = np.array([1.0, 0.0, 0.0])
+    right = np.cross(forward, [0.0, 0.0, 1.0])
+    right /= np.linalg.norm(right)
     frame = np.stack([right, np.cross(-forward, right), -forward], axis=1)
     quat = np.zeros(4)
     mujoco.mju_mat2Quat(quat, frame.ravel())

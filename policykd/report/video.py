@@ -26,10 +26,10 @@ from policykd.envs.batched_env import BatchedEnv
 from policykd.envs.env_records import EnvConfig
 from policykd.envs.foreign.skill import GymSkill
 from policykd.envs.physics import BatchEngine
-from policykd.envs.rendering import SceneRenderer, build_scene
+from policykd.envs.rendering import VIEWS, SceneRenderer, build_scene
 from policykd.envs.skills import Skill
 from policykd.envs.terrains import Maps, Tracks
-from policykd.errors import ConfigError, MissingDependencyError, OutputError, check_range
+from policykd.errors import ConfigError, MissingDependencyError, OutputError, UnknownNameError, check_range
 from policykd.report.environment_film import EnvironmentRecording, record_environment
 from policykd.report.run_files import STRIP
 from policykd.report.skills import is_environment, skills_of
@@ -120,10 +120,12 @@ def render_video(
     seconds: float = 8.0,
     size: tuple[int, int] = (640, 360),
     forces: bool = False,
+    view: str = "side",
+    rate: float = MOST_PICTURES,
 ) -> Recording | EnvironmentRecording:
     """Film one episode as an mp4 (H.264) that every browser plays, in real time.
 
-    It shows every step of the policy, or every second or third where that would be more than 31 pictures per second.
+    It shows every step of the policy, or every second or third where that would be more pictures per second than asked.
 
     Args:
         policy: the policy; its mean actions are executed.
@@ -133,13 +135,16 @@ def render_video(
         seconds: length of the clip, s; after a fall it shows the last picture for a second and ends.
         size: width and height, pixels, even.
         forces: whether to draw the forces of the contacts: an arrow twice as long as the leg is the robot's weight.
+        view: where the camera is, one of :data:`policykd.envs.rendering.VIEWS`.
+        rate: largest number of pictures per second.
 
     Returns:
         The recorded episode.
 
     Raises:
         MissingDependencyError: without the extra ``video`` or without an OpenGL library, before the simulation begins.
-        ConfigError: for an odd size, a length out of range, or forces in an environment of gymnasium.
+        ConfigError: for an odd size, a length or rate out of range, or forces in an environment of gymnasium.
+        UnknownNameError: for an unknown view.
         ContractError: if the skill lacks an observation group that the policy reads.
         OutputError: if the file cannot be written.
     """
@@ -147,9 +152,13 @@ def render_video(
         raise ConfigError(f"the video is {out.name}; its name must end in .mp4")
     if any(side % 2 for side in size):
         raise ConfigError(f"the video's size is {size[0]} x {size[1]}; both must be even")
+    check_range("rate", rate, 1.0, 1000.0, "pictures per second")
+    if view not in VIEWS:
+        raise UnknownNameError("camera", view, VIEWS)
     imageio = _imageio()
-    recording, pictures = _filmed(policy, skill, seed=seed, seconds=seconds, size=size, forces=forces)
-    fps = 1 / (recording.control_dt * _every(recording.control_dt))
+    shot = _Shot(size, view, rate)
+    recording, pictures = _filmed(policy, skill, shot, seed=seed, seconds=seconds, forces=forces)
+    fps = 1 / (recording.control_dt * shot.every(recording.control_dt))
     with _whole_file(out) as temporary, _writer(imageio, temporary, fps) as writer:
         for picture in pictures:
             writer.append_data(picture)
@@ -231,23 +240,31 @@ def _skills(result: CurriculumResult, manifest: Manifest) -> list[Skill]:
     return skills_of(result.matrix.skills, tuple(manifest.groups), result.recipe.skill_records)
 
 
+@dataclass(frozen=True)
+class _Shot:
+    """Size of the pictures, place of the camera, and the largest number of pictures per second."""
+
+    size: tuple[int, int]
+    view: str = "side"
+    rate: float = MOST_PICTURES
+
+    def every(self, control_dt: float) -> int:
+        """Return how many steps of the policy a picture of a clip stands for."""
+        return math.ceil(1 / (control_dt * self.rate))
+
+
 def _filmed(
-    policy: Policy, skill: Skill, *, seed: int, seconds: float, size: tuple[int, int], forces: bool
+    policy: Policy, skill: Skill, shot: _Shot, *, seed: int, seconds: float, forces: bool
 ) -> tuple[Recording | EnvironmentRecording, Iterable[np.ndarray]]:
     """Return an episode and the pictures of its clip; those of gymnasium environments have their own size."""
     if isinstance(skill, GymSkill):
         if forces:
             raise ConfigError(f"{skill.id} draws its own pictures, which have no forces of contacts")
         own = record_environment(policy, skill, seed=seed, seconds=seconds)
-        return own, own.pictures[:: _every(own.control_dt)]
+        return own, own.pictures[:: shot.every(own.control_dt)]
     recording = record(policy, skill, seed=seed, seconds=seconds, forces=forces)
-    shown = recording.steps(range(0, len(recording.qpos), _every(recording.control_dt)))
-    return recording, _pictures(shown, skill, size, fast=True)
-
-
-def _every(control_dt: float) -> int:
-    """Return how many steps of the policy a picture of a clip stands for."""
-    return math.ceil(1 / (control_dt * MOST_PICTURES))
+    shown = recording.steps(range(0, len(recording.qpos), shot.every(recording.control_dt)))
+    return recording, _pictures(shown, skill, shot, fast=True)
 
 
 def _still(
@@ -259,7 +276,7 @@ def _still(
         return own, [own.pictures[i] for i in _spaced(len(own.pictures), frames)]
     recording = record(policy, skill, seed=seed, seconds=seconds)
     chosen = recording.steps(_spaced(len(recording.qpos), frames))
-    return recording, list(_pictures(chosen, skill, size, fast=False))
+    return recording, list(_pictures(chosen, skill, _Shot(size), fast=False))
 
 
 def _spaced(count: int, chosen: int) -> np.ndarray:
@@ -270,14 +287,14 @@ def _qpos(env: BatchedEnv) -> np.ndarray:
     return env.engine.field("qpos")[0].cpu().numpy().copy()
 
 
-def _pictures(recording: Recording, skill: Skill, size: tuple[int, int], *, fast: bool) -> Iterator[np.ndarray]:
-    scene = build_scene(skill.robot, recording.track)
+def _pictures(recording: Recording, skill: Skill, shot: _Shot, *, fast: bool) -> Iterator[np.ndarray]:
+    scene = build_scene(skill.robot, recording.track, shot.view)
     if fast:
         # Without a GPU, smoothing of edges and the shadow map take most of the time, and compression hides both:
         # 18 ms instead of 75 ms for a picture of 640 x 360.
         scene.vis.quality.offsamples, scene.vis.quality.shadowsize = 0, 1024
     weight, leg = float(scene.body_mass.sum()) * _GRAVITY, getattr(skill.robot, "leg_length", 1.0)
-    with SceneRenderer(scene, *size) as renderer:
+    with SceneRenderer(scene, *shot.size) as renderer:
         for i, qpos in enumerate(recording.qpos):
             arrows = recording.forces[i].copy() if recording.forces else None
             if arrows is not None:

@@ -1,17 +1,20 @@
 import sys
 
+import mujoco
 import numpy as np
 import pytest
 import torch
 from matplotlib import image
+from rich.console import Console
 
 from policykd.agents.policy import Architecture, Policy
+from policykd.cli.commands.render import Render
 from policykd.envs.foreign.skill import gym_skill
-from policykd.envs.rendering import SceneRenderer, build_scene
+from policykd.envs.rendering import VIEWS, SceneRenderer, build_scene
 from policykd.envs.robots import get_robot
 from policykd.envs.skills import get_skill
 from policykd.envs.terrains import TrackBank
-from policykd.errors import ConfigError, ContractError, MissingDependencyError, OutputError
+from policykd.errors import ConfigError, ContractError, MissingDependencyError, OutputError, UnknownNameError
 from policykd.report import video
 from policykd.report.environment_film import record_environment
 from policykd.report.video import film_strip, record, render_video
@@ -76,6 +79,42 @@ def test_clip_of_a_fast_policy_shows_every_second_step(tmp_path):
 
 
 @needs_gl
+def test_views_point_at_the_robot_from_their_sides(tmp_path):
+    pictures = {}
+    for view in VIEWS:
+        render_video(POLICY, SKILL, tmp_path / f"{view}.mp4", seconds=0.1, size=SIZE, view=view)
+        pictures[view] = frames_of(tmp_path / f"{view}.mp4")[0][0]
+    assert set(pictures) == {"side", "behind", "front", "above"}
+    for view, picture in pictures.items():
+        middle = picture[16:56, 24:72].astype(int)
+        assert (middle[..., 0] - middle[..., 1]).max() > 15, f"{view}: the right side is orange"
+        others = [other for name, other in pictures.items() if name != view]
+        assert min(np.abs(picture.astype(int) - other).mean() for other in others) > 5
+
+
+def test_directions_of_the_views():
+    tracks = TrackBank([SKILL.terrain], 1, 0).tracks
+    expected = {"side": (0.0, 0.98, -0.19), "behind": (0.94, 0.24, -0.24), "above": (0.0, 0.3, -0.95)}
+    for view, direction in expected.items():
+        model = build_scene(get_robot("biped"), tracks, view)
+        data = mujoco.MjData(model)
+        mujoco.mj_kinematics(model, data)
+        mujoco.mj_camlight(model, data)
+        frame = data.cam_xmat[0].reshape(3, 3)
+        assert -frame[:, 2] == pytest.approx(direction, abs=0.01)
+        assert frame[2, 0] == pytest.approx(0.0, abs=1e-9), "the horizon is level"
+        assert frame[2, 1] > 0, "up is up"
+
+
+@needs_gl
+def test_a_lower_rate_shows_fewer_pictures(tmp_path):
+    render_video(POLICY, SKILL, tmp_path / "x.mp4", seconds=0.5, size=SIZE, rate=10.0)
+    frames, meta = frames_of(tmp_path / "x.mp4")
+    assert meta["fps"] == pytest.approx(10, abs=0.01)
+    assert len(frames) == 6
+
+
+@needs_gl
 def test_clip_rests_on_the_fall(tmp_path):
     recording = render_video(POLICY, SKILL, tmp_path / "x.mp4", seconds=4, size=SIZE)
     frames, _ = frames_of(tmp_path / "x.mp4")
@@ -117,6 +156,12 @@ def test_bad_arguments(tmp_path):
         render_video(POLICY, SKILL, tmp_path / "x.avi")
     with pytest.raises(ConfigError, match="even"):
         render_video(POLICY, SKILL, tmp_path / "x.mp4", size=(641, 360))
+    with pytest.raises(UnknownNameError, match="valid: above, behind, front, side"):
+        render_video(POLICY, SKILL, tmp_path / "x.mp4", view="left")
+    with pytest.raises(ConfigError, match=r"rate is 0\.5"):
+        render_video(POLICY, SKILL, tmp_path / "x.mp4", rate=0.5)
+    with pytest.raises(ConfigError, match="--size is 640 x 360; write it as"):
+        Render(tmp_path, "biped/flat", tmp_path / "x.mp4", size="640 x 360").run(Console())
     with pytest.raises(ConfigError, match="seconds"):
         record(POLICY, SKILL, seconds=0)
     with pytest.raises(ConfigError, match="frames"):
