@@ -1,4 +1,4 @@
-"""Tables for papers and spreadsheets, beside the JSON of a result: LaTeX (booktabs) and CSV.
+"""Tables for papers and spreadsheets, next to the JSON of a result: LaTeX (booktabs) and CSV.
 
 It formats numbers that others computed and calculates nothing.
 """
@@ -69,7 +69,7 @@ class PaperTable:
 
 
 def write_paper_tables(path: Path, table: PaperTable) -> list[Path]:
-    """Write a table beside a result's JSON file, with the endings ``.csv`` and ``.tex``.
+    """Write a table next to a result's JSON file, with the endings ``.csv`` and ``.tex``.
 
     Args:
         path: the JSON file.

@@ -41,6 +41,7 @@ def test_light_imports(module):
 
 BASE = (
     "divergences",
+    "paper_tables",
     "schedules",
     "stats",
     "errors",

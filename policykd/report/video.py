@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from policykd.agents.files.policy_file import Manifest, load_policy
+from policykd.agents.files.policy_file import LoadedPolicy, Manifest, load_policy
 from policykd.agents.files.skills import skills_for
 from policykd.agents.policy import Policy
 from policykd.curriculum.result import RESULT, CurriculumResult
@@ -206,6 +206,30 @@ def film_strip(
     with _whole_file(out) as temporary:
         image.imsave(temporary, np.concatenate(row, axis=1), format="png")
     return recording
+
+
+def film_policy(loaded: LoadedPolicy, folder: Path, *, seed: int = 0) -> list[tuple[str, Path, Path]]:
+    """Film a policy on each of the skills that it was made for.
+
+    Args:
+        loaded: the policy.
+        folder: folder of the clips and film strips.
+        seed: seed of tracks and initial states.
+
+    Returns:
+        Per skill its id, its clip and its film strip.
+
+    Raises:
+        MissingDependencyError: without the extra ``video`` or without an OpenGL library.
+        OutputError: if a file cannot be written.
+    """
+    films = []
+    for skill in skills_for([loaded.manifest], loaded.manifest.skills):
+        clip, strip = (folder / f"{skill.slug}{end}" for end in (".mp4", f"{STRIP}.png"))
+        render_video(loaded.policy, skill, clip, seed=seed)
+        film_strip(loaded.policy, skill, strip, seed=seed)
+        films.append((skill.id, clip, strip))
+    return films
 
 
 def film_curriculum(folder: Path) -> list[Path]:

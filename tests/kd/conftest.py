@@ -45,32 +45,35 @@ def as_plain(value):
     return value if not isinstance(value, float) or math.isfinite(value) else str(value)
 
 
-def differences(old, new, path="", tolerance=0.0):
+def differences(old, new, path="", tolerance=0.0, relative=1e-4):
     """Yield a line per value that is not the recorded one."""
     if isinstance(old, dict) and isinstance(new, dict) and old.keys() == new.keys():
         if old.keys() == {"shape", "sums"}:
-            tolerance = 1e-5 * abs(old["sums"][1])
+            tolerance = 0.1 * relative * abs(old["sums"][1])
         for key, value in old.items():
-            yield from differences(value, new[key], f"{path} > {key}", tolerance)
+            yield from differences(value, new[key], f"{path} > {key}", tolerance, relative)
     elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         for place, (one, other) in enumerate(zip(old, new, strict=True)):
-            yield from differences(one, other, f"{path}[{place}]", tolerance)
-    elif not close(old, new, tolerance):
+            yield from differences(one, other, f"{path}[{place}]", tolerance, relative)
+    elif not close(old, new, tolerance, relative):
         yield f"{path.removeprefix(' > ')}: {old!r} -> {new!r}"
 
 
-def close(old, new, tolerance):
-    """Return whether two values are equal; floats may differ by the tolerance, by default 1e-4 of their size."""
+def close(old, new, tolerance, relative):
+    """Return whether two values are equal; floats may differ by the tolerance, or by a part of their size."""
     if not all(isinstance(v, float) for v in (old, new)):
         return old == new and type(old) is type(new)
-    return abs(old - new) <= (tolerance or 1e-6 + 1e-4 * abs(old))
+    return abs(old - new) <= (tolerance or 1e-6 + relative * abs(old))
 
 
 @pytest.fixture
 def recorded():
-    """Compare values with the entry of a name in the file of a group."""
+    """Compare values with the entry of a name in the file of a group.
 
-    def check(group, name, values):
+    What a training made depends on the processor's instructions: ``relative`` is how much its values may differ.
+    """
+
+    def check(group, name, values, relative=1e-4):
         file, new = FOLDER / f"{group}.json", json.loads(json.dumps(as_plain(values)))
         known = json.loads(file.read_text()) if file.exists() else {}
         if os.environ.get("POLICYKD_RECORD") == "1":
@@ -80,7 +83,7 @@ def recorded():
             file.write_text("{\n" + ",\n".join(rows) + "\n}\n")
         if name not in known:  # an addition needs no edit of recorded files, as in test_defaults.py
             pytest.skip(f"{name!r} is not in {file.name}; the head of tests/kd/conftest.py says how to record it")
-        changed = list(differences(known[name], new))
+        changed = list(differences(known[name], new, relative=relative))
         assert not changed, "\n".join(
             [*changed[:20], f"({len(changed)} in all; see the head of {Path(__file__).name})"]
         )

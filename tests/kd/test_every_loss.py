@@ -103,13 +103,17 @@ def two_steps(name, setting):
     return found
 
 
+TRAINED_FIRST = ("ft", "kta")
+"""Losses with networks that are trained, in float32, before the first step."""
+
 PRESETS = [(name, preset) for name in PLACED for preset in LOSSES[name].presets]
 
 
 @pytest.mark.parametrize(("name", "preset"), PRESETS, ids=[f"{name}-{preset.name}" for name, preset in PRESETS])
 def test_loss_and_gradients_of_two_steps_are_the_recorded_ones(name, preset, recorded, limits):
     setting = Setting(preset.weight, preset.ce_weight, preset.kd_weight, preset.options)
-    recorded("losses", f"{name}, {preset.name}", {"steps": two_steps(name, setting), "limits": limits})
+    values = {"steps": two_steps(name, setting), "limits": limits}
+    recorded("losses", f"{name}, {preset.name}", values, relative=0.05 if name in TRAINED_FIRST else 1e-4)
 
 
 @pytest.mark.parametrize("name", LOSSES)

@@ -14,6 +14,7 @@ import tyro
 from policykd.cli.commands.add_skill import AddSkill
 from policykd.cli.commands.audit import AuditCommand
 from policykd.cli.commands.bisect import Bisect
+from policykd.cli.commands.card import Card
 from policykd.cli.commands.compare import Compare
 from policykd.cli.commands.data import DataExport, DataImport
 from policykd.cli.commands.demo import Demo
@@ -123,6 +124,7 @@ COMMANDS: dict[str, type] = {
     "import": Import,
     "inject": Inject,
     "export": Export,
+    "card": Card,
     "describe": Describe,
     "diff": Diff,
     "audit": AuditCommand,

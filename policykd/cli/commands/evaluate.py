@@ -36,7 +36,7 @@ class Evaluate:
     noise: bool = False
     """Sample actions instead of taking the policies' means."""
     out: Path = Path("evaluation.json")
-    """JSON file with every episode's outcome; the table goes to a .csv and a .tex file beside it."""
+    """JSON file with every episode's outcome; the table goes to a .csv and a .tex file next to it."""
     threads: Threads = None
     device: Device = "cpu"
 

@@ -90,7 +90,8 @@ def test_a_small_cell_runs_and_is_the_recorded_one(name, files, recorded, traini
     second = {"second": files["iusp"]} if name == "wearable_augmentation_kd" else {}
     found = experiment.run(0, replace(experiment.config, data=files[name], **second, **SMALL[name]))
     experiment.check_cell(found)
-    recorded("evidence", name, {"arms": found, "trainings": trainings, "limits": limits})
+    relative = 0.02 if name == "multimodal_hashing" else 1e-4  # ranks of codes, which a rounding can flip
+    recorded("evidence", name, {"arms": found, "trainings": trainings, "limits": limits}, relative=relative)
 
 
 def test_groups_are_held_out_and_inputs_standardized(files):
