@@ -1,6 +1,6 @@
 """Scripted experts of Meta-World merged into one student: success per task, labeled states and time.
 
-    python -m venv mw && mw/bin/pip install metaworld -e .     # Meta-World pins another MuJoCo than the extra [sim]
+    python -m venv mw && mw/bin/pip install metaworld -e '.[gym]'   # it pins another MuJoCo than the extra [sim]
     mw/bin/python benchmarks/meta_world.py --suite MT10 --out results/benchmarks/metaworld.json
 
 Every task is a gymnasium environment with its goal in the observation; the teacher is the function that Meta-World

@@ -4,15 +4,15 @@ The layers are ``robots``, ``terrains`` and ``physics``, then ``kinematics``, ``
 ``skills``, then ``batched_env``. Its interfaces are ``gym_vector_env``, ``gym_env`` and ``sb3_vec_env``;
 ``rendering`` draws. Nothing here depends on policies.
 
-Importing this package registers ``policykd/Biped-v0`` with gymnasium. The names below are imported at first use.
+Importing this package registers ``policykd/Biped-v0`` with gymnasium, where that is installed. The names below are
+imported at first use.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import TYPE_CHECKING, Any
-
-from policykd.envs.registration import register_environments
 
 if TYPE_CHECKING:
     from policykd.envs.batched_env import BatchedEnv
@@ -76,4 +76,7 @@ def __getattr__(name: str) -> Any:
     return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
 
 
-register_environments()
+if importlib.util.find_spec("gymnasium"):  # supervised distillation works without it
+    from policykd.envs.registration import register_environments
+
+    register_environments()

@@ -6,6 +6,7 @@ from importlib import metadata
 
 import pytest
 
+from policykd.cli.main import main
 from policykd.envs import simulator
 from policykd.envs.simulator import require_simulator
 from policykd.errors import MissingDependencyError
@@ -74,3 +75,48 @@ def test_missing_mujoco_is_named_with_the_extra(monkeypatch):
         require_simulator()
     monkeypatch.undo()
     require_simulator()
+
+
+WITHOUT_GYMNASIUM = """
+import importlib.util
+import sys
+
+MISSING = ("mujoco", "gymnasium", "stable_baselines3", "numba", "tensorboard")
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *more: None if name in MISSING else find(name, *more)
+
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in MISSING:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+sys.meta_path.insert(0, Blocked())
+from policykd.cli.main import main
+
+out = sys.argv[1]
+assert main(["kd", "list"]) == 0
+bench = ["kd", "bench", "--task", "textures", "--methods", "ce,kd", "--seeds", "2", "--workers", "1"]
+sizes = [f"{name}={size}" for name, size in (("train", 40), ("val", 20), ("test", 20), ("side", 8))]
+assert main([*bench, "--task-option", *sizes, "--set", "teacher_train.epochs=1", "--epochs", "1", "--out", out]) == 0
+assert main(["train", "biped/flat", "--out", out + "/x"]) == 2
+"""
+
+
+def test_supervised_distillation_needs_neither_gymnasium_nor_a_compiler(tmp_path):
+    command = [sys.executable, "-c", WITHOUT_GYMNASIUM, str(tmp_path / "bench")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (tmp_path / "bench" / "result.json").exists()
+    message = " ".join(done.stderr.split())
+    assert "is not installed, which this command needs: pip install 'policykd[gym]'" in message
+
+
+def test_a_missing_package_of_another_kind_is_not_hidden(monkeypatch):
+    def fail(self, console):
+        raise ModuleNotFoundError("No module named 'xyz'", name="xyz")
+
+    monkeypatch.setattr("policykd.cli.commands.describe.Describe.run", fail)
+    with pytest.raises(ModuleNotFoundError):
+        main(["describe", "policy"])

@@ -19,6 +19,12 @@ from policykd.cli.commands import ANY_COMMAND, Command
 from policykd.errors import PolicykdError
 from policykd.storage import reason_of
 
+_EXTRAS = {
+    "gymnasium": "gym", "stable_baselines3": "gym", "numba": "gym", "tensorboard": "gym", "mujoco": "sim",
+    "torchmetrics": "kd", "sklearn": "kd",
+}  # fmt: skip
+"""Packages that only some commands need, and the extra that brings each."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
@@ -53,6 +59,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command.run(console)
     except PolicykdError as error:
         errors.print(Text.assemble(("error:", "bold red"), f" {error}"), highlight=False, soft_wrap=True)
+        return 2
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in _EXTRAS:
+            raise
+        cure = f" {package} is not installed, which this command needs: pip install 'policykd[{_EXTRAS[package]}]'"
+        errors.print(Text.assemble(("error:", "bold red"), cure), highlight=False, soft_wrap=True)
         return 2
     except OSError as error:
         about = f"{error.filename}: " if error.filename else ""
