@@ -1,0 +1,94 @@
+"""The commands and programs of the README and of the documentation: they parse, and the first steps run as written."""
+
+import ast
+import importlib
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import tyro
+
+from policykd.cli.commands import ANY_COMMAND
+from policykd.cli.main import main
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+STORED = ROOT / "tests" / "data" / "flat-expert"
+
+
+def blocks(path, kind):
+    return re.findall(rf"^```{kind}\n(.*?)^```", path.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def commands(path):
+    """Yield the commands of a page, with continued lines joined and without comments and placeholders."""
+    for block in blocks(path, "sh"):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            for end in ("&&", "|", ">>", ">"):
+                words = words[: words.index(end)] if end in words else words
+            if words and words[0].endswith("policykd"):
+                yield words[1:]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_every_command_is_understood(page, capsys):
+    for words in commands(page):
+        if "..." in words or "--version" in words or any(word.startswith("--tyro") for word in words):
+            continue
+        try:
+            tyro.cli(ANY_COMMAND, args=words, config=(tyro.conf.OmitArgPrefixes,))
+        except SystemExit:
+            pytest.fail(f"{page.name}: policykd {shlex.join(words)}\n{capsys.readouterr().err}")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_every_program_is_python_and_imports_what_exists(page):
+    for block in blocks(page, "python"):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("policykd"):
+                module = importlib.import_module(node.module)
+                for name in node.names:
+                    assert hasattr(module, name.name), f"{page.name}: {node.module} has no {name.name}"
+
+
+SMALL = {
+    "train": ["--steps", "2048", "--set", "segment_steps=2048", "validation_episodes=4", "finalists=1"],
+    "merge": ["--min-teacher-success", "0", "--set", "rounds=1", "envs=8", "updates=8", "validation_episodes=6"],
+    "evaluate": ["--episodes", "2"],
+}
+"""Options that make the README's commands small; without them they are as written."""
+
+STORY = ("train", "merge", "evaluate", "describe", "export", "inject")
+
+
+def test_the_steps_of_the_readme_run_one_after_the_other(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    done = []
+    for words in commands(ROOT / "README.md"):
+        if words[0] not in STORY or any(part in " ".join(words) for part in ("dog.yaml", "walker", "cuda", "...")):
+            continue
+        words = [part for word in words for part in (map(str, sorted(Path().glob(word))) if "*" in word else [word])]
+        assert main([*words, *SMALL.get(words[0], [])]) == 0, (words, capsys.readouterr().err)
+        done.append(words[0])
+    assert sorted(set(done)) == sorted(STORY)
+
+
+def test_a_policy_acts_in_the_loop_of_the_readme(monkeypatch):
+    block = next(block for block in blocks(ROOT / "README.md", "python") if "policy.act" in block)
+    from policykd.envs.make import make_env
+    from policykd.envs.skills import get_skill
+
+    found = {name: values.numpy() for name, values in make_env([get_skill("biped/flat")], 4).reset().items()}
+    names = dict(found)
+    exec(block.replace('"student"', repr(str(STORED))), names)
+    assert names["actions"].shape == names["angles"].shape == (4, 11)
+
+
+def test_the_environments_of_the_readme_are_made(monkeypatch):
+    block = next(block for block in blocks(ROOT / "README.md", "python") if "make_vec" in block)
+    names = {}
+    exec(block.replace("num_envs=256", "num_envs=4").replace(', render_mode="rgb_array"', ""), names)
+    assert names["envs"].num_envs == 4
+    assert names["env"].reset(seed=0)[0].keys() == {"proprio", "terrain"}
