@@ -89,7 +89,7 @@ def trimmed(deltas: torch.Tensor, density: float) -> torch.Tensor:
 
 def elected_mean(deltas: torch.Tensor) -> torch.Tensor:
     """Return (n,) the mean over those of the deltas (policies, n) that have the sign of their sum; 0 where it is 0."""
-    agree = (deltas.sign() == deltas.sum(dim=0).sign()) & (deltas != 0)
+    agree = deltas.sign() == deltas.sum(dim=0).sign()  # where the sum is 0, only zeros agree
     return (deltas * agree).sum(dim=0) / agree.sum(dim=0).clamp_min(1)
 
 
