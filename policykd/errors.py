@@ -46,6 +46,10 @@ class DatasetError(PolicykdError):
     """A labeled dataset that is truncated, modified, of another kind or in a newer format."""
 
 
+class NonFiniteError(PolicykdError):
+    """An observation or a reward that is NaN or infinite, in an environment that should not return one."""
+
+
 class OutputError(PolicykdError, OSError):
     """An output path that cannot be written; raised before the work starts."""
 

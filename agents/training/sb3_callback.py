@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from policykd.agents.training.averaging import WeightAverage
 from policykd.agents.training.config import TrainConfig
 from policykd.divergences import gaussian_kl
 from policykd.envs.make import AnyEnv
+from policykd.errors import NonFiniteError
 from policykd.progress import Progress
 
 _LEVEL_STEP = 0.04
@@ -60,6 +62,27 @@ class _Rollout:
         return float(gaussian_kl(now, self._answers, direction="forward", reduction="batchmean"))
 
 
+def describe_non_finite(observations: np.ndarray, rewards: np.ndarray, groups: Mapping[str, int]) -> str:
+    """Return which feature of which simulation is NaN or infinite, or whose reward is.
+
+    Args:
+        observations: (n, features), the groups next to each other.
+        rewards: (n,).
+        groups: observation groups, name to number of features, in order.
+    """
+    bad = np.argwhere(~np.isfinite(observations))
+    if not len(bad):
+        simulation = int(np.flatnonzero(~np.isfinite(rewards))[0])
+        return f"the reward of simulation {simulation} is {rewards[simulation]}"
+    simulation, column = bad[0]
+    value = observations[simulation, column]
+    for name, size in groups.items():
+        if column < size:
+            return f"feature {column} of observation group {name} of simulation {simulation} is {value}"
+        column -= size
+    return f"column {bad[0][1]} of the observations of simulation {simulation} is {value}"
+
+
 class TrainingCallback(BaseCallback):
     """Updates the normalizer between rollouts, the step size, the curriculum's level, and the progress.
 
@@ -94,6 +117,10 @@ class TrainingCallback(BaseCallback):
 
     @override
     def _on_step(self) -> bool:
+        observations, rewards = self.locals.get("new_obs"), self.locals.get("rewards")
+        if observations is not None and not (np.isfinite(observations).all() and np.isfinite(rewards).all()):
+            where = describe_non_finite(observations, rewards, self._policy.groups)
+            raise NonFiniteError(f"{where} at environment step {self.num_timesteps:,}")
         return True
 
     @override

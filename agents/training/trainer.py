@@ -30,6 +30,7 @@ from policykd.envs.sb3_vec_env import Sb3VecEnv
 from policykd.envs.skill_records import records_of
 from policykd.envs.skills import Skill
 from policykd.envs.symmetry import mirror_symmetry
+from policykd.errors import NonFiniteError
 from policykd.plain import as_plain
 from policykd.progress import Progress
 from policykd.runs import RunFolder
@@ -109,7 +110,10 @@ class Run:
         self._progress.begin(self._name, self._config.steps, "steps")
         while not self._over:
             began = time.perf_counter()
-            training = self._learn_segment()
+            try:
+                training = self._learn_segment()
+            except NonFiniteError as error:
+                raise NonFiniteError(f"{error}; {self._keep_best()}") from None
             row = {"steps": self._steps, "level": self._env.level, **training, **self._validate()}
             self._seconds += time.perf_counter() - began
             self._folder.append({**row, "seconds": self._seconds})
@@ -226,10 +230,37 @@ class Run:
             finalist |= {name: found[name] for name in ("success", "reward_per_step")}
         return max(self._best, key=_quality)
 
+    def _keep_best(self) -> str:
+        """Write the best validated weights of a run that cannot go on; return a sentence about them."""
+        if not self._best:
+            return "no policy had been validated before"
+        self._save_policy(dict(self._best[0]))
+        success = self._best[0]["success"]
+        return (
+            f"the best policy so far (validation success {success:.2f}) is in {self._folder.path / 'policy'}; mend the "
+            "environment, then go on from the last checkpoint with --resume"
+        )
+
     def _finish(self) -> None:
         began = time.perf_counter()
         best = self._final_choice()
         self._seconds += time.perf_counter() - began
+        best = self._save_policy(best)
+        reached = self._streak >= self._config.patience
+        self._folder.finish(
+            {
+                **best,
+                "steps": self._steps,
+                "seconds": self._seconds,
+                "reached_target": reached,
+                "failures": self._env.failures,
+            }
+        )
+        ending = f"success {best['success']:.2f} after {self._steps / 1e6:.2f} M steps, {self._seconds:.0f} s"
+        self._progress.end(self._name, ending)
+
+    def _save_policy(self, best: dict[str, Any]) -> dict[str, Any]:
+        """Write a validated policy; return its figures without its weights."""
         self._policy.load_state_dict(best.pop("weights"))
         parents = [] if self._init is None else [self._init.manifest.as_parent(" ".join(self._init.manifest.skills))]
         save_policy(
@@ -244,18 +275,7 @@ class Run:
             metrics={**best, "steps": self._steps, "seconds": self._seconds},
             config=as_plain(self._config),
         )
-        reached = self._streak >= self._config.patience
-        self._folder.finish(
-            {
-                **best,
-                "steps": self._steps,
-                "seconds": self._seconds,
-                "reached_target": reached,
-                "failures": self._env.failures,
-            }
-        )
-        ending = f"success {best['success']:.2f} after {self._steps / 1e6:.2f} M steps, {self._seconds:.0f} s"
-        self._progress.end(self._name, ending)
+        return best
 
 
 def _env_config(config: TrainConfig) -> EnvConfig:
