@@ -13,6 +13,20 @@ from policykd.envs.foreign.skill import GymSkill, together
 from policykd.envs.skill_records import read_skill
 from policykd.envs.skills import Skill
 
+ASKS = {"command": "what the skill asks for", "phase": "where in its cycle the skill expects the robot"}
+"""Observation groups that tell a policy about its task and not about the world."""
+
+
+def unheard(manifest: Manifest, skill: Skill) -> list[str]:
+    """Return the groups by which a skill tells a policy about its task, and which the policy does not read.
+
+    Such a policy can do one task by habit; where commands vary, or several skills share a body, it cannot know what is
+    asked for.
+    """
+    if isinstance(skill, GymSkill):
+        return []
+    return [name for name in skill.task.groups if name in ASKS and name not in manifest.groups]
+
 
 def skills_for(manifests: Sequence[Manifest], names: Sequence[str] = ()) -> list[Skill]:
     """Return skills that offer every observation group that policies read.

@@ -13,7 +13,7 @@ import tyro
 from rich.console import Console
 
 from policykd.cli.options import Device, Threads
-from policykd.cli.output import Bars, say_where
+from policykd.cli.output import Bars, say, say_where
 
 if TYPE_CHECKING:
     from policykd.agents.files.policy_file import LoadedPolicy
@@ -47,7 +47,7 @@ class Evaluate:
             PolicykdError: for bad input.
         """
         from policykd.agents.files.policy_file import load_named
-        from policykd.agents.files.skills import skills_for
+        from policykd.agents.files.skills import ASKS, skills_for, unheard
         from policykd.envs.honest import honest_skill
         from policykd.evaluation import evaluate, evaluation_table
         from policykd.evaluation.table import paper_table
@@ -74,6 +74,10 @@ class Evaluate:
         evaluation.save(self.out)
         tables = write_paper_tables(self.out, paper_table(evaluation))
         console.print(evaluation_table(evaluation))
+        for skill in skills:
+            for name, loaded in policies.items():
+                for group in unheard(loaded.manifest, skill):
+                    say(console, f"note: {name} does not read {group}, which says {ASKS[group]}, on {skill.id}")
         for path in (self.out, *tables):
             say_where(console, path)
 
