@@ -77,6 +77,8 @@ class TrainConfig:
         sac: settings of SAC.
         init_noise: exploration noise at the start of a training that begins from a policy, units of the action; None
             keeps the policy's own, which is small after a training.
+        keep_init: whether the policy that a training starts from is validated first and is a candidate for the result,
+            which is then never worse than its start.
         randomization: random physics and sensors of the training, on the CPU; validations have none of it.
         settings: settings of any other algorithm: its configuration, or a mapping of the fields that differ from the
             defaults.
@@ -112,6 +114,7 @@ class TrainConfig:
     levels: str = added("shared")
     extension: float = added(0.0)
     extend_below: float = added(0.95)
+    keep_init: bool = added(False)
 
     def __post_init__(self) -> None:
         if ":" not in self.algorithm:  # a configuration may come from a file, and reading a file imports nothing

@@ -108,6 +108,9 @@ class Run:
         """Learn until the budget is spent or the targets are reached, then write the policy file."""
         self._restore()
         self._progress.begin(self._name, self._config.steps, "steps")
+        if self._config.keep_init and self._init is not None and not self._best:
+            self._folder.append({"steps": 0, "level": self._env.level, **self._validate(), "seconds": 0.0})
+            self._streak = 0  # a start that reaches the targets is still trained
         while not self._over:
             began = time.perf_counter()
             try:

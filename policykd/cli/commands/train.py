@@ -40,7 +40,7 @@ class Train:
     algorithm: str = _TRAIN.algorithm
     """Reinforcement learning algorithm: ppo, sac, or package.module:ALGORITHM for one of another package."""
     init: Path | None = None
-    """Policy to start from."""
+    """Policy to start from; the result is never worse than it in validation."""
     groups: tuple[str, ...] = ()
     """Observation groups of the expert; default those of the task. `policykd skills` lists them."""
     encoder: EncoderText = None
@@ -89,6 +89,7 @@ class Train:
             target_success=default.target_success if self.target_success is None else self.target_success,
             threads=self.threads,
             device=self.device,
+            keep_init=self.init is not None,
         )
         architecture = config.architecture
         if config.algorithm_record.squash:
