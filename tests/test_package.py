@@ -54,6 +54,7 @@ BASE = (
     "plain",
     "symbolic_pickle",
     "executor",
+    "executors",
     "names",
     "numerics",
     "relaxed",

@@ -24,6 +24,9 @@ Threads = Annotated[int | None, tyro.conf.arg(help="Simulation threads; default 
 Cores = Annotated[int | None, tyro.conf.arg(help="Cores to use; default all usable cores.")]
 """Number of cores of a command that runs several processes."""
 
+ExecutorName = Annotated[str, tyro.conf.arg(metavar="NAME")]
+"""Where jobs run; see ``policykd.executors``."""
+
 Workers = Annotated[int | None, tyro.conf.arg(help="Parallel processes; default one per usable core.")]
 """Number of processes."""
 

@@ -55,6 +55,8 @@ class Bars(ProgressProtocol):
 
     @override
     def begin(self, name: str, total: int, unit: str) -> None:
+        if name in self._tasks:  # a job that was started again
+            self._bars.remove_task(self._tasks[name])
         self._bars.start()
         self._tasks[name] = self._bars.add_task(name, total=total, unit=unit, figures="")
         self._spoken[name] = (time.monotonic(), time.monotonic())

@@ -23,7 +23,7 @@ from policykd.curriculum.stage_runner import StageFolders
 from policykd.errors import ConfigError, OutputError, UnknownNameError, check_range
 from policykd.evaluation.curves import curve_of, forward_transfer
 from policykd.evaluation.matrix import SkillMatrix
-from policykd.executor import Processes, ignore
+from policykd.executor import Executor, Processes, ignore
 from policykd.plain import as_plain, from_plain, versioned
 from policykd.progress import Named, Progress, Silent
 from policykd.runs import RunFolder
@@ -196,6 +196,7 @@ def run_comparison(
     curricula: Sequence[str] | None = None,
     seeds: int = 5,
     threads: int | None = None,
+    executor: Executor | None = None,
     resume: bool = False,
     progress: Progress = Silent(),
     on_seed: Callable[[Comparison], None] = ignore,
@@ -212,6 +213,7 @@ def run_comparison(
         curricula: names of the curricula; None for :func:`compared_curricula`.
         seeds: number of seeds, 0 to ``seeds - 1``.
         threads: runs in parallel; None for one per usable core.
+        executor: where the runs go, one core each; None for processes of this machine.
         resume: continue an interrupted comparison; finished runs are not run again, and seeds may be added.
         progress: progress reporter.
         on_seed: called with the comparison of all complete seeds after each new one.
@@ -237,7 +239,7 @@ def run_comparison(
         folders = {name: run_folder(out, name, seed) for name in recipes}
         jobs += [_Job(one, seed, folders[name], _others(folders, name)) for name, one in recipes.items()]
     collector = _Collector(shared, curricula, seeds, folder, on_seed)
-    Processes(threads).map(_run_one, jobs, progress, collector)
+    (executor or Processes(threads)).map(_run_one, jobs, progress, collector)
     return collector.comparison
 
 

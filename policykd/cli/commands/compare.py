@@ -13,7 +13,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from policykd.cli.options import Curricula, PresetName, RecipeFile, Resume, Set
+from policykd.cli.options import Curricula, ExecutorName, PresetName, RecipeFile, Resume, Set
 from policykd.cli.output import Bars, say, say_where
 from policykd.cli.overrides import with_overrides
 from policykd.curriculum.curricula import compared_curricula
@@ -42,6 +42,8 @@ class Compare:
     comparison.csv and .tex the table."""
     threads: int | None = None
     """Parallel runs; default one per usable core."""
+    executor: ExecutorName = "processes"
+    """Where runs go: processes or inline on this machine, ray or ray:ADDRESS, slurm or slurm:PARTITION."""
     resume: Resume = False
     set: Set = ()
     """Any other setting, for example merge.rounds=10 (a field of policykd.curriculum.Recipe)."""
@@ -53,6 +55,7 @@ class Compare:
             PolicykdError: for bad input.
         """
         from policykd.curriculum.comparison import COMPARISON, run_comparison
+        from policykd.executors import make_executor
         from policykd.paper_tables import write_paper_tables
         from policykd.report.pages.comparison import write_comparison_page
 
@@ -67,6 +70,7 @@ class Compare:
             curricula=self.curricula,
             seeds=self.seeds,
             threads=self.threads,
+            executor=make_executor(self.executor, self.threads, self.out),
             resume=self.resume,
             progress=Bars(console),
             on_seed=show,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 from rich.console import Console
 
-from policykd.cli.options import Set, Workers
+from policykd.cli.options import ExecutorName, Set, Workers
 from policykd.cli.output import say_where
 from policykd.errors import ConfigError
 
@@ -43,6 +43,8 @@ class KdBench:
     resume: bool = False
     """Continue a run: finished cells are kept, also when seeds or losses are added."""
     workers: Workers = None
+    executor: ExecutorName = "processes"
+    """Where cells run: processes or inline on this machine, ray or ray:ADDRESS, slurm or slurm:PARTITION."""
     redraw: Path | None = None
     """Run nothing; redraw table, plots and page of this results folder."""
     docs: Path | None = None
@@ -83,12 +85,10 @@ class KdBench:
 
 def _run(command: KdBench, folder: Path, console: Console) -> BenchResult:
     from policykd.cli.output import Bars
-    from policykd.executor import Inline, Processes
+    from policykd.executors import make_executor
     from policykd.kd.benchmark import run_benchmark
-    from policykd.threads import cores_for
 
-    workers = cores_for(command.workers, "workers")
-    executor = Inline() if workers == 1 else Processes(workers)
+    executor = make_executor(command.executor, command.workers, folder)
     return run_benchmark(_config(command), folder, resume=command.resume, executor=executor, progress=Bars(console))
 
 

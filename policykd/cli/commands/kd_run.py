@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from policykd.cli.options import Set, Workers
+from policykd.cli.options import ExecutorName, Set, Workers
 from policykd.cli.output import say_where
 from policykd.errors import ConfigError
 
@@ -39,6 +39,8 @@ class KdRun:
     data: Path | None = None
     """File that `policykd kd data` prepared: run the system's experiment on real data instead of its own data."""
     workers: Workers = None
+    executor: ExecutorName = "processes"
+    """Where cells run: processes or inline on this machine, ray or ray:ADDRESS, slurm or slurm:PARTITION."""
     resume: bool = False
     """Continue a run: finished cells are kept, also when seeds are added."""
     set: Set = ()
@@ -52,14 +54,12 @@ class KdRun:
         """
         chosen = _chosen(self)  # before torch is loaded, so that a mistyped name fails at once
         from policykd.cli.output import Bars
-        from policykd.executor import Inline, Processes
+        from policykd.executors import make_executor
         from policykd.kd.experiments.runner import run_experiment
         from policykd.kd.experiments.summary import paper_table, write_summary
         from policykd.paper_tables import write_paper_tables
-        from policykd.threads import cores_for
 
-        workers = cores_for(self.workers, "workers")
-        executor = Inline() if workers == 1 else Processes(workers)
+        executor = make_executor(self.executor, self.workers, self.out)
         results: list[Result] = []
         for experiment, config in chosen:
             result = run_experiment(
