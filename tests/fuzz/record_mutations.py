@@ -1,5 +1,6 @@
 """Mutations of records: JSON and YAML with keys removed, types exchanged, huge numbers, deep nesting, and worse text."""
 
+import copy
 import json
 
 import yaml
@@ -41,7 +42,7 @@ def mutate_tree(tree, rng):
         if kind == 0:
             del node[key]
         elif kind == 1:
-            node[key] = other[place]
+            node[key] = copy.deepcopy(other[place])
         elif kind == 2 and isinstance(node, dict):
             node[f"{key}x"[:: 1 if rng.random() < 0.5 else -1]] = node.pop(key)
         elif kind == 3 and isinstance(node[key], list):
