@@ -1,7 +1,7 @@
 """Other libraries' own code, driven on policykd's simulation: Distillation of rsl_rl 5, BC and DAgger of imitation.
 
-They are installed in an environment of their own; see docs/peers.md. Each row of the simulation is labeled by the expert
-of its own skill: the per-skill dispatch that these libraries leave to their user.
+They are installed in an environment of their own; see docs/peers.md. Each row of the simulation is labeled by the
+expert of its own skill: the per-skill dispatch that these libraries leave to their user.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from peer_trial import HIDDEN, Trial
 from torch import nn
 
+from peer_trial import HIDDEN, Trial
 from policykd.agents.function_policy import FunctionPolicy
 from policykd.agents.policy import Policy
 
@@ -56,8 +56,8 @@ class _Dispatch:
 def distill_with_rsl_rl(trial: Trial) -> None:
     """rsl_rl 5's ``Distillation``: the student acts with noise, its states are labeled, fitted and dropped.
 
-    Its own defaults (gradient over 15 steps, Adam at 1e-3, empirical normalization, 120 steps per simulation and update),
-    except for the epochs per update, which are chosen so that it draws as many labeled states as the other methods.
+    Its own defaults (gradient over 15 steps, Adam at 1e-3, empirical normalization, 120 steps per simulation and
+    update), except for the epochs per update, with which it draws as many labeled states as the other methods.
     """
     from rsl_rl.algorithms import Distillation
     from rsl_rl.models import MLPModel
@@ -72,8 +72,8 @@ def distill_with_rsl_rl(trial: Trial) -> None:
 
     observations = wrapped(env.reset())
     student = MLPModel(
-        observations, {"student": ["policy"]}, "student", trial.actions, hidden_dims=list(HIDDEN), obs_normalization=True,
-        distribution_cfg={"class_name": "GaussianDistribution", "init_std": 0.1},
+        observations, {"student": ["policy"]}, "student", trial.actions, hidden_dims=list(HIDDEN),
+        obs_normalization=True, distribution_cfg={"class_name": "GaussianDistribution", "init_std": 0.1},
     )  # fmt: skip
     storage = RolloutStorage("distillation", env.num_envs, length, observations, [trial.actions], "cpu")
     iterations = max(1, round(trial.states_per_round / (length * env.num_envs)))
@@ -139,7 +139,7 @@ def _quiet() -> Any:
 
 
 def clone_with_imitation(trial: Trial) -> None:
-    """imitation's ``BC`` on states in which the experts act, without noise."""
+    """The ``BC`` of imitation on states in which the experts act, without noise."""
     from imitation.data.types import Transitions
 
     env, learner = trial.simulation, _cloning(trial)
@@ -160,7 +160,7 @@ def clone_with_imitation(trial: Trial) -> None:
 
 
 def dagger_with_imitation(trial: Trial) -> None:
-    """imitation's ``DAggerTrainer``: labels of all rounds, the experts' share of the acting falls linearly to 0."""
+    """The ``DAggerTrainer`` of imitation: labels of all rounds; the experts' share of the acting falls to 0."""
     from imitation.algorithms.dagger import DAggerTrainer, LinearBetaSchedule
     from imitation.util.logger import configure
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from peer_trial import HIDDEN, Trial
 from torch import nn
 
+from peer_trial import HIDDEN, Trial
 from policykd.agents.architecture import Architecture
 from policykd.agents.files.policy_file import load_policy
 from policykd.agents.policy import Policy
@@ -21,7 +21,7 @@ from policykd.merge.weights import WeightMergeConfig, merge_weights
 
 
 def merge_with_policykd(trial: Trial) -> None:
-    """policykd's merge with the settings of its demo.
+    """The merge of policykd with the settings of its demo.
 
     Its own log tells the states and retention of every round, on the same validation.
     """
@@ -37,25 +37,32 @@ def merge_with_policykd(trial: Trial) -> None:
         reached += [mark for states, mark in marks.items() if states == row["states"]]
         trial.curve.append(
             {
-                "states": row["states"], "least_retention": min(row["retention"].values()), "retention": row["retention"],
-                "success": row["success"], "marks": list(reached), "seconds": row["seconds"], "cpu_seconds": None,
+                "states": row["states"],
+                "least_retention": min(row["retention"].values()),
+                "retention": row["retention"],
+                "success": row["success"],
+                "marks": list(reached),
+                "seconds": row["seconds"],
+                "cpu_seconds": None,
             }
-        )  # fmt: skip
+        )
     trial.curve[-1] |= {"cpu_seconds": last["cpu_seconds"], "seconds": last["seconds"]}
 
 
 def distill_proximally(trial: Trial) -> None:
     """Proximal policy distillation (Spigler, 2024): PPO on the task's rewards, with a term toward the teacher.
 
-    The loss is PPO's, plus ``lambda`` times the mean of ``max(ratio, 1 - epsilon) KL(teacher || student)``, with ``ratio``
-    the probability of the taken action under the student now over that when it acted. ``lambda`` is 1 and all other
-    settings are those of policykd's PPO. Departures: the clip of the observations' normalizer, whose statistics are taken
-    from the first rollout, and a Gaussian teacher of the experts' own exploration noise.
+    The loss is PPO's, plus ``lambda`` times the mean of ``max(ratio, 1 - epsilon) KL(teacher || student)``. ``ratio``
+    is the probability of the taken action under the student now, over that when it acted; ``lambda`` is 1.
+    Departures: observations are normalized by the statistics of the first rollout, and the teacher is a Gaussian
+    with the exploration noise of the skill's expert.
     """
     torch.manual_seed(trial.seed)
     env, budget, length = trial.simulation, trial.budget, 50
     student = first_student(trial.teachers, trial.config(), None)
-    teacher_std = torch.stack([t.policy.log_std.detach().exp() for t in trial.teachers]).repeat_interleave(budget.envs, 0)
+    teacher_std = torch.stack([t.policy.log_std.detach().exp() for t in trial.teachers]).repeat_interleave(
+        budget.envs, 0
+    )
     optimizer = torch.optim.Adam(student.parameters(), lr=3e-4, eps=1e-5)
     rows = torch.from_numpy(env.reset())
     student.update_normalizer(rows)

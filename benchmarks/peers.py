@@ -21,10 +21,10 @@ from typing import Any
 
 import torch
 import tyro
+
 from peer_libraries import LIBRARIES
 from peer_methods import distill_proximally, merge_weights_by, merge_with_policykd, train_jointly
 from peer_trial import MARKS, Budget, Trial
-
 from policykd.environment import environment
 from policykd.evaluation import evaluate
 from policykd.plain import as_plain
@@ -85,7 +85,7 @@ def run_cell(name: str, seed: int, options: Options) -> dict[str, Any]:
     return {
         "method": name, "seed": seed, "budget": as_plain(options.budget), "states": trial.states, **spent,
         "curve": trial.curve,
-        "states_to": {str(mark): next((r["states"] for r in trial.curve if mark in r["marks"]), None) for mark in MARKS},
+        "states_to": {str(m): next((r["states"] for r in trial.curve if m in r["marks"]), None) for m in MARKS},
         "retention": {skill: as_plain(s.retention) for skill, s in summaries.items()},
         "success": {skill: as_plain(s.success) for skill, s in summaries.items()},
         "success_of_experts": {skill: as_plain(s.success) for skill, s in own.items()},

@@ -218,7 +218,15 @@ def parse_yaml(content: bytes, what: str, error: MakeError = OutputError, *, loa
         _check_depth(text)
         value = yaml.load(text, Loader=loader or yaml.SafeLoader)
         _check_unfolded(value)
-    except (yaml.YAMLError, ValueError, RecursionError, AttributeError, TypeError, LookupError, OverflowError) as problem:
+    except (
+        yaml.YAMLError,
+        ValueError,
+        RecursionError,
+        AttributeError,
+        TypeError,
+        LookupError,
+        OverflowError,
+    ) as problem:
         # PyYAML lets the errors of int, float and datetime through
         raise error(f"{what} is not valid YAML ({str(problem)[:200]})") from None
     return value

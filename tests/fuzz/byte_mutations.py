@@ -53,7 +53,18 @@ def append(content, rng):
     return content + rng.bytes(int(rng.integers(1, 200)))
 
 
-BYTES = (flip_bits, flip_bits, truncate, overwrite, write_length, write_length, swap_parts, remove_part, repeat_part, append)
+BYTES = (
+    flip_bits,
+    flip_bits,
+    truncate,
+    overwrite,
+    write_length,
+    write_length,
+    swap_parts,
+    remove_part,
+    repeat_part,
+    append,
+)
 
 
 def mutate_bytes(content, rng):
@@ -63,7 +74,7 @@ def mutate_bytes(content, rng):
 
 
 def mutate_zip(content, rng, mutate_member):
-    """Change the members of a zip: one is removed, renamed, doubled, exchanged, emptied, or changed by its own format."""
+    """Change a zip: a member is removed, renamed, doubled, exchanged, emptied, or changed by its own format."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         members = [(info.filename, archive.read(info)) for info in archive.infolist()]
     i, j = int(rng.integers(len(members))), int(rng.integers(len(members)))
@@ -88,7 +99,18 @@ def mutate_zip(content, rng, mutate_member):
     return _zipped(members)
 
 
-ODD_NAMES = ("../../outside", "/absolute", "a\\b", "", "data.pkl", "x/data.pkl", "\u00fc\u4e2d", "n" * 3000, "con:", ".")
+ODD_NAMES = (
+    "../../outside",
+    "/absolute",
+    "a\\b",
+    "",
+    "data.pkl",
+    "x/data.pkl",
+    "\u00fc\u4e2d",
+    "n" * 3000,
+    "con:",
+    ".",
+)
 
 
 def _zipped(members, method=zipfile.ZIP_STORED):
@@ -97,7 +119,6 @@ def _zipped(members, method=zipfile.ZIP_STORED):
         for name, body in members:
             info = zipfile.ZipInfo(name or "x")
             info.compress_type = method
-            archive._didModify = True
             archive.NameToInfo.pop(info.filename, None)  # a second member of one name is wanted, without a warning
             archive.writestr(info, body)
     return buffer.getvalue()

@@ -68,7 +68,14 @@ def mutate(files, rng):
         return {**files, name: mutate_bytes(files[name], rng)}
     try:
         return {**files, name: _by_name(name, files[name], rng)}
-    except (ValueError, TypeError, KeyError, OverflowError, OSError, RuntimeError):  # a second mutation of a damaged part
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        OverflowError,
+        OSError,
+        RuntimeError,
+    ):  # a second mutation of a damaged part
         return {**files, name: mutate_bytes(files[name], rng)}
 
 

@@ -258,5 +258,11 @@ FORMATS = {
 }
 """Variants of every format; cases take them in turns."""
 
-NEEDS = {"ONNX": "onnx", "Minari": "minari", "stable-baselines3": "stable_baselines3", "robot, MJCF": "mujoco", "robot, URDF": "mujoco"}
+NEEDS = {
+    "ONNX": "onnx",
+    "Minari": "minari",
+    "stable-baselines3": "stable_baselines3",
+    "robot, MJCF": "mujoco",
+    "robot, URDF": "mujoco",
+}
 """Packages that a format's sample or reader needs."""

@@ -1,10 +1,10 @@
 """One small valid sample of every format, as bytes by file name; nothing outside the repository is needed."""
 
 import io
-import json
 import pickle
 import shutil
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 
 import gymnasium as gym
@@ -44,7 +44,7 @@ def saved(tree):
 def dense(*sizes):
     torch.manual_seed(0)
     layers = []
-    for a, b in zip(sizes, sizes[1:], strict=False):
+    for a, b in pairwise(sizes):
         layers += [nn.Linear(a, b), nn.ELU()]
     return nn.Sequential(*layers[:-1])
 
@@ -177,7 +177,10 @@ def robot_urdf():
 
     parts = [link("trunk", 4, '<box size="0.4 0.2 0.1"/>')]
     for name, x, y in (("FL", 0.2, 0.1), ("FR", 0.2, -0.1), ("RL", -0.2, 0.1), ("RR", -0.2, -0.1)):
-        parts += [link(f"{name}_thigh", 0.5, '<sphere radius="0.02"/>'), link(f"{name}_shin", 0.5, '<sphere radius="0.03"/>')]
+        parts += [
+            link(f"{name}_thigh", 0.5, '<sphere radius="0.02"/>'),
+            link(f"{name}_shin", 0.5, '<sphere radius="0.03"/>'),
+        ]
         for joint, parent, child, at in (
             ("hip", "trunk", f"{name}_thigh", f"{x} {y} 0"), ("knee", f"{name}_thigh", f"{name}_shin", "0 0 -0.3"),
         ):  # fmt: skip
@@ -250,7 +253,11 @@ def skrl():
     body, output = nn.Sequential(*dense(INPUTS, 4), nn.ELU()), nn.Linear(4, ACTIONS)
     policy = prefixed("net_container.", body) | prefixed("policy_layer.", output)
     policy["log_std_parameter"] = torch.zeros(ACTIONS)
-    scaler = {"running_mean": torch.zeros(INPUTS), "running_variance": torch.ones(INPUTS), "current_count": torch.tensor(9.0)}
+    scaler = {
+        "running_mean": torch.zeros(INPUTS),
+        "running_variance": torch.ones(INPUTS),
+        "current_count": torch.tensor(9.0),
+    }
     return {"agent_1.pt": saved({"policy": policy, "value": {}, "state_preprocessor": scaler})}
 
 
@@ -297,7 +304,8 @@ def minari_folder():
         data = LabeledData(folder / "labels", describe_data([teacher], {"observation": 3}))
         draw, (steps, n) = torch.Generator().manual_seed(0), (3, 2)
         rollout = LabeledRollout(
-            torch.randn(6, 3, generator=draw), torch.rand(6, 1, generator=draw) - 0.5, torch.rand(steps, n, generator=draw),
+            torch.randn(6, 3, generator=draw), torch.rand(6, 1, generator=draw) - 0.5,
+            torch.rand(steps, n, generator=draw),
             *(torch.zeros(steps, n, dtype=torch.bool) for _ in range(3)), torch.tensor([4, 5]),
             torch.randn(2, 3, generator=draw), torch.zeros(6), torch.zeros(6),
         )  # fmt: skip
@@ -313,4 +321,4 @@ def minari_folder():
                 os.environ["MINARI_DATASETS_PATH"] = before
         shutil.rmtree(folder / "labels")
 
-    return {name: content for name, content in written(write).items() if json is not None}
+    return written(write)

@@ -3,7 +3,25 @@
 import numpy as np
 from byte_mutations import mutate_bytes
 
-OPERATORS = ("Gemm", "MatMul", "Add", "Sub", "Div", "Mul", "Elu", "Relu", "Tanh", "Clip", "Min", "Max", "Constant", "Identity", "Loop", "x", "")
+OPERATORS = (
+    "Gemm",
+    "MatMul",
+    "Add",
+    "Sub",
+    "Div",
+    "Mul",
+    "Elu",
+    "Relu",
+    "Tanh",
+    "Clip",
+    "Min",
+    "Max",
+    "Constant",
+    "Identity",
+    "Loop",
+    "x",
+    "",
+)
 
 
 def mutate_onnx(content, rng):

@@ -1,4 +1,4 @@
-"""Mutations of records: JSON and YAML with keys removed, types exchanged, huge numbers, deep nesting, and worse text."""
+"""Mutations of records: JSON and YAML with keys removed, types exchanged, huge numbers, deep nesting, odd text."""
 
 import copy
 import json
@@ -6,10 +6,46 @@ import json
 import yaml
 
 ODD_VALUES = (
-    None, True, False, 0, -1, 1, 2**31, 2**63, 2**64, 10**30, -(10**12), 1e-320, 1e300, 1e308, -1e308, 0.5, float("nan"),
-    float("inf"), float("-inf"), "", "x", "\x00", "\ud800", "../../x", "/dev/zero", "a" * 100_000, "1e999", "\u202e", [], {},
-    [None], [[]], {"": None}, {"x": {"x": {}}}, [0] * 5000, "gym:No-v0", "os:system", "tests:x", "(a+)+$",
-)  # fmt: skip
+    None,
+    True,
+    False,
+    0,
+    -1,
+    1,
+    2**31,
+    2**63,
+    2**64,
+    10**30,
+    -(10**12),
+    1e-320,
+    1e300,
+    1e308,
+    -1e308,
+    0.5,
+    float("nan"),
+    float("inf"),
+    float("-inf"),
+    "",
+    "x",
+    "\x00",
+    "\ud800",
+    "../../x",
+    "/dev/zero",
+    "a" * 100_000,
+    "1e999",
+    "\u202e",
+    [],
+    {},
+    [None],
+    [[]],
+    {"": None},
+    {"x": {"x": {}}},
+    [0] * 5000,
+    "gym:No-v0",
+    "os:system",
+    "tests:x",
+    "(a+)+$",
+)
 
 
 def places(tree, limit=4000):
@@ -98,12 +134,47 @@ _BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
     f"{b}: &{b} [{','.join([f'*{a}'] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)
 )
 YAML_TEXTS = (
-    _BOMB, "{a: &a [*a]}", "!!python/object/apply:os.system ['echo hostile']", "!!int ''", "!!float x", "!!timestamp x",
-    "2001-99-99", "!!binary '#'", "!!set {a, b}", "!!omap [a]", "!!pairs [a, b]", "? [a, b]\n: c", "? {a: b}\n: c", "a: b: c",
-    "\t", "- &x\n- *y", "%YAML 9.9\n---\na: b", "a: !!null x", "--- a\n--- b", "<<: [1]", "<<: {a: 1}", "a: 1:99:99.9",
-    "!x y", "\x00", "\ufeff", "'", '"\\xZZ"', "a: 0x", "a: 0b2", "a: 1_", "a: .inf", "a: 099", "!!int '1e4'", "!!bool x",
-    "{" * 400, "[" * 3000, "- " * 3000, "a: " + "9" * 6000, "!!float '" + "9" * 6000 + "'", "!!int '0b" + "1" * 30000 + "'",
-)  # fmt: skip
+    _BOMB,
+    "{a: &a [*a]}",
+    "!!python/object/apply:os.system ['echo hostile']",
+    "!!int ''",
+    "!!float x",
+    "!!timestamp x",
+    "2001-99-99",
+    "!!binary '#'",
+    "!!set {a, b}",
+    "!!omap [a]",
+    "!!pairs [a, b]",
+    "? [a, b]\n: c",
+    "? {a: b}\n: c",
+    "a: b: c",
+    "\t",
+    "- &x\n- *y",
+    "%YAML 9.9\n---\na: b",
+    "a: !!null x",
+    "--- a\n--- b",
+    "<<: [1]",
+    "<<: {a: 1}",
+    "a: 1:99:99.9",
+    "!x y",
+    "\x00",
+    "\ufeff",
+    "'",
+    '"\\xZZ"',
+    "a: 0x",
+    "a: 0b2",
+    "a: 1_",
+    "a: .inf",
+    "a: 099",
+    "!!int '1e4'",
+    "!!bool x",
+    "{" * 400,
+    "[" * 3000,
+    "- " * 3000,
+    "a: " + "9" * 6000,
+    "!!float '" + "9" * 6000 + "'",
+    "!!int '0b" + "1" * 30000 + "'",
+)
 
 
 def mutate_yaml(content, rng):

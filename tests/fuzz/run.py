@@ -25,7 +25,9 @@ def campaign(job):
     torch.set_num_threads(1)
     rows = run_isolated(name, seed, range(first, last), samples_of(name))
     counts = Counter(verdict for _, verdict, _ in rows)
-    faults = [[number, verdict, detail[-1500:]] for number, verdict, detail in rows if verdict not in ("refused", "loaded")]
+    faults = [
+        [number, verdict, detail[-1500:]] for number, verdict, detail in rows if verdict not in ("refused", "loaded")
+    ]
     return name, last, dict(counts), faults
 
 
@@ -72,8 +74,11 @@ def main():
             entry |= {key: entry[key] + counts.get(key, 0) for key in ("refused", "loaded")}
             entry["cases"], entry["faults"] = last, entry["faults"] + faults
             limits = {"seconds": SECONDS, "megabytes": MOST_MEGABYTES}
-            given.out.write_text(json.dumps({"seed": given.seed, "limits": limits, "formats": formats}, indent=1) + "\n")
-            print(f"{name:24} {last:6} cases, {entry['refused']} refused, {entry['loaded']} loaded, {len(entry['faults'])} faults", flush=True)
+            given.out.write_text(
+                json.dumps({"seed": given.seed, "limits": limits, "formats": formats}, indent=1) + "\n"
+            )
+            figures = (f"{entry[key]} {key}" for key in ("refused", "loaded"))
+            print(name, last, *figures, len(entry["faults"]), "faults", flush=True)
     return 1 if any(entry["faults"] for entry in formats.values()) else 0
 
 

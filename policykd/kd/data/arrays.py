@@ -11,6 +11,7 @@ import tokenize
 import zipfile
 import zlib
 from pathlib import Path
+
 import numpy as np
 
 from policykd.kd.data.files import DataFileError
