@@ -45,6 +45,25 @@ def show_case(name, seed, number):
         print(*judge(form.read, place), sep="\n")
 
 
+def markdown(formats):
+    """Return the table of the counts, and of the formats together."""
+    rows = ["| format | cases | refused | loaded | faults |", "| --- | --- | --- | --- | --- |"]
+    total = Counter()
+    for name, entry in formats.items():
+        figures = {**{key: entry[key] for key in ("cases", "refused", "loaded")}, "faults": len(entry["faults"])}
+        total.update(figures)
+        rows.append(f"| {name} | {' | '.join(f'{number:,}' for number in figures.values())} |")
+    rows.append(f"| all | {' | '.join(f'{total[key]:,}' for key in ('cases', 'refused', 'loaded', 'faults'))} |")
+    return "\n".join(rows)
+
+
+def write_table(page, formats):
+    """Replace the table between the marks of a page."""
+    begin, end = "<!-- fuzz: begin -->", "<!-- fuzz: end -->"
+    before, _, rest = page.read_text().partition(begin)
+    page.write_text(f"{before}{begin}\n{markdown(formats)}\n{end}{rest.partition(end)[2]}")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", type=int, default=10_000)
@@ -53,6 +72,7 @@ def main():
     parser.add_argument("--case", type=int, help="show one case of --format")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("results/fuzz.json"))
+    parser.add_argument("--table", type=Path, help="write the table of --out into this page, and run nothing")
     given = parser.parse_args()
     names = given.format or list(FORMATS)
     if given.case is not None:
@@ -62,6 +82,9 @@ def main():
     if found.get("seed", given.seed) != given.seed:
         parser.error(f"{given.out} holds cases of seed {found['seed']}; choose another --out")
     formats = found.get("formats", {})
+    if given.table is not None:
+        write_table(given.table, formats)
+        return 0
     jobs = [
         (name, given.seed, first, min(first + _STEP, given.cases))
         for name in names

@@ -300,9 +300,31 @@ def test_damaged_minari_folders(tmp_path, monkeypatch):
     data = next(name for name in files if name.endswith(".hdf5"))
     metadata = next(name for name in files if name.endswith("data/metadata.json"))
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "sets"))
-    for change in ({data: files[data][:9000]}, {metadata: b"{"}, {metadata: b"{}"}, {data: b""}):
+    many = json.dumps({**json.loads(files[metadata]), "total_episodes": 10**9}).encode()
+    for change in ({data: files[data][:9000]}, {metadata: b"{"}, {metadata: b"{}"}, {data: b""}, {metadata: many}):
         shutil.rmtree(tmp_path / "sets", ignore_errors=True)
         with pytest.raises(DatasetError, match=r"damaged|not on this machine"):
             read_minari(place(tmp_path, {**files, **change}))
     shutil.rmtree(tmp_path / "sets")
     assert len(read_minari(place(tmp_path, files))) == 1
+
+
+def test_arrays_of_minari_that_do_not_fit_their_file(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    from policykd.merge.data.minari_files import check_sizes
+
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "metadata.json").write_text('{"total_episodes": 1}')
+    with h5py.File(data / "main_data.hdf5", "w") as file:
+        file["episode_0/rewards"] = np.zeros(3)
+    check_sizes(tmp_path)
+    for count in (2, -1, None, True, 1.0):
+        (data / "metadata.json").write_text(json.dumps({"total_episodes": count}))
+        with pytest.raises(DatasetError, match=rf"names {count} episodes; the dataset holds 1"):
+            check_sizes(tmp_path)
+    (data / "metadata.json").write_text('{"total_episodes": 1}')
+    with h5py.File(data / "main_data.hdf5", "a") as file:
+        file.create_dataset("episode_0/observations", (10**9,), "f8", chunks=(1000,))  # nothing is stored
+    with pytest.raises(DatasetError, match=r"episode_0/observations has shape \(1000000000,\)"):
+        check_sizes(tmp_path)

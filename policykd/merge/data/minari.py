@@ -28,6 +28,7 @@ from policykd.envs.skill_records import records_of
 from policykd.errors import ContractError, DatasetError, MissingDependencyError, OutputError, PolicykdError
 from policykd.merge.data.folder import LabeledData
 from policykd.merge.data.manifest import CHOICES, RECORDED, DataManifest, LabeledSkill, Shard
+from policykd.merge.data.minari_files import check_sizes
 from policykd.merge.data.rollout import LabeledRollout
 from policykd.plain import parse_json
 
@@ -101,6 +102,7 @@ def read_minari(dataset_id: str, out: Path, skill: GymSkill | None = None) -> La
     if out.exists() and any(out.iterdir()):
         raise OutputError(f"{out} is not empty; choose another folder")
     with _damage(dataset_id):
+        check_sizes(_folder(dataset_id))
         dataset = minari.load_dataset(dataset_id)
         stored = dataset.storage.metadata.get(_MANIFEST)
         episodes = list(dataset.iterate_episodes())
@@ -112,6 +114,12 @@ def read_minari(dataset_id: str, out: Path, skill: GymSkill | None = None) -> La
         raise ContractError(f"{dataset_id} does not name a skill of policykd; give --skill gym:ID of its environment")
     with _damage(dataset_id):
         return _convert(dataset_id, dataset, episodes, skill, out)
+
+
+def _folder(dataset_id: str) -> Path:
+    from minari.storage.datasets_root_dir import get_dataset_path
+
+    return Path(get_dataset_path(dataset_id))
 
 
 @contextmanager
@@ -253,6 +261,8 @@ def _restore(data: LabeledData, shards: Sequence[Shard], episodes: Sequence[Any]
 
 def _regrid(episodes: Sequence[Any], shard: Shard, features: int, actions: int) -> LabeledRollout:
     steps, n = shard.steps, shard.simulations
+    if sum(len(episode.rewards) for episode in episodes) != steps * n:
+        raise ValueError("steps are missing")
     wide = {"observations": features, "labels": actions}
     flat = {name: np.full((steps * n, size), np.nan, np.float32) for name, size in wide.items()}
     numbers = {name: np.full((steps * n,), np.nan, np.float32) for name in ("rewards", "teacher_values", "distances")}
