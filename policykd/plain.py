@@ -228,7 +228,10 @@ def parse_yaml(content: bytes, what: str, error: MakeError = OutputError, *, loa
         OverflowError,
     ) as problem:
         # PyYAML lets the errors of int, float and datetime through
-        raise error(f"{what} is not valid YAML ({str(problem)[:200]})") from None
+        mark = getattr(problem, "problem_mark", None)
+        where = f" in line {mark.line + 1}" if mark is not None else ""
+        reason = getattr(problem, "problem", None) or str(problem)[:200]
+        raise error(f"{what} is not valid YAML: {reason}{where}") from None
     return value
 
 

@@ -90,8 +90,13 @@ def test_odd_yaml_is_read_or_refused(text, tmp_path):
 )
 def test_yaml_that_is_refused(text, reason, tmp_path):
     (tmp_path / "recipe.yaml").write_text(text)
-    with pytest.raises(OutputError, match=rf"recipe\.yaml is not valid YAML \(.*{reason}"):
+    with pytest.raises(OutputError, match=rf"recipe\.yaml is not valid YAML: .*{reason}"):
         load_recipe(tmp_path / "recipe.yaml")
+
+
+def test_the_line_of_a_mistake_is_named():
+    with pytest.raises(ConfigError, match=r"^it is not valid YAML: mapping values are not allowed here in line 2$"):
+        parse_yaml(b"a: 1\nb: c: d\n", "it", ConfigError)
 
 
 def test_yaml_has_limits_and_keeps_what_is_below():
