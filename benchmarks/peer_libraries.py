@@ -177,7 +177,12 @@ def dagger_with_imitation(trial: Trial) -> None:
         with _quiet():
             for _ in range(trial.steps):  # the library keeps episodes that ended, so all but the last ones of falls
                 rows, *_ = collector.step(trial.label(torch.from_numpy(rows)).numpy())
-            trainer.extend_and_update({"n_batches": trial.budget.updates, "progress_bar": False, "log_interval": 10**9})
+            trainer.extend_and_update(
+                {  # the library would log rollouts of its own, whose steps are not part of the budget
+                    "n_batches": trial.budget.updates, "progress_bar": False, "log_interval": 10**9,
+                    "log_rollouts_venv": None,
+                }
+            )  # fmt: skip
         trial.states = env.steps
         trial.measure(as_policy(trial, _imitation_actor(trainer.policy)))
 
