@@ -1,14 +1,16 @@
 # make demo    train five experts of a quadruped, merge them, measure and film the student (results/demo)
 # make test    lint, types and the test suite
 # make bench   the throughput benchmarks
+# make fuzz    are damaged files refused? CASES of every format, see docs/fuzz.md; resumes
 # make mutants can the tests fail? single mutations of the code, and which of them no test notices
 PYTHON ?= python3
 VENV   ?= .venv
 OUT    ?= results/demo
+CASES  ?= 10000
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.policykd-installed
 
-.PHONY: demo test lint bench mutants clean
+.PHONY: demo test lint bench fuzz mutants clean
 
 demo: $(READY)
 	$(BIN)/policykd demo --out $(OUT)
@@ -26,6 +28,9 @@ lint: $(READY)
 bench: $(READY)
 	$(BIN)/python benchmarks/simulation.py
 	$(BIN)/python benchmarks/training.py
+
+fuzz: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz/run.py --cases $(CASES)
 
 mutants: $(READY)
 	$(BIN)/python tests/mutants/run.py

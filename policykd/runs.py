@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 import json
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from policykd.errors import ConfigError, OutputError
-from policykd.plain import as_plain
+from policykd.plain import as_plain, parse_json
 from policykd.storage import prepare_folder, read_json, write_bytes, write_json, write_text
 
 _FORMAT = 2
@@ -78,10 +79,14 @@ class RunFolder:
             self._log_file.unlink(missing_ok=True)
             return None
         try:
-            state = torch.load(self._checkpoint_file, weights_only=True)
+            content = self._checkpoint_file.read_bytes()
+            check_zip(content)  # torch does not compare the checksums of its files
+            state = torch.load(io.BytesIO(content), weights_only=True)
         except Exception as error:
             raise OutputError(f"{self._checkpoint_file} cannot be read ({error}); delete it to start over") from error
-        if state.get("format") != _FORMAT:
+        if not isinstance(state, dict) or not isinstance(state.get("log_rows", 0), int):
+            raise OutputError(f"{self._checkpoint_file} is not a checkpoint of policykd; delete it to start over")
+        if state.get("format") != _FORMAT or "log_rows" not in state:
             raise OutputError(
                 f"{self._checkpoint_file} was written by another version of policykd; continue with that version, or "
                 f"delete it to start over"
@@ -105,8 +110,25 @@ class RunFolder:
         """Return all measurements, without a last line that an interruption truncated."""
         if not self._log_file.exists():
             return []
-        whole = self._log_file.read_text().rpartition("\n")[0]
-        return [json.loads(line) for line in whole.splitlines()]
+        whole = self._log_file.read_bytes().rpartition(b"\n")[0]
+
+        def damaged(reason: str) -> OutputError:
+            return OutputError(f"{reason}; delete {self.path} to start over")
+
+        rows = [parse_json(line, f"a line of {self._log_file}", damaged) for line in whole.splitlines()]
+        if not all(isinstance(row, dict) for row in rows):
+            raise damaged(f"a line of {self._log_file} is not a JSON object")
+        return rows
+
+
+def check_zip(content: bytes) -> None:
+    """Raise ValueError for a zip that is damaged, or whose members unpack to far more than its size."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        if sum(info.file_size for info in archive.infolist()) > 2 * len(content) + 1_000_000:
+            raise ValueError("its members unpack to more than twice its size")
+        broken = archive.testzip()
+    if broken is not None:
+        raise ValueError(f"the checksum of {broken} is wrong")
 
 
 def _occupied(path: Path, patience: float) -> FileLock:
@@ -124,10 +146,10 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     rows = []
-    for line in path.read_text().splitlines():
+    for line in path.read_bytes().splitlines():
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
+            rows.append(parse_json(line, str(path)))
+        except OutputError:
             break
     return [row for row in rows if isinstance(row, dict)]
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from policykd.errors import OutputError
+from policykd.plain import parse_json
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -67,12 +68,19 @@ def read_json(path: Path) -> dict[str, Any]:
     """Return the JSON object in a file.
 
     Raises:
-        OutputError: naming the file, if it is not JSON or does not hold an object.
+        FileNotFoundError: if it does not exist.
+        OutputError: naming the file, if it cannot be read, is not JSON or does not hold an object.
     """
+
+    def invalid(reason: str) -> OutputError:
+        return OutputError(f"{reason}; delete it to start over")
+
     try:
-        content = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise OutputError(f"{path} is not valid JSON ({error}); delete it to start over") from None
+        content = parse_json(path.read_bytes(), str(path), invalid)
+    except (FileNotFoundError, OutputError):
+        raise
+    except OSError as error:
+        raise OutputError(f"cannot read {path}: {error.strerror or error}") from None
     if not isinstance(content, dict):
         raise OutputError(f"{path} does not hold a JSON object; delete it to start over")
     return content

@@ -150,7 +150,7 @@ def check_sizes(foreign: ForeignPolicy, *, whole: bool = True) -> None:
                 raise PolicyFileError(
                     f"{name} layer {number} has weights {shape} and biases {layer.bias.shape}; {size} inputs come in"
                 )
-            if not (np.isfinite(layer.weight).all() and np.isfinite(layer.bias).all()):
+            if not (_is_finite(layer.weight) and _is_finite(layer.bias)):
                 raise PolicyFileError(f"{name} layer {number} holds NaN or infinity")
             size = shape[0]
     outputs = len(foreign.actor[-1].bias)
@@ -165,14 +165,28 @@ def check_sizes(foreign: ForeignPolicy, *, whole: bool = True) -> None:
             f"the normalizer has {given.mean.shape} means and {given.divisor.shape} divisors; the policy reads {inputs}"
             f" features"
         )
-    if given is not None and not (np.isfinite(given.mean).all() and (given.divisor > 0).all()):
+    if given is not None and not (_is_finite(given.mean) and _is_divisor(given.divisor)):
         raise PolicyFileError("the normalizer holds means that are not finite, or divisors that are not positive")
+    if foreign.log_std is not None and (foreign.log_std.size != outputs or not _is_finite(foreign.log_std)):
+        raise PolicyFileError(f"the spread of the actions is not {outputs} finite numbers, one per action")
+
+
+def _is_divisor(values: np.ndarray) -> bool:
+    """Return whether numbers are positive, and their squares finite in single precision."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool((values > 0).all()) and _is_finite(np.asarray(values, dtype=np.float64) ** 2)
+
+
+def _is_finite(values: np.ndarray) -> bool:
+    """Return whether numbers are finite in the single precision that a policy stores them in."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(np.asarray(values).astype(np.float32)).all())
 
 
 def _check_recurrence(memory: Recurrence, inputs: int) -> None:
     if memory.inputs != inputs:
         raise PolicyFileError(f"the recurrent layer reads {memory.inputs} features; {inputs} come in")
-    if not all(np.isfinite(values).all() for values in memory.arrays.values()):
+    if not all(map(_is_finite, memory.arrays.values())):
         raise PolicyFileError("the recurrent layer holds NaN or infinity")
 
 

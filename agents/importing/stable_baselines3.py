@@ -27,6 +27,7 @@ from policykd.agents.importing.options import ImportOptions
 from policykd.agents.importing.torch_files import DAMAGE, MOST_BYTES, read_torch_file
 from policykd.agents.importing.weights import dense_layer, numbered_layers
 from policykd.errors import PolicyFileError
+from policykd.plain import parse_yaml
 from policykd.symbolic_pickle import Name, PickleError, Record, read_symbolic_pickle
 
 _ACTIVATIONS = {"Tanh": "tanh", "ReLU": "relu", "ELU": "elu"}
@@ -347,12 +348,12 @@ def _training_config(path: Path) -> dict[str, Any]:
     file = next((p for p in _beside(path, "config.yml") if p.exists()), None)
     if file is None:
         return {}
+    content = parse_yaml(read_bytes(file), str(file), PolicyFileError, loader=_PlainLoader)
     try:
-        content = yaml.load(read_bytes(file), Loader=_PlainLoader)
         pairs = content[0] if isinstance(content, list) and len(content) == 1 else content
         return {str(k): v for k, v in (pairs.items() if isinstance(pairs, dict) else pairs)}
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        raise PolicyFileError(f"{file} cannot be read: {error}") from None
+    except (ValueError, TypeError) as error:
+        raise PolicyFileError(f"{file} is not a list of settings: {error}") from None
 
 
 class _PlainLoader(yaml.SafeLoader):

@@ -23,7 +23,7 @@ MOST_BYTES = 1_000_000_000
 
 DAMAGE = (
     zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, struct.error, ValueError, KeyError, IndexError, TypeError,
-    OSError, EOFError, NotImplementedError, OverflowError, RecursionError, MemoryError, PickleError,
+    OSError, EOFError, NotImplementedError, RuntimeError, OverflowError, MemoryError, PickleError,
 )  # fmt: skip
 """Errors that a damaged zip can end in: Python's own reader has no class for all of them."""
 

@@ -25,15 +25,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
 
-import yaml
-
 from policykd.envs.robots.gymnasium_bodies import GYMNASIUM, gymnasium_model
 from policykd.envs.robots.menagerie import MENAGERIE, menagerie_model
 from policykd.envs.robots.model_robot import ModelRobot
 from policykd.envs.robots.robot import Robot
 from policykd.envs.robots.spatial import ModelFile, SpatialRobot
 from policykd.errors import ConfigError, UnknownNameError
-from policykd.plain import typed
+from policykd.plain import parse_yaml, typed
 
 PATTERNS = ("stiffness", "damping", "effort", "stand", "action_scale", "armature", "friction_loss")
 """Fields that are numbers by pattern; one number counts for every joint."""
@@ -50,12 +48,11 @@ def read_robot(path: Path) -> Robot:
     try:
         if path.stat().st_size > _LARGEST:
             raise ConfigError(f"{path} has more than {_LARGEST:,} bytes; a robot's table is a few lines")
-        content = yaml.safe_load(path.read_text())
+        content = path.read_bytes()
     except OSError as error:
         raise ConfigError(f"the robot's table {path} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the robot's table {path} is not valid YAML: {error}") from error
-    return robot_from_table(content, path.parent, str(path))
+    table = parse_yaml(content, f"the robot's table {path}", ConfigError)
+    return robot_from_table(table, path.parent, str(path))
 
 
 def robot_from_table(content: Any, folder: Path, where: str) -> Robot:

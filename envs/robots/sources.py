@@ -95,6 +95,7 @@ def read_model(source: ModelFile) -> mujoco.MjSpec:
             f"{source.sha256[:12]}); describe the robot again or restore the file"
         )
     try:
+        content.decode()  # names that are not text would fail wherever they are read
         spec = mujoco.MjSpec.from_file(str(path))
     except ValueError as error:
         raise ConfigError(f"the robot's model {path} is not valid MJCF or URDF: {error}") from error

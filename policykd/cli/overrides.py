@@ -9,10 +9,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, TypeVar, get_type_hints
 
-import yaml
-
 from policykd.errors import ConfigError, UnknownNameError
-from policykd.plain import typed
+from policykd.plain import parse_yaml, typed
 
 Config = TypeVar("Config")
 
@@ -62,12 +60,7 @@ def read_value(text: str, option: str) -> Any:
     Raises:
         ConfigError: for text that is not valid YAML, such as an unclosed list.
     """
-    try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        # PyYAML's constructors of dates, numbers and booleans raise errors of their own.
-        what = getattr(error, "problem", None) or (str(error) if isinstance(error, ValueError) else "it cannot be read")
-        raise ConfigError(f"{option}: the value is not valid YAML: {what}") from None
+    return parse_yaml(text.encode("utf-8", "surrogateescape"), f"{option}: the value", ConfigError)
 
 
 def _place(changes: dict[str, Any], config: Any, path: Sequence[str], value: Any, override: str) -> None:

@@ -172,7 +172,10 @@ class Comparison:
         Raises:
             OutputError: if it is not a comparison, naming the file.
         """
-        content = versioned(read_json(path), FORMAT_VERSION, str(path))
+        try:
+            content = versioned(read_json(path), FORMAT_VERSION, str(path))
+        except FileNotFoundError:
+            raise OutputError(f"there is no finished comparison at {path}") from None
 
         def invalid(reason: str) -> OutputError:
             return OutputError(f"{path} is not a valid comparison: {reason}")

@@ -15,7 +15,7 @@ from policykd.curriculum.curricula import CURRICULA
 from policykd.envs.foreign import PREFIX
 from policykd.errors import ConfigError, OutputError, UnknownNameError, check_range
 from policykd.merge.config import MergeConfig
-from policykd.plain import added, as_plain, from_plain
+from policykd.plain import added, as_plain, from_plain, parse_yaml
 from policykd.storage import write_text
 
 DEFAULT_CURRICULUM = "plaid"
@@ -217,10 +217,10 @@ def load_recipe(path: Path) -> Recipe:
         ConfigError: for a value of the wrong type or out of range, naming the field.
     """
     try:
-        content = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise OutputError(f"cannot read {path}: {error}") from None
-    return from_plain(Recipe, content)
+        content = path.read_bytes()
+    except OSError as error:
+        raise OutputError(f"cannot read {path}: {error.strerror or error}") from None
+    return from_plain(Recipe, parse_yaml(content, str(path)))
 
 
 def save_recipe(recipe: Recipe, path: Path) -> None:

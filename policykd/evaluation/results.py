@@ -176,6 +176,14 @@ class Evaluation:
         how: dict[str, Any] = {"error": invalid, "strict": True, "ignore_unknown": True}
         found = from_plain(cls, {**given, "cells": {}} if "cells" in given else given, **how)
         cells = typed(tuple[_Cell, ...], given["cells"], "cells", **how)
+        for cell in cells:
+            if (
+                len({len(getattr(cell, field.name)) for field in fields(Episodes)}) != 1
+                or min(cell.length, default=0) < 1
+            ):
+                raise invalid(
+                    f"the episodes of {cell.policy} on {cell.skill} have different numbers of figures, or none"
+                )
         return replace(found, cells={(cell.policy, cell.skill): cell.episodes for cell in cells})
 
     def save(self, path: Path) -> None:

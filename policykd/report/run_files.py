@@ -12,8 +12,10 @@ from typing import Any
 
 from policykd.agents.files.policy_file import Manifest, read_manifest
 from policykd.envs.skills import slug
+from policykd.errors import OutputError
 from policykd.evaluation import Evaluation
 from policykd.evaluation.results import RANDOM
+from policykd.plain import shown
 from policykd.runs import read_log
 from policykd.storage import read_json
 
@@ -100,12 +102,16 @@ class ResultsFolder:
 
 
 def _read_run(root: Path, folder: Path) -> RunFiles:
+    result = _optional(folder / "result.json")
+    for name in ("steps", "states", "seconds"):
+        if not isinstance(result.get(name) or 0, int | float):
+            raise OutputError(f"{folder / 'result.json'}: {name} is {shown(result[name])}; it must be a number")
     return RunFiles(
         name=folder.relative_to(root).as_posix(),
         manifest=read_manifest(folder / "policy"),
         log=read_log(folder / "progress.jsonl"),
         config=_optional(folder / "config.json"),
-        result=_optional(folder / "result.json"),
+        result=result,
     )
 
 

@@ -5,7 +5,7 @@ It reads and writes ``result.json`` and trains nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +19,7 @@ from policykd.kd.benchmark.measures import MEASURES
 from policykd.kd.experiments.decisions import LEVEL, holm, mean_interval, p_value
 from policykd.kd.experiments.power import smallest_effect
 from policykd.kd.experiments.results import LEAST_SEEDS
-from policykd.plain import as_plain, from_plain, versioned
+from policykd.plain import as_plain, from_plain, shown, versioned
 from policykd.stats import Interval
 from policykd.storage import read_json
 from policykd.threads import usable_cores
@@ -184,6 +184,8 @@ class BenchResult:
             for measure in MEASURES:
                 self.effect(self.baseline, measure)
                 lengths = {len(self.values(method, measure)) for method in self.methods}
+                for method in self.methods:
+                    _check_numbers(self.values(method, measure), f"{measure} of {method}")
                 if lengths != {self.seeds}:
                     raise ValueError(f"{measure}: {sorted(lengths)} values for {self.seeds} seeds")
         except (KeyError, TypeError, ValueError) as error:
@@ -200,6 +202,13 @@ class BenchResult:
         if not path.exists():
             raise OutputError(f"{folder} holds no {RESULT}: no benchmark was finished there")
         return cls.from_json(read_json(path))
+
+
+def _check_numbers(values: Sequence[Any], what: str) -> None:
+    """Raise ValueError for a value that is not a number."""
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError(f"{what}: {shown(value)} is not a number")
 
 
 def _invalid(reason: str) -> OutputError:

@@ -5,18 +5,33 @@ It reads and changes arrays only; it knows nothing of networks or training.
 
 from __future__ import annotations
 
+import math
+import struct
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from policykd.kd.data.files import DataFileError
 
+MOST_BYTES = 4_000_000_000
+"""Largest sum of unpacked arrays."""
+
+_ENDING = ".npy"
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+_DAMAGE = (
+    ValueError, OSError, EOFError, KeyError, TypeError, OverflowError, NotImplementedError, RuntimeError, struct.error,
+    zipfile.BadZipFile, zlib.error, tokenize.TokenError, RecursionError,
+)  # fmt: skip
+"""Errors that a damaged zip or header can end in: Python and NumPy have no class for all of them."""
+
 
 def read_npz(path: str | Path) -> dict[str, np.ndarray]:
     """Read every array; object arrays (pickles) are refused.
+
+    The size that an array's header promises is compared with its bytes before anything is allocated.
 
     Raises:
         DataFileError: The archive or an array in it is damaged; the message says how many bytes were expected.
@@ -25,18 +40,34 @@ def read_npz(path: str | Path) -> dict[str, np.ndarray]:
     if not path.exists():
         raise DataFileError(f"{path} does not exist")
     try:
-        archive = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise DataFileError(f"{path} ({path.stat().st_size} bytes) is not a complete .npz archive: {error}") from None
-    if not isinstance(archive, np.lib.npyio.NpzFile):
-        raise DataFileError(f"{path} is no .npz archive")
-    with archive:
-        return {name: _member(path, archive, name) for name in archive.files}
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            unpacked = sum(info.file_size for info in members)
+            if unpacked > MOST_BYTES:
+                raise DataFileError(f"{path} unpacks to {unpacked:,} bytes; at most {MOST_BYTES:,} are read")
+            return {_name(path, info.filename): _member(path, archive, info) for info in members}
+    except DataFileError:
+        raise
+    except _DAMAGE as error:
+        size = path.stat().st_size
+        raise DataFileError(f"{path} ({size} bytes) is not a complete .npz archive: {error}") from None
 
 
-def _member(path: Path, archive: Any, name: str) -> np.ndarray:
+def _name(path: Path, member: str) -> str:
+    if not member.endswith(_ENDING):
+        raise DataFileError(f"{path} holds {member[:80]!r}, which is not an array; it is not an .npz archive")
+    return member.removesuffix(_ENDING)
+
+
+def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
+    name = info.filename.removesuffix(_ENDING)
     try:
-        return archive[name]
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        expected = archive.zip.getinfo(f"{name}.npy").file_size
-        raise DataFileError(f"{path}: {name!r} is damaged, expected {expected} bytes: {error}") from None
+        with archive.open(info) as stream:
+            shape, _, dtype = _HEADERS[np.lib.format.read_magic(stream)](stream)
+            given = info.file_size - stream.tell()
+        if dtype.hasobject or min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != given:
+            raise ValueError(f"its header says {dtype} {shape}, {given} bytes follow")
+        with archive.open(info) as stream:
+            return np.lib.format.read_array(stream, allow_pickle=False)
+    except (*_DAMAGE, AttributeError, SyntaxError, MemoryError) as error:
+        raise DataFileError(f"{path}: {name!r} is damaged, expected {info.file_size} bytes: {error}") from None

@@ -130,7 +130,12 @@ class Result:
             OutputError: if a field is missing or garbled, or the format is newer.
         """
         given = versioned(content, FORMAT_VERSION, "the result")
-        return from_plain(cls, given, error=_invalid, strict=True, ignore_unknown=True)
+        result = from_plain(cls, given, error=_invalid, strict=True, ignore_unknown=True)
+        try:
+            _ = result.verdict
+        except (KeyError, ValueError, TypeError, StopIteration) as error:
+            raise _invalid(f"its comparisons do not fit its values ({error})") from None
+        return result
 
 
 def judge(comparisons: Sequence[Comparison], values: Values) -> tuple[Outcome, ...]:

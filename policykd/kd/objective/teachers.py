@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from policykd.errors import PolicykdError
 from policykd.kd.objective.inputs import Inputs, call_network, count_samples, first_tensor, map_tensors
 from policykd.kd.objective.outputs import Outputs
 from policykd.kd.objective.signals import Signals, shape_text
@@ -22,7 +23,7 @@ from policykd.kd.objective.taps import Taps, unwrap
 _FLOOR = 1e-12  # the log of a probability of zero must stay finite
 
 
-class TeacherError(ValueError):
+class TeacherError(PolicykdError, ValueError):
     """A teacher is in a state, or gives values, that cannot be distilled from."""
 
 

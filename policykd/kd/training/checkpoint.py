@@ -20,11 +20,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from policykd.errors import PolicykdError
+
 _KEY = "policykd"
 _FORMAT = 1
 
 
-class CheckpointError(ValueError):
+class CheckpointError(PolicykdError, ValueError):
     """A checkpoint is missing, damaged, or belongs to another run."""
 
 
@@ -68,10 +70,17 @@ def load(path: str | Path) -> Any:
         raise CheckpointError(f"{path} is damaged ({error}); its size is {path.stat().st_size} bytes") from None
     if text is None:
         raise CheckpointError(f"{path} is a safetensors file but no checkpoint of this library")
-    content = json.loads(text)
-    if content.get("format") != _FORMAT:
-        raise CheckpointError(f"{path} has format {content.get('format')}, this version reads {_FORMAT}")
-    return _unpack(content["tree"], tensors)
+    try:
+        content = json.loads(text)  # figures may be infinite
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is damaged: its description is not JSON ({error})") from None
+    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        found = content.get("format") if isinstance(content, dict) else None
+        raise CheckpointError(f"{path} has format {found}, this version reads {_FORMAT}")
+    try:
+        return _unpack(content["tree"], tensors)
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is damaged: its description does not fit its tensors ({error})") from None
 
 
 def _pack(node: Any, tensors: dict[str, Tensor], path: str) -> Any:

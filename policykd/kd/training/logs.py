@@ -69,10 +69,10 @@ class JSONLines:
 def read_records(path: str | Path) -> list[dict[str, Any]]:
     """The records of a ``.jsonl`` file; a line that a crash cut short ends the list."""
     records = []
-    for line in Path(path).read_text().splitlines():
+    for line in Path(path).read_bytes().splitlines():
         try:
             records.append(json.loads(line))
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             break
     return records
 

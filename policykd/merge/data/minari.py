@@ -12,6 +12,7 @@ import json
 import math
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,10 @@ from policykd.agents.files.manifest import describe_actions
 from policykd.envs.foreign.skill import ActionSpace, GymSkill, check_continuous
 from policykd.envs.foreign.spaces import OBSERVATION
 from policykd.envs.skill_records import records_of
-from policykd.errors import ContractError, DatasetError, MissingDependencyError, OutputError
+from policykd.errors import ContractError, DatasetError, MissingDependencyError, OutputError, PolicykdError
 from policykd.merge.data.folder import LabeledData
 from policykd.merge.data.manifest import CHOICES, RECORDED, DataManifest, LabeledSkill, Shard
+from policykd.merge.data.minari_files import check_sizes
 from policykd.merge.data.rollout import LabeledRollout
 from policykd.plain import parse_json
 
@@ -62,7 +64,7 @@ def write_minari(data: LabeledData, dataset_id: str, *, author: str | None = Non
     """
     minari, manifest = _minari(), data.manifest
     _check_name(dataset_id)
-    if dataset_id in minari.list_local_datasets():
+    if dataset_id in _local_names(minari):
         raise OutputError(f"there is a Minari dataset {dataset_id} already; choose another name or delete it")
     low, high = _bounds(manifest)
     episodes = [episode for shard in manifest.shards for episode in _episodes(data, shard, low, high)]
@@ -91,7 +93,7 @@ def read_minari(dataset_id: str, out: Path, skill: GymSkill | None = None) -> La
         OutputError: if ``out`` holds labeled states.
     """
     minari = _minari()
-    known = list(minari.list_local_datasets())
+    known = _local_names(minari)
     if dataset_id not in known:
         raise DatasetError(
             f"the Minari dataset {dataset_id} is not on this machine, which has {', '.join(known) or 'none'}; "
@@ -99,15 +101,52 @@ def read_minari(dataset_id: str, out: Path, skill: GymSkill | None = None) -> La
         )
     if out.exists() and any(out.iterdir()):
         raise OutputError(f"{out} is not empty; choose another folder")
-    dataset = minari.load_dataset(dataset_id)
-    stored = dataset.storage.metadata.get(_MANIFEST)
-    episodes = list(dataset.iterate_episodes())
+    with _damage(dataset_id):
+        check_sizes(_folder(dataset_id))
+        dataset = minari.load_dataset(dataset_id)
+        stored = dataset.storage.metadata.get(_MANIFEST)
+        episodes = list(dataset.iterate_episodes())
     if stored is not None:
         manifest = DataManifest.from_json(parse_json(str(stored).encode(), "its manifest", DatasetError))
-        return _restore(LabeledData(out, dataclasses.replace(manifest, shards=())), manifest.shards, episodes)
+        with _damage(dataset_id):
+            return _restore(LabeledData(out, dataclasses.replace(manifest, shards=())), manifest.shards, episodes)
     if skill is None:
         raise ContractError(f"{dataset_id} does not name a skill of policykd; give --skill gym:ID of its environment")
-    return _convert(dataset_id, dataset, episodes, skill, out)
+    with _damage(dataset_id):
+        return _convert(dataset_id, dataset, episodes, skill, out)
+
+
+def _folder(dataset_id: str) -> Path:
+    from minari.storage.datasets_root_dir import get_dataset_path
+
+    return Path(get_dataset_path(dataset_id))
+
+
+@contextmanager
+def _damage(dataset_id: str) -> Iterator[None]:
+    """Raise what Minari and HDF5 raise over a damaged dataset as DatasetError; they have no class for it."""
+    try:
+        yield
+    except PolicykdError:
+        raise
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0][:200] or type(error).__name__
+        raise DatasetError(f"the Minari dataset {dataset_id} is damaged, or of another version: {reason}") from None
+
+
+def _local_names(minari: Any) -> list[str]:
+    """Return the names of the datasets of this machine.
+
+    Raises:
+        DatasetError: for one that is damaged so that Minari cannot list any.
+    """
+    try:
+        return list(minari.list_local_datasets())
+    except Exception as error:
+        raise DatasetError(
+            f"Minari cannot list the datasets of this machine, one of which is damaged "
+            f"({type(error).__name__}: {str(error)[:200]}); remove it from MINARI_DATASETS_PATH"
+        ) from None
 
 
 def _minari() -> Any:
@@ -222,6 +261,8 @@ def _restore(data: LabeledData, shards: Sequence[Shard], episodes: Sequence[Any]
 
 def _regrid(episodes: Sequence[Any], shard: Shard, features: int, actions: int) -> LabeledRollout:
     steps, n = shard.steps, shard.simulations
+    if sum(len(episode.rewards) for episode in episodes) != steps * n:
+        raise ValueError("steps are missing")
     wide = {"observations": features, "labels": actions}
     flat = {name: np.full((steps * n, size), np.nan, np.float32) for name, size in wide.items()}
     numbers = {name: np.full((steps * n,), np.nan, np.float32) for name in ("rewards", "teacher_values", "distances")}
