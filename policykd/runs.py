@@ -78,7 +78,7 @@ class RunFolder:
             self._log_file.unlink(missing_ok=True)
             return None
         try:
-            state = torch.load(self._checkpoint_file, weights_only=True)
+            state = torch.load(self._checkpoint_file, weights_only=True, map_location="cpu")
         except Exception as error:
             raise OutputError(f"{self._checkpoint_file} cannot be read ({error}); delete it to start over") from error
         if state.get("format") != _FORMAT:

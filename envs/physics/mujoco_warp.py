@@ -11,9 +11,7 @@ therefore its frame in the data (``geom_xpos``, ``geom_xmat``) and its extent in
 from __future__ import annotations
 
 import copy
-import gc
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import mujoco
 import mujoco_warp as mjw
@@ -21,6 +19,7 @@ import torch
 import warp as wp
 from typing_extensions import override
 
+from policykd.envs.capture import no_garbage_collection
 from policykd.envs.physics.contact_budget import ContactSizes
 from policykd.envs.physics.protocol import Engine, MaskEngine
 from policykd.envs.terrains.tracks import HALF_DEPTH
@@ -169,9 +168,23 @@ class WarpEngine(Engine, MaskEngine):
 
     @override
     def step(self, targets: torch.Tensor) -> torch.Tensor:
+        self.aim(targets)
+        self.advance()
+        return self.failed.clone()
+
+    @override
+    def aim(self, targets: torch.Tensor) -> None:
         self._targets_view.copy_(targets)
+
+    @override
+    def advance(self) -> None:
+        self._steps += 1
         self._launch()
-        return self._failed_view.clone()
+
+    @property
+    @override
+    def failed(self) -> torch.Tensor:
+        return self._failed_view
 
     @override
     def reset(self, ids: torch.Tensor, qpos: torch.Tensor, qvel: torch.Tensor) -> None:
@@ -271,7 +284,7 @@ class WarpEngine(Engine, MaskEngine):
         before = self.snapshot()
         torch.cuda.synchronize(self._device)  # Warp's stream does not wait for torch's by itself
         self._advance()  # compile and load every kernel, which is not possible during a capture
-        with wp.ScopedDevice(self._warp_device), _no_garbage_collection(), wp.ScopedCapture() as capture:
+        with wp.ScopedDevice(self._warp_device), no_garbage_collection(), wp.ScopedCapture() as capture:
             self._advance()
         wp.synchronize_device(self._warp_device)
         self.restore(before)
@@ -337,15 +350,3 @@ def _with_index(device: torch.device) -> torch.device:
 
 def _device_names() -> str:
     return ", ".join(str(device) for device in wp.get_devices())
-
-
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """Suspend garbage collection: freeing an array during a capture would corrupt the graph."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
