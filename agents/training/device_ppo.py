@@ -141,7 +141,7 @@ class EpisodeMeans:
         o = step.outcome
         rows = torch.stack([torch.ones_like(o.reward), o.total_reward.float(), o.length.float(), o.distance.float(),
                             o.success.float()])  # fmt: skip
-        self.sums += rows.masked_fill(~step.ended, 0.0).sum(dim=1)  # where() would copy its 0.0 from the host
+        self.sums += rows.masked_fill(~step.ended, 0.0).sum(dim=1)
 
     def take(self, least: int = 1) -> dict[str, float]:
         """Return the means by name and reset them; this waits for the device.

@@ -8,13 +8,13 @@ that depend on values, and tensors that are made from numbers of the host.
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 WAITS = ("_local_scalar_dense", "nonzero", "item", "equal", "is_nonzero", "_unique2", "masked_select")
 """Operations for whose result the host waits."""
 
-FROM_HOST = ("lift_fresh", "scalar_tensor")
-"""Operations that make a tensor of the host's numbers, which a device has to fetch."""
+FROM_HOST = ("lift_fresh",)
+"""Operations that make a tensor of the host's numbers, which a device has to fetch; a scalar is filled in there."""
 
 
 def name_of(func):
@@ -32,29 +32,43 @@ def boolean_index(func, args):
     )
 
 
-class Tape(TorchDispatchMode):
-    """Notes every operation, and refuses those that a CUDA graph refuses."""
+def _as_it_is(value):
+    """A tensor on the same memory whose shape nothing changes later."""
+    return value.detach() if isinstance(value, torch.Tensor) else value
 
-    def __init__(self):
+
+class Tape(TorchDispatchMode):
+    """Notes every operation, and refuses those that a CUDA graph refuses.
+
+    Attributes:
+        entries: operations with their arguments and results.
+    """
+
+    def __init__(self, generators=None):
         super().__init__()
-        self.entries = []
+        self.entries, self._generators = [], generators
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         if name_of(func) in (*WAITS, *FROM_HOST) or boolean_index(func, args):
             raise AssertionError(f"{func} cannot be recorded: the host waits for the device or copies to it")
         result = func(*args, **kwargs)
-        self.entries.append((func, args, kwargs, result))
+        self._check_generator(kwargs.get("generator"))
+        self.entries.append((func, *(tree_map(_as_it_is, part) for part in (args, kwargs, result))))
         return result
+
+    def _check_generator(self, generator):
+        """A generator comes here in another Python object; its state tells which one it is."""
+        if generator is None or self._generators is None:
+            return
+        states = [g.get_state() for g in self._generators]
+        assert any(torch.equal(generator.get_state(), s) for s in states), "the work draws from one that was not named"
 
 
 def record_tape(work, generators=()):
     """The replay of ``work``; its first call is the recorded one. See ``policykd.envs.capture.Recorder``."""
-    drawing = [g for g in generators if g is not None]
-    with Tape() as tape:
+    with Tape(generators) as tape:
         result = work()
-    used = {id(e[2]["generator"]) for e in tape.entries if e[2].get("generator") is not None}
-    assert used <= {id(g) for g in drawing}, "the work draws from a generator that was not named"
     fresh = [True]
 
     def replay():
@@ -75,4 +89,4 @@ def _again(func, args, kwargs, recorded):
     pairs = zip(tree_leaves(recorded), tree_leaves(result), strict=True)
     for old, new in pairs:
         if isinstance(old, torch.Tensor) and storage(old) not in given and not name_of(func).startswith("empty"):
-            old.detach().copy_(new.detach())
+            old.copy_(new)
