@@ -13,8 +13,10 @@ import torch
 from typing_extensions import override
 
 from policykd.envs.batched_env import BatchedEnv
+from policykd.envs.env_records import EnvConfig
 from policykd.envs.resets import Draw
-from policykd.envs.skills import Skill
+from policykd.envs.sensors import has_readings
+from policykd.envs.skills import Skill, common_contract
 from policykd.envs.stepping.masked_backend import MaskedBackend, MaskedOutcome, MaskedSpatialBackend, MaskedSteps
 from policykd.envs.tasks import Task
 from policykd.envs.terrains import Maps, Tracks
@@ -86,6 +88,13 @@ class MaskedEnv(BatchedEnv):
         if self.config.own_levels is not None:
             raise ContractError("simulations have levels of their own on the CPU only; use device cpu or levels=shared")
         self.draw_starts()
+
+    @staticmethod
+    def suits(skills: Sequence[Skill], config: EnvConfig) -> bool:
+        """Return whether steps with masks do all that skills and configuration ask for."""
+        skill = common_contract(skills)
+        noisy = has_readings(skill, config.randomization.noise) or config.randomization.changes_physics
+        return skill.robot.family != "model" and not noisy and config.own_levels is None
 
     def _make_backend(self, tracks: Tracks | Maps, tasks: Sequence[Task]) -> MaskedSteps:
         # Recorded steps draw from the generator and add to the counter, so both stay the same objects.

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from policykd.agents.policy import Policy
+from policykd.errors import ConfigError
 from policykd.merge.config import MergeConfig
 from policykd.merge.data.pool import Batch, StatePool
 from policykd.merge.losses import LOSSES, categorical
@@ -39,7 +40,8 @@ class Fitting:
         self._averaged, self._trained = _trained(student), _trained(self._learner)
         self._optimizer = torch.optim.Adam(self._trained, lr=config.learning_rate, fused=True)
         self._categorical = categorical(config, choices) if choices else None
-        self._loss = LOSSES[config.loss].bind(config)
+        # On a device, values are looked at once per round: a look in every step would make the host wait in it.
+        self._loss = LOSSES[config.loss].bind(config, check=self._log_std.device.type == "cpu")
         self._learns_std = LOSSES[config.loss].learns_std and not choices
 
     def fit(self, states: StatePool, counts: Sequence[int], round_: int, generator: torch.Generator) -> float:
@@ -53,6 +55,9 @@ class Fitting:
 
         Returns:
             The mean loss.
+
+        Raises:
+            ConfigError: if it is not finite.
         """
         config = self._config
         self._learner.normalizer.load_state_dict(self._student.normalizer.state_dict())
@@ -67,7 +72,13 @@ class Fitting:
             self._optimizer.step()
             self._average(round_ * config.updates + k)
             total += loss.detach()
-        return float(total) / config.updates
+        mean = float(total) / config.updates
+        if not math.isfinite(mean):
+            raise ConfigError(
+                f"the loss of round {round_ + 1} is {mean}: labels or weights are not finite; check the teachers, or "
+                f"set merge.learning_rate lower than {config.learning_rate:g}"
+            )
+        return mean
 
     @torch.no_grad()
     def loss(self, batch: Batch) -> float:

@@ -1,0 +1,133 @@
+"""Collection with masks: what collection with lists records, of all skills in one environment; recorded as plain."""
+
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+import torch
+from teacher_samples import TINY, make_teacher
+
+from policykd.agents.policy import Policy
+from policykd.envs import batched_env
+from policykd.envs.batched_env import BatchedEnv, EnvConfig
+from policykd.envs.masked_env import MaskedEnv
+from policykd.envs.stepping import TorchBackend
+from policykd.errors import ConfigError
+from policykd.merge.collect import ActionNoise, Collection, collect
+from policykd.merge.data.pool import Batch, StatePool
+from policykd.merge.fitting import Fitting
+from policykd.merge.labeling import Labeler
+from policykd.merge.masked_collect import collect_masked
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "envs"))
+from tape import record_tape
+from torch_engine import TorchEngine
+
+SIMS, STEPS = 12, 24
+ORDERED = EnvConfig(tracks=SIMS, ordered=True)
+CALM = ActionNoise(0.0)
+
+
+def student_of(teacher):
+    return Policy(teacher.skill.group_sizes, teacher.policy.actions, generator_seed=9)
+
+
+def masked(teachers, student, noise=0.1, beta=0.5, mixing="episode", record=None, config=ORDERED, **options):
+    env = MaskedEnv([t.skill for t in teachers], SIMS * len(teachers), config=config, seed=1, threads=1, **options)
+    env.seed(3)
+    env.draw_starts()
+    return collect_masked(
+        teachers, env, student, [ActionNoise(noise)] * len(teachers), torch.Generator().manual_seed(5), beta=beta,
+        mixing=mixing, labeler=Labeler(teachers, batched=False), record=record,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("beta", [0.0, 1.0])
+def test_first_episodes_are_those_of_lists(monkeypatch, beta):
+    monkeypatch.setattr(batched_env, "make_backend", TorchBackend)
+    teacher = make_teacher("biped/steps", 1)
+    student = student_of(teacher)
+    env = BatchedEnv([teacher.skill], SIMS, config=ORDERED, seed=1, threads=1)
+    env.seed(3)
+    draw = torch.Generator().manual_seed(5)
+    theirs = collect([Collection(teacher, env, CALM, draw)], student, beta=beta, mixing="episode")[0]
+    monkeypatch.setattr(MaskedEnv, "draw_starts", lambda self: None)  # it would draw from the stream of the resets
+    monkeypatch.setattr(MaskedEnv, "_restart_where", lambda self, mask: None)
+    mine = masked([teacher], student, 0.0, beta)[0]
+    ended = theirs.terminated | theirs.truncated
+    first = (ended.cumsum(0) - ended.long()) == 0
+    assert ended.any()
+    assert 0.5 < first.double().mean() <= 1.0
+    for name in ("rewards", "terminated", "truncated", "student_acted"):
+        assert torch.equal(getattr(mine, name)[first], getattr(theirs, name)[first]), name
+    for name in ("observations", "labels", "teacher_values", "distances"):
+        torch.testing.assert_close(getattr(mine, name)[first.flatten()], getattr(theirs, name)[first.flatten()])
+
+
+def test_every_skill_is_labeled_by_its_teacher_and_ends_are_kept():
+    teachers = [make_teacher("biped/flat", 1), make_teacher("biped/gaps", 2)]
+    rollouts = masked(teachers, student_of(teachers[0]), beta=0.7)
+    for teacher, rollout in zip(teachers, rollouts, strict=True):
+        assert rollout.rewards.shape == (STEPS, SIMS)
+        with torch.no_grad():
+            torch.testing.assert_close(rollout.labels, teacher.policy(rollout.observations).clamp(-1, 1))
+            torch.testing.assert_close(rollout.teacher_values, teacher.policy.value(rollout.observations))
+        assert rollout.truncated[-1].any()
+        fell = (rollout.terminated & ~rollout.truncated).flatten()
+        assert not fell[rollout.final_rows].any(), "no state comes after a fall"
+        # Whatever was cut is there once: running out of steps, or the end of the rollout.
+        due = rollout.truncated.clone()
+        due[-1] |= ~rollout.terminated[-1]
+        assert torch.equal(rollout.final_rows, due.flatten().nonzero().squeeze(1))
+        assert rollout.final_observations.isfinite().all()
+        assert len(rollout.final_observations) == len(rollout.final_rows)
+    assert not torch.equal(rollouts[0].observations, rollouts[1].observations)
+    shares = [float(r.student_acted.double().mean()) for r in rollouts]
+    assert all(0.1 < share < 0.5 for share in shares)
+
+
+def test_states_after_the_rollout_are_its_last_ones():
+    """Without ends, the state after the last row is what a step more would have begun with."""
+    teacher = make_teacher("biped/flat", 1, episode_steps=6)
+    rollout = masked([teacher], student_of(teacher), 0.0, 1.0)[0]
+    longer = replace(teacher, skill=replace(teacher.skill, episode_steps=7))
+    more = masked([longer], student_of(teacher), 0.0, 1.0)[0]
+    whole = ~more.terminated.any(dim=0)
+    rows = [5 * SIMS + i for i in whole.nonzero().flatten().tolist()]
+    assert len(rows) > 2
+    place = {int(row): k for k, row in enumerate(rollout.final_rows)}
+    found = torch.stack([rollout.final_observations[place[row]] for row in rows])
+    torch.testing.assert_close(found, more.observations.view(7, SIMS, -1)[6][whole])
+
+
+@pytest.mark.parametrize("mixing", ["episode", "step"])
+def test_recorded_steps_are_plain_ones(mixing):
+    teachers = [make_teacher("biped/flat", 1), make_teacher("biped/gaps", 2), make_teacher("biped/steps", 3)]
+    student, found = student_of(teachers[0]), []
+    for record in (None, record_tape):
+        found.append(masked(teachers, student, mixing=mixing, record=record, make_engine=TorchEngine,
+                            config=EnvConfig(tracks=8)))  # fmt: skip
+    for mine, theirs in zip(*found, strict=True):
+        for field in fields(theirs):
+            assert torch.equal(getattr(mine, field.name), getattr(theirs, field.name)), field.name
+        assert theirs.terminated.any()
+    assert 0.3 < float(found[0][0].student_acted.double().mean()) < 0.7
+
+
+def test_a_loss_that_is_not_finite_is_said_once_per_round(monkeypatch):
+    """On a device no step looks at the values; the round does."""
+    teacher = make_teacher("biped/flat", 1)
+    student = student_of(teacher)
+    fitting = Fitting(student, torch.zeros(1, 11), replace(TINY, learning_rate=1e-3))
+    fitting._loss = fitting._loss.func  # without the options of the CPU
+    observations, labels = torch.randn(6, student.observation_size), torch.full((6, 11), torch.nan)
+    batch = Batch(observations, labels, torch.zeros(6, dtype=torch.long))
+    pool = StatePool(1)
+    monkeypatch.setattr(pool, "sample", lambda counts, generator: batch)
+    with pytest.raises(ValueError, match="must be finite"):
+        fitting.fit(pool, [6], 0, torch.Generator())
+    bound = fitting._loss
+    fitting._loss = lambda s, t: bound(s, t, check=False)
+    with pytest.raises(ConfigError, match="the loss of round 1 is nan"):
+        fitting.fit(pool, [6], 0, torch.Generator())
