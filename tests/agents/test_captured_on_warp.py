@@ -21,9 +21,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "envs"))
 from tape import record_tape
 from warp_worlds import warp_engine
 
-pytestmark = pytest.mark.skipif(
-    find_spec("mujoco_warp") is None, reason="mujoco_warp is not installed: pip install 'policykd[gpu]'"
-)
+pytestmark = [
+    pytest.mark.warp,
+    pytest.mark.skipif(find_spec("mujoco_warp") is None, reason="mujoco_warp is not installed: make test-warp"),
+]
 SIMS = 6
 CONFIG = PpoConfig(envs=SIMS, rollout_steps=8, minibatch=24, epochs=2)
 

@@ -34,9 +34,10 @@ from policykd.envs.skills import get_skill
 from policykd.envs.stepping import TorchBackend
 from policykd.errors import ConfigError
 
-pytestmark = pytest.mark.skipif(
-    find_spec("mujoco_warp") is None, reason="mujoco_warp is not installed: pip install 'policykd[gpu]'"
-)
+pytestmark = [
+    pytest.mark.warp,
+    pytest.mark.skipif(find_spec("mujoco_warp") is None, reason="mujoco_warp is not installed: make test-warp"),
+]
 
 EXPERT = Path(__file__).parent.parent / "data" / "flat-expert"
 ROUNDINGS = 10.0

@@ -12,9 +12,10 @@ from policykd.envs.masked_env import MaskedEnv
 from policykd.envs.physics.contact_budget import ContactSizes
 from policykd.envs.skills import get_skill
 
-pytestmark = pytest.mark.skipif(
-    find_spec("mujoco_warp") is None, reason="mujoco_warp is not installed: pip install 'policykd[gpu]'"
-)
+pytestmark = [
+    pytest.mark.warp,
+    pytest.mark.skipif(find_spec("mujoco_warp") is None, reason="mujoco_warp is not installed: make test-warp"),
+]
 FEW = EnvConfig(tracks=8)
 
 
