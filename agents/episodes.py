@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 import torch
-from typing_extensions import TypeGuard
 
 from policykd.agents.acting import Acting
 from policykd.agents.policy import Policy

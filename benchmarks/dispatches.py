@@ -1,7 +1,7 @@
 """Counts of what the host launches on a CUDA device, taken on the CPU: torch operations, and replays of recorded work.
 
-An iteration of PPO on a device is made of operations of torch, each of which is at least one launch, and of work that is
-recorded as a graph, one launch (see ``policykd.envs.capture``). The host needs some microseconds for each, however
+An iteration of PPO on a device is made of operations of torch, each of which is at least one launch, and of work that
+is recorded as a graph, one launch (see ``policykd.envs.capture``). The host needs some microseconds for each, however
 many simulations there are, so that the counts say what a step costs at least. They do not depend on the device::
 
     python benchmarks/dispatches.py
@@ -38,9 +38,9 @@ from tape import record_tape
 from torch_engine import TorchEngine  # the CPU engine's own operations are not a device's
 
 _VIEWS = frozenset(
-    "view select slice unbind detach t expand unsqueeze squeeze split split_with_sizes alias _unsafe_view transpose "
-    "permute as_strided".split()
-)
+    {"view", "select", "slice", "unbind", "detach", "t", "expand", "unsqueeze", "squeeze", "split", "split_with_sizes",
+     "alias", "_unsafe_view", "transpose", "permute", "as_strided"}
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

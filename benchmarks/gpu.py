@@ -2,13 +2,13 @@
 
     python benchmarks/gpu.py --limit 400 --out results/benchmarks/gpu.jsonl
 
-What matters most comes first: 4,096 worlds of the first skill, then other numbers of worlds, then other skills. Per case:
+What matters most comes first: 4,096 worlds of the first three skills, then other numbers of worlds and skills. Of each:
 
 * ``environment``: transitions per second of the environment alone, and of bare physics;
 * ``ppo``: transitions per second of whole iterations, and the share of collecting;
 * ``sections``: milliseconds of the parts of a step;
 
-and once, of the first case: ``waits``, the steps and iterations in which torch reports that the host waits,
+and once, of the first case: ``waits``, whether torch reports that the host waits in steps or in collecting,
 ``profile``, what was launched, and ``cpu engine``, transitions per second of this machine's cores.
 
 The bare physics is ``mujoco_warp.step``, captured as a graph of one policy step over the model and data of our
@@ -263,7 +263,7 @@ class Case:
         events = taken.key_averages()
         counts: Counter[str] = Counter({event.key: event.count for event in events})
         on_device = self._device.type == "cuda"
-        spent = sorted(((e.self_device_time_total if on_device else e.self_cpu_time_total, e.key) for e in events))
+        spent = sorted((e.self_device_time_total if on_device else e.self_cpu_time_total, e.key) for e in events)
         return {
             "launches": {key: n for key, n in counts.items() if "aunch" in key},
             "waits": {key: n for key, n in counts.items() if "ynchronize" in key or "_local_scalar_dense" in key},

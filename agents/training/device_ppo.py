@@ -7,10 +7,10 @@ keeps its rollouts in NumPy, which would move every step from the device to the 
 An update works in the policy's canonical frame (see :meth:`Policy.canonical`) on observations that are normalized once:
 between two changes of the normalizer neither depends on the weights.
 
-An iteration is a few pure functions over static tensors: choosing actions, the physics (which the engine launches as one
-graph), storing what came of them, advantages, and all gradient steps. On a CUDA device each is recorded once and then
-replayed (:mod:`policykd.envs.capture`); on the CPU the same functions are called. The host waits once per iteration,
-for the divergence that the step size is adapted to.
+An iteration is a few pure functions over static tensors: choosing actions, the physics (which the engine launches as
+one graph), storing what came of them, advantages, and all gradient steps. On a CUDA device each is recorded once and
+then replayed (:mod:`policykd.envs.capture`); on the CPU the same functions are called. The host waits once per
+iteration, for the divergence that the step size is adapted to.
 """
 
 from __future__ import annotations

@@ -112,8 +112,8 @@ class WarpEngine(Engine, MaskEngine):
         decimation: physics steps per policy step.
         sizes: allocated contacts and constraints, from :func:`~policykd.envs.physics.contact_budget.measure_contacts`.
         device: a CUDA device, or Warp's CPU device.
-        worlds: worlds that are simulated, of which the first ``num_sims`` are used; None for ``num_sims``, rounded up on
-            a CUDA device, where every number of worlds compiles kernels of its own.
+        worlds: worlds that are simulated, of which the first ``num_sims`` are used; None for ``num_sims``, rounded up
+            on a CUDA device, where every number of worlds compiles kernels of its own.
 
     Raises:
         ConfigError: for a device that Warp does not know.

@@ -73,8 +73,9 @@ class Engine(Protocol):
         ...
 
     def check_overflow(self) -> None:
-        """Raise if contacts were dropped in more than a thousandth of the steps since the last call; the simulations in
-        which they were count as failed. It may wait for the device, so call it between rollouts.
+        """Raise if contacts were dropped in more than a thousandth of the steps since the last call.
+
+        Simulations in which that happened count as failed. It may wait for the device, so call it between rollouts.
 
         Raises:
             ConfigError: naming the kind and the number of dropped contacts. CPU engines never drop contacts.

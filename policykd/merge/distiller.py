@@ -29,8 +29,8 @@ from policykd.merge.data.pool import StatePool
 from policykd.merge.data.rollout import LabeledRollout
 from policykd.merge.fitting import Fitting
 from policykd.merge.labeling import Labeler
-from policykd.merge.masked_collect import collect_masked
 from policykd.merge.losses import categorical
+from policykd.merge.masked_collect import collect_masked
 from policykd.merge.retention import Score, StudentValidation
 from policykd.merge.student import first_student, log_std_of, parents
 from policykd.merge.teachers import Teacher, on_device

@@ -115,9 +115,7 @@ def jsd(student: Gaussian, teacher: Gaussian, *, jsd_beta: float, check: bool = 
     return divergences.gaussian_jsd(student, teacher, beta=jsd_beta, normalize=True, check=check)
 
 
-def nll(
-    student: Gaussian, teacher: Gaussian, *, min_std: float, max_std: float, check: bool = True
-) -> torch.Tensor:
+def nll(student: Gaussian, teacher: Gaussian, *, min_std: float, max_std: float, check: bool = True) -> torch.Tensor:
     """Return the negative log-likelihood of the labels; the student's bounded standard deviation learns its error."""
     return divergences.gaussian_nll(student, teacher[0], min_std=min_std, max_std=max_std, check=check)
 

@@ -54,10 +54,8 @@ def collect_masked(
     """
     labeler.begin()
     steps = _Steps(env, student, noises, generator, beta, mixing, labeler)
-    if any(teacher.policy.recurrent for teacher in teachers):
-        record = None  # their memory is replaced in every step
-    else:
-        record = record or recorder_for(env.device)
+    recurrent = any(teacher.policy.recurrent for teacher in teachers)  # their memory is replaced in every step
+    record = None if recurrent else record or recorder_for(env.device)
     act, store = Captured(steps.act, record, [generator]), Captured(steps.store, record, [env.picker, generator])
     for _ in range(env.skill.episode_steps):
         act()

@@ -1,4 +1,4 @@
-"""Recorded iterations of PPO on a device equal plain calls, bit for bit, on a tape that replays as a CUDA graph does."""
+"""Recorded iterations of PPO on a device equal plain calls, bit for bit; a tape replays them as a CUDA graph does."""
 
 import copy
 import sys
@@ -126,5 +126,5 @@ def test_weights_that_are_not_finite_are_said():
     learning = Learning(*WORLDS[0])
     rollout = learning.ppo.collect()
     rollout.advantages[0, 0] = torch.nan
-    with pytest.raises(ConfigError, match="set ppo.learning_rate"):
+    with pytest.raises(ConfigError, match=r"set ppo\.learning_rate"):
         learning.ppo.update(rollout, 1e-3)

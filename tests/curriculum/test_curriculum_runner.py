@@ -9,9 +9,16 @@ from tiny_curriculum import TINY
 
 from policykd.agents.files.policy_file import load_policy
 from policykd.agents.training.trainer import Run
-from policykd.curriculum import CurriculumResult, Injection, load_recipe, make_plan, run_curriculum, stage_runner
+from policykd.curriculum import (
+    CurriculumResult,
+    Injection,
+    load_recipe,
+    make_plan,
+    run_curriculum,
+    runner,
+    stage_runner,
+)
 from policykd.curriculum.plans import MEASURE_UNTRAINED, budget
-from policykd.curriculum import runner
 from policykd.curriculum.runner import run_stages
 from policykd.curriculum.stage_runner import StageFolders
 from policykd.envs.devices import missing_for_cuda

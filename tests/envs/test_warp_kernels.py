@@ -29,8 +29,9 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "kernels"
 
 
-def worlds(name, sizes=ContactSizes(32, 128)):
-    env = MaskedEnv([get_skill(name)], 2, config=FEW, threads=1, make_engine=partial(warp_engine, sizes=sizes))
+def worlds(name):
+    engine = partial(warp_engine, sizes=ContactSizes(32, 128))
+    env = MaskedEnv([get_skill(name)], 2, config=FEW, threads=1, make_engine=engine)
     env.reset()
     return env
 
@@ -52,6 +53,7 @@ def test_all_kernels_of_a_step_compile_for_sm_90(name, cache):
 
 def test_a_kernel_that_does_not_compile_is_named(cache):
     import warp as wp
+
     from policykd.envs.physics.warp_kernels import compile_modules
 
     @wp.func_native("this is not C++;")

@@ -104,10 +104,8 @@ def test_states_after_the_rollout_are_its_last_ones():
 @pytest.mark.parametrize("mixing", ["episode", "step"])
 def test_recorded_steps_are_plain_ones(mixing):
     teachers = [make_teacher("biped/flat", 1), make_teacher("biped/gaps", 2), make_teacher("biped/steps", 3)]
-    student, found = student_of(teachers[0]), []
-    for record in (None, record_tape):
-        found.append(masked(teachers, student, mixing=mixing, record=record, make_engine=TorchEngine,
-                            config=EnvConfig(tracks=8)))  # fmt: skip
+    student, options = student_of(teachers[0]), {"make_engine": TorchEngine, "config": EnvConfig(tracks=8)}
+    found = [masked(teachers, student, mixing=mixing, record=record, **options) for record in (None, record_tape)]
     for mine, theirs in zip(*found, strict=True):
         for field in fields(theirs):
             assert torch.equal(getattr(mine, field.name), getattr(theirs, field.name)), field.name
