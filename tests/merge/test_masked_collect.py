@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from teacher_samples import TINY, make_teacher
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from policykd.agents.policy import Policy
 from policykd.envs import batched_env
@@ -15,13 +16,14 @@ from policykd.envs.masked_env import MaskedEnv
 from policykd.envs.stepping import TorchBackend
 from policykd.errors import ConfigError
 from policykd.merge.collect import ActionNoise, Collection, collect
-from policykd.merge.data.pool import Batch, StatePool
+from policykd.merge.data.pool import Batch, Rows, StatePool
 from policykd.merge.fitting import Fitting
 from policykd.merge.labeling import Labeler
+from policykd.merge.losses import DistillationLoss
 from policykd.merge.masked_collect import collect_masked
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "envs"))
-from tape import record_tape
+from tape import FROM_HOST, WAITS, name_of, record_tape
 from torch_engine import TorchEngine
 
 SIMS, STEPS = 12, 24
@@ -129,3 +131,59 @@ def test_a_loss_that_is_not_finite_is_said_once_per_round(monkeypatch):
     fitting._loss = lambda s, t: bound(s, t, check=False)
     with pytest.raises(ConfigError, match="the loss of round 1 is nan"):
         fitting.fit(pool, [6], 0, torch.Generator())
+
+
+def pool_of(teachers, rows=40):
+    pool, student = StatePool(len(teachers)), student_of(teachers[0])
+    draw = torch.Generator().manual_seed(0)
+    for i, teacher in enumerate(teachers):
+        observations = torch.randn(rows, student.observation_size, generator=draw)
+        with torch.no_grad():
+            labels = teacher.policy(observations).clamp(-1, 1)
+        pool._parts[i].append(Rows(observations, labels, torch.zeros(rows)))
+    return pool, student
+
+
+def fitted(loss, record, updates=12):
+    teachers = [make_teacher("biped/flat", 1), make_teacher("biped/gaps", 2)]
+    pool, student = pool_of(teachers)
+    config = replace(TINY, updates=updates, learning_rate=3e-3, loss=loss, rounds=3, averaging=0.8)
+    fitting = Fitting(student, torch.full((2, 11), -1.0), config, record=record)
+    losses = [fitting.fit(pool, [9, 7], k, torch.Generator().manual_seed(k)) for k in range(3)]
+    return losses, torch.cat([p.detach().flatten() for p in student.parameters()])
+
+
+def called(work, generators):
+    """A recorder that records nothing: what changes is in tensors, and every step is called."""
+    return work
+
+
+@pytest.mark.parametrize("loss", ["mse", "forward_kl", "nll"])
+def test_recorded_gradient_steps_are_plain_ones(loss, monkeypatch):
+    usual, weights = fitted(loss, None)
+    bind = DistillationLoss.bind
+    monkeypatch.setattr(DistillationLoss, "bind", lambda self, config, check: bind(self, config, check=False))
+    plain, recorded = fitted(loss, called), fitted(loss, record_tape)
+    assert plain[0] == recorded[0]
+    assert torch.equal(plain[1], recorded[1])
+    # The same steps as on the CPU, where step size and share are numbers: apart by their rounding to float32.
+    assert plain[0] == pytest.approx(usual, rel=1e-4)
+    torch.testing.assert_close(plain[1], weights, rtol=1e-3, atol=1e-5)
+    assert usual[2] < 0.9 * usual[0] if loss == "mse" else usual[2] < usual[0]
+
+
+def test_a_round_of_gradient_steps_waits_once(monkeypatch):
+    """The host reads the mean loss at the end of a round, and fetches the skills of the rows in the first step."""
+    bind, seen = DistillationLoss.bind, []
+    monkeypatch.setattr(DistillationLoss, "bind", lambda self, config, check: bind(self, config, check=False))
+
+    class Waits(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            if name_of(func) in WAITS + FROM_HOST:
+                seen.append(name_of(func))
+            return func(*args, **(kwargs or {}))
+
+    with Waits():
+        fitted("mse", None, updates=5)
+    assert seen.count("_local_scalar_dense") == 3, "one per round"
+    assert len(seen) <= 3 + 6, seen
