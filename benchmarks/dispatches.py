@@ -54,7 +54,7 @@ class Options:
         out: JSON file of the counts.
     """
 
-    skills: tuple[str, ...] = ("biped/flat", "biped/steps", "quadruped/flat", "quadruped/stairs", "humanoid/flat")
+    skills: tuple[str, ...] = ("biped/flat", "quadruped/flat", "quadruped/stairs", "humanoid/flat")
     rollout_steps: int = 24
     minibatches: int = 4
     out: Path = field(default=Path("benchmarks/results/gpu/dispatches.json"))

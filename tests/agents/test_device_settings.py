@@ -39,7 +39,7 @@ def test_settings_are_taken_from_the_record():
     found = device_settings(replace(PLANAR, review_steps=1000), own)
     assert (found.ppo.envs, found.ppo.rollout_steps, found.ppo.minibatch) == (512, 10, 1024)
     assert (found.steps, found.segment_steps, found.review_steps) == (4_500_000, 7 * 5120, 1500)
-    assert device_ppo(PpoConfig(envs=700), own).envs == 1024, "a configuration that asks for more keeps more, rounded"
+    assert device_ppo(PpoConfig(envs=800), own).envs == 1024, "a configuration that asks for more keeps more, rounded"
 
 
 def test_other_algorithms_keep_their_settings():

@@ -20,41 +20,46 @@ FEW = EnvConfig(tracks=8)
 
 
 @pytest.fixture
-def cache(tmp_path, monkeypatch):
-    """An empty cache, so that nothing was compiled before."""
+def compiled_into(tmp_path, monkeypatch):
+    """A function that compiles modules for sm_90 into an empty cache, so that nothing was compiled before."""
     import warp
 
+    from policykd.envs.physics.warp_kernels import compile_modules
+
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(warp.config, "kernel_cache_dir", str(tmp_path / "kernels"))
-    return tmp_path / "kernels"
+
+    def compile_all(modules):
+        monkeypatch.setattr(warp.config, "kernel_cache_dir", str(tmp_path / "kernels"))
+        failed = compile_modules(modules, 90)
+        return failed, [path for path in (tmp_path / "kernels").rglob("*sm90*") if path.suffix in (".cubin", ".ptx")]
+
+    return compile_all
 
 
-def worlds(name):
+def launched_by(name):
+    from policykd.envs.physics.warp_kernels import launched_modules
+
     engine = partial(warp_engine, sizes=ContactSizes(32, 128))
     env = MaskedEnv([get_skill(name)], 2, config=FEW, threads=1, make_engine=engine)
     env.reset()
-    return env
+    return launched_modules(lambda: env.step_masked(torch.zeros(2, env.num_actions)))
 
 
-@pytest.mark.parametrize("name", ["biped/steps", "quadruped/stairs"])
-def test_all_kernels_of_a_step_compile_for_sm_90(name, cache):
-    from policykd.envs.physics.warp_kernels import compile_modules, launched_modules
-
-    env = worlds(name)
-    modules = launched_modules(lambda: env.step_masked(torch.zeros(2, env.num_actions)))
-    names = {module for module, _ in modules}
-    assert any("mujoco_warp" in module and "solver" in module for module in names)
-    assert any(module.endswith("physics.mujoco_warp") for module in names), "our own kernels are among them"
-    assert len(modules) > 25
-    assert compile_modules(modules, 90) == {}
-    compiled = list(cache.rglob("*sm90*.cubin")) + list(cache.rglob("*sm90*.ptx"))
-    assert len(compiled) >= len(names)
+def test_all_kernels_of_steps_compile_for_sm_90(compiled_into):
+    planar, spatial = launched_by("biped/steps"), launched_by("quadruped/stairs")
+    for modules in (planar, spatial):
+        names = {module for module, _ in modules}
+        assert any("solver" in module for module in names)
+        assert any(module.endswith("physics.mujoco_warp") for module in names), "our own kernels are among them"
+        assert len(modules) > 25
+    assert set(planar) - set(spatial), "nothing differs between the robots"
+    failed, files = compiled_into(planar | spatial)
+    assert failed == {}
+    assert len(files) >= len({module for module, _ in planar | spatial})
 
 
-def test_a_kernel_that_does_not_compile_is_named(cache):
+def test_a_kernel_that_does_not_compile_is_named(compiled_into):
     import warp as wp
-
-    from policykd.envs.physics.warp_kernels import compile_modules
 
     @wp.func_native("this is not C++;")
     def broken(x: float): ...
@@ -63,5 +68,6 @@ def test_a_kernel_that_does_not_compile_is_named(cache):
     def kernel(x: wp.array[float]):
         broken(x[0])
 
-    failed = compile_modules({(kernel.module.name, 256): kernel.module}, 90)
+    failed, files = compiled_into({(kernel.module.name, 256): kernel.module})
+    assert files == []
     assert list(failed) == [(kernel.module.name, 256)]
