@@ -1,4 +1,4 @@
-"""The benchmarks of a CUDA device, on the CPU: every figure is a line, cases end in time, counts are those committed."""
+"""The benchmarks of a CUDA device on the CPU: a line per figure, cases that end in time, the committed counts."""
 
 import json
 import subprocess

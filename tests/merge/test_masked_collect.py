@@ -13,6 +13,8 @@ from policykd.agents.policy import Policy
 from policykd.envs import batched_env
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
 from policykd.envs.masked_env import MaskedEnv
+from policykd.envs.resets import _Planar
+from policykd.envs.robots.biped import BIPED
 from policykd.envs.stepping import TorchBackend
 from policykd.errors import ConfigError
 from policykd.merge.collect import ActionNoise, Collection, collect
@@ -21,6 +23,7 @@ from policykd.merge.fitting import Fitting
 from policykd.merge.labeling import Labeler
 from policykd.merge.losses import DistillationLoss
 from policykd.merge.masked_collect import collect_masked
+from policykd.merge.retention import JointEpisodes, _Separate
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "envs"))
 from tape import FROM_HOST, WAITS, name_of, record_tape
@@ -131,6 +134,30 @@ def test_a_loss_that_is_not_finite_is_said_once_per_round(monkeypatch):
     fitting._loss = lambda s, t: bound(s, t, check=False)
     with pytest.raises(ConfigError, match="the loss of round 1 is nan"):
         fitting.fit(pool, [6], 0, torch.Generator())
+
+
+@pytest.mark.parametrize("masks", [False, True], ids=["lists", "masks"])
+def test_joint_validations_are_of_every_skill_on_its_own(masks, monkeypatch):
+    """From the same states, teachers and student have the outcomes of an environment of their skill alone."""
+    monkeypatch.setattr(batched_env, "make_backend", TorchBackend)
+    monkeypatch.setattr("policykd.envs.make.is_card", lambda name: masks)
+    monkeypatch.setattr(_Planar, "draw", lambda self, count, generator, like: still(count, like))
+    teachers = [make_teacher("biped/flat", 1, 60), make_teacher("biped/gaps", 2, 60)]
+    student, config = student_of(teachers[0]), replace(TINY, validation_episodes=5)
+    joint, alone = JointEpisodes(teachers, config), _Separate(teachers, config)
+    assert isinstance(joint._env, MaskedEnv) is masks
+    for found, expected in ((joint.of_teachers(), alone.of_teachers()), (joint.of(student), alone.of(student))):
+        for mine, theirs in zip(found, expected, strict=True):
+            for name in ("total_reward", "length", "distance", "success"):
+                torch.testing.assert_close(getattr(mine, name), getattr(theirs, name), rtol=1e-9, atol=1e-9)
+    assert len({tuple(o.length.tolist()) for o in joint.of_teachers() + joint.of(student)}) == 4
+    assert joint.floors() == [0.0, 0.0]
+
+
+def still(count, like):
+    """Equal starts for all episodes, whatever environment they are in."""
+    qpos = torch.as_tensor(BIPED.stand_pose.copy()).to(like).repeat(count, 1)
+    return qpos, torch.zeros_like(qpos), qpos.new_zeros(count), qpos.new_zeros(count, 0)
 
 
 def pool_of(teachers, rows=40):
