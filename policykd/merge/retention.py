@@ -166,8 +166,13 @@ class JointEpisodes:
         return slice(i, None, self._skills)
 
     def _split(self, found: EpisodeOutcomes) -> list[EpisodeOutcomes]:
-        parts = (found.total_reward, found.length, found.distance, found.success)
-        return [EpisodeOutcomes(*(p[self._of(i)] for p in parts), found.episode_steps) for i in range(self._skills)]
+        return [
+            EpisodeOutcomes(
+                found.total_reward[rows], found.length[rows], found.distance[rows], found.success[rows],
+                found.episode_steps,
+            )
+            for rows in map(self._of, range(self._skills))
+        ]  # fmt: skip
 
 
 def _check_reward(teachers: Sequence[Teacher], reward: dict[str, float], floor: dict[str, float]) -> None:
