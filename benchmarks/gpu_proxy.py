@@ -2,7 +2,7 @@
 
 ``policykd train --device cuda`` uses another learner (``device_ppo``), and settings of its own: many simulations and
 short rollouts (``policykd.agents.training.device_settings``). How many environment steps they need does not depend
-on the device, so that it is measured here, beside stable-baselines3's PPO with the settings of the CPU::
+on the device, so that it is measured here, together with stable-baselines3's PPO and the settings of the CPU::
 
     python benchmarks/gpu_proxy.py --skills biped/flat --seeds 3
 

@@ -87,7 +87,7 @@ class Fitting:
             self._average()
             total.add_(loss.detach())
 
-        work = Captured(step, self._record, [generator])  # anew every round: there are more states
+        work = Captured(step, self._record, [generator])  # for this round only: the next has more states
         for k in range(config.updates):
             self._set_share(round_ * config.updates + k)
             work()

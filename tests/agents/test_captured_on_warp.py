@@ -25,15 +25,17 @@ pytestmark = [
     pytest.mark.warp,
     pytest.mark.skipif(find_spec("mujoco_warp") is None, reason="mujoco_warp is not installed: make test-warp"),
 ]
-SIMS = 6
-CONFIG = PpoConfig(envs=SIMS, rollout_steps=8, minibatch=24, epochs=2)
+SIZES = {"biped/steps": (ContactSizes(40, 160), 6), "quadruped/stairs": (ContactSizes(32, 128), 8)}
+"""Room for contacts and numbers of worlds of the other tests, so that kernels are compiled once."""
 
 
 def learn(name, record):
-    engine = partial(warp_engine, sizes=ContactSizes(32, 128))
-    env = MaskedEnv([get_skill(name)], SIMS, config=EnvConfig(tracks=8), seed=3, starts=32, make_engine=engine)
+    sizes, sims = SIZES[name]
+    engine = partial(warp_engine, sizes=sizes)
+    env = MaskedEnv([get_skill(name)], sims, config=EnvConfig(tracks=8), seed=3, starts=32, make_engine=engine)
     policy = Policy(env.skill.group_sizes, env.num_actions, generator_seed=0)
-    ppo = DevicePpo(policy, env, CONFIG, seed=1, record=record)
+    config = PpoConfig(envs=sims, rollout_steps=8, minibatch=4 * sims, epochs=2)
+    ppo = DevicePpo(policy, env, config, seed=1, record=record)
     torch.manual_seed(0)
     warm_up_normalizer(policy, env, steps=2)
     divergences, ended = [], 0

@@ -17,6 +17,8 @@ pytestmark = [
     pytest.mark.skipif(find_spec("mujoco_warp") is None, reason="mujoco_warp is not installed: make test-warp"),
 ]
 FEW = EnvConfig(tracks=8)
+SIZES = {"biped/steps": (ContactSizes(40, 160), 6), "quadruped/stairs": (ContactSizes(32, 128), 8)}
+"""Room for contacts and numbers of worlds of the other tests, so that the CPU's kernels are compiled once."""
 
 
 @pytest.fixture
@@ -39,10 +41,10 @@ def compiled_into(tmp_path, monkeypatch):
 def launched_by(name):
     from policykd.envs.physics.warp_kernels import launched_modules
 
-    engine = partial(warp_engine, sizes=ContactSizes(32, 128))
-    env = MaskedEnv([get_skill(name)], 2, config=FEW, threads=1, make_engine=engine)
+    sizes, count = SIZES[name]
+    env = MaskedEnv([get_skill(name)], count, config=FEW, threads=1, make_engine=partial(warp_engine, sizes=sizes))
     env.reset()
-    return launched_modules(lambda: env.step_masked(torch.zeros(2, env.num_actions)))
+    return launched_modules(lambda: env.step_masked(torch.zeros(count, env.num_actions)))
 
 
 def test_all_kernels_of_steps_compile_for_sm_90(compiled_into):
