@@ -60,16 +60,25 @@ def test_all_kernels_of_steps_compile_for_sm_90(compiled_into):
     assert len(files) >= len({module for module, _ in planar | spatial})
 
 
-def test_a_kernel_that_does_not_compile_is_named(compiled_into):
-    import warp as wp
+def test_modules_that_do_not_compile_are_named(monkeypatch):
+    import warp
 
-    @wp.func_native("this is not C++;")
-    def broken(x: float): ...
+    from policykd.envs.physics.warp_kernels import compile_modules
 
-    @wp.kernel(module="unique")
-    def kernel(x: wp.array[float]):
-        broken(x[0])
+    class Module:
+        def __init__(self, name):
+            self.name, self.options = name, {"block_dim": 256}
 
-    failed, files = compiled_into({(kernel.module.name, 256): kernel.module})
-    assert files == []
-    assert list(failed) == [(kernel.module.name, 256)]
+    seen = []
+
+    def compile_one(module, arch):
+        seen.append((module.name, module.options["block_dim"], arch))
+        if module.name == "bad":
+            raise RuntimeError("line 7: not C++")
+
+    monkeypatch.setattr(warp, "compile_aot_module", compile_one)
+    good, bad = Module("good"), Module("bad")
+    failed = compile_modules({("good", 64): good, ("bad", 32): bad, ("good", 128): good}, 80)
+    assert failed == {("bad", 32): "line 7: not C++"}
+    assert seen == [("good", 64, 80), ("bad", 32, 80), ("good", 128, 80)]
+    assert good.options["block_dim"] == bad.options["block_dim"] == 256
