@@ -1,5 +1,6 @@
 # make demo    train five experts of a quadruped, merge them, measure and film the student (results/demo)
 # make test    lint, types and the test suite
+# make test-warp  the GPU engine on Warp's CPU device, and all its kernels compiled for sm_90; installs the extra [gpu]
 # make bench   the throughput benchmarks
 # make fuzz    are damaged files refused? CASES of every format, see docs/fuzz.md; resumes
 # make mutants can the tests fail? single mutations of the code, and which of them no test notices
@@ -9,14 +10,20 @@ OUT    ?= results/demo
 CASES  ?= 10000
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.policykd-installed
+WARP   := $(VENV)/.policykd-warp
+# what test-warp runs, for example WARP_TESTS=tests/envs/test_warp_kernels.py
+WARP_TESTS ?= $(wildcard tests/*/test_*warp*.py)
 
-.PHONY: demo test lint bench fuzz mutants clean
+.PHONY: demo test test-warp lint bench fuzz mutants clean
 
 demo: $(READY)
 	$(BIN)/policykd demo --out $(OUT)
 
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not warp'
+
+test-warp: $(WARP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m warp $(WARP_TESTS)
 
 # Static tools do not know the folder mapping: they read a copy laid out as it is imported.
 lint: $(READY)
@@ -40,6 +47,11 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q -c constraints.txt setuptools wheel
 	$(BIN)/pip install -q -c constraints.txt -e '.[sim,kd,dev,video]'
+	touch $@
+
+# The wheel of Warp is large: a slow index is waited for.
+$(WARP): $(READY)
+	$(BIN)/pip install -q --retries 10 --timeout 180 -c constraints.txt -e '.[gpu]'
 	touch $@
 
 clean:

@@ -33,6 +33,11 @@ def missing_for_cuda() -> list[str]:
     return missing
 
 
+def is_card(name: str) -> bool:
+    """Return whether a device's name stands for a CUDA device; ``auto`` does where nothing is missing."""
+    return name.partition(":")[0] == "cuda" or (name == "auto" and choose_device(name).type == "cuda")
+
+
 def choose_device(name: str) -> torch.device:
     """Return the device with a name.
 

@@ -1,6 +1,7 @@
 """One function that returns simulations of skills, whatever simulates them.
 
-It chooses between :class:`BatchedEnv`, :class:`GymBatch` and :class:`JointBatch` and does nothing else.
+It chooses between :class:`BatchedEnv`, its subclass for devices, :class:`GymBatch` and :class:`JointBatch` and does
+nothing else.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
+from policykd.envs.devices import is_card
 from policykd.envs.env_records import EnvConfig
 from policykd.envs.foreign.gym_batch import GymBatch
 from policykd.envs.foreign.joint_batch import JointBatch
@@ -33,7 +35,7 @@ def make_env(
     device: str = "cpu",
     **options: Any,
 ) -> AnyEnv:
-    """Return simulations of skills.
+    """Return simulations of skills; on a CUDA device they step with masks, too, where that does all that is asked for.
 
     Args:
         skills: skills that can share an environment; of gymnasium environments, with equal groups and actions.
@@ -54,8 +56,11 @@ def make_env(
     if not foreign:
         require_simulator()
         from policykd.envs.batched_env import BatchedEnv
+        from policykd.envs.masked_env import MaskedEnv
 
-        return BatchedEnv(skills, num_envs, seed=seed, config=config, threads=threads, device=device, **options)
+        masks = is_card(device) and MaskedEnv.suits(skills, config)
+        own: type[BatchedEnv] = MaskedEnv if masks else BatchedEnv
+        return own(skills, num_envs, seed=seed, config=config, threads=threads, device=device, **options)
     if len(foreign) != len(skills):
         other = next(skill for skill in skills if not isinstance(skill, GymSkill))
         raise ConfigError(f"{foreign[0].id} is a gymnasium environment and cannot share a batch with {other.id}")

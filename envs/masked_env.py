@@ -13,8 +13,10 @@ import torch
 from typing_extensions import override
 
 from policykd.envs.batched_env import BatchedEnv
+from policykd.envs.env_records import EnvConfig
 from policykd.envs.resets import Draw
-from policykd.envs.skills import Skill
+from policykd.envs.sensors import has_readings
+from policykd.envs.skills import Skill, common_contract
 from policykd.envs.stepping.masked_backend import MaskedBackend, MaskedOutcome, MaskedSpatialBackend, MaskedSteps
 from policykd.envs.tasks import Task
 from policykd.envs.terrains import Maps, Tracks
@@ -61,11 +63,15 @@ class MaskedEnv(BatchedEnv):
         starts: number of initial states in the pool.
         options: the other options of :class:`BatchedEnv`.
 
+    Attributes:
+        picker: generator of the picks from the pool, on the device.
+
     Raises:
         ConfigError: as :class:`BatchedEnv`, or for an empty pool.
     """
 
     _backend: MaskedSteps
+    _pool: Draw | None
 
     def __init__(
         self, skills: Sequence[Skill], num_envs: int, *, seed: int = 0, starts: int = STARTS, **options: Any
@@ -75,7 +81,7 @@ class MaskedEnv(BatchedEnv):
             raise ContractError(
                 f"{skills[0].robot.name} is simulated as its model file says, which only device cpu does"
             )
-        self._pool_size = starts
+        self._pool_size, self._pool = starts, None
         super().__init__(skills, num_envs, seed=seed, **options)
         if self._sensors is not None:
             raise ContractError("noise and history of observation groups are made on the CPU only; use device cpu")
@@ -83,7 +89,17 @@ class MaskedEnv(BatchedEnv):
             raise ContractError("simulations have levels of their own on the CPU only; use device cpu or levels=shared")
         self.draw_starts()
 
+    @staticmethod
+    def suits(skills: Sequence[Skill], config: EnvConfig) -> bool:
+        """Return whether steps with masks do all that skills and configuration ask for."""
+        skill = common_contract(skills)
+        noisy = has_readings(skill, config.randomization.noise) or config.randomization.changes_physics
+        return skill.robot.family != "model" and not noisy and config.own_levels is None
+
     def _make_backend(self, tracks: Tracks | Maps, tasks: Sequence[Task]) -> MaskedSteps:
+        # Recorded steps draw from the generator and add to the counter, so both stay the same objects.
+        self.picker = torch.Generator(self.device)
+        self._failures = torch.zeros((), dtype=torch.long, device=self.device)
         arguments = (self.engine, self.skill, tracks, self._boxes, tasks)
         if self.robot.spatial:
             return MaskedSpatialBackend(*arguments, fixed_commands=self.config.ordered)
@@ -97,30 +113,38 @@ class MaskedEnv(BatchedEnv):
     @failures.setter
     def failures(self, count: int) -> None:
         """Set the number, of a resumed run for example."""
-        self._failures = torch.full((), count, dtype=torch.long, device=self.device)
+        self._failures.fill_(count)  # in place: recorded steps add to it
 
     def seed(self, seed: int) -> None:
         """Restart the random streams of the resets; call :meth:`draw_starts` to apply them to the pool."""
         super().seed(seed)
-        self._picker = torch.Generator(self.device).manual_seed(integer_seed(seed, "picks"))
+        self.picker.manual_seed(integer_seed(seed, "picks"))
 
     @override
     def state_dict(self) -> dict[str, Any]:
         return {
             **super().state_dict(),
-            "pool": [part.clone() for part in self._pool],
-            "picks": self._picker.get_state(),
+            "pool": [part.clone() for part in self._pool or ()],
+            "picks": self.picker.get_state(),
         }
 
     @override
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
-        self._pool = Draw(*(part.to(self.device) for part in state["pool"]))
-        self._picker.set_state(state["picks"].cpu())
+        self._fill_pool(state["pool"])
+        self.picker.set_state(state["picks"].cpu())
 
     def draw_starts(self) -> None:
         """Replace the pool of initial states, on tracks of at most the difficulty ``level``."""
-        self._pool = self._starts.take(self._pool_size, *self._levels.pick_range())
+        drawn = self._starts.take(self._pool_size, *self._levels.pick_range())
+        if self._pool is None:
+            self._pool = Draw(*(part.clone() for part in drawn))
+        self._fill_pool(drawn)
+
+    def _fill_pool(self, drawn: Sequence[torch.Tensor]) -> None:
+        assert self._pool is not None
+        for mine, new in zip(self._pool, drawn, strict=True):
+            mine.copy_(new)  # in place: recorded steps read it
 
     @torch_threads(1)
     def step_masked(self, actions: torch.Tensor) -> MaskedStep:
@@ -129,8 +153,21 @@ class MaskedEnv(BatchedEnv):
         Args:
             actions: (num_envs, num_actions); values outside [-1, 1] are clamped.
         """
-        backend = self._backend
-        failed = self.engine.step(backend.apply(actions))
+        self.aim(actions)
+        self.advance()
+        return self.conclude()
+
+    def aim(self, actions: torch.Tensor) -> None:
+        """Do the first part of :meth:`step_masked`, a pure function over static tensors: set the targets."""
+        self._backend.masks.aim(self._backend.apply(actions))
+
+    def advance(self) -> None:
+        """Do the second part: the physics, which on a CUDA device is a graph of its own."""
+        self._backend.masks.advance()
+
+    def conclude(self) -> MaskedStep:
+        """Do the last part, a pure function over static tensors: outcome, resets and observations."""
+        backend, failed = self._backend, self._backend.masks.failed.clone()
         self._failures += failed.sum()
         view = backend.read_state()
         outcome = backend.compute_outcome_where(view, failed)
@@ -141,7 +178,8 @@ class MaskedEnv(BatchedEnv):
         return MaskedStep(flat, final, outcome, failed)
 
     def _restart_where(self, mask: torch.Tensor) -> None:
-        pick = torch.randint(self._pool_size, (self.num_envs,), generator=self._picker, device=self.device)
+        pick = torch.randint(self._pool_size, (self.num_envs,), generator=self.picker, device=self.device)
+        assert self._pool is not None
         track, qpos, qvel, clock, chance = (drawn[pick] for drawn in self._pool)
         qpos, qvel, clock = self._backend.tasks.start((qpos, qvel, clock))
         if self.config.ordered:

@@ -10,7 +10,7 @@ temperature or a reduction means the same in both. Conventions:
 * The factor ``T**2`` is an explicit option (`scale_t2`): applied silently, it would tie the weight of the term to the
   temperature.
 * Wrong tensors raise `ValueError` or `TypeError`, wrong options `ConfigError` (a `ValueError`). Messages name the given
-  value and the valid ones.
+  value and the valid ones. On a device, looking at the values makes the host wait; ``check=False`` leaves it out.
 """
 
 from __future__ import annotations
@@ -77,6 +77,7 @@ def categorical_kl(
     temperature: float = 1.0,
     scale_t2: bool = True,
     reduction: Reduction = "batchmean",
+    check: bool = True,
 ) -> Tensor:
     """Return the KL divergence between two categorical distributions given by logits of shape ``(..., C)``.
 
@@ -90,6 +91,7 @@ def categorical_kl(
         temperature: T > 0, the same for both.
         scale_t2: Multiply by ``T**2``, which keeps the gradient's scale when T changes.
         reduction: Reduction of the values of shape ``(...)``.
+        check: Look for values that are not finite, for which the host waits for a device.
 
     Raises:
         TypeError: if an input is not a floating-point tensor.
@@ -103,7 +105,7 @@ def categorical_kl(
     """
     _check_direction(direction)
     check_temperature(temperature)
-    student, teacher = prepare_pair(student, teacher)
+    student, teacher = prepare_pair(student, teacher, check=check)
     log_s, log_t = F.log_softmax(student / temperature, -1), F.log_softmax(teacher / temperature, -1)
     values = _kl_from_logs(log_t, log_s) if direction == "forward" else _kl_from_logs(log_s, log_t)
     return reduce_loss(values * temperature**2 if scale_t2 else values, reduction)
@@ -119,6 +121,7 @@ def categorical_jsd(
     scale_t2: bool = True,
     normalize: bool = False,
     reduction: Reduction = "batchmean",
+    check: bool = True,
 ) -> Tensor:
     """Return the generalized Jensen-Shannon divergence of two categorical distributions, logits of shape ``(..., C)``.
 
@@ -135,6 +138,7 @@ def categorical_jsd(
         scale_t2: Multiply by ``T**2``.
         normalize: Divide by ``beta (1 - beta)`` inside the interval.
         reduction: Reduction of the values of shape ``(...)``.
+        check: Look for values that are not finite, for which the host waits for a device.
 
     Raises:
         TypeError: As `categorical_kl`.
@@ -150,10 +154,16 @@ def categorical_jsd(
     if beta in (0.0, 1.0):
         end: Direction = "forward" if beta == 0.0 else "reverse"
         return categorical_kl(
-            student, teacher, direction=end, temperature=temperature, scale_t2=scale_t2, reduction=reduction
+            student,
+            teacher,
+            direction=end,
+            temperature=temperature,
+            scale_t2=scale_t2,
+            reduction=reduction,
+            check=check,
         )
     check_temperature(temperature)
-    student, teacher = prepare_pair(student, teacher)
+    student, teacher = prepare_pair(student, teacher, check=check)
     log_s, log_t = F.log_softmax(student / temperature, -1), F.log_softmax(teacher / temperature, -1)
     log_m = torch.logaddexp(log_t + math.log(beta), log_s + math.log1p(-beta))
     values = beta * _kl_from_logs(log_t, log_m) + (1.0 - beta) * _kl_from_logs(log_s, log_m)
@@ -161,15 +171,17 @@ def categorical_jsd(
     return reduce_loss(values * factor, reduction)
 
 
-def _prepare_gaussians(student: Gaussian, teacher: Gaussian) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _prepare_gaussians(
+    student: Gaussian, teacher: Gaussian, check: bool = True
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Check two (mean, log_std) pairs and expand each log_std to the shape of its mean."""
     for name, pair in (("student", student), ("teacher", teacher)):
         if not isinstance(pair, tuple | list) or len(pair) != 2:
             raise TypeError(f"{name} must be a pair (mean, log_std), got a {type(pair).__name__}")
-    mean_s, mean_t = prepare_pair(student[0], teacher[0], what="mean")
+    mean_s, mean_t = prepare_pair(student[0], teacher[0], what="mean", check=check)
     logs = []
     for name, log_std in (("student log_std", student[1]), ("teacher log_std", teacher[1].detach())):
-        promoted = prepare_tensor(name, log_std, min_dim=0).to(mean_s.dtype)
+        promoted = prepare_tensor(name, log_std, min_dim=0, check=check).to(mean_s.dtype)
         try:
             logs.append(promoted.expand_as(mean_s))
         except RuntimeError as error:
@@ -187,7 +199,12 @@ def _gaussian_kl(mean_p: Tensor, log_p: Tensor, mean_q: Tensor, log_q: Tensor) -
 
 @full_precision
 def gaussian_kl(
-    student: Gaussian, teacher: Gaussian, *, direction: Direction = "forward", reduction: Reduction = "batchmean"
+    student: Gaussian,
+    teacher: Gaussian,
+    *,
+    direction: Direction = "forward",
+    reduction: Reduction = "batchmean",
+    check: bool = True,
 ) -> Tensor:
     """Return the KL divergence between diagonal Gaussians ``(mean, log_std)``, summed over the last dimension.
 
@@ -199,6 +216,7 @@ def gaussian_kl(
         teacher: Mean and log standard deviation of the teacher.
         direction: ``forward`` or ``reverse``.
         reduction: Reduction of the values of shape ``(...)``.
+        check: Look for values that are not finite, for which the host waits for a device.
 
     Raises:
         TypeError: if an argument is not a pair of floating-point tensors.
@@ -211,7 +229,7 @@ def gaussian_kl(
         tensor(1.)
     """
     _check_direction(direction)
-    mean_s, log_s, mean_t, log_t = _prepare_gaussians(student, teacher)
+    mean_s, log_s, mean_t, log_t = _prepare_gaussians(student, teacher, check)
     forward = direction == "forward"
     values = _gaussian_kl(mean_t, log_t, mean_s, log_s) if forward else _gaussian_kl(mean_s, log_s, mean_t, log_t)
     return reduce_loss(values, reduction)
@@ -225,6 +243,7 @@ def gaussian_jsd(
     beta: float = 0.5,
     normalize: bool = False,
     reduction: Reduction = "batchmean",
+    check: bool = True,
 ) -> Tensor:
     """Return the geometric Jensen-Shannon divergence of diagonal Gaussians, summed over the last dimension.
 
@@ -239,6 +258,7 @@ def gaussian_jsd(
         beta: Weight of the teacher in the middle, in [0, 1]; 0 is the forward KL, 1 the reverse KL.
         normalize: Divide by ``beta (1 - beta)`` inside the interval.
         reduction: Reduction of the values of shape ``(...)``.
+        check: Look for values that are not finite, for which the host waits for a device.
 
     Raises:
         TypeError: As `gaussian_kl`.
@@ -252,8 +272,9 @@ def gaussian_jsd(
     """
     _check_beta(beta)
     if beta in (0.0, 1.0):
-        return gaussian_kl(student, teacher, direction="forward" if beta == 0.0 else "reverse", reduction=reduction)
-    mean_s, log_s, mean_t, log_t = _prepare_gaussians(student, teacher)
+        end: Direction = "forward" if beta == 0.0 else "reverse"
+        return gaussian_kl(student, teacher, direction=end, reduction=reduction, check=check)
+    mean_s, log_s, mean_t, log_t = _prepare_gaussians(student, teacher, check)
     # Log-space: log precision of the middle, and the share of the teacher in it.
     log_wt, log_ws = math.log(beta) - 2.0 * log_t, math.log1p(-beta) - 2.0 * log_s
     log_g = -0.5 * torch.logaddexp(log_wt, log_ws)
@@ -265,7 +286,13 @@ def gaussian_jsd(
 
 @full_precision
 def gaussian_nll(
-    student: Gaussian, action: Tensor, *, min_std: float, max_std: float, reduction: Reduction = "batchmean"
+    student: Gaussian,
+    action: Tensor,
+    *,
+    min_std: float,
+    max_std: float,
+    reduction: Reduction = "batchmean",
+    check: bool = True,
 ) -> Tensor:
     """Return the negative log-likelihood of an action under the student's diagonal Gaussian, summed over components.
 
@@ -278,6 +305,7 @@ def gaussian_nll(
         min_std: Smallest standard deviation, above 0.
         max_std: Largest standard deviation.
         reduction: Reduction of the values of shape ``(...)``.
+        check: Look for values that are not finite, for which the host waits for a device.
 
     Raises:
         TypeError: As `gaussian_kl`.
@@ -291,14 +319,14 @@ def gaussian_nll(
     """
     if not 0.0 < min_std <= max_std:
         raise ConfigError(f"bounds must be 0 < min_std <= max_std, got min_std {min_std!r} and max_std {max_std!r}")
-    mean, log_std, action, _ = _prepare_gaussians(student, (action, torch.zeros_like(action)))
+    mean, log_std, action, _ = _prepare_gaussians(student, (action, torch.zeros_like(action)), check)
     log_std = log_std.clamp(math.log(min_std), math.log(max_std))
     scaled = (action - mean) * torch.exp(-log_std)
     return reduce_loss((log_std + 0.5 * (scaled.square() + math.log(2.0 * math.pi))).sum(-1), reduction)
 
 
 @full_precision
-def mse(student: Tensor, teacher: Tensor, *, reduction: Reduction = "mean") -> Tensor:
+def mse(student: Tensor, teacher: Tensor, *, reduction: Reduction = "mean", check: bool = True) -> Tensor:
     """Return the squared error, averaged over the last dimension: ``mean_a (s_a - t_a)**2`` for shape ``(..., A)``.
 
     Raises:
@@ -310,12 +338,14 @@ def mse(student: Tensor, teacher: Tensor, *, reduction: Reduction = "mean") -> T
         >>> mse(torch.tensor([[1.0, 3.0]]), torch.tensor([[0.0, 0.0]]))
         tensor(5.)
     """
-    student, teacher = prepare_pair(student, teacher, what="values")
+    student, teacher = prepare_pair(student, teacher, what="values", check=check)
     return reduce_loss((student - teacher).square().mean(-1), reduction)
 
 
 @full_precision
-def huber(student: Tensor, teacher: Tensor, *, delta: float = 1.0, reduction: Reduction = "mean") -> Tensor:
+def huber(
+    student: Tensor, teacher: Tensor, *, delta: float = 1.0, reduction: Reduction = "mean", check: bool = True
+) -> Tensor:
     """Return the Huber error, averaged over the last dimension.
 
     It is ``e**2 / 2`` for ``|e|`` up to `delta` and ``delta (|e| - delta / 2)`` beyond.
@@ -331,5 +361,5 @@ def huber(student: Tensor, teacher: Tensor, *, delta: float = 1.0, reduction: Re
     """
     if not (delta > 0 and math.isfinite(delta)):
         raise ConfigError(f"delta must be finite and above 0, got {delta!r}")
-    student, teacher = prepare_pair(student, teacher, what="values")
+    student, teacher = prepare_pair(student, teacher, what="values", check=check)
     return reduce_loss(F.huber_loss(student, teacher, delta=delta, reduction="none").mean(-1), reduction)

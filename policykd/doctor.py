@@ -184,7 +184,10 @@ def _advice(drawing: Mapping[str, Any], cache: Mapping[str, Any]) -> list[str]:
         advice.append("for the digits task of `policykd kd`: pip install 'policykd[kd]'")
     advice += [f"to use --device cuda: {sentence}" for sentence in missing_for_cuda()]
     if cache and not cache["modules"]:
-        advice.append("the first use of --device cuda compiles kernels; keep Warp's cache folder for later runs")
+        advice.append(
+            "the first use of --device cuda compiles kernels: `policykd doctor --warm SKILL` does it in advance; keep "
+            "Warp's cache folder for later runs"
+        )
     wanted = os.environ.get("OMP_NUM_THREADS")
     if wanted and wanted.isdigit() and int(wanted) > usable_cores():
         cores = usable_cores()

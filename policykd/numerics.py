@@ -50,20 +50,22 @@ def check_temperature(temperature: float) -> float:
     return temperature
 
 
-def prepare_tensor(name: str, value: Tensor, *, min_dim: int = 1) -> Tensor:
+def prepare_tensor(name: str, value: Tensor, *, min_dim: int = 1, check: bool = True) -> Tensor:
     """Check one floating-point input and promote it to float32 or better.
 
     Args:
         name: Name of the input in the error message.
         value: Any floating-point tensor with at least `min_dim` dimensions and one element.
         min_dim: Smallest number of dimensions accepted.
+        check: Look for values that are not finite, for which the host waits for a device.
 
     Raises:
         TypeError: if the input is not a floating-point tensor.
         ValueError: if it has too few dimensions, no elements, or a value that is not finite.
     """
     value = _promote(name, value, min_dim)
-    _check_finite((name,), (value,))
+    if check:
+        _check_finite((name,), (value,))
     return value
 
 
@@ -94,7 +96,13 @@ def _check_finite(names: tuple[str, ...], values: tuple[Tensor, ...]) -> None:
 
 
 def prepare_pair(
-    student: Tensor, teacher: Tensor, *, what: str = "logits", min_dim: int = 1, same_shape: bool = True
+    student: Tensor,
+    teacher: Tensor,
+    *,
+    what: str = "logits",
+    min_dim: int = 1,
+    same_shape: bool = True,
+    check: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """Check a student and a teacher tensor, promote both to one dtype and detach the teacher.
 
@@ -104,6 +112,7 @@ def prepare_pair(
         what: Noun for the error message, such as ``"logits"``.
         min_dim: Smallest number of dimensions accepted.
         same_shape: Require equal shapes; otherwise only an equal first dimension.
+        check: Look for values that are not finite, for which the host waits for a device.
 
     Raises:
         TypeError: if an input is not a floating-point tensor.
@@ -119,7 +128,8 @@ def prepare_pair(
     if student.device != teacher.device:
         devices = f"student {what} are on {student.device}, teacher {what} on {teacher.device}"
         raise ValueError(f"{devices}; move both to one device")
-    _check_finite(names, (student, teacher))
+    if check:
+        _check_finite(names, (student, teacher))
     common = torch.promote_types(student.dtype, teacher.dtype)
     return student.to(common), teacher.to(common)
 

@@ -81,7 +81,7 @@ class RunFolder:
         try:
             content = self._checkpoint_file.read_bytes()
             check_zip(content)  # torch does not compare the checksums of its files
-            state = torch.load(io.BytesIO(content), weights_only=True)
+            state = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
         except Exception as error:
             raise OutputError(f"{self._checkpoint_file} cannot be read ({error}); delete it to start over") from error
         if not isinstance(state, dict) or not isinstance(state.get("log_rows", 0), int):

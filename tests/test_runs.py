@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import threading
+import zipfile
 
 import pytest
 import torch
@@ -24,6 +25,24 @@ def test_resume_names_the_field_that_differs(tmp_path):
     RunFolder(tmp_path, {"train": {"steps": 1, "seed": 0}}, resume=False)
     with pytest.raises(ConfigError, match=r"train\.steps: 1 in the folder, 2 now"):
         RunFolder(tmp_path, {"train": {"steps": 2, "seed": 0}}, resume=True)
+
+
+def test_a_checkpoint_of_a_device_is_read_without_it(tmp_path):
+    folder = RunFolder(tmp_path, {}, resume=False)
+    folder.save_checkpoint({"weights": torch.arange(3.0)})
+    file, moved = tmp_path / "checkpoint.pt", tmp_path / "moved.pt"
+    with zipfile.ZipFile(file) as old, zipfile.ZipFile(moved, "w") as new:
+        for name in old.namelist():
+            content = old.read(name)
+            if name.endswith("data.pkl"):  # the place of a tensor is a text of its own length
+                assert b"X\x03\x00\x00\x00cpu" in content
+                content = content.replace(b"X\x03\x00\x00\x00cpu", b"X\x06\x00\x00\x00cuda:0")
+            new.writestr(name, content)
+    moved.replace(file)
+    if not torch.cuda.is_available():
+        with pytest.raises(RuntimeError, match="CUDA"):
+            torch.load(file, weights_only=True)
+    assert folder.load_checkpoint()["weights"].tolist() == [0, 1, 2]
 
 
 def test_log_is_cut_back_to_the_checkpoint(tmp_path):

@@ -50,8 +50,8 @@ class TrainConfig:
             the skill's own difficulty.
         start_level: difficulty at which the curriculum begins, as a share of the skill's own; None for the terrain's
             level (see ``register_terrain``).
-        raise_above: share of the last 100 training episodes that must succeed for the curriculum to become harder by a
-            twenty-fifth.
+        raise_above: share of the last 100 training episodes that must succeed for the curriculum to become harder by
+            ``level_step``.
         review_steps: environment steps between two of its decisions; up to the length of a rollout it decides after
             every rollout. Then easier episodes still count after the level was raised, which is fast, but a level may
             come too early: where standing is rewarded, as in ``imitate``, the policy may give up its gait there.
@@ -70,8 +70,8 @@ class TrainConfig:
             validations was mostly lucky. 1 saves the weights of the best validation.
         threads: threads of the simulation; None for one per usable core. Networks are trained on one.
         device: ``cpu``, ``cuda``, or ``auto`` for ``cuda`` if nothing is missing. On a CUDA device PPO is our own
-            (:mod:`policykd.agents.training.device_ppo`); give it thousands of simulations (``ppo.envs``), and
-            segments of many rollouts (``segment_steps``).
+            (:mod:`policykd.agents.training.device_ppo`) and needs other settings
+            (:mod:`policykd.agents.training.device_settings`), which the commands choose.
         architecture: networks of a new policy.
         ppo: settings of PPO.
         sac: settings of SAC.
@@ -80,6 +80,7 @@ class TrainConfig:
         keep_init: whether the policy that a training starts from is validated first and is a candidate for the result,
             which is then never worse than its start.
         randomization: random physics and sensors of the training, on the CPU; validations have none of it.
+        level_step: rise of the curriculum's level, as a share of the skill's own difficulty.
         settings: settings of any other algorithm: its configuration, or a mapping of the fields that differ from the
             defaults.
 
@@ -115,6 +116,7 @@ class TrainConfig:
     extension: float = added(0.0)
     extend_below: float = added(0.95)
     keep_init: bool = added(False)
+    level_step: float = added(0.04)
 
     def __post_init__(self) -> None:
         if ":" not in self.algorithm:  # a configuration may come from a file, and reading a file imports nothing
@@ -133,6 +135,7 @@ class TrainConfig:
             check_range("init_noise", self.init_noise, 1e-3, 10.0)
         own = self.levels == "own"
         check_range("raise_above", self.raise_above, 0.01 if own else 0.0, 0.99 if own else 1.0)
+        check_range("level_step", self.level_step, 0.001, 1.0)
         check_range("review_steps", self.review_steps, 1, 10**9)
         check_range("averaging_steps", self.averaging_steps, 0, 10**12)
         check_range("patience", self.patience, 1, 1000)

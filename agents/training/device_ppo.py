@@ -6,6 +6,11 @@ keeps its rollouts in NumPy, which would move every step from the device to the 
 
 An update works in the policy's canonical frame (see :meth:`Policy.canonical`) on observations that are normalized once:
 between two changes of the normalizer neither depends on the weights.
+
+An iteration is a few pure functions over static tensors: choosing actions, the physics (which the engine launches as
+one graph), storing what came of them, advantages, and all gradient steps. On a CUDA device each is recorded once and
+then replayed (:mod:`policykd.envs.capture`); on the CPU the same functions are called. The host waits once per
+iteration, for the divergence that the step size is adapted to.
 """
 
 from __future__ import annotations
@@ -19,9 +24,12 @@ import torch
 
 from policykd.agents.policy import Policy
 from policykd.agents.training.algorithms.ppo import PpoConfig
-from policykd.agents.training.sb3_policy import TwoRates, entropy, log_density
+from policykd.agents.training.device_adam import DeviceAdam
+from policykd.agents.training.sb3_policy import entropy, log_density
 from policykd.divergences import gaussian_kl
+from policykd.envs.capture import Captured, Recorder, recorder_for
 from policykd.envs.masked_env import MaskedEnv, MaskedStep
+from policykd.errors import ConfigError
 
 VALUE_WEIGHT = 0.5
 """Weight of the critic's squared error in the loss."""
@@ -133,7 +141,7 @@ class EpisodeMeans:
         o = step.outcome
         rows = torch.stack([torch.ones_like(o.reward), o.total_reward.float(), o.length.float(), o.distance.float(),
                             o.success.float()])  # fmt: skip
-        self.sums += torch.where(step.ended, rows, 0.0).sum(dim=1)
+        self.sums += rows.masked_fill(~step.ended, 0.0).sum(dim=1)
 
     def take(self, least: int = 1) -> dict[str, float]:
         """Return the means by name and reset them; this waits for the device.
@@ -156,19 +164,31 @@ class DevicePpo:
         env: the environment; its skill's groups are those that the policy reads, in their order.
         config: settings; ``envs`` is the environment's.
         seed: seed of exploration and of the order of minibatches.
+        record: recorder of the iteration's parts; None for that of the device.
 
     Attributes:
         optimizer: Adam over both networks.
         episodes: means over the training episodes.
     """
 
-    def __init__(self, policy: Policy, env: MaskedEnv, config: PpoConfig, seed: int) -> None:
+    def __init__(
+        self, policy: Policy, env: MaskedEnv, config: PpoConfig, seed: int, *, record: Recorder | None = None
+    ) -> None:
         self._policy, self._env, self._config = policy, env, config
         self._draw = torch.Generator(env.device).manual_seed(seed)
-        self.optimizer = TwoRates(policy, config.learning_rate, config.critic_rate, config.max_grad_norm)
+        self.optimizer = DeviceAdam(policy, config.learning_rate, config.critic_rate, config.max_grad_norm)
         self._rollout = Rollout.empty(config.rollout_steps, env.num_envs, policy)
-        self._flat: torch.Tensor | None = None
         self.episodes = EpisodeMeans(env.device)
+        count = self._rollout.rewards.numel()
+        self._orders = torch.empty(config.epochs, count, dtype=torch.long, device=env.device)
+        self._flat = policy.log_std.new_empty(env.num_envs, policy.observation_size).detach()
+        self._row = torch.zeros(1, dtype=torch.long, device=env.device)
+        self._begun = False
+        record = record or recorder_for(env.device)
+        self._act = Captured(self._choose_actions, record, [self._draw])
+        self._store = Captured(self._store_outcome, record, [env.picker])
+        self._estimate = Captured(self._estimate_advantages, record)
+        self._learn = Captured(self._make_steps, record)
 
     def seed(self, seed: int) -> None:
         """Restart the stream of exploration and of the order of minibatches."""
@@ -176,41 +196,35 @@ class DevicePpo:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state that the next rollouts depend on, without policy and environment."""
-        return {"optimizer": self.optimizer.state_dict(), "flat": self._flat, "episodes": self.episodes.sums.clone()}
+        flat = self._flat.clone() if self._begun else None
+        return {"optimizer": self.optimizer.state_dict(), "flat": flat, "episodes": self.episodes.sums.clone()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a :meth:`state_dict`."""
         self.optimizer.load_state_dict(state["optimizer"])
-        self._flat = None if state["flat"] is None else state["flat"].to(self._env.device)
+        self._learn.forget()  # the optimizer's memory is elsewhere now
+        self._begun = state["flat"] is not None
+        if self._begun:
+            self._flat.copy_(state["flat"])
         self.episodes.sums.copy_(state["episodes"])
 
     @torch.no_grad()
     def collect(self) -> Rollout:
-        """Let the policy act for one rollout and return it; nothing here waits for the device."""
+        """Let the policy act for one rollout and return it; nothing here waits for the device.
+
+        The rollout's tensors are overwritten by the next one.
+        """
         self._begin()
-        assert self._flat is not None
-        policy, rollout, config = self._policy, self._rollout, self._config
-        std = policy.log_std.exp()
-        for t in range(config.rollout_steps):
-            raw, mirrored = policy.canonical(self._flat)
-            features = policy.normalizer(raw)
-            noise = self._noise()
-            actions = policy.actor(features) + std * noise
-            step = self._env.step_masked(policy.oriented(actions, mirrored))
-            self.episodes.add(step)
-            cut = config.gamma * policy.value(step.final_flat) * step.outcome.truncated
-            rows = (features, raw, actions, log_density(noise, policy.log_std), policy.critic(features).squeeze(1),
-                    (1 - config.gamma) * step.outcome.reward + cut, step.ended)  # fmt: skip
-            for memory, row in zip(_columns(rollout), rows, strict=True):
-                memory[t] = row
-            self._flat = step.flat
-        rollout.advantages = advantages(
-            rollout.rewards, rollout.values, rollout.ended, policy.value(self._flat), config.gamma, config.gae_lambda
-        )
-        return rollout
+        self._row.zero_()
+        for _ in range(self._config.rollout_steps):
+            self._act()
+            self._env.advance()
+            self._store()
+        self._estimate()
+        return self._rollout
 
     def update(self, rollout: Rollout, rate: float) -> float:
-        """Learn from a rollout.
+        """Learn from a rollout; this waits for the device.
 
         Args:
             rollout: from :meth:`collect`.
@@ -218,22 +232,68 @@ class DevicePpo:
 
         Returns:
             KL divergence of the new policy from the one that acted, mean over the states.
+
+        Raises:
+            ConfigError: if the weights are not finite any more.
         """
-        config, count = self._config, rollout.rewards.numel()
+        if rollout is not self._rollout:
+            for mine, given in zip(_columns(self._rollout), _columns(rollout), strict=True):
+                mine.copy_(given)
+        self.optimizer.set_rate(rate)
+        for order in self._orders:
+            torch.randperm(len(order), generator=self._draw, out=order)
+        divergence = float(self._learn())
+        if not math.isfinite(divergence):
+            raise ConfigError(
+                f"the policy is not finite after an update with step size {rate:g}: set ppo.learning_rate, "
+                f"ppo.learning_rate_range or ppo.max_grad_norm lower"
+            )
+        return divergence
+
+    def _choose_actions(self) -> None:
+        """Draw the actions of the present states, store both, and give the actions to the environment."""
+        policy, rollout = self._policy, self._rollout
+        raw, mirrored = policy.canonical(self._flat)
+        features = policy.normalizer(raw)
+        noise = self._noise()
+        actions = policy.actor(features) + policy.log_std.exp() * noise
+        rows = (features, raw, actions, log_density(noise, policy.log_std), policy.critic(features).squeeze(1))
+        memories = (rollout.features, rollout.raw, rollout.actions, rollout.log_probs, rollout.values)
+        for memory, row in zip(memories, rows, strict=True):
+            memory.index_copy_(0, self._row, row[None])
+        self._env.aim(policy.oriented(actions, mirrored))
+
+    def _store_outcome(self) -> None:
+        """Store rewards and ends of the step, and take over the next states."""
+        policy, rollout, gamma = self._policy, self._rollout, self._config.gamma
+        step = self._env.conclude()
+        self.episodes.add(step)
+        cut = gamma * policy.value(step.final_flat) * step.outcome.truncated
+        rollout.rewards.index_copy_(0, self._row, ((1 - gamma) * step.outcome.reward + cut)[None])
+        rollout.ended.index_copy_(0, self._row, step.ended[None])
+        self._flat.copy_(step.flat)
+        self._row += 1
+
+    def _estimate_advantages(self) -> None:
+        rollout, config = self._rollout, self._config
+        last = self._policy.value(self._flat)
+        found = advantages(rollout.rewards, rollout.values, rollout.ended, last, config.gamma, config.gae_lambda)
+        rollout.advantages.copy_(found)
+
+    def _make_steps(self) -> torch.Tensor:
+        """Make all gradient steps on the rollout in the drawn orders; return the divergence ()."""
+        rollout = self._rollout
         features, actions = rollout.features.flatten(0, 1), rollout.actions.flatten(0, 1)
         log_probs, values = rollout.log_probs.flatten(), rollout.values.flatten()
-        gains = rollout.advantages.flatten()
-        before = self._answers(features)
-        for group in self.optimizer.param_groups:  # the optimizer gives the critic its own
-            group["lr"] = rate
-        for _ in range(config.epochs):
-            order = torch.randperm(count, generator=self._draw, device=features.device)
-            for rows in order.split(config.minibatch):
+        gains, before = rollout.advantages.flatten(), self._answers(features)
+        for order in self._orders:
+            for rows in order.split(self._config.minibatch):
                 loss = self._loss(features[rows], actions[rows], log_probs[rows], values[rows], gains[rows])
                 self.optimizer.zero_grad()
                 loss.backward()
                 self.optimizer.step()
-        return float(gaussian_kl(self._answers(features), before, direction="forward", reduction="batchmean"))
+        now = self._answers(features)
+        return gaussian_kl(now, before, direction="forward", reduction="batchmean", check=False)
 
     def prepare_next(self, rollout: Rollout, noise_bound: float) -> None:
         """Update the normalizer with a rollout's states, and bound the exploration noise.
@@ -264,10 +324,11 @@ class DevicePpo:
         return torch.randn(shape, generator=self._draw, device=self._env.device)
 
     def _begin(self) -> None:
-        if self._flat is None:
-            self._flat = torch.cat(list(self._env.reset(stagger=True).values()), dim=1)
+        if not self._begun:
+            self._flat.copy_(torch.cat(list(self._env.reset(stagger=True).values()), dim=1))
+            self._begun = True
 
 
 def _columns(rollout: Rollout) -> tuple[torch.Tensor, ...]:
     return (rollout.features, rollout.raw, rollout.actions, rollout.log_probs, rollout.values, rollout.rewards,
-            rollout.ended)  # fmt: skip
+            rollout.ended, rollout.advantages)  # fmt: skip

@@ -24,8 +24,6 @@ from policykd.envs.make import AnyEnv
 from policykd.errors import NonFiniteError
 from policykd.progress import Progress
 
-_LEVEL_STEP = 0.04
-
 
 def review_due(config: TrainConfig, steps: int, fresh: int) -> bool:
     """Return whether a multiple of ``config.review_steps`` is among the last ``fresh`` of ``steps`` steps."""
@@ -40,7 +38,7 @@ def next_level(env: AnyEnv, config: TrainConfig, success: float) -> float:
     """
     shared = env.config.graded and env.config.own_levels is None
     raised = shared and success > config.raise_above
-    return min(1.0, env.level + _LEVEL_STEP) if raised else env.level
+    return min(1.0, env.level + config.level_step) if raised else env.level
 
 
 class _Rollout:

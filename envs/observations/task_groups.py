@@ -28,7 +28,8 @@ m/s, and the commanded yaw rate, rad/s.
 def _phase(state: Any, around: Surroundings) -> torch.Tensor:
     phase = around.cycles % 1.0
     bins = (phase * PHASE_BINS).long().clamp_max(PHASE_BINS - 1)
-    return torch.cat([phase[:, None], torch.nn.functional.one_hot(bins, PHASE_BINS)], dim=1)
+    quarter = bins[:, None] == torch.arange(PHASE_BINS, device=bins.device)  # one_hot looks at the values on the host
+    return torch.cat([phase[:, None], quarter], dim=1)
 
 
 def _command(state: Any, around: Surroundings) -> torch.Tensor:

@@ -22,6 +22,24 @@ class ByIds(MaskEngine):
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._targets: torch.Tensor | None = None
+        self._failed = torch.zeros(engine.num_sims, dtype=torch.bool, device=engine.device)
+
+    @property
+    @override
+    def failed(self) -> torch.Tensor:
+        return self._failed
+
+    @override
+    def aim(self, targets: torch.Tensor) -> None:
+        if self._targets is None:
+            self._targets = torch.empty_like(targets)
+        self._targets.copy_(targets)
+
+    @override
+    def advance(self) -> None:
+        assert self._targets is not None, "aim comes first"
+        self._failed.copy_(self._engine.step(self._targets))
 
     @override
     def reset_where(self, mask: torch.Tensor, qpos: torch.Tensor, qvel: torch.Tensor) -> None:

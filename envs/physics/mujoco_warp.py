@@ -11,9 +11,7 @@ therefore its frame in the data (``geom_xpos``, ``geom_xmat``) and its extent in
 from __future__ import annotations
 
 import copy
-import gc
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import mujoco
 import mujoco_warp as mjw
@@ -21,9 +19,11 @@ import torch
 import warp as wp
 from typing_extensions import override
 
+from policykd.envs.capture import no_garbage_collection
 from policykd.envs.physics.contact_budget import ContactSizes
 from policykd.envs.physics.protocol import Engine, MaskEngine
 from policykd.envs.terrains.tracks import HALF_DEPTH
+from policykd.envs.world_counts import round_worlds
 from policykd.errors import ConfigError, check_range
 
 _EXTENT = ("geom_size", "geom_rbound", "geom_aabb")
@@ -31,7 +31,9 @@ _STATE = ("qpos", "qvel", "qacc_warmstart", "time", "actuator_force")
 _LOST = (
     mjw.OverflowType.NEFC | mjw.OverflowType.BROADPHASE | mjw.OverflowType.NARROWPHASE | mjw.OverflowType.CCD
 )  # contacts or constraints were dropped; other kinds mean that an iteration stopped at its limit
+_LOST_KINDS = wp.constant(int(_LOST))
 _WORST = wp.constant(float(mujoco.mjMAXVAL))
+_LOST_SHARE = 1e-3  # largest share of the worlds' steps that may fail because contacts were dropped
 
 
 @wp.kernel
@@ -59,9 +61,9 @@ def _guard(
     qpos0: wp.array2d[float],
     qpos: wp.array2d[float], qvel: wp.array2d[float], warmstart: wp.array2d[float], force: wp.array2d[float],
     jacobian: wp.array3d[float], aref: wp.array2d[float], efc_force: wp.array2d[float], efc_vel: wp.array2d[float],
-    failed: wp.array[bool],
+    overflow: wp.array[int], seen: wp.array[int], lost: wp.array[int], failed: wp.array[bool],
 ) -> None:  # fmt: skip
-    """Mark worlds with NaN or huge values as failed and set them to the model's initial pose.
+    """Mark worlds with NaN, huge values or dropped contacts as failed and set them to the model's initial pose.
 
     Unused constraint rows stay in memory and enter the solver's products with weight 0, so a NaN among them would
     corrupt the next step, too.
@@ -72,6 +74,13 @@ def _guard(
         bad = bad or not (wp.abs(qpos[i, j]) <= _WORST)  # NaN compares false
     for j in range(qvel.shape[1]):
         bad = bad or not (wp.abs(qvel[i, j]) <= _WORST) or not (wp.abs(warmstart[i, j]) <= _WORST)
+    kinds = overflow[i]
+    if kinds != 0:
+        seen[i] = seen[i] | kinds
+        overflow[i] = 0
+    if (kinds & _LOST_KINDS) != 0:
+        lost[i] = lost[i] + 1
+        bad = True
     if bad:
         for j in range(qpos.shape[1]):
             qpos[i, j] = qpos0[0, j]
@@ -103,6 +112,8 @@ class WarpEngine(Engine, MaskEngine):
         decimation: physics steps per policy step.
         sizes: allocated contacts and constraints, from :func:`~policykd.envs.physics.contact_budget.measure_contacts`.
         device: a CUDA device, or Warp's CPU device.
+        worlds: worlds that are simulated, of which the first ``num_sims`` are used; None for ``num_sims``, rounded up
+            on a CUDA device, where every number of worlds compiles kernels of its own.
 
     Raises:
         ConfigError: for a device that Warp does not know.
@@ -117,6 +128,7 @@ class WarpEngine(Engine, MaskEngine):
         *,
         sizes: ContactSizes,
         device: torch.device | str = "cuda",
+        worlds: int | None = None,
     ) -> None:
         check_range("num_sims", num_sims, 1, 1_000_000)
         self._num_sims, self._boxes, self._decimation = num_sims, boxes, decimation
@@ -127,29 +139,40 @@ class WarpEngine(Engine, MaskEngine):
             self._warp_device = wp.device_from_torch(self._device)
         except (RuntimeError, ValueError, AssertionError) as error:
             raise ConfigError(f"Warp has no device '{device}' ({error}); it has {_device_names()}") from error
+        usual = round_worlds(num_sims) if self._device.type == "cuda" else num_sims
+        self._worlds = usual if worlds is None else worlds
+        check_range("worlds", self._worlds, num_sims, 1_000_000)
         own = copy.copy(model)
         own.opt.disableflags &= ~int(mujoco.mjtDisableBit.mjDSBL_MIDPHASE)  # mujoco_warp has no mid-phase
         with wp.ScopedDevice(self._warp_device):
-            self._model = mjw.put_model(own, batch_sizes=dict.fromkeys(_EXTENT, num_sims))
+            self._model = mjw.put_model(own, batch_sizes=dict.fromkeys(_EXTENT, self._worlds))
             self._model.opt.warn_overflow = 0  # printing from a kernel stalls the device; see overflow()
             if self._device.type == "cuda" and not wp.is_conditional_graph_supported():
                 self._model.opt.graph_conditional = (
                     False  # drivers before CUDA 12.4 lack conditional graphs: solvers run all iterations
                 )
-            self._data = mjw.make_data(own, nworld=num_sims, nconmax=sizes.contacts, njmax=sizes.rows)
-            self._targets = wp.zeros((num_sims, own.nu), dtype=float)
-            self._restarted, self._failed = wp.ones(num_sims, dtype=bool), wp.zeros(num_sims, dtype=bool)
-        self._state = {name: wp.to_torch(getattr(self._data, name)) for name in _STATE}
+            self._data = mjw.make_data(own, nworld=self._worlds, nconmax=sizes.contacts, njmax=sizes.rows)
+            n = self._worlds
+            self._targets = wp.zeros((n, own.nu), dtype=float)
+            self._restarted, self._failed = wp.ones(n, dtype=bool), wp.zeros(n, dtype=bool)
+            self._seen, self._lost = wp.zeros(n, dtype=int), wp.zeros(n, dtype=int)
+        self._steps = 0
+        self._state = {name: self._view(getattr(self._data, name)) for name in _STATE}
         self._views()
         self._launch: Callable[[], None] = self._capture() if self._device.type == "cuda" else self._advance
 
     def _views(self) -> None:
         """Create torch tensors that share memory with Warp's arrays."""
         first = slice(0, self._boxes)
-        self._ground = {name: wp.to_torch(getattr(self._model, name))[:, first] for name in _EXTENT}
-        self._ground |= {name: wp.to_torch(getattr(self._data, name))[:, first] for name in ("geom_xpos", "geom_xmat")}
-        self._targets_view, self._overflow = wp.to_torch(self._targets), wp.to_torch(self._data.overflow)
-        self._restarted_view, self._failed_view = wp.to_torch(self._restarted), wp.to_torch(self._failed)
+        self._ground = {name: self._view(getattr(self._model, name))[:, first] for name in _EXTENT}
+        self._ground |= {name: self._view(getattr(self._data, name))[:, first] for name in ("geom_xpos", "geom_xmat")}
+        self._targets_view, self._restarted_view, self._failed_view, self._seen_view, self._lost_view = (
+            self._view(part) for part in (self._targets, self._restarted, self._failed, self._seen, self._lost)
+        )
+
+    def _view(self, array: wp.array) -> torch.Tensor:
+        """Return a torch tensor on the memory of one of Warp's arrays, of the worlds that are used."""
+        return wp.to_torch(array)[: self._num_sims]
 
     @property
     @override
@@ -164,14 +187,28 @@ class WarpEngine(Engine, MaskEngine):
     @override
     def field(self, name: str) -> torch.Tensor:
         if name not in self._state:
-            return wp.to_torch(getattr(self._data, name))  # follows from the state, so snapshots leave it out
+            return self._view(getattr(self._data, name))  # follows from the state, so snapshots leave it out
         return self._state[name]
 
     @override
     def step(self, targets: torch.Tensor) -> torch.Tensor:
+        self.aim(targets)
+        self.advance()
+        return self.failed.clone()
+
+    @override
+    def aim(self, targets: torch.Tensor) -> None:
         self._targets_view.copy_(targets)
+
+    @override
+    def advance(self) -> None:
+        self._steps += 1
         self._launch()
-        return self._failed_view.clone()
+
+    @property
+    @override
+    def failed(self) -> torch.Tensor:
+        return self._failed_view
 
     @override
     def reset(self, ids: torch.Tensor, qpos: torch.Tensor, qvel: torch.Tensor) -> None:
@@ -227,20 +264,24 @@ class WarpEngine(Engine, MaskEngine):
 
         Returns:
             Number of worlds by kind, without kinds that did not occur. ``NEFC``, ``BROADPHASE``, ``NARROWPHASE`` and
-            ``CCD`` mean that contacts were dropped, so that the results are wrong: increase ``sizes``. ``ITERATIONS``
+            ``CCD`` mean that contacts were dropped, and that the world failed: increase ``sizes``. ``ITERATIONS``
             and ``LS_ITERATIONS`` mean that a solver stopped at its limit.
         """
-        masks = self._overflow.to("cpu", copy=True)
-        self._overflow.zero_()
+        masks = self._seen_view.to("cpu", copy=True)
+        self._seen_view.zero_()
         counts = {kind.name or "": int((masks & kind.value != 0).sum()) for kind in mjw.OverflowType if kind.value}
         return {name: count for name, count in counts.items() if count and name not in ("ALL", "NONE")}
 
     @override
     def check_overflow(self) -> None:
-        lost = {name: n for name, n in self.overflow().items() if mjw.OverflowType[name] & _LOST}
-        if lost:
+        lost, steps = int(self._lost_view.sum()), self._steps * self._num_sims
+        kinds = {name: n for name, n in self.overflow().items() if mjw.OverflowType[name] & _LOST}
+        self._lost_view.zero_()
+        self._steps = 0
+        if lost > _LOST_SHARE * steps:
             raise ConfigError(
-                f"contacts were dropped in mujoco_warp ({', '.join(f'{k} in {n} worlds' for k, n in lost.items())}); "
+                f"contacts were dropped in mujoco_warp in {lost} of {steps} steps "
+                f"({', '.join(f'{k} in {n} worlds' for k, n in kinds.items())}); "
                 f"there was room for {self._data.naconmax} contacts and {self._data.njmax} constraints per world: "
                 "increase MARGIN in policykd.envs.physics.contact_budget, or pass larger ContactSizes to the engine"
             )
@@ -250,7 +291,7 @@ class WarpEngine(Engine, MaskEngine):
 
     def _advance(self) -> None:
         """Launch the kernels of one policy step."""
-        data, n = self._data, self.num_sims
+        data, n = self._data, self._worlds
         with wp.ScopedDevice(self._warp_device):
             wp.launch(
                 _prepare, dim=n, inputs=[self._targets, self._restarted],
@@ -262,7 +303,8 @@ class WarpEngine(Engine, MaskEngine):
                 _guard, dim=n, inputs=[self._model.qpos0],
                 outputs=[
                     data.qpos, data.qvel, data.qacc_warmstart, data.actuator_force,
-                    data.efc.J, data.efc.aref, data.efc.force, data.efc.vel, self._failed,
+                    data.efc.J, data.efc.aref, data.efc.force, data.efc.vel,
+                    data.overflow, self._seen, self._lost, self._failed,
                 ],
             )  # fmt: skip
 
@@ -271,11 +313,12 @@ class WarpEngine(Engine, MaskEngine):
         before = self.snapshot()
         torch.cuda.synchronize(self._device)  # Warp's stream does not wait for torch's by itself
         self._advance()  # compile and load every kernel, which is not possible during a capture
-        with wp.ScopedDevice(self._warp_device), _no_garbage_collection(), wp.ScopedCapture() as capture:
+        with wp.ScopedDevice(self._warp_device), no_garbage_collection(), wp.ScopedCapture() as capture:
             self._advance()
         wp.synchronize_device(self._warp_device)
         self.restore(before)
-        self._overflow.zero_()
+        self._seen_view.zero_()
+        self._lost_view.zero_()
         graph, device, streams = capture.graph, self._device, dict[int, wp.Stream]()
 
         def launch() -> None:
@@ -337,15 +380,3 @@ def _with_index(device: torch.device) -> torch.device:
 
 def _device_names() -> str:
     return ", ".join(str(device) for device in wp.get_devices())
-
-
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """Suspend garbage collection: freeing an array during a capture would corrupt the graph."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()

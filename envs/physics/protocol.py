@@ -73,7 +73,9 @@ class Engine(Protocol):
         ...
 
     def check_overflow(self) -> None:
-        """Raise if contacts were dropped since the last call; may wait for the device, so call it between rollouts.
+        """Raise if contacts were dropped in more than a thousandth of the steps since the last call.
+
+        Simulations in which that happened count as failed. It may wait for the device, so call it between rollouts.
 
         Raises:
             ConfigError: naming the kind and the number of dropped contacts. CPU engines never drop contacts.
@@ -110,7 +112,22 @@ class MaskEngine(Protocol):
     """Engine methods that take masks instead of simulation numbers.
 
     The number of simulations that a mask selects is known only on the device, and steps with masks do not wait for it.
+    A step has three parts over the same tensors every time, so that what comes before and after the physics can be
+    recorded (see :mod:`policykd.envs.capture`).
     """
+
+    @property
+    def failed(self) -> torch.Tensor:
+        """Live (num_sims,) bool of the last step; see :meth:`Engine.step`."""
+        ...
+
+    def aim(self, targets: torch.Tensor) -> None:
+        """Set the target angles of the next step; see :meth:`Engine.step`."""
+        ...
+
+    def advance(self) -> None:
+        """Advance every simulation by one policy step towards the targets."""
+        ...
 
     def reset_where(self, mask: torch.Tensor, qpos: torch.Tensor, qvel: torch.Tensor) -> None:
         """Set the states of the simulations selected by ``mask`` to their rows of ``qpos`` and ``qvel``.

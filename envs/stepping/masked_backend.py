@@ -47,7 +47,11 @@ class MaskedOutcome:
 
 
 class MaskedSteps(TorchBackend):
-    """Steps with masks, whatever the robots; a base class of the backends that know their ground and memory."""
+    """Steps with masks, whatever the robots; a base class of the backends that know their ground and memory.
+
+    Attributes:
+        masks: the engine, with methods that take masks.
+    """
 
     def __init__(
         self,
@@ -58,7 +62,7 @@ class MaskedSteps(TorchBackend):
         tasks: Sequence[Task] = (),
         **options: Any,
     ) -> None:
-        self._masks = mask_engine(engine)
+        self.masks = mask_engine(engine)
         super().__init__(engine, skill, tracks, boxes, tasks, **options)
 
     def start_episodes_where(
@@ -93,7 +97,7 @@ class MaskedSteps(TorchBackend):
 
     def reset_where(self, mask: torch.Tensor, qpos: torch.Tensor, qvel: torch.Tensor) -> None:
         """Reset the engine's simulations selected by ``mask``; see :meth:`MaskEngine.reset_where`."""
-        self._masks.reset_where(mask, qpos, qvel)
+        self.masks.reset_where(mask, qpos, qvel)
 
 
 class MaskedBackend(MaskedSteps):
@@ -105,7 +109,7 @@ class MaskedBackend(MaskedSteps):
         moved = (x - self._center).abs() > self._skill.robot.slack
         self._center.copy_(torch.where(moved, x, self._center))
         boxes = self._tracks.boxes_from(self._center - self._window / 2, self._boxes)
-        self._masks.set_ground_where(moved, *boxes)
+        self.masks.set_ground_where(moved, *boxes)
 
 
 class MaskedSpatialBackend(MaskedSteps, SpatialTorchBackend):
@@ -133,8 +137,8 @@ class MaskedSpatialBackend(MaskedSteps, SpatialTorchBackend):
             mine.copy_(torch.where(moved, now, mine))
         center = torch.stack([self._center, self._y], dim=1)
         if isinstance(ground, Maps):
-            self._masks.set_boxes_where(moved, *ground.boxes_around(center, self._map_window, self._boxes))
+            self.masks.set_boxes_where(moved, *ground.boxes_around(center, self._map_window, self._boxes))
             return
         pose, half = ground.boxes_from(center[:, 0] - self._window / 2, self._boxes)
         lane = torch.stack([center[:, 1], torch.full_like(center[:, 1], self._window / 2)], dim=1)
-        self._masks.set_ground_where(moved, pose, half, lane)
+        self.masks.set_ground_where(moved, pose, half, lane)

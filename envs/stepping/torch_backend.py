@@ -129,7 +129,8 @@ class TorchBackend:
         self._statistics.copy_(snapshot["books"])
         self._row.copy_(snapshot["row"])
         self._center.copy_(snapshot["center"])
-        self._tracks = self._bank.rows(self._row)
+        # in place: recorded steps read them
+        self._tracks.assign(torch.arange(len(self._row), device=self._row.device), self._bank, self._row)
 
     def read_state(self, ids: torch.Tensor | None = None) -> View:
         """Return a view of the simulations ``ids`` (m,), or of all."""

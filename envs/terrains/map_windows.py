@@ -48,9 +48,10 @@ def place_windows(
     center = parked[:, None].repeat(1, pool + 1, 1)
     center[:, 0, 2] = floor - thickness / 2
     turn, size = boxes.new_zeros(n, pool + 1, 2), boxes.new_full((n, pool + 1, 3), 0.01)
-    size[:, 0] = boxes.new_tensor([half, half, thickness / 2])
+    size[:, 0, :2].fill_(half)  # numbers: a tensor of them would be copied from the host
+    size[:, 0, 2].fill_(thickness / 2)
     # The i-th box of a window goes to place i of the pool; the others to the place after the last, which is cut off.
-    target = torch.where(inside, inside.cumsum(dim=1).clamp(max=pool), pool)
+    target = inside.cumsum(dim=1).clamp(max=pool).masked_fill(~inside, pool)
     for whole, part in ((center, centers), (turn, turns), (size, sizes)):
         whole.scatter_(1, target[..., None].expand_as(part), part)
     return center[:, :pool], turn[:, :pool], size[:, :pool]

@@ -20,10 +20,11 @@ from policykd.curriculum.recipe import DEFAULT_CURRICULUM, Recipe
 from policykd.curriculum.result import RESULT, CurriculumResult
 from policykd.curriculum.runner import run_curriculum
 from policykd.curriculum.stage_runner import StageFolders
+from policykd.envs.devices import is_card
 from policykd.errors import ConfigError, OutputError, UnknownNameError, check_range
 from policykd.evaluation.curves import curve_of, forward_transfer
 from policykd.evaluation.matrix import SkillMatrix
-from policykd.executor import Executor, Processes, ignore
+from policykd.executor import Executor, Inline, Processes, ignore
 from policykd.plain import as_plain, from_plain, versioned
 from policykd.progress import Named, Progress, Silent
 from policykd.runs import RunFolder
@@ -242,7 +243,9 @@ def run_comparison(
         folders = {name: run_folder(out, name, seed) for name in recipes}
         jobs += [_Job(one, seed, folders[name], _others(folders, name)) for name, one in recipes.items()]
     collector = _Collector(shared, curricula, seeds, folder, on_seed)
-    (executor or Processes(threads)).map(_run_one, jobs, progress, collector)
+    # Processes that share a card take turns, and each compiles its kernels.
+    usual = Inline() if is_card(recipe.train.device) else Processes(threads)
+    (executor or usual).map(_run_one, jobs, progress, collector)
     return collector.comparison
 
 

@@ -11,10 +11,12 @@ import yaml
 
 from policykd.agents.architecture import Architecture, Encoder
 from policykd.agents.training.config import PpoConfig, TrainConfig
+from policykd.agents.training.device_settings import device_ppo, device_settings, device_steps
 from policykd.curriculum.curricula import CURRICULA
 from policykd.envs.foreign import PREFIX
 from policykd.errors import ConfigError, OutputError, UnknownNameError, check_range
 from policykd.merge.config import MergeConfig
+from policykd.merge.device_settings import device_merge
 from policykd.plain import added, as_plain, from_plain, parse_yaml
 from policykd.storage import write_text
 
@@ -196,13 +198,28 @@ class Recipe:
             )
 
     def on_device(self, device: str) -> Recipe:
-        """Return the recipe with training, merging and measuring on a device."""
+        """Return the recipe with training, merging and measuring on a device.
+
+        For a CUDA device, simulations, rollouts, minibatches and budgets become those of
+        :mod:`policykd.agents.training.device_settings`.
+        """
+        from policykd.envs.devices import is_card  # loads torch
+
+        recipe = self._for_card() if is_card(device) else self
         return replace(
-            self,
-            train=replace(self.train, device=device),
-            merge=replace(self.merge, device=device),
-            measurement=replace(self.measurement, device=device),
+            recipe,
+            train=replace(recipe.train, device=device),
+            merge=replace(recipe.merge, device=device),
+            measurement=replace(recipe.measurement, device=device),
         )
+
+    def _for_card(self) -> Recipe:
+        """Return the recipe with the settings of a CUDA device."""
+        if self.train.algorithm != "ppo":
+            return replace(self, merge=device_merge(self.merge))
+        skills = tuple(replace(plan, steps=device_steps(plan.steps)) for plan in self.skills)
+        train, joint = device_settings(self.train), device_ppo(self.joint)
+        return replace(self, skills=skills, train=train, joint=joint, merge=device_merge(self.merge))
 
 
 def load_recipe(path: Path) -> Recipe:

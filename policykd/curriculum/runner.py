@@ -16,7 +16,7 @@ from policykd.curriculum.result import RESULT, CurriculumResult, collect_result
 from policykd.curriculum.skills import import_names
 from policykd.curriculum.stage_runner import StageFolders, run_stage
 from policykd.curriculum.stages import Measure, Outcome, Plan, Stage
-from policykd.envs.devices import choose_device
+from policykd.envs.devices import choose_device, is_card
 from policykd.executor import Processes
 from policykd.progress import Progress, Silent
 from policykd.runs import RunFolder
@@ -87,7 +87,8 @@ def run_stages(plan: Plan, folders: StageFolders, cores: int, progress: Progress
     Args:
         plan: the plan.
         folders: folders of the stages.
-        cores: cores to use. A single stage uses all of them; trainings and merges in parallel use one each.
+        cores: cores to use. A single stage uses all of them; trainings and merges in parallel use one each. Those of a
+            CUDA device run one after the other: processes that share a card take turns, and each compiles its kernels.
         progress: progress reporter.
     """
     waiting = list(plan.stages)
@@ -97,7 +98,7 @@ def run_stages(plan: Plan, folders: StageFolders, cores: int, progress: Progress
         # Measurements are short and use all cores; trainings and merges in parallel use one core each. The plan alone
         # determines which stages run in parallel: a resumed stage must get the threads that it began with.
         long = [stage for stage in ready if not isinstance(stage, Measure)]
-        if len(long) > 1 and cores > 1:
+        if len(long) > 1 and cores > 1 and not any(map(_on_card, long)):
             done: Sequence[Stage] = long
             missing = [stage for stage in done if folders.outcome(stage.name) is None]
             _run_in_parallel([_Job(stage, folders, plan.imports) for stage in missing], cores, progress)
@@ -106,6 +107,12 @@ def run_stages(plan: Plan, folders: StageFolders, cores: int, progress: Progress
             run_stage(done[0], folders, threads=cores, progress=progress)
         finished |= {stage.name for stage in done}
         waiting = [stage for stage in waiting if stage.name not in finished]
+
+
+def _on_card(stage: Stage) -> bool:
+    """Return whether a stage runs on a CUDA device."""
+    device = getattr(getattr(stage, "config", None), "device", "cpu")
+    return is_card(device)
 
 
 def _run_in_parallel(jobs: Sequence[_Job], cores: int, progress: Progress) -> None:

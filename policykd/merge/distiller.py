@@ -18,6 +18,7 @@ from policykd.envs.devices import choose_device
 from policykd.envs.env_records import EnvConfig
 from policykd.envs.foreign.skill import choices_of, shared_actions
 from policykd.envs.make import AnyEnv, make_env
+from policykd.envs.masked_env import MaskedEnv
 from policykd.envs.skill_records import records_of
 from policykd.merge.collect import ActionNoise, Collection, collect, dart_noise, shares, split
 from policykd.merge.config import MergeConfig
@@ -29,6 +30,7 @@ from policykd.merge.data.rollout import LabeledRollout
 from policykd.merge.fitting import Fitting
 from policykd.merge.labeling import Labeler
 from policykd.merge.losses import categorical
+from policykd.merge.masked_collect import collect_masked
 from policykd.merge.retention import Score, StudentValidation
 from policykd.merge.student import first_student, log_std_of, parents
 from policykd.merge.teachers import Teacher, on_device
@@ -139,6 +141,7 @@ class _Merge:
         self._fitting = Fitting(self._student, log_std_of(teachers), config, choices_of(teachers[0].skill.robot))
         self._labeler = Labeler(teachers, config.batched_teachers)
         self._envs: dict[tuple[int, int], AnyEnv] = {}
+        self._joint: MaskedEnv | None = None
         self._data = LabeledData(folder.path / "data", describe_data(teachers, self._student.groups))
         self._pool = StatePool(len(teachers), config.rounds_kept, config.support)
         self._beta = parse(config.beta)
@@ -208,6 +211,8 @@ class _Merge:
 
     def _collect(self, beta: float, round_: int, counts: Sequence[int]) -> list[LabeledRollout]:
         """Return labeled states per skill; equal arguments and students give equal states, whatever ran before."""
+        if (joint := self._joint_env()) is not None:
+            return self._collect_jointly(joint, beta, round_)
         collections = []
         for i, (teacher, count) in enumerate(zip(self._teachers, counts, strict=True)):
             env = self._env(i, count)
@@ -215,6 +220,30 @@ class _Merge:
             generator = self._generator(f"mixture {self._ids[i]}")
             collections.append(Collection(teacher, env, self._noise(i), generator))
         return collect(collections, self._student, beta=beta, mixing=self._config.mixing, labeler=self._labeler)
+
+    def _joint_env(self) -> MaskedEnv | None:
+        """Return simulations of all skills in one environment, on a CUDA device; None where each skill has its own."""
+        if self._device.type == "cuda" and self._joint is None:
+            count, config = self._config.envs * len(self._ids), self._config
+            made = make_env(
+                [t.skill for t in self._teachers],
+                count,
+                seed=integer_seed(config.seed, "collection"),
+                config=EnvConfig(randomization=config.randomization),
+                threads=config.threads,
+                device=config.device,
+            )
+            self._joint = made if isinstance(made, MaskedEnv) else None
+        return self._joint
+
+    def _collect_jointly(self, env: MaskedEnv, beta: float, round_: int) -> list[LabeledRollout]:
+        env.seed(integer_seed(self._config.seed, "collection", round_))
+        env.draw_starts()
+        noises = [self._noise(i) for i in range(len(self._ids))]
+        mixing, generator = self._config.mixing, self._generator("mixture")
+        return collect_masked(
+            self._teachers, env, self._student, noises, generator, beta=beta, mixing=mixing, labeler=self._labeler
+        )
 
     def _noise(self, i: int) -> ActionNoise:
         if self._config.noise_model == "none":

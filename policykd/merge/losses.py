@@ -33,14 +33,19 @@ class DistillationLoss:
     options: tuple[str, ...] = ()
     learns_std: bool = False
 
-    def bind(self, config: MergeConfig) -> Callable[[Gaussian, Gaussian], torch.Tensor]:
-        """Return the function of student and teacher with the options of a merge."""
-        return partial(self.function, **{name: getattr(config, name) for name in self.options})
+    def bind(self, config: MergeConfig, *, check: bool = True) -> Callable[[Gaussian, Gaussian], torch.Tensor]:
+        """Return the function of student and teacher with the options of a merge.
+
+        Args:
+            config: the merge.
+            check: look for values that are not finite, for which the host waits for a device.
+        """
+        return partial(self.function, check=check, **{name: getattr(config, name) for name in self.options})
 
 
-def mse(student: Gaussian, teacher: Gaussian) -> torch.Tensor:
+def mse(student: Gaussian, teacher: Gaussian, *, check: bool = True) -> torch.Tensor:
     """Return the squared error of the means; the standard deviations do not count (PLAID)."""
-    return divergences.mse(student[0], teacher[0])
+    return divergences.mse(student[0], teacher[0], check=check)
 
 
 def log_probabilities(logits: torch.Tensor, choices: Sequence[int]) -> torch.Tensor:
@@ -90,29 +95,29 @@ _CATEGORICAL: Mapping[str, Callable[[torch.Tensor, torch.Tensor, MergeConfig], t
 """Losses of discrete actions by the name that a merge's configuration gives."""
 
 
-def huber(student: Gaussian, teacher: Gaussian) -> torch.Tensor:
+def huber(student: Gaussian, teacher: Gaussian, *, check: bool = True) -> torch.Tensor:
     """Return the Huber error of the means, linear beyond 0.5: experts that disagree strongly have less weight."""
-    return divergences.huber(student[0], teacher[0], delta=0.5)
+    return divergences.huber(student[0], teacher[0], delta=0.5, check=check)
 
 
-def forward_kl(student: Gaussian, teacher: Gaussian) -> torch.Tensor:
+def forward_kl(student: Gaussian, teacher: Gaussian, *, check: bool = True) -> torch.Tensor:
     """Return KL(teacher || student), which covers the teacher's actions and learns its standard deviation."""
-    return divergences.gaussian_kl(student, teacher, direction="forward")
+    return divergences.gaussian_kl(student, teacher, direction="forward", check=check)
 
 
-def reverse_kl(student: Gaussian, teacher: Gaussian) -> torch.Tensor:
+def reverse_kl(student: Gaussian, teacher: Gaussian, *, check: bool = True) -> torch.Tensor:
     """Return KL(student || teacher), which prefers one of several teachers to their average."""
-    return divergences.gaussian_kl(student, teacher, direction="reverse")
+    return divergences.gaussian_kl(student, teacher, direction="reverse", check=check)
 
 
-def jsd(student: Gaussian, teacher: Gaussian, *, jsd_beta: float) -> torch.Tensor:
+def jsd(student: Gaussian, teacher: Gaussian, *, jsd_beta: float, check: bool = True) -> torch.Tensor:
     """Return the geometric Jensen-Shannon divergence, which is between the two KLs and normalized to their scale."""
-    return divergences.gaussian_jsd(student, teacher, beta=jsd_beta, normalize=True)
+    return divergences.gaussian_jsd(student, teacher, beta=jsd_beta, normalize=True, check=check)
 
 
-def nll(student: Gaussian, teacher: Gaussian, *, min_std: float, max_std: float) -> torch.Tensor:
+def nll(student: Gaussian, teacher: Gaussian, *, min_std: float, max_std: float, check: bool = True) -> torch.Tensor:
     """Return the negative log-likelihood of the labels; the student's bounded standard deviation learns its error."""
-    return divergences.gaussian_nll(student, teacher[0], min_std=min_std, max_std=max_std)
+    return divergences.gaussian_nll(student, teacher[0], min_std=min_std, max_std=max_std, check=check)
 
 
 LOSSES: Mapping[str, DistillationLoss] = MappingProxyType(

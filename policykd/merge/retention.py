@@ -8,9 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from policykd.agents.episodes import EpisodeOutcomes
+import torch
+
+from policykd.agents.acting import Acting
+from policykd.agents.episodes import EpisodeOutcomes, run_actions, run_episodes
 from policykd.agents.policy import Policy
 from policykd.agents.validation import Validation
+from policykd.envs.devices import is_card
+from policykd.envs.env_records import EnvConfig
+from policykd.envs.make import make_env
 from policykd.errors import ConfigError
 from policykd.merge.config import MergeConfig
 from policykd.merge.teachers import Teacher
@@ -63,17 +69,12 @@ class StudentValidation:
     """
 
     def __init__(self, teachers: Sequence[Teacher], config: MergeConfig) -> None:
-        self._ids, seed = [t.skill.id for t in teachers], integer_seed(config.seed, "validation")
-        self._validations = [
-            Validation([t.skill], config.validation_episodes, seed=seed, threads=config.threads, device=config.device)
-            for t in teachers
-        ]
-        outcomes = [v.run(t.policy) for t, v in zip(teachers, self._validations, strict=True)]
-        self._success, self._reward = self._means(outcomes)
-        self._floor = {
-            t.skill.id: 0.0 if t.skill.task.bounded else float(v.run_random().reward_per_step.mean())
-            for t, v in zip(teachers, self._validations, strict=True)
-        }
+        self._ids = [t.skill.id for t in teachers]
+        self._episodes: _Separate | JointEpisodes = (
+            JointEpisodes(teachers, config) if is_card(config.device) else (_Separate(teachers, config))
+        )
+        self._success, self._reward = self._means(self._episodes.of_teachers())
+        self._floor = dict(zip(self._ids, self._episodes.floors(), strict=True))
         _check_success(teachers, self._success, config.min_teacher_success)
         if config.min_teacher_success > 0:
             _check_reward(teachers, self._reward, self._floor)
@@ -85,10 +86,93 @@ class StudentValidation:
 
     def measure(self, student: Policy) -> Score:
         """Validate the student on every skill."""
-        success, reward = self._means([validation.run(student) for validation in self._validations])
+        success, reward = self._means(self._episodes.of(student))
         shortfall = {i: self._success[i] - success[i] for i in self._ids}
         retention = {i: (reward[i] - self._floor[i]) / max(self._reward[i] - self._floor[i], 1e-9) for i in self._ids}
         return Score(success, reward, retention, shortfall)
+
+
+class _Separate:
+    """Validations of one skill after the other."""
+
+    def __init__(self, teachers: Sequence[Teacher], config: MergeConfig) -> None:
+        self._teachers, seed = teachers, integer_seed(config.seed, "validation")
+        self._validations = [
+            Validation([t.skill], config.validation_episodes, seed=seed, threads=config.threads, device=config.device)
+            for t in teachers
+        ]
+
+    def of_teachers(self) -> list[EpisodeOutcomes]:
+        """Return the outcomes of every teacher on its skill."""
+        return [v.run(t.policy) for t, v in zip(self._teachers, self._validations, strict=True)]
+
+    def of(self, student: Policy) -> list[EpisodeOutcomes]:
+        """Return the outcomes of a student on every skill."""
+        return [validation.run(student) for validation in self._validations]
+
+    def floors(self) -> list[float]:
+        """Return the reward per step of random actions on every skill; 0 where rewards are in [0, 1]."""
+        return [
+            0.0 if t.skill.task.bounded else float(v.run_random().reward_per_step.mean())
+            for t, v in zip(self._teachers, self._validations, strict=True)
+        ]
+
+
+class JointEpisodes:
+    """Validations of all skills in one environment: on a CUDA device they take as long as those of one.
+
+    Args:
+        teachers: one per skill.
+        config: episodes per skill, seed, threads and device.
+    """
+
+    def __init__(self, teachers: Sequence[Teacher], config: MergeConfig) -> None:
+        self._teachers, self._seed = teachers, integer_seed(config.seed, "validation")
+        count, self._skills = config.validation_episodes, len(teachers)
+        settings = EnvConfig(tracks=count, ordered=True)
+        skills = [t.skill for t in teachers]
+        self._env = make_env(
+            skills, count * self._skills, seed=self._seed, config=settings, threads=config.threads, device=config.device
+        )
+
+    def of_teachers(self) -> list[EpisodeOutcomes]:
+        """Return the outcomes of every teacher on its skill."""
+        acting, columns = [Acting(t.policy) for t in self._teachers], self._env.skill.columns
+
+        def act(flat: torch.Tensor) -> torch.Tensor:
+            actions = flat.new_empty(len(flat), self._env.num_actions)
+            for i, one in enumerate(acting):
+                actions[self._of(i)] = one(one.policy.select(flat[self._of(i)], columns))
+            return actions
+
+        def forget(ended: torch.Tensor) -> None:
+            for i, one in enumerate(acting):
+                one.forget(ended[self._of(i)])
+
+        replayable = not any(one.policy.recurrent for one in acting)
+        self._env.seed(self._seed)
+        return self._split(run_actions(act, self._env, forget, replayable=replayable))
+
+    def of(self, student: Policy) -> list[EpisodeOutcomes]:
+        """Return the outcomes of a student on every skill."""
+        self._env.seed(self._seed)
+        return self._split(run_episodes(student, self._env))
+
+    def floors(self) -> list[float]:
+        """Return 0 for every skill: rewards of environments on a device are in [0, 1]."""
+        return [0.0] * self._skills
+
+    def _of(self, i: int) -> slice:
+        return slice(i, None, self._skills)
+
+    def _split(self, found: EpisodeOutcomes) -> list[EpisodeOutcomes]:
+        return [
+            EpisodeOutcomes(
+                found.total_reward[rows], found.length[rows], found.distance[rows], found.success[rows],
+                found.episode_steps,
+            )
+            for rows in map(self._of, range(self._skills))
+        ]  # fmt: skip
 
 
 def _check_reward(teachers: Sequence[Teacher], reward: dict[str, float], floor: dict[str, float]) -> None:

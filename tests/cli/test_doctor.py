@@ -6,10 +6,11 @@ from importlib import metadata
 import pytest
 import torch
 
-from policykd import doctor
+from policykd import doctor, warming
 from policykd.cli.main import main
 from policykd.doctor import examine
-from policykd.errors import ConfigError, MissingDependencyError
+from policykd.errors import ConfigError, MissingDependencyError, UnknownNameError
+from policykd.warming import Warmed
 
 
 def test_findings_are_printed_and_written_down(tmp_path, capsys):
@@ -38,6 +39,30 @@ def test_what_is_missing_is_advised(monkeypatch):
     for part in ("apt-get install libegl1", "policykd[video]", "policykd[kd]", "torch was built without CUDA",
                  "compiles kernels", "OMP_NUM_THREADS is 4096"):  # fmt: skip
         assert part in advice
+
+
+def test_kernels_are_compiled_in_advance(monkeypatch, tmp_path, capsys):
+    asked = []
+
+    def warmed(skills, device):
+        asked.append((skills, device))
+        return [Warmed(name, 64, 1.25) for name in skills]
+
+    monkeypatch.setattr(warming, "warm_kernels", warmed)
+    options = ["--seconds", "0", "--out", str(tmp_path / "d.json"), "--warm", "biped/flat", "biped/gaps"]
+    assert main(["doctor", *options]) == 0
+    assert "biped/gaps, 64 worlds: 1.2 s" in capsys.readouterr().out
+    assert main(["doctor", *options, "--device", "cpu"]) == 0
+    assert asked == [(("biped/flat", "biped/gaps"), "cuda"), (("biped/flat", "biped/gaps"), "cpu")]
+
+
+def test_every_skill_is_stepped_with_every_number_of_worlds():
+    done = list(warming.warm_kernels(["biped/flat"], "cpu", worlds=(2, 3)))
+    assert [(w.skill, w.worlds) for w in done] == [("biped/flat", 2), ("biped/flat", 3)]
+    assert all(w.seconds > 0 for w in done)
+    assert warming.WORLDS == (64, 256, 1024)
+    with pytest.raises(UnknownNameError, match="biped/flt"):
+        next(warming.warm_kernels(["biped/flt"], "cpu"))
 
 
 def test_bad_input_is_refused(capsys):

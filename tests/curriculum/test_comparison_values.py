@@ -122,6 +122,14 @@ def test_jobs_are_seed_by_seed_with_the_other_curricula_as_siblings(monkeypatch,
         run_comparison(BOTH, tmp_path, curricula=("plaid", "tl-only"), seeds=2)
 
 
+def test_runs_on_a_card_take_turns(monkeypatch, tmp_path):
+    monkeypatch.setattr(comparisons, "Processes", lambda workers: pytest.fail("processes share the card"))
+    run = lambda job, progress: finished(tmp_path, job.recipe.curriculum, job.seed, logs=LOGS)  # noqa: E731
+    monkeypatch.setattr(comparisons, "_run_one", run)
+    found = run_comparison(BOTH.on_device("cuda"), tmp_path, curricula=("plaid", "tl-only"), seeds=2)
+    assert found.seeds == (0, 1)
+
+
 def test_without_names_the_compared_curricula_run(monkeypatch, tmp_path):
     jobs = Jobs(lambda job: finished(tmp_path, job.recipe.curriculum, job.seed, logs=LOGS))
     monkeypatch.setattr(comparisons, "Processes", jobs)

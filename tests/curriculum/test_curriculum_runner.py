@@ -9,7 +9,15 @@ from tiny_curriculum import TINY
 
 from policykd.agents.files.policy_file import load_policy
 from policykd.agents.training.trainer import Run
-from policykd.curriculum import CurriculumResult, Injection, load_recipe, make_plan, run_curriculum, stage_runner
+from policykd.curriculum import (
+    CurriculumResult,
+    Injection,
+    load_recipe,
+    make_plan,
+    run_curriculum,
+    runner,
+    stage_runner,
+)
 from policykd.curriculum.plans import MEASURE_UNTRAINED, budget
 from policykd.curriculum.runner import run_stages
 from policykd.curriculum.stage_runner import StageFolders
@@ -152,6 +160,22 @@ def test_a_device_that_is_not_there_is_refused_before_anything_is_run(tmp_path):
     assert not (tmp_path / "run").exists()
     with pytest.raises(UnknownNameError, match="did you mean cuda"):
         run_curriculum(TINY.on_device("cudaa"), tmp_path / "run")
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_trainings_on_a_card_run_one_after_the_other(device, tmp_path, monkeypatch):
+    """On the CPU, independent trainings share the cores; on a card each has it and all cores for itself."""
+    plan = make_plan(replace(TINY, curriculum="scratch+merge").on_device(device), 0)
+    together, alone = [], []
+    monkeypatch.setattr(runner, "_run_in_parallel", lambda jobs, cores, progress: together.append(len(jobs)))
+    monkeypatch.setattr(
+        runner, "run_stage", lambda stage, folders, threads, progress: alone.append((stage.kind, threads))
+    )
+    run_stages(plan, StageFolders(tmp_path), 2, Silent())
+    trained = sum(stage.kind == "train" for stage in plan.stages)
+    assert trained > 1
+    assert together == ([trained] if device == "cpu" else [])
+    assert alone.count(("train", 2)) == (0 if device == "cpu" else trained)
 
 
 def test_what_a_sibling_has_trained_is_not_trained_again(tmp_path, monkeypatch):

@@ -13,6 +13,7 @@ Where contact is on the verge, a robot may take another way altogether, in the t
 hold for quantiles over the starts, and rewards, which a few such robots hardly move, are compared to 3 %.
 """
 
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -20,7 +21,7 @@ import mujoco
 import numpy as np
 import pytest
 import torch
-from warp_worlds import EACH_ITS_OWN, SIMS, beside, coarse_engine, scatter, warped
+from warp_worlds import EACH_ITS_OWN, SIMS, beside, coarse_engine, scatter, warp_engine, warped
 from worlds import TERRAINS, batched, random_actions
 
 from policykd.agents.episodes import run_episodes
@@ -33,9 +34,10 @@ from policykd.envs.skills import get_skill
 from policykd.envs.stepping import TorchBackend
 from policykd.errors import ConfigError
 
-pytestmark = pytest.mark.skipif(
-    find_spec("mujoco_warp") is None, reason="mujoco_warp is not installed: pip install 'policykd[gpu]'"
-)
+pytestmark = [
+    pytest.mark.warp,
+    pytest.mark.skipif(find_spec("mujoco_warp") is None, reason="mujoco_warp is not installed: make test-warp"),
+]
 
 EXPERT = Path(__file__).parent.parent / "data" / "flat-expert"
 ROUNDINGS = 10.0
@@ -202,6 +204,50 @@ def test_dropped_contacts_are_reported():
     roomy.reset()
     roomy.step(torch.zeros(6, 11))
     roomy.engine.check_overflow()
+
+
+def test_a_world_that_dropped_contacts_fails_alone():
+    import mujoco_warp as mjw
+
+    spoilt, calm = (warped("steps", 6, sizes=ROOMY) for _ in range(2))
+    for env in (spoilt, calm):
+        env.reset()
+    mask = spoilt.engine._data.overflow.numpy()
+    mask[2] = int(mjw.OverflowType.NEFC | mjw.OverflowType.ITERATIONS)
+    mask[3] = int(mjw.OverflowType.ITERATIONS)  # a solver that stopped at its limit is not a failure
+    spoilt.engine._data.overflow.assign(mask)
+    action = torch.zeros(6, 11)
+    mine, theirs = spoilt.step(action), calm.step(action)
+    assert mine.failed.tolist() == mine.terminated.tolist() == [i == 2 for i in range(6)]
+    others = [0, 1, 3, 4, 5]
+    assert torch.equal(mine.flat[others], theirs.flat[others])
+    assert spoilt.failures == 1
+    assert not spoilt.step(action).failed.any(), "it was counted in one step only"
+    spoilt.engine._steps = 1001 // 6 + 1  # one of more than a thousand steps is rare
+    assert spoilt.engine.overflow() == {"NEFC": 1, "ITERATIONS": 2}
+    spoilt.engine.check_overflow()
+    assert spoilt.engine._steps == 0
+
+
+def test_more_worlds_than_simulations_change_nothing():
+    exact, rounded = (
+        MaskedEnv([get_skill("biped/steps")], 6, config=EACH_ITS_OWN,
+                  make_engine=partial(warp_engine, sizes=ROOMY, worlds=worlds))
+        for worlds in (None, 8)
+    )  # fmt: skip
+    for env in (exact, rounded):
+        env.reset()
+    fields = ("qpos", "qvel", "actuator_force", "geom_xpos")
+    assert all(len(rounded.engine.field(name)) == 6 for name in fields)
+    for action in random_actions(12, 6):
+        mine, theirs = rounded.step_masked(action), exact.step_masked(action)
+        assert torch.equal(mine.flat, theirs.flat)
+        assert torch.equal(mine.failed, theirs.failed)
+    assert all(torch.equal(rounded.engine.field(name), exact.engine.field(name)) for name in fields)
+    with pytest.raises(ConfigError, match="worlds is 5"):
+        warped("flat", 6, sizes=ROOMY).engine.__class__(
+            mujoco.MjModel.from_xml_string("<mujoco/>"), 6, 0, 4, sizes=ROOMY, device="cpu", worlds=5
+        )
 
 
 def test_the_masked_environment_runs_on_it():

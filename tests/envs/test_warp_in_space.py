@@ -23,9 +23,10 @@ from policykd.envs.skills import get_skill
 from policykd.envs.stepping.spatial_torch import SpatialTorchBackend
 from policykd.envs.tumbling import measure_tumbling
 
-pytestmark = pytest.mark.skipif(
-    find_spec("mujoco_warp") is None, reason="mujoco_warp is not installed: pip install 'policykd[gpu]'"
-)
+pytestmark = [
+    pytest.mark.warp,
+    pytest.mark.skipif(find_spec("mujoco_warp") is None, reason="mujoco_warp is not installed: make test-warp"),
+]
 SIMS, STEPS, ROUNDINGS = 48, 40, 10.0
 FLOOR = {"qpos": 1e-5, "qvel": 3e-3}  # joints are light: what one rounding leaves where nothing multiplies it
 ROOMY = ContactSizes(32, 128)

@@ -14,10 +14,10 @@ SIMS = 64
 EACH_ITS_OWN = EnvConfig(tracks=SIMS, ordered=True)
 
 
-def warp_engine(model, num_sims, boxes, decimation, *, sizes, device="cpu"):
+def warp_engine(model, num_sims, boxes, decimation, *, sizes, device="cpu", worlds=None):
     from policykd.envs.physics.mujoco_warp import WarpEngine
 
-    return WarpEngine(model, num_sims, boxes, decimation, sizes=sizes, device=device)
+    return WarpEngine(model, num_sims, boxes, decimation, sizes=sizes, device=device, worlds=worlds)
 
 
 def sizes_for(env):

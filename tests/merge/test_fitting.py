@@ -110,7 +110,8 @@ def test_beyond_the_bound_of_what_is_executed_nothing_is_learned(batch):
 def test_only_a_spread_that_is_learned_is_bounded(loss, choices, bounded):
     fitting = Fitting(make_student(), SPREAD, replace(TINY, loss=loss, min_std=0.3, max_std=0.31), choices)
     before = fitting._learner.log_std.detach().clone()
-    fitting._average(0)
+    fitting._set_share(0)
+    fitting._average()
     assert torch.equal(fitting._learner.log_std, before) is not bounded
     keep = 1 / 10  # (1 + 0) / (10 + 0): the student follows the learner
     expected = keep * before + (1 - keep) * fitting._learner.log_std

@@ -70,7 +70,7 @@ class Compare:
             curricula=self.curricula,
             seeds=self.seeds,
             threads=self.threads,
-            executor=make_executor(self.executor, self.threads, self.out),
+            executor=None if self.executor == "processes" else make_executor(self.executor, self.threads, self.out),
             resume=self.resume,
             progress=Bars(console),
             on_seed=show,

@@ -26,6 +26,8 @@ class Doctor:
     """Length of the throughput probe, s; 0 skips it."""
     device: str = "auto"
     """Device of the probe: auto, cpu or cuda."""
+    warm: tuple[str, ...] = ()
+    """Skills whose kernels are compiled for the CUDA device in advance, for example biped/steps."""
     out: Path = Path("doctor.json")
     """JSON file for all findings, to attach to a bug report."""
 
@@ -39,10 +41,19 @@ class Doctor:
         from policykd.storage import prepare_file, write_json
 
         prepare_file(self.out)
+        if self.warm:
+            self._warm(console)
         findings = examine(self.seconds, self.device)
         write_json(self.out, asdict(findings))
         _print(findings, console)
         say_where(console, self.out)
+
+    def _warm(self, console: Console) -> None:
+        """Compile kernels and say what is done."""
+        from policykd.warming import warm_kernels
+
+        for done in warm_kernels(self.warm, "cuda" if self.device == "auto" else self.device):
+            say(console, f"{done.skill}, {done.worlds} worlds: {done.seconds:.1f} s")
 
 
 def _print(findings: Findings, console: Console) -> None:

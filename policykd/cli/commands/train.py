@@ -14,6 +14,7 @@ from rich.console import Console
 
 from policykd.agents.training.config import TrainConfig
 from policykd.agents.training.defaults import default_config
+from policykd.agents.training.device_settings import device_settings
 from policykd.cli.options import Device, EncoderText, Resume, Set, Threads, parse_encoder
 from policykd.cli.output import Bars, say
 from policykd.cli.overrides import with_overrides
@@ -36,7 +37,8 @@ class Train:
     out: Path = Path("experts")
     """Folder of the experts; each gets a subfolder named after its skill."""
     steps: int | None = None
-    """Training budget, environment steps; default 3,000,000 for planar robots and 1,500,000 for robots in space."""
+    """Training budget, environment steps; default 3,000,000 for planar robots and 1,500,000 for robots in space,
+    and four times as many on a CUDA device, which needs fewer seconds for them."""
     algorithm: str = _TRAIN.algorithm
     """Reinforcement learning algorithm: ppo, sac, or package.module:ALGORITHM for one of another package."""
     init: Path | None = None
@@ -80,7 +82,11 @@ class Train:
 
     def _config(self, robot: Robot) -> TrainConfig:
         """Return the configuration that the options ask for."""
+        from policykd.envs.devices import is_card
+
         default = default_config(robot)
+        if self.algorithm == "ppo" and is_card(self.device):
+            default = device_settings(default)
         config = replace(
             default,
             algorithm=self.algorithm,

@@ -59,6 +59,7 @@ class StatePool:
         self._parts: list[list[Rows]] = [[] for _ in range(skills)]
         self._joined: list[Rows | None] = [None] * skills
         self._added, self._masked = [0] * skills, [0] * skills
+        self._index: tuple[tuple[tuple[int, ...], torch.device], torch.Tensor] | None = None
 
     def add(self, skill: int, rollout: LabeledRollout) -> None:
         """Add a round of a skill, and drop the rounds that are too old."""
@@ -106,5 +107,12 @@ class StatePool:
             observations, labels, _ = self.rows(i)
             chosen = torch.randint(len(labels), (count,), generator=generator, device=generator.device)
             parts.append((observations[chosen], labels[chosen]))
-        skill = torch.arange(len(parts)).repeat_interleave(torch.tensor(counts)).to(generator.device)
+        skill = self._skills_of(tuple(counts), generator.device)
         return Batch(torch.cat([o for o, _ in parts]), torch.cat([a for _, a in parts]), skill)
+
+    def _skills_of(self, counts: tuple[int, ...], device: torch.device) -> torch.Tensor:
+        """Return the skill of every row of a minibatch; kept, because the copy to a device waits for it."""
+        if self._index is None or self._index[0] != (counts, device):
+            index = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts)).to(device)
+            self._index = ((counts, device), index)
+        return self._index[1]
