@@ -14,7 +14,7 @@ from policykd.agents.export.c_writer import c_header
 from policykd.agents.export.check import Comparison, compare
 from policykd.agents.export.metadata import export_metadata, header_comment
 from policykd.agents.export.onnx_writer import onnx_bytes
-from policykd.agents.export.program import policy_program
+from policykd.agents.export.program import input_name, policy_program
 from policykd.agents.export.runtime import Runtime, c_runtime, onnx_runtime, torchscript_runtime
 from policykd.agents.export.torchscript import torchscript_bytes
 from policykd.agents.files.policy_file import LoadedPolicy, load_policy
@@ -160,12 +160,13 @@ def _write_report(report: ExportReport, loaded: LoadedPolicy, per_group: bool) -
         }
         for name, file in report.files.items()
     }
+    inputs = {input_name(name): size for name, size in loaded.policy.groups.items()}
     write_json(
         report.report_path,
         {
             "format_version": 1,
             "weights_sha256": loaded.manifest.weights_sha256,
-            "inputs": dict(loaded.policy.groups) if per_group else {"obs": loaded.policy.observation_size},
+            "inputs": inputs if per_group else {"obs": loaded.policy.observation_size},
             "outputs": {"actions": loaded.policy.actions, "joint_targets": loaded.policy.actions},
             "skill": report.skill,
             "files": listed,

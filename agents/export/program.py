@@ -169,7 +169,7 @@ def policy_program(policy: Policy, actions: tuple[Action, ...], *, per_group: bo
         ContractError: for a network with a module that has no exported form.
     """
     if per_group:
-        program = Program(tuple(Value(name, size) for name, size in policy.groups.items()))
+        program = Program(tuple(Value(input_name(name), size) for name, size in policy.groups.items()))
         observation = program.add(Join(program.inputs), policy.observation_size)
     else:
         program = Program((Value("obs", policy.observation_size),))
@@ -192,6 +192,11 @@ def policy_program(policy: Policy, actions: tuple[Action, ...], *, per_group: bo
     limits = np.array([a.limits for a in actions], dtype=np.float32)
     program.outputs = (clamped, program.add(Clamp(target, limits[:, 0], limits[:, 1]), last.size, "joint_targets"))
     return program
+
+
+def input_name(group: str) -> str:
+    """Return the name of a group's input, an identifier in C: ``joints_5`` for the history ``joints:5``."""
+    return group.replace(":", "_")
 
 
 def _canonical(program: Program, policy: Policy, observation: Value) -> tuple[Value, Value | None]:

@@ -82,8 +82,9 @@ class MergeConfig:
         threads: threads of the simulation; None for one per usable core. Networks are trained on one.
         device: device of simulation, labels and networks: ``cpu``, ``cuda`` or ``auto``.
         architecture: the student's networks, if it starts at random.
-        groups: observation groups of a new student, in order; empty for all that the teachers read. A robot may not
-            measure some of them, such as ``base_velocity``.
+        groups: observation groups of the student, in order; empty for all that the teachers read. A robot may not
+            measure some of those, such as ``base_velocity``; the student may also read groups that no teacher reads,
+            such as the history ``joints:5``. A copy reads these groups, and must read no other one.
         randomization: random physics and sensors of the collected episodes, on the CPU; validations have none of it.
 
     Raises:
@@ -134,11 +135,8 @@ class MergeConfig:
         _check_choice("critic", self.critic, get_args(Critic))
         if "/" not in self.start:  # a skill is checked against the teachers
             _check_choice("start", self.start, START_NAMES)
-        if self.groups and self.start != "random":
-            raise ConfigError(
-                f"merge.groups are {self.groups}, but the student starts from {self.start} and reads what that policy "
-                f"reads; set start=random"
-            )
+        if len(set(self.groups)) != len(self.groups):
+            raise ConfigError(f"merge.groups are {self.groups}; give each observation group once")
         _ = self.rounds_kept
         try:
             schedule = parse(self.beta)

@@ -31,7 +31,7 @@ from policykd.merge.labeling import Labeler
 from policykd.merge.losses import categorical
 from policykd.merge.retention import Score, StudentValidation
 from policykd.merge.student import first_student, log_std_of, parents
-from policykd.merge.teachers import Teacher, on_device
+from policykd.merge.teachers import Teacher, offering, on_device
 from policykd.plain import as_plain
 from policykd.progress import Progress, Silent
 from policykd.runs import RunFolder
@@ -95,17 +95,18 @@ def merge_experts(
 
     Raises:
         ConfigError: for a merge of another configuration in ``out``, or a teacher below ``min_teacher_success``.
-        ContractError: if the policy to start from reads other observation groups than the teachers.
+        ContractError: if the policy to start from reads other observation groups than the teachers or
+            ``config.groups``, or the robot lacks one of these.
         DatasetError: if the labeled states of an interrupted merge were damaged.
         OutputError: if ``out`` cannot be written or holds a merge and ``resume`` is off.
-        UnknownNameError: for an unknown device.
+        UnknownNameError: for an unknown device or observation group.
         MissingDependencyError: for a device that cannot be used here.
     """
     config = replace(config, device=str(choose_device(config.device)))  # the device that auto stands for
     wanted = {"merge": config, "teachers": {t.skill.id: t.weights_sha256 for t in teachers}}
     if init is not None:
         wanted["init"] = init.manifest.weights_sha256
-    teachers = on_device(teachers, torch.device(config.device))
+    teachers = on_device(offering(teachers, config.groups), torch.device(config.device))
     begun = (prepare_folder(out) / "config.json").exists()
     if choices := choices_of(teachers[0].skill.robot):
         categorical(config, choices)  # a loss of continuous actions is refused before anything is run

@@ -103,7 +103,6 @@ def _new(teachers: Sequence[Teacher], config: MergeConfig) -> Policy:
 def _copy(teachers: Sequence[Teacher], config: MergeConfig, init: LoadedPolicy | None) -> Policy:
     skill = teachers[0].skill
     if init is not None:
-        check_fits(init.manifest, skill)
         policy = init.policy
     elif config.start == "newest":
         policy = teachers[-1].policy
@@ -114,11 +113,15 @@ def _copy(teachers: Sequence[Teacher], config: MergeConfig, init: LoadedPolicy |
         policy = of_skill[config.start]
     check_memoryless(policy, "a student's start")
     check_learns(policy, "a student's start")
-    if extra := sorted(policy.groups.keys() - set(skill.groups)):
+    offered = config.groups or skill.groups
+    if extra := sorted(policy.groups.keys() - set(offered)):
+        where = "merge.groups leave out; name all of its groups" if config.groups else "no teacher reads"
         raise ContractError(
-            f"merge.start is '{config.start}', but that policy reads {extra}, which no teacher reads; start=random"
+            f"merge.start is '{config.start}', but that policy reads {extra}, which {where}, or set start=random"
         )
-    lacking = [name for name in skill.groups if name not in policy.groups]
+    if init is not None:
+        check_fits(init.manifest, skill)
+    lacking = [name for name in offered if name not in policy.groups]
     seed = integer_seed(config.seed, "injection")
     grown = (
         inject(policy, lacking, robot=skill.robot, sizes=skill.group_sizes, seed=seed)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 from rich.console import Console
@@ -37,8 +37,9 @@ class Merge:
     """Folder of the run; the student is <out>/policy."""
     hidden: tuple[int, ...] = _MERGE.architecture.hidden
     """Widths of the student's hidden layers, if it starts at random."""
-    groups: tuple[str, ...] = ()
-    """Observation groups of a new student, without those that a robot does not measure; default all of the experts'."""
+    groups: Annotated[tuple[str, ...], tyro.conf.arg(aliases=["--student-groups"])] = ()
+    """Observation groups of the student, apart from the experts': imu,joints,command leaves out what a robot does not
+    measure, joints:5 reads the last 5, history:5 the last 5 of all others; default all groups of the experts."""
     encoder: EncoderText = None
     start: str | None = None
     """Initial student: random, newest (the last expert), a skill (its expert) or previous (--init); default random,
@@ -97,6 +98,9 @@ class Merge:
 
     def _config(self) -> MergeConfig:
         """Return the configuration that the options ask for."""
+        from policykd.envs.observations import chosen_groups
+        from policykd.envs.skill_records import import_group
+
         architecture = replace(_MERGE.architecture, hidden=self.hidden)
         if self.encoder:
             architecture = replace(architecture, encoders=(parse_encoder(self.encoder),))
@@ -106,6 +110,7 @@ class Merge:
             start=self.start or ("previous" if self.init else "random"),
             critic=self.critic or ("teacher" if self.data else "td"),
             architecture=architecture,
+            groups=tuple(import_group(name) for name in chosen_groups(self.groups)),
         )
         return with_overrides(config, self.set)
 
