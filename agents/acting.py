@@ -55,3 +55,23 @@ class Acting:
         """Forget the states of the simulations whose episode ended: (n,) boolean."""
         if self._state is not None:
             self._state = torch.where(ended[:, None], torch.zeros_like(self._state), self._state)
+
+
+def replay(policy: Policy, observations: torch.Tensor, ended: torch.Tensor) -> torch.Tensor:
+    """Return the mean actions of a policy along a recorded rollout, from episode begin to episode end.
+
+    Args:
+        policy: the policy.
+        observations: (T * n, observation_size) observations of n simulations, in time order.
+        ended: (T, n) whether an episode ended with the step.
+
+    Returns:
+        (T * n, actions) mean actions.
+    """
+    if not isinstance(policy, RecurrentPolicy):
+        return policy(observations)
+    acting, means = Acting(policy), []
+    for rows, over in zip(observations.view(*ended.shape, -1), ended, strict=True):
+        means.append(acting(rows))
+        acting.forget(over)
+    return torch.cat(means)

@@ -51,6 +51,8 @@ def header_comment(manifest: Manifest, metadata: dict[str, str]) -> str:
         what = name if count is None else f"{name}, the last {count} readings of {base}, the newest first"
         lines.append(f"  obs[{start}..{start + size - 1}]: {what}")
         start += size
+    if (memory := manifest.architecture.memory) is not None:
+        lines += [f"state: the memory ({memory.kind}), zeros at first; copy next_state into it for the next call."]
     lines += ["actions are in [-1, 1]; joint_targets are angles in rad, in this order:", f"  {metadata['joint_names']}"]
     keys = {"joint_stiffness": "Nm/rad", "joint_damping": "Nm s/rad", "joint_torque_limits": "Nm"}
     lines += [f"{key}, {unit}: {metadata[key]}" for key, unit in keys.items()]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from policykd.agents.files.policy_file import LoadedPolicy
-from policykd.agents.policy import check_groups
+from policykd.agents.policy import check_groups, check_one_network
 from policykd.agents.recurrent_policy import check_memoryless
 from policykd.agents.training.algorithms import ALGORITHMS
 from policykd.agents.training.config import TrainConfig
@@ -89,8 +89,11 @@ def train_expert(
     _check_squash(config, init)
     if config.architecture.memory is not None:
         raise ConfigError("policies that are trained have no memory; leave out architecture.memory")
+    if config.architecture.latent is not None:
+        raise ConfigError("policies that are trained have no latent; leave out architecture.latent")
     if init is not None:
         check_memoryless(init.policy, "training")
+        check_one_network(init.policy, "training")
         check_groups(init.policy.groups, skill.group_sizes, f"skill {skill.id}")
         if list(init.policy.groups) != list(skill.groups):
             raise ContractError(f"the initial policy reads {list(init.policy.groups)}, the skill has {skill.groups}")

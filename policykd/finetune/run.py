@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from policykd.agents.files.policy_file import LoadedPolicy, save_policy
-from policykd.agents.policy import check_groups
+from policykd.agents.policy import check_groups, check_one_network
 from policykd.agents.recurrent_policy import check_memoryless
 from policykd.agents.training.algorithms.ppo import PpoAdaptation
 from policykd.agents.validation import Validation
@@ -119,6 +119,7 @@ def _check(student: LoadedPolicy, targets: Sequence[Skill], rehearsed: Sequence[
     skill = common_contract([*targets, *rehearsed])
     check_continuous(skill.robot, "fine-tuning")
     check_memoryless(student.policy, "fine-tuning")
+    check_one_network(student.policy, "fine-tuning")
     check_groups(student.policy.groups, skill.group_sizes, f"skill {skill.id}")
     if list(student.policy.groups) != list(skill.groups):
         raise ContractError(f"the policy reads {list(student.policy.groups)}, the skills have {list(skill.groups)}")

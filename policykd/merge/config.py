@@ -75,6 +75,8 @@ class MergeConfig:
         min_teacher_success: a teacher whose validation success is below this stops the merge, and in gymnasium
             environments one that earns no more than random actions; 0 accepts every teacher.
         validation_episodes: episodes per skill of a validation, on tracks that are not used for collection.
+        truncation: steps of an episode through which one gradient step of a student with a memory goes back; the memory
+            itself is carried through the whole episode.
         validation_every: rounds between two validations; there is always one after the last round. In environments that
             run one after the other, validations may cost as much as the merge.
         held_out: share of the recorded simulations that a merge of recorded data measures its loss on.
@@ -126,6 +128,7 @@ class MergeConfig:
     groups: tuple[str, ...] = added(())
     gap_memory: float = added(0.0)
     validation_every: int = added(1)
+    truncation: int = added(24)
 
     def __post_init__(self) -> None:
         self._check_ranges()
@@ -148,6 +151,7 @@ class MergeConfig:
     def _check_ranges(self) -> None:
         for name in ("rounds", "envs", "updates", "minibatch", "validation_episodes", "validation_every"):
             check_range(f"merge.{name}", getattr(self, name), 1, 1_000_000)
+        check_range("merge.truncation", self.truncation, 1, 1000)
         for name in ("jsd_beta", "gae_lambda", "min_teacher_success"):
             check_range(f"merge.{name}", getattr(self, name), 0.0, 1.0)
         check_range("merge.noise", self.noise, 0.0, 2.0)

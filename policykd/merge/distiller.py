@@ -26,6 +26,7 @@ from policykd.merge.data.folder import LabeledData
 from policykd.merge.data.manifest import describe_data
 from policykd.merge.data.pool import StatePool
 from policykd.merge.data.rollout import LabeledRollout
+from policykd.merge.data.sequences import SequencePool
 from policykd.merge.fitting import Fitting
 from policykd.merge.labeling import Labeler
 from policykd.merge.losses import categorical
@@ -141,7 +142,8 @@ class _Merge:
         self._labeler = Labeler(teachers, config.batched_teachers)
         self._envs: dict[tuple[int, int], AnyEnv] = {}
         self._data = LabeledData(folder.path / "data", describe_data(teachers, self._student.groups))
-        self._pool = StatePool(len(teachers), config.rounds_kept, config.support)
+        pool = SequencePool if self._student.recurrent else StatePool
+        self._pool = pool(len(teachers), config.rounds_kept, config.support)
         self._beta = parse(config.beta)
         self._round, self._streak, self._seconds = 0, 0, 0.0
         self._gaps = [0.0] * len(teachers)

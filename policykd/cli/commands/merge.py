@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 from rich.console import Console
 
+from policykd.agents.architecture import student_architecture
 from policykd.cli.options import Device, EncoderText, Resume, Set, Threads, parse_encoder
 from policykd.cli.output import Bars, say
 from policykd.cli.overrides import from_options, with_overrides
@@ -35,8 +36,14 @@ class Merge:
     """Labeled datasets, or folders of merges, to merge instead of experts; nothing is simulated or validated."""
     out: Path = Path("student")
     """Folder of the run; the student is <out>/policy."""
-    hidden: tuple[int, ...] = _MERGE.architecture.hidden
-    """Widths of the student's hidden layers, if it starts at random."""
+    architecture: Literal["mlp", "gru", "lstm", "moe", "latent"] = "mlp"
+    """Networks of a new student: dense layers (mlp), a recurrent layer in front of them (gru, lstm), several networks
+    and a gate (moe), or dense layers that read an estimate of what the student does not measure (latent)."""
+    hidden: tuple[int, ...] | None = None
+    """Widths of a new student's hidden layers; default 256 256 for mlp, 128 for gru and lstm, 128 128 for moe,
+    256 128 for latent."""
+    memory: int | None = None
+    """Numbers of the hidden state of gru and lstm; default 96."""
     groups: Annotated[tuple[str, ...], tyro.conf.arg(aliases=["--student-groups"])] = ()
     """Observation groups of the student, apart from the experts': imu,joints,command leaves out what a robot does not
     measure, joints:5 reads the last 5, history:5 the last 5 of all others; default all groups of the experts."""
@@ -101,7 +108,7 @@ class Merge:
         from policykd.envs.observations import chosen_groups
         from policykd.envs.skill_records import import_group
 
-        architecture = replace(_MERGE.architecture, hidden=self.hidden)
+        architecture = student_architecture(self.architecture, self.hidden, self.memory)
         if self.encoder:
             architecture = replace(architecture, encoders=(parse_encoder(self.encoder),))
         config = from_options(
