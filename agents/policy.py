@@ -326,14 +326,16 @@ def _rows(values: ArrayLike) -> np.ndarray:
     return rows
 
 
-def check_one_network(policy: Policy, operation: str) -> None:
+def check_one_network(policy: Policy, operation: str, *, mixture: bool = False) -> None:
     """Raise ContractError for a policy whose actor is not one network that reads the observations.
 
     Args:
         policy: the policy.
         operation: what needs one network, for the message: ``policykd inject``.
+        mixture: whether a mixture of experts counts as one.
     """
-    for part, what in (("mixture", "a mixture of experts"), ("latent", "a latent")):
+    parts = {"latent": "a latent"} if mixture else {"latent": "a latent", "mixture": "a mixture of experts"}
+    for part, what in parts.items():
         if getattr(policy.architecture, part) is not None:
             raise ContractError(
                 f"{operation} needs one network from observations to actions; this policy has {what}: it can be "

@@ -93,7 +93,7 @@ def train_expert(
         raise ConfigError("policies that are trained have no latent; leave out architecture.latent")
     if init is not None:
         check_memoryless(init.policy, "training")
-        check_one_network(init.policy, "training")
+        check_one_network(init.policy, "training", mixture=True)
         check_groups(init.policy.groups, skill.group_sizes, f"skill {skill.id}")
         if list(init.policy.groups) != list(skill.groups):
             raise ContractError(f"the initial policy reads {list(init.policy.groups)}, the skill has {skill.groups}")
@@ -137,6 +137,10 @@ def _check_squash(config: TrainConfig, init: LoadedPolicy | None) -> None:
     if config.algorithm_record.squash and not architecture.squash:
         raise ConfigError(
             f"algorithm {config.algorithm} needs a policy whose mean actions are bounded; set architecture.squash"
+        )
+    if config.algorithm_record.squash and architecture.mixture is not None:
+        raise ConfigError(
+            f"algorithm {config.algorithm} trains one network; leave out architecture.mixture, or use ppo"
         )
 
 

@@ -119,7 +119,7 @@ def _check(student: LoadedPolicy, targets: Sequence[Skill], rehearsed: Sequence[
     skill = common_contract([*targets, *rehearsed])
     check_continuous(skill.robot, "fine-tuning")
     check_memoryless(student.policy, "fine-tuning")
-    check_one_network(student.policy, "fine-tuning")
+    check_one_network(student.policy, "fine-tuning", mixture=True)
     check_groups(student.policy.groups, skill.group_sizes, f"skill {skill.id}")
     if list(student.policy.groups) != list(skill.groups):
         raise ContractError(f"the policy reads {list(student.policy.groups)}, the skills have {list(skill.groups)}")
