@@ -104,8 +104,9 @@ class Memory:
             that is left, behind the features; ``frame-stack``, the last observations, oldest first, with zeros before
             the episode; ``frame-stack-first``, with its first observation there.
         hidden: numbers of the hidden state; steps of an episode; number of observations.
-        dense: width of a dense layer between the observations and an LSTM or GRU. The actor reads its output beside the
-            hidden state, so that what needs no memory does not pass through it. 0 for none, as in imported policies.
+        dense: width of a dense layer between the observations and an LSTM or GRU. The actor reads its output next to
+            the hidden state, so that what needs no memory does not pass through it. 0 for none, as in imported
+            policies.
 
     Raises:
         UnknownNameError: for another kind.
@@ -164,7 +165,8 @@ class Latent:
     """A few numbers that stand for what a robot does not measure (Kumar et al., RMA, 2021).
 
     An encoder makes them from privileged groups while the policy is distilled. An adaptation module estimates them from
-    histories of what the robot measures; the policy acts on its estimate. The actor reads them beside the other groups.
+    histories of what the robot measures; the policy acts on its estimate. The actor reads them next to the other
+    groups.
 
     Attributes:
         size: how many numbers.
@@ -213,7 +215,7 @@ class Architecture:
         mean_clip: bound of the mean in front of that tanh (gSDE of stable-baselines3); None for no bound.
         memory: recurrent layer in front of the actor, of policies that were distilled or imported; None for none.
         mixture: experts inside the actor; None for one network.
-        latent: numbers that the actor reads in place of privileged groups; None for none.
+        latent: numbers that stand for privileged groups in the actor; None for none.
 
     Raises:
         ConfigError: for more than 64 layers, a width outside [1, 1000000], a standard deviation outside [1e-4, 10], two

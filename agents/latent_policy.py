@@ -20,7 +20,7 @@ from policykd.errors import ConfigError
 
 
 class LatentPolicy(Policy):
-    """A policy whose actor reads a latent beside the groups that the robot measures; see :class:`Policy`.
+    """A policy whose actor reads a latent next to the groups that the robot measures; see :class:`Policy`.
 
     It acts on the latent that the adaptation module estimates from histories: its actions do not depend on privileged
     groups. The critic reads all groups.

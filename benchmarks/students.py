@@ -59,7 +59,7 @@ class Kind:
         architecture: its networks.
         settings: changed settings of the merge.
         history: number of readings of each of its groups.
-        keeps_newest: whether it also reads the groups themselves, beside their histories.
+        keeps_newest: whether it also reads the groups themselves, next to their histories.
         sees: ``all`` groups of the teachers, all ``without velocity`` of the base, or ``itself`` alone.
     """
 

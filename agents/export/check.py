@@ -144,7 +144,8 @@ def _both(
         actions, targets, state = runtime(rows.numpy(), state)
         state = np.where(over[:, None].numpy(), np.float32(0.0), state)
         found.append((actions, targets))
-    return expected.numpy(), *(np.concatenate(parts) for parts in zip(*found, strict=True))
+    actions, targets = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return expected.numpy(), actions, targets
 
 
 class ExportedPolicy(Policy):

@@ -128,7 +128,7 @@ def _with_latent(
     if not latent.history or not latent.privileged:
         raise ConfigError(
             f"a latent student estimates groups that it does not read from histories that it reads; merge.groups are "
-            f"{tuple(groups)}: add a history such as joints:15 beside joints, and leave out groups of the teachers "
+            f"{tuple(groups)}: add a history such as joints:15 next to joints, and leave out groups of the teachers "
             f"({', '.join(skill.groups)})"
         )
     return replace(architecture, latent=latent), (*latent.privileged, *groups)

@@ -286,7 +286,7 @@ def test_an_acting_policy_without_memory_is_the_policy():
     torch.testing.assert_close(acting(ROWS), policy(ROWS))
     torch.testing.assert_close(acting.distribution(ROWS).stddev, policy.distribution(ROWS).stddev)
     acting.forget(torch.tensor([True, True, True]))
-    assert acting._state is None
+    assert acting.state is None
 
 
 def test_equal_seeds_draw_equal_weights_and_no_seed_draws_from_the_global_stream():

@@ -5,7 +5,6 @@ Options and printing only; the work is in ``policykd.merge``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -14,7 +13,7 @@ import tyro
 from rich.console import Console
 
 from policykd.agents.architecture import student_architecture
-from policykd.cli.options import Device, EncoderText, Resume, Set, Threads, parse_encoder
+from policykd.cli.options import Device, EncoderText, Resume, Set, Threads, parse_encoder, split_expert
 from policykd.cli.output import Bars, say
 from policykd.cli.overrides import from_options, with_overrides
 from policykd.errors import ConfigError
@@ -127,7 +126,7 @@ def _merge_experts(command: Merge, config: MergeConfig, init: LoadedPolicy | Non
     from policykd.merge import merge_experts, teachers_from
     from policykd.merge.conflicts import check_conflicts
 
-    named = [_split(text) for text in command.experts]
+    named = [split_expert(text) for text in command.experts]
     only = {str(path): skills for path, skills in named if skills is not None}
     teachers = teachers_from([(str(path), load_policy(path)) for path, _ in named], only, task_id=command.task_id)
     if not command.allow_conflicts and not (command.out / "config.json").exists():
@@ -158,14 +157,3 @@ def _print_masked(masked: dict[str, float], console: Console) -> None:
     if any(masked.values()):
         shares = ", ".join(f"{skill} {value:.1%}" for skill, value in masked.items())
         say(console, f"  labels masked as outside the experts' support: {shares}")
-
-
-def _split(text: str) -> tuple[Path, Sequence[str] | None]:
-    """Return the path of a policy, and the skills to use it on; None for all of its skills."""
-    path, at, skills = text.partition("@")
-    if not at or Path(text).exists():
-        return Path(text), None
-    chosen = [skill.strip() for skill in skills.split(",") if skill.strip()]
-    if not chosen:
-        raise ConfigError(f"{text}: name the skills after the @, for example {path}@biped/flat,biped/steps")
-    return Path(path), chosen

@@ -47,13 +47,15 @@ class Shrink:
         from policykd.report.plots.shrink import shrink_plot
         from policykd.report.plots.style import save_figure
         from policykd.shrink import SHRINK_MERGE, shrink
+        from policykd.storage import read_json
 
         config = with_overrides(replace(SHRINK_MERGE, seed=self.seed, threads=self.threads), self.set)
         result = shrink(
             self.student, self.out, self.budget_us, config, factors=self.factors, episodes=self.episodes,
             resume=self.resume, progress=Bars(console),
         )  # fmt: skip
-        save_figure(shrink_plot(result.sizes, self.budget_us), self.out / "shrink.svg")
+        sizes = read_json(self.out / "shrink.json")["sizes"]
+        save_figure(shrink_plot(sizes, self.budget_us), self.out / "shrink.svg")
         skills = list(result.sizes[0].retention)
         table = Table("size", "hidden", "parameters", "us", *skills, title="retention, over the student's reward")
         for size in result.sizes:
