@@ -43,12 +43,15 @@ PRIVILEGED = ("base_velocity",)
 
 BASE = MergeConfig(
     rounds=12, envs=32, noise=0.05, minibatch=512, averaging=0.9995, critic="none", target_retention=2.0,
-    validation_every=3, adaptive=0.4, gap_memory=0.6, updates=800, threads=2,
+    validation_every=3, updates=800, threads=2,
 )  # fmt: skip
-"""Settings of all students; a merge never stops early, so that all have the same environment steps."""
+"""Settings of all students. A merge never stops early, so that all have the same environment steps, and no skill gets
+more of them than another: shares by the gap to the expert would go to gaps, which a blind student cannot learn."""
 
 _MLP = Architecture(hidden=(256, 128))
-_RECURRENT: Mapping[str, Any] = {"updates": 250, "minibatch": 2048, "averaging": 0.998}
+_RECURRENT: Mapping[str, Any] = {
+    "updates": 250, "minibatch": 2048, "averaging": 0.998, "learning_rate": 1e-3,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,8 @@ class Options:
         kinds: kinds of students.
         seeds: seeds of the merges.
         episodes: tracks of every skill in the evaluation.
-        rounds: rounds of every merge.
+        rounds: rounds of every merge; the number of gradient steps over all rounds stays the same.
+        envs: simulations of every skill in a round.
         quick: two tiny rounds, as a smoke test.
         out: folder of the merges.
         results: folder of one JSON file per cell.
@@ -102,6 +106,7 @@ class Options:
     seeds: tuple[int, ...] = (0,)
     episodes: int = 256
     rounds: int = BASE.rounds
+    envs: int = BASE.envs
     quick: bool = False
     out: Path = Path("results/benchmarks/students")
     results: Path = Path("results/benchmarks/students/cells")
@@ -126,8 +131,9 @@ def groups_of(kind: Kind, offered: Sequence[str], *, spatial: bool) -> tuple[str
 
 def config_of(kind: Kind, groups: tuple[str, ...], seed: int, options: Options) -> MergeConfig:
     """Return the merge of a cell."""
-    base = replace(BASE, rounds=options.rounds)
+    base = replace(BASE, rounds=options.rounds, envs=options.envs)
     config = replace(base, architecture=kind.architecture, groups=groups, seed=seed, **kind.settings)
+    config = replace(config, updates=max(1, round(config.updates * BASE.rounds / options.rounds)))
     if options.quick:
         return replace(
             config, rounds=2, envs=2, updates=5, minibatch=64, validation_episodes=2, min_teacher_success=0.0
@@ -180,7 +186,9 @@ def run_cell(
 def command_of(options: Options) -> str:
     """Return the command that repeats the cells, with the experts by their last two folders."""
     experts = " ".join("/".join(path.parts[-2:]) for path in options.experts)
-    return f"python benchmarks/students.py --experts {experts} --rounds {options.rounds} --episodes {options.episodes}"
+    command = f"python benchmarks/students.py --experts {experts} --rounds {options.rounds} "
+    command += f"--envs {options.envs} --episodes {options.episodes}"
+    return command
 
 
 def _figures(summary: Any) -> dict[str, Any]:

@@ -9,11 +9,14 @@ from torch import nn
 
 from policykd.agents.acting import Acting, replay
 from policykd.agents.architecture import Architecture, Memory, student_architecture
-from policykd.agents.files.policy_file import load_policy
+from policykd.agents.files.description import describe_policy
+from policykd.agents.files.policy_file import load_policy, save_policy
 from policykd.agents.policy import Policy
 from policykd.agents.recurrent_policy import RecurrentPolicy, make_policy
+from policykd.curriculum.add_skill import add_skill
 from policykd.envs.make import make_env
-from policykd.errors import ConfigError, UnknownNameError
+from policykd.envs.skills import get_skill
+from policykd.errors import ConfigError, ContractError, UnknownNameError
 from policykd.merge import LabeledData, merge_data, merge_experts
 from policykd.merge.collect import ActionNoise, Collection, collect, dart_noise
 from policykd.merge.data.pool import StatePool
@@ -310,3 +313,19 @@ TINY_DEFAULT = Architecture(hidden=(256, 256))
 def test_replay_of_a_policy_without_memory_is_the_policy():
     policy, rollout = Policy({"a": 3}, 2, Architecture((4,), (4,)), 0), rollout_of(ends(3, 2))
     assert torch.equal(replay(policy, rollout.observations, rollout.terminated), Acting(policy)(rollout.observations))
+
+
+def test_what_reinforcement_learning_does_not_train_gets_no_skill_added(tmp_path):
+    """It is said before anything is measured; the description of a history names what it remembers."""
+    skill = get_skill("biped/flat", ("proprio", "proprio:2", "terrain"))
+    for name, match in (("gru", "without memory"), ("latent", "has a latent")):
+        shape = student_architecture(name, (4,))
+        if name == "latent":
+            shape = replace(shape, latent=replace(shape.latent, history=("proprio:2",), privileged=("terrain",)))
+        policy = make_policy(skill.group_sizes, skill.robot.num_actions, shape, 0)
+        save_policy(tmp_path / name, policy, robot=skill.robot, skills=[skill.id], operation="merge", seed=0)
+        with pytest.raises(ContractError, match=match):
+            add_skill(tmp_path / name, "biped/steps", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    units = {one.group: one.units for one in describe_policy(load_policy(tmp_path / "gru")).inputs}
+    assert units["proprio:2"] == f"the last 2 readings of: {units['proprio']}"
