@@ -17,11 +17,14 @@ class Acting:
 
     Args:
         policy: the policy.
+
+    Attributes:
+        state: (n, state_size) what a recurrent policy remembers of the running episodes; None at their beginning.
     """
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
-        self._state: torch.Tensor | None = None
+        self.state: torch.Tensor | None = None
 
     def __call__(self, observations: torch.Tensor) -> torch.Tensor:
         """Return mean actions (n, actions) for the next observations (n, observation_size) of the simulations.
@@ -31,13 +34,13 @@ class Acting:
         """
         if not isinstance(self.policy, RecurrentPolicy):
             return self.policy(observations)
-        if self._state is None:
-            self._state = observations.new_zeros(len(observations), self.policy.state_size)
-        if len(self._state) != len(observations):
+        if self.state is None:
+            self.state = observations.new_zeros(len(observations), self.policy.state_size)
+        if len(self.state) != len(observations):
             raise ContractError(
-                f"the policy remembers {len(self._state)} simulations and got observations of {len(observations)}"
+                f"the policy remembers {len(self.state)} simulations and got observations of {len(observations)}"
             )
-        actions, self._state = self.policy.advance(observations, self._state)
+        actions, self.state = self.policy.advance(observations, self.state)
         return actions
 
     def distribution(self, observations: torch.Tensor) -> torch.distributions.Normal:
@@ -49,9 +52,29 @@ class Acting:
 
     def begin(self) -> None:
         """Forget all states: every simulation was reset."""
-        self._state = None
+        self.state = None
 
     def forget(self, ended: torch.Tensor) -> None:
         """Forget the states of the simulations whose episode ended: (n,) boolean."""
-        if self._state is not None:
-            self._state = torch.where(ended[:, None], torch.zeros_like(self._state), self._state)
+        if self.state is not None:
+            self.state = torch.where(ended[:, None], torch.zeros_like(self.state), self.state)
+
+
+def replay(policy: Policy, observations: torch.Tensor, ended: torch.Tensor) -> torch.Tensor:
+    """Return the mean actions of a policy along a recorded rollout, from episode begin to episode end.
+
+    Args:
+        policy: the policy.
+        observations: (T * n, observation_size) observations of n simulations, in time order.
+        ended: (T, n) whether an episode ended with the step.
+
+    Returns:
+        (T * n, actions) mean actions.
+    """
+    if not isinstance(policy, RecurrentPolicy):
+        return policy(observations)
+    acting, means = Acting(policy), []
+    for rows, over in zip(observations.view(*ended.shape, -1), ended, strict=True):
+        means.append(acting(rows))
+        acting.forget(over)
+    return torch.cat(means)

@@ -38,10 +38,56 @@ def make_network(
     else:
         layers, inputs = [], sum(groups.values())
         for width in hidden:
-            layers += [_linear(inputs, width, 2**0.5), _ACTIVATIONS[architecture.activation]()]
+            layers += dense_layer(inputs, width, architecture.activation)
             inputs = width
     last = sum(architecture.layer_inputs(groups, hidden)[-1].values())
     return nn.Sequential(*layers, _linear(last, outputs, last_gain))
+
+
+def make_actor(groups: Mapping[str, int], architecture: Architecture, actions: int) -> nn.Sequential:
+    """Return an actor from (..., features) to mean actions (..., actions); see :func:`make_network`.
+
+    Args:
+        groups: observation groups in the order of the input, or what stands in front of the actor, name to size.
+        architecture: shape of the networks.
+        actions: number of actions.
+    """
+    if architecture.mixture is not None:
+        return nn.Sequential(ExpertMixture(groups, architecture, actions))
+    return make_network(groups, architecture, architecture.hidden, actions, last_gain=0.01)
+
+
+class ExpertMixture(nn.Module):
+    """Several networks and a gate that weighs their outputs; see :class:`policykd.agents.architecture.Mixture`.
+
+    Args:
+        groups: as in :func:`make_network`.
+        architecture: shape of the networks, with a mixture.
+        actions: number of actions.
+    """
+
+    def __init__(self, groups: Mapping[str, int], architecture: Architecture, actions: int) -> None:
+        super().__init__()
+        shape = architecture.mixture
+        assert shape is not None
+        inputs, activation = sum(groups.values()), _ACTIVATIONS[architecture.activation]
+        self.gate = nn.Sequential(
+            _linear(inputs, shape.gate, 2**0.5), activation(), _linear(shape.gate, shape.experts, 0.01)
+        )
+        # Gains of a usual layer: experts that begin alike would stay alike under a gate that begins even.
+        self.experts = nn.ModuleList(
+            make_network(groups, architecture, architecture.hidden, actions, last_gain=0.1)
+            for _ in range(shape.experts)
+        )
+
+    def weights(self, features: torch.Tensor) -> torch.Tensor:
+        """Return the gate's weights (..., experts) for features (..., size); they sum to 1."""
+        return self.gate(features).softmax(dim=-1)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Return mean actions (..., actions) for features (..., size)."""
+        means = torch.stack([expert(features) for expert in self.experts], dim=-1)
+        return (means * self.weights(features).unsqueeze(-2)).sum(dim=-1)
 
 
 class GroupEncoder(nn.Module):
@@ -126,6 +172,11 @@ def dense_layers(network: nn.Sequential) -> list[str]:
     first = network[0]
     names = [f"0.layers.{i}" for i in range(len(first.layers))] if isinstance(first, JoinedLayers) else []
     return names + [str(i) for i, layer in enumerate(network) if isinstance(layer, nn.Linear)]
+
+
+def dense_layer(inputs: int, outputs: int, activation: str) -> list[nn.Module]:
+    """Return a hidden layer: a dense layer and its activation."""
+    return [_linear(inputs, outputs, 2**0.5), _ACTIVATIONS[activation]()]
 
 
 def _linear(inputs: int, outputs: int, gain: float) -> nn.Linear:

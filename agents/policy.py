@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from torch import nn
 
 from policykd.agents.architecture import Architecture
-from policykd.agents.networks import make_network
+from policykd.agents.networks import make_actor, make_network
 from policykd.envs.skills import Skill
 from policykd.envs.symmetry import MirrorSymmetry
 from policykd.errors import ConfigError, ContractError
@@ -117,11 +117,12 @@ class Policy(nn.Module):
 
     Raises:
         ConfigError: for no group or no action, a symmetry of other sizes, encoders that do not fit the groups, or an
-            architecture with a memory, which only imported policies have (``recurrent_policy``).
+            architecture with a memory, which only recurrent policies have (``recurrent_policy``).
         UnknownNameError: for an encoder of a group that is not read.
     """
 
     recurrent: ClassVar[bool] = False
+    latent: ClassVar[bool] = False
     learns: ClassVar[bool] = True  # whether its weights decide its actions, so that it can be trained and saved
 
     _mirrored_features: torch.Tensor
@@ -141,7 +142,15 @@ class Policy(nn.Module):
         if not groups or actions < 1:
             raise ConfigError(f"a policy needs observation groups and actions; got {dict(groups)} and {actions}")
         if architecture.memory is not None and not self.recurrent:
-            raise ConfigError("policies that are trained or distilled have no memory; leave out architecture.memory")
+            raise ConfigError(
+                "policies without a memory are trained by reinforcement learning; leave out architecture.memory, and "
+                "distill the policy into one that has it: policykd merge POLICY --architecture gru"
+            )
+        if architecture.latent is not None and not self.latent:
+            raise ConfigError(
+                "policies without a latent are trained by reinforcement learning; leave out architecture.latent, and "
+                "distill the policy into one that has it: policykd merge POLICY --architecture latent"
+            )
         architecture.check_groups(groups)
         self.groups, self.actions, self.architecture = dict(groups), actions, architecture
         self.symmetry = symmetry
@@ -152,7 +161,7 @@ class Policy(nn.Module):
             if generator_seed is not None:
                 torch.manual_seed(generator_seed)
             self.normalizer = Normalizer(size)
-            self.actor = make_network(self.groups, architecture, architecture.hidden, actions, last_gain=0.01)
+            self.actor = make_actor(self.groups, architecture, actions)
             self.critic = make_network(self.groups, architecture, architecture.critic_hidden, 1, last_gain=1.0)
         self.log_std = nn.Parameter(torch.full((actions,), architecture.initial_std).log())
 
@@ -217,6 +226,10 @@ class Policy(nn.Module):
         """Return mean actions (n, actions) for flat observations (n, observation_size)."""
         features, mirrored = self.canonical(observations)
         return self.oriented(self.bounded(self.actor(self.normalizer(features))), mirrored)
+
+    def acting_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters that decide the mean actions, which imitation trains."""
+        return list(self.actor.parameters())
 
     def bounded(self, mean: torch.Tensor) -> torch.Tensor:
         """Return the actor's output (n, actions) within the bounds that the architecture names."""
@@ -311,6 +324,23 @@ def _rows(values: ArrayLike) -> np.ndarray:
     if rows.ndim not in (1, 2):
         raise ContractError(f"observations have the shape {rows.shape}; (features,) or (n, features) is needed")
     return rows
+
+
+def check_one_network(policy: Policy, operation: str, *, mixture: bool = False) -> None:
+    """Raise ContractError for a policy whose actor is not one network that reads the observations.
+
+    Args:
+        policy: the policy.
+        operation: what needs one network, for the message: ``policykd inject``.
+        mixture: whether a mixture of experts counts as one.
+    """
+    parts = {"latent": "a latent"} if mixture else {"latent": "a latent", "mixture": "a mixture of experts"}
+    for part, what in parts.items():
+        if getattr(policy.architecture, part) is not None:
+            raise ContractError(
+                f"{operation} needs one network from observations to actions; this policy has {what}: it can be "
+                f"evaluated, exported and teach; distill it first (policykd merge POLICY --out STUDENT)"
+            )
 
 
 def check_groups(needed: Mapping[str, int], offered: Mapping[str, int], where: str) -> None:

@@ -1,6 +1,7 @@
 """Policies with a memory: an LSTM, a GRU or a wrapper reads the normalized observations, and the actor reads it.
 
-They come from other libraries and teach; nothing here trains one. ``acting`` keeps their states while they act.
+They are distilled (``policykd.merge``) or come from other libraries. ``acting`` keeps their states while they act;
+:meth:`RecurrentPolicy.unroll` runs whole sequences, with gradients.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from torch import nn
 from typing_extensions import override
 
 from policykd.agents.architecture import WRAPPERS, Architecture, Memory
-from policykd.agents.networks import make_network
+from policykd.agents.latent_policy import LatentPolicy
+from policykd.agents.networks import dense_layer, make_actor
 from policykd.agents.policy import Policy
 from policykd.envs.symmetry import MirrorSymmetry
 from policykd.errors import ConfigError, ContractError
@@ -85,6 +87,7 @@ class RecurrentPolicy(Policy):
         generator_seed: as in :class:`Policy`.
 
     Attributes:
+        front: the dense layer between observations and memory; empty if the architecture has none.
         memory: the recurrent layer, with torch's weights and order of gates, or a wrapper without weights.
 
     Raises:
@@ -103,11 +106,13 @@ class RecurrentPolicy(Policy):
         with torch.random.fork_rng(enabled=generator_seed is not None):
             if generator_seed is not None:
                 torch.manual_seed(generator_seed)
+            size = self.observation_size
             self.memory = (
-                _wrapper(shape) if shape.kind in WRAPPERS else _CELLS[shape.kind](self.observation_size, shape.hidden)
+                _wrapper(shape) if shape.kind in WRAPPERS else _CELLS[shape.kind](shape.dense or size, shape.hidden)
             )
-            read = {"memory": shape.outputs(self.observation_size)}
-            self.actor = make_network(read, architecture, architecture.hidden, actions, 0.01)
+            self.actor = make_actor({"memory": shape.outputs(size)}, architecture, actions)
+            dense = dense_layer(size, shape.dense, architecture.activation) if shape.dense else []
+            self.front = nn.Sequential(*dense)
 
     @property
     def state_size(self) -> int:
@@ -126,7 +131,7 @@ class RecurrentPolicy(Policy):
         Returns:
             (n, actions) mean actions, and (n, state_size) new states.
         """
-        features = self.normalizer(observations)
+        features = self.front(self.normalizer(observations))
         if isinstance(self.memory, (TimeFeature, FrameStack)):
             hidden, state = self.memory(features, state)
         elif isinstance(self.memory, nn.LSTMCell):
@@ -135,7 +140,45 @@ class RecurrentPolicy(Policy):
             state = torch.cat([hidden, cell], dim=1)
         else:
             state = hidden = self.memory(features, state)
-        return self.bounded(self.actor(hidden)), state
+        return self.bounded(self.actor(self._read(hidden, features))), state
+
+    def unroll(self, observations: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return mean actions along sequences, and the states after them; :meth:`advance` over and over, but faster.
+
+        Args:
+            observations: (steps, n, observation_size) flat observations of n episodes, none of which ends before the
+                last step.
+            state: (n, state_size) states before them; zeros at the beginning of an episode.
+
+        Returns:
+            (steps, n, actions) mean actions, and (n, state_size) states after the last step.
+        """
+        if isinstance(self.memory, (TimeFeature, FrameStack)):
+            means = []
+            for row in observations:
+                mean, state = self.advance(row, state)
+                means.append(mean)
+            return torch.stack(means), state
+        cell, features = self.memory, self.front(self.normalizer(observations))
+        weights = [cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh]
+        options = (weights, True, 1, 0.0, False, False, False)  # biases, layers, dropout, train, both ways, batch first
+        if isinstance(cell, nn.LSTMCell):
+            begin = tuple(part.contiguous()[None] for part in state.chunk(2, dim=1))
+            hidden, *last = torch.lstm(features, begin, *options)
+            state = torch.cat([part[0] for part in last], dim=1)
+        else:
+            hidden, after = torch.gru(features, state.contiguous()[None], *options)
+            state = after[0]
+        return self.bounded(self.actor(self._read(hidden, features))), state
+
+    def _read(self, hidden: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        """Return what the actor reads: the memory, and the dense layer in front of it."""
+        shape = self.architecture.memory
+        return torch.cat([hidden, features], dim=-1) if shape is not None and shape.dense else hidden
+
+    @override
+    def acting_parameters(self) -> list[nn.Parameter]:
+        return [*self.front.parameters(), *self.memory.parameters(), *self.actor.parameters()]
 
     @override
     def forward(self, observations: torch.Tensor) -> torch.Tensor:
@@ -150,11 +193,13 @@ def make_policy(
     generator_seed: int | None = None,
     symmetry: MirrorSymmetry | None = None,
 ) -> Policy:
-    """Return a policy of an architecture, with or without memory; arguments and errors as in :class:`Policy`.
+    """Return a policy of an architecture, with or without memory or latent; arguments and errors as in :class:`Policy`.
 
     Raises:
         ConfigError: for a symmetry together with a memory.
     """
+    if architecture.latent is not None:
+        return LatentPolicy(groups, actions, architecture, generator_seed, symmetry)
     if architecture.memory is None:
         return Policy(groups, actions, architecture, generator_seed, symmetry)
     if symmetry is not None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from policykd.envs.foreign.skill import PREFIX, GymSkill, gym_from_record, gym_record, gym_skill
-from policykd.envs.observations import ObservationGroup, register_group
+from policykd.envs.observations import ObservationGroup, register_group, split_history
 from policykd.envs.robots import ROBOTS, Robot, register_robot
 from policykd.envs.robots.description import read_robot
 from policykd.envs.robots.records import recorded_robot, robot_record
@@ -154,10 +154,12 @@ def _register_robot(name: str, records: Iterable[Mapping[str, Any] | None]) -> N
 def import_group(name: str) -> str:
     """Import and register an observation group given as ``package.module:Attribute``; return the group's name.
 
+    Other names, and histories such as ``joints:5``, are returned as they are.
+
     Raises:
         ConfigError: if the module cannot be imported, or the attribute is not an observation group.
     """
-    if ":" not in name:
+    if ":" not in name or split_history(name)[1] is not None:
         return name
     group = import_object(name)
     _check_type(name, group, ObservationGroup)

@@ -14,13 +14,16 @@ from policykd.agents.export.program import (
     Affine,
     Clamp,
     Columns,
+    Combine,
     Convolve,
     Dense,
     Exchange,
     IsGreater,
     Join,
+    Mix,
     Operation,
     Program,
+    Softmax,
     Target,
     Value,
 )
@@ -30,6 +33,8 @@ _PER_LINE = 12
 
 def c_header(program: Program, name: str, comment: str) -> str:
     """Return a header that defines ``static inline void NAME_act(inputs ..., outputs ...)`` for one observation.
+
+    A recurrent policy's ``state`` is an input and ``next_state`` an output; they must not be the same memory.
 
     Weights are stored by input, so that a compiler turns the loops over outputs into vector instructions without
     reordering sums.
@@ -149,11 +154,33 @@ def _convolve(writer: _Writer, out: Value, op: Convolve) -> list[str]:
 
 def _activate(writer: _Writer, out: Value, op: Activate) -> list[str]:
     x = f"{op.value.name}[i]"
-    formulas = {"elu": f"{x} > 0.0f ? {x} : expm1f({x})", "relu": f"fmaxf({x}, 0.0f)", "tanh": f"tanhf({x})"}
+    formulas = {"elu": f"{x} > 0.0f ? {x} : expm1f({x})", "relu": f"fmaxf({x}, 0.0f)", "tanh": f"tanhf({x})",
+                "sigmoid": f"1.0f / (1.0f + expf(-{x}))"}  # fmt: skip
     return [_loop(out.size, f"{out.name}[i] = {formulas[op.kind]};")]
+
+
+def _combine(writer: _Writer, out: Value, op: Combine) -> list[str]:
+    sign = {"add": "+", "subtract": "-", "multiply": "*"}[op.kind]
+    return [_loop(out.size, f"{out.name}[i] = {op.left.name}[i] {sign} {op.right.name}[i];")]
+
+
+def _softmax(writer: _Writer, out: Value, op: Softmax) -> list[str]:
+    name, value = out.name, op.value.name
+    return [
+        f"float {name}_max = {value}[0], {name}_sum = 0.0f;",
+        _loop(out.size, f"{name}_max = fmaxf({name}_max, {value}[i]);"),
+        _loop(out.size, f"{{ {name}[i] = expf({value}[i] - {name}_max); {name}_sum += {name}[i]; }}"),
+        _loop(out.size, f"{name}[i] /= {name}_sum;"),
+    ]
+
+
+def _mix(writer: _Writer, out: Value, op: Mix) -> list[str]:
+    terms = " + ".join(f"{op.weights.name}[{k}] * {value.name}[i]" for k, value in enumerate(op.inputs))
+    return [_loop(out.size, f"{out.name}[i] = {terms};")]
 
 
 _WRITERS: dict[type, Callable[..., list[str]]] = {
     Join: _join, Columns: _columns, IsGreater: _is_greater, Exchange: _exchange, Affine: _affine, Target: _target,
-    Clamp: _clamp, Dense: _dense, Convolve: _convolve, Activate: _activate,
+    Clamp: _clamp, Dense: _dense, Convolve: _convolve, Activate: _activate, Combine: _combine, Softmax: _softmax,
+    Mix: _mix,
 }  # fmt: skip

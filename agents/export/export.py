@@ -10,16 +10,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import torch
+
+from policykd.agents.architecture import WRAPPERS
 from policykd.agents.export.c_writer import c_header
-from policykd.agents.export.check import Comparison, compare
+from policykd.agents.export.check import Comparison, Visited, compare, visit
 from policykd.agents.export.metadata import export_metadata, header_comment
 from policykd.agents.export.onnx_writer import onnx_bytes
-from policykd.agents.export.program import policy_program
+from policykd.agents.export.program import input_name, policy_program
 from policykd.agents.export.runtime import Runtime, c_runtime, onnx_runtime, torchscript_runtime
 from policykd.agents.export.torchscript import torchscript_bytes
 from policykd.agents.files.policy_file import LoadedPolicy, load_policy
 from policykd.agents.injection.files import on_policy_observations
-from policykd.agents.recurrent_policy import check_memoryless
+from policykd.agents.latent_policy import LatentPolicy, without_encoder
+from policykd.agents.policy import Policy
+from policykd.agents.recurrent_policy import RecurrentPolicy, check_memoryless
 from policykd.envs.foreign.skill import check_continuous
 from policykd.envs.skills import Skill
 from policykd.errors import ConfigError, OutputError, UnknownNameError, check_range
@@ -86,7 +91,8 @@ def export_policy(
     """Write a policy as files for other runtimes.
 
     Every file maps raw observations to ``actions`` in [-1, 1] and ``joint_targets`` in rad; the normalizer, the
-    exchange of left and right, and the clamps are inside.
+    exchange of left and right, and the clamps are inside. That of a recurrent policy also maps ``state``, zeros at the
+    beginning, to ``next_state``; that of a policy with a latent reads no privileged groups.
 
     Args:
         path: policy file, or folder of a run.
@@ -104,7 +110,7 @@ def export_policy(
         UnknownNameError: for an unknown format, or a skill that the policy was not made for.
         ConfigError: for no format, or a package or compiler that is missing.
         PolicyFileError: for a file that is not a policy.
-        ContractError: for a recurrent policy, or discrete actions.
+        ContractError: for a policy with the memory of a wrapper, or discrete actions.
         OutputError: if an exported file computes other actions than the policy; the file is kept for inspection.
     """
     unknown = next((name for name in formats if name not in _FORMATS), None)
@@ -115,7 +121,9 @@ def export_policy(
     check_range("states", states, 1, 10_000_000)
     check_range("episodes", episodes, 1, 100_000)
     loaded = load_policy(path)
-    check_memoryless(loaded.policy, "policykd export")
+    if isinstance(loaded.policy, LatentPolicy):
+        loaded = LoadedPolicy(without_encoder(loaded.policy), loaded.manifest)
+    _check_memory(loaded.policy)
     chosen = _skill(loaded, skill)
     check_continuous(chosen.robot, "policykd export")
     metadata = export_metadata(loaded.manifest, str(path))
@@ -123,7 +131,7 @@ def export_policy(
     prepare_folder(out)
     visited = None
     if check:
-        visited = loaded.policy.flatten(on_policy_observations(loaded.policy, chosen, states, seed, threads))
+        visited = _visited(loaded.policy, chosen, states, seed, threads)
     files: dict[str, ExportedFile] = {}
     for name, content in contents.items():
         kind = _FORMATS[name]
@@ -143,6 +151,19 @@ def export_policy(
     return report
 
 
+def _check_memory(policy: Policy) -> None:
+    shape = policy.architecture.memory
+    if shape is not None and shape.kind in WRAPPERS:
+        check_memoryless(policy, "policykd export")
+
+
+def _visited(policy: Policy, skill: Skill, states: int, seed: int, threads: int | None) -> torch.Tensor | Visited:
+    """Return observations that the policy visits; of a recurrent one in order."""
+    if isinstance(policy, RecurrentPolicy):
+        return visit(policy, skill, states, seed, threads)
+    return policy.flatten(on_policy_observations(policy, skill, states, seed, threads))
+
+
 def _skill(loaded: LoadedPolicy, name: str | None) -> Skill:
     made_for = loaded.manifest.skills
     if name is not None and name not in made_for:
@@ -160,13 +181,17 @@ def _write_report(report: ExportReport, loaded: LoadedPolicy, per_group: bool) -
         }
         for name, file in report.files.items()
     }
+    policy = loaded.policy
+    inputs = {input_name(name): size for name, size in policy.groups.items()}
+    state = policy.state_size if isinstance(policy, RecurrentPolicy) else 0
     write_json(
         report.report_path,
         {
             "format_version": 1,
             "weights_sha256": loaded.manifest.weights_sha256,
-            "inputs": dict(loaded.policy.groups) if per_group else {"obs": loaded.policy.observation_size},
-            "outputs": {"actions": loaded.policy.actions, "joint_targets": loaded.policy.actions},
+            "inputs": (inputs if per_group else {"obs": policy.observation_size}) | ({"state": state} if state else {}),
+            "outputs": {"actions": policy.actions, "joint_targets": policy.actions}
+            | ({"next_state": state} if state else {}),
             "skill": report.skill,
             "files": listed,
         },

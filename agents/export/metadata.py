@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable
 
 from policykd.agents.files.manifest import Manifest
+from policykd.envs.observations import split_history
 
 
 def export_metadata(manifest: Manifest, run_path: str) -> dict[str, str]:
@@ -46,8 +47,12 @@ def header_comment(manifest: Manifest, metadata: dict[str, str]) -> str:
     ]
     start = 0
     for name, size in manifest.groups.items():
-        lines.append(f"  obs[{start}..{start + size - 1}]: {name}")
+        base, count = split_history(name)
+        what = name if count is None else f"{name}, the last {count} readings of {base}, the newest first"
+        lines.append(f"  obs[{start}..{start + size - 1}]: {what}")
         start += size
+    if (memory := manifest.architecture.memory) is not None:
+        lines += [f"state: the memory ({memory.kind}), zeros at first; copy next_state into it for the next call."]
     lines += ["actions are in [-1, 1]; joint_targets are angles in rad, in this order:", f"  {metadata['joint_names']}"]
     keys = {"joint_stiffness": "Nm/rad", "joint_damping": "Nm s/rad", "joint_torque_limits": "Nm"}
     lines += [f"{key}, {unit}: {metadata[key]}" for key, unit in keys.items()]

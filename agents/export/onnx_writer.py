@@ -16,13 +16,16 @@ from policykd.agents.export.program import (
     Affine,
     Clamp,
     Columns,
+    Combine,
     Convolve,
     Dense,
     Exchange,
     IsGreater,
     Join,
+    Mix,
     Operation,
     Program,
+    Softmax,
     Target,
     Value,
 )
@@ -34,7 +37,8 @@ OPSET = 17
 IR_VERSION = 8
 """Version of the file format that belongs to the operators."""
 
-_ACTIVATIONS = {"elu": "Elu", "relu": "Relu", "tanh": "Tanh"}
+_ACTIVATIONS = {"elu": "Elu", "relu": "Relu", "tanh": "Tanh", "sigmoid": "Sigmoid"}
+_COMBINATIONS = {"add": "Add", "subtract": "Sub", "multiply": "Mul"}
 
 
 def onnx_bytes(program: Program, metadata: Mapping[str, str]) -> bytes:
@@ -158,7 +162,25 @@ def _activate(graph: _Graph, out: str, op: Activate) -> None:
     graph.node(_ACTIVATIONS[op.kind], [op.value.name], out)
 
 
+def _combine(graph: _Graph, out: str, op: Combine) -> None:
+    graph.node(_COMBINATIONS[op.kind], [op.left.name, op.right.name], out)
+
+
+def _softmax(graph: _Graph, out: str, op: Softmax) -> None:
+    graph.node("Softmax", [op.value.name], out, axis=1)
+
+
+def _mix(graph: _Graph, out: str, op: Mix) -> None:
+    parts = []
+    for i, value in enumerate(op.inputs):
+        column = graph.constant(f"{out}_{i}_column", np.array([i]))
+        weight = graph.node("Gather", [op.weights.name, column], f"{out}_{i}_weight", axis=1)
+        parts.append(graph.node("Mul", [value.name, weight], f"{out}_{i}_part"))
+    graph.node("Sum", parts, out)
+
+
 _WRITERS: dict[type, Callable[..., None]] = {
     Join: _join, Columns: _columns, IsGreater: _is_greater, Exchange: _exchange, Affine: _affine, Target: _target,
-    Clamp: _clamp, Dense: _dense, Convolve: _convolve, Activate: _activate,
+    Clamp: _clamp, Dense: _dense, Convolve: _convolve, Activate: _activate, Combine: _combine, Softmax: _softmax,
+    Mix: _mix,
 }  # fmt: skip

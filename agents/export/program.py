@@ -13,8 +13,10 @@ import torch
 from torch import nn
 
 from policykd.agents.files.manifest import Action
-from policykd.agents.networks import GroupEncoder, JoinedLayers
+from policykd.agents.latent_policy import LatentPolicy
+from policykd.agents.networks import ExpertMixture, GroupEncoder, JoinedLayers, group_columns
 from policykd.agents.policy import Policy
+from policykd.agents.recurrent_policy import RecurrentPolicy
 from policykd.errors import ContractError
 
 Array: TypeAlias = np.ndarray
@@ -118,13 +120,51 @@ class Convolve:
 
 @dataclass(frozen=True)
 class Activate:
-    """An activation of every number: ``elu``, ``relu`` or ``tanh``."""
+    """An activation of every number: ``elu``, ``relu``, ``tanh`` or ``sigmoid``."""
 
     value: Value
     kind: str
 
 
-Operation: TypeAlias = Join | Columns | IsGreater | Exchange | Affine | Target | Clamp | Dense | Convolve | Activate
+@dataclass(frozen=True)
+class Combine:
+    """Two values of one size, number by number: ``add``, ``subtract`` or ``multiply``."""
+
+    left: Value
+    right: Value
+    kind: str
+
+
+@dataclass(frozen=True)
+class Softmax:
+    """Shares that sum to 1: exponentials of a value's numbers over their sum."""
+
+    value: Value
+
+
+@dataclass(frozen=True)
+class Mix:
+    """The sum of values of one size, each times one number of ``weights``, in order."""
+
+    inputs: tuple[Value, ...]
+    weights: Value
+
+
+Operation: TypeAlias = (
+    Join
+    | Columns
+    | IsGreater
+    | Exchange
+    | Affine
+    | Target
+    | Clamp
+    | Dense
+    | Convolve
+    | Activate
+    | Combine
+    | Softmax
+    | Mix
+)
 
 
 @dataclass
@@ -132,7 +172,7 @@ class Program:
     """Operations in the order in which they run.
 
     Attributes:
-        inputs: observation groups, or one flat observation.
+        inputs: observation groups, or one flat observation; then the state of a recurrent policy.
         steps: results with the operations that compute them.
         outputs: values that the exported file returns.
     """
@@ -163,19 +203,27 @@ def policy_program(policy: Policy, actions: tuple[Action, ...], *, per_group: bo
         per_group: one input per observation group instead of one flat ``obs``.
 
     Returns:
-        A program with the outputs ``actions`` in [-1, 1] and ``joint_targets``, rad.
+        A program with the outputs ``actions`` in [-1, 1] and ``joint_targets``, rad. One of a recurrent policy has the
+        further input ``state``, zeros at the beginning of an episode, and the further output ``next_state``.
 
     Raises:
         ContractError: for a network with a module that has no exported form.
     """
     if per_group:
-        program = Program(tuple(Value(name, size) for name, size in policy.groups.items()))
+        program = Program(tuple(Value(input_name(name), size) for name, size in policy.groups.items()))
         observation = program.add(Join(program.inputs), policy.observation_size)
     else:
         program = Program((Value("obs", policy.observation_size),))
         observation = program.inputs[0]
     features, mask = _canonical(program, policy, observation)
-    last = _network(program, policy.actor, _normalized(program, policy, features))
+    features = _normalized(program, policy, features)
+    if isinstance(policy, RecurrentPolicy):
+        state = Value("state", policy.state_size)
+        program.inputs = (*program.inputs, state)
+        features, after = _remembered(program, policy, features, state)
+    if isinstance(policy, LatentPolicy):
+        features = _with_latent(program, policy, features)
+    last = _network(program, policy.actor, features)
     if policy.architecture.mean_clip is not None:
         bound = np.full(last.size, policy.architecture.mean_clip, dtype=np.float32)
         last = program.add(Clamp(last, -bound, bound), last.size)
@@ -191,7 +239,77 @@ def policy_program(policy: Policy, actions: tuple[Action, ...], *, per_group: bo
     target = program.add(Target(clamped, stand, scale), last.size)
     limits = np.array([a.limits for a in actions], dtype=np.float32)
     program.outputs = (clamped, program.add(Clamp(target, limits[:, 0], limits[:, 1]), last.size, "joint_targets"))
+    if isinstance(policy, RecurrentPolicy):
+        program.outputs = (*program.outputs, after)
     return program
+
+
+def _with_latent(program: Program, policy: LatentPolicy, features: Value) -> Value:
+    """Append the adaptation module, and return what the actor reads."""
+    shape, columns = policy.architecture.latent, group_columns(policy.groups)
+    assert shape is not None
+    other = (*shape.history, *shape.privileged)
+    own = [_span(program, features, columns[name]) for name in policy.groups if name not in other]
+    history = tuple(_span(program, features, columns[name]) for name in shape.history)
+    joined = program.add(Join(history), sum(value.size for value in history))
+    parts = (*own, _network(program, policy.adaptation, joined))
+    return program.add(Join(parts), sum(value.size for value in parts))
+
+
+def _remembered(program: Program, policy: RecurrentPolicy, features: Value, state: Value) -> tuple[Value, Value]:
+    """Append the memory, and return what the actor reads and the next state; formulas of torch's cells."""
+    features, cell = _network(program, policy.front, features), policy.memory
+    if isinstance(cell, nn.LSTMCell):
+        hidden, after = _lstm(program, cell, features, state)
+    elif isinstance(cell, nn.GRUCell):
+        hidden = after = _gru(program, cell, features, state)
+    else:
+        raise ContractError(f"the policy has a {type(cell).__name__}, which has no exported form")
+    shape = policy.architecture.memory
+    if shape is not None and shape.dense:
+        hidden = program.add(Join((hidden, features)), hidden.size + features.size)
+    return hidden, after
+
+
+def _gates(program: Program, cell: nn.RNNCellBase, value: Value, side: str) -> Value:
+    """Append one dense layer for all gates, of the input (``ih``) or of the hidden state (``hh``)."""
+    weight, bias = (_array(cell.get_parameter(f"{name}_{side}")) for name in ("weight", "bias"))
+    return program.add(Dense(value, weight, bias), len(bias))
+
+
+def _gru(program: Program, cell: nn.GRUCell, features: Value, state: Value) -> Value:
+    n = cell.hidden_size
+    ours, theirs = (
+        [program.add(Columns(gates, i * n, n), n) for i in range(3)]
+        for gates in (_gates(program, cell, features, "ih"), _gates(program, cell, state, "hh"))
+    )
+    reset, update = (
+        program.add(Activate(program.add(Combine(ours[i], theirs[i], "add"), n), "sigmoid"), n) for i in (0, 1)
+    )
+    kept = program.add(Combine(reset, theirs[2], "multiply"), n)
+    new = program.add(Activate(program.add(Combine(ours[2], kept, "add"), n), "tanh"), n)
+    change = program.add(Combine(update, program.add(Combine(state, new, "subtract"), n), "multiply"), n)
+    return program.add(Combine(new, change, "add"), n, "next_state")
+
+
+def _lstm(program: Program, cell: nn.LSTMCell, features: Value, state: Value) -> tuple[Value, Value]:
+    n = cell.hidden_size
+    hidden, memory = (program.add(Columns(state, i * n, n), n) for i in (0, 1))
+    both = Combine(_gates(program, cell, features, "ih"), _gates(program, cell, hidden, "hh"), "add")
+    gates = program.add(both, 4 * n)
+    enter, forget, new, leave = (
+        program.add(Activate(program.add(Columns(gates, i * n, n), n), kind), n)
+        for i, kind in enumerate(("sigmoid", "sigmoid", "tanh", "sigmoid"))
+    )
+    kept, added = (program.add(Combine(a, b, "multiply"), n) for a, b in ((forget, memory), (enter, new)))
+    memory = program.add(Combine(kept, added, "add"), n)
+    hidden = program.add(Combine(leave, program.add(Activate(memory, "tanh"), n), "multiply"), n)
+    return hidden, program.add(Join((hidden, memory)), 2 * n, "next_state")
+
+
+def input_name(group: str) -> str:
+    """Return the name of a group's input, an identifier in C: ``joints_5`` for the history ``joints:5``."""
+    return group.replace(":", "_")
 
 
 def _canonical(program: Program, policy: Policy, observation: Value) -> tuple[Value, Value | None]:
@@ -222,6 +340,10 @@ def _network(program: Program, network: nn.Module, value: Value) -> Value:
         return value
     if isinstance(network, JoinedLayers):
         return _joined_layers(program, network, value)
+    if isinstance(network, ExpertMixture):
+        means = tuple(_network(program, expert, value) for expert in network.experts)
+        weights = program.add(Softmax(_network(program, network.gate, value)), len(means))
+        return program.add(Mix(means, weights), means[0].size)
     if isinstance(network, nn.Linear):
         return program.add(Dense(value, _array(network.weight), _array(network.bias)), network.out_features)
     if isinstance(network, nn.Conv1d):

@@ -20,8 +20,9 @@ import torch
 
 from policykd.errors import ConfigError, OutputError
 
-Runtime: TypeAlias = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
-"""Function from observations (n, size) float32 to actions and joint targets, each (n, actions) float32."""
+Runtime: TypeAlias = Callable[..., tuple[np.ndarray, ...]]
+"""Function from observations (n, size) float32 to actions and joint targets, each (n, actions) float32. One of a
+recurrent policy takes its states (n, state_size) as a second argument, and also returns the next ones."""
 
 
 def onnx_runtime(path: Path, groups: Mapping[str, int]) -> Runtime:
@@ -45,10 +46,9 @@ def onnx_runtime(path: Path, groups: Mapping[str, int]) -> Runtime:
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     names = [value.name for value in session.get_inputs()]
 
-    def run(observations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        parts = [observations] if names == ["obs"] else split_groups(observations, groups)
-        actions, targets = session.run(["actions", "joint_targets"], dict(zip(names, parts, strict=True)))
-        return actions, targets
+    def run(observations: np.ndarray, *state: np.ndarray) -> tuple[np.ndarray, ...]:
+        parts = [observations] if names[0] == "obs" else split_groups(observations, groups)
+        return tuple(session.run(None, dict(zip(names, [*parts, *state], strict=True))))
 
     return run
 
@@ -59,11 +59,11 @@ def torchscript_runtime(path: Path, groups: Mapping[str, int], *, per_group: boo
         warnings.simplefilter("ignore", DeprecationWarning)  # as where it was written
         module = torch.jit.load(str(path))
 
-    def run(observations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def run(observations: np.ndarray, *state: np.ndarray) -> tuple[np.ndarray, ...]:
         parts = split_groups(observations, groups) if per_group else [observations]
         with torch.no_grad():
-            actions, targets = module(*(torch.from_numpy(part) for part in parts))
-        return actions.numpy(), targets.numpy()
+            found = module(*(torch.from_numpy(part) for part in (*parts, *state)))
+        return tuple(part.numpy() for part in found)
 
     return run
 
@@ -81,11 +81,13 @@ def c_runtime(path: Path, groups: Mapping[str, int], *, per_group: bool) -> Runt
     sizes = list(groups.values()) if per_group else [sum(groups.values())]
     starts = np.cumsum([0, *sizes[:-1]])
     inputs = ", ".join(f"obs + n * {sum(sizes)} + {start}" for start in starts)
-    outputs = _output_size(path)
-    call = f"{path.stem}_act({inputs}, actions + n * {outputs}, targets + n * {outputs});"
+    outputs, states = _size(path, "ACTIONS"), _size(path, "STATE")
+    before, after = (f", {name} + n * {states}" if states else "" for name in ("state", "next"))
+    call = f"{path.stem}_act({inputs}{before}, actions + n * {outputs}, targets + n * {outputs}{after});"
     source = (
         f'#include "{path.resolve()}"\n'
-        "void run(int count, const float *obs, float *actions, float *targets) {\n"
+        "void run(int count, const float *obs, const float *state, float *actions, float *targets, float *next) {\n"
+        "  (void)state; (void)next;\n"
         f"  for (int n = 0; n < count; ++n) {call}\n}}\n"
     )
     with tempfile.TemporaryDirectory() as folder:
@@ -110,11 +112,14 @@ def c_runtime(path: Path, groups: Mapping[str, int], *, per_group: bool) -> Runt
         batch = ctypes.CDLL(str(library)).run
     pointer = ctypes.POINTER(ctypes.c_float)
 
-    def run(observations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def run(observations: np.ndarray, *state: np.ndarray) -> tuple[np.ndarray, ...]:
         flat = np.ascontiguousarray(observations, dtype=np.float32)
+        kept = [np.ascontiguousarray(part, dtype=np.float32) for part in state]
         actions, targets = (np.empty((len(flat), outputs), dtype=np.float32) for _ in range(2))
-        batch(len(flat), *(a.ctypes.data_as(pointer) for a in (flat, actions, targets)))
-        return actions, targets
+        after = [np.empty_like(part) for part in kept]
+        arrays = (flat, *(kept or [flat]), actions, targets, *(after or [targets]))
+        batch(len(flat), *(a.ctypes.data_as(pointer) for a in arrays))
+        return actions, targets, *after
 
     return run
 
@@ -124,6 +129,7 @@ def split_groups(observations: np.ndarray, groups: Mapping[str, int]) -> list[np
     return np.split(observations, np.cumsum(list(groups.values()))[:-1], axis=1)
 
 
-def _output_size(path: Path) -> int:
-    name = f"#define {path.stem.upper()}_ACTIONS "
-    return next(int(line.removeprefix(name)) for line in path.read_text().splitlines() if line.startswith(name))
+def _size(path: Path, what: str) -> int:
+    """Return the size that a header defines for an input or output; 0 if it has none."""
+    name = f"#define {path.stem.upper()}_{what} "
+    return next((int(x.removeprefix(name)) for x in path.read_text().splitlines() if x.startswith(name)), 0)

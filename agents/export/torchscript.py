@@ -14,6 +14,7 @@ from torch import nn
 
 from policykd.agents.files.manifest import Action
 from policykd.agents.policy import Policy
+from policykd.agents.recurrent_policy import RecurrentPolicy
 
 
 class DeployedPolicy(nn.Module):
@@ -42,12 +43,23 @@ class DeployedPolicy(nn.Module):
         for name, values in columns.items():
             self.register_buffer(name, torch.tensor(values))
 
-    def forward(self, *observations: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return actions and joint targets, each (n, actions), for observations (n, size)."""
+    def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return actions and joint targets, each (n, actions), for observations (n, size).
+
+        A recurrent policy takes its states (n, state_size) as the last input, and also returns the next ones.
+        """
+        observations, after = list(inputs), []
+        if isinstance(self.policy, RecurrentPolicy):
+            state = observations.pop()
         flat = torch.cat(observations, dim=-1) if self._per_group else observations[0]
-        actions = self.policy(flat).clamp(-1.0, 1.0)
+        if isinstance(self.policy, RecurrentPolicy):
+            mean, state = self.policy.advance(flat, state)
+            after.append(state)
+        else:
+            mean = self.policy(flat)
+        actions = mean.clamp(-1.0, 1.0)
         targets = self.stand + self.scale * actions
-        return actions, torch.maximum(torch.minimum(targets, self.high), self.low)
+        return actions, torch.maximum(torch.minimum(targets, self.high), self.low), *after
 
 
 def torchscript_bytes(
@@ -63,6 +75,8 @@ def torchscript_bytes(
     """
     module = DeployedPolicy(policy, actions, per_group=per_group).eval()
     sizes = list(policy.groups.values()) if per_group else [policy.observation_size]
+    if isinstance(policy, RecurrentPolicy):
+        sizes.append(policy.state_size)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # torch announces another format, which runtimes on robots do not read
         traced = torch.jit.trace(module, tuple(torch.zeros(2, size) for size in sizes), check_trace=False)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from policykd.agents.files.manifest import Action
 from policykd.agents.files.policy_file import LoadedPolicy
 from policykd.agents.networks import group_columns
-from policykd.envs.observations import GROUPS
+from policykd.envs.observations import GROUPS, get_group, split_history
 
 
 @dataclass(frozen=True)
@@ -87,4 +87,4 @@ def describe_policy(loaded: LoadedPolicy) -> Description:
 
 
 def _units(group: str) -> str:
-    return GROUPS[group].units if group in GROUPS else ""
+    return get_group(group).units if split_history(group)[0] in GROUPS else ""

@@ -27,10 +27,11 @@ from policykd.envs.symmetry import MirrorSymmetry, mirror_symmetry
 from policykd.errors import ConfigError, ContractError, PolicyFileError
 from policykd.plain import Limits, added, as_plain, content_sha256, from_plain, shown, typed, versioned
 
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6
 """Newest format. Format 1 has neither encoders nor features that are counted apart, format 2 no records of skills,
-format 3 no hash of the robot's model, format 4 neither gymnasium environments nor memories; policies without them are
-still written in the older formats, so that older versions of policykd can read them."""
+format 3 no hash of the robot's model, format 4 neither gymnasium environments nor memories, format 5 neither mixtures
+of experts nor latents nor dense layers in front of a memory; policies without them are still written in the older
+formats, so that older versions of policykd can read them."""
 
 MAX_PARAMETERS = 64_000_000
 """Largest network that a policy file may ask for; far above any locomotion policy, far below a machine's memory."""
@@ -292,7 +293,10 @@ def describe(policy: Policy, robot: Robot, **provenance: Any) -> Manifest:
 
 def _format_of(policy: Policy, robot: Robot, counted_apart: bool, skill_records: Mapping[str, Any] | None) -> int:
     """Return the oldest format that can hold a policy, so that older versions can read what they understand."""
-    extended = policy.architecture.mean_clip is not None or policy.architecture.memory is not None
+    shape = policy.architecture
+    if shape.mixture is not None or shape.latent is not None or (shape.memory is not None and shape.memory.dense):
+        return 6
+    extended = shape.mean_clip is not None or shape.memory is not None
     if robot.family == "gymnasium" or extended:
         return 5
     if robot.model_sha256:

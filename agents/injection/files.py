@@ -16,7 +16,7 @@ from policykd.agents.architecture import Encoder
 from policykd.agents.files.policy_file import LoadedPolicy, load_policy, save_policy
 from policykd.agents.injection.operations import grow, inject, largest_difference
 from policykd.agents.networks import group_columns
-from policykd.agents.policy import Policy, check_groups
+from policykd.agents.policy import Policy, check_groups, check_one_network
 from policykd.agents.recurrent_policy import check_memoryless
 from policykd.envs.env_records import EnvConfig
 from policykd.envs.foreign.skill import PREFIX, GymSkill, offering
@@ -102,6 +102,7 @@ def inject_file(
     check_range("observations", observations, 1, 10_000_000)
     loaded = load_policy(source)
     check_memoryless(loaded.policy, "policykd inject")
+    check_one_network(loaded.policy, "policykd inject")
     robot, before = loaded.manifest.body(), loaded.policy
     place = _comparison_skill(loaded, tuple(dict.fromkeys((*before.groups, *groups))), skill)
     after = before

@@ -15,7 +15,7 @@ from torch import nn
 
 from policykd.agents.architecture import Architecture, Encoder
 from policykd.agents.injection.geometry import grown_moments, transplant
-from policykd.agents.policy import Policy, check_groups
+from policykd.agents.policy import Policy, check_groups, check_one_network
 from policykd.agents.recurrent_policy import check_memoryless
 from policykd.envs.observations import group_sizes
 from policykd.envs.robots import Robot
@@ -231,6 +231,7 @@ def _enlarged(
     seed: int,
 ) -> Policy:
     check_memoryless(policy, "injection")
+    check_one_network(policy, "injection")
     after = Policy(groups, policy.actions, architecture, integer_seed(seed, "injection"), symmetry)
     after.to(policy.log_std)
     transplant(policy, after, factor)

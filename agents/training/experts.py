@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from policykd.agents.files.policy_file import LoadedPolicy
-from policykd.agents.policy import check_groups
+from policykd.agents.policy import check_groups, check_one_network
 from policykd.agents.recurrent_policy import check_memoryless
 from policykd.agents.training.algorithms import ALGORITHMS
 from policykd.agents.training.config import TrainConfig
@@ -89,8 +89,11 @@ def train_expert(
     _check_squash(config, init)
     if config.architecture.memory is not None:
         raise ConfigError("policies that are trained have no memory; leave out architecture.memory")
+    if config.architecture.latent is not None:
+        raise ConfigError("policies that are trained have no latent; leave out architecture.latent")
     if init is not None:
         check_memoryless(init.policy, "training")
+        check_one_network(init.policy, "training", mixture=True)
         check_groups(init.policy.groups, skill.group_sizes, f"skill {skill.id}")
         if list(init.policy.groups) != list(skill.groups):
             raise ContractError(f"the initial policy reads {list(init.policy.groups)}, the skill has {skill.groups}")
@@ -134,6 +137,10 @@ def _check_squash(config: TrainConfig, init: LoadedPolicy | None) -> None:
     if config.algorithm_record.squash and not architecture.squash:
         raise ConfigError(
             f"algorithm {config.algorithm} needs a policy whose mean actions are bounded; set architecture.squash"
+        )
+    if config.algorithm_record.squash and architecture.mixture is not None:
+        raise ConfigError(
+            f"algorithm {config.algorithm} trains one network; leave out architecture.mixture, or use ppo"
         )
 
 

@@ -8,7 +8,15 @@ register it; nothing else changes.
 from policykd.envs.observations.group import Mirrored, ObservationGroup, Surroundings
 from policykd.envs.observations.planar import SCAN_AHEAD, SCAN_BEHIND, SCAN_POINTS
 from policykd.envs.observations.reading import Reading, reading_of
-from policykd.envs.observations.registry import GROUPS, get_group, group_names, group_sizes, register_group
+from policykd.envs.observations.registry import (
+    GROUPS,
+    chosen_groups,
+    get_group,
+    group_names,
+    group_sizes,
+    register_group,
+    split_history,
+)
 from policykd.envs.observations.task_groups import COMMAND, PHASE_BINS
 
 __all__ = [
@@ -22,9 +30,11 @@ __all__ = [
     "ObservationGroup",
     "Reading",
     "Surroundings",
+    "chosen_groups",
     "get_group",
     "group_names",
     "group_sizes",
     "reading_of",
     "register_group",
+    "split_history",
 ]

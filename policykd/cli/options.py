@@ -5,6 +5,7 @@ Each type is an option's value with its metavar and help. Nothing in this module
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -72,6 +73,21 @@ Curricula = Annotated[
     tuple[str, ...], tyro.conf.arg(help=f"Curricula to compare; also available: {', '.join(_NOT_COMPARED)}.")
 ]
 """Names of the curricula of a comparison."""
+
+
+def split_expert(text: str) -> tuple[Path, Sequence[str] | None]:
+    """Return the path of a policy, and the skills to use it on; None for all of its skills.
+
+    Raises:
+        ConfigError: for an @ without a skill behind it.
+    """
+    path, at, skills = text.partition("@")
+    if not at or Path(text).exists():
+        return Path(text), None
+    chosen = [skill.strip() for skill in skills.split(",") if skill.strip()]
+    if not chosen:
+        raise ConfigError(f"{text}: name the skills after the @, for example {path}@biped/flat,biped/steps")
+    return Path(path), chosen
 
 
 def parse_encoder(text: str) -> Encoder:

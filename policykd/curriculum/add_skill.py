@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from policykd.agents.files.policy_file import LoadedPolicy, check_fits, load_policy
+from policykd.agents.policy import check_one_network
+from policykd.agents.recurrent_policy import check_memoryless
 from policykd.agents.training.config import TrainConfig
 from policykd.curriculum.plans import MEASURE_UNTRAINED
 from policykd.curriculum.recipe import Injection, Measurement
@@ -102,12 +104,15 @@ def add_skill(
 
     Raises:
         ConfigError: if the student has the skill already, or ``out`` holds another run.
-        ContractError: before anything is run, if the skill does not fit the student.
+        ContractError: before anything is run, if the skill does not fit the student, or the student has a memory or a
+            latent, which reinforcement learning does not train.
         UnknownNameError: for an unknown skill.
         OutputError: if ``out`` cannot be written, or holds a run and ``resume`` is off.
     """
     cores = cores_for(threads)
     loaded = load_policy(student)
+    check_memoryless(loaded.policy, "policykd add-skill")
+    check_one_network(loaded.policy, "policykd add-skill", mixture=True)
     plan = _plan(student, loaded, skill, train, merge, noise, measurement, seed)
     prepare_folder(out, megabytes=300)
     asked = {"student": loaded.manifest.weights_sha256, "skill": skill, "seed": seed, "noise": noise}

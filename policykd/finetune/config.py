@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from policykd.agents.training.algorithms.ppo import PpoConfig
-from policykd.errors import check_range
+from policykd.errors import UnknownNameError, check_range
+from policykd.plain import added
 from policykd.threads import cores_for
+
+GUIDANCE_NAMES = ("kickstarting", "proximal", "value_gated", "entropy_regularized", "reverse_kl")
+"""Names of the ways to listen to teachers; ``policykd.finetune.guidance`` defines them."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,12 @@ class FinetuneConfig:
             Gaussian with the exploration's spread), or 0; it falls linearly to 0 at ``leash_share`` of the budget.
         leash_share: share of the budget after which the skills to improve have no leash.
         rehearsal: weight of the same divergence on the old skills, simulated or recorded; it does not fall.
+        guidance: how the run listens to teachers of some of the skills: ``kickstarting``, ``proximal``,
+            ``value_gated``, ``entropy_regularized`` or ``reverse_kl``, see ``policykd.finetune.guidance``; empty
+            without teachers.
+        guidance_weight: weight of the teachers' loss at the start, per nat of divergence.
+        guidance_share: share of the budget after which it is 0, falling linearly, where the environment's reward
+            counts; 0 keeps it.
         bound: largest loss on any skill of the result, of success and of the reward as a share of the start's, on
             the final tracks.
         segment_steps: environment steps between two validations.
@@ -48,6 +58,9 @@ class FinetuneConfig:
     leash: float = 0.0
     leash_share: float = 0.5
     rehearsal: float = 0.1
+    guidance: str = added("")
+    guidance_weight: float = added(0.1)
+    guidance_share: float = added(0.5)
     bound: float = 0.02
     segment_steps: int = 98_304
     validation_episodes: int = 64
@@ -68,7 +81,10 @@ class FinetuneConfig:
         check_range("target_share", self.target_share, 0.05, 1.0)
         check_range("warm_up_steps", self.warm_up_steps, 0, 10**12)
         check_range("noise", self.noise, 1e-3, 10.0)
-        for name in ("leash", "rehearsal"):
+        if self.guidance and self.guidance not in GUIDANCE_NAMES:
+            raise UnknownNameError("guidance", self.guidance, GUIDANCE_NAMES)
+        check_range("guidance_share", self.guidance_share, 0.0, 1.0)
+        for name in ("leash", "rehearsal", "guidance_weight"):
             check_range(name, getattr(self, name), 0.0, 1e6)
         check_range("leash_share", self.leash_share, 0.0, 1.0)
         check_range("bound", self.bound, 0.0, 1.0)

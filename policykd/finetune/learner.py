@@ -20,6 +20,7 @@ from policykd.agents.training.sb3_policy import TwoRates, log_density
 from policykd.divergences import gaussian_kl
 from policykd.envs.make import AnyEnv
 from policykd.finetune.config import FinetuneConfig
+from policykd.finetune.guidance import GUIDANCES, Guide, Guided, Heard
 from policykd.merge.data.pool import StatePool
 
 
@@ -30,10 +31,12 @@ class Leash:
     Attributes:
         simulated: (n,) weight of each simulation.
         recorded: weight on recorded states.
+        guidance: weight of the loss of teachers.
     """
 
     simulated: torch.Tensor
     recorded: float
+    guidance: float = 0.0
 
 
 class LeashedPpo:
@@ -41,16 +44,20 @@ class LeashedPpo:
 
     Args:
         policy: the policy; its exploration noise is set to the configured one.
-        env: the environment; its skills' groups are those that the policy reads, in their order.
+        env: the environment; it offers the groups that the policy and its teachers read.
         config: settings.
         seed: seed of exploration and minibatches.
         recorded: recorded states with the actions to keep in them; None for none.
         skills: number of skills in ``recorded``.
+        guide: teachers of the simulations; None for none.
     """
 
     def __init__(
-        self, policy: Policy, env: AnyEnv, config: FinetuneConfig, seed: int, recorded: StatePool | None, skills: int
-    ) -> None:
+        self, policy: Policy, env: AnyEnv, config: FinetuneConfig, seed: int, recorded: StatePool | None, skills: int,
+        guide: Guide | None = None,
+    ) -> None:  # fmt: skip
+        self._guide, self._heard = guide, Heard(torch.zeros(0), torch.zeros(0))
+        self._earns = 1.0 if guide is None or guide.guidance.earns else (~guide.known).to(policy.log_std)
         self._policy, self._env, self._config = policy, env, config
         self._start = copy.deepcopy(policy).eval().requires_grad_(False)
         torch.nn.init.constant_(policy.log_std, math.log(config.noise))
@@ -79,12 +86,15 @@ class LeashedPpo:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state that the next rollouts depend on, without policy and environment."""
-        return {"optimizer": self.optimizer.state_dict(), "flat": self._flat, "draw": self._draw.get_state()}
+        guide = {} if self._guide is None else {"guide": self._guide.state_dict()}
+        return {"optimizer": self.optimizer.state_dict(), "flat": self._flat, "draw": self._draw.get_state(), **guide}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a :meth:`state_dict`."""
         self.optimizer.load_state_dict(state["optimizer"])
         self._flat = state["flat"]
+        if self._guide is not None:
+            self._guide.load_state_dict(state["guide"])
         self._draw.set_state(state["draw"])
 
     @torch.no_grad()
@@ -92,27 +102,38 @@ class LeashedPpo:
         """Let the policy act for one rollout and return it."""
         if self._flat is None:
             self._flat = torch.cat(list(self._env.reset(stagger=True).values()), dim=1)
+            if self._guide is not None:
+                self._guide.begin()
         policy, rollout, ppo = self._policy, self._rollout, self._config.ppo
-        std = policy.log_std.exp()
+        std, columns, heard = policy.log_std.exp(), self._env.skill.columns, list[tuple[torch.Tensor, torch.Tensor]]()
         for t in range(ppo.rollout_steps):
-            raw, mirrored = policy.canonical(self._flat)
+            raw, mirrored = policy.canonical(policy.select(self._flat, columns))
             features = policy.normalizer(raw)
             noise = torch.randn(len(raw), policy.actions, generator=self._draw)
             actions = policy.actor(features) + std * noise
             step = self._env.step(policy.oriented(actions, mirrored))
-            rewards = (1 - ppo.gamma) * step.reward
+            if self._guide is not None:
+                labels, theirs = self._guide.answers(self._flat, policy.actions)
+                heard.append((policy.oriented(labels, mirrored), theirs))  # a mirror is its own inverse
+                self._guide.forget(step.terminated | step.truncated)
+            rewards = (1 - ppo.gamma) * step.reward * self._earns
             ids = step.episodes.ids
             late = step.truncated[ids]
             if late.any():
-                rewards[ids[late]] += ppo.gamma * policy.value(step.final_flat[late])
+                rewards[ids[late]] += ppo.gamma * policy.value(policy.select(step.final_flat[late], columns))
             rollout.features[t], rollout.raw[t], rollout.actions[t] = features, raw, actions
             rollout.log_probs[t] = log_density(noise, policy.log_std)
             rollout.values[t] = policy.critic(features).squeeze(1)
             rollout.rewards[t], rollout.ended[t] = rewards, step.terminated | step.truncated
             self._flat = step.flat
-        rollout.advantages = advantages(
-            rollout.rewards, rollout.values, rollout.ended, policy.value(self._flat), ppo.gamma, ppo.gae_lambda
-        )
+        if self._guide is not None:
+            self._heard = Heard(*(torch.stack(part) for part in zip(*heard, strict=True)))
+            earned = self._heard.rewards(
+                self._guide.guidance, rollout.actions, rollout.log_probs, policy.log_std, rollout.ended
+            )
+            rollout.rewards += (1 - ppo.gamma) * earned * self._guide.known
+        last = policy.value(policy.select(self._flat, columns))
+        rollout.advantages = advantages(rollout.rewards, rollout.values, rollout.ended, last, ppo.gamma, ppo.gae_lambda)
         return rollout
 
     def update(self, rollout: Rollout, rate: float, leash: Leash, *, actor: bool) -> dict[str, float]:
@@ -146,6 +167,8 @@ class LeashedPpo:
                     )
                     loss = loss + (weight[rows] * self._distance(mean, kept[rows])).mean()
                     loss = loss + leash.recorded * self._recorded_distance(len(rows))
+                    if self._guide is not None and self._guide.guidance.loss is not None:
+                        loss = loss + leash.guidance * self._guided_loss(rollout, mean, rows)
                 self.optimizer.zero_grad()
                 loss.backward()
                 self.optimizer.step()
@@ -158,6 +181,22 @@ class LeashedPpo:
     def _distance(self, mean: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
         """Return (n,) divergences of Gaussians with these means and the spread of the exploration, nats."""
         return 0.5 * ((mean - kept) * torch.exp(-self._policy.log_std.detach())).square().sum(dim=1)
+
+    def _guided_loss(self, rollout: Rollout, mean: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """Return the teachers' loss of the mean actions (n, actions) in rows (n,) of a rollout; 0 without a teacher."""
+        assert self._guide is not None
+        assert self._guide.guidance.loss is not None
+        policy, heard = self._policy, self._heard
+        noise = (rollout.actions.flatten(0, 1)[rows] - mean) * torch.exp(-policy.log_std)
+        states = Guided(
+            divergence=self._distance(mean, heard.labels.flatten(0, 1)[rows]),
+            ratio=torch.exp(log_density(noise, policy.log_std) - rollout.log_probs.flatten()[rows]),
+            clip=self._config.ppo.clip_range,
+            teacher_values=heard.values.flatten()[rows],
+            values=rollout.values.flatten()[rows],
+        )
+        known = self._guide.known.expand_as(rollout.rewards).flatten()[rows]
+        return (self._guide.guidance.loss(states) * known).mean()
 
     def _recorded_distance(self, count: int) -> torch.Tensor:
         if self._recorded is None:
@@ -192,4 +231,11 @@ def leash_of(config: FinetuneConfig, is_target: Sequence[bool], spent: float, sc
     """
     left = 1.0 - min(1.0, spent / config.leash_share) if config.leash_share > 0 else 0.0
     weights = [config.leash * left if target else config.rehearsal for target in is_target]
-    return Leash(scale * torch.tensor(weights), scale * config.rehearsal)
+    return Leash(scale * torch.tensor(weights), scale * config.rehearsal, guidance_weight(config, spent))
+
+
+def guidance_weight(config: FinetuneConfig, spent: float) -> float:
+    """Return the weight of the teachers' loss when this share of the budget is spent."""
+    if not config.guidance or not GUIDANCES[config.guidance].falls or config.guidance_share == 0:
+        return config.guidance_weight
+    return config.guidance_weight * (1.0 - min(1.0, spent / config.guidance_share))

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from policykd.agents.files.policy_file import LoadedPolicy, save_policy
-from policykd.agents.policy import check_groups
+from policykd.agents.files.policy_file import LoadedPolicy, Parent, save_policy
+from policykd.agents.policy import check_groups, check_one_network
 from policykd.agents.recurrent_policy import check_memoryless
 from policykd.agents.training.algorithms.ppo import PpoAdaptation
 from policykd.agents.validation import Validation
@@ -24,11 +24,13 @@ from policykd.envs.foreign.skill import check_continuous
 from policykd.envs.make import make_env
 from policykd.envs.skill_records import records_of
 from policykd.envs.skills import Skill, common_contract
-from policykd.errors import ConfigError, ContractError
+from policykd.errors import ConfigError, ContractError, UnknownNameError
 from policykd.finetune.config import FinetuneConfig
+from policykd.finetune.guidance import GUIDANCES, Guide
 from policykd.finetune.learner import LeashedPpo, leash_of
 from policykd.finetune.recorded import read_recorded
 from policykd.merge.data.folder import LabeledData
+from policykd.merge.teachers import Teacher
 from policykd.plain import as_plain
 from policykd.progress import Progress, Silent
 from policykd.runs import RunFolder
@@ -70,6 +72,7 @@ def finetune(
     *,
     rehearsed: Sequence[Skill] = (),
     recorded: Sequence[Path] = (),
+    teachers: Sequence[Teacher] = (),
     resume: bool = False,
     progress: Progress = Silent(),
 ) -> FinetuneResult:
@@ -83,6 +86,8 @@ def finetune(
         rehearsed: old skills that are simulated, so that what they lose is measured and bounded.
         recorded: labeled datasets of old skills that cannot be simulated; they hold the policy near their labels, but
             nothing measures what those skills lose.
+        teachers: experts of simulated skills that the run listens to as ``config.guidance`` says; see
+            :func:`policykd.merge.teachers_from`.
         resume: continue the run in ``out``.
         progress: progress reporter.
 
@@ -90,22 +95,27 @@ def finetune(
         The result; equal, timings apart, whether or not the run was interrupted.
 
     Raises:
-        ConfigError: without targets, for a skill that is both target and rehearsed, or a run of another configuration.
+        ConfigError: without targets, for a skill that is both target and rehearsed, teachers without a guidance or a
+            guidance without teachers, or a run of another configuration.
+        UnknownNameError: for a teacher of a skill that is not simulated.
         ContractError: if the policy does not fit the skills or the recorded states, is recurrent or discrete.
         DatasetError: for a damaged dataset.
         OutputError: if ``out`` cannot be written or holds a run and ``resume`` is off.
     """
     _check(student, targets, rehearsed)
+    _check_teachers(config, teachers, [*targets, *rehearsed])
     data = [LabeledData.open(folder) for folder in recorded]
     pool, held = read_recorded(data, student)
     wanted = {
         "finetune": config, "init": student.manifest.weights_sha256, "targets": list(targets),
         "rehearsed": list(rehearsed), "recorded": [d.manifest.to_json()["content_sha256"] for d in data],
     }  # fmt: skip
+    if teachers:
+        wanted["teachers"] = {teacher.skill.id: teacher.weights_sha256 for teacher in teachers}
     folder = RunFolder(out, wanted, resume)
     if folder.result is None:
         with torch_threads(1):
-            _Run(student, targets, rehearsed, folder, config, (pool, held), progress).go()
+            _Run(student, targets, rehearsed, folder, config, (pool, held), progress, teachers).go()
     assert folder.result is not None
     return FinetuneResult(policy_path=out / "policy", **folder.result)
 
@@ -119,9 +129,29 @@ def _check(student: LoadedPolicy, targets: Sequence[Skill], rehearsed: Sequence[
     skill = common_contract([*targets, *rehearsed])
     check_continuous(skill.robot, "fine-tuning")
     check_memoryless(student.policy, "fine-tuning")
+    check_one_network(student.policy, "fine-tuning", mixture=True)
     check_groups(student.policy.groups, skill.group_sizes, f"skill {skill.id}")
     if list(student.policy.groups) != list(skill.groups):
         raise ContractError(f"the policy reads {list(student.policy.groups)}, the skills have {list(skill.groups)}")
+
+
+def _check_teachers(config: FinetuneConfig, teachers: Sequence[Teacher], skills: Sequence[Skill]) -> None:
+    """Raise unless teachers are given exactly where a guidance listens to them, of skills that are simulated."""
+    if bool(teachers) != bool(config.guidance):
+        raise ConfigError(
+            f"guidance is '{config.guidance}' and there are {len(teachers)} teachers; give both, or neither "
+            f"(--teachers EXPERT ... --guidance kickstarting)"
+        )
+    simulated = [skill.id for skill in skills]
+    for teacher in teachers:
+        if teacher.skill.id not in simulated:
+            raise UnknownNameError(f"skill of the teacher {teacher.source}:", teacher.skill.id, simulated)
+
+
+def _offering(skill: Skill, teachers: Sequence[Teacher]) -> Skill:
+    """Return a skill that also offers the groups that the teachers read."""
+    groups = tuple(dict.fromkeys((*skill.groups, *(name for t in teachers for name in t.policy.groups))))
+    return skill if groups == skill.groups else replace(skill, groups=groups)
 
 
 class _Run:
@@ -129,27 +159,35 @@ class _Run:
 
     def __init__(
         self, student: LoadedPolicy, targets: Sequence[Skill], rehearsed: Sequence[Skill], folder: RunFolder,
-        config: FinetuneConfig, recorded: tuple[Any, int], progress: Progress,
+        config: FinetuneConfig, recorded: tuple[Any, int], progress: Progress, teachers: Sequence[Teacher] = (),
     ) -> None:  # fmt: skip
         self._student, self._policy, self._folder, self._config = student, student.policy, folder, config
         self._targets, self._skills = [skill.id for skill in targets], [*targets, *rehearsed]
         self._progress, self._name = progress, f"finetune {' '.join(self._targets)}"
         simulated = _shares(targets, rehearsed, config.target_share)
+        self._teachers = teachers
         self._env = make_env(
-            simulated, config.ppo.envs, seed=integer_seed(config.seed, "training"), config=EnvConfig(),
-            threads=config.threads,
+            [_offering(skill, teachers) for skill in simulated], config.ppo.envs,
+            seed=integer_seed(config.seed, "training"), config=EnvConfig(), threads=config.threads,
         )  # fmt: skip
         self._is_target = [simulated[i % len(simulated)].id in self._targets for i in range(config.ppo.envs)]
         self._start = self._weights()
         self._learner = LeashedPpo(
-            self._policy, self._env, config, integer_seed(config.seed, "learner"), recorded[0], recorded[1]
-        )
+            self._policy, self._env, config, integer_seed(config.seed, "learner"), recorded[0], recorded[1],
+            self._guide(),
+        )  # fmt: skip
         self._adaptation = PpoAdaptation(config.ppo)
         self._steps, self._segment, self._seconds = 0, 0, 0.0
         self._worse, self._rollbacks, self._scale = 0, 0, 1.0
         self._best: list[dict[str, Any]] = []  # accepted weights, best first
         self._before: dict[str, dict[str, float]] = {}
         self._validation = self._make_validation("validation", config.validation_episodes)
+
+    def _guide(self) -> Guide | None:
+        if not self._teachers:
+            return None
+        policies = {teacher.skill.id: teacher.policy for teacher in self._teachers}
+        return Guide(GUIDANCES[self._config.guidance], self._env, policies)
 
     def _make_validation(self, purpose: str, episodes: int) -> Validation:
         seed, count = integer_seed(self._config.seed, purpose), episodes * len(self._skills)
@@ -263,7 +301,8 @@ class _Run:
                    "rollbacks": self._rollbacks}  # fmt: skip
         save_policy(
             self._folder.path / "policy", self._policy, robot=self._env.robot, skills=[*old, *self._targets],
-            skill_records=records or None, operation="finetune", parents=[manifest.as_parent("start")],
+            skill_records=records or None, operation="finetune",
+            parents=[manifest.as_parent("start"), *(Parent(t.source, t.weights_sha256) for t in self._teachers)],
             seed=self._config.seed, metrics={**outcome, "seconds": self._seconds}, config=as_plain(self._config),
         )  # fmt: skip
         self._folder.finish({**outcome, "seconds": self._seconds})

@@ -11,6 +11,7 @@ from typing import Literal
 
 import torch
 
+from policykd.agents.acting import Acting, replay
 from policykd.agents.networks import group_columns
 from policykd.agents.policy import Policy
 from policykd.envs.make import AnyEnv
@@ -58,7 +59,11 @@ def dart_noise(student: Policy, rollout: LabeledRollout, std: float) -> ActionNo
     """
     expert = ~rollout.student_acted.view(-1)
     rows = expert if expert.any() else torch.ones_like(expert)
-    error = (student(rollout.observations[rows]).clamp(-1.0, 1.0) - rollout.labels[rows]).double()
+    if student.recurrent:  # its actions depend on the states before
+        means = replay(student, rollout.observations, rollout.terminated | rollout.truncated)[rows]
+    else:
+        means = student(rollout.observations[rows])
+    error = (means.clamp(-1.0, 1.0) - rollout.labels[rows]).double()
     covariance = error.T @ error / len(error)
     actions, trace = len(covariance), float(covariance.trace())
     if trace <= 1e-12:
@@ -158,6 +163,7 @@ class _Recorder:
 
     def __init__(self, collection: Collection, student: Policy, beta: float, mixing: Mixing) -> None:
         self._collection, self._student, self._beta, self._mixing = collection, student, beta, mixing
+        self._acting = Acting(student)  # it sees every state, so that it remembers those in which the expert acts
         self._columns = collection.env.skill.columns
         self._rows: dict[str, list[torch.Tensor]] = {name: [] for name in _PER_STEP}
         self._final_rows: list[torch.Tensor] = []
@@ -183,7 +189,7 @@ class _Recorder:
         flat = self._read(self.observations)
         if self._reads_less:
             self._teacher_rows.append(collection.teacher.policy.select(self.observations, self._columns))
-        action = torch.where(acting[:, None], labels, self._student(flat))
+        action = torch.where(acting[:, None], labels, self._acting(flat))
         step = collection.env.step(action + collection.noise.draw(n, action.shape[1], collection.generator))
         values = (flat, labels, step.reward, step.terminated, step.truncated, ~acting)
         for name, value in zip(_PER_STEP, values, strict=True):
@@ -192,6 +198,7 @@ class _Recorder:
         self._final_rows.append(self._steps * n + step.episodes.ids[late])
         self._final_observations.append(self._read(step.final_flat)[late])
         self.observations, self._ended = step.flat, step.terminated | step.truncated
+        self._acting.forget(self._ended)
         self._expert_acts = self._draw() if self._mixing == "step" else torch.where(self._ended, self._draw(), acting)
         self._steps += 1
         return self._ended

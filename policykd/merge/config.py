@@ -75,6 +75,8 @@ class MergeConfig:
         min_teacher_success: a teacher whose validation success is below this stops the merge, and in gymnasium
             environments one that earns no more than random actions; 0 accepts every teacher.
         validation_episodes: episodes per skill of a validation, on tracks that are not used for collection.
+        truncation: steps of an episode through which one gradient step of a student with a memory goes back; the memory
+            itself is carried through the whole episode.
         validation_every: rounds between two validations; there is always one after the last round. In environments that
             run one after the other, validations may cost as much as the merge.
         held_out: share of the recorded simulations that a merge of recorded data measures its loss on.
@@ -82,8 +84,9 @@ class MergeConfig:
         threads: threads of the simulation; None for one per usable core. Networks are trained on one.
         device: device of simulation, labels and networks: ``cpu``, ``cuda`` or ``auto``.
         architecture: the student's networks, if it starts at random.
-        groups: observation groups of a new student, in order; empty for all that the teachers read. A robot may not
-            measure some of them, such as ``base_velocity``.
+        groups: observation groups of the student, in order; empty for all that the teachers read. A robot may not
+            measure some of those, such as ``base_velocity``; the student may also read groups that no teacher reads,
+            such as the history ``joints:5``. A copy reads these groups, and must read no other one.
         randomization: random physics and sensors of the collected episodes, on the CPU; validations have none of it.
 
     Raises:
@@ -125,6 +128,7 @@ class MergeConfig:
     groups: tuple[str, ...] = added(())
     gap_memory: float = added(0.0)
     validation_every: int = added(1)
+    truncation: int = added(24)
 
     def __post_init__(self) -> None:
         self._check_ranges()
@@ -134,11 +138,8 @@ class MergeConfig:
         _check_choice("critic", self.critic, get_args(Critic))
         if "/" not in self.start:  # a skill is checked against the teachers
             _check_choice("start", self.start, START_NAMES)
-        if self.groups and self.start != "random":
-            raise ConfigError(
-                f"merge.groups are {self.groups}, but the student starts from {self.start} and reads what that policy "
-                f"reads; set start=random"
-            )
+        if len(set(self.groups)) != len(self.groups):
+            raise ConfigError(f"merge.groups are {self.groups}; give each observation group once")
         _ = self.rounds_kept
         try:
             schedule = parse(self.beta)
@@ -150,6 +151,7 @@ class MergeConfig:
     def _check_ranges(self) -> None:
         for name in ("rounds", "envs", "updates", "minibatch", "validation_episodes", "validation_every"):
             check_range(f"merge.{name}", getattr(self, name), 1, 1_000_000)
+        check_range("merge.truncation", self.truncation, 1, 1000)
         for name in ("jsd_beta", "gae_lambda", "min_teacher_success"):
             check_range(f"merge.{name}", getattr(self, name), 0.0, 1.0)
         check_range("merge.noise", self.noise, 0.0, 2.0)

@@ -27,13 +27,14 @@ from policykd.merge.data.folder import LabeledData
 from policykd.merge.data.manifest import describe_data
 from policykd.merge.data.pool import StatePool
 from policykd.merge.data.rollout import LabeledRollout
+from policykd.merge.data.sequences import SequencePool
 from policykd.merge.fitting import Fitting
 from policykd.merge.labeling import Labeler
 from policykd.merge.losses import categorical
 from policykd.merge.masked_collect import collect_masked
 from policykd.merge.retention import Score, StudentValidation
 from policykd.merge.student import first_student, log_std_of, parents
-from policykd.merge.teachers import Teacher, on_device
+from policykd.merge.teachers import Teacher, offering, on_device
 from policykd.plain import as_plain
 from policykd.progress import Progress, Silent
 from policykd.runs import RunFolder
@@ -97,17 +98,18 @@ def merge_experts(
 
     Raises:
         ConfigError: for a merge of another configuration in ``out``, or a teacher below ``min_teacher_success``.
-        ContractError: if the policy to start from reads other observation groups than the teachers.
+        ContractError: if the policy to start from reads other observation groups than the teachers or
+            ``config.groups``, or the robot lacks one of these.
         DatasetError: if the labeled states of an interrupted merge were damaged.
         OutputError: if ``out`` cannot be written or holds a merge and ``resume`` is off.
-        UnknownNameError: for an unknown device.
+        UnknownNameError: for an unknown device or observation group.
         MissingDependencyError: for a device that cannot be used here.
     """
     config = replace(config, device=str(choose_device(config.device)))  # the device that auto stands for
     wanted = {"merge": config, "teachers": {t.skill.id: t.weights_sha256 for t in teachers}}
     if init is not None:
         wanted["init"] = init.manifest.weights_sha256
-    teachers = on_device(teachers, torch.device(config.device))
+    teachers = on_device(offering(teachers, config.groups), torch.device(config.device))
     begun = (prepare_folder(out) / "config.json").exists()
     if choices := choices_of(teachers[0].skill.robot):
         categorical(config, choices)  # a loss of continuous actions is refused before anything is run
@@ -143,7 +145,8 @@ class _Merge:
         self._envs: dict[tuple[int, int], AnyEnv] = {}
         self._joint: MaskedEnv | None = None
         self._data = LabeledData(folder.path / "data", describe_data(teachers, self._student.groups))
-        self._pool = StatePool(len(teachers), config.rounds_kept, config.support)
+        pool = SequencePool if self._student.recurrent else StatePool
+        self._pool = pool(len(teachers), config.rounds_kept, config.support)
         self._beta = parse(config.beta)
         self._round, self._streak, self._seconds = 0, 0, 0.0
         self._gaps = [0.0] * len(teachers)

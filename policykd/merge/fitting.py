@@ -1,22 +1,26 @@
 """Fitting: gradient steps of the student toward the labels.
 
-It draws from the pool and changes the student; it simulates nothing.
+It draws from the pool and changes the student; it simulates nothing. Students with a memory are fitted along whole
+episodes, others to single states.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 
+from policykd.agents.latent_policy import LatentPolicy
 from policykd.agents.policy import Policy
+from policykd.agents.recurrent_policy import RecurrentPolicy
 from policykd.envs.capture import Captured, Recorder, recorder_for
 from policykd.errors import ConfigError
 from policykd.merge.config import MergeConfig
 from policykd.merge.data.pool import Batch, StatePool
+from policykd.merge.data.sequences import SequencePool
 from policykd.merge.losses import LOSSES, categorical
 
 
@@ -52,7 +56,8 @@ class Fitting:
         self._loss = LOSSES[config.loss].bind(config, check=self._log_std.device.type == "cpu")
         self._learns_std = LOSSES[config.loss].learns_std and not choices
         device = self._log_std.device
-        self._record = record or recorder_for(device)
+        # Windows of episodes begin where the last ones ended, which the host decides: such steps cannot be recorded.
+        self._record = None if isinstance(student, RecurrentPolicy) else record or recorder_for(device)
         # What changes from step to step is in tensors where the step is recorded.
         self._step_size, self._share = torch.zeros((), device=device), torch.zeros((), device=device)
         for group in self._optimizer.param_groups:
@@ -77,9 +82,10 @@ class Fitting:
         self._learner.normalizer.load_state_dict(self._student.normalizer.state_dict())
         self._set_rate(self._rate(round_))
         total = torch.zeros((), device=self._log_std.device)
+        losses = self._losses(states, counts, generator)
 
         def step() -> None:
-            loss = self._loss_of(self._learner, states.sample(counts, generator))
+            loss = next(losses)
             self._optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self._trained, 1.0)
@@ -99,10 +105,54 @@ class Fitting:
             )
         return mean
 
+    def _losses(self, states: StatePool, counts: Sequence[int], generator: torch.Generator) -> Iterator[torch.Tensor]:
+        """Yield the loss of one minibatch after the other, without end."""
+        if isinstance(self._learner, RecurrentPolicy):
+            assert isinstance(states, SequencePool)
+            yield from self._losses_along(self._learner, states, counts, generator)
+        while True:
+            yield self._loss_of(self._learner, states.sample(counts, generator))
+
+    def _losses_along(
+        self, learner: RecurrentPolicy, states: SequencePool, counts: Sequence[int], generator: torch.Generator
+    ) -> Iterator[torch.Tensor]:
+        """Yield the loss of one window after the other: truncated backpropagation through whole episodes.
+
+        The states of the memory are carried from window to window without gradients, and are zero where an episode
+        begins. A minibatch has about as many states as one of a student without a memory.
+        """
+        steps = self._config.truncation
+        lanes = states.lanes([max(1, count // steps) for count in counts], steps, generator)
+        state = self._log_std.new_zeros(len(lanes), learner.state_size)
+        with torch.no_grad():
+            for window in lanes.spread():
+                state = torch.where(window.runs[:, None], learner.unroll(window.observations, state)[1], state)
+        while True:
+            window = lanes.next()
+            if not window.counts.any():
+                continue
+            state = torch.where(window.begins[:, None], 0.0, state)
+            means, after = learner.unroll(window.observations, state)
+            state = after.detach()
+            skill = window.skill.expand(steps, -1)
+            yield self._compare(learner, means[window.counts], window.labels[window.counts], skill[window.counts])
+
     @torch.no_grad()
     def loss(self, batch: Batch) -> float:
         """Return the mean loss of the student on labeled states."""
         return float(self._loss_of(self._student, batch))
+
+    @torch.no_grad()
+    def loss_along(self, states: SequencePool, skill: int) -> float:
+        """Return the mean loss of a student with a memory along all episodes of a skill."""
+        assert isinstance(self._student, RecurrentPolicy)
+        means = []
+        for episode in states.episodes(skill):
+            begin = self._log_std.new_zeros(1, self._student.state_size)
+            means.append(self._student.unroll(episode.observations[:, None], begin)[0][:, 0])
+        labels, counts = (torch.cat([e[i] for e in states.episodes(skill)]) for i in (1, 2))
+        index = torch.full((int(counts.sum()),), skill, device=labels.device)
+        return float(self._compare(self._student, torch.cat(means)[counts], labels[counts], index))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state that the next round depends on, without the student."""
@@ -120,13 +170,19 @@ class Fitting:
         return self._config.learning_rate * (0.1 + 0.9 * (1 + math.cos(math.pi * done)) / 2)
 
     def _loss_of(self, policy: Policy, batch: Batch) -> torch.Tensor:
-        mean = policy(batch.observations)
+        if isinstance(policy, LatentPolicy) and policy is self._learner:
+            mean, error = policy.imitate(batch.observations)
+            return self._compare(policy, mean, batch.labels, batch.skill) + error
+        return self._compare(policy, policy(batch.observations), batch.labels, batch.skill)
+
+    def _compare(self, policy: Policy, mean: torch.Tensor, labels: torch.Tensor, skill: torch.Tensor) -> torch.Tensor:
+        """Return the loss of mean actions (n, actions) of a policy, with labels (n, actions) of skills (n,)."""
         if self._categorical is not None:
-            return self._categorical(mean, batch.labels)
+            return self._categorical(mean, labels)
         # Executed actions are clamped to [-1, 1]: a mean that is beyond the label's bound needs no correction.
-        same = (batch.labels.abs() >= 1) & (mean * batch.labels >= 1)
-        student = (torch.where(same, batch.labels, mean), policy.log_std)
-        return self._loss(student, (batch.labels, self._log_std[batch.skill]))
+        same = (labels.abs() >= 1) & (mean * labels >= 1)
+        student = (torch.where(same, labels, mean), policy.log_std)
+        return self._loss(student, (labels, self._log_std[skill]))
 
     def _set_rate(self, rate: float) -> None:
         """Set the step size: a number, or its tensor where steps are recorded."""
@@ -155,4 +211,4 @@ class Fitting:
 
 def _trained(policy: Policy) -> list[torch.Tensor]:
     """Return the parameters that imitation trains; the critic is fitted after the last round."""
-    return [*policy.actor.parameters(), policy.log_std]
+    return [*policy.acting_parameters(), policy.log_std]

@@ -17,6 +17,7 @@ import torch
 
 from policykd.agents.files.policy_file import LoadedPolicy, Parent, save_policy
 from policykd.agents.policy import Policy
+from policykd.agents.recurrent_policy import make_policy
 from policykd.envs.foreign.skill import choices_of
 from policykd.envs.robots import Robot
 from policykd.envs.symmetry import mirror_symmetry
@@ -27,6 +28,7 @@ from policykd.merge.data.folder import LabeledData
 from policykd.merge.data.manifest import RECORDED, DataManifest, LabeledSkill
 from policykd.merge.data.pool import Batch, StatePool
 from policykd.merge.data.rollout import LabeledRollout
+from policykd.merge.data.sequences import SequencePool
 from policykd.merge.fitting import Fitting
 from policykd.merge.losses import categorical
 from policykd.merge.student import check_start
@@ -159,8 +161,9 @@ class _DataMerge:
         self._robot = contract.check_robot()
         if choices := choices_of(self._robot):
             categorical(config, choices)  # a loss of continuous actions is refused before anything is read
-        self._train = StatePool(len(self._ids), None, config.support)
-        self._held_out = StatePool(len(self._ids), None, config.support)
+        shape = config.architecture if init is None else init.policy.architecture
+        pool = StatePool if shape.memory is None else SequencePool
+        self._train, self._held_out = (pool(len(self._ids), None, config.support) for _ in range(2))
         self._read(data)
         log_std = torch.tensor([skill.log_std for skill in contract.skills])
         self._student = self._first_student(self._robot, log_std)
@@ -192,10 +195,9 @@ class _DataMerge:
             for shard in one.manifest.shards:
                 rollout, i = one.load(shard), self._ids.index(shard.skill)
                 # Whole simulations are held out: neighbors in time are nearly the same state.
-                column = torch.arange(len(rollout.labels)) % shard.simulations
-                held = column % every == every - 1
-                self._train.add(i, _rows(rollout, ~held))
-                self._held_out.add(i, _rows(rollout, held))
+                held = torch.arange(shard.simulations) % every == every - 1
+                self._train.add(i, _simulations(rollout, ~held))
+                self._held_out.add(i, _simulations(rollout, held))
                 held_out |= {shard.skill} if held.any() else set()
         if lacking := [skill for skill in self._ids if skill not in held_out]:
             raise ConfigError(
@@ -209,10 +211,10 @@ class _DataMerge:
             _check_init(self._init, self._contract)
             student = copy.deepcopy(self._init.policy).train()
         else:
-            symmetric = all(skill.symmetric for skill in self._contract.skills)
+            symmetric = all(s.symmetric for s in self._contract.skills) and self._config.architecture.memory is None
             symmetry = mirror_symmetry(tuple(groups), robot) if symmetric else None
             seed = integer_seed(self._config.seed, "student", *self._ids)
-            student = Policy(groups, actions, self._config.architecture, seed, symmetry)
+            student = make_policy(groups, actions, self._config.architecture, seed, symmetry)
             for i in range(len(self._ids)):
                 student.update_normalizer(self._train.rows(i).observations)
         student.log_std.data.copy_(log_std.mean(dim=0))
@@ -222,6 +224,8 @@ class _DataMerge:
         return torch.Generator().manual_seed(integer_seed(self._config.seed, purpose, self._round))
 
     def _loss(self, i: int) -> float:
+        if isinstance(self._held_out, SequencePool):
+            return self._fitting.loss_along(self._held_out, i)
         observations, labels, _ = self._held_out.rows(i)
         return self._fitting.loss(Batch(observations, labels, torch.full((len(labels),), i)))
 
@@ -273,7 +277,13 @@ class _DataMerge:
         self._folder.finish(outcome)
 
 
-def _rows(rollout: LabeledRollout, chosen: torch.Tensor) -> LabeledRollout:
-    """Return the rollout with the chosen states only, in the fields that a pool takes."""
-    names = ("observations", "labels", "teacher_values", "distances")
-    return dataclasses.replace(rollout, **{name: getattr(rollout, name)[chosen] for name in names})
+def _simulations(rollout: LabeledRollout, chosen: torch.Tensor) -> LabeledRollout:
+    """Return the rollout of the chosen simulations (n,), without the states after it, which a pool does not take."""
+    rows = chosen.repeat(len(rollout.rewards))
+    grids = {
+        name: getattr(rollout, name)[:, chosen] for name in ("rewards", "terminated", "truncated", "student_acted")
+    }
+    flat = {name: getattr(rollout, name)[rows] for name in ("observations", "labels", "teacher_values", "distances")}
+    return dataclasses.replace(
+        rollout, **grids, **flat, final_rows=rollout.final_rows[:0], final_observations=rollout.final_observations[:0]
+    )

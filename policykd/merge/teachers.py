@@ -16,6 +16,7 @@ from policykd.agents.files.policy_file import LoadedPolicy, check_fits
 from policykd.agents.function_policy import Function, FunctionPolicy
 from policykd.agents.policy import Policy
 from policykd.envs.foreign.skill import PREFIX, TASK_ID, GymSkill, check_continuous, together
+from policykd.envs.observations import split_history
 from policykd.envs.skills import Skill, common_contract
 from policykd.envs.terrains import Terrain
 from policykd.errors import ConfigError, ContractError, UnknownNameError
@@ -101,7 +102,7 @@ def teachers_from(
             teachers[skill_id] = Teacher(skill, loaded.policy, source, loaded.manifest.weights_sha256)
     found = _with_groups(list(teachers.values()), groups)
     common_contract([t.skill for t in found])
-    _check_distinguishable([t.skill for t in found])
+    _check_distinguishable([t.skill for t in found], found[0].skill.groups)
     return found
 
 
@@ -111,6 +112,32 @@ def _with_groups(teachers: Sequence[Teacher], groups: Sequence[str]) -> list[Tea
     if len(foreign) < len(teachers):
         return list(teachers)
     return [replace(t, skill=skill) for t, skill in zip(teachers, together(foreign, groups), strict=True)]
+
+
+def offering(teachers: Sequence[Teacher], groups: Sequence[str]) -> list[Teacher]:
+    """Return teachers whose skills also have the observation groups that a student is to read.
+
+    Teachers go on reading their own groups; the environment computes those of both.
+
+    Args:
+        teachers: one per skill.
+        groups: the student's groups, registered or histories such as ``joints:5``; empty for those of the teachers.
+
+    Raises:
+        UnknownNameError: for a group that is not registered, or that a gymnasium environment does not have.
+        ContractError: for a group that the robot does not have, or students that cannot tell tasks apart by theirs.
+    """
+    if not groups:
+        return list(teachers)
+    _check_distinguishable([t.skill for t in teachers], groups)
+    found = []
+    for teacher in teachers:
+        skill = teacher.skill
+        lacking = tuple(name for name in groups if name not in skill.groups)
+        if lacking and isinstance(skill, GymSkill):
+            raise UnknownNameError("observation group of the teachers", lacking[0], skill.group_sizes)
+        found.append(replace(teacher, skill=replace(skill, groups=(*skill.groups, *lacking))) if lacking else teacher)
+    return found
 
 
 def function_teacher(name: str, function: Function, skill: Skill) -> Teacher:
@@ -168,8 +195,9 @@ def on_device(teachers: Sequence[Teacher], device: torch.device) -> list[Teacher
     return [replace(t, policy=moved[id(t.policy)]) for t in teachers]
 
 
-def _check_distinguishable(skills: Sequence[Skill]) -> None:
-    if "command" in skills[0].groups:
+def _check_distinguishable(skills: Sequence[Skill], groups: Sequence[str]) -> None:
+    """Raise ContractError if tasks differ on one terrain and a student of these groups is not told which it has."""
+    if any(split_history(name)[0] in ("command", TASK_ID) for name in groups):
         return
     seen: dict[Terrain, Skill] = {}
     for skill in skills:
@@ -177,8 +205,9 @@ def _check_distinguishable(skills: Sequence[Skill]) -> None:
         if other.task != skill.task:
             raise ContractError(
                 f"{other.id} and {skill.id} ask for different actions in the same states, and a student cannot tell "
-                f"them apart by {', '.join(skill.groups)}; train one of the experts with the group command as well "
-                f"(policykd train ... --groups {' '.join((*skill.groups, 'command'))})"
+                f"them apart by {', '.join(groups)}; add the group command: to an expert "
+                f"(policykd train ... --groups {' '.join((*groups, 'command'))}) or, if one of them has it, to the "
+                f"student (policykd merge ... --groups)"
             )
 
 

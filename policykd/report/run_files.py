@@ -5,7 +5,7 @@ It reads what is there and computes nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -61,12 +61,14 @@ class ResultsFolder:
         evaluation: ``evaluation.json``.
         runs: the runs inside, experts before the policies that were made from them.
         demo: ``demo.json``, empty if there is none.
+        routing: ``routing.json``, empty if there is none.
     """
 
     path: Path
     evaluation: Evaluation
     runs: tuple[RunFiles, ...]
     demo: dict[str, Any]
+    routing: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path) -> ResultsFolder:
@@ -81,7 +83,7 @@ class ResultsFolder:
         evaluation = Evaluation.load(path / "evaluation.json")
         place = {skill: i for i, skill in enumerate(evaluation.skills)}
         runs.sort(key=lambda run: (len(run.manifest.parents), place.get(run.manifest.skills[0], len(place)), run.name))
-        return cls(path, evaluation, tuple(runs), _optional(path / "demo.json"))
+        return cls(path, evaluation, tuple(runs), _optional(path / "demo.json"), _optional(path / "routing.json"))
 
     @cached_property
     def students(self) -> list[str]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from policykd.agents.architecture import Architecture, Encoder
+from policykd.agents.architecture import Architecture, Encoder, Memory, Mixture
 from policykd.agents.export import check, export, export_policy
 from policykd.agents.export.c_writer import c_header
 from policykd.agents.export.onnx_writer import onnx_bytes
@@ -17,6 +17,7 @@ from policykd.agents.export.torchscript import torchscript_bytes
 from policykd.agents.files.manifest import describe_actions
 from policykd.agents.files.policy_file import load_policy, save_policy
 from policykd.agents.policy import Policy
+from policykd.agents.recurrent_policy import make_policy
 from policykd.envs.robots import get_robot
 from policykd.envs.skills import get_skill
 from policykd.envs.symmetry import mirror_symmetry
@@ -33,6 +34,7 @@ SHAPES = {
     "linear": Architecture(hidden=()),
     "squash": Architecture(hidden=(8,), squash=True),
     "encoder": Architecture(hidden=(16, 8), encoders=(Encoder("terrain", (4, 3), (5, 3), (2, 1), 6),)),
+    "mixture": Architecture(hidden=(8,), mixture=Mixture(3, 6)),
     "encoder at every layer": Architecture(
         hidden=(16, 8), activation="relu", encoders=(Encoder("terrain", (4,), (3,), (1,), 6, "every"),)
     ),
@@ -43,7 +45,10 @@ def random_policy(architecture, symmetric=True):
     symmetry = mirror_symmetry(tuple(GROUPS), ROBOT) if symmetric else None
     policy = Policy(GROUPS, len(ACTIONS), architecture, 3, symmetry).eval()
     with torch.no_grad():
-        policy.actor[-1].weight.mul_(100.0)  # a new policy hardly acts, and would hide errors
+        mixture = architecture.mixture is not None
+        last = [e[-1].weight for e in policy.actor[0].experts] if mixture else [policy.actor[-1].weight]
+        for weight in last:
+            weight.mul_(10.0 if mixture else 100.0)  # a new policy hardly acts, and would hide errors
         policy.update_normalizer(observations() * torch.linspace(0.001, 3.0, policy.observation_size))
     return policy
 
@@ -79,6 +84,39 @@ def test_every_runtime_computes_the_policy(shape, symmetric, per_group, tmp_path
             actions, angles = run(rows)
             assert np.abs(actions - expected.numpy()[: len(rows)]).max() < 1e-5
             assert np.abs(angles - targets.numpy()[: len(rows)]).max() < 1e-5
+
+
+@pytest.mark.parametrize("per_group", [False, True], ids=["flat", "groups"])
+@pytest.mark.parametrize("memory", [Memory("gru", 6, dense=5), Memory("lstm", 6), Memory("lstm", 7, dense=4)])
+@torch.no_grad()
+def test_every_runtime_keeps_the_state_of_a_recurrent_policy(memory, per_group, tmp_path):
+    policy = make_policy(GROUPS, len(ACTIONS), Architecture((8,), (4,), memory=memory), 3).eval()
+    policy.actor[-1].weight.mul_(60.0)
+    policy.update_normalizer(observations())
+    rows = observations(120).view(30, 4, -1)
+    expected, after = policy.unroll(rows, torch.zeros(4, policy.state_size))
+    assert expected.std() > 0.1
+    for run in runtimes(policy, tmp_path, per_group):
+        state = np.zeros((4, policy.state_size), np.float32)
+        for now, mean in zip(rows, expected, strict=True):
+            actions, angles, state = run(now.numpy(), state)
+            assert np.abs(actions - mean.clamp(-1.0, 1.0).numpy()).max() < 1e-5
+        assert np.abs(state - after.numpy()).max() < 1e-5
+        assert angles.shape == actions.shape
+    again = run(rows[-1].numpy(), np.zeros_like(state))
+    assert np.abs(again[0] - actions).max() > 1e-3  # the state counts
+
+
+def test_an_export_of_a_recurrent_policy_is_compared_along_episodes(tmp_path):
+    policy = make_policy(GROUPS, len(ACTIONS), Architecture((8,), (4,), memory=Memory("gru", 6, dense=5)), 3)
+    save_policy(tmp_path / "gru", policy, robot=ROBOT, skills=["biped/flat"], operation="merge", seed=0)
+    report = export_policy(tmp_path / "gru", tmp_path / "out", states=640, episodes=2, threads=1)
+    record = json.loads(report.report_path.read_text())
+    assert (record["inputs"], record["outputs"]["next_state"]) == ({"obs": 99, "state": 6}, 6)
+    for file in report.files.values():
+        assert (file.comparison.states, file.comparison.same_outcomes) == (640, 2)
+        assert file.comparison.largest_action <= 1e-5
+    assert "copy next_state into it" in (tmp_path / "out" / "policy.h").read_text()
 
 
 def test_numbers_in_the_header_are_exact(tmp_path):

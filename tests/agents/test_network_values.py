@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from policykd.agents.acting import Acting
-from policykd.agents.architecture import Architecture, Encoder, Memory
-from policykd.agents.networks import JoinedLayers, group_columns, make_network
+from policykd.agents.architecture import Architecture, Encoder, Memory, Mixture
+from policykd.agents.networks import JoinedLayers, group_columns, make_actor, make_network
 from policykd.agents.policy import Policy, check_groups
 from policykd.agents.recurrent_policy import make_policy
 from policykd.envs.symmetry import MirrorSymmetry
@@ -35,6 +35,9 @@ def test_parameters_are_those_of_the_modules(join, memory):
     architecture = Architecture((6, 7), (8,), encoders=encoders, memory=memory and Memory(memory, 4))
     policy = make_policy(GROUPS, 2, architecture, 0)
     assert architecture.parameters(GROUPS, 2) == sum(p.numel() for p in policy.parameters())
+    mixture = Mixture(3, 5)
+    policy = make_policy(GROUPS, 2, replace(architecture, encoders=(), mixture=mixture), 0)
+    assert policy.architecture.parameters(GROUPS, 2) == sum(p.numel() for p in policy.parameters())
     assert Architecture((), ()).parameters({"a": 3}, 2) == 2 + (3 * 2 + 2) + (3 + 1)
 
 
@@ -66,6 +69,10 @@ WIDE, DEEP = 1_000_000, 64
         (lambda: Architecture(initial_std=0.9e-4), "initial_std"),
         (lambda: Architecture(mean_clip=0.9e-3), "mean_clip"),
         (lambda: Architecture(encoders=(ENCODER,), memory=Memory("gru", 2)), "a memory has no encoders"),
+        (lambda: Architecture(encoders=(ENCODER,), mixture=Mixture()), "a mixture of experts has no encoders"),
+        (lambda: Mixture(1), r"mixture\.experts"),
+        (lambda: Mixture(2, 0), r"mixture\.gate"),
+        (lambda: Memory("gru", 2, dense=-1), r"memory\.dense"),
         (lambda: Architecture(encoders=(ENCODER, ENCODER)), "at most one for each"),
         (lambda: Memory("gru", 0), r"memory\.hidden"),
         (lambda: Memory("gru", WIDE + 1), r"memory\.hidden"),
@@ -218,7 +225,7 @@ def test_a_new_policy_is_nearly_still_has_its_noise_and_values_of_gain_one():
         with pytest.raises(ConfigError, match="needs observation groups and actions"):
             Policy(groups, actions)
     assert Policy({"a": 1}, 1).actions == 1
-    with pytest.raises(ConfigError, match="have no memory"):
+    with pytest.raises(ConfigError, match=r"leave out architecture\.memory"):
         Policy({"a": 3}, 2, Architecture(memory=Memory("gru", 2)))
 
 
@@ -279,7 +286,7 @@ def test_an_acting_policy_without_memory_is_the_policy():
     torch.testing.assert_close(acting(ROWS), policy(ROWS))
     torch.testing.assert_close(acting.distribution(ROWS).stddev, policy.distribution(ROWS).stddev)
     acting.forget(torch.tensor([True, True, True]))
-    assert acting._state is None
+    assert acting.state is None
 
 
 def test_equal_seeds_draw_equal_weights_and_no_seed_draws_from_the_global_stream():
@@ -292,3 +299,18 @@ def test_equal_seeds_draw_equal_weights_and_no_seed_draws_from_the_global_stream
     torch.manual_seed(1)
     assert float(torch.rand(1)) != after
     assert np.isfinite(after)
+
+
+@torch.no_grad()
+def test_a_mixture_weighs_its_experts():
+    actor = make_actor({"a": 3}, Architecture((6,), mixture=Mixture(2, 5)), 2)
+    mixture, rows = actor[0], torch.randn(9, 3)
+    nn.init.normal_(mixture.gate[-1].weight)
+    first, second = (expert(rows) for expert in mixture.experts)
+    score = mixture.gate[2](nn.functional.elu(mixture.gate[0](rows)))
+    share = torch.sigmoid(score[:, :1] - score[:, 1:])  # a softmax of two
+    torch.testing.assert_close(actor(rows), share * first + (1 - share) * second)
+    torch.testing.assert_close(mixture.weights(rows)[:, :1], share)
+    assert (first - second).abs().max() > 0.01
+    assert share.std() > 0.05
+    assert actor(rows.view(3, 3, 3)).shape == (3, 3, 2)  # of sequences, too

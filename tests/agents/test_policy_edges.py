@@ -321,8 +321,8 @@ def test_sizes_of_states_and_forgetting(kind, size):
         spread = acting.distribution(torch.ones(2, 3))
         assert torch.allclose(spread.stddev, policy.log_std.exp().expand(2, 2))
         acting.forget(torch.tensor([True, False]))
-        assert acting._state[0].abs().sum() == 0
-        assert acting._state[1].abs().sum() > 0
+        assert acting.state[0].abs().sum() == 0
+        assert acting.state[1].abs().sum() > 0
         torch.testing.assert_close(acting(torch.ones(2, 3))[0], first[0])
         acting.begin()
         torch.testing.assert_close(acting(torch.ones(5, 3))[4], first[0])

@@ -93,8 +93,8 @@ def test_manifest_that_is_none(folder, content):
 
 
 def test_newer_format(folder):
-    forge(folder, format_version=6)
-    refused(folder, "format 6", "update policykd")
+    forge(folder, format_version=7)
+    refused(folder, "format 7", "update policykd")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,6 @@ from policykd.agents.acting import Acting
 from policykd.agents.architecture import Architecture, Memory
 from policykd.agents.audit import audit_policy
 from policykd.agents.episodes import run_episodes
-from policykd.agents.export.export import export_policy
 from policykd.agents.files.policy_file import load_policy, save_policy
 from policykd.agents.importing.foreign_policy import Standardization, policy_of
 from policykd.agents.importing.formats import read_foreign
@@ -130,7 +129,7 @@ def test_shapes_that_cannot_be_are_refused():
     with pytest.raises(ConfigError, match=r"memory\.hidden is 0"):
         Memory("gru", 0)
     shape = Architecture((8,), (8,), memory=Memory("gru", 4))
-    with pytest.raises(ConfigError, match="trained or distilled have no memory"):
+    with pytest.raises(ConfigError, match=r"leave out architecture\.memory"):
         Policy({"observation": 2}, 1, shape)
     with pytest.raises(ConfigError, match="needs an architecture with a memory"):
         RecurrentPolicy({"observation": 2}, 1, Architecture((8,), (8,)))
@@ -178,7 +177,6 @@ def test_what_needs_a_policy_without_memory_says_so(tmp_path):
     refusal = r"needs a policy without memory; this one keeps a state .*\(gru, 4\).*policykd merge POLICY"
     for call in (
         lambda: loaded.policy(torch.zeros(1, 2)),
-        lambda: export_policy(path, tmp_path / "out"),
         lambda: inject_file(path, tmp_path / "out", ["command"]),
         lambda: grow(loaded.policy, hidden=()),
         lambda: audit_policy(loaded.policy, skill, episodes=2),

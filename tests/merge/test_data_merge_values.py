@@ -164,10 +164,7 @@ def test_rounds_that_are_kept(name, count):
             replace(SMALL, aggregation=bad)
 
 
-def test_groups_are_chosen_only_for_new_students_and_schedules_hold_to_the_end():
-    assert replace(SMALL, groups=("proprio",)).groups == ("proprio",)
-    with pytest.raises(ConfigError, match=r"merge\.groups .* set start=random"):
-        replace(SMALL, groups=("proprio",), start="newest")
+def test_choices_are_checked_and_schedules_hold_to_the_end():
     assert replace(SMALL, start="biped/flat").start == "biped/flat"
     for name in ("loss", "mixing", "noise_model", "critic", "start"):
         with pytest.raises(UnknownNameError, match=name):

@@ -16,7 +16,6 @@ from policykd.agents.policy import Policy
 from policykd.cli.main import main
 from policykd.envs.foreign.skill import gym_skill
 from policykd.envs.make import make_env
-from policykd.errors import ConfigError, ContractError
 from policykd.evaluation.results import Evaluation
 from policykd.merge.collect import ActionNoise, Collection, collect
 from policykd.merge.config import MergeConfig
@@ -24,6 +23,7 @@ from policykd.merge.conflicts import measure_conflicts
 from policykd.merge.distiller import merge_experts
 from policykd.merge.labeling import Labeler
 from policykd.merge.teachers import Teacher, teachers_from
+from policykd.runs import read_log
 from policykd.seeding import integer_seed
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "envs"))
@@ -131,15 +131,16 @@ def test_a_student_without_memory_keeps_what_a_recurrent_teacher_does(tmp_path):
     assert evaluation.summaries["student", skill].retention.estimate > 0.9
 
 
-def test_students_do_not_start_from_a_recurrent_policy(tmp_path):
+def test_a_student_may_start_from_a_recurrent_policy(tmp_path):
     motion = save_script(steering_module(1.0), tmp_path / "motion.pt")
     import_policy(motion, tmp_path / "expert", env=POINT, episodes=2)
     loaded = load_policy(tmp_path / "expert")
     teachers = teachers_from([("expert", loaded)])
     config = MergeConfig(envs=2, rounds=1, updates=1, validation_episodes=2, min_teacher_success=0.0)
     for start, init in (("newest", None), ("previous", loaded)):
-        with pytest.raises(ContractError, match="a student's start needs a policy without memory"):
-            merge_experts(teachers, tmp_path / start, replace(config, start=start), init=init)
-    shape = replace(config.architecture, memory=loaded.manifest.architecture.memory)
-    with pytest.raises(ConfigError, match=r"leave out architecture\.memory"):
-        merge_experts(teachers, tmp_path / "student", replace(config, architecture=shape))
+        result = merge_experts(teachers, tmp_path / start, replace(config, start=start), init=init)
+        student = load_policy(result.policy_path)
+        assert student.manifest.architecture == loaded.manifest.architecture
+        assert torch.equal(student.policy.normalizer.mean, loaded.policy.normalizer.mean)
+        (row,) = read_log(tmp_path / start / "progress.jsonl")
+        assert row["loss"] < 1e-9  # along its own episodes it is its teacher

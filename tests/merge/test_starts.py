@@ -58,8 +58,9 @@ def test_a_student_may_read_fewer_groups_than_its_teachers(teachers, tmp_path):
     assert LabeledData.open(tmp_path / "student").manifest.groups == (("proprio", student.observation_size),)
     with pytest.raises(UnknownNameError, match="observation group of the teachers"):
         first_student(teachers, replace(TINY, groups=("scan",)), None)
-    with pytest.raises(ConfigError, match="set start=random"):
-        replace(TINY, groups=("proprio",), start="newest")
+    narrow = replace(TINY, groups=("proprio",), start="newest")
+    with pytest.raises(ContractError, match=r"reads \['terrain'\], which merge\.groups leave out"):
+        first_student(teachers, narrow, None)
 
 
 def test_a_copy_that_lacks_groups_gets_them_and_acts_as_before(teachers, tmp_path):

@@ -39,6 +39,8 @@ from policykd.cli.commands.plaid import Plaid
 from policykd.cli.commands.render import Render
 from policykd.cli.commands.robots import RobotsCheck, RobotsList, RobotsNew
 from policykd.cli.commands.rollback import Rollback
+from policykd.cli.commands.routing import RoutingCommand
+from policykd.cli.commands.shrink import Shrink
 from policykd.cli.commands.skills import Skills
 from policykd.cli.commands.train import Train
 from policykd.cli.commands.view import View
@@ -121,6 +123,7 @@ COMMANDS: dict[str, type] = {
     "merge": Merge,
     "finetune": Finetune,
     "merge-weights": MergeWeights,
+    "shrink": Shrink,
     "import": Import,
     "inject": Inject,
     "export": Export,
@@ -128,6 +131,7 @@ COMMANDS: dict[str, type] = {
     "describe": Describe,
     "diff": Diff,
     "audit": AuditCommand,
+    "routing": RoutingCommand,
     "evaluate": Evaluate,
     "render": Render,
     "view": View,

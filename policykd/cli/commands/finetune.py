@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 from rich.console import Console
 from rich.table import Table
 
-from policykd.cli.options import Resume, Set, Threads
+from policykd.cli.options import Resume, Set, Threads, split_expert
 from policykd.cli.output import Bars, say
 from policykd.cli.overrides import from_options, with_overrides
 from policykd.errors import ConfigError
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from policykd.agents.training.algorithms.ppo import PpoConfig
     from policykd.envs.skills import Skill
     from policykd.finetune import FinetuneResult
+    from policykd.merge.teachers import Teacher
 
 _FINETUNE = FinetuneConfig()
 
@@ -46,6 +47,12 @@ class Finetune:
     """Budget, environment steps."""
     bound: float = _FINETUNE.bound
     """Largest accepted loss on any skill, of success and of the reward as a share of the start's (0 to 1)."""
+    teachers: tuple[str, ...] = ()
+    """Experts of some of the skills to listen to (--guidance); POLICY@SKILL,SKILL uses one on these skills only."""
+    guidance: Literal["kickstarting", "proximal", "value_gated", "entropy_regularized", "reverse_kl"] | None = None
+    """How to listen to teachers: their divergence as a loss that falls to 0 (kickstarting), weighted by PPO's ratio
+    (proximal), where their value is higher (value_gated), or, without the environment's reward, as the gradient of
+    whole episodes (entropy_regularized, reverse_kl)."""
     leash: float = _FINETUNE.leash
     """Weight of the divergence from the start's actions on the skills to improve; it falls to 0 at half-time."""
     noise: float = _FINETUNE.noise
@@ -75,10 +82,12 @@ class Finetune:
         names = {name: recorded_skill(name, records, groups) for name in student.manifest.skills}
         targets = [names.get(name) or read_skill(name, groups, [records]) for name in self.skills]
         rehearsed = self._rehearsed(names, [skill.id for skill in targets])
-        config = from_options(FinetuneConfig, self, ppo=_ppo(default_config(targets[0].robot).ppo))
+        own = default_config(targets[0].robot).ppo
+        config = from_options(FinetuneConfig, self, ppo=_ppo(own), guidance=self.guidance or "")
+        teachers = _teachers(self.teachers, [skill.id for skill in (*targets, *rehearsed)])
         result = finetune(
             student, targets, self.out, with_overrides(config, self.set), rehearsed=rehearsed, recorded=self.data,
-            resume=self.resume, progress=Bars(console),
+            teachers=teachers, resume=self.resume, progress=Bars(console),
         )  # fmt: skip
         _print(result, [skill.id for skill in targets], console)
 
@@ -90,6 +99,23 @@ class Finetune:
 
         groups = list(next(iter(names.values())).groups)
         return [names.get(name) or read_skill(name, groups) for name in self.rehearse]
+
+
+def _teachers(texts: Sequence[str], simulated: Sequence[str]) -> list[Teacher]:
+    """Return the teachers of the simulated skills; a policy that is not restricted teaches those that it knows."""
+    from policykd.agents.files.policy_file import load_policy
+    from policykd.merge.teachers import teachers_from
+
+    if not texts:
+        return []
+    named = [split_expert(text) for text in texts]
+    loaded = [(str(path), load_policy(path)) for path, _ in named]
+    only = {str(path): skills for path, skills in named if skills is not None}
+    for source, policy in loaded:
+        shared = [skill for skill in policy.manifest.skills if skill in simulated]
+        if source not in only and shared:
+            only[source] = shared
+    return teachers_from(loaded, only)
 
 
 def _recorded_skills(folders: Sequence[Path]) -> set[str]:

@@ -5,15 +5,15 @@ Options and printing only; the work is in ``policykd.merge``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 from rich.console import Console
 
-from policykd.cli.options import Device, EncoderText, Resume, Set, Threads, parse_encoder
+from policykd.agents.architecture import student_architecture
+from policykd.cli.options import Device, EncoderText, Resume, Set, Threads, parse_encoder, split_expert
 from policykd.cli.output import Bars, say
 from policykd.cli.overrides import from_options, with_overrides
 from policykd.errors import ConfigError
@@ -35,10 +35,17 @@ class Merge:
     """Labeled datasets, or folders of merges, to merge instead of experts; nothing is simulated or validated."""
     out: Path = Path("student")
     """Folder of the run; the student is <out>/policy."""
-    hidden: tuple[int, ...] = _MERGE.architecture.hidden
-    """Widths of the student's hidden layers, if it starts at random."""
-    groups: tuple[str, ...] = ()
-    """Observation groups of a new student, without those that a robot does not measure; default all of the experts'."""
+    architecture: Literal["mlp", "gru", "lstm", "moe", "latent"] = "mlp"
+    """Networks of a new student: dense layers (mlp), a recurrent layer in front of them (gru, lstm), several networks
+    and a gate (moe), or dense layers that read an estimate of what the student does not measure (latent)."""
+    hidden: tuple[int, ...] | None = None
+    """Widths of a new student's hidden layers; default 256 256 for mlp, 128 for gru and lstm, 128 128 for moe,
+    256 128 for latent."""
+    memory: int | None = None
+    """Numbers of the hidden state of gru and lstm; default 96."""
+    groups: Annotated[tuple[str, ...], tyro.conf.arg(aliases=["--student-groups"])] = ()
+    """Observation groups of the student, apart from the experts': imu,joints,command leaves out what a robot does not
+    measure, joints:5 reads the last 5, history:5 the last 5 of all others; default all groups of the experts."""
     encoder: EncoderText = None
     start: str | None = None
     """Initial student: random, newest (the last expert), a skill (its expert) or previous (--init); default random,
@@ -97,7 +104,10 @@ class Merge:
 
     def _config(self) -> MergeConfig:
         """Return the configuration that the options ask for."""
-        architecture = replace(_MERGE.architecture, hidden=self.hidden)
+        from policykd.envs.observations import chosen_groups
+        from policykd.envs.skill_records import import_group
+
+        architecture = student_architecture(self.architecture, self.hidden, self.memory)
         if self.encoder:
             architecture = replace(architecture, encoders=(parse_encoder(self.encoder),))
         config = from_options(
@@ -106,6 +116,7 @@ class Merge:
             start=self.start or ("previous" if self.init else "random"),
             critic=self.critic or ("teacher" if self.data else "td"),
             architecture=architecture,
+            groups=tuple(import_group(name) for name in chosen_groups(self.groups)),
         )
         return with_overrides(config, self.set)
 
@@ -115,7 +126,7 @@ def _merge_experts(command: Merge, config: MergeConfig, init: LoadedPolicy | Non
     from policykd.merge import merge_experts, teachers_from
     from policykd.merge.conflicts import check_conflicts
 
-    named = [_split(text) for text in command.experts]
+    named = [split_expert(text) for text in command.experts]
     only = {str(path): skills for path, skills in named if skills is not None}
     teachers = teachers_from([(str(path), load_policy(path)) for path, _ in named], only, task_id=command.task_id)
     if not command.allow_conflicts and not (command.out / "config.json").exists():
@@ -146,14 +157,3 @@ def _print_masked(masked: dict[str, float], console: Console) -> None:
     if any(masked.values()):
         shares = ", ".join(f"{skill} {value:.1%}" for skill, value in masked.items())
         say(console, f"  labels masked as outside the experts' support: {shares}")
-
-
-def _split(text: str) -> tuple[Path, Sequence[str] | None]:
-    """Return the path of a policy, and the skills to use it on; None for all of its skills."""
-    path, at, skills = text.partition("@")
-    if not at or Path(text).exists():
-        return Path(text), None
-    chosen = [skill.strip() for skill in skills.split(",") if skill.strip()]
-    if not chosen:
-        raise ConfigError(f"{text}: name the skills after the @, for example {path}@biped/flat,biped/steps")
-    return Path(path), chosen

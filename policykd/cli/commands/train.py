@@ -44,7 +44,8 @@ class Train:
     init: Path | None = None
     """Policy to start from; the result is never worse than it in validation."""
     groups: tuple[str, ...] = ()
-    """Observation groups of the expert; default those of the task. `policykd skills` lists them."""
+    """Observation groups of the expert, joints:5 for the last 5 readings; default those of the task. `policykd skills`
+    lists them."""
     encoder: EncoderText = None
     seed: int = _TRAIN.seed
     """Seed of weights, tracks and exploration."""
@@ -65,12 +66,14 @@ class Train:
         """
         from policykd.agents.files.policy_file import load_policy
         from policykd.agents.training import train_expert
+        from policykd.envs.observations import chosen_groups
         from policykd.envs.skill_records import read_skill
         from policykd.envs.skills import folder_names, skill_ids
 
         if not self.skills:
             raise ConfigError(f"name a skill to train, for example biped/flat (valid: {', '.join(skill_ids())})")
-        skills = [read_skill(name, self.groups or None) for name in self.skills]
+        groups = chosen_groups(self.groups)
+        skills = [read_skill(name, groups or None) for name in self.skills]
         configs = [self._config(skill.robot) for skill in skills]
         for skill, folder, config in zip(skills, folder_names(skills), configs, strict=True):
             # Loaded again for every expert, because training changes the policy that it starts from.

@@ -13,6 +13,7 @@ from pathlib import Path
 from policykd.agents.files.manifest import Manifest
 from policykd.agents.files.policy_file import LoadedPolicy, load_named, load_policy, save_policy
 from policykd.agents.lineage.tree import trace
+from policykd.agents.policy import check_one_network
 from policykd.agents.recurrent_policy import check_memoryless
 from policykd.envs.foreign.skill import shared_actions
 from policykd.errors import ConfigError, OutputError
@@ -88,6 +89,7 @@ def merge_weights(
     loaded = load_named(policies)
     for entry in loaded.values():
         check_memoryless(entry.policy, "policykd merge-weights")
+        check_one_network(entry.policy, "policykd merge-weights")
     check_same({name: entry.manifest for name, entry in loaded.items()})
     paths = dict(zip(loaded, policies, strict=True))
     base = (ancestor or common_ancestor(paths, search)) if config.needs_ancestor else None

@@ -90,6 +90,7 @@ def page_context(results: ResultsFolder) -> dict[str, Any]:
         "rows": _rows(results, _MAIN),
         "more_columns": [heading for _, heading, _ in _MORE],
         "more_rows": _rows(results, _MORE),
+        "routing": results.routing,
         "plots": embed_plots(_plots(results), results.path),
         "clips": [_embedded(results, path, "video/mp4") for path in results.files(".mp4")],
         "terrains": _terrains(results),

@@ -1,0 +1,44 @@
+"""The benchmark of students: what each kind reads, and that all have equal cost."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from policykd.errors import UnknownNameError
+from policykd.merge import MergeConfig
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+import students
+
+OFFERED = ("imu", "base_velocity", "joints", "last_action", "command", "scan")
+
+
+@pytest.mark.parametrize(
+    ("name", "groups"),
+    [
+        ("sighted", ()),
+        ("without velocity", ("imu", "joints", "last_action", "command", "scan")),
+        ("blind mlp", ("imu", "joints", "last_action", "command")),
+        ("blind gru", ("imu", "joints", "last_action", "command")),
+        ("blind history", ("imu:15", "joints:15", "last_action:15", "command")),
+        ("blind latent", ("imu", "joints", "last_action", "command", "imu:15", "joints:15", "last_action:15")),
+    ],
+)
+def test_what_every_kind_reads(name, groups):
+    assert students.groups_of(students.KINDS[name], OFFERED, spatial=True) == groups
+    planar = students.groups_of(students.KINDS[name], ("proprio", "terrain", "phase"), spatial=False)
+    assert not {"terrain", "base_velocity"} & set(planar) or name == "without velocity"
+
+
+def test_all_kinds_have_equal_environment_steps_and_the_same_gradient_steps_for_any_rounds():
+    options = students.Options(experts=(Path("a/b"),), rounds=48, envs=8)
+    for name, kind in students.KINDS.items():
+        few, many = (students.config_of(kind, (), 3, o) for o in (students.Options(experts=()), options))
+        assert isinstance(few, MergeConfig)
+        assert few.rounds * few.envs == many.rounds * many.envs == 12 * 32, name
+        assert few.rounds * few.updates == pytest.approx(many.rounds * many.updates, rel=0.02)
+        assert (few.target_retention, few.adaptive, many.seed) == (2.0, 0.0, 3)
+    assert students.command_of(options).endswith("--experts a/b --rounds 48 --envs 8 --episodes 256")
+    with pytest.raises(UnknownNameError):
+        students.groups_of(students.Kind(students.KINDS["sighted"].architecture, sees="nothing"), OFFERED, spatial=True)
