@@ -90,6 +90,8 @@ def _read(archive: zipfile.ZipFile, what: str) -> TorchFile:
     if root is None:
         raise PolicyFileError(f"{what} holds no data.pkl; it is not a file of torch.save")
 
+    contents: dict[str, bytes] = {}
+
     def storage(reference: Any) -> np.ndarray:
         if not (isinstance(reference, tuple) and len(reference) == 5 and isinstance(reference[1], Name)):
             raise PickleError("the file refers to something that is not a storage")
@@ -99,8 +101,10 @@ def _read(archive: zipfile.ZipFile, what: str) -> TorchFile:
         member = members.get(f"{root}data/{reference[2]}")
         if member is None:
             raise PickleError(f"the file lacks its storage {reference[2]}")
-        raw = archive.read(member)
-        return np.frombuffer(raw[: len(raw) - len(raw) % np.dtype(kind).itemsize], kind)
+        if member.filename not in contents:  # many tensors can share a storage: it is read once
+            contents[member.filename] = archive.read(member)
+        raw = contents[member.filename]
+        return np.frombuffer(raw, kind, count=len(raw) // np.dtype(kind).itemsize)
 
     tree = read_symbolic_pickle(archive.read(members[f"{root}data.pkl"]), storage)
     script = any(name.startswith(f"{root}code/") for name in members)

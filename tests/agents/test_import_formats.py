@@ -1,5 +1,6 @@
 """Checkpoints of other libraries: each layout is built by hand with torch, and the policy acts as its formula says."""
 
+import tracemalloc
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
@@ -344,8 +345,11 @@ def test_tensors_that_unfold_are_refused(tmp_path):
         read_foreign(tmp_path / "m.pt", ELU)
     one = torch.zeros(500_000)
     torch.save({"actor_state_dict": {f"mlp.{i}.weight": one[: 500_000 - i] for i in range(3000)}}, tmp_path / "m.pt")
+    tracemalloc.start()
     with pytest.raises(PolicyFileError, match=r"unfold"):
         read_foreign(tmp_path / "m.pt", ELU)
+    assert tracemalloc.get_traced_memory()[1] < 40e6, "the shared storage of 2 MB is read once"
+    tracemalloc.stop()
 
 
 SAMPLES = Path(__file__).parents[3] / "shared" / "policies"
