@@ -123,7 +123,7 @@ def _run_job(work: Work[Job, Result], job: Job, reports: Any) -> Result:
 
 
 def _forward(reports: Any, progress: Progress) -> None:
-    """Pass on the reports that have arrived; a job that was started again begins anew."""
+    """Pass on the reports that have arrived; a job that was started again begins with no progress."""
     for name, arguments, figures in reports.get_nowait_batch(reports.qsize()):
         getattr(progress, name)(*arguments, **figures)
 

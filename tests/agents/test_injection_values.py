@@ -193,7 +193,9 @@ def device_run(monkeypatch, *episodes, steps=256, review=1, segment=64):
     run = DeviceRun.__new__(DeviceRun)
     monkeypatch.setattr(DeviceRun, "_env", None, raising=False)
     done = []
-    config = SimpleNamespace(steps=steps, seed=6, segment_steps=segment, review_steps=review, raise_above=0.4)
+    config = SimpleNamespace(
+        steps=steps, seed=6, segment_steps=segment, review_steps=review, raise_above=0.4, level_step=0.04
+    )
     rollout = SimpleNamespace(rewards=torch.zeros(4, 8))
     learner = SimpleNamespace(
         collect=lambda: rollout, update=lambda given, rate: done.append(("update", rate)) or 0.5,

@@ -199,6 +199,7 @@ def test_the_change_of_actions_is_a_root_mean_square_of_what_is_executed():
 
 def device_ppo(minibatch=2):
     env = SimpleNamespace(device=torch.device("cpu"), num_envs=2, num_actions=1, stagger=None)
+    env.picker, env.engine = torch.Generator(), SimpleNamespace(generators=())
 
     def reset(*, stagger):
         env.stagger = stagger

@@ -145,7 +145,7 @@ def test_training_configurations_are_found_next_to_a_zip(tmp_path):
     (tmp_path / "config.yml").write_text("- [gamma, 0.9]\n- [n_envs, 2]\n")
     assert sb3._training_config(path) == {"gamma": 0.9, "n_envs": 2}
     (tmp_path / "config.yml").write_text("{")
-    with pytest.raises(PolicyFileError, match=r"config\.yml cannot be read"):
+    with pytest.raises(PolicyFileError, match=r"config\.yml is not valid YAML"):
         sb3._training_config(path)
     assert sb3._beside(Path("a/b.zip"), "x") == (Path("a/x"), Path("a/b/x"))
 

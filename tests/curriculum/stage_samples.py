@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import torch
 from tiny_curriculum import TINY
 
+from policykd.agents.architecture import Architecture
 from policykd.curriculum.stages import Train
 from policykd.envs.robots import get_robot
 from policykd.envs.skills import get_skill
@@ -25,7 +26,7 @@ class Loaded:
     """Stands in for a policy that was read from a file."""
 
     def __init__(self, path):
-        self.policy = SimpleNamespace(log_std=SimpleNamespace(data=torch.zeros(2)))
+        self.policy = SimpleNamespace(log_std=SimpleNamespace(data=torch.zeros(2)), architecture=Architecture())
         self.manifest = SimpleNamespace(
             weights_sha256=f"{path.parent.name}", robot="biped", skills=("biped/flat",), skill_records=None,
             operation="merge", parents=(1,), seed=8, metrics={"m": 1}, config={"c": 2},

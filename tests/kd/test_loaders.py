@@ -287,7 +287,7 @@ def test_bad_npz_files_are_refused(tmp_path):
     file = tmp_path / "d.npz"
     np.savez(file, x=np.zeros((4, 2)), y=np.array([{}] * 4, dtype=object))
     with pytest.raises(
-        DataFileError, match=r"d.npz: 'y' is damaged, expected \d+ bytes: Object arrays cannot be loaded"
+        DataFileError, match=r"d.npz: 'y' is damaged, expected \d+ bytes: its header says object \(4,\)"
     ):
         read_npz(file)
     np.savez(file, x=np.zeros((4, 2)), y=np.zeros(4, np.int64))
@@ -303,7 +303,7 @@ def test_bad_npz_files_are_refused(tmp_path):
     buffer = io.BytesIO()
     np.save(buffer, np.zeros(3))
     file.write_bytes(buffer.getvalue())
-    with pytest.raises(DataFileError, match=r"no \.npz archive"):
+    with pytest.raises(DataFileError, match=r"is not a complete \.npz archive"):
         read_npz(file)
     np.savez(file, x=np.full((4, 2), np.nan), y=np.zeros(4, np.int64))
     with pytest.raises(DataFileError, match="must hold finite numbers"):
