@@ -215,3 +215,17 @@ def test_commands_export_and_import(tmp_path, merged, capsys, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "minari", None)
     with pytest.raises(MissingDependencyError, match=r"policykd\[minari\]"):
         write_minari(LabeledData.open(merged), "lab/again-v0")
+
+
+@pytest.mark.parametrize(("columns", "fits"), [(STEPS, True), (STEPS + 1, False)])
+def test_a_dataset_needs_one_step_per_column(columns, fits, tmp_path, monkeypatch):
+    recorded("theirs/pendulum-v0", episodes=1)
+    monkeypatch.setattr("policykd.merge.data.minari.COLUMNS", columns)
+    if fits:
+        assert read_minari("theirs/pendulum-v0", tmp_path / "a", PENDULUM).find(0, PENDULUM.id).rewards.shape == (
+            1,
+            columns,
+        )
+        return
+    with pytest.raises(DatasetError, match=f"has {STEPS} steps; at least {columns} are needed"):
+        read_minari("theirs/pendulum-v0", tmp_path / "a", PENDULUM)

@@ -288,3 +288,20 @@ def test_settings_are_checked():
         WeightMergeConfig("tie")
     with pytest.raises(ConfigError, match="give one"):
         combine(parameters(FIRST, SECOND), None, WeightMergeConfig("ties"))
+
+
+@pytest.mark.parametrize(("spread", "fits"), [(0.5, True), (1.5, False)])
+def test_how_alike_the_features_of_a_kernel_must_be(spread, fits):
+    """Scales of 1 may differ by 2e-6: by a millionth of one more than the largest."""
+    policy = new_policy(2, Architecture((8,), (7,), "tanh", encoders=(Encoder("terrain", (3, 2), (4, 2), (2, 1), 5),)))
+    for parameter in policy.parameters():
+        parameter.data = parameter.data.double()
+    policy.normalizer.double()
+    start = sum(list(SIZES.values())[: list(SIZES).index("terrain")])
+    common = copy.deepcopy(policy.normalizer)
+    common.var[start] *= (1.0 + spread * 2e-6) ** 2
+    if fits:
+        referred(policy, common)
+        return
+    with pytest.raises(ContractError, match="the normalizers differ"):
+        referred(policy, common)

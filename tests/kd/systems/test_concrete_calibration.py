@@ -9,6 +9,7 @@ import torch
 from torch.distributions import RelaxedOneHotCategorical
 
 from policykd.errors import ConfigError
+from policykd.kd.calibration import fit_temperature
 from policykd.kd.experiments.system import Fit
 from policykd.kd.systems.concrete_calibration import (
     EXPERIMENT,
@@ -128,3 +129,13 @@ def test_a_small_cell_repeats_and_all_arms_decide_alike():
     assert EXPERIMENT.run(0, TINY) == cell
     assert len({arm["accuracy"] for arm in cell.values()}) == 1
     assert len({arm["ece"] for arm in cell.values()}) == 4
+
+
+def test_temperature_scaling_divides_the_logits_by_what_fits_the_validation_data():
+    cell = CalibrationCell(0, TINY)
+    heat = fit_temperature(cell.said(cell.validation)[1], cell.validation.y)
+    logits = cell.said(cell.test)[1]
+    arms = cell.calibrated()
+    torch.testing.assert_close(arms["temperature scaling"](cell.test), (logits / heat).softmax(1))
+    torch.testing.assert_close(arms["not calibrated"](cell.test), logits.softmax(1))
+    assert abs(float(heat) - 1.0) > 0.05, "the control: dividing by the temperature is not multiplying with it"
