@@ -24,6 +24,7 @@ from policykd.threads import cores_for
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 Work = Callable[[Job, Progress], Result]
+Report = tuple[str, tuple[Any, ...], dict[str, float]]
 _WATCH = 0.5  # seconds between two looks at whether the parent process is there
 
 
@@ -101,7 +102,7 @@ class Processes(Executor):
         pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent, initargs=parent)
         with manager, pool:
             reports = manager.Queue()
-            futures = [pool.submit(work, job, _Reporter(reports)) for job in jobs]
+            futures = [pool.submit(work, job, Reporter(reports.put)) for job in jobs]
             try:
                 self._watch(futures, reports, progress, on_result)
                 return [future.result() for future in futures]
@@ -148,20 +149,24 @@ def _end_with_parent(parent: int) -> None:
     threading.Thread(target=watch, name="end with parent", daemon=True).start()
 
 
-class _Reporter(Progress):
-    """Sends the progress of a job to the parent process."""
+class Reporter(Progress):
+    """Sends the progress of a job to where its executor reads it.
 
-    def __init__(self, reports: queue.Queue[Any]) -> None:
-        self._reports = reports
+    Args:
+        send: takes one report: name of a method of :class:`policykd.progress.Progress`, its arguments, its figures.
+    """
+
+    def __init__(self, send: Callable[[Report], None]) -> None:
+        self._send = send
 
     @override
     def begin(self, name: str, total: int, unit: str) -> None:
-        self._reports.put(("begin", (name, total, unit), {}))
+        self._send(("begin", (name, total, unit), {}))
 
     @override
     def update(self, name: str, done: int, **figures: float) -> None:
-        self._reports.put(("update", (name, done), figures))
+        self._send(("update", (name, done), figures))
 
     @override
     def end(self, name: str, message: str = "") -> None:
-        self._reports.put(("end", (name, message), {}))
+        self._send(("end", (name, message), {}))

@@ -11,7 +11,7 @@ from typing import Any
 from typing_extensions import override
 
 from policykd.errors import MissingDependencyError, check_range
-from policykd.executor import Executor, Job, Result, Work, ignore
+from policykd.executor import Executor, Job, Reporter, Result, Work, ignore
 from policykd.progress import Progress
 
 RETRIES = 3
@@ -99,27 +99,8 @@ class RayExecutor(Executor):
             raise error.cause from None
 
 
-class _Reporter(Progress):
-    """Sends the progress of a task to the queue of the executor."""
-
-    def __init__(self, reports: Any) -> None:
-        self._reports = reports
-
-    @override
-    def begin(self, name: str, total: int, unit: str) -> None:
-        self._reports.put(("begin", (name, total, unit), {}))
-
-    @override
-    def update(self, name: str, done: int, **figures: float) -> None:
-        self._reports.put(("update", (name, done), figures))
-
-    @override
-    def end(self, name: str, message: str = "") -> None:
-        self._reports.put(("end", (name, message), {}))
-
-
 def _run_job(work: Work[Job, Result], job: Job, reports: Any) -> Result:
-    return work(job, _Reporter(reports))
+    return work(job, Reporter(reports.put))
 
 
 def _forward(reports: Any, progress: Progress) -> None:

@@ -10,13 +10,14 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from typing_extensions import override
 
 from policykd.errors import MissingDependencyError, OutputError, check_range
-from policykd.executor import Executor, Job, Result, Work, ignore
+from policykd.executor import Executor, Job, Report, Reporter, Result, Work, ignore
 from policykd.progress import Progress
 
 RETRIES = 3
@@ -136,36 +137,20 @@ class _Submitted:
                 self.read = file.tell()
 
 
-class _Reporter(Progress):
-    """Writes the progress of a job into a file, a line per report."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    @override
-    def begin(self, name: str, total: int, unit: str) -> None:
-        self._write("begin", (name, total, unit), {})
-
-    @override
-    def update(self, name: str, done: int, **figures: float) -> None:
-        self._write("update", (name, done), figures)
-
-    @override
-    def end(self, name: str, message: str = "") -> None:
-        self._write("end", (name, message), {})
-
-    def _write(self, name: str, arguments: Sequence[Any], figures: dict[str, float]) -> None:
-        plain = {key: float(value) for key, value in figures.items()}
-        with self._path.open("a") as file:
-            file.write(json.dumps([name, arguments, plain]) + "\n")
-
-
 def _run_job(work: Work[Job, Result], job: Job, reports: Path) -> Any:
     """Return the result of a job, or the error that it raised: submitit would turn that into a text."""
     try:
-        return work(job, _Reporter(reports))
+        return work(job, Reporter(partial(_append, reports)))
     except Exception as error:
         return error
+
+
+def _append(path: Path, report: Report) -> None:
+    """Write a report as a line of a file."""
+    name, arguments, figures = report
+    plain = {key: float(value) for key, value in figures.items()}
+    with path.open("a") as file:
+        file.write(json.dumps([name, arguments, plain]) + "\n")
 
 
 def _import_submitit() -> Any:

@@ -209,7 +209,7 @@ def test_what_needs_a_memory_is_learned_by_a_student_that_has_one():
 
 @torch.no_grad()
 def test_a_student_that_collects_remembers_its_own_episodes():
-    """Executed actions are those of stepping through the recorded observations, whoever acted before."""
+    """Executed actions are those of stepping through the recorded observations, also after the teacher has acted."""
     teacher = make_teacher("biped/gaps", 1, episode_steps=40)
     size = teacher.skill.group_sizes
     student = make_policy(size, teacher.policy.actions, Architecture((8,), (4,), memory=SHAPES[0]), 2)

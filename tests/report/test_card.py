@@ -85,7 +85,7 @@ def test_texts_of_strangers_are_escaped(tmp_path):
 def test_the_policy_must_be_told_from_others(tmp_path, evaluation):
     path, _ = evaluation
     with pytest.raises(ConfigError, match="has the policies student, expert; choose this one with --name"):
-        write_card(STORED, tmp_path, CardOptions(evaluation=path, name="nobody"))
+        write_card(STORED, tmp_path, CardOptions(evaluation=path, name="unknown"))
     write_card(STORED, tmp_path, CardOptions(evaluation=path, name="expert"))
     assert "| biped/flat |" in (tmp_path / "README.md").read_text()
 
