@@ -50,10 +50,11 @@ def merge_with_policykd(trial: Trial) -> None:
 
 
 def distill_proximally(trial: Trial) -> None:
-    """Proximal policy distillation (Spigler, 2024): PPO on the task's rewards, with a term toward the teacher.
+    """Proximal policy distillation (Spigler, TMLR 2025): PPO on the task's rewards, with a term toward the teacher.
 
     The loss is PPO's, plus ``lambda`` times the mean of ``max(ratio, 1 - epsilon) KL(teacher || student)``. ``ratio``
-    is the probability of the taken action under the student now, over that when it acted; ``lambda`` is 1.
+    is the probability of the taken action under the student now, over that when it acted; ``lambda`` is 1, the default
+    of the author's implementation on stable-baselines3, whose loss this is.
     Departures: observations are normalized by the statistics of the first rollout, and the teacher is a Gaussian
     with the exploration noise of the skill's expert.
     """

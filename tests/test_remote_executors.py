@@ -69,10 +69,10 @@ def test_a_job_whose_worker_is_killed_is_started_again(kind, tmp_path):
     assert make_executor(kind, 2, tmp_path).map(die_once, jobs, Notes()) == ["second attempt"] * 2
 
 
-@pytest.mark.skipif(not PRESENT["submitit"], reason="needs submitit")
-def test_a_job_that_always_dies_ends_the_run(tmp_path):
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_job_that_always_dies_ends_the_run(kind, tmp_path):
     with pytest.raises(OutputError, match="job 0 ended 4 times without a result"):
-        make_executor("local", 1, tmp_path).map(die, [str(tmp_path / "marks")], Notes())
+        make_executor(kind, 1, tmp_path).map(die, [str(tmp_path / "marks")], Notes())
     assert (tmp_path / "marks").read_text() == "xxxx"
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from typing_extensions import override
 
-from policykd.errors import MissingDependencyError, check_range
+from policykd.errors import MissingDependencyError, OutputError, check_range
 from policykd.executor import Executor, Job, Reporter, Result, Work, ignore
 from policykd.progress import Progress
 
@@ -83,7 +83,8 @@ class RayExecutor(Executor):
                 done, _ = self._ray.wait(list(running), num_returns=1, timeout=_POLL)
                 _forward(reports, progress)
                 for reference in done:
-                    results[running.pop(reference)] = found = self._result(reference)
+                    place = running.pop(reference)
+                    results[place] = found = self._result(reference, place)
                     on_result(found)
         finally:
             for reference in running:
@@ -91,12 +92,14 @@ class RayExecutor(Executor):
             reports.shutdown(force=True)
         return [results[place] for place in range(len(jobs))]
 
-    def _result(self, reference: Any) -> Any:
+    def _result(self, reference: Any, place: int) -> Any:
         """Return what a task returned; an error of the job is raised as itself."""
         try:
             return self._ray.get(reference)
         except self._ray.exceptions.RayTaskError as error:
             raise error.cause from None
+        except self._ray.exceptions.WorkerCrashedError as error:
+            raise OutputError(f"job {place} ended {RETRIES + 1} times without a result: {error}") from None
 
 
 def _run_job(work: Work[Job, Result], job: Job, reports: Any) -> Result:
