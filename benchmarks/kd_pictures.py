@@ -185,7 +185,7 @@ PICTURES: dict[str, tuple[Callable[[], dict[str, Any]], Callable[[dict[str, Any]
     "concrete_calibration": (calibration_data, draw_calibration),
     "multimodal_hashing": (hashing_data, draw_hashing),
     "in_distribution_interpretability": (relevance_data, draw_relevance),
-    "terrain_relevance": (partial(terrain_data, Path("results/terrain-relevance/expert/policy")), draw_terrain),
+    "terrain_relevance": (partial(terrain_data, Path("results/terrain-relevance/steps/policy")), draw_terrain),
 }
 """System -> what gathers the data of its picture, and what draws it."""
 

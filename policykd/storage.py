@@ -9,7 +9,10 @@ import errno
 import json
 import os
 import shutil
+import struct
 import uuid
+import zipfile
+import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +20,12 @@ from typing import Any
 
 from policykd.errors import OutputError
 from policykd.plain import parse_json
+
+ZIP_DAMAGE = (
+    zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, struct.error, ValueError, KeyError, OSError, EOFError,
+    NotImplementedError, RuntimeError, OverflowError,
+)  # fmt: skip
+"""Errors that a damaged zip can end in: Python's own reader has no class for all of them."""
 
 
 def write_bytes(path: Path, content: bytes) -> None:

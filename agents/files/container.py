@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from policykd.agents.files.manifest import MAX_PARAMETERS
 from policykd.errors import OutputError, PolicyFileError
-from policykd.storage import write_bytes
+from policykd.storage import ZIP_DAMAGE, write_bytes
 
 WEIGHTS, MANIFEST = "weights.safetensors", "manifest.json"
 MAX_MANIFEST_BYTES = 1_000_000
@@ -96,7 +96,7 @@ def _zip_contents(path: Path) -> tuple[bytes, bytes]:
         with zipfile.ZipFile(path) as archive:
             members = _checked_members(archive.infolist())
             return tuple(_inflate(archive, members[name]) for name in (MANIFEST, WEIGHTS))  # type: ignore[return-value]
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+    except ZIP_DAMAGE as error:
         raise PolicyFileError(f"it is neither a policy folder nor a readable zip of one ({error})") from None
 
 

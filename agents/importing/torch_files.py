@@ -7,25 +7,21 @@ from __future__ import annotations
 
 import io
 import math
-import struct
 import zipfile
-import zlib
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from policykd.errors import PolicyFileError
+from policykd.storage import ZIP_DAMAGE
 from policykd.symbolic_pickle import Name, PickleError, Record, read_symbolic_pickle
 
 MOST_BYTES = 1_000_000_000
 """Largest file, and largest sum of its unpacked members, that is read."""
 
-DAMAGE = (
-    zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, struct.error, ValueError, KeyError, IndexError, TypeError,
-    OSError, EOFError, NotImplementedError, RuntimeError, OverflowError, MemoryError, PickleError,
-)  # fmt: skip
-"""Errors that a damaged zip can end in: Python's own reader has no class for all of them."""
+DAMAGE = (*ZIP_DAMAGE, IndexError, TypeError, MemoryError, PickleError)
+"""Errors that a damaged zip, or the tree in it, can end in."""
 
 _DTYPES = {
     "FloatStorage": "<f4", "DoubleStorage": "<f8", "HalfStorage": "<f2", "LongStorage": "<i8", "IntStorage": "<i4",

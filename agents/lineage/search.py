@@ -15,6 +15,7 @@ from policykd.agents.files.container import MANIFEST, MAX_WEIGHTS_BYTES, WEIGHTS
 from policykd.agents.files.manifest import Manifest
 from policykd.agents.files.policy_file import read_manifest
 from policykd.errors import OutputError, PolicyFileError
+from policykd.storage import ZIP_DAMAGE
 
 MOST_FOLDERS = 20_000
 """Number of folders after which a search ends, so that one around a home folder ends."""
@@ -110,6 +111,6 @@ def _is_zipped_policy(path: Path) -> bool:
             return False
         with zipfile.ZipFile(path) as archive:
             names = sorted(PurePosixPath(m.filename).name for m in archive.infolist() if not m.is_dir())
-    except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError):
+    except ZIP_DAMAGE:
         return False
     return names == sorted([MANIFEST, WEIGHTS])

@@ -17,6 +17,7 @@ import fuzz_samples
 from fuzz_formats import read_foreign, read_minari
 from record_mutations import YAML_TEXTS
 
+from policykd.agents.files.policy_file import load_policy
 from policykd.agents.importing.formats import read_foreign as read_file
 from policykd.agents.importing.options import ImportOptions
 from policykd.curriculum import load_recipe
@@ -26,6 +27,7 @@ from policykd.evaluation import Evaluation
 from policykd.kd.benchmark import BenchResult
 from policykd.kd.data.arrays import read_npz
 from policykd.kd.data.files import DataFileError
+from policykd.kd.data.source import Source
 from policykd.kd.experiments import Result
 from policykd.kd.objective.teachers import TeacherError
 from policykd.kd.training.checkpoint import CheckpointError, load
@@ -282,6 +284,26 @@ def test_numbers_that_single_precision_cannot_hold(change, words, tmp_path):
     torch.save(tree, tmp_path / "model_1.pt")
     with pytest.raises(PolicyFileError, match=words):
         read_file(tmp_path / "model_1.pt", ImportOptions(activation="elu"))
+
+
+def test_names_of_members_that_are_not_text(tmp_path):
+    """The member's own header says that its name is UTF-8, and holds other bytes."""
+    content = bytearray(fuzz_samples.zipped_policy()["policy.zip"])
+    content[6:8] = (0x800).to_bytes(2, "little")
+    content[30] = 0xFF
+    (tmp_path / "policy.zip").write_bytes(bytes(content))
+    with pytest.raises(PolicyFileError, match="nor a readable zip"):
+        load_policy(tmp_path / "policy.zip")
+
+
+def test_members_that_do_not_inflate(tmp_path):
+    with zipfile.ZipFile(tmp_path / "data.whl", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("file.txt", b"text " * 100)
+    content = bytearray((tmp_path / "data.whl").read_bytes())
+    content[40:44] = b"\xff\xff\xff\xff"
+    (tmp_path / "data.whl").write_bytes(bytes(content))
+    with pytest.raises(DataFileError, match=r"file\.txt cannot be read"):
+        Source(tmp_path / "data.whl").read("file.txt", limit=10_000)
 
 
 def test_encrypted_members_and_odd_settings_of_a_zip(tmp_path):

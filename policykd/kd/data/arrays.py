@@ -6,26 +6,22 @@ It reads and changes arrays only; it knows nothing of networks or training.
 from __future__ import annotations
 
 import math
-import struct
 import tokenize
 import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 
 from policykd.kd.data.files import DataFileError
+from policykd.storage import ZIP_DAMAGE
 
 MOST_BYTES = 4_000_000_000
 """Largest sum of unpacked arrays."""
 
 _ENDING = ".npy"
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-_DAMAGE = (
-    ValueError, OSError, EOFError, KeyError, TypeError, OverflowError, NotImplementedError, RuntimeError, struct.error,
-    zipfile.BadZipFile, zlib.error, tokenize.TokenError, RecursionError,
-)  # fmt: skip
-"""Errors that a damaged zip or header can end in: Python and NumPy have no class for all of them."""
+_DAMAGE = (*ZIP_DAMAGE, TypeError, tokenize.TokenError, RecursionError)
+"""Errors that a damaged zip or header can end in."""
 
 
 def read_npz(path: str | Path) -> dict[str, np.ndarray]:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import importlib.util
 import zipfile
-import zlib
 from pathlib import Path, PurePosixPath
 
 from policykd.errors import MissingDependencyError
 from policykd.kd.data.files import DataFileError
+from policykd.storage import ZIP_DAMAGE
 
 MEGABYTE = 1 << 20
 
@@ -32,7 +32,7 @@ class Source:
         if self.root.is_file():
             try:
                 self._archive = zipfile.ZipFile(self.root)
-            except (OSError, zipfile.BadZipFile) as error:
+            except ZIP_DAMAGE as error:
                 raise DataFileError(f"{self.root} is not a folder, wheel or zip archive: {error}") from None
         elif not self.root.is_dir():
             raise DataFileError(f"{self.root} does not exist; name a folder, wheel or zip archive")
@@ -89,9 +89,11 @@ class Source:
                     content = file.read(limit + 1)
             else:
                 content = self._inside(name).read_bytes()
+        except DataFileError:
+            raise
         except (KeyError, FileNotFoundError):
             raise DataFileError(f"{self.root} has no file {name}") from None
-        except (OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError) as error:
+        except ZIP_DAMAGE as error:
             raise DataFileError(f"{self.root}: {name} cannot be read: {error}") from None
         if len(content) > limit:
             raise DataFileError(f"{self.root}: {name} unpacks to more than {limit} bytes")
