@@ -92,14 +92,18 @@ def refused(function, *arguments, **options):
 def limits():
     """Return the limits that configurations and functions check values against: name -> smallest and largest value."""
     from policykd.agents.architecture import Architecture, Encoder, Latent, Memory, Mixture
+    from policykd.agents.audit import audit_policy
     from policykd.agents.export.export import export_policy
     from policykd.agents.importing.importer import import_policy
     from policykd.agents.injection.files import inject_file
+    from policykd.agents.policy import Policy
     from policykd.agents.training.config import PpoConfig, SacConfig, TrainConfig
     from policykd.curriculum.bisect import bisect_skill
     from policykd.curriculum.comparison import run_comparison
+    from policykd.curriculum.presets import preset, preset_names
     from policykd.curriculum.recipe import Injection, Measurement, SkillPlan
     from policykd.envs.batched_env import EnvConfig
+    from policykd.envs.skills import get_skill
     from policykd.evaluation.curves import area
     from policykd.evaluation.evaluate import evaluate
     from policykd.kd.log_mel import LogMel
@@ -107,7 +111,8 @@ def limits():
     from policykd.merge.weights.config import WeightMergeConfig
     from policykd.stats import bootstrap
 
-    nowhere = Path("nowhere")
+    nowhere, flat = Path("nowhere"), get_skill("biped/flat")
+    plain_policy = Policy(flat.group_sizes, flat.robot.num_actions, Architecture((1,), (1,)), 0)
     made = {
         "Architecture": lambda: Architecture(mean_clip=2.0), "Encoder": lambda: Encoder("terrain"),
         "PpoConfig": PpoConfig, "SacConfig": SacConfig,
@@ -121,6 +126,8 @@ def limits():
         "run_comparison": refused(run_comparison, None, nowhere, curricula=("none",)),
         "bisect": refused(bisect_skill, nowhere, "biped/flat"),
         "inject_file": refused(inject_file, nowhere, nowhere, ("terrain",)),
+        "Recipe": lambda: dataclasses.replace(preset(preset_names()[0]), transfer_noise=0.1),
+        "audit_policy": refused(audit_policy, plain_policy, flat, groups=("none",)),
         "export_policy": refused(export_policy, nowhere, nowhere),
         "import_policy": refused(import_policy, nowhere, nowhere),
     }  # fmt: skip

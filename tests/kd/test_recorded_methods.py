@@ -3,16 +3,28 @@
 Their meaning is tested next to each of them; here is what a rewrite must reproduce, their ranges included.
 """
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from policykd.kd import adaptive_confidence as confidence
-from policykd.kd import adaptive_mixing, attacks, calibration, data_free, domains, fake_samples, gaussian_processes
+from policykd.kd import (
+    adaptive_mixing,
+    attacks,
+    calibration,
+    data_free,
+    domains,
+    fake_samples,
+    gaussian_processes,
+    hashing,
+    stochastic_teachers,
+    three_players,
+)
 from policykd.kd import density_ratios as ratios
 from policykd.kd import hard_alignment as alignment
-from policykd.kd import hashing, stochastic_teachers, three_players
 from policykd.kd import mask_explanations as masks
 from policykd.kd.data.angular_field import angular_field
 from policykd.kd.data.patches import PatchConfig, change_colors, draw_crops, read_patches
@@ -35,8 +47,8 @@ def seeded(seed=0):
 
 def network(*widths):
     torch.manual_seed(0)
-    layers = [nn.Linear(one, other) for one, other in zip(widths, widths[1:], strict=False)]
-    return nn.Sequential(*sum(([layer, nn.Tanh()] for layer in layers[:-1]), []), layers[-1]).double()
+    layers = [part for one, other in itertools.pairwise(widths) for part in (nn.Linear(one, other), nn.Tanh())]
+    return nn.Sequential(*layers[:-1]).double()
 
 
 def gradient(value, *leaves):
@@ -317,7 +329,11 @@ def of_bilevel():
         return nn.functional.cross_entropy(torch.func.functional_call(net, parameters, (x + 1.0,)), y)
 
     rates, shares = torch.tensor([0.3, 0.1]).double(), torch.tensor([0.2, 0.8]).double()
-    weighed = bilevel.look_ahead_gradient(lambda p, w: w[0] * outer(p) + w[1] ** 2 * outer(p), outer, start, shares, 0.3)
+
+    def shared(parameters, weights):
+        return (weights[0] + weights[1] ** 2) * outer(parameters)
+
+    weighed = bilevel.look_ahead_gradient(shared, outer, start, shares, 0.3)
     return {"descended": bilevel.descend(inner, start, {"x": x}, rates), "ahead": weighed}
 
 
@@ -345,7 +361,8 @@ def of_games():
     turns, follower = [], nn.Linear(1, 1)
 
     def follow(turn):
-        turns.append([turn.round, turn.step, turn.progress, float(torch.rand(1)), float(turn.shared.initial_seed() % 97)])
+        seeds = float(torch.rand(1)), float(turn.shared.initial_seed() % 97)
+        turns.append([turn.round, turn.step, turn.progress, *seeds])
         return (follower(torch.rand(3, 1, generator=turn.generator)) - 1.0).square().mean()
 
     last = Players({"one": Player(follower, follow, steps=2, clip_norm=0.1)}, seed=5).train(3)

@@ -170,6 +170,11 @@ SMALL = {
 }
 
 
+def test_every_system_has_a_small_cell_that_is_recorded(is_recorded):
+    assert set(SMALL) == set(SYSTEMS)
+    assert [name for name in SMALL if not is_recorded("systems", name)] == [], "see the head of tests/kd/conftest.py"
+
+
 @pytest.mark.parametrize("name", SMALL)
 def test_a_small_cell_is_the_recorded_one(name, recorded, trainings, limits):
     experiment = SYSTEMS[name]
