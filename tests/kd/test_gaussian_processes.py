@@ -217,7 +217,7 @@ def test_probabilities_average_the_sigmoid():
 def test_what_does_not_fit_is_refused():
     with pytest.raises(ConfigError, match="targets"):
         laplace(KERNEL, np.array([0.0, 1.0, 2.0, 0.0]))
-    with pytest.raises(ConfigError, match="targets is -0.1"):
+    with pytest.raises(ConfigError, match=r"targets is -0\.1"):
         laplace(KERNEL, np.array([0.0, 1.0, 1.0, -0.1]))
     with pytest.raises(ConfigError, match="repeats"):
         laplace(KERNEL, LABELS, repeats=0.0)
