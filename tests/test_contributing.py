@@ -103,6 +103,7 @@ def test_the_algorithm_trains(tmp_path):
         steps=2048,
         segment_steps=1024,
         validation_episodes=2,
+        finalists=1,
         threads=1,
         architecture=Architecture(hidden=(16,), critic_hidden=(16,)),
     )

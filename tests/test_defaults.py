@@ -19,6 +19,8 @@ from pathlib import Path
 
 import pytest
 
+from policykd.errors import PolicykdError
+
 FILE = Path(__file__).parent / "data" / "defaults.json"
 PACKAGES = ("agents", "curriculum", "evaluation", "finetune", "kd", "merge")
 MODULES = ("divergences", "relaxed", "schedules", "stats")
@@ -77,22 +79,57 @@ def is_data(value):
     return value is None or isinstance(value, (bool, int, float, str))
 
 
+def refused(function, *arguments, **options):
+    """Return a call that is refused after its ranges were checked."""
+
+    def call():
+        with pytest.raises(PolicykdError):
+            function(*arguments, **options)
+
+    return call
+
+
 def limits():
-    """Return the limits that configurations check their fields against: field -> smallest and largest value."""
-    from policykd.agents.architecture import Architecture, Encoder
+    """Return the limits that configurations and functions check values against: name -> smallest and largest value."""
+    from policykd.agents.architecture import Architecture, Encoder, Latent, Memory, Mixture
+    from policykd.agents.audit import audit_policy
+    from policykd.agents.export.export import export_policy
+    from policykd.agents.importing.importer import import_policy
+    from policykd.agents.injection.files import inject_file
+    from policykd.agents.policy import Policy
     from policykd.agents.training.config import PpoConfig, SacConfig, TrainConfig
+    from policykd.curriculum.bisect import bisect_skill
+    from policykd.curriculum.comparison import run_comparison
+    from policykd.curriculum.presets import preset, preset_names
     from policykd.curriculum.recipe import Injection, Measurement, SkillPlan
     from policykd.envs.batched_env import EnvConfig
+    from policykd.envs.skills import get_skill
+    from policykd.evaluation.curves import area
+    from policykd.evaluation.evaluate import evaluate
     from policykd.kd.log_mel import LogMel
     from policykd.merge.config import MergeConfig
+    from policykd.merge.weights.config import WeightMergeConfig
+    from policykd.stats import bootstrap
 
+    nowhere, flat = Path("nowhere"), get_skill("biped/flat")
+    plain_policy = Policy(flat.group_sizes, flat.robot.num_actions, Architecture((1,), (1,)), 0)
     made = {
         "Architecture": lambda: Architecture(mean_clip=2.0), "Encoder": lambda: Encoder("terrain"),
         "PpoConfig": PpoConfig, "SacConfig": SacConfig,
         "TrainConfig": lambda: TrainConfig(start_level=0.5, init_noise=0.3),
         "MergeConfig": lambda: MergeConfig(support=4.0), "Injection": Injection, "Measurement": Measurement,
         "SkillPlan": lambda: SkillPlan("biped/flat", 1000, start_level=0.5), "EnvConfig": EnvConfig,
-        "LogMel": lambda: LogMel(rate=16000),
+        "LogMel": lambda: LogMel(rate=16000), "Memory": lambda: Memory("lstm", 4), "Mixture": Mixture,
+        "Latent": Latent, "frames": lambda: Memory("frame-stack", 4),
+        "WeightMergeConfig": lambda: WeightMergeConfig("ties", scale=1.0, density=0.5),
+        "evaluate": refused(evaluate, {}, ()), "area": refused(area, [], 1.0), "bootstrap": refused(bootstrap, []),
+        "run_comparison": refused(run_comparison, None, nowhere, curricula=("none",)),
+        "bisect": refused(bisect_skill, nowhere, "biped/flat"),
+        "inject_file": refused(inject_file, nowhere, nowhere, ("terrain",)),
+        "Recipe": lambda: dataclasses.replace(preset(preset_names()[0]), transfer_noise=0.1),
+        "audit_policy": refused(audit_policy, plain_policy, flat, groups=("none",)),
+        "export_policy": refused(export_policy, nowhere, nowhere),
+        "import_policy": refused(import_policy, nowhere, nowhere),
     }  # fmt: skip
     found = {}
     for name, make in made.items():

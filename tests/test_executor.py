@@ -131,13 +131,14 @@ def test_jobs_of_a_killed_parent_end(tmp_path):
 COMMAND = """
 import signal, sys, time
 sys.path.insert(0, {folder!r})
-from policykd.cli.commands.describe import Describe
-from policykd.cli.main import main
-from policykd.executor import Processes
-from policykd.progress import Silent
-from silent_jobs import sleep_on
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # the workers load this file, too, and need none of it
+    from policykd.cli.commands.describe import Describe
+    from policykd.cli.main import main
+    from policykd.executor import Processes
+    from policykd.progress import Silent
+    from silent_jobs import sleep_on
+
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
     Describe.run = lambda self, console: Processes(2).map(sleep_on, [{ready!r} + str(i) for i in range(2)], Silent())
     sys.exit(main(["describe", "policy"]))

@@ -59,7 +59,7 @@ STAND = Stand()
 PITCH = ObservationGroup("pitch", lambda robot: 1, "rad", lambda state, around: state.pitch[:, None])
 '''
 TINY = ["--steps", "1024", "--threads", "1", "--set", "ppo.envs=16", "ppo.rollout_steps=32", "ppo.minibatch=128",
-        "ppo.epochs=1", "segment_steps=512", "validation_episodes=2", "symmetric=false"]  # fmt: skip
+        "ppo.epochs=1", "segment_steps=512", "validation_episodes=2", "finalists=1", "symmetric=false"]  # fmt: skip
 
 
 @pytest.fixture

@@ -54,9 +54,10 @@ def test_every_program_is_python_and_imports_what_exists(page):
 
 
 SMALL = {
-    "train": ["--steps", "2048", "--set", "segment_steps=2048", "validation_episodes=4", "finalists=1"],
-    "merge": ["--min-teacher-success", "0", "--set", "rounds=1", "envs=8", "updates=8", "validation_episodes=6"],
+    "train": ["--steps", "2048", "--set", "segment_steps=2048", "validation_episodes=2", "finalists=1"],
+    "merge": ["--min-teacher-success", "0", "--set", "rounds=1", "envs=8", "updates=8", "validation_episodes=2"],
     "evaluate": ["--episodes", "2"],
+    "export": ["--states", "200", "--episodes", "2"],
 }
 """Options that make the README's commands small; without them they are as written."""
 

@@ -69,7 +69,7 @@ def timed(monkeypatch):
 def test_the_best_size_within_the_budget_is_chosen(student, tmp_path, monkeypatch, capsys):
     timed(monkeypatch)
     out = tmp_path / "out"
-    given = ["shrink", student, "--budget-us", 9, "--factors", 0.75, 0.5, 0.25, "--episodes", 3, "--threads", 1,
+    given = ["shrink", student, "--budget-us", 9, "--factors", 0.75, 0.5, 0.25, "--episodes", 2, "--threads", 1,
              "--out", out, "--set", *QUICK]  # fmt: skip
     assert main([str(a) for a in given]) == 0
     written = json.loads((out / "shrink.json").read_text())

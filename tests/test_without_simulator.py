@@ -99,7 +99,8 @@ out = sys.argv[1]
 assert main(["kd", "list"]) == 0
 bench = ["kd", "bench", "--task", "textures", "--methods", "ce,kd", "--seeds", "2", "--workers", "1"]
 sizes = [f"{name}={size}" for name, size in (("train", 40), ("val", 20), ("test", 20), ("side", 8))]
-assert main([*bench, "--task-option", *sizes, "--set", "teacher_train.epochs=1", "--epochs", "1", "--out", out]) == 0
+small = ["student=resnet8:2,2,2,2", "teacher=resnet8:2,2,4,4", "teacher_train.epochs=1"]
+assert main([*bench, "--task-option", *sizes, "--set", *small, "--epochs", "1", "--out", out]) == 0
 assert main(["train", "biped/flat", "--out", out + "/x"]) == 2
 """
 

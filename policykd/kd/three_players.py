@@ -43,7 +43,7 @@ def logit_distance(own: Tensor, other: Tensor) -> Tensor:
 def draw_labels(scores: Tensor, samples: int, generator: Generator) -> Tensor:
     """Return labels ``(samples, B)`` drawn from ``softmax(scores)`` of scores ``(B, K)``."""
     noise = gumbel_noise((samples, *scores.shape), generator=generator, dtype=scores.dtype)
-    return (scores.detach() + noise).argmax(-1)
+    return (scores + noise).argmax(-1)
 
 
 def discriminator_loss(
@@ -92,7 +92,7 @@ def proposal_loss(
     rewards = -F.softplus(discriminator.detach())  # log(1 - d)
     noise = gumbel_noise((samples, *scores.shape), generator=generator, dtype=scores.dtype)
     if estimator == "score":
-        drawn = (scores.detach() + noise).argmax(-1).T
+        drawn = (scores + noise).argmax(-1).T
         got = rewards.gather(1, drawn)
         base = got.mean(1, keepdim=True) if samples > 1 else torch.zeros_like(got)
         surrogate = ((got - base) * scores.log_softmax(1).gather(1, drawn)).mean()

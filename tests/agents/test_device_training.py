@@ -45,7 +45,7 @@ def test_a_run_leaves_a_policy_that_is_evaluated_anywhere(on_device, tmp_path):
 
 @pytest.mark.parametrize("name", ["quadruped/gaps", "quadruped/stairs"])
 def test_robots_in_space_are_trained_there_too(on_device, tmp_path, name):
-    skill = get_skill(name)
+    skill = replace(get_skill(name), episode_steps=100)
     result = train_expert([skill], tmp_path / "run", replace(TINY, start_level=0.01))
     policy = load_policy(result.policy_path).policy
     found = evaluate({"expert": policy}, [skill], episodes=4, seed=0).summaries["expert", skill.id]

@@ -10,13 +10,13 @@ from policykd.agents.architecture import Architecture, Encoder, Latent, Memory
 from policykd.agents.export import export_policy
 from policykd.agents.files.policy_file import load_policy, save_policy
 from policykd.agents.injection import inject
-from policykd.agents.latent_policy import LatentPolicy, without_encoder
+from policykd.agents.latent_policy import LatentPolicy, _restricted, without_encoder
 from policykd.agents.policy import Policy
 from policykd.agents.recurrent_policy import make_policy
 from policykd.agents.training.config import TrainConfig
 from policykd.agents.training.experts import train_expert
 from policykd.envs.skills import get_skill
-from policykd.envs.symmetry import mirror_symmetry
+from policykd.envs.symmetry import MirrorSymmetry, mirror_symmetry
 from policykd.errors import ConfigError, ContractError, UnknownNameError
 from policykd.merge import MergeConfig
 from policykd.merge.data.pool import StatePool
@@ -161,3 +161,56 @@ def test_shapes_that_cannot_be_are_refused(tmp_path):
         inject(walker(), ["command"], robot=SKILL.robot, sizes={"command": 3})
     with pytest.raises(ConfigError, match="have no latent"):
         train_expert([SKILL], tmp_path / "out", TrainConfig(architecture=SHAPE))
+
+
+@torch.no_grad()
+def test_what_leaves_for_a_robot_keeps_noise_statistics_and_mode():
+    policy = policy_of(replace(SHAPE, initial_std=0.7))
+    policy.normalizer.min_std, policy.normalizer.clip = 0.125, 4.0
+    for mode in (True, False):
+        deployed = without_encoder(policy.train(mode))
+        assert deployed.training is mode
+    assert torch.equal(deployed.log_std, policy.log_std)
+    for name in ("mean", "var"):
+        assert torch.equal(getattr(deployed.normalizer, name), getattr(policy.normalizer, name)[2:])
+    assert torch.equal(deployed.normalizer.count, torch.full((15,), float(policy.normalizer.count)))
+    assert (deployed.normalizer.min_std, deployed.normalizer.clip) == (0.125, 4.0)
+    assert deployed.architecture.latent == replace(SHAPE.latent, privileged=())
+
+
+def test_a_symmetry_of_some_features_keeps_their_exchange_and_their_signs():
+    # Features 0 and 1 leave; 2 and 5 are exchanged, 3 and 4 stay in place, and 4 changes its sign.
+    whole = MirrorSymmetry((1, 0, 5, 3, 4, 2), (1, 0), (2, 5), (-1.0, -1.0, 1.0, 1.0, -1.0, 1.0))
+    assert _restricted(whole, [2, 3, 4, 5]) == MirrorSymmetry((3, 1, 2, 0), (1, 0), (0, 3), (1.0, 1.0, -1.0, 1.0))
+    assert _restricted(whole, [2, 3, 5]) == MirrorSymmetry((2, 1, 0), (1, 0), (0, 2))
+    unsigned = MirrorSymmetry((1, 0, 3, 2), (1, 0), (2, 3))
+    assert _restricted(unsigned, [2, 3]) == MirrorSymmetry((1, 0), (1, 0), (0, 1))
+
+
+def test_a_new_estimate_has_the_size_of_its_input():
+    """The output layers of both networks are orthogonal with gain 1, so that a latent is neither blown up nor lost."""
+    policy = make_policy(GROUPS, 2, SHAPE, 0)
+    for network in (policy.adaptation, policy.encoder):
+        weight = network[-1].weight
+        torch.testing.assert_close(weight @ weight.T, torch.eye(4), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [SHAPE, Architecture((8,), (6,)), Architecture((8,), (6,), memory=Memory("gru", 4))])
+def test_a_seed_determines_the_weights_and_leaves_other_draws_alone(shape):
+    def made(seed, before):
+        torch.manual_seed(before)
+        policy = make_policy(GROUPS, 2, shape, seed)
+        return torch.cat([value.flatten() for value in policy.parameters()]), torch.rand(1)
+
+    torch.manual_seed(3)
+    untouched = torch.rand(1)
+    (weights, after), (again, _), (other, _) = made(5, 3), made(5, 4), made(6, 3)
+    assert torch.equal(after, untouched)
+    assert torch.equal(weights, again)
+    assert not torch.equal(weights, other)
+    (drawn, after), (other, _) = made(None, 3), made(None, 4)
+    assert not torch.equal(after, untouched)
+    assert not torch.equal(drawn, other)
+    acting = [name for name, _ in make_policy(GROUPS, 2, shape, 5).named_parameters() if "critic" not in name]
+    one, two = (dict(make_policy(GROUPS, 2, shape, seed).named_parameters()) for seed in (5, 6))
+    assert all(not torch.equal(one[name], two[name]) for name in acting if name.endswith("weight"))

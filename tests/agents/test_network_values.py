@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from policykd.agents.acting import Acting
-from policykd.agents.architecture import Architecture, Encoder, Memory, Mixture
+from policykd.agents.architecture import Architecture, Encoder, Latent, Memory, Mixture, student_architecture
 from policykd.agents.networks import JoinedLayers, group_columns, make_actor, make_network
 from policykd.agents.policy import Policy, check_groups
 from policykd.agents.recurrent_policy import make_policy
@@ -17,6 +17,7 @@ from policykd.errors import ConfigError, ContractError, UnknownNameError
 
 ENCODER = Encoder("b", channels=(3, 2), kernel=(4, 2), stride=(2, 1), dense=5)
 GROUPS = {"a": 3, "b": 10, "c": 2}
+WIDE, DEEP = 1_000_000, 64
 
 
 def test_convolutions_shorten_a_group():
@@ -42,6 +43,90 @@ def test_parameters_are_those_of_the_modules(join, memory):
 
 
 @pytest.mark.parametrize(
+    ("part", "own", "read"),
+    [
+        # A dense layer 15 -> 3, then 3 gates of (3 + 4 + 2) * 4 numbers; the actor reads 4 + 3.
+        ({"memory": Memory("gru", 4, dense=3)}, 16 * 3 + 3 * 4 * (3 + 4 + 2), 7),
+        ({"memory": Memory("lstm", 4, dense=3)}, 16 * 3 + 4 * 4 * (3 + 4 + 2), 7),
+        ({"memory": Memory("lstm", 4)}, 4 * 4 * (15 + 4 + 2), 4),
+        # 10 -> 5 -> 2 from the history and 2 -> 5 -> 2 from the privileged group; the actor reads the rest and 2.
+        ({"latent": Latent(2, (5,), ("b",), ("c",))}, (11 * 5 + 6 * 2) + (3 * 5 + 6 * 2), 3 + 2),
+        ({"latent": Latent(2, (), ("b", "c"), ())}, 13 * 2, 3 + 2),
+        ({"mixture": Mixture(2, 5), "memory": Memory("gru", 4)}, 3 * 4 * (15 + 4 + 2), 4),
+    ],
+    ids=str,
+)
+def test_parameters_of_what_stands_in_front_of_the_actor(part, own, read):
+    architecture = Architecture((6,), (8,), **part)
+    actor, noise, critic = (read + 1) * 6 + 7 * 2, 2, 16 * 8 + 9
+    if "mixture" in part:
+        actor = 2 * actor + (read + 1) * 5 + 6 * 2
+    assert sum(architecture.actor_inputs(GROUPS).values()) == read
+    assert architecture.parameters(GROUPS, 2) == own + actor + noise + critic
+    policy = make_policy(GROUPS, 2, architecture, 0)
+    assert architecture.parameters(GROUPS, 2) == sum(p.numel() for p in policy.parameters())
+
+
+def test_memories_of_wrappers_widen_the_input_and_have_no_weights():
+    assert (Memory("time-feature", 9).outputs(15), Memory("time-feature", 9).parameters(15)) == (16, 0)
+    assert (Memory("frame-stack", 3).outputs(15), Memory("frame-stack-first", 3).parameters(15)) == (45, 0)
+
+
+@pytest.mark.parametrize(
+    ("make", "right", "wrong"),
+    [
+        (lambda v: Memory("gru", v), (1, WIDE), (0, WIDE + 1)),
+        (lambda v: Memory("frame-stack", v), (2, 1000), (1, 1001)),
+        (lambda v: Memory("lstm", 4, dense=v), (0, WIDE), (-1, WIDE + 1)),
+        (lambda v: Mixture(v), (2, 64), (1, 65)),
+        (lambda v: Mixture(2, v), (1, WIDE), (0, WIDE + 1)),
+        (lambda v: Latent(v), (1, WIDE), (0, WIDE + 1)),
+        (lambda v: Latent(2, (3, v)), (1, WIDE), (0, WIDE + 1)),
+        (lambda v: Latent(2, (3,) * v), (0, 64), (65,)),
+    ],
+)
+def test_sizes_at_the_edge_are_taken_and_those_beyond_refused(make, right, wrong):
+    for value in right:
+        make(value)
+    for value in wrong:
+        with pytest.raises(ConfigError):
+            make(value)
+
+
+def test_a_latent_needs_a_history_and_leaves_a_group_to_the_actor():
+    for latent, text in (
+        (Latent(2, (), (), ("b",)), "latent.history is empty"),
+        (Latent(2, (), ("a", "b"), ("c",)), "the latent reads all groups"),
+    ):
+        with pytest.raises(ConfigError, match=text):
+            Architecture((6,), (8,), latent=latent).check_groups(GROUPS)
+    Architecture((6,), (8,), latent=Latent(2, (), ("a",), ("c",))).check_groups(GROUPS)
+    for name in ("history", "privileged"):
+        with pytest.raises(UnknownNameError, match="observation group of the latent"):
+            Architecture((6,), (8,), latent=Latent(2, **{"history": ("a",), name: ("x",)})).check_groups(GROUPS)
+    with pytest.raises(ConfigError, match="both name b"):
+        Latent(2, (), ("a", "b"), ("b",))
+    for other in ({"encoders": (ENCODER,)}, {"memory": Memory("gru", 3)}):
+        with pytest.raises(ConfigError, match="a policy with a latent has neither"):
+            Architecture((6,), (8,), latent=Latent(2), **other)
+    with pytest.raises(ConfigError, match="frame-stack has no weights"):
+        Memory("frame-stack", 3, dense=1)
+
+
+def test_students_are_the_named_shapes_in_other_sizes():
+    assert student_architecture("gru", memory=5).memory == Memory("gru", 5, dense=128)
+    assert student_architecture("gru").memory == Memory("gru", 96, dense=128)
+    assert student_architecture("lstm", [7]) == Architecture((7,), memory=Memory("lstm", 96, dense=128))
+    assert student_architecture("moe", (7, 6)) == Architecture((7, 6), mixture=Mixture(4, 64))
+    assert student_architecture("latent").latent == Latent(16, (128,))
+    assert student_architecture("mlp") == Architecture((256, 256))
+    with pytest.raises(ConfigError, match="memory is 5, but moe has none"):
+        student_architecture("moe", memory=5)
+    with pytest.raises(UnknownNameError, match="architecture"):
+        student_architecture("rnn")
+
+
+@pytest.mark.parametrize(
     ("join", "expected"),
     [
         ("last", [{"a": 3, "c": 2}, {"hidden": 6, "encoding of b": 5}, {"hidden": 7}]),
@@ -52,9 +137,6 @@ def test_inputs_of_every_layer(join, expected):
     architecture = Architecture((6, 7), (8,), encoders=(replace(ENCODER, join=join),))
     assert architecture.layer_inputs(GROUPS, (6, 7)) == expected
     assert Architecture((6,), ()).layer_inputs(GROUPS, (6,)) == [GROUPS, {"hidden": 6}]
-
-
-WIDE, DEEP = 1_000_000, 64
 
 
 @pytest.mark.parametrize(

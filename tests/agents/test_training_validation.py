@@ -8,8 +8,7 @@ from small_training import SMALL
 from policykd.agents.episodes import run_episodes
 from policykd.agents.files.policy_file import load_policy
 from policykd.agents.policy import Policy
-from policykd.agents.training import train_expert
-from policykd.agents.training.config import FINAL_EPISODES
+from policykd.agents.training import train_expert, trainer
 from policykd.agents.training.trainer import make_validation
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
 from policykd.envs.skills import get_skill
@@ -70,7 +69,7 @@ def test_the_finalist_that_does_best_on_other_tracks_is_saved(tmp_path):
     """Its figures are those of the other tracks; the best validation's policy is no better there."""
     lucky = train_expert([GAPS], tmp_path / "lucky", replace(FEW, finalists=1))
     chosen = train_expert([GAPS], tmp_path / "chosen", replace(FEW, finalists=2))
-    final = make_validation([GAPS], replace(FEW, validation_episodes=FINAL_EPISODES), "final validation")
+    final = make_validation([GAPS], replace(FEW, validation_episodes=trainer.FINAL_EPISODES), "final validation")
     first, second = (final.measure(load_policy(r.policy_path).policy) for r in (lucky, chosen))
     assert (chosen.success, chosen.reward_per_step) == (second["success"], second["reward_per_step"])
     assert (second["success"], second["reward_per_step"]) >= (first["success"], first["reward_per_step"])

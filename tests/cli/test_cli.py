@@ -16,7 +16,7 @@ from policykd.kd.systems import SYSTEMS
 from policykd.merge import MergeConfig
 
 TINY_TRAIN = ["--steps", "1024", "--threads", "1", "--set", "ppo.envs=16", "ppo.rollout_steps=32", "ppo.minibatch=128",
-              "ppo.epochs=1", "segment_steps=512", "validation_episodes=2"]  # fmt: skip
+              "ppo.epochs=1", "segment_steps=512", "validation_episodes=2", "finalists=1"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -32,6 +32,7 @@ from policykd.envs.foreign.skill import gym_skill, together
 from policykd.envs.make import make_env
 from policykd.errors import ConfigError, ContractError
 from policykd.evaluation.results import RANDOM, Evaluation
+from policykd.executor import Inline
 from policykd.merge import MergeConfig
 from policykd.report.pages.curriculum import write_curriculum_page
 from policykd.seeding import integer_seed
@@ -178,8 +179,10 @@ def test_curricula_that_cannot_share_a_policy_are_named():
         gym_skill(f"{POINT}[place]")
 
 
-def test_a_comparison_runs_every_curriculum(tmp_path):
-    recipe = replace(TINY, skills=TINY.skills[:2], merge=replace(TINY.merge, rounds=1))
+def test_a_comparison_runs_every_curriculum(tmp_path, monkeypatch):
+    monkeypatch.setattr("policykd.curriculum.comparison.Processes", lambda workers: Inline())
+    skills = tuple(replace(plan, steps=256) for plan in TINY.skills[:2])
+    recipe = replace(TINY, skills=skills, merge=replace(TINY.merge, rounds=1))
     comparison = run_comparison(recipe, tmp_path / "compare", seeds=1, threads=1)
     for name in comparison.curricula:
         (run,) = comparison.of(name)

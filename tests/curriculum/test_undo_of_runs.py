@@ -22,6 +22,8 @@ from policykd.errors import ConfigError, OutputError, PolicyFileError, UnknownNa
 from policykd.evaluation import Evaluation
 from policykd.evaluation.results import RANDOM, Episodes
 from policykd.plain import as_plain
+from policykd.seeding import integer_seed
+from policykd.stats import paired_difference
 
 FLAT = "biped/flat"
 ROWS = ("train-flat", "merge-incline", "merge-gaps")
@@ -87,6 +89,8 @@ def test_the_stage_that_lost_a_skill_follows_the_last_that_had_it(run):
     assert found.lost_by.stage == "merge-gaps"
     assert found.change.estimate == pytest.approx(np.mean(np.subtract(rewards[2], rewards[1])))
     assert found.change.low <= found.change.estimate <= found.change.high < 0
+    assert found.change == paired_difference(rewards[2], rewards[1], seed=integer_seed(0, "bisect", FLAT))
+    assert found.to_json()["change"]["estimate"] == found.change.estimate
     by_success = bisect_skill(run, FLAT, by="success")
     assert [score.success for score in by_success.scores] == [1.0, 1.0, 0.0]
     assert by_success.change.estimate == -1.0

@@ -73,6 +73,7 @@ def test_the_gate_is_measured_on_the_policys_own_episodes(tmp_path):
     out = tmp_path / "routing.json"
     assert main(["routing", str(tmp_path / "policy"), "--episodes", "2", "--threads", "1", "--out", str(out)]) == 0
     written = json.loads(out.read_text())
+    assert (written["format_version"], written["episodes"], written["seed"]) == (1, 2, 0)
     assert written["skills"]["biped/flat+backwards"]["leads"] == [0.0, 1.0, 0.0]
     page = write_page(tmp_path).read_text()
     assert "Which expert acts on which skill" in page
@@ -91,3 +92,6 @@ def test_what_has_no_routing_is_refused():
         measure_routing(plain, SKILLS)
     with pytest.raises(ConfigError, match="name at least one"):
         measure_routing(mixture(), [])
+    for episodes in (0, 100_001):
+        with pytest.raises(ConfigError, match="episodes"):
+            measure_routing(mixture(), SKILLS, episodes=episodes)

@@ -150,3 +150,13 @@ def test_what_does_not_fit_is_refused():
             independence_weights(np.full((2, 2), 0.5), np.array([0, 1]), **clamps)
     with pytest.raises(ShapeError, match="1 representations, 2 labels, 2 nuisances"):
         Critic(1, 1)(torch.zeros(1, 1), torch.zeros(2), torch.zeros(2, 1))
+
+
+def test_a_label_without_samples_limits_no_folds():
+    """Labels 0 and 2 with two samples each: every fold holds one of both, whose mean is 1."""
+
+    def fit(z, labels):
+        return lambda other: np.full((len(other), 3), labels.mean())
+
+    found = cross_fitted(fit, np.arange(4.0), np.array([0, 0, 2, 2]), folds=2, rng=np.random.default_rng(0))
+    assert np.array_equal(found, np.ones((4, 3)))

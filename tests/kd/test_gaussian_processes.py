@@ -1,5 +1,6 @@
 """Gaussian processes against worked values, scikit-learn and torch's continuous Bernoulli distribution."""
 
+import mpmath
 import numpy as np
 import pytest
 import torch
@@ -179,6 +180,21 @@ def test_the_continuous_bernoulli_is_torchs_and_finite_everywhere():
     np.testing.assert_allclose(CONTINUOUS_BERNOULLI.mean(f[[0, -1]]), [1 / 700, 1 - 1 / 700], rtol=1e-9)
 
 
+@pytest.mark.parametrize("f", [-0.06, -0.045, -9e-3, -9e-4, -9e-5, -2e-5, 2e-5, 5e-4, 2e-3, 0.012, 0.03, 0.049, 0.07])
+def test_near_zero_the_series_are_exact(f):
+    """Against the closed forms with 60 digits, where a float would lose them all."""
+    with mpmath.workdps(60):
+        x = mpmath.mpf(f)
+        mean, normalizer = 1 / (1 - mpmath.exp(-x)) - 1 / x, mpmath.log(x / mpmath.tanh(x / 2))
+        variance = 1 / x**2 - 1 / (4 * mpmath.sinh(x / 2) ** 2)
+        density = mpmath.mpf(0.3) * x - mpmath.log((mpmath.exp(x) - 1) / x)
+    value = np.array([f])
+    assert CONTINUOUS_BERNOULLI.mean(value)[0] == pytest.approx(float(mean), abs=1e-12)
+    assert CONTINUOUS_BERNOULLI.variance(value)[0] == pytest.approx(float(variance), abs=2e-12)
+    assert CONTINUOUS_BERNOULLI.log_normalizer(value)[0] == pytest.approx(float(normalizer), abs=1e-12)
+    assert CONTINUOUS_BERNOULLI.log_density(np.array([0.3]), value)[0] == pytest.approx(float(density), abs=1e-12)
+
+
 @pytest.mark.parametrize("f", [-3.0, -0.03, 0.005, 0.2, 4.0])
 def test_mean_and_variance_are_derivatives_of_the_density(f):
     step, y = 1e-4, np.array([0.4])
@@ -201,6 +217,8 @@ def test_probabilities_average_the_sigmoid():
 def test_what_does_not_fit_is_refused():
     with pytest.raises(ConfigError, match="targets"):
         laplace(KERNEL, np.array([0.0, 1.0, 2.0, 0.0]))
+    with pytest.raises(ConfigError, match=r"targets is -0\.1"):
+        laplace(KERNEL, np.array([0.0, 1.0, 1.0, -0.1]))
     with pytest.raises(ConfigError, match="repeats"):
         laplace(KERNEL, LABELS, repeats=0.0)
     with pytest.raises(ShapeError, match="3 targets need"):

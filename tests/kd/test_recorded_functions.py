@@ -24,7 +24,11 @@ from policykd.kd.kernel_self_distillation import (
     summed_factors,
 )
 from policykd.kd.log_mel import LogMel, from_mel, mel, mel_filters
+from policykd.kd.losses import balanced_kl as balanced
+from policykd.kd.losses import multi_teacher_kd as several
 from policykd.kd.losses._negatives import NegativeDraw
+from policykd.kd.losses.binary_kd import binary_kd
+from policykd.kd.losses.modality_gram import modality_gram
 from policykd.kd.metric_registry import METRICS
 from policykd.kd.networks import MLP
 from policykd.kd.shapes import match_size
@@ -158,6 +162,37 @@ def of_metrics():
             running.update(LOGITS.float()[rows], labels[rows])
         found[f"running {name}"] = float(running.compute())
     return found
+
+
+def of_losses():
+    """Losses that no benchmark places, so that ``test_every_loss.py`` does not record them."""
+    student, found = LOGITS.clone().requires_grad_(), {}
+
+    def keep(name, loss, leaf=student):
+        found[name] = [loss, *torch.autograd.grad(loss, leaf)]
+
+    rules = [balanced.Balance(3.0), balanced.Balance(3.0, flipped=True), balanced.Fixed(0.3, 0.7), balanced.Soft(0.2)]
+    for rule in rules:
+        keep(str(rule), balanced.balanced_kl(student, TEACHER, rule=rule, temperature=3.0))
+    for scale_t2 in (True, False):
+        keep(f"binary {scale_t2}", binary_kd(student, TEACHER, temperature=3.0, scale_t2=scale_t2))
+    for name in ("label_confidence", "entropy_weights", "equal_weights"):
+        weighting = getattr(several, name)
+        for teachers, reference in ((MEMBERS, False), (MEMBERS, True), (MEMBERS[:1], False)):
+            module = several.MultiTeacherKD(weighting, temperature=2.5, reference_scale=reference)
+            keep(f"{name} {len(teachers)} {reference}", module(student, teachers, LABELS))
+        found[name] = weighting(MEMBERS, LABELS)
+    modalities, theirs = drawn(5, 3, 4).requires_grad_(), drawn(5, 4, 6, seed=1)
+    for variant in ("per_sample", "off_diagonal", "batch", "raw", "probability"):
+        keep(variant, modality_gram(modalities, theirs, variant=variant, present=(0, 2, 3)), modalities)
+    maps, shapes = drawn(12, 3, 4, 4).requires_grad_(), [(2, 2, 2), (5, 4, 4), (2, 6, 5)]
+    for detached, reference in ((True, False), (False, True)):
+        torch.manual_seed(0)
+        heads = [torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(int(np.prod(one)), 4)) for one in shapes]
+        options = {"detach_weights": detached, "reference_scale": reference}
+        features = several.ConfidenceFeatures(3, shapes, torch.nn.ModuleList(heads).double(), **options).double()
+        keep(f"features {detached}", features(maps, [drawn(12, *one, seed=2) for one in shapes], LABELS), maps)
+    return found | {"own": balanced.own_first_kl(LOGITS, TEACHER), "peer": balanced.peer_first_kl(LOGITS, TEACHER)}
 
 
 def of_decisions():

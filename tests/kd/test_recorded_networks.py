@@ -5,12 +5,27 @@ from functools import partial
 
 import pytest
 import torch
+from torch import nn
 
 from policykd.kd.networks import NETWORKS, ResNet, count_parameters, create
 from policykd.kd.networks.cosine_fusion import CosineFusion
 from policykd.kd.networks.frame_tagger import FrameTagger
+from policykd.kd.networks.generators import ImageGenerator, LabelCritic, VectorGenerator
 from policykd.kd.networks.headed_cnn import HeadedCNN
 from policykd.kd.networks.hidden_cnn import HiddenCNN
+from policykd.kd.networks.sensor_transformer import SensorTransformer
+
+
+class OfRows(nn.Module):
+    """A network of samples and labels as one of rows that end in two numbers of the label."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, rows):
+        return self.network(rows[:, :-2], rows[:, -2:])
+
 
 PICTURE = (3, 16, 16)
 SHAPES = {"mlp": (2, 3), "lenet": (1, 28, 28), "cnn1d": (3, 20), "tcn": (3, 20)}
@@ -45,6 +60,15 @@ MORE = {
     "hidden_cnn of pictures": (partial(HiddenCNN, PICTURE, (4, 5), classes=7, kernel=5), PICTURE),
     "headed_cnn": (partial(HeadedCNN, (3, 5), in_channels=3, classes=7), PICTURE),
     "frame_tagger": (partial(FrameTagger, 5, (4, 3), 6), (7, 5)),
+    "generator of vectors": (lambda: VectorGenerator(4, (5, 6), (2, 3)), (4,)),
+    "generator of vectors by label": (lambda: OfRows(VectorGenerator(3, (5,), (4,), label_size=2, bounded=True)), (5,)),
+    "generator of images": (lambda: ImageGenerator(5, (2, 8, 12), width=3), (5,)),
+    "critic": (lambda: OfRows(LabelCritic(3, 2, (6, 5))), (5,)),
+    "positive critic": (lambda: OfRows(LabelCritic(3, 2, (8, 16), positive=True)), (5,)),
+    "sensor_transformer": (
+        partial(SensorTransformer, (6, 12), positions=3, width=8, heads=2, temporal=1, piece=4, classes=5, dropout=0.3),
+        (6, 12),
+    ),
     "cosine_fusion": (partial(CosineFusion, (3, 4, 2), hidden=6, width=5, classes=7), (9,)),
 }
 MADE = {name: (partial(create, name, **OPTIONS.get(name, {})), SHAPES.get(name, PICTURE)) for name in NETWORKS} | MORE

@@ -95,20 +95,21 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("moment", ["_fit", "_save", "_measure"])
-def test_a_killed_merge_equals_an_uninterrupted_one(teachers, tmp_path, monkeypatch, moment):
+def test_a_killed_merge_equals_an_uninterrupted_one(teachers, tmp_path, monkeypatch):
+    """The second round is killed in its fit, then in its validation, then before it is saved."""
     whole = load_policy(merge_experts(teachers, tmp_path / "whole", SMALL).policy_path).policy
-    original = getattr(_Merge, moment)
+    for moment, number in (("_fit", 1), ("_measure", 1), ("_save", 2)):
+        original = getattr(_Merge, moment)
 
-    def dying(self, *args):
-        if self._round == (2 if moment == "_save" else 1):
-            raise Killed
-        return original(self, *args)
+        def dying(self, *args, original=original, number=number):
+            if self._round == number:
+                raise Killed
+            return original(self, *args)
 
-    monkeypatch.setattr(_Merge, moment, dying)
-    with pytest.raises(Killed):
-        merge_experts(teachers, tmp_path / "killed", SMALL)
-    monkeypatch.undo()
+        with monkeypatch.context() as patch:
+            patch.setattr(_Merge, moment, dying)
+            with pytest.raises(Killed):
+                merge_experts(teachers, tmp_path / "killed", SMALL, resume=moment != "_fit")
     with pytest.raises(OutputError, match="--resume"):
         merge_experts(teachers, tmp_path / "killed", SMALL)
     resumed = load_policy(merge_experts(teachers, tmp_path / "killed", SMALL, resume=True).policy_path).policy

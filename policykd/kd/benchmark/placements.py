@@ -369,7 +369,7 @@ def train_paraphraser(loss: FT, maps: Tensor) -> None:
     part.train()
     for _ in range(_PARAPHRASER_EPOCHS):
         for rows in torch.randperm(len(maps)).split(_PARAPHRASER_BATCH):
-            optimizer.zero_grad(set_to_none=True)
+            optimizer.zero_grad()
             part.reconstruction_loss(maps[rows]).backward()
             optimizer.step()
     part.requires_grad_(False)

@@ -157,7 +157,7 @@ class CalibrationCell(Cell[CalibrationRecipe]):
             x, weights = mixtures(self.validation, fit.batch_size, beta, rng)
             with torch.no_grad():
                 features, logits = self.teacher.features_and_logits(x)
-            optimizer.zero_grad(set_to_none=True)
+            optimizer.zero_grad()
             simplex_loss(logits, branch(features), weights).backward()
             optimizer.step()
         return branch.eval()

@@ -183,7 +183,7 @@ def trained_model(seed: int, recipe: AlignmentRecipe, *, noisy: bool) -> Aligned
         data = draw_sequences(recipe.batch, recipe, rng)
         shape = (recipe.batch, data.y.shape[1], recipe.length)
         noise = logistic_noise(shape, generator=draws) if noisy else None
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad()
         value = negative_log_likelihood(model, data, noise, recipe.temperature)
         value.backward()
         if not bool(torch.isfinite(value)):

@@ -191,7 +191,7 @@ def trained_codes(data: Modalities, recipe: HashingRecipe, seed: int, *, bits: i
     rng = generator(seed, "multimodal_hashing", "pairs")
     labels = (data.train[0].y.numpy(), data.train[1].y.numpy())
     for _ in range(recipe.train_steps):
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad()
         loss = coupled_loss(
             lambda place, rows: networks[place](data.train[place].x[torch.from_numpy(rows)]),
             labels,

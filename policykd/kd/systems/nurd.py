@@ -171,7 +171,7 @@ class Cell:
             for index in torch.randperm(len(self.train.y), generator=order).split(self.recipe.batch):
                 batch = self.train.take(index)
                 mean, scale = model(batch.y, batch.z)
-                optimizer.zero_grad(set_to_none=True)
+                optimizer.zero_grad()
                 (0.5 * ((batch.x - mean) / scale).square() + scale.log()).sum(1).mean().backward()
                 optimizer.step()
 
@@ -201,7 +201,7 @@ class Cell:
         best, kept = float("inf"), model.state_dict()
         for _ in range(self.recipe.train_epochs):
             for index in torch.randperm(len(train.y), generator=order).split(size):
-                optimizer.zero_grad(set_to_none=True)
+                optimizer.zero_grad()
                 distillation_loss(model, critic, train.take(index), weight).backward()
                 optimizer.step()
                 self._teach(critic, teacher, model, train, steps, exchange)
@@ -226,7 +226,7 @@ class Cell:
             represented = model.represent(rows.x)
         for _ in range(steps):
             index = torch.randint(len(rows.y), (self.recipe.batch,), generator=draws)
-            optimizer.zero_grad(set_to_none=True)
+            optimizer.zero_grad()
             parts = represented[index], rows.y[index], rows.z[index], rows.weights[index]
             critic_loss(critic, *parts, generator=draws).backward()
             optimizer.step()

@@ -250,18 +250,18 @@ class Tasked(System[Any]):
 
     @override
     def arms(self, cell: TaskedCell) -> dict[str, Arm]:
-        critics = [self.adversary(cell) for _ in range(3)]
-        known = tasked_loss(cell, softened=True, mmd=True, adversary=critics[0])
-        alone = tasked_loss(cell, adversary=critics[1], with_new=True)
-        every = tasked_loss(cell, softened=True, mmd=True, adversary=critics[2], with_new=True)
+        def opposed(**options: bool) -> Arm:
+            critic = self.adversary(cell)
+            return Arm(tasked_loss(cell, adversary=critic, **options), along=[critic])
+
         return {
             _CE: Arm(tasked_loss(cell)),
             "self-distillation": Arm(tasked_loss(cell, softened=True)),
             _MMD: Arm(tasked_loss(cell, mmd=True)),
-            "tasked, known persons": Arm(known, along=[critics[0]]),
+            "tasked, known persons": opposed(softened=True, mmd=True),
             "mmd": Arm(tasked_loss(cell, mmd=True, with_new=True)),
-            "adversary": Arm(alone, along=[critics[1]]),
-            _TASKED: Arm(every, along=[critics[2]]),
+            "adversary": opposed(with_new=True),
+            _TASKED: opposed(softened=True, mmd=True, with_new=True),
         }
 
     @override

@@ -33,7 +33,7 @@ def export_student(student: nn.Module, weights: Mapping[str, Tensor] | None = No
     clean = copy.deepcopy(unwrap(student))
     if weights is not None:
         clean.load_state_dict(dict(weights))
-    clean.zero_grad(set_to_none=True)
+    clean.zero_grad()
     return clean.eval()
 
 

@@ -145,7 +145,7 @@ def train_epoch(
     for step, batch in enumerate(batches.epoch(epoch, start), start):
         position = epoch - first + step / len(batches)
         set_rates(position)
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad()
         output = _differentiated(backward, batch, position, parameters)
         if clip_norm is not None:
             nn.utils.clip_grad_norm_(parameters, clip_norm)

@@ -141,7 +141,7 @@ class Players:
         with self._only(name):
             for step in range(player.steps):
                 value = player.loss(self._turn(name, step, rounds))
-                optimizer.zero_grad(set_to_none=True)
+                optimizer.zero_grad()
                 value.backward()
                 if player.clip_norm is not None:
                     nn.utils.clip_grad_norm_(parameters, player.clip_norm)

@@ -75,8 +75,9 @@ def files(tmp_path_factory):
     return {name: str(folder / f"{kinds.get(name, 'images')}.npz") for name in EVIDENCE}
 
 
-def test_every_experiment_has_a_small_version_here_and_the_name_of_its_system():
+def test_every_experiment_has_a_small_version_here_and_the_name_of_its_system(is_recorded):
     assert set(SMALL) == set(EVIDENCE) <= set(SYSTEMS)
+    assert [name for name in SMALL if not is_recorded("evidence", name)] == [], "see the head of tests/kd/conftest.py"
     for name, experiment in EVIDENCE.items():
         assert experiment.name == name
         assert experiment.claim != SYSTEMS[name].claim

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from policykd.errors import ConfigError
 from policykd.kd import functional as kf
-from policykd.kd.domains import domain_mmd, domain_ramp
+from policykd.kd.domains import domain_mmd, domain_ramp, median_widths
 from policykd.kd.experiments.system import Fit
 from policykd.kd.losses.tfkd import virtual_teacher
 from policykd.kd.networks.sensor_transformer import SensorTransformer
@@ -104,6 +104,19 @@ def test_a_step_adds_its_terms_and_reads_no_label_of_the_new_person(with_new):
     spread = domain_mmd(features[seen], cell.train.groups[batch.index][seen], least=4)
     expected = F.cross_entropy(logits[known], batch.targets[known]) + 3.0 * domain_ramp(0.5) * spread
     torch.testing.assert_close(value, expected)
+
+
+@pytest.mark.parametrize(("windows", "compared"), [(4, (1, 2, 3)), (3, (1, 2))])
+def test_only_persons_with_four_windows_of_a_batch_are_compared(windows, compared):
+    cell = TaskedCell(0, TINY)
+    student, groups = cell.network("student", TINY.student), cell.train.groups
+    rows = torch.cat([torch.nonzero(groups == p).flatten()[:n] for p, n in ((1, 9), (2, 7), (3, windows))])
+    batch = Batch(cell.train.x[rows], cell.train.y[rows], rows, (len(rows),))
+    features, logits = student.features_and_logits(batch.x)
+    kept = torch.isin(groups[rows], torch.tensor(compared))
+    spread = domain_mmd(features[kept], groups[rows][kept], widths=median_widths(features), least=1)
+    expected = F.cross_entropy(logits, batch.targets) + 3.0 * domain_ramp(0.5) * spread
+    torch.testing.assert_close(tasked_loss(cell, mmd=True)(student, batch, 1), expected)
 
 
 def test_an_adversary_learns_persons_and_the_student_the_opposite():
