@@ -3,6 +3,7 @@
 # make test-warp  the GPU engine on Warp's CPU device, and all its kernels compiled for sm_90; installs the extra [gpu]
 # make bench   the throughput benchmarks
 # make fuzz    are damaged files refused? CASES of every format, see docs/fuzz.md; resumes
+# make figures-check  does the documentation say what the committed results say?
 # make mutants can the tests fail? single mutations of the code, and which of them no test notices
 PYTHON ?= python3
 VENV   ?= .venv
@@ -14,7 +15,7 @@ WARP   := $(VENV)/.policykd-warp
 # what test-warp runs, for example WARP_TESTS=tests/envs/test_warp_kernels.py
 WARP_TESTS ?= $(wildcard tests/*/test_*warp*.py)
 
-.PHONY: demo test test-warp lint bench fuzz mutants clean
+.PHONY: demo test test-warp lint bench fuzz figures-check mutants clean
 
 demo: $(READY)
 	$(BIN)/policykd demo --out $(OUT)
@@ -38,6 +39,9 @@ bench: $(READY)
 
 fuzz: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz/run.py --cases $(CASES)
+
+figures-check: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/figures_check.py
 
 mutants: $(READY)
 	$(BIN)/python tests/mutants/run.py
