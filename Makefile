@@ -3,6 +3,7 @@
 # make test-warp  the GPU engine on Warp's CPU device, and all its kernels compiled for sm_90; installs the extra [gpu]
 # make bench   the throughput benchmarks
 # make fuzz    are damaged files refused? CASES of every format, see docs/fuzz.md; resumes
+# make docs    the documentation as a site, in build/site; installs the extra [docs]
 # make figures-check  does the documentation say what the committed results say?
 # make mutants can the tests fail? single mutations of the code, and which of them no test notices
 PYTHON ?= python3
@@ -12,10 +13,11 @@ CASES  ?= 10000
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.policykd-installed
 WARP   := $(VENV)/.policykd-warp
+DOCS   := $(VENV)/.policykd-docs
 # what test-warp runs, for example WARP_TESTS=tests/envs/test_warp_kernels.py
 WARP_TESTS ?= $(wildcard tests/*/test_*warp*.py)
 
-.PHONY: demo test test-warp lint bench fuzz figures-check mutants clean
+.PHONY: demo test test-warp lint bench fuzz docs figures-check mutants clean
 
 demo: $(READY)
 	$(BIN)/policykd demo --out $(OUT)
@@ -40,6 +42,9 @@ bench: $(READY)
 fuzz: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz/run.py --cases $(CASES)
 
+docs: $(DOCS)
+	$(BIN)/python docs/site/build.py
+
 figures-check: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/figures_check.py
 
@@ -56,6 +61,10 @@ $(READY): pyproject.toml constraints.txt
 # The wheel of Warp is large: a slow index is waited for.
 $(WARP): $(READY)
 	$(BIN)/pip install -q --retries 10 --timeout 180 -c constraints.txt -e '.[gpu]'
+	touch $@
+
+$(DOCS): $(READY)
+	$(BIN)/pip install -q -c constraints.txt -e '.[docs]'
 	touch $@
 
 clean:
