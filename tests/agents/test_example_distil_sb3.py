@@ -1,8 +1,9 @@
-"""The example that distills a policy of stable-baselines3: from the library's own zip to a student that does the same."""
+"""The example that distills a policy of stable-baselines3: its own zip becomes a student that does the same."""
 
 import sys
 from pathlib import Path
 
+import gymnasium
 import pytest
 import torch
 
@@ -10,8 +11,8 @@ from policykd.agents.architecture import Architecture
 from policykd.agents.files.policy_file import load_policy
 from policykd.merge import MergeConfig
 
-sys.path[:0] = [str(Path(__file__).parents[1] / "envs"), str(Path(__file__).parents[2] / "examples")]
-import gymnasium
+sys.path.insert(0, str(Path(__file__).parents[1] / "envs"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 from foreign_envs import register
 
 import distil_sb3_policy

@@ -3,7 +3,10 @@
 import csv
 import json
 import multiprocessing
+import signal
+import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,11 +16,12 @@ import pytest
 from user_policies import EXPERT, NETWORKS, TINY_MERGE, Scan
 
 import policykd.envs  # noqa: F401  (registers the ids)
-from policykd.agents.files.policy_file import load_policy
+from policykd.agents.files.policy_file import load_policy, read_manifest
 from policykd.agents.training import PpoConfig, TrainConfig, train_expert
 from policykd.cli.main import main
 from policykd.curriculum import Injection, Measurement, Recipe, SkillPlan, run_curriculum
 from policykd.envs.foreign.skill import gym_skill
+from policykd.envs.skills import get_skill
 from policykd.errors import NonFiniteError
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
@@ -25,6 +29,24 @@ from doc_figures import check  # noqa: F401  (fills the registers)
 from doc_figures.registry import PHRASES, TABLES
 
 ROOT = Path(__file__).parents[2]
+
+KILLED_CONFIG = """
+from policykd.agents.architecture import Architecture
+from policykd.agents.training import PpoConfig, TrainConfig
+config = TrainConfig(
+    steps=4096, segment_steps=256, validation_episodes=2, finalists=1, threads=1,
+    architecture=Architecture(hidden=(8,), critic_hidden=(8,)),
+    ppo=PpoConfig(envs=8, rollout_steps=16, minibatch=64, epochs=1),
+)
+"""
+KILLED = f"""
+import sys
+from pathlib import Path
+from policykd.agents.training import train_expert
+from policykd.envs.skills import get_skill
+{KILLED_CONFIG}
+train_expert([get_skill("biped/flat")], Path(sys.argv[1]) / "killed", config)
+"""
 
 RECIPE = Recipe(
     skills=(SkillPlan("biped/flat", steps=128), SkillPlan("biped/gaps", steps=128)),
@@ -122,3 +144,19 @@ def test_plus_simulations_share_one_process_and_the_doctor_tells_their_speed(tmp
     speed = json.loads(out.read_text())["probe"]["steps_per_second"]
     assert speed > 0
     assert f"{speed:,} env steps/s" in capsys.readouterr().out
+
+
+def test_21_kill_9_and_resume_give_the_same_weights(tmp_path):
+    """All commands, hundreds of moments: `make chaos`."""
+    values = {}
+    exec(KILLED_CONFIG, values)
+    config = values["config"]
+    whole = train_expert([get_skill("biped/flat")], tmp_path / "whole", config)
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)])
+    while process.poll() is None and not (tmp_path / "killed" / "checkpoint.pt").exists():
+        time.sleep(0.002)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert not (tmp_path / "killed" / "result.json").exists()
+    again = train_expert([get_skill("biped/flat")], tmp_path / "killed", config, resume=True)
+    assert read_manifest(again.policy_path).weights_sha256 == read_manifest(whole.policy_path).weights_sha256
