@@ -9,8 +9,11 @@ from dataclasses import dataclass
 
 from doc_figures.registry import Rows
 
-MARK = re.compile(r"^<!-- (?:figures: )?([\w-]+)(?:: begin)? -->$")
-"""A table that is made from results; tables with ``begin`` and ``end`` are also written by another command."""
+MARK = re.compile(r"^<!-- figures: ([\w-]+) -->$")
+"""A table that is made from results."""
+
+WRITTEN = re.compile(r"^<!-- ([\w-]+): begin -->$")
+"""A table that another command writes; it is compared where a function of this name makes it, too."""
 
 BY_HAND = re.compile(r"^<!-- by hand: (.+) -->$")
 """A table that no committed result stands behind, and why."""
@@ -52,6 +55,7 @@ class PageTable:
     Attributes:
         line: number of its head in the page, from 1.
         mark: the name in the mark in front of it, or None.
+        written: whether the mark is that of another command.
         by_hand: the reason in the mark in front of it, or None.
         head: names of the columns.
         body: cells.
@@ -59,6 +63,7 @@ class PageTable:
 
     line: int
     mark: str | None
+    written: bool
     by_hand: str | None
     head: tuple[str, ...]
     body: tuple[tuple[str, ...], ...]
@@ -78,9 +83,10 @@ def find_tables(text: str) -> list[PageTable]:
             while end < len(lines) and lines[end].startswith("|"):
                 end += 1
             before = lines[i - 2] if i > 1 else ""
-            mark, hand = MARK.match(before), BY_HAND.match(before)
+            written, hand = WRITTEN.match(before), BY_HAND.match(before)
+            mark = MARK.match(before) or written
             body = tuple(split_row(row) for row in lines[i + 1 : end])
-            found.append(PageTable(i, mark and mark[1], hand and hand[1], split_row(lines[i - 1]), body))
+            found.append(PageTable(i, mark and mark[1], bool(written), hand and hand[1], split_row(lines[i - 1]), body))
     return found
 
 

@@ -123,6 +123,8 @@ def test_tables_are_found_with_their_marks():
     assert (speed.mark, speed.head, speed.body[1]) == ("speed", ("arm", "steps", "ratio"), ("", "7", "1.5 (1.0–2.0)"))
     assert (plain.mark, plain.by_hand, plain.is_measured) == (None, None, True)
     assert (hand.mark, hand.by_hand, hand.is_measured) == (None, "the paper's", True)
+    (other,) = find_tables("<!-- fuzz: begin -->\n| a |\n| --- |\n| 1 |\n")
+    assert (other.mark, other.written, speed.written) == ("fuzz", True, False)
     assert not find_tables(PAGE.replace("12, 13, 0.5, 0.7, 22", "12, 13, 0.5, 0.7"))[1].is_measured
 
 

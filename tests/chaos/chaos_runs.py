@@ -8,8 +8,21 @@ from pathlib import Path
 
 EXPERT = Path(__file__).parents[1] / "data" / "flat-expert"
 SMALL_PPO = ("ppo.envs=8", "ppo.rollout_steps=16", "ppo.minibatch=64", "ppo.epochs=2")
-VOLATILE = ("seconds", "cpu_seconds", "steps_per_second", "fps", "finished", "environment", "policy_path", "command")
-"""Keys of JSON files, or ends of keys, that tell of the machine and not of the result."""
+VOLATILE = (
+    "seconds",
+    "content_sha256",
+    "cpu_seconds",
+    "steps_per_second",
+    "fps",
+    "finished",
+    "environment",
+    "policy_path",
+    "command",
+)
+"""Keys of JSON files, or ends of keys, that tell of the machine and not of the result.
+
+The hash of a manifest covers its seconds, too; what else it covers is compared itself.
+"""
 
 
 @dataclass(frozen=True)
