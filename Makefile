@@ -3,18 +3,23 @@
 # make test-warp  the GPU engine on Warp's CPU device, and all its kernels compiled for sm_90; installs the extra [gpu]
 # make bench   the throughput benchmarks
 # make fuzz    are damaged files refused? CASES of every format, see docs/fuzz.md; resumes
+# make chaos   commands killed at random moments, KILLS of them, on small disks, two at once; resumes
+# make docs    the documentation as a site, in build/site; installs the extra [docs]
+# make figures-check  does the documentation say what the committed results say?
 # make mutants can the tests fail? single mutations of the code, and which of them no test notices
 PYTHON ?= python3
 VENV   ?= .venv
 OUT    ?= results/demo
 CASES  ?= 10000
+KILLS  ?= 100
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.policykd-installed
 WARP   := $(VENV)/.policykd-warp
+DOCS   := $(VENV)/.policykd-docs
 # what test-warp runs, for example WARP_TESTS=tests/envs/test_warp_kernels.py
 WARP_TESTS ?= $(wildcard tests/*/test_*warp*.py)
 
-.PHONY: demo test test-warp lint bench fuzz mutants clean
+.PHONY: demo test test-warp lint bench fuzz chaos docs figures-check mutants clean
 
 demo: $(READY)
 	$(BIN)/policykd demo --out $(OUT)
@@ -39,6 +44,15 @@ bench: $(READY)
 fuzz: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz/run.py --cases $(CASES)
 
+chaos: $(READY)
+	$(BIN)/python tests/chaos/run.py --kills $(KILLS)
+
+docs: $(DOCS)
+	$(BIN)/python docs/site/build.py
+
+figures-check: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/figures_check.py
+
 mutants: $(READY)
 	$(BIN)/python tests/mutants/run.py
 
@@ -52,6 +66,10 @@ $(READY): pyproject.toml constraints.txt
 # The wheel of Warp is large: a slow index is waited for.
 $(WARP): $(READY)
 	$(BIN)/pip install -q --retries 10 --timeout 180 -c constraints.txt -e '.[gpu]'
+	touch $@
+
+$(DOCS): $(READY)
+	$(BIN)/pip install -q -c constraints.txt -e '.[docs]'
 	touch $@
 
 clean:

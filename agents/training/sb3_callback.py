@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from policykd.agents.policy import Policy
 from policykd.agents.training.algorithm import Adaptation
 from policykd.agents.training.averaging import WeightAverage
 from policykd.agents.training.config import TrainConfig
+from policykd.agents.training.non_finite import describe_non_finite
 from policykd.divergences import gaussian_kl
 from policykd.envs.make import AnyEnv
 from policykd.errors import NonFiniteError
@@ -58,27 +58,6 @@ class _Rollout:
         """
         now = (policy(self.observations), policy.log_std)
         return float(gaussian_kl(now, self._answers, direction="forward", reduction="batchmean"))
-
-
-def describe_non_finite(observations: np.ndarray, rewards: np.ndarray, groups: Mapping[str, int]) -> str:
-    """Return which feature of which simulation is NaN or infinite, or whose reward is.
-
-    Args:
-        observations: (n, features), the groups next to each other.
-        rewards: (n,).
-        groups: observation groups, name to number of features, in order.
-    """
-    bad = np.argwhere(~np.isfinite(observations))
-    if not len(bad):
-        simulation = int(np.flatnonzero(~np.isfinite(rewards))[0])
-        return f"the reward of simulation {simulation} is {rewards[simulation]}"
-    simulation, column = bad[0]
-    value = observations[simulation, column]
-    for name, size in groups.items():
-        if column < size:
-            return f"feature {column} of observation group {name} of simulation {simulation} is {value}"
-        column -= size
-    return f"column {bad[0][1]} of the observations of simulation {simulation} is {value}"
 
 
 class TrainingCallback(BaseCallback):

@@ -5,10 +5,13 @@ It acts with the new policy in an environment and changes nothing else.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from policykd.agents.policy import Policy
+from policykd.agents.training.non_finite import describe_non_finite
 from policykd.envs.make import AnyEnv
+from policykd.errors import NonFiniteError
 
 
 def fresh_features(policy: Policy, env: AnyEnv) -> torch.Tensor:
@@ -25,12 +28,18 @@ def warm_up_normalizer(policy: Policy, env: AnyEnv, steps: int = 32) -> None:
         policy: the policy, on the environment's device.
         env: environment in which it acts; it is reset first.
         steps: steps of every simulation.
+
+    Raises:
+        NonFiniteError: for an observation that is NaN or infinite, naming feature, simulation and step.
     """
     fresh = fresh_features(policy, env)
     observations, columns = torch.cat(list(env.reset().values()), dim=-1), env.skill.columns
     std = policy.log_std.exp()
-    for _ in range(steps):
+    for step in range(steps):
         flat = policy.select(observations, columns)
+        if not flat.isfinite().all():
+            where = describe_non_finite(flat.cpu().numpy(), np.zeros(env.num_envs), policy.groups)
+            raise NonFiniteError(f"{where} at step {step} of the first statistics")
         policy.update_normalizer(flat, only=fresh)
         actions = torch.randn(env.num_envs, env.num_actions, device=env.device) * std
         if not fresh.all():

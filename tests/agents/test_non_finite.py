@@ -9,7 +9,7 @@ from small_training import SMALL
 
 from policykd.agents.files.policy_file import load_policy
 from policykd.agents.training import train_expert
-from policykd.agents.training.sb3_callback import describe_non_finite
+from policykd.agents.training.non_finite import describe_non_finite
 from policykd.envs.sb3_vec_env import Sb3VecEnv
 from policykd.envs.skills import get_skill
 from policykd.errors import NonFiniteError

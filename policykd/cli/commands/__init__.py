@@ -42,6 +42,7 @@ from policykd.cli.commands.rollback import Rollback
 from policykd.cli.commands.routing import RoutingCommand
 from policykd.cli.commands.shrink import Shrink
 from policykd.cli.commands.skills import Skills
+from policykd.cli.commands.track import Track
 from policykd.cli.commands.train import Train
 from policykd.cli.commands.view import View
 
@@ -127,6 +128,7 @@ COMMANDS: dict[str, type] = {
     "import": Import,
     "inject": Inject,
     "export": Export,
+    "track": Track,
     "card": Card,
     "describe": Describe,
     "diff": Diff,

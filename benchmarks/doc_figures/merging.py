@@ -1,0 +1,160 @@
+"""Figures of merges, fine-tuning, injection and imported policies."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+import ablation
+from doc_figures.formats import cells, interval, short, spread
+from doc_figures.registry import Rows, phrases, table
+
+
+@table("merging.md", "merge.json")
+def merge_seeds(content: dict[str, Any]) -> Rows:
+    """Return time, lowest retention and labeled states of a merge, by seed."""
+    rows = []
+    for seed, run in content["merges"].items():
+        marks = run["states_to_retention"]
+        reached = [
+            f"{n:,}" if n is not None else f"not within {run['states']:,}" for n in (marks["0.95"], marks["0.98"])
+        ]
+        rows.append((seed, f"{run['seconds']:.0f}", f"{min(run['retention'].values()):.3f}", *reached))
+    return rows
+
+
+@table("merging.md", "merge-gap-memory.json")
+def gap_memory(content: dict[str, Any]) -> Rows:
+    """Return success on slopes, round by round."""
+    longest = max(len(run["rounds"]) for run in content["runs"])
+    return [
+        (f"{run['adaptive']:g}", f"{run['gap_memory']:g}",
+         *(f"{one['success']['quadruped/slopes']:.2f}" for one in run["rounds"]),
+         *["stopped"] * (longest - len(run["rounds"])))
+        for run in content["runs"]
+    ]  # fmt: skip
+
+
+@table("merging.md", "ablation.json")
+def ablation_table(content: dict[str, Any]) -> Rows:
+    """Return the rows of benchmarks/ablation.py without the columns that the page leaves out."""
+    rows, last = [], ""
+    for row in ablation.summary(content["cells"]):
+        axis = "" if row["axis"] == last else row["axis"]
+        last = row["axis"]
+        kept = ("least retention", "mean retention", "least success", "states to 0.95")
+        rows.append((axis, row["variant"], *(row[key] for key in kept)))
+    return rows
+
+
+@table("training.md", "finetune-quadruped-slopes.json")
+def finetune_slopes(content: dict[str, Any]) -> Rows:
+    """Return success and reward per step before and after fine-tuning."""
+    evaluation = content["evaluation"]
+    found = cells(evaluation)
+    first = "quadruped/slopes"
+    skills = [first, *(skill for skill in evaluation["skills"] if skill != first)]
+    arms = ("plaid0/policy", "ft_slopes/policy", "ft_soft/policy", "ft_bare/policy")
+    return [
+        (
+            short(skill) + (" (to improve)" if skill == first else ""),
+            *(
+                f"{found[arm, skill]['success']['estimate']:.2f}, "
+                f"{found[arm, skill]['reward_per_step']['estimate']:.3f}"
+                for arm in arms
+            ),
+        )
+        for skill in skills
+    ]
+
+
+@table("injection.md", "injection.json")
+def injection_modes(content: dict[str, Any]) -> Rows:
+    """Return differences right after the injection, and the curves' beginnings, means and ends."""
+    rows = []
+    for mode in ("exact", "scaled", "random"):
+        arms = [arm for arm in content["arms"] if arm["mode"] == mode]
+        curves = [arm["reward_per_step"] for arm in arms]
+        after = ([curve[0] for curve in curves], [curve[1] for curve in curves],
+                 [statistics.mean(curve) for curve in curves], [curve[-1] for curve in curves])  # fmt: skip
+        largest = (f"{max(arm[key] for arm in arms):.1e}" for key in ("random", "on_policy"))
+        rows.append((f"`{mode}`", *largest, *(spread(values, 3) for values in after)))
+    return rows
+
+
+@table("import.md", "import-bipedal-walker.json")
+def bipedal_walker(evaluation: dict[str, Any]) -> Rows:
+    """Return retention of the student and of the other expert."""
+    found, rows = cells(evaluation), []
+    for skill, expert in evaluation["experts"].items():
+        (other,) = set(evaluation["experts"].values()) - {expert}
+        retention = (interval(found[name, skill]["retention"], 2, " to ") for name in ("student", other))
+        rows.append((f"{skill.removeprefix('gym:').partition('#')[0]} (PPO)", "1", *retention))
+    return rows
+
+
+def _returns(evaluation: dict[str, Any]) -> dict[tuple[str, str], float]:
+    return {(one["policy"], one["skill"]): statistics.mean(one["total_reward"]) for one in evaluation["cells"]}
+
+
+@table("import.md", "walker2d-three-experts.json")
+def walker2d(evaluation: dict[str, Any]) -> Rows:
+    """Return returns of experts and student, and retention."""
+    found, returns = cells(evaluation), _returns(evaluation)
+    return [
+        (name, f"{returns[expert, skill]:.0f}", f"{returns['student', skill]:.0f}",
+         interval(found["student", skill]["retention"], 2, " to "))
+        for name, (skill, expert) in zip(("forward", "backward", "stand"), evaluation["experts"].items(), strict=True)
+    ]  # fmt: skip
+
+
+@phrases("import.md", "import-cartpole.json")
+def cartpole(evaluation: dict[str, Any]) -> list[str]:
+    """Return returns on CartPole."""
+    totals = {one["policy"]: one["total_reward"] for one in evaluation["cells"]}
+    best = [name for name, values in totals.items() if min(values) == max(values) == 500]
+    chance = statistics.mean(totals["random actions"])
+    return [
+        f"{'both' if len(best) == 2 else len(best)} reach 500 in {evaluation['episodes']} of {evaluation['episodes']} "
+        f"episodes, random actions {chance:.0f}"
+    ]
+
+
+@table("import.md", "unitree-g1.json")
+def unitree_g1(content: dict[str, Any]) -> Rows:
+    """Return walks of the imported policy and of its students."""
+    merges = {f"student, seed {run['seed']}": run for run in content["merges"]}
+    rows = []
+    for walk in content["walks"]:
+        meters, run = walk["meters"], merges.get(walk["policy"])
+        up = sum(seconds >= 20 for seconds in walk["seconds"])
+        mean = f"{statistics.mean(meters):.2f} m ({min(meters):.2f} to {max(meters):.2f})"
+        cost = (f"{run['states']:,}", f"{run['processor_seconds']:.0f} s") if run else ("", "")
+        rows.append((walk["policy"], f"{up} of {content['episodes']}", mean, *cost))
+    return rows
+
+
+@phrases("robots.md", "robot-a1.json", "robot-a1-honest.json", "robot-g1.json", "robot-g1-honest.json")
+def own_robots(*evaluations: dict[str, Any]) -> list[str]:
+    """Return success and distance of the two robots that are not shipped."""
+    (a1, careful), (g1, slow) = ([next(iter(cells(one).values())) for one in pair] for pair in
+                                 (evaluations[:2], evaluations[2:]))  # fmt: skip
+
+    def meters(summary: dict[str, Any]) -> str:
+        return f"{summary['distance']['estimate']:.1f} m"
+
+    return [
+        f"success {interval(a1['success'], 2, ' to ')}, {meters(a1)} in 10 s",
+        f"{interval(careful['success'], 2, ' to ')}, {meters(careful)}",
+        f"success {interval(g1['success'], 2, ' to ')} on 64 tracks, {meters(g1)} in 10 s",
+        f"{interval(slow['success'], 2, ' to ')} with careful physics, {meters(slow)}",
+    ]
+
+
+@table("fuzz.md", "fuzz.json")
+def fuzz(content: dict[str, Any]) -> Rows:
+    """Return counts of damaged files, by format and together."""
+    counts = {name: (found["cases"], found["refused"], found["loaded"], len(found["faults"]))
+              for name, found in content["formats"].items()}  # fmt: skip
+    counts["all"] = tuple(map(sum, zip(*counts.values(), strict=True)))
+    return [(name, *(f"{count:,}" for count in row)) for name, row in counts.items()]

@@ -1,0 +1,202 @@
+"""Figures of speed: docs/figures.md, docs/robots.md, docs/gpu.md, docs/merging.md."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+from doc_figures.formats import interval, short
+from doc_figures.registry import Rows, phrases, table
+
+_GYM = ("hopper", "walker2d", "halfcheetah", "ant", "humanoid-v5")
+
+
+@table("figures.md", "simulation.json")
+def throughput(content: dict[str, Any]) -> Rows:
+    """Return steps per second of the environment, of the bare batch, and ratios."""
+    speed, ratios = content["steps_per_second"], content["ratios"]
+    return [
+        (
+            str(count),
+            f"{speed[f'policykd VectorEnv, {count}']['median']:,.0f}",
+            f"{speed[f'bare Batch.step, {count}']['median']:,.0f}",
+            interval(ratios[f"VectorEnv / bare Batch, {count}"]),
+            interval(ratios[f"VectorEnv / best plain, {count}"]),
+        )
+        for count in (16, 64, 256, 1024)
+    ]
+
+
+@phrases("figures.md", "simulation.json", "simulation-quadruped.json")
+def vectorizations(content: dict[str, Any], quadruped: dict[str, Any]) -> list[str]:
+    """Return the plain vectorizations, and the quadruped on flat ground."""
+
+    def best(kind: str) -> float:
+        return max(value["median"] for name, value in content["steps_per_second"].items() if name.startswith(kind))
+
+    def of(table_name: str, name: str) -> str:
+        return f"{quadruped[table_name][name]['median']:,.0f}"
+
+    ratios = [interval(quadruped["ratios"][f"VectorEnv / bare Batch, {count}"]) for count in (256, 1024)]
+    fast = [of("steps_per_second", f"policykd VectorEnv, {count}") for count in (256, 1024)]
+    core = [of("steps_per_core_second", f"policykd VectorEnv, {count}") for count in (256, 1024)]
+    return [
+        f"`SyncVectorEnv` with {best('gymnasium SyncVectorEnv'):,.0f} steps per second (2 environments), before SB3's "
+        f"`DummyVecEnv` ({best('SB3 DummyVecEnv'):,.0f}), `SubprocVecEnv` ({best('SB3 SubprocVecEnv'):,.0f}) and "
+        f"gymnasium's "
+        f"`AsyncVectorEnv` ({best('gymnasium AsyncVectorEnv'):,.0f})",
+        f"{fast[0]} environment steps per second with 256 simulations, {ratios[0]} of the bare batch, and {fast[1]} "
+        f"with "
+        f"1,024, {ratios[1]}; {core[0]} and {core[1]} per second of processor time",
+    ]
+
+
+def _repeats(values: list[float], digits: int = 0) -> str:
+    return interval((statistics.median(values), min(values), max(values)), digits)
+
+
+@table("figures.md", "training.json")
+def ppo(content: dict[str, Any]) -> Rows:
+    """Return steps per second of PPO's arms; the ratio is to the fastest plain arm."""
+    speed = content["steps_per_second"]
+    arms = ("policykd Sb3VecEnv, 256", "SB3 DummyVecEnv, 16", "SB3 DummyVecEnv, 64", "SB3 SubprocVecEnv, 16")
+    best = max(arms[1:], key=lambda arm: statistics.median(speed[arm]))
+    return [(None, _repeats(speed[arm]), _repeats(content["ratio"], 2) if arm == best else "") for arm in arms]
+
+
+@phrases("figures.md", "training.json")
+def ppo_shares(content: dict[str, Any]) -> list[str]:
+    """Return where the time goes."""
+    share = {name.partition(" (")[0]: f"{value:.0%}".replace("%", " %") for name, value in content["shares"].items()}
+    return [
+        f"spent in the PPO update ({share['PPO update']}), physics ({share['physics']}), policy inference "
+        f"({share['policy inference']}), observation, reward and reset ({share['observation, reward, reset']}) and "
+        f"the rest "
+        f"({share['rest']})",
+        f"would be {content['bound']:.2f} times as fast as the best plain arm",
+    ]
+
+
+@phrases("figures.md", "kd/step.json")
+def kd_step(content: dict[str, Any]) -> list[str]:
+    """Return the overhead of a distillation step."""
+    objective, tokens, cached = (interval(content[arm]["processor"], 3) for arm in ("objective", "tokens", "cached"))
+    return [
+        f"`OMP_NUM_THREADS={content['threads']} python benchmarks/kd_step.py --pairs "
+        f"{content['settings']['pairs']}`, batch "
+        f"{content['settings']['batch']}",
+        f"against the same step written by hand: {objective}",
+        f"against the same by hand: {tokens}",
+        f"against cross-entropy alone: {cached}",
+    ]
+
+
+@table("robots.md", *(f"simulation-{name}.json" for name in _GYM))
+def gym_robots(*contents: dict[str, Any]) -> Rows:
+    """Return environment steps per second of processor time with 256 simulations, EnvPool's with 64 or 256."""
+    arms = (("policykd VectorEnv, 256",), ("bare Batch.step, 256",), ("EnvPool, 64", "EnvPool, 256"),
+            ("gymnasium SyncVectorEnv, 8",), ("gymnasium AsyncVectorEnv, 8",))  # fmt: skip
+    return [
+        (
+            f"`{name}`",
+            *(f"{max(content['steps_per_core_second'][arm]['median'] for arm in same):,.0f}" for same in arms),
+        )
+        for name, content in zip(_GYM, contents, strict=True)
+    ]
+
+
+def _thousands(row: dict[str, float]) -> str:
+    return f"{row['median'] / 1000:.1f}"
+
+
+@table("robots.md", "maps.json")
+def maps(content: dict[str, Any]) -> Rows:
+    """Return thousands of whole steps per second."""
+    found = content["environment"]
+    tracks = {"flat, line", "flat, area", "stairs, line", "stairs, area"}
+    rest = sorted(row["median"] for name, row in found.items() if name not in tracks)
+    return [
+        *(
+            (None, f"{_thousands(found[f'{name}, line'])}; {_thousands(found[f'{name}, area'])}")
+            for name in ("flat", "stairs")
+        ),
+        (None, f"{rest[0] / 1000:.1f} to {rest[-1] / 1000:.1f}"),
+    ]
+
+
+@table("robots.md", "maps-physics.json")
+def maps_physics(content: dict[str, Any]) -> Rows:
+    """Return thousands of steps of the physics per second."""
+    found = content["physics"]
+    boxes = ", ".join(_thousands(found[f"{count} boxes"]) for count in (1, 9, 25, 36, 64))
+    fields = "; ".join(_thousands(found[f"height field, cells of {size} m"]) for size in ("0.1", "0.05"))
+    return [(None, boxes), (None, fields)]
+
+
+@table("gpu.md", "gpu/dispatches.json")
+def dispatches(content: dict[str, Any]) -> Rows:
+    """Return operations that the host launches."""
+    rows = []
+    for skill, found in content["skills"].items():
+        step, iteration = found["collected step"], found["iteration"]
+        recorded = (
+            f"{iteration['recorded']['operations']} + {iteration['recorded']['replays']} + {content['rollout_steps']}"
+        )
+        launches = (
+            round(step["recorded"]["operations"] + step["recorded"]["replays"]) + 1
+        )  # and the graph of the physics
+        rows.append(
+            (
+                skill,
+                f"{found['environment step']['plain']['operations']:,.0f}",
+                f"{step['plain']['operations']:,.0f}",
+                f"{iteration['plain']['operations']:,.0f}",
+                str(launches),
+                recorded,
+            )
+        )
+    return rows
+
+
+@table("gpu.md", "gpu/prediction.json")
+def gpu_prediction(content: dict[str, Any]) -> Rows:
+    """Return predicted times of an iteration."""
+    return [
+        (skill, f"{found['called_ms']:.0f} ms", f"{found['recorded_ms']:.0f} ms",
+         f"{round(found['recorded_per_second'], -3 if found['recorded_per_second'] < 250_000 else -4):,.0f}")
+        for skill, found in content["iterations"].items()
+    ]  # fmt: skip
+
+
+@phrases("gpu.md", "gpu/prediction.json")
+def gpu_plaid(content: dict[str, Any]) -> list[str]:
+    """Return the predicted time of PLAID."""
+    plaid = content["plaid standard"]
+    return [
+        f"{plaid['environment_steps'] / 1e6:.1f} M environment steps, and kernels compiled: {plaid['total']:.0f} s, "
+        f"of which "
+        f"training {plaid['training']:.0f} s, validations {plaid['validations']:.0f} s, merges "
+        f"{plaid['merging']:.0f} s and "
+        f"measurements {plaid['measuring']:.0f} s"
+    ]
+
+
+@table("gpu.md", "engines.json")
+def engines(content: dict[str, Any]) -> Rows:
+    """Return rewards and success on both engines."""
+    return [
+        (short(row["skill"]), *(f"{value:.3f}" for value in row["reward"]),
+         f"{100 * row['difference']:+.1f} ± {100 * row['error']:.1f}", *(f"{value:.2f}" for value in row["success"]))
+        for row in content["rows"]
+    ]  # fmt: skip
+
+
+@table("merging.md", "merge.json")
+def labels_batched(content: dict[str, Any]) -> Rows:
+    """Return processor time of the labels of a round."""
+    rows = []
+    for count, found in content["labels"].items():
+        single, batched = ([1000 * value for value in found["cpu_seconds"][arm]] for arm in ("one by one", "batched"))
+        ratio = statistics.median(batched) / statistics.median(single)
+        rows.append((count, _repeats(single), _repeats(batched), f"{ratio:.1f}", f"{found['largest_difference']:g}"))
+    return rows
