@@ -131,7 +131,8 @@ def tables(content: dict[str, Any]) -> str:
 
 def main(options: Options) -> None:
     """Measure what is missing, or write the tables."""
-    content = read_json(options.out) if options.out.exists() else {"environment": environment(("torch", "ray", "submitit")), "kinds": {}}
+    fresh = {"environment": environment(("torch", "ray", "submitit")), "kinds": {}}
+    content = read_json(options.out) if options.out.exists() else fresh
     if options.table is not None:
         before, _, rest = options.table.read_text().partition(_BEGIN)
         after = rest.partition(_END)[2]
