@@ -42,7 +42,7 @@ class Importance:
         """Write the importance to a file, atomically."""
         tensors = {f"anchor.{name}": value for name, value in self.anchor.items()}
         tensors |= {f"fisher.{name}": value for name, value in self.fisher.items()}
-        write_bytes(path, save_tensors({name: value.detach().contiguous().cpu() for name, value in tensors.items()}))
+        write_bytes(path, save_tensors({name: value.detach().cpu().clone() for name, value in tensors.items()}))
 
     @classmethod
     def load(cls, path: Path) -> Importance:

@@ -13,9 +13,9 @@ MERGE_PRESETS: Mapping[str, MergeConfig] = MappingProxyType(
     {
         "standard": MergeConfig(),
         "fast": MergeConfig(
-            stop="confirmed", beta="constant:0", rounds=6, envs=4, noise=0.05, passes=8.0, minibatch=512,
-            averaging=0.998, adaptive=0.5, gap_memory=0.5, target_retention=0.98, validation_episodes=16,
-            critic="teacher", updates=150,
+            stop="confirmed", start="newest", beta="constant:0", rounds=6, envs=4, noise=0.05, passes=12.0,
+            minibatch=512, learning_rate=1e-3, averaging=0.998, adaptive=0.5, gap_memory=0.5, target_retention=0.98,
+            validation_episodes=16, critic="teacher", updates=150,
         ),
         "compress": MergeConfig(start="previous", loss="forward_kl", beta="constant:1", protection="ewc"),
     }
@@ -39,6 +39,9 @@ def merge_preset(name: str) -> MergeConfig:
 def on_preset(name: str, given: MergeConfig) -> MergeConfig:
     """Return a preset with all fields of a given configuration that are not at their defaults.
 
+    A preset that starts from a copy of an expert starts from new weights where the student's architecture or groups are
+    given, because a copy would keep the expert's.
+
     Args:
         name: the preset.
         given: the configuration; a field at its default counts as not given.
@@ -50,4 +53,6 @@ def on_preset(name: str, given: MergeConfig) -> MergeConfig:
     usual = MergeConfig()
     fields = [f.name for f in dataclasses.fields(MergeConfig)]
     changed = {f: getattr(given, f) for f in fields if getattr(given, f) != getattr(usual, f)}
+    if changed.keys() & {"architecture", "groups"}:
+        changed.setdefault("start", given.start)
     return dataclasses.replace(merge_preset(name), **changed)

@@ -23,7 +23,7 @@ class MergeResult:
         masked: per skill, the share of labels that did not count because their states are outside the teacher's
             support.
         phase_seconds: seconds of collection, fitting and validation; of merges with ``stop="confirmed"``.
-        history: the rows of ``progress.jsonl``, with states, seconds by phase and retention per skill of each round; of
+        history: rows of ``progress.jsonl``: states, seconds by phase, simulations and retention per skill of rounds; of
             merges with ``stop="confirmed"``.
     """
 

@@ -174,6 +174,10 @@ def test_presets_take_what_differs_from_the_defaults():
     found = on_preset("fast", MergeConfig(seed=3, rounds=9))
     assert (found.seed, found.rounds, found.stop) == (3, 9, "confirmed")
     assert found == replace(MERGE_PRESETS["fast"], seed=3, rounds=9)
+    assert found.start == "newest"
+    assert on_preset("fast", MergeConfig(architecture=TINY.architecture)).start == "random"
+    assert on_preset("fast", MergeConfig(groups=("proprio",))).start == "random"
+    assert on_preset("fast", MergeConfig(groups=("proprio",), start="biped/flat")).start == "biped/flat"
     assert (merge_preset("compress").protection, merge_preset("compress").loss) == ("ewc", "forward_kl")
     with pytest.raises(UnknownNameError, match="merge preset"):
         merge_preset("fats")
@@ -225,18 +229,21 @@ def test_a_merge_ends_with_the_test_on_new_tracks_that_it_passes(teachers, tmp_p
     assert per_round == 2 * 2 * 24
     assert result.states_to_retention == {"0.95": 2 * per_round, "0.98": 5 * per_round}
     assert [row["states"] for row in result.history] == [per_round * (i + 1) for i in range(5)]
-    assert [row.get("confirmed", {}).get("retention", {}).get(ids[0]) for row in result.history] == [
+    assert [row.get("retention", {}).get(ids[0]) for row in result.history] == [
         None, None, 0.97, 0.975, 0.985,
     ]  # fmt: skip
     assert [row.get("early", {}).get("retention", {}).get(ids[0]) for row in result.history] == [
         None, 0.91, 0.96, 0.97, 0.96,
     ]  # fmt: skip
     for row in result.history:
-        assert set(row["seconds"]) == set(result.phase_seconds) == {"collection", "fitting", "validation"}
+        assert set(row["phase_seconds"]) == set(result.phase_seconds) == {"collection", "fitting", "validation"}
         assert sum(row["simulations"].values()) == 4
-    total = {phase: sum(row["seconds"][phase] for row in result.history) for phase in ("collection", "validation")}
+    total = {
+        phase: sum(row["phase_seconds"][phase] for row in result.history) for phase in ("collection", "validation")
+    }
     assert total == pytest.approx({phase: result.phase_seconds[phase] for phase in total})
     assert sum(result.phase_seconds.values()) == pytest.approx(result.seconds)
+    assert 0 < result.history[0]["seconds"] < result.history[4]["seconds"] <= result.seconds
     figures = [entry[2] for entry in progress.all if len(entry) == 3 and isinstance(entry[2], dict)]
     assert figures[2][f"retention {ids[0]}"] == 0.97
     assert figures[2]["states to 0.95"] == 2 * per_round

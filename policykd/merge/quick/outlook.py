@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 _FARTHEST = 100
 
+
 def states_until(retention: float, states: Sequence[int], kept: Sequence[float]) -> float | None:
     """Return the labeled states at which the weakest skill is expected to keep a retention.
 

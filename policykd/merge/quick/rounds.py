@@ -102,6 +102,11 @@ class QuickMerge:
         """Whether the last test on new tracks was passed."""
         return self._confirmed is not None and self._confirmed.holds(self._config.target_retention)
 
+    @property
+    def _total(self) -> float:
+        """Seconds of all phases and rounds so far."""
+        return sum(self._seconds.values())
+
     @contextmanager
     def _timed(self, phase: str) -> Iterator[None]:
         began = time.perf_counter()
@@ -181,12 +186,12 @@ class QuickMerge:
                 self._reached[str(mark)] = states
 
     def _log(self, loss: float, early: Score | None, seconds: dict[str, float]) -> None:
-        row: dict[str, Any] = {"round": self._round, "states": self._pool.states, "loss": loss, "seconds": seconds}
+        row: dict[str, Any] = {"round": self._round, "states": self._pool.states, "seconds": self._total, "loss": loss}
+        row["phase_seconds"] = seconds
         row["simulations"] = {s.skill: s.simulations for s in self._data.manifest.shards if s.round == self._round - 1}
-        for name, score in (("early", early), ("confirmed", self._confirmed)):
-            if score is not None:
-                row[name] = {"retention": score.retention, "success": score.success}
-        self._folder.append(row)
+        if early is not None:
+            row["early"] = _figures(early)
+        self._folder.append({**row, **({} if self._confirmed is None else _figures(self._confirmed))})
 
     def _report(self, loss: float, early: Score | None) -> None:
         """Report the retention of every skill, the labeled states to each mark, and the seconds left."""
@@ -201,7 +206,7 @@ class QuickMerge:
                 figures[f"states to {mark}" if reached is not None else f"about states to {mark}"] = expected
         target = states_until(min(self._config.target_retention, 0.999), *self._trend())
         most = states / self._round * self._config.rounds
-        figures["seconds left"] = seconds_left(target, states, most, sum(self._seconds.values()))
+        figures["seconds left"] = seconds_left(target, states, most, self._total)
         self._progress.update(self._name, self._round, **figures)
 
     def _trend(self) -> tuple[list[int], list[float]]:
@@ -247,7 +252,7 @@ class QuickMerge:
                 fit_critic_to_teachers(self._student, self._pool, len(self._ids), self._config, generator)
         outcome = {
             "states": self._pool.states,
-            "seconds": sum(self._seconds.values()),
+            "seconds": self._total,
             "retention": self._confirmed.retention,
             "states_to_retention": self._reached,
             "masked": dict(zip(self._ids, self._pool.masked, strict=True)),
@@ -276,3 +281,8 @@ class QuickMerge:
         worst, seconds = min(self._confirmed.retention.values()), outcome["seconds"]
         text = f"retention at least {worst:.3f} on new tracks after {self._round} rounds, {seconds:.0f} s"
         self._progress.end(self._name, text)
+
+
+def _figures(score: Score) -> dict[str, Any]:
+    """Return a score as the rows of a merge hold it."""
+    return {name: getattr(score, name) for name in ("success", "reward_per_step", "retention")}
