@@ -90,7 +90,7 @@ class MergeConfig:
         early_margin: how far below ``target_retention`` the early test may be.
         passes: how often a new labeled state is drawn for a gradient step, on average over the round if only the new
             states were drawn; sets the gradient steps of a round to ``passes`` times its new states over
-            ``minibatch``. 0 makes ``updates`` steps in every round.
+            ``minibatch``, with ``stop="confirmed"``. 0 makes ``updates`` steps in every round.
         tracks: tracks per skill that the episodes of a round are drawn from, with ``stop="confirmed"``; new ones in
             every round.
         protection: how old skills of the student of ``start="previous"`` that cannot be simulated are kept: ``replay``
@@ -180,6 +180,8 @@ class MergeConfig:
             check_range(f"merge.beta in round {round_}", schedule(round_, self.rounds), 0.0, 1.0)
         if self.stop == "confirmed":
             self._check_confirmed()
+        elif self.passes > 0:
+            raise ConfigError(f"merge.passes is {self.passes:g}; it needs merge.stop=confirmed, otherwise set updates")
 
     def _check_ranges(self) -> None:
         for name in ("rounds", "envs", "updates", "minibatch", "validation_episodes", "validation_every"):

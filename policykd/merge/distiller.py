@@ -91,7 +91,7 @@ def merge_experts(
     if init is not None:
         wanted["init"] = init.manifest.weights_sha256
     check_start(config, init)
-    kept = None if init is None else read_old_skills(old, init, config, [t.skill.id for t in teachers])
+    kept = read_old_skills(old, init, config, [t.skill.id for t in teachers])
     if kept is not None:
         wanted["old"] = kept.sources
     teachers = on_device(offering(teachers, config.groups), torch.device(config.device))

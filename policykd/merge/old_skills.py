@@ -61,14 +61,14 @@ class OldSkills:
 
 
 def read_old_skills(
-    folders: Sequence[Path], init: LoadedPolicy, config: MergeConfig, new: Collection[str]
+    folders: Sequence[Path], init: LoadedPolicy | None, config: MergeConfig, new: Collection[str]
 ) -> OldSkills | None:
     """Read what protects the old skills of a student; nothing of it is simulated.
 
     Args:
         folders: datasets, or run folders of merges. With ``protection="ewc"``, one that holds the importance of the
             student's weights needs no states; without such a file it is measured on the stored states.
-        init: the student.
+        init: the student; None for a merge that starts from none, whose old skills cannot be protected.
         config: the merge, with its ``protection`` and ``replay_share``.
         new: ids of the skills that are merged.
 
@@ -87,6 +87,11 @@ def read_old_skills(
         return None
     if not folders:
         raise ConfigError(f"merge.protection is {config.protection}: give folders of the old skills' states (--old)")
+    if init is None or config.start != "previous":
+        raise ConfigError(
+            f"merge.protection is {config.protection} and merge.start {config.start}; old skills are protected in a "
+            f"student (--init STUDENT)"
+        )
     _check_student(init, config)
     ids = tuple(skill for skill in init.manifest.skills if skill not in new)
     if not ids:
@@ -108,8 +113,8 @@ def read_old_skills(
 
 
 def _check_student(init: LoadedPolicy, config: MergeConfig) -> None:
-    if config.start != "previous":
-        raise ConfigError(f"merge.start is {config.start}; old skills are protected in a student (--init STUDENT)")
+    if config.device != "cpu":
+        raise ConfigError(f"merge.protection is {config.protection}, which needs merge.device=cpu, not {config.device}")
     if init.policy.recurrent:
         raise ConfigError("a student with a memory cannot be protected by stored states or importance; merge it again "
                           "with all teachers")  # fmt: skip

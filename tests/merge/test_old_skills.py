@@ -10,7 +10,7 @@ from teacher_samples import TINY, make_teacher
 from policykd.agents.architecture import Architecture
 from policykd.agents.files.policy_file import load_policy
 from policykd.errors import ConfigError, ContractError, DatasetError
-from policykd.merge import merge_experts
+from policykd.merge import MergeConfig, merge_data, merge_experts
 from policykd.merge.data.folder import LabeledData
 from policykd.merge.distiller import _Merge
 from policykd.merge.ewc import FILE, Importance, fisher_diagonal, importance_parameters
@@ -128,13 +128,21 @@ def test_protection_that_cannot_be_given_is_refused(student, tmp_path):
     cases = [
         (replace(ADD, protection="none"), [student], [NEW], "--old would not be used"),
         (ADD, [], [NEW], "give folders"),
-        (replace(ADD, start="newest"), [student], [NEW], "start is newest"),
+        (replace(ADD, start="newest"), [student], [NEW], r"protection is replay and merge\.start newest"),
         (ADD, [student], [OLD], "nothing to protect"),
     ]
     for config, folders, new, message in cases:
         with pytest.raises(ConfigError, match=message):
             read_old_skills(folders, init, config, new)
+    with pytest.raises(ConfigError, match=r"needs merge\.device=cpu, not cuda"):
+        read_old_skills([student], init, replace(ADD, device="cuda"), [NEW])
+    with pytest.raises(ConfigError, match=r"protection is ewc and merge\.stop validations; recorded data"):
+        merge_data([student], tmp_path / "data", MergeConfig(critic="none", protection="ewc"))
     assert read_old_skills([], init, replace(ADD, protection="none"), [NEW]) is None
+    for config, folders in ((replace(TINY, protection="ewc"), [student]), (TINY, [student])):
+        with pytest.raises(ConfigError, match="protect"):
+            merge_experts([make_teacher(NEW, 2)], tmp_path / "refused", config, old=folders)
+    assert not (tmp_path / "refused").exists()
     merge_experts([make_teacher(NEW, 2)], tmp_path / "other", TINY)
     with pytest.raises(ConfigError, match="no folder of --old holds states of biped/flat"):
         read_old_skills([tmp_path / "other"], init, ADD, ["biped/steps"])

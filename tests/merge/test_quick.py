@@ -129,7 +129,9 @@ def test_the_outlook_follows_a_power_law():
 
 
 def test_gradient_steps_follow_the_new_states():
-    config = replace(TINY, passes=3.0, minibatch=64, updates=7)
+    config = replace(QUICK, passes=3.0, minibatch=64, updates=7)
+    with pytest.raises(ConfigError, match=r"passes is 3; it needs merge\.stop=confirmed"):
+        replace(TINY, passes=3.0)
     assert [config.updates_for(n) for n in (1, 640, 1000)] == [1, 30, 47]
     assert replace(config, passes=0.0).updates_for(640) == 7
     fitting = Fitting(small_policy(), torch.zeros(2, 2), config)
