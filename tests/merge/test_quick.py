@@ -97,7 +97,7 @@ def episodes(reward, success):
 
 def test_the_early_test_averages_the_students_episodes_and_divides_by_the_experts(teachers):
     early, ids = EarlyTest(teachers, 0.25), [t.skill.id for t in teachers]
-    early.set_reference([episodes([0.8, 0.6], [True, True]), episodes([0.5, 0.5], [True, False])], 0.5)
+    early.set_reference([episodes([0.8, 0.6], [True, True]), episodes([0.5, 0.1], [True, False])], 0.5)
     assert early.score() is None
     early.add([episodes([0.7, 0.7], [True, True]), episodes([0.2, 0.2], [False, False])])
     early.add([episodes([0.5, 0.3], [True, False]), episodes([0.6, 0.6], [True, True])])
@@ -107,6 +107,10 @@ def test_the_early_test_averages_the_students_episodes_and_divides_by_the_expert
     assert score.success == pytest.approx({ids[0]: 0.25 + 0.75 * 0.5, ids[1]: 0.75})
     assert score.retention == pytest.approx({ids[0]: reward[ids[0]] / 0.7, ids[1]: reward[ids[1]] / 0.5})
     assert score.shortfall == pytest.approx({ids[0]: 1.0 - 0.625, ids[1]: 0.5 - 0.75})
+    fallen = EarlyTest(teachers, 0.0)
+    fallen.set_reference([episodes([0.2, 0.4], [False, False]), episodes([0.5], [True])], 0.0)
+    fallen.add([episodes([0.15], [False]), episodes([0.25], [False])])
+    assert fallen.score().retention == pytest.approx(dict.fromkeys(ids, 0.5))
     again = EarlyTest(teachers, 0.25)
     again.load_state_dict(json.loads(json.dumps(early.state_dict())))
     assert again.score() == score

@@ -2,7 +2,8 @@
 
 In the first round the experts act with the noise of the collection, and their episodes are the reference. In every
 later round the student acts with the same noise. The few episodes of a round are uncertain, so an exponential average
-over the rounds counts.
+over the rounds counts. The reference is the experts' reward in episodes that succeeded: one fall among four episodes
+would make a student that falls look better than its expert. It is a little too high for experts that do fall.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class EarlyTest:
         self._student: list[tuple[float, float]] = []
 
     def set_reference(self, episodes: Sequence[FirstEpisodes], least: float) -> None:
-        """Take the experts' episodes as the reference.
+        """Take the experts' episodes as the reference: their success, and the reward of those that succeeded.
 
         Args:
             episodes: per skill.
@@ -40,7 +41,7 @@ class EarlyTest:
         Raises:
             ConfigError: naming the experts with less success.
         """
-        self._reference = [_means(one) for one in episodes]
+        self._reference = [_reference(one) for one in episodes]
         poor = [
             f"{t.source} {success:.2f} on {t.skill.id}"
             for t, (success, _) in zip(self._teachers, self._reference, strict=True)
@@ -86,3 +87,9 @@ class EarlyTest:
 def _means(episodes: FirstEpisodes) -> tuple[float, float]:
     """Return success and reward per step."""
     return float(episodes.success.double().mean()), float(episodes.reward_per_step.mean())
+
+
+def _reference(episodes: FirstEpisodes) -> tuple[float, float]:
+    """Return the success of an expert, and the reward per step of the episodes that succeeded, of all if none did."""
+    success, reward = _means(episodes)
+    return success, float(episodes.reward_per_step[episodes.success].mean()) if success > 0.0 else reward
