@@ -6,6 +6,7 @@ It prints and knows nothing about the work.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
@@ -35,6 +36,7 @@ class Bars(ProgressProtocol):
     """
 
     _SHOWN = ("train_return", "train_success", "loss", "retention", "success")
+    _DETAILS = ("retention ", "states to ", "about states to ", "seconds left")
 
     def __init__(self, console: Console, every: float = 60.0) -> None:
         self._console, self._every = console, every
@@ -63,10 +65,14 @@ class Bars(ProgressProtocol):
 
     @override
     def update(self, name: str, done: int, **figures: float) -> None:
-        shown = "  ".join(f"{k.removeprefix('train_')} {figures[k]:.3g}" for k in self._SHOWN if k in figures)
+        shown = "  ".join(_shown(name, figures[name]) for name in self._order(figures))
         self._bars.update(self._tasks[name], completed=done, figures=shown)
         if not self._console.is_terminal:
             self._speak(name, done, shown)
+
+    def _order(self, figures: Mapping[str, float]) -> list[str]:
+        """Return the names of the figures to show: the usual ones, then the details of those."""
+        return [n for n in self._SHOWN if n in figures] + [n for n in figures if n.startswith(self._DETAILS)]
 
     def _speak(self, name: str, done: int, figures: str) -> None:
         """Print a line about an activity unless it printed one within the last minute."""
@@ -88,6 +94,12 @@ class Bars(ProgressProtocol):
             self._bars.stop()
         if message:
             self._console.print(Text.assemble((name, "bold"), f": {message}"), highlight=False)
+
+
+def _shown(name: str, value: float) -> str:
+    """Return a figure with its name: large numbers in full, skills without the robot."""
+    name = name.removeprefix("train_").removeprefix("retention ").rpartition("/")[2]
+    return f"{name} {value:,.0f}" if value >= 1000 else f"{name} {value:.3g}"
 
 
 def _duration(seconds: float) -> str:

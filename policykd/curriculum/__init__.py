@@ -3,7 +3,7 @@
 ``recipe`` describes the skills and settings of a curriculum, ``presets`` holds recipes. ``curricula`` defines the
 curricula, ``plans`` turns a recipe into ``stages``, ``stage_runner`` runs one stage, ``runner`` all of them, ``result``
 collects the outcome. ``comparison`` runs several curricula over several seeds;
-``add_skill`` adds one skill to a student.
+``add_skill`` adds one skill to a student; ``specialize`` forks specialists from it and merges them again.
 """
 
 from policykd.curriculum.curricula import CURRICULA, Curriculum, PlanBuilder, compared_curricula, curriculum

@@ -14,7 +14,7 @@ __getattr__ = lazy_exports(
     {
         "DataMergeResult": "offline",
         "LabeledData": "data.folder",
-        "MergeResult": "distiller",
+        "MergeResult": "result",
         "Teacher": "teachers",
         "function_teacher": "teachers",
         "merge_data": "offline",

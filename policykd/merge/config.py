@@ -22,6 +22,8 @@ Mixing = Literal["episode", "step"]
 NoiseModel = Literal["gaussian", "dart", "none"]
 Critic = Literal["td", "teacher", "none"]
 START_NAMES = ("random", "newest", "previous")
+Stop = Literal["validations", "confirmed"]
+Protection = Literal["none", "replay", "ewc"]
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,25 @@ class MergeConfig:
             itself is carried through the whole episode.
         validation_every: rounds between two validations; there is always one after the last round. In environments that
             run one after the other, validations may cost as much as the merge.
+        stop: when a merge ends. ``validations``: after two validations in a row that keep ``target_retention``, or
+            after all rounds, with the best student of all validations. ``confirmed``: the student's own collected
+            episodes are the early test, which costs no simulation; once they keep ``target_retention`` less
+            ``early_margin``, student and teachers are compared on new tracks, others for every such test, and the merge
+            ends with the student that passes one, or with the last. It needs ``beta="constant:0"``: the experts act
+            in the first round and the student in all others; see ``policykd.merge.quick``.
+        early_margin: how far below ``target_retention`` the early test may be.
+        passes: how often a new labeled state is drawn for a gradient step, on average over the round if only the new
+            states were drawn; sets the gradient steps of a round to ``passes`` times its new states over
+            ``minibatch``, with ``stop="confirmed"``. 0 makes ``updates`` steps in every round.
+        tracks: tracks per skill that the episodes of a round are drawn from, with ``stop="confirmed"``; new ones in
+            every round.
+        protection: how old skills of the student of ``start="previous"`` that cannot be simulated are kept: ``replay``
+            of their stored labeled states, ``ewc``, online elastic weight consolidation, or ``none``; see
+            ``policykd.merge.old_skills``.
+        replay_share: share of every old skill's stored states that is replayed.
+        ewc_weight: lambda, factor of the quadratic penalty. It is in nats, as the loss ``forward_kl`` is; 1 weighs
+            every old skill as a new one where the divergence is quadratic.
+        ewc_decay: gamma, share that the importance of old skills keeps whenever a skill is added.
         held_out: share of the recorded simulations that a merge of recorded data measures its loss on.
         seed: seed of the student, the collection and the minibatches.
         threads: threads of the simulation; None for one per usable core. Networks are trained on one.
@@ -129,6 +150,14 @@ class MergeConfig:
     gap_memory: float = added(0.0)
     validation_every: int = added(1)
     truncation: int = added(24)
+    stop: Stop = added("validations")
+    early_margin: float = added(0.05)
+    passes: float = added(0.0)
+    tracks: int = added(64)
+    protection: Protection = added("none")
+    replay_share: float = added(1.0)
+    ewc_weight: float = added(1.0)
+    ewc_decay: float = added(0.95)
 
     def __post_init__(self) -> None:
         self._check_ranges()
@@ -136,6 +165,8 @@ class MergeConfig:
         _check_choice("mixing", self.mixing, get_args(Mixing))
         _check_choice("noise_model", self.noise_model, get_args(NoiseModel))
         _check_choice("critic", self.critic, get_args(Critic))
+        _check_choice("stop", self.stop, get_args(Stop))
+        _check_choice("protection", self.protection, get_args(Protection))
         if "/" not in self.start:  # a skill is checked against the teachers
             _check_choice("start", self.start, START_NAMES)
         if len(set(self.groups)) != len(self.groups):
@@ -147,6 +178,10 @@ class MergeConfig:
             raise ConfigError(f"merge.beta: {error}") from None
         for round_ in (0, self.rounds - 1):
             check_range(f"merge.beta in round {round_}", schedule(round_, self.rounds), 0.0, 1.0)
+        if self.stop == "confirmed":
+            self._check_confirmed()
+        elif self.passes > 0:
+            raise ConfigError(f"merge.passes is {self.passes:g}; it needs merge.stop=confirmed, otherwise set updates")
 
     def _check_ranges(self) -> None:
         for name in ("rounds", "envs", "updates", "minibatch", "validation_episodes", "validation_every"):
@@ -166,8 +201,33 @@ class MergeConfig:
         check_range("merge.averaging", self.averaging, 0.0, 0.99999)
         check_range("merge.gamma", self.gamma, 0.0, 0.99999)
         check_range("merge.target_retention", self.target_retention, 0.0, 2.0)
+        check_range("merge.early_margin", self.early_margin, 0.0, 1.0)
+        check_range("merge.passes", self.passes, 0.0, 10_000.0)
+        check_range("merge.tracks", self.tracks, 1, 1_000_000)
+        check_range("merge.replay_share", self.replay_share, 1e-4, 1.0)
+        check_range("merge.ewc_weight", self.ewc_weight, 0.0, 1e9)
+        check_range("merge.ewc_decay", self.ewc_decay, 0.0, 1.0)
         check_range("merge.seed", self.seed, 0, 2**63)
         cores_for(self.threads, "merge.threads")
+
+    def _check_confirmed(self) -> None:
+        """Raise ConfigError for a setting that a merge with ``stop="confirmed"`` does not have."""
+        wanted = {"beta": "constant:0", "validation_every": 1, "device": "cpu", "batched_teachers": False,
+                  "protection": "none"}  # fmt: skip
+        for name, value in wanted.items():
+            if (given := getattr(self, name)) != value:
+                raise ConfigError(f"merge.{name} is {given}; with merge.stop=confirmed it must be {value}")
+        if self.noise_model == "dart" or self.critic == "td":
+            name, given, choices = (
+                ("noise_model", self.noise_model, "gaussian or none")
+                if self.noise_model == "dart"
+                else ("critic", self.critic, "teacher or none")
+            )
+            raise ConfigError(f"merge.{name} is {given}; with merge.stop=confirmed it must be {choices}")
+
+    def updates_for(self, states: int) -> int:
+        """Return the gradient steps of a round with this number of new labeled states."""
+        return self.updates if self.passes == 0 else max(1, round(self.passes * states / self.minibatch))
 
     @property
     def rounds_kept(self) -> int | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,12 @@ from policykd.merge.fitting import Fitting
 from policykd.merge.labeling import Labeler
 from policykd.merge.losses import categorical
 from policykd.merge.masked_collect import collect_masked
+from policykd.merge.old_skills import OldSkills, read_old_skills, store_importance
+from policykd.merge.quick.collecting import check_shared
+from policykd.merge.quick.rounds import QuickMerge
+from policykd.merge.result import MergeResult
 from policykd.merge.retention import Score, StudentValidation
-from policykd.merge.student import first_student, log_std_of, parents
+from policykd.merge.student import check_start, first_student, log_std_of, parents
 from policykd.merge.teachers import Teacher, offering, on_device
 from policykd.plain import as_plain
 from policykd.progress import Progress, Silent
@@ -47,39 +51,13 @@ _PATIENCE = 2
 _MARKS = (0.95, 0.98)
 
 
-@dataclass(frozen=True)
-class MergeResult:
-    """Outcome of a merge.
-
-    Attributes:
-        policy_path: the student's policy file, with the weights of the best validation.
-        rounds: rounds run.
-        states: labeled states collected, which are also the environment steps used.
-        seconds: wall time, over all sessions, s.
-        retention: per skill, validation reward per step of the student over the expert's.
-        reached_target: whether the merge stopped because every skill reached the target retention.
-        states_to_retention: labeled states after which every skill first kept a retention (``0.95``, ``0.98``), with
-            its success the expert's less at most 0.05; None if that never happened.
-        masked: per skill, the share of labels that did not count because their states are outside the teacher's
-            support.
-    """
-
-    policy_path: Path
-    rounds: int
-    states: int
-    seconds: float
-    retention: dict[str, float]
-    reached_target: bool
-    states_to_retention: dict[str, int | None] = field(default_factory=dict)
-    masked: dict[str, float] = field(default_factory=dict)
-
-
 def merge_experts(
     teachers: Sequence[Teacher],
     out: Path,
     config: MergeConfig = MergeConfig(),
     *,
     init: LoadedPolicy | None = None,
+    old: Sequence[Path] = (),
     resume: bool = False,
     progress: Progress = Silent(),
 ) -> MergeResult:
@@ -90,6 +68,9 @@ def merge_experts(
         out: folder of the run; the student's policy file is ``out / "policy"``, the labeled states ``out / "data"``.
         config: the merge.
         init: the policy to start from, with ``config.start="previous"``.
+        old: folders that protect skills of ``init`` which are not simulated; see
+            :func:`policykd.merge.old_skills.read_old_skills`. The result has these skills, too, and is not validated
+            on them.
         resume: continue the merge in ``out``; a finished one is returned as it is.
         progress: progress reporter.
 
@@ -109,16 +90,42 @@ def merge_experts(
     wanted = {"merge": config, "teachers": {t.skill.id: t.weights_sha256 for t in teachers}}
     if init is not None:
         wanted["init"] = init.manifest.weights_sha256
+    check_start(config, init)
+    kept = read_old_skills(old, init, config, [t.skill.id for t in teachers])
+    if kept is not None:
+        wanted["old"] = kept.sources
     teachers = on_device(offering(teachers, config.groups), torch.device(config.device))
     begun = (prepare_folder(out) / "config.json").exists()
     if choices := choices_of(teachers[0].skill.robot):
         categorical(config, choices)  # a loss of continuous actions is refused before anything is run
+    if config.stop == "confirmed":
+        return _merge_quickly(teachers, out, wanted, config, init, resume, progress)
     with torch_threads(1):
         # Poor teachers are refused before the folder holds a run, so that the next attempt may use it.
         validation = None if begun else StudentValidation(teachers, config)
         folder = RunFolder(out, wanted, resume)
         if folder.result is None:
-            _Merge(teachers, folder, config, init, progress).go(validation or StudentValidation(teachers, config))
+            merge = _Merge(teachers, folder, config, init, progress, kept)
+            merge.go(validation or StudentValidation(teachers, config))
+    assert folder.result is not None
+    return MergeResult(policy_path=out / "policy", **folder.result)
+
+
+def _merge_quickly(
+    teachers: Sequence[Teacher],
+    out: Path,
+    wanted: dict[str, Any],
+    config: MergeConfig,
+    init: LoadedPolicy | None,
+    resume: bool,
+    progress: Progress,
+) -> MergeResult:
+    """Run or read a merge with ``stop="confirmed"``."""
+    check_shared(teachers)  # before the folder holds a run
+    folder = RunFolder(out, wanted, resume)
+    if folder.result is None:
+        with torch_threads(1):
+            QuickMerge(teachers, folder, config, init, progress).go()
     assert folder.result is not None
     return MergeResult(policy_path=out / "policy", **folder.result)
 
@@ -133,6 +140,7 @@ class _Merge:
         config: MergeConfig,
         init: LoadedPolicy | None,
         progress: Progress,
+        old: OldSkills | None = None,
     ) -> None:
         self._device = torch.device(config.device)
         self._teachers, self._folder, self._config, self._progress = teachers, folder, config, progress
@@ -140,7 +148,11 @@ class _Merge:
         self._name = f"merge {' '.join(self._ids)}"
         self._student = first_student(teachers, config, init).to(self._device)
         self._fresh = self._student.normalizer.fresh.clone()
-        self._fitting = Fitting(self._student, log_std_of(teachers), config, choices_of(teachers[0].skill.robot))
+        self._old, choices = old, choices_of(teachers[0].skill.robot)
+        log_std, penalties = log_std_of(teachers), () if old is None else old.penalties(config, len(teachers))
+        if old is not None:
+            log_std = torch.cat([log_std, old.log_std])
+        self._fitting = Fitting(self._student, log_std, config, choices, penalties=penalties)
         self._labeler = Labeler(teachers, config.batched_teachers)
         self._envs: dict[tuple[int, int], AnyEnv] = {}
         self._joint: MaskedEnv | None = None
@@ -331,14 +343,19 @@ class _Merge:
         self._fit_critic()
         self._seconds += time.perf_counter() - began
         retention = self._best["retention"]
+        skills, records = self._ids, records_of([t.skill for t in self._teachers])
+        if self._old is not None:
+            skills, records = [*self._old.ids, *skills], {**self._old.records, **(records or {})} or None
+            states = [self._pool.rows(i).observations for i in range(len(self._ids))]
+            store_importance(self._folder.path, self._student, states, self._old, self._config)
         outcome = {"states": self._pool.states, "seconds": self._seconds, "retention": retention}
         outcome |= {"states_to_retention": self._reached, "masked": self._masked()}
         save_policy(
             self._folder.path / "policy",
             self._student,
             robot=shared_actions([t.skill for t in self._teachers]),
-            skills=self._ids,
-            skill_records=records_of([t.skill for t in self._teachers]),
+            skills=skills,
+            skill_records=records,
             operation="merge",
             parents=parents(self._teachers, self._init),
             seed=self._config.seed,

@@ -22,6 +22,7 @@ from policykd.merge.config import MergeConfig
 from policykd.merge.data.pool import Batch, StatePool
 from policykd.merge.data.sequences import SequencePool
 from policykd.merge.losses import LOSSES, categorical
+from policykd.merge.penalties import Penalty
 
 
 class Fitting:
@@ -35,6 +36,7 @@ class Fitting:
         log_std: (skills, actions) log standard deviation of each skill's teacher.
         config: the merge.
         choices: of discrete actions, the number of choices of each; empty for continuous actions.
+        penalties: terms that are added to the loss in every gradient step.
         record: recorder of the gradient step; None for that of the device.
     """
 
@@ -45,10 +47,12 @@ class Fitting:
         config: MergeConfig,
         choices: Sequence[int] = (),
         *,
+        penalties: Sequence[Penalty] = (),
         record: Recorder | None = None,
     ) -> None:
+        self._penalties = tuple(penalties)
         self._student, self._log_std, self._config = student, log_std.to(student.log_std.device), config
-        self._learner = copy.deepcopy(student)
+        self._learner, self._done = copy.deepcopy(student), 0
         self._averaged, self._trained = _trained(student), _trained(self._learner)
         self._optimizer = torch.optim.Adam(self._trained, lr=config.learning_rate, fused=True)
         self._categorical = categorical(config, choices) if choices else None
@@ -63,7 +67,15 @@ class Fitting:
         for group in self._optimizer.param_groups:
             group["capturable"] = device.type == "cuda"
 
-    def fit(self, states: StatePool, counts: Sequence[int], round_: int, generator: torch.Generator) -> float:
+    def fit(
+        self,
+        states: StatePool,
+        counts: Sequence[int],
+        round_: int,
+        generator: torch.Generator,
+        *,
+        updates: int | None = None,
+    ) -> float:
         """Make one round of gradient steps.
 
         Args:
@@ -71,6 +83,7 @@ class Fitting:
             counts: states of every skill in a minibatch.
             round_: number of the round, from 0; sets the step size.
             generator: source of the minibatches.
+            updates: number of gradient steps; None for ``config.updates``, as in all rounds before.
 
         Returns:
             The mean loss.
@@ -79,6 +92,8 @@ class Fitting:
             ConfigError: if it is not finite.
         """
         config = self._config
+        if updates is None:
+            self._done, updates = round_ * config.updates, config.updates
         self._learner.normalizer.load_state_dict(self._student.normalizer.state_dict())
         self._set_rate(self._rate(round_))
         total = torch.zeros((), device=self._log_std.device)
@@ -86,6 +101,8 @@ class Fitting:
 
         def step() -> None:
             loss = next(losses)
+            for penalty in self._penalties:
+                loss = loss + penalty(self._learner, self._loss_of, generator)
             self._optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self._trained, 1.0)
@@ -94,10 +111,11 @@ class Fitting:
             total.add_(loss.detach())
 
         work = Captured(step, self._record, [generator])  # for this round only: the next has more states
-        for k in range(config.updates):
-            self._set_share(round_ * config.updates + k)
+        for _ in range(updates):
+            self._set_share(self._done)
             work()
-        mean = float(total) / config.updates
+            self._done += 1
+        mean = float(total) / updates
         if not math.isfinite(mean):
             raise ConfigError(
                 f"the loss of round {round_ + 1} is {mean}: labels or weights are not finite; check the teachers, or "
@@ -156,12 +174,13 @@ class Fitting:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state that the next round depends on, without the student."""
-        return {"learner": self._learner.state_dict(), "optimizer": self._optimizer.state_dict()}
+        return {"learner": self._learner.state_dict(), "optimizer": self._optimizer.state_dict(), "done": self._done}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a :meth:`state_dict`."""
         self._learner.load_state_dict(state["learner"])
         self._optimizer.load_state_dict(state["optimizer"])
+        self._done = state.get("done", 0)  # earlier versions make the same number of steps in every round
         for group in self._optimizer.param_groups:
             group["capturable"] = self._log_std.device.type == "cuda"
 

@@ -107,6 +107,11 @@ def merge_data(
 def _check_config(config: MergeConfig, init: LoadedPolicy | None) -> None:
     if config.critic == "td":
         raise ConfigError("merge.critic is 'td', which needs a simulator; set 'teacher' or 'none' for recorded data")
+    if config.protection != "none" or config.stop != "validations":
+        raise ConfigError(
+            f"merge.protection is {config.protection} and merge.stop {config.stop}; recorded data need none and "
+            f"validations: give the data of old and new skills together"
+        )
     if config.start not in ("random", "previous"):
         raise ConfigError(
             f"merge.start is '{config.start}'; recorded data hold no teacher to copy: use random or previous"

@@ -62,17 +62,18 @@ class StudentValidation:
     Args:
         teachers: one per skill.
         config: episodes, seed, threads and device.
+        attempt: number of a confirming test, each of which has tracks of its own; None for the tracks of validations.
 
     Raises:
         ConfigError: if a teacher's success is below ``config.min_teacher_success``, or, unless that is 0, its reward
             is not above that of random actions where these are the reference.
     """
 
-    def __init__(self, teachers: Sequence[Teacher], config: MergeConfig) -> None:
+    def __init__(self, teachers: Sequence[Teacher], config: MergeConfig, *, attempt: int | None = None) -> None:
         self._ids = [t.skill.id for t in teachers]
-        self._episodes: _Separate | JointEpisodes = (
-            JointEpisodes(teachers, config) if is_card(config.device) else (_Separate(teachers, config))
-        )
+        seed = integer_seed(config.seed, *(("validation",) if attempt is None else ("confirmation", attempt)))
+        joint = is_card(config.device) or attempt is not None
+        self._episodes: _Separate | JointEpisodes = (JointEpisodes if joint else _Separate)(teachers, config, seed)
         self._success, self._reward = self._means(self._episodes.of_teachers())
         self._floor = dict(zip(self._ids, self._episodes.floors(), strict=True))
         _check_success(teachers, self._success, config.min_teacher_success)
@@ -95,8 +96,8 @@ class StudentValidation:
 class _Separate:
     """Validations of one skill after the other."""
 
-    def __init__(self, teachers: Sequence[Teacher], config: MergeConfig) -> None:
-        self._teachers, seed = teachers, integer_seed(config.seed, "validation")
+    def __init__(self, teachers: Sequence[Teacher], config: MergeConfig, seed: int) -> None:
+        self._teachers = teachers
         self._validations = [
             Validation([t.skill], config.validation_episodes, seed=seed, threads=config.threads, device=config.device)
             for t in teachers
@@ -123,11 +124,12 @@ class JointEpisodes:
 
     Args:
         teachers: one per skill.
-        config: episodes per skill, seed, threads and device.
+        config: episodes per skill, threads and device.
+        seed: seed of tracks and initial states.
     """
 
-    def __init__(self, teachers: Sequence[Teacher], config: MergeConfig) -> None:
-        self._teachers, self._seed = teachers, integer_seed(config.seed, "validation")
+    def __init__(self, teachers: Sequence[Teacher], config: MergeConfig, seed: int) -> None:
+        self._teachers, self._seed = teachers, seed
         count, self._skills = config.validation_episodes, len(teachers)
         settings = EnvConfig(tracks=count, ordered=True)
         skills = [t.skill for t in teachers]
@@ -159,7 +161,7 @@ class JointEpisodes:
         return self._split(run_episodes(student, self._env))
 
     def floors(self) -> list[float]:
-        """Return 0 for every skill: rewards of environments on a device are in [0, 1]."""
+        """Return 0 for every skill: rewards of environments that skills share are in [0, 1]."""
         return [0.0] * self._skills
 
     def _of(self, i: int) -> slice:

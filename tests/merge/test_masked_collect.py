@@ -144,7 +144,7 @@ def test_joint_validations_are_of_every_skill_on_its_own(masks, monkeypatch):
     monkeypatch.setattr(_Planar, "draw", lambda self, count, generator, like: still(count, like))
     teachers = [make_teacher("biped/flat", 1, 60), make_teacher("biped/gaps", 2, 60)]
     student, config = student_of(teachers[0]), replace(TINY, validation_episodes=5)
-    joint, alone = JointEpisodes(teachers, config), _Separate(teachers, config)
+    joint, alone = JointEpisodes(teachers, config, 5), _Separate(teachers, config, 5)
     assert isinstance(joint._env, MaskedEnv) is masks
     for found, expected in ((joint.of_teachers(), alone.of_teachers()), (joint.of(student), alone.of(student))):
         for mine, theirs in zip(found, expected, strict=True):

@@ -57,7 +57,7 @@ def merge_of(config=TINY, folder=None):
     merge._round, merge._streak, merge._seconds = 0, 0, 0.0
     merge._shares, merge._gaps, merge._best = [0.5, 0.5], [0.0, 0.0], None
     merge._reached = {"0.95": None, "0.98": None}
-    merge._envs, merge._joint = {}, None
+    merge._envs, merge._joint, merge._old = {}, None, None
     return merge
 
 

@@ -42,6 +42,7 @@ from policykd.cli.commands.rollback import Rollback
 from policykd.cli.commands.routing import RoutingCommand
 from policykd.cli.commands.shrink import Shrink
 from policykd.cli.commands.skills import Skills
+from policykd.cli.commands.specialize import Specialize
 from policykd.cli.commands.track import Track
 from policykd.cli.commands.train import Train
 from policykd.cli.commands.view import View
@@ -144,6 +145,7 @@ COMMANDS: dict[str, type] = {
     "plaid": Plaid,
     "compare": Compare,
     "add-skill": AddSkill,
+    "specialize": Specialize,
     "lineage": Lineage,
     "rollback": Rollback,
     "forget-skill": ForgetSkill,

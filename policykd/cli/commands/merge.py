@@ -18,6 +18,7 @@ from policykd.cli.output import Bars, say
 from policykd.cli.overrides import from_options, with_overrides
 from policykd.errors import ConfigError
 from policykd.merge.config import MergeConfig
+from policykd.merge.presets import on_preset
 
 if TYPE_CHECKING:
     from policykd.agents.files.policy_file import LoadedPolicy
@@ -35,6 +36,10 @@ class Merge:
     """Labeled datasets, or folders of merges, to merge instead of experts; nothing is simulated or validated."""
     out: Path = Path("student")
     """Folder of the run; the student is <out>/policy."""
+    preset: Literal["standard", "fast", "compress"] = "standard"
+    """Settings to begin with. fast needs seconds: few states, as many gradient steps as they deserve, and an end as
+    soon as a test on new tracks confirms the retention. compress adds skills to --init as Progress & Compress does.
+    Options at the default of standard keep the preset's value; --set takes precedence over both."""
     architecture: Literal["mlp", "gru", "lstm", "moe", "latent"] = "mlp"
     """Networks of a new student: dense layers (mlp), a recurrent layer in front of them (gru, lstm), several networks
     and a gate (moe), or dense layers that read an estimate of what the student does not measure (latent)."""
@@ -52,6 +57,13 @@ class Merge:
     or previous if --init is given."""
     init: Path | None = None
     """Policy that the student starts from."""
+    old: tuple[Path, ...] = ()
+    """Folders of merges, or labeled datasets, that protect the old skills of --init, which are not simulated."""
+    protection: Annotated[Literal["none", "replay", "ewc"], tyro.conf.arg(aliases=["--protect"])] = "none"
+    """How the old skills of --init are kept: by their stored labeled states (replay), by the importance of the
+    weights (ewc, online elastic weight consolidation), or not at all."""
+    replay_share: float = _MERGE.replay_share
+    """Share of the stored states that is replayed, 0.01 for 1 percent."""
     rounds: int = _MERGE.rounds
     """Largest number of rounds of collecting and fitting."""
     beta: str = _MERGE.beta
@@ -110,6 +122,10 @@ class Merge:
         architecture = student_architecture(self.architecture, self.hidden, self.memory)
         if self.encoder:
             architecture = replace(architecture, encoders=(parse_encoder(self.encoder),))
+        if self.preset != "standard" and self.data:
+            raise ConfigError(f"--preset {self.preset} runs the student in the simulator; leave it out with --data")
+        if self.old and self.data:
+            raise ConfigError("--old protects skills in a merge of experts; give all datasets to --data")
         config = from_options(
             MergeConfig,
             self,
@@ -118,7 +134,7 @@ class Merge:
             architecture=architecture,
             groups=tuple(import_group(name) for name in chosen_groups(self.groups)),
         )
-        return with_overrides(config, self.set)
+        return with_overrides(on_preset(self.preset, config), self.set)
 
 
 def _merge_experts(command: Merge, config: MergeConfig, init: LoadedPolicy | None, console: Console) -> None:
@@ -131,12 +147,17 @@ def _merge_experts(command: Merge, config: MergeConfig, init: LoadedPolicy | Non
     teachers = teachers_from([(str(path), load_policy(path)) for path, _ in named], only, task_id=command.task_id)
     if not command.allow_conflicts and not (command.out / "config.json").exists():
         check_conflicts(teachers, config.seed)
-    result = merge_experts(teachers, command.out, config, init=init, resume=command.resume, progress=Bars(console))
+    result = merge_experts(
+        teachers, command.out, config, init=init, old=command.old, resume=command.resume, progress=Bars(console)
+    )
     kept = ", ".join(f"{skill} {value:.3f}" for skill, value in result.retention.items())
     say(console, f"retention {kept} -> {result.policy_path}")
     for mark, states in result.states_to_retention.items():
         if states is not None:
             console.print(f"  every skill first kept {mark} after {states:,} labeled states")
+    if result.phase_seconds:
+        seconds = ", ".join(f"{phase} {value:.1f} s" for phase, value in result.phase_seconds.items())
+        say(console, f"  {result.states:,} labeled states; {seconds}")
     _print_masked(result.masked, console)
     if not result.reached_target and config.target_retention <= 1.5:
         console.print(f"  the rounds ended before every skill kept {config.target_retention:g}")

@@ -1,0 +1,71 @@
+"""``policykd specialize``: fork specialists from a student, train each, and merge again until nothing gains.
+
+Options and printing only; the work is in ``policykd.curriculum.specialize``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+
+from policykd.cli.options import Cores, Resume, Set
+from policykd.cli.output import Bars, say
+from policykd.cli.overrides import with_overrides
+
+
+@dataclass(frozen=True)
+class Specialize:
+    """Fork a specialist per skill from a student, train each on its skill, merge, and repeat until nothing gains."""
+
+    student: tyro.conf.Positional[Path]
+    """Policy file of the student, or folder of its run."""
+    out: Path = Path("student-specialized")
+    """Output folder; the new student is <out>/policy."""
+    cycles: int = 3
+    """Largest number of cycles."""
+    gain: float = 0.01
+    """Smallest rise of reward per step that counts, as a share: 0.01 is 1 percent."""
+    bound: float = 0.01
+    """Largest fall of reward per step of any skill, as a share, at which a merged student is accepted."""
+    steps: int = 300_000
+    """Training budget of a specialist in one cycle, environment steps."""
+    seed: int = 0
+    """Random seed; evaluation tracks do not depend on it."""
+    threads: Cores = None
+    resume: Resume = False
+    train: Set = ()
+    """Training setting, for example start_level=0.3 (a field of policykd.agents.training.TrainConfig)."""
+    merge: Set = ()
+    """Merge setting, for example rounds=10 (a field of policykd.merge.MergeConfig)."""
+
+    def run(self, console: Console) -> None:
+        """Run the cycles and print their gains.
+
+        Raises:
+            PolicykdError: for bad input.
+        """
+        from policykd.curriculum.specialize import SPECIALIZE_MERGE, SPECIALIZE_TRAIN, specialize
+
+        result = specialize(
+            self.student,
+            self.out,
+            cycles=self.cycles,
+            gain=self.gain,
+            bound=self.bound,
+            train=with_overrides(replace(SPECIALIZE_TRAIN, steps=self.steps), self.train),
+            merge=with_overrides(SPECIALIZE_MERGE, self.merge),
+            seed=self.seed,
+            threads=self.threads,
+            resume=self.resume,
+            progress=Bars(console),
+        )
+        for number, cycle in enumerate(result.cycles, start=1):
+            for name, gains in (("specialists", cycle.specialists), ("student", cycle.student)):
+                if gains:
+                    shown = ", ".join(f"{skill} {value:+.1%}" for skill, value in gains.items())
+                    say(console, f"cycle {number}, {name}: {shown}")
+            say(console, f"cycle {number}: {'accepted' if cycle.accepted else 'not accepted, the student stays'}")
+        say(console, f"{result.steps:,} environment steps -> {result.policy_path}")

@@ -1,0 +1,251 @@
+"""Specialize and merge again: fork a specialist per skill from a student, train each, merge those that gained, repeat.
+
+It runs the usual stages cycle by cycle and stops when nothing gains. The cycle of generalist and specialists is that of
+EAGLE (arXiv 2602.02960), here over skills of one robot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from policykd.agents.files.policy_file import LoadedPolicy, load_policy
+from policykd.agents.policy import check_one_network
+from policykd.agents.recurrent_policy import check_memoryless
+from policykd.agents.training.config import TrainConfig
+from policykd.curriculum.recipe import Measurement
+from policykd.curriculum.runner import run_stages
+from policykd.curriculum.stage_runner import StageFolders
+from policykd.curriculum.stages import Existing, Measure, Merge, Plan, Stage, Train
+from policykd.envs.foreign.skill import PREFIX
+from policykd.envs.skills import Skill, common_contract, folder_names
+from policykd.errors import ConfigError, check_range
+from policykd.merge.config import MergeConfig
+from policykd.plain import as_plain
+from policykd.progress import Progress, Silent
+from policykd.runs import RunFolder
+from policykd.seeding import integer_seed
+from policykd.storage import copy_folder, prepare_folder
+from policykd.threads import cores_for
+
+SPECIALIZE_TRAIN = TrainConfig(steps=300_000, target_success=2.0)
+"""Training of a specialist in one cycle."""
+
+SPECIALIZE_MERGE = MergeConfig(rounds=8, start="previous")
+"""Merge of a cycle's specialists."""
+
+SPECIALIZE_MEASUREMENT = Measurement()
+"""Episodes and tracks of the measurements that decide."""
+
+
+@dataclass(frozen=True)
+class Cycle:
+    """One cycle of forking, training and merging.
+
+    Attributes:
+        specialists: per skill, reward per step of the specialist over that of the student before, less 1.
+        teachers: per skill, whether the ``specialist`` or the ``student`` before labeled it; empty if nothing was
+            merged because no specialist gained enough.
+        student: per skill, reward per step of the merged student over that of the one before, less 1; empty without
+            one.
+        accepted: whether the merged student is the student from here on.
+    """
+
+    specialists: dict[str, float]
+    teachers: dict[str, str]
+    student: dict[str, float]
+    accepted: bool
+
+
+@dataclass(frozen=True)
+class SpecializedStudent:
+    """Outcome of specializing and merging.
+
+    Attributes:
+        policy_path: policy file of the last accepted student; the given one if no cycle was accepted.
+        cycles: the cycles, the last of which gained nothing unless the largest number of cycles ended the run.
+        steps: environment steps of all trainings and merges.
+    """
+
+    policy_path: Path
+    cycles: tuple[Cycle, ...]
+    steps: int
+
+
+def specialize(
+    student: Path,
+    out: Path,
+    *,
+    cycles: int = 3,
+    gain: float = 0.01,
+    bound: float = 0.01,
+    train: TrainConfig = SPECIALIZE_TRAIN,
+    merge: MergeConfig = SPECIALIZE_MERGE,
+    noise: float | None = 0.1,
+    measurement: Measurement = SPECIALIZE_MEASUREMENT,
+    seed: int = 0,
+    threads: int | None = None,
+    resume: bool = False,
+    progress: Progress = Silent(),
+) -> SpecializedStudent:
+    """Fork specialists from a student, train each on its skill, merge, and repeat until nothing gains.
+
+    A specialist labels its skill if its reward rose by ``gain``; the student labels the others itself. The merged
+    student is accepted if some skill rose by ``gain`` and none fell by more than ``bound``. The run ends with the first
+    cycle that is not accepted. All policies are measured on the same tracks, on which the last one was selected:
+    evaluate the result on others (``policykd evaluate``).
+
+    Args:
+        student: policy file, or the folder of its run, of a policy without a memory.
+        out: folder of the run; the student is ``out / "policy"``.
+        cycles: largest number of cycles.
+        gain: smallest rise of reward per step that counts, as a share.
+        bound: largest fall of reward per step of any skill, as a share, at which a merged student is accepted.
+        train: training of a specialist; the seed is derived from ``seed``.
+        merge: the merge; the seed is derived from ``seed``. With ``start="previous"`` it starts from the student.
+        noise: exploration noise with which trainings begin, units of the action; None keeps the student's.
+        measurement: episodes and tracks of the measurements.
+        seed: seed of the run.
+        threads: cores to use; None for all usable ones.
+        resume: continue an interrupted run; finished stages are not run again.
+        progress: progress reporter.
+
+    Returns:
+        The student and the cycles; equal whether or not the run was interrupted.
+
+    Raises:
+        ConfigError: for a number out of range, gymnasium environments, or another run in ``out``.
+        ContractError: for a student with a memory or a latent, which reinforcement learning does not train.
+        OutputError: if ``out`` cannot be written, or holds a run and ``resume`` is off.
+    """
+    check_range("cycles", cycles, 1, 100)
+    check_range("gain", gain, 0.0, 1.0)
+    check_range("bound", bound, 0.0, 1.0)
+    cores, loaded = cores_for(threads), load_policy(student)
+    check_memoryless(loaded.policy, "policykd specialize")
+    check_one_network(loaded.policy, "policykd specialize", mixture=True)
+    skills = _skills_of(loaded)
+    asked = {"student": loaded.manifest.weights_sha256, "seed": seed, "noise": noise, "cycles": cycles, "gain": gain}
+    asked |= {"bound": bound, "train": train, "merge": merge, "measurement": measurement}
+    prepare_folder(out, megabytes=300)
+    folder = RunFolder(out, asked, resume)
+    stages = _Stages(student, loaded, skills, train, merge, noise, measurement, seed)
+    run = _Run(stages, StageFolders(out / "stages"), cores, progress)
+    done = run.go(cycles, gain, bound)
+    copy_folder(run.folders.policy(run.current), out / "policy")
+    if folder.result is None:
+        folder.finish({"cycles": [as_plain(cycle) for cycle in done], "steps": run.steps, "student": run.current})
+    return SpecializedStudent(out / "policy", tuple(done), run.steps)
+
+
+def _skills_of(loaded: LoadedPolicy) -> tuple[Skill, ...]:
+    ids, groups = loaded.manifest.skills, tuple(loaded.policy.groups)
+    if any(name.startswith(PREFIX) for name in ids):
+        raise ConfigError("policykd specialize is for skills of our robots, not for gymnasium environments")
+    skills = tuple(loaded.manifest.skill(name, groups) for name in ids)
+    common_contract(skills)
+    return skills
+
+
+@dataclass(frozen=True)
+class _Stages:
+    """Makes the stages of a cycle."""
+
+    source: Path
+    loaded: LoadedPolicy
+    skills: tuple[Skill, ...]
+    train: TrainConfig
+    merge: MergeConfig
+    noise: float | None
+    measurement: Measurement
+    seed: int
+
+    def first(self) -> list[Stage]:
+        """Return the student and its measurement."""
+        given = Existing("student", self.source, self.loaded.manifest.weights_sha256)
+        return [given, self._measure("student", self.skills)]
+
+    def specialists(self, cycle: int, current: str) -> dict[str, list[Stage]]:
+        """Return per skill the training of a specialist from the current student, and its measurement."""
+        found: dict[str, list[Stage]] = {}
+        for skill, name in zip(self.skills, folder_names(self.skills), strict=True):
+            training = replace(self.train, seed=integer_seed(self.seed, "train", skill.id, cycle))
+            stage = Train(f"train-{cycle}-{name}", (skill,), training, current, self.noise)
+            found[skill.id] = [stage, self._measure(stage.name, (skill,))]
+        return found
+
+    def merged(self, cycle: int, teachers: Sequence[str], current: str) -> list[Stage]:
+        """Return the merge of a cycle, and its measurement."""
+        config = replace(
+            self.merge,
+            seed=integer_seed(self.seed, "merge", cycle),
+            architecture=self.loaded.policy.architecture,
+        )
+        previous = current if config.start == "previous" else None
+        stage = Merge(f"merge-{cycle}", self.skills, tuple(teachers), config, previous)
+        return [stage, self._measure(stage.name, self.skills)]
+
+    def _measure(self, policy: str, skills: tuple[Skill, ...]) -> Measure:
+        how: dict[str, Any] = {name: getattr(self.measurement, name) for name in ("episodes", "seed", "device")}
+        return Measure(f"measure-{policy}", policy, skills, **how)
+
+
+class _Run:
+    """The cycles of one run.
+
+    Attributes:
+        folders: folders of the stages.
+        current: stage of the accepted student.
+        steps: environment steps of all stages so far.
+    """
+
+    def __init__(self, stages: _Stages, folders: StageFolders, cores: int, progress: Progress) -> None:
+        self._stages, self.folders, self._cores, self._progress = stages, folders, cores, progress
+        self.current, self.steps = "student", 0
+        self._plan: list[Stage] = []
+
+    def go(self, cycles: int, gain: float, bound: float) -> list[Cycle]:
+        """Run cycles until one is not accepted."""
+        self._run(self._stages.first())
+        found: list[Cycle] = []
+        for number in range(1, cycles + 1):
+            found.append(self._cycle(number, gain, bound))
+            if not found[-1].accepted:
+                break
+            self.current = f"merge-{number}"
+        return found
+
+    def _cycle(self, number: int, gain: float, bound: float) -> Cycle:
+        before = self._reward(self.current)
+        forked = self._stages.specialists(number, self.current)
+        self._run([stage for stages in forked.values() for stage in stages])
+        names = {skill: stages[0].name for skill, stages in forked.items()}
+        risen = {skill: self._reward(name)[skill] / before[skill] - 1.0 for skill, name in names.items()}
+        if max(risen.values()) < gain:
+            return Cycle(risen, {}, {}, accepted=False)
+        teachers = {skill: "specialist" if value >= gain else "student" for skill, value in risen.items()}
+        labeled = [names[skill] if kind == "specialist" else self.current for skill, kind in teachers.items()]
+        merged = self._stages.merged(number, labeled, self.current)
+        self._run(merged)
+        after = self._reward(merged[0].name)
+        changed = {skill: after[skill] / before[skill] - 1.0 for skill in before}
+        accepted = max(changed.values()) >= gain and min(changed.values()) >= -bound
+        return Cycle(risen, teachers, changed, accepted)
+
+    def _run(self, stages: Sequence[Stage]) -> None:
+        """Run stages after those before, which are finished."""
+        self._plan += stages
+        ids = tuple(skill.id for skill in self._stages.skills)
+        run_stages(Plan(tuple(self._plan), (), {}, ids), self.folders, self._cores, self._progress)
+        for stage in stages:
+            outcome = self.folders.outcome(stage.name)
+            assert outcome is not None
+            self.steps += outcome.steps
+
+    def _reward(self, policy: str) -> Mapping[str, float]:
+        """Return reward per step of a measured policy by skill."""
+        outcome = self.folders.outcome(f"measure-{policy}")
+        assert outcome is not None
+        return {skill: max(value, 1e-9) for skill, value in outcome.figures["reward_per_step"].items()}
