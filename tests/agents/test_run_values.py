@@ -15,6 +15,7 @@ from policykd.agents.training import experts, trainer
 from policykd.agents.training.algorithm import Adaptation
 from policykd.agents.training.algorithms import ALGORITHMS
 from policykd.agents.training.averaging import WeightAverage
+from policykd.agents.training.config import FINAL_EPISODES
 from policykd.agents.training.experts import request, train_expert
 from policykd.agents.training.trainer import Run
 from policykd.errors import ConfigError, ContractError, OutputError, UnknownNameError
@@ -127,6 +128,7 @@ def test_finalists_are_measured_again_on_other_tracks(monkeypatch):
         return SimpleNamespace(measure=lambda p: dict(zip(("success", "reward_per_step"), next(scores), strict=True)))
 
     monkeypatch.setattr(trainer, "make_validation", make)
+    monkeypatch.setattr(trainer, "FINAL_EPISODES", FINAL_EPISODES)  # other tests have fewer
     run._best = finalists((1.0, 0.9), (0.9, 0.9), (0.8, 0.9))
     best = run._final_choice()
     assert made == [((FLAT,), 256, "final validation")]
