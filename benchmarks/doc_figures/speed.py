@@ -168,6 +168,29 @@ def gpu_prediction(content: dict[str, Any]) -> Rows:
     ]  # fmt: skip
 
 
+@table("gpu.md", *(f"gpu/proxy{name}.json" for name in ("", "-divergence", "-step-size")), "gpu/prediction.json")
+def gpu_proxy(
+    shipped: dict[str, Any], divergence: dict[str, Any], step_size: dict[str, Any], prediction: dict[str, Any]
+) -> Rows:
+    """Return steps to the target per seed, and the device's predicted time for their mean."""
+    by_learner = {kind: [run for run in shipped["runs"] if run["learner"] == kind] for kind in ("cpu", "device")}
+    iteration = prediction["iterations"]["biped/flat"]["recorded_ms"] / 1000
+    rows = []
+    for runs in (by_learner["cpu"], by_learner["device"], divergence["runs"], step_size["runs"]):
+        found = [run["steps_to_target"] for run in runs]
+        mean, settings = sum(found) / len(found), runs[0]["settings"]
+        seconds = mean / (settings["envs"] * settings["rollout_steps"]) * iteration
+        rows.append(
+            (
+                None,
+                "; ".join(f"{steps:,}" for steps in found),
+                f"{mean:,.0f}",
+                "" if runs is by_learner["cpu"] else f"{seconds:.1f} s",
+            )
+        )
+    return rows
+
+
 @phrases("gpu.md", "gpu/prediction.json")
 def gpu_plaid(content: dict[str, Any]) -> list[str]:
     """Return the predicted time of PLAID."""
