@@ -10,6 +10,7 @@ EXPERT = Path(__file__).parents[1] / "data" / "flat-expert"
 SMALL_PPO = ("ppo.envs=8", "ppo.rollout_steps=16", "ppo.minibatch=64", "ppo.epochs=2")
 VOLATILE = (
     "seconds",
+    "seconds_of_last_session",
     "content_sha256",
     "cpu_seconds",
     "steps_per_second",
@@ -63,7 +64,7 @@ RUNS = {
     ),
     "plaid": Run(("plaid", "--recipe", "RECIPE", "--threads", "1", "--no-video")),
     "finetune": Run(
-        ("finetune", str(EXPERT), "--steps", "1024", "--threads", "1", "--set", "segment_steps=128", "finalists=1",
+        ("finetune", str(EXPERT), "--skills", "biped/flat", "--steps", "1024", "--threads", "1", "--set", "segment_steps=128", "finalists=1",
          "warm_up_steps=256", "validation_episodes=2", "final_episodes=2", *SMALL_PPO)
     ),
     "kd bench": Run(
