@@ -64,7 +64,8 @@ RUNS = {
     ),
     "plaid": Run(("plaid", "--recipe", "RECIPE", "--threads", "1", "--no-video")),
     "finetune": Run(
-        ("finetune", str(EXPERT), "--skills", "biped/flat", "--steps", "1024", "--threads", "1", "--set", "segment_steps=128", "finalists=1",
+        ("finetune", str(EXPERT), "--skills", "biped/flat", "--steps", "1024", "--threads", "1", "--set",
+         "segment_steps=128", "finalists=1",
          "warm_up_steps=256", "validation_episodes=2", "final_episodes=2", *SMALL_PPO)
     ),
     "kd bench": Run(
