@@ -9,10 +9,7 @@ from pathlib import Path
 EXPERT = Path(__file__).parents[1] / "data" / "flat-expert"
 SMALL_PPO = ("ppo.envs=8", "ppo.rollout_steps=16", "ppo.minibatch=64", "ppo.epochs=2")
 VOLATILE = (
-    "seconds",
-    "seconds_of_last_session",
     "content_sha256",
-    "cpu_seconds",
     "steps_per_second",
     "fps",
     "finished",
@@ -20,7 +17,7 @@ VOLATILE = (
     "policy_path",
     "command",
 )
-"""Keys of JSON files, or ends of keys, that tell of the machine and not of the result.
+"""Keys of JSON files, or ends of keys, that tell of the machine and not of the result, like all that count seconds.
 
 The hash of a manifest covers its seconds, too; what else it covers is compared itself.
 """
@@ -129,7 +126,7 @@ def steady(content):
         return {
             key: steady(value)
             for key, value in content.items()
-            if not any(key == word or key.endswith(f"_{word}") for word in VOLATILE)
+            if "seconds" not in key.split("_") and not any(key == word or key.endswith(f"_{word}") for word in VOLATILE)
         }
     return [steady(value) for value in content] if isinstance(content, list) else content
 
