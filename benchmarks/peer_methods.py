@@ -31,10 +31,10 @@ def merge_with_policykd(trial: Trial) -> None:
     trial.states = result.states
     trial.measure(load_policy(result.policy_path).policy)
     last = trial.curve.pop()
-    marks = {int(states): float(mark) for mark, states in result.states_to_retention.items() if states is not None}
+    marks = [(float(mark), states) for mark, states in result.states_to_retention.items() if states is not None]
     reached: list[float] = []
     for row in rows:
-        reached += [mark for states, mark in marks.items() if states == row["states"]]
+        reached += [mark for mark, states in marks if states == row["states"]]
         trial.curve.append(
             {
                 "states": row["states"],
