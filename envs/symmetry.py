@@ -62,9 +62,11 @@ def mirror_symmetry(groups: Sequence[str], robot: Robot) -> MirrorSymmetry | Non
         robot: the robot.
 
     Returns:
-        The symmetry; None if the robot is not symmetric, a group has no mirror image (a gait clock), or no group tells
-        which side leads.
+        The symmetry; None if the robot is not symmetric, a group has no mirror image (a gait clock), no group tells
+        which side leads, or the environment is gymnasium's, whose columns have no known meaning.
     """
+    if not isinstance(robot, SpatialRobot | PlanarRobot):
+        return None
     features: list[int] = []
     signs: list[float] = []
     lead: tuple[int, int] | None = None

@@ -11,6 +11,7 @@ from policykd.envs.foreign.skill import TASK_ID, gym_skill
 from policykd.envs.make import make_env
 from policykd.envs.skill_records import read_skill, recorded_skill, records_of, skill_record
 from policykd.envs.skills import get_skill
+from policykd.envs.symmetry import mirror_symmetry
 from policykd.errors import ConfigError, ContractError, UnknownNameError
 
 register()
@@ -85,6 +86,11 @@ def test_dictionaries_slices_and_the_number_of_the_task_are_groups():
     env = make_env([task], 2)
     assert env.reset()[TASK_ID].tolist() == [[0.0, 1.0, 0.0]] * 2
     assert env.step(torch.zeros(2, 1)).observations[TASK_ID].tolist() == [[0.0, 1.0, 0.0]] * 2
+
+
+def test_columns_without_a_known_meaning_have_no_mirror_image():
+    skill = gym_skill(POINT)
+    assert mirror_symmetry(skill.groups, skill.robot) is None
 
 
 def test_records_bring_the_whole_skill_back():
