@@ -26,12 +26,11 @@ from policykd.curriculum.comparison import run_comparison
 from policykd.environment import environment
 from policykd.executors import make_executor
 from policykd.progress import Progress, Silent
-from policykd.storage import prepare_folder, read_json, write_json, write_text
+from policykd.storage import prepare_folder, read_json, write_json
 
 NEEDS = {"inline": None, "processes": None, "ray": "ray", "local": "submitit"}
-EMPTY_JOBS = {"inline": (10, 100, 1000), "processes": (4, 100, 400), "ray": (4, 100, 400), "local": (2, 6, 12)}
+EMPTY_JOBS = {"inline": (10, 100, 1000), "processes": (4, 4000, 16_000), "ray": (4, 100, 400), "local": (2, 6, 12)}
 CURRICULA = ("plaid", "tl-only", "multitasker")
-_BEGIN, _END = "<!-- executors: begin -->", "<!-- executors: end -->"
 
 
 @dataclass(frozen=True)
@@ -43,14 +42,12 @@ class Options:
         workers: jobs at a time.
         steps: environment steps of every skill of the comparison.
         out: JSON file of the figures; figures that it holds are kept.
-        table: write the tables of ``out`` between two marks of this page, and run nothing.
     """
 
     kinds: tuple[str, ...] = tuple(NEEDS)
     workers: int = 2
     steps: int = 16_384
     out: Path = Path("benchmarks/results/executors.json")
-    table: Path | None = None
 
 
 def do_nothing(job: int, progress: Progress) -> int:
@@ -74,8 +71,14 @@ def overhead(kind: str, workers: int) -> dict[str, Any]:
 
 def compare_cells(kind: str, workers: int, steps: int) -> dict[str, Any]:
     """Return wall time and values of a comparison of three curricula over two seeds."""
-    recipe = preset("quick")
-    recipe = replace(recipe, skills=tuple(replace(plan, steps=steps) for plan in recipe.skills[:2]))
+    usual = preset("quick")
+    recipe = replace(
+        usual,
+        skills=tuple(replace(plan, steps=steps) for plan in usual.skills[:2]),
+        train=replace(usual.train, validation_episodes=4, finalists=1),
+        merge=replace(usual.merge, rounds=2, envs=4, updates=50, validation_episodes=4),
+        measurement=replace(usual.measurement, episodes=4),
+    )
     with tempfile.TemporaryDirectory() as folder:
         out, began = Path(folder) / "comparison", time.perf_counter()
         executor = make_executor(kind, workers, out)
@@ -111,33 +114,10 @@ def schedules(seconds_per_job: float) -> list[dict[str, float]]:
     return rows
 
 
-def tables(content: dict[str, Any]) -> str:
-    """Return the tables of the page."""
-    lines = ["| executor | start, s | per job, ms | six cells, wall s | values |", "| --- | --- | --- | --- | --- |"]
-    for kind, row in content["kinds"].items():
-        figures = f"{row['seconds_to_start']:.1f} | {1e3 * row['seconds_per_job']:.1f} | {row['seconds']:.0f}"
-        lines.append(f"| {kind} | {figures} | {'equal' if row['equal'] else 'DIFFERENT'} |")
-    lines += ["", "| executor | jobs | workers | simulated end | share of the workers' time that is work |",
-              "| --- | --- | --- | --- | --- |"]  # fmt: skip
-    for kind, row in content["kinds"].items():
-        if kind == "inline":
-            continue
-        for one in row["schedules"]:
-            jobs = f"{one['jobs']:,} of {one['mean_seconds']:.0f} s"
-            end = f"{one['seconds'] / 60:,.1f} min"
-            lines.append(f"| {kind} | {jobs} | {one['workers']} | {end} | {one['efficiency']:.3f} |")
-    return "\n".join(lines)
-
-
 def main(options: Options) -> None:
-    """Measure what is missing, or write the tables."""
+    """Measure what is missing."""
     fresh = {"environment": environment(("torch", "ray", "submitit")), "kinds": {}}
     content = read_json(options.out) if options.out.exists() else fresh
-    if options.table is not None:
-        before, _, rest = options.table.read_text().partition(_BEGIN)
-        after = rest.partition(_END)[2]
-        write_text(options.table, f"{before}{_BEGIN}\n{tables(content)}\n{_END}{after}")
-        return
     prepare_folder(options.out.parent)
     for kind in options.kinds:
         needed = NEEDS[kind]

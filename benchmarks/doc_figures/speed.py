@@ -1,4 +1,4 @@
-"""Figures of speed: docs/figures.md, docs/robots.md, docs/gpu.md, docs/merging.md."""
+"""Figures of speed: docs/figures.md, docs/robots.md, docs/gpu.md, docs/merging.md, docs/scale.md."""
 
 from __future__ import annotations
 
@@ -222,4 +222,30 @@ def labels_batched(content: dict[str, Any]) -> Rows:
         single, batched = ([1000 * value for value in found["cpu_seconds"][arm]] for arm in ("one by one", "batched"))
         ratio = statistics.median(batched) / statistics.median(single)
         rows.append((count, _repeats(single), _repeats(batched), f"{ratio:.1f}", f"{found['largest_difference']:g}"))
+    return rows
+
+
+@table("scale.md", "executors.json")
+def executor_cost(content: dict[str, Any]) -> Rows:
+    """Return what an executor and a job cost, and the comparison of six cells."""
+    return [
+        (
+            kind,
+            f"{row['seconds_to_start']:.1f}",
+            f"{1000 * row['seconds_per_job']:.1f}",
+            f"{row['seconds']:.0f}",
+            "equal" if row["equal"] else "different",
+        )
+        for kind, row in content["kinds"].items()
+    ]
+
+
+@table("scale.md", "executors.json")
+def executor_schedules(content: dict[str, Any]) -> Rows:
+    """Return simulated schedules: end, and the share of the workers' time that is work."""
+    rows, kinds = [], [kind for kind in content["kinds"] if kind != "inline"]
+    for i, one in enumerate(content["kinds"][kinds[0]]["schedules"]):
+        found = [content["kinds"][kind]["schedules"][i] for kind in kinds]
+        ends = (f"{row['seconds'] / 60:,.1f} min, {row['efficiency']:.3f}" for row in found)
+        rows.append((f"{one['jobs']:,} of {one['mean_seconds']:.0f} s", str(one["workers"]), *ends))
     return rows
