@@ -190,7 +190,11 @@ def parse_json(content: bytes, what: str, error: MakeError = OutputError) -> Any
         return number
 
     try:
-        return json.loads(content.decode(), parse_constant=refuse, parse_float=finite)
+        text = content.decode()
+        found = json.loads(text, parse_constant=refuse, parse_float=finite)
+        if "\\u" in text:  # half of a pair of surrogates is a string that no file can hold
+            json.dumps(found, ensure_ascii=False).encode()
+        return found
     except (ValueError, RecursionError) as problem:
         raise error(f"{what} is not valid JSON ({str(problem)[:200]})") from None
 

@@ -47,7 +47,7 @@ def place(folder, files):
 
 
 @pytest.mark.parametrize(
-    "text", [f'{{"a": {DIGITS}}}', "[" * 100_000, '{"a": 1e400}', '{"a": NaN}', "\udcff", "[1]", ""]
+    "text", [f'{{"a": {DIGITS}}}', "[" * 100_000, '{"a": 1e400}', '{"a": NaN}', '{"a": "\\ud800"}', "\udcff", "[1]", ""]
 )
 def test_json_objects(text, tmp_path):
     (tmp_path / "x.json").write_bytes(text.encode("utf-8", "surrogateescape"))
