@@ -204,8 +204,8 @@ def paired_ratio(
         seed: seed of the resampling.
 
     Raises:
-        ConfigError: for values that are not finite pairs, a denominator that is negative or can become 0, or options
-            out of range.
+        ConfigError: for values that are not finite pairs, a denominator that is negative or can become 0, a ratio that
+            no float can hold, or options out of range.
     """
     pairs = _checked_pairs(first, second, confidence, resamples)
     if (not signed and (pairs[:, 1] < 0).any()) or pairs[:, 1].mean() <= 0:
@@ -213,8 +213,11 @@ def paired_ratio(
     means = _resampled(pairs, resamples, seed, lambda rows: rows.mean(axis=1))
     if (means[:, 1] <= 0).any():
         raise ConfigError("the denominator of the ratio is 0 in nearly every case; its interval is unbounded")
-    ratio = float(pairs[:, 0].mean() / pairs[:, 1].mean())
-    return _interval(ratio, means[:, 0] / means[:, 1], _tails(confidence), confidence)
+    with np.errstate(over="ignore"):
+        ratio, ratios = float(pairs[:, 0].mean() / pairs[:, 1].mean()), means[:, 0] / means[:, 1]
+    if not (np.isfinite(ratio) and np.isfinite(ratios).all()):
+        raise ConfigError("the ratio is larger than a float can hold: its denominator is nearly 0")
+    return _interval(ratio, ratios, _tails(confidence), confidence)
 
 
 def probability_of_improvement(

@@ -100,6 +100,12 @@ def test_pairing_narrows_the_interval():
     assert paired.high - paired.low < 0.3 * (broken.high - broken.low)
 
 
+def test_a_ratio_that_no_float_can_hold_is_refused():
+    assert paired_ratio([1e300, 1e300], [1e-8, 1e-8]).high == pytest.approx(1e308)
+    with pytest.raises(ConfigError, match="larger than a float can hold"):
+        paired_ratio([1e300, 1e300], [1e-9, 1e-9])
+
+
 def test_ratio_of_a_policy_to_itself_is_exactly_one():
     interval = paired_ratio(SKEWED, SKEWED)
     assert (interval.low, interval.estimate, interval.high) == pytest.approx((1.0, 1.0, 1.0))
