@@ -124,15 +124,15 @@ def first_states(found: list[dict[str, Any]], mark: float) -> str:
 def markdown(found: list[dict[str, Any]]) -> str:
     """Return the table of the cells."""
     head = ("method", "seeds", "states", *(f"states to {mark}" for mark in MARKS), "weakest skill: retention",
-            "weakest skill: success", "processor s", "wall s")  # fmt: skip
+            "weakest skill: success", "processor s")  # fmt: skip
     rows = [head, ("---",) * len(head)]
     for name in METHODS:
         own = [cell for cell in found if cell["method"] == name]
         if own:
             marks = [first_states(own, mark) for mark in MARKS]
             figures = [spread([weakest(cell, figure) for cell in own]) for figure in ("retention", "success")]
-            times = [spread([cell[key] for cell in own], 0) for key in ("cpu_seconds", "seconds")]
-            rows.append((name, str(len(own)), f"{own[0]['states']:,}", *marks, *figures, *times))
+            spent = spread([cell["cpu_seconds"] for cell in own], 0)
+            rows.append((name, str(len(own)), f"{own[0]['states']:,}", *marks, *figures, spent))
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
