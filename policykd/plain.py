@@ -190,8 +190,7 @@ def parse_json(content: bytes, what: str, error: MakeError = OutputError) -> Any
         return number
 
     try:
-        text = content.decode()
-        found = json.loads(text, parse_constant=refuse, parse_float=finite)
+        found = json.loads(text := content.decode(), parse_constant=refuse, parse_float=finite)
         if "\\u" in text:  # half of a pair of surrogates is a string that no file can hold
             json.dumps(found, ensure_ascii=False).encode()
         return found
