@@ -24,6 +24,7 @@ Critic = Literal["td", "teacher", "none"]
 START_NAMES = ("random", "newest", "previous")
 Stop = Literal["validations", "confirmed"]
 Protection = Literal["none", "replay", "ewc"]
+Normalizer = Literal["kept", "extended"]
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,10 @@ class MergeConfig:
         ewc_weight: lambda, factor of the quadratic penalty. It is in nats, as the loss ``forward_kl`` is; 1 weighs
             every old skill as a new one where the divergence is quadratic.
         ewc_decay: gamma, share that the importance of old skills keeps whenever a skill is added.
+        normalizer: what becomes of the normalizer of the policy of ``start="previous"``. ``kept``: its statistics stay,
+            and features of new skills that are more than ten standard deviations from old ones are clipped.
+            ``extended``: the first round's states are counted in it, and first layers make up for the change, so that
+            the student starts with the same actions; see ``policykd.agents.renormalization``.
         held_out: share of the recorded simulations that a merge of recorded data measures its loss on.
         seed: seed of the student, the collection and the minibatches.
         threads: threads of the simulation; None for one per usable core. Networks are trained on one.
@@ -158,6 +163,7 @@ class MergeConfig:
     replay_share: float = added(1.0)
     ewc_weight: float = added(1.0)
     ewc_decay: float = added(0.95)
+    normalizer: Normalizer = added("kept")
 
     def __post_init__(self) -> None:
         self._check_ranges()
@@ -167,6 +173,7 @@ class MergeConfig:
         _check_choice("critic", self.critic, get_args(Critic))
         _check_choice("stop", self.stop, get_args(Stop))
         _check_choice("protection", self.protection, get_args(Protection))
+        _check_choice("normalizer", self.normalizer, get_args(Normalizer))
         if "/" not in self.start:  # a skill is checked against the teachers
             _check_choice("start", self.start, START_NAMES)
         if len(set(self.groups)) != len(self.groups):
@@ -178,6 +185,7 @@ class MergeConfig:
             raise ConfigError(f"merge.beta: {error}") from None
         for round_ in (0, self.rounds - 1):
             check_range(f"merge.beta in round {round_}", schedule(round_, self.rounds), 0.0, 1.0)
+        self._check_normalizer()
         if self.stop == "confirmed":
             self._check_confirmed()
         elif self.passes > 0:
@@ -210,10 +218,25 @@ class MergeConfig:
         check_range("merge.seed", self.seed, 0, 2**63)
         cores_for(self.threads, "merge.threads")
 
+    def _check_normalizer(self) -> None:
+        """Raise ConfigError where the normalizer cannot be extended."""
+        if self.normalizer == "kept":
+            return
+        if self.start != "previous":
+            raise ConfigError(
+                f"merge.normalizer is extended and merge.start {self.start}; only the normalizer of an earlier student "
+                f"is extended (--init STUDENT)"
+            )
+        if self.protection == "ewc":
+            raise ConfigError(
+                "merge.normalizer is extended, which changes first layers; merge.protection=ewc holds them: set "
+                "merge.normalizer=kept or merge.protection=replay"
+            )
+
     def _check_confirmed(self) -> None:
         """Raise ConfigError for a setting that a merge with ``stop="confirmed"`` does not have."""
         wanted = {"beta": "constant:0", "validation_every": 1, "device": "cpu", "batched_teachers": False,
-                  "protection": "none"}  # fmt: skip
+                  "protection": "none", "normalizer": "kept"}  # fmt: skip
         for name, value in wanted.items():
             if (given := getattr(self, name)) != value:
                 raise ConfigError(f"merge.{name} is {given}; with merge.stop=confirmed it must be {value}")

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from policykd.agents.files.policy_file import LoadedPolicy, save_policy
+from policykd.agents.renormalization import extend_normalizer
 from policykd.envs.devices import choose_device
 from policykd.envs.env_records import EnvConfig
 from policykd.envs.foreign.skill import choices_of, shared_actions
@@ -217,12 +218,18 @@ class _Merge:
         for i, rollout in enumerate(rollouts):
             self._data.store(self._round, self._ids[i], rollout, beta)
             self._pool.add(i, rollout)
-            if self._round == 0:  # statistics of features without any, of the pooled states; frozen from here on
-                present = self._student.present([self._teachers[i].skill])
-                self._student.update_normalizer(
-                    rollout.observations, self._fresh if present is None else self._fresh & present
-                )
+            if self._round == 0:
+                self._count(rollout, self._student.present([self._teachers[i].skill]))
         self._data.commit()
+
+    def _count(self, rollout: LabeledRollout, present: torch.Tensor | None) -> None:
+        """Count states of the first round in the student's normalizer, which is frozen from there on."""
+        if self._config.normalizer == "extended":
+            extend_normalizer(self._student, rollout.observations, present)
+            self._fitting.begin()
+        else:  # only features without any statistics
+            fresh = self._fresh if present is None else self._fresh & present
+            self._student.update_normalizer(rollout.observations, fresh)
 
     def _collect(self, beta: float, round_: int, counts: Sequence[int]) -> list[LabeledRollout]:
         """Return labeled states per skill; equal arguments and students give equal states, whatever ran before."""

@@ -184,6 +184,10 @@ class Fitting:
         for group in self._optimizer.param_groups:
             group["capturable"] = self._log_std.device.type == "cuda"
 
+    def begin(self) -> None:
+        """Take over a student that was changed before its first gradient step."""
+        self._learner.load_state_dict(self._student.state_dict())
+
     def _rate(self, round_: int) -> float:
         done = min(1.0, round_ / max(1, self._config.rounds - 1))
         return self._config.learning_rate * (0.1 + 0.9 * (1 + math.cos(math.pi * done)) / 2)

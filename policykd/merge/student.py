@@ -17,6 +17,7 @@ from policykd.agents.function_policy import check_learns
 from policykd.agents.injection import inject
 from policykd.agents.policy import Policy
 from policykd.agents.recurrent_policy import make_policy
+from policykd.agents.renormalization import check_extends
 from policykd.envs.foreign.skill import GymSkill
 from policykd.envs.observations import split_history
 from policykd.envs.skills import Skill
@@ -63,6 +64,7 @@ def check_start(config: MergeConfig, init: LoadedPolicy | None) -> None:
 
     Raises:
         ConfigError: for a policy that is missing or would not be used.
+        ContractError: for one whose normalizer is to be extended and cannot be.
     """
     if config.start == "previous" and init is None:
         raise ConfigError("merge.start is 'previous': give the policy to start from (--init POLICY)")
@@ -70,6 +72,8 @@ def check_start(config: MergeConfig, init: LoadedPolicy | None) -> None:
         raise ConfigError(
             f"merge.start is '{config.start}', so the policy given as init would not be used; set start=previous"
         )
+    if init is not None and config.normalizer == "extended":
+        check_extends(init.policy)
 
 
 def log_std_of(teachers: Sequence[Teacher]) -> torch.Tensor:

@@ -155,3 +155,28 @@ def test_an_expert_of_another_robot_or_without_a_group_is_refused_at_once(teache
     other = replace(loaded.manifest, robot="dog")
     with pytest.raises(ContractError, match="made for robot 'dog'"):
         teachers_from([("expert", loaded._replace(manifest=other))])
+
+
+def test_a_student_with_an_extended_normalizer_has_statistics_of_old_and_new_states(teachers, tmp_path):
+    init = saved(make_teacher("biped/flat", 8), tmp_path / "init", ["biped/flat"])
+    config = replace(TINY, start="previous", rounds=1)
+    found = {}
+    for normalizer in ("kept", "extended"):
+        out = tmp_path / normalizer
+        result = merge_experts(teachers, out, replace(config, normalizer=normalizer), init=init)
+        found[normalizer] = load_policy(result.policy_path).policy.normalizer
+    before = init.policy.normalizer
+    torch.testing.assert_close(found["kept"].mean, before.mean, rtol=0, atol=0)
+    expected = init.policy.normalizer
+    for teacher in teachers:  # the first student acts alike with both, so both collected these states
+        init.policy.update_normalizer(LabeledData.open(tmp_path / "extended").find(0, teacher.skill.id).observations)
+    torch.testing.assert_close(found["extended"].mean, expected.mean, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found["extended"].var, expected.var, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "cure"), [({"start": "newest"}, "--init STUDENT"), ({"protection": "ewc"}, "protection=replay")]
+)
+def test_a_normalizer_that_cannot_be_extended_is_refused(changes, cure):
+    with pytest.raises(ConfigError, match=cure):
+        replace(TINY, **{"start": "previous", "normalizer": "extended", **changes})
