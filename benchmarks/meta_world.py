@@ -29,6 +29,7 @@ from rich.table import Table
 
 from policykd.agents.architecture import Architecture
 from policykd.agents.files.policy_file import load_policy
+from policykd.agents.policy import Policy
 from policykd.cli.output import Bars
 from policykd.environment import environment
 from policykd.envs.foreign.skill import GymSkill, gym_skill
@@ -36,6 +37,7 @@ from policykd.evaluation import Evaluation, evaluate
 from policykd.merge import MergeConfig, function_teacher, merge_experts
 from policykd.merge.teachers import Teacher
 from policykd.plain import as_plain
+from policykd.stats import Interval
 from policykd.storage import write_json
 
 OBSERVED = 39
@@ -79,9 +81,8 @@ def main(options: Options) -> None:
     """Merge, evaluate, print and save."""
     warnings.filterwarnings("ignore", module="gymnasium")
     torch.set_num_threads(1)
-    names = list(getattr(metaworld, options.suite)(seed=options.seed).train_classes)
-    names = names[: options.tasks or len(names)]
-    teachers = [_teacher(name, number, len(names)) for number, name in enumerate(names)]
+    names = names_of(options.suite, options.tasks, options.seed)
+    teachers = teachers_of(names)
     config = replace(MERGE, rounds=options.rounds, envs=options.envs, seed=options.seed, threads=1)
     began, console = time.perf_counter(), Console()
     merged = merge_experts(teachers, options.run, config, resume=True, progress=Bars(console))
@@ -89,13 +90,8 @@ def main(options: Options) -> None:
     student = load_policy(merged.policy_path).policy
     skills = [teacher.skill for teacher in teachers]
     found = evaluate({"student": student}, skills, episodes=options.episodes, seed=options.seed)
-    own = [
-        evaluate({"expert": t.policy}, [t.skill], episodes=options.episodes, seed=options.seed).summaries[
-            "expert", t.skill.id
-        ]
-        for t in teachers
-    ]
-    rows = _rows(names, skills, found, [summary.success.estimate for summary in own])
+    own = [success_of(t.policy, t.skill, options.episodes, options.seed).estimate for t in teachers]
+    rows = _rows(names, skills, found, own)
     _print(console, options.suite, rows)
     write_json(options.out, {
         "suite": options.suite, "options": as_plain(options), "merge": as_plain(config), "tasks": rows,
@@ -104,6 +100,22 @@ def main(options: Options) -> None:
         "states": merged.states, "rounds": merged.rounds, "merge_seconds": merge_seconds,
         "environment": environment(("gymnasium", "metaworld", "mujoco", "torch")),
     })  # fmt: skip
+
+
+def names_of(suite: str, count: int, seed: int) -> list[str]:
+    """Return the names of a suite's first tasks; of all for a count of 0."""
+    names = list(getattr(metaworld, suite)(seed=seed).train_classes)
+    return names[: count or len(names)]
+
+
+def teachers_of(names: Sequence[str]) -> list[Teacher]:
+    """Return the scripted experts of tasks, which are numbered in this order."""
+    return [_teacher(name, number, len(names)) for number, name in enumerate(names)]
+
+
+def success_of(policy: Policy, skill: GymSkill, episodes: int, seed: int) -> Interval:
+    """Return a policy's success on a task, with its 95 % interval."""
+    return evaluate({"policy": policy}, [skill], episodes=episodes, seed=seed).summaries["policy", skill.id].success
 
 
 class EverSuccessful(gymnasium.Wrapper[Any, Any, Any, Any]):

@@ -5,14 +5,13 @@ These models are never simulated; a state is shown by copying its generalized po
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Mapping
 from types import MappingProxyType, TracebackType
 
 import mujoco
 import numpy as np
 
+from policykd.envs.offscreen import prefer_egl
 from policykd.envs.robots import ModelRobot, PlanarRobot, Robot
 from policykd.envs.robots.mjcf import build_spec
 from policykd.envs.terrains import Maps, Tracks
@@ -282,18 +281,3 @@ class SceneRenderer:
     ) -> None:
         """Release the OpenGL context."""
         self.close()
-
-
-def prefer_egl() -> None:
-    """Select EGL on a machine without a display, unless another OpenGL backend is set.
-
-    MuJoCo has already read MUJOCO_GL when it was imported, so its choice is changed in the module.
-    """
-    if not sys.platform.startswith("linux") or os.environ.get("MUJOCO_GL") or os.environ.get("DISPLAY"):
-        return
-    os.environ["MUJOCO_GL"] = "egl"  # for child processes
-    os.environ.setdefault("PYOPENGL_PLATFORM", "egl")
-    from mujoco import egl
-    from mujoco.rendering.classic import gl_context
-
-    gl_context.GLContext = egl.GLContext

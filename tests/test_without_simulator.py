@@ -22,24 +22,35 @@ class Blocked:
 
 
 sys.meta_path.insert(0, Blocked())
+import tempfile
+from pathlib import Path
+
 import torch
 
 import policykd.agents.export
 import policykd.agents.importing
 import policykd.agents.training
-import policykd.cli.main
 import policykd.curriculum
 import policykd.evaluation
 import policykd.kd
 import policykd.merge
 from policykd.envs.make import make_env
 from policykd.envs.foreign.skill import gym_skill
+from policykd.cli.main import main
 from policykd.errors import MissingDependencyError
 from policykd.kd.metric_registry import METRICS
 
 env = make_env([gym_skill("gym:Pendulum-v1")], 2)
 env.reset()
 print(tuple(env.step(torch.zeros(2, 1)).flat.shape))
+temporary = tempfile.TemporaryDirectory()
+folder = temporary.name
+short, ppo = 'gym:Pendulum-v1?{"max_episode_steps": 8}', ("ppo.envs=2", "ppo.rollout_steps=8", "ppo.minibatch=16")
+main(["train", short, "--out", folder, "--steps", "16", "--set", "segment_steps=16", "validation_episodes=1", *ppo])
+(expert,) = map(str, Path(folder).glob("*/policy"))
+main(["merge", expert, "--out", f"{folder}/student", "--min-teacher-success", "0", "--set", "rounds=1", "envs=1",
+      "updates=1", "validation_episodes=1"])
+main(["evaluate", f"{folder}/student", "--episodes", "1", "--out", f"{folder}/evaluation.json"])
 METRICS["accuracy"].make(3)
 try:
     METRICS["miou"].make(3)
@@ -52,8 +63,10 @@ print("mujoco" in sys.modules)
 def test_gymnasium_environments_and_distillation_load_no_simulator():
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    shape, missing, loaded = done.stdout.splitlines()
+    shape, *commands, missing, loaded = done.stdout.splitlines()
     assert shape == "(2, 3)"
+    assert any(line.startswith("merge gym:Pendulum-v1") for line in commands)
+    assert sum("random actions" in line for line in commands) == 1
     assert missing.startswith("this metric needs the extra: pip install 'policykd[kd]'")
     assert loaded == "False"
 

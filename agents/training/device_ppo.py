@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -28,8 +28,10 @@ from policykd.agents.training.device_adam import DeviceAdam
 from policykd.agents.training.sb3_policy import entropy, log_density
 from policykd.divergences import gaussian_kl
 from policykd.envs.capture import Captured, Recorder, recorder_for
-from policykd.envs.masked_env import MaskedEnv, MaskedStep
 from policykd.errors import ConfigError
+
+if TYPE_CHECKING:
+    from policykd.envs.masked_env import MaskedEnv, MaskedStep
 
 VALUE_WEIGHT = 0.5
 """Weight of the critic's squared error in the loss."""

@@ -15,7 +15,6 @@ from policykd.agents.policy import check_groups, check_one_network
 from policykd.agents.recurrent_policy import check_memoryless
 from policykd.agents.training.algorithms import ALGORITHMS
 from policykd.agents.training.config import TrainConfig
-from policykd.agents.training.device_trainer import DeviceRun
 from policykd.agents.training.trainer import Run
 from policykd.agents.validation import check_episodes
 from policykd.envs.devices import choose_device
@@ -146,4 +145,8 @@ def _check_squash(config: TrainConfig, init: LoadedPolicy | None) -> None:
 
 def _run_class(config: TrainConfig) -> type[Run]:
     """Return the class that drives a run on its device."""
-    return Run if config.device == "cpu" else DeviceRun
+    if config.device == "cpu":
+        return Run
+    from policykd.agents.training.device_trainer import DeviceRun  # needs MuJoCo, which gymnasium environments may not
+
+    return DeviceRun

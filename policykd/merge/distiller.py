@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -19,7 +19,6 @@ from policykd.envs.devices import choose_device
 from policykd.envs.env_records import EnvConfig
 from policykd.envs.foreign.skill import choices_of, shared_actions
 from policykd.envs.make import AnyEnv, make_env
-from policykd.envs.masked_env import MaskedEnv
 from policykd.envs.skill_records import records_of
 from policykd.merge.collect import ActionNoise, Collection, collect, dart_noise, shares, split
 from policykd.merge.config import MergeConfig
@@ -47,6 +46,9 @@ from policykd.schedules import PlaidPaper, parse
 from policykd.seeding import integer_seed
 from policykd.storage import prepare_folder
 from policykd.threads import torch_threads
+
+if TYPE_CHECKING:
+    from policykd.envs.masked_env import MaskedEnv
 
 _PATIENCE = 2
 _MARKS = (0.95, 0.98)
@@ -246,6 +248,8 @@ class _Merge:
     def _joint_env(self) -> MaskedEnv | None:
         """Return simulations of all skills in one environment, on a CUDA device; None where each skill has its own."""
         if self._device.type == "cuda" and self._joint is None:
+            from policykd.envs.masked_env import MaskedEnv  # needs MuJoCo, which gymnasium environments may not
+
             count, config = self._config.envs * len(self._ids), self._config
             made = make_env(
                 [t.skill for t in self._teachers],

@@ -7,17 +7,20 @@ simulations (the shares of the skills still count in the minibatches), and later
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 
 from policykd.agents.networks import group_columns
 from policykd.agents.policy import Policy
 from policykd.envs.capture import Captured, Recorder, recorder_for
-from policykd.envs.masked_env import MaskedEnv
 from policykd.merge.collect import ActionNoise, Mixing
 from policykd.merge.data.rollout import LabeledRollout
 from policykd.merge.labeling import Labeler
 from policykd.merge.teachers import Teacher
+
+if TYPE_CHECKING:
+    from policykd.envs.masked_env import MaskedEnv
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ from policykd.agents.acting import Acting
 from policykd.agents.policy import Policy
 from policykd.envs.foreign.gym_batch import GymBatch
 from policykd.envs.foreign.skill import GymSkill
-from policykd.envs.rendering import prefer_egl
+from policykd.envs.offscreen import prefer_egl
 from policykd.errors import MissingDependencyError, check_range
 from policykd.seeding import integer_seed
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from worlds import TERRAINS, bank_of, batched
 
-from policykd.envs import rendering
+from policykd.envs import offscreen, rendering
 from policykd.envs.robots import get_robot
 from policykd.envs.robots.mjcf import build_model
 from policykd.errors import ConfigError, ContractError, MissingDependencyError
@@ -135,14 +135,14 @@ def test_egl_is_chosen_without_a_display_and_only_then(monkeypatch):
     monkeypatch.setattr(gl_context, "GLContext", "chosen before")
     monkeypatch.setenv("PYOPENGL_PLATFORM", "")
     monkeypatch.setenv("MUJOCO_GL", "osmesa")
-    rendering.prefer_egl()
+    offscreen.prefer_egl()
     assert gl_context.GLContext == "chosen before"
     monkeypatch.setenv("MUJOCO_GL", "")
     monkeypatch.setenv("DISPLAY", ":0")
-    rendering.prefer_egl()
+    offscreen.prefer_egl()
     assert gl_context.GLContext == "chosen before"
     monkeypatch.delenv("DISPLAY")
-    rendering.prefer_egl()
+    offscreen.prefer_egl()
     assert gl_context.GLContext is egl.GLContext
 
 

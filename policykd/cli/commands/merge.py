@@ -160,7 +160,8 @@ def _merge_experts(command: Merge, config: MergeConfig, init: LoadedPolicy | Non
         say(console, f"  {result.states:,} labeled states; {seconds}")
     _print_masked(result.masked, console)
     if not result.reached_target and config.target_retention <= 1.5:
-        console.print(f"  the rounds ended before every skill kept {config.target_retention:g}")
+        needed = "two validations in a row" if config.stop == "validations" else "a test on new tracks"
+        console.print(f"  the rounds ended before {needed} kept {config.target_retention:g} of every skill")
 
 
 def _merge_data(command: Merge, config: MergeConfig, init: LoadedPolicy | None, console: Console) -> None:

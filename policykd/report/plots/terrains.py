@@ -15,7 +15,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
 
 from policykd.envs.robots import Robot, SpatialRobot
-from policykd.envs.robots.side_view import SIDE_COLORS, standing_outlines
 from policykd.envs.skills import Skill
 from policykd.envs.terrains import MapBank, TrackBank
 from policykd.errors import ConfigError
@@ -103,11 +102,15 @@ def _span(x: np.ndarray, z: np.ndarray, robot: Robot) -> tuple[float, float]:
 
 
 def _top(robot: Robot) -> float:
+    from policykd.envs.robots.side_view import standing_outlines  # needs MuJoCo, which pages without robots do not
+
     return float(max(part.corners[:, 1].max() for part in standing_outlines(robot)))
 
 
 def _draw_robot(axes: Axes, robot: Robot) -> None:
     """Draw the standing robot, right limbs in front."""
+    from policykd.envs.robots.side_view import SIDE_COLORS, standing_outlines
+
     for part in standing_outlines(robot):
         order = {"right": 4, "left": 2}.get(part.side, 3)
         axes.fill(*part.corners.T, color=SIDE_COLORS[part.side], zorder=order, linewidth=0)
