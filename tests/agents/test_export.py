@@ -219,3 +219,9 @@ def test_a_robot_in_space_is_exported_with_its_limits(tmp_path):
     header = (tmp_path / "out" / "policy.h").read_text()
     assert "obs[0..5]: imu" in header
     assert "const float imu[6], const float base_velocity[3]" in header
+
+
+def test_a_header_that_does_not_compile_ends_in_the_compilers_words(tmp_path):
+    (tmp_path / "policy.h").write_text("#define POLICY_ACTIONS 2\n#define POLICY_STATE 0\nnot C;\n")
+    with pytest.raises(OutputError, match=r"policy\.h does not compile: .*\n.*error: unknown type name"):
+        c_runtime(tmp_path / "policy.h", {"a": 3}, per_group=False)

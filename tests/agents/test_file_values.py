@@ -5,6 +5,7 @@ import zipfile
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from policykd.agents.architecture import Architecture, Encoder, Memory
@@ -240,3 +241,12 @@ def test_a_run_folder_stands_for_its_policy_unless_it_is_one(tmp_path):
 
 
 # Zips of stable-baselines3
+
+
+def test_actions_are_described_by_their_servos():
+    robot = get_skill("quadruped/flat").robot
+    names = ("joint", "stand", "scale", "limits", "stiffness", "damping", "torque")
+    for action, servo in zip(describe_actions(robot), robot.servos, strict=True):
+        for name in names:
+            assert np.array_equal(getattr(action, name), getattr(servo, name)), name
+        assert action.limits[0] < action.limits[1]

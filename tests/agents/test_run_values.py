@@ -96,6 +96,13 @@ def test_a_run_is_over_when_its_budget_is_spent_or_its_targets_are_held(steps, s
     assert run._over is over
 
 
+@pytest.mark.parametrize(("successes", "budget"), [((), 175), ((0.4, 0.45), 175), ((0.4, 0.5), 100)])
+def test_a_run_is_extended_while_no_validation_was_good_enough(successes, budget):
+    run = run_of(replace(SMALL, steps=100, extension=0.75, extend_below=0.5), [])
+    run._best = [{"success": success} for success in successes]
+    assert run._budget == budget
+
+
 def test_validations_keep_the_finalists_and_count_those_that_reach_the_targets():
     config = replace(SMALL, finalists=2, target_success=0.8, target_reward=0.5, patience=3)
     measured = [(0.8, 0.5), (0.9, 0.4), (0.7, 0.9), (0.9, 0.6), (1.0, 0.5)]

@@ -78,8 +78,10 @@ def test_training_writes_a_policy_of_this_body(tmp_path):
     check_fits(loaded.manifest, FLAT)
     check_fits(loaded.manifest, honest_skill(FLAT))
     heavier = replace(FLAT.robot, stiffness=((".*", 36.0),))
-    with pytest.raises(ContractError, match="another body of quadruped"):
+    with pytest.raises(ContractError, match="another body of quadruped") as refused:
         check_fits(loaded.manifest, replace(FLAT, robot=heavier))
+    hashes = [robot.body.sha256[:12] for robot in (FLAT.robot, heavier)]
+    assert f"compiled model is {hashes[0]}, now {hashes[1]};" in str(refused.value)
     assert loaded.manifest.skill("quadruped/flat").episode_steps == 60, "its episodes are in its record"
 
     again = replace(SMALL, steps=256, segment_steps=256, init_noise=0.7, ppo=replace(SMALL.ppo, final_std=0.7))

@@ -1,5 +1,7 @@
 """Exact copies of policies, and policies with a skill less."""
 
+import json
+
 import pytest
 import torch
 from lineage_samples import keep
@@ -51,6 +53,8 @@ def test_a_forgotten_skill_leaves_list_records_and_metrics_and_no_weight_changes
     assert manifest.config == {"skill": "biped/gaps", "parent_content_sha256": old.content_sha256}
     assert manifest.weights_sha256 == old.weights_sha256
     assert parts(tmp_path / "less")["weights.safetensors"] == parts(source)["weights.safetensors"]
+    text = parts(tmp_path / "less")["manifest.json"].decode()
+    assert text == json.dumps(json.loads(text), indent=2) + "\n"
     states = torch.randn(7, 5)
     assert torch.equal(load_policy(tmp_path / "less").policy(states), load_policy(source).policy(states))
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_curriculum import TINY
+from tiny_curriculum import EPISODE, TINY
 
 from policykd.agents.files.policy_file import load_policy
 from policykd.agents.training.trainer import Run
@@ -83,7 +83,7 @@ def test_what_a_finished_curriculum_holds(finished):
     assert result.steps == budget(TINY)  # nobody reaches a target here, so all is spent
     by_name = {outcome.name: outcome for outcome in result.outcomes}
     assert by_name["train-flat"].steps == 1024
-    assert by_name["merge-incline"].steps == 3 * 2 * 256 * 2
+    assert by_name["merge-incline"].steps == 3 * 2 * EPISODE * 2
     assert by_name[MEASURE_UNTRAINED].steps == 0
     assert by_name["inject"].figures["largest_random"] <= 1e-6
     assert all(outcome.cpu_seconds >= 0 for outcome in result.outcomes)

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from tiny_curriculum import NETWORKS, TINY
+from tiny_curriculum import EPISODE, NETWORKS, TINY
 
 from policykd.agents.architecture import Encoder
 from policykd.curriculum import CURRICULA, Injection, Measurement, SkillPlan, compared_curricula, curriculum, make_plan
@@ -25,8 +25,8 @@ RECIPE = replace(
     ),
     transfer_noise=0.25,
 )
-# A merge of n skills: two rounds and the critic's, of two simulations and 256 steps for every skill.
-TWO, THREE = 3 * 2 * 256 * 2, 3 * 2 * 256 * 3
+# A merge of n skills: two rounds and the critic's, of two simulations and EPISODE steps for every skill.
+TWO, THREE = 3 * 2 * EPISODE * 2, 3 * 2 * EPISODE * 3
 
 
 def trainings(curriculum, **changes):
@@ -262,7 +262,7 @@ def test_a_single_skill_is_its_own_result(curriculum):
     assert plan.rows == (Row("flat", "train-flat"),)
     assert [s.config.steps for s in plan.stages if isinstance(s, Train)] == [1000]
     assert budget(recipe) == 1000
-    assert merge_steps(recipe, 1) == 3 * 2 * 256
+    assert merge_steps(recipe, 1) == 3 * 2 * EPISODE
 
 
 def test_a_curriculum_is_compared_only_if_it_says_so():
@@ -277,5 +277,5 @@ def test_a_curriculum_is_compared_only_if_it_says_so():
 def test_an_added_skill_must_have_the_length_of_the_others(monkeypatch, tmp_path):
     shorter = lambda self, name, groups: replace(get_skill(name, groups), episode_steps=100)  # noqa: E731
     monkeypatch.setattr(_Manifest, "skill", shorter)
-    with pytest.raises(ContractError, match="biped/gaps has 256"):
+    with pytest.raises(ContractError, match=f"biped/gaps has {EPISODE}"):
         _plan(tmp_path, _Loaded(), "biped/gaps", TINY.train, TINY.merge, None, Measurement(), 0)

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from tiny_curriculum import TINY
+from tiny_curriculum import EPISODE, TINY
 
 from policykd.curriculum import CURRICULA, Injection, Measurement, SkillPlan, load_recipe, make_plan, save_recipe
 from policykd.curriculum.plans import budget, merge_steps
@@ -46,10 +46,10 @@ def test_all_curricula_have_the_same_budget(curriculum, blind):
 
 
 def test_merge_steps_by_hand():
-    """Two rounds and the critic's, of two simulations and 256 steps, on three skills."""
-    assert merge_steps(TINY, 3) == 3 * 2 * 256 * 3
-    assert budget(TINY) == 3 * 1024 + 3 * 2 * 256 * (2 + 3)
-    assert merge_steps(replace(TINY, merge=replace(TINY.merge, critic="none")), 3) == 2 * 2 * 256 * 3
+    """Two rounds and the critic's, of two simulations and EPISODE steps, on three skills."""
+    assert merge_steps(TINY, 3) == 3 * 2 * EPISODE * 3
+    assert budget(TINY) == 3 * 1024 + 3 * 2 * EPISODE * (2 + 3)
+    assert merge_steps(replace(TINY, merge=replace(TINY.merge, critic="none")), 3) == 2 * 2 * EPISODE * 3
 
 
 def test_plaid_is_blind_then_injected_then_sighted():

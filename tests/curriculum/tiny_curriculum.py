@@ -1,9 +1,17 @@
 """A curriculum that runs in seconds; its policies learn nothing, which is not what is tested with it."""
 
+from contextlib import contextmanager
+
+import pytest
+
 from policykd.agents.architecture import Architecture
 from policykd.agents.training import PpoConfig, TrainConfig
 from policykd.curriculum import Injection, Measurement, Recipe, SkillPlan
+from policykd.envs.robots.robot import Robot
 from policykd.merge import MergeConfig
+
+EPISODE = 64
+"""Steps of an episode in the tests of curricula; the biped's 256 would be most of their time."""
 
 NETWORKS = Architecture(hidden=(8,), critic_hidden=(8,))
 TINY = Recipe(
@@ -29,3 +37,18 @@ TINY = Recipe(
     ),
     measurement=Measurement(episodes=2, zero_shot=("biped/walls",)),
 )
+
+
+@pytest.fixture(autouse=True)
+def short_episodes():
+    """Let episodes of skills from ids end after :data:`EPISODE` steps."""
+    with shortened():
+        yield
+
+
+@contextmanager
+def shortened():
+    """Return a context in which episodes of skills from ids end after :data:`EPISODE` steps."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Robot, "episode_steps", property(lambda self: EPISODE))
+        yield

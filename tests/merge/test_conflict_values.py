@@ -1,6 +1,7 @@
 """Conflicts by hand, and where students start and fittings go on."""
 
 from dataclasses import replace
+from itertools import combinations
 from types import SimpleNamespace
 
 import pytest
@@ -53,8 +54,9 @@ def test_disagreements_are_relative_to_the_spread_of_both_teachers_actions(monke
 
     monkeypatch.setattr(conflicts, "make_env", make)
     teachers = [linear_teacher("x", 1.0, 0.0), linear_teacher("y", -0.5, 0.3), linear_teacher("z", 1.0, 2.0)]
+    teachers.append(linear_teacher("w", 1.0, -2.0))  # actions on both sides of the limits
     found = conflicts.measure_conflicts(teachers, seed=4)
-    assert made == [(name, 8, integer_seed(4, "conflicts", i)) for i, name in enumerate("xyz")]
+    assert made == [(name, 8, integer_seed(4, "conflicts", i)) for i, name in enumerate("xyzw")]
 
     def visited(teacher):
         env, flat, states = Cycle(None, 8, 0), torch.tensor([[0.1, 0.2], [0.3, 0.4]]), []
@@ -65,7 +67,7 @@ def test_disagreements_are_relative_to_the_spread_of_both_teachers_actions(monke
 
     states = [visited(t) for t in teachers]
     expected = {}
-    for i, j in ((0, 1), (0, 2), (1, 2)):
+    for i, j in combinations(range(4), 2):
         both = torch.cat([states[i], states[j]])
         one, other = (teachers[k].policy(both).clamp(-1, 1) for k in (i, j))
         together = torch.cat([one, other])

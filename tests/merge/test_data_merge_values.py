@@ -166,7 +166,7 @@ def test_rounds_that_are_kept(name, count):
 
 def test_choices_are_checked_and_schedules_hold_to_the_end():
     assert replace(SMALL, start="biped/flat").start == "biped/flat"
-    for name in ("loss", "mixing", "noise_model", "critic", "start"):
+    for name in ("loss", "mixing", "noise_model", "critic", "start", "stop", "protection", "normalizer"):
         with pytest.raises(UnknownNameError, match=name):
             replace(SMALL, **{name: "nothing"})
     for beta, round_ in (("linear:1,-1.5", 1), ("linear:1.5,0", 0)):

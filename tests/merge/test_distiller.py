@@ -91,6 +91,18 @@ def test_only_good_validations_in_a_row_end_a_merge(teachers, tmp_path, monkeypa
     assert (result.rounds, result.reached_target) == (4, True)
 
 
+def test_networks_are_trained_on_one_thread(teachers, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(_Merge, "go", lambda self, validation: seen.append(torch.get_num_threads()))
+    torch.set_num_threads(3)
+    try:
+        with pytest.raises(AssertionError):  # a merge without a result
+            merge_experts(teachers, tmp_path / "student", replace(SMALL, threads=1))
+    finally:
+        torch.set_num_threads(1)
+    assert seen == [1]
+
+
 class Killed(Exception):
     pass
 

@@ -10,6 +10,7 @@ from policykd.agents.architecture import Architecture
 from policykd.agents.files.policy_file import load_policy, save_policy
 from policykd.agents.function_policy import FunctionPolicy
 from policykd.envs.foreign.skill import gym_skill
+from policykd.envs.skills import get_skill
 from policykd.errors import ContractError
 from policykd.evaluation import evaluate
 from policykd.merge import MergeConfig, function_teacher, merge_experts
@@ -81,3 +82,12 @@ def test_a_function_is_neither_saved_nor_copied_into_a_student(tmp_path):
         save_policy(tmp_path / "p", teacher.policy, robot=PENDULUM.robot, skills=[PENDULUM.id], operation="x", seed=0)
     with pytest.raises(ContractError, match="a student's start needs a policy with weights"):
         first_student([teacher], MergeConfig(start="newest"), None)
+
+
+def test_a_function_for_a_robot_acts_between_minus_one_and_one():
+    skill = get_skill("biped/flat")
+    width = skill.robot.num_actions
+    given = np.linspace(-1.5, 1.5, width)
+    teacher = function_teacher("ramp", lambda rows: np.tile(given, (len(rows), 1)), skill)
+    actions = teacher.policy(torch.zeros(2, teacher.policy.observation_size))
+    np.testing.assert_allclose(actions, np.tile(given.clip(-1.0, 1.0), (2, 1)), atol=1e-7)
