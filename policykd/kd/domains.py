@@ -40,7 +40,7 @@ def gaussian_kernel(first: Tensor, second: Tensor, widths: Sequence[float]) -> T
 @torch.no_grad()
 def median_widths(features: Tensor, factors: Sequence[float] = MEDIAN_FACTORS) -> tuple[float, ...]:
     """Return the median distance between different features ``(N, D)``, times each factor; 1 where all are equal."""
-    median = float(torch.pdist(features.detach()).median()) if len(features) > 1 else 0.0
+    median = float(torch.pdist(features).median()) if len(features) > 1 else 0.0
     return tuple(factor * (median or 1.0) for factor in factors)
 
 

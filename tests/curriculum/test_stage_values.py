@@ -129,6 +129,16 @@ def test_a_merge_counts_the_critics_states_and_keeps_data_on_request(calls, tmp_
     assert calls[0][2]["init"] is None
 
 
+@pytest.mark.parametrize("allowed", [False, True])
+def test_contradicting_teachers_are_looked_for_unless_they_are_allowed(calls, tmp_path, monkeypatch, allowed):
+    checked = []
+    monkeypatch.setattr(stage_runner, "check_conflicts", lambda teachers, seed: checked.append((len(teachers), seed)))
+    config = replace(TINY.merge, seed=11)
+    run(Merge("merge", (FLAT, GAPS), ("a", "b"), config, allow_conflicts=allowed), tmp_path)
+    assert checked == ([] if allowed else [(2, 11)])
+    assert [name for name, *_ in calls] == ["merge_experts"]
+
+
 @pytest.mark.parametrize("policy", [None, "t"])
 def test_a_measurement_evaluates_a_policy_or_untrained_networks_with_noise(monkeypatch, calls, tmp_path, policy):
     seen = []

@@ -117,6 +117,13 @@ def test_sharpness_is_the_rise_along_the_gradient_and_leaves_the_weights():
     assert rise == pytest.approx(0.05 * norm.item(), rel=0.1)
 
 
+def test_a_weight_that_the_loss_does_not_use_changes_nothing():
+    loss, parameters = quadratic([1.0, 0.5, 0.0])
+    unused = torch.nn.Parameter(torch.ones(2))
+    rise = sam_sharpness(loss, parameters, radius=0.1)
+    assert sam_sharpness(loss, [*parameters, unused], radius=0.1) == pytest.approx(rise, rel=1e-6)
+
+
 def test_sharpness_at_a_zero_gradient_is_the_quadratic_bound():
     loss, parameters = quadratic([0.0, 0.0, 0.0])
     assert sam_sharpness(loss, parameters, radius=0.3) == pytest.approx(0.5 * 0.3**2 * 4.029706, rel=1e-5)

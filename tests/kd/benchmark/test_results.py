@@ -15,7 +15,7 @@ from policykd.kd.benchmark.below import below_baseline
 from policykd.kd.benchmark.measures import MEASURES
 from policykd.kd.benchmark.results import BenchResult
 from policykd.kd.benchmark.settings import candidates
-from policykd.kd.benchmark.table import command, interval_text, markdown, remarks, rich_table, rows
+from policykd.kd.benchmark.table import command, interval_text, markdown, paper_table, remarks, rich_table, rows
 from policykd.kd.experiments.decisions import holm
 from policykd.kd.experiments.power import smallest_effect
 from policykd.plain import as_plain
@@ -133,6 +133,18 @@ def test_tables_name_every_method_and_say_what_is_not_known(result):
     assert (text.count("| better |"), text.count("| worse |")) == (1, 1)
     assert "corrected by Holm over 3 methods" in " ".join(remarks(found))
     assert "validation accuracy chose one" in " ".join(remarks(result(tune=3)))
+
+
+def test_the_papers_table_compares_every_method_but_the_baseline(result):
+    found = result()
+    table = paper_table(found)
+    assert [row[0] for row in table.rows] == found.ranked()
+    for method, *_, effect, shown in table.rows:
+        if method == "ce":
+            assert (effect, shown) == (None, "")
+        else:
+            assert effect.estimate == pytest.approx(100 * found.effect(method, "accuracy").estimate)
+            assert shown == found.verdict(method, "accuracy")
 
 
 @pytest.mark.parametrize(("seeds", "tune"), [(6, 1), (3, 1), (6, 3), (1, 1)])

@@ -32,6 +32,8 @@ def test_few_groups_give_every_part_one():
             1,
             1,
         ]
+    for parts in (split_groups(np.arange(4), (0.05, 0.05, 0.05, 0.85), seed) for seed in range(3)):
+        assert [len(part) for part in parts] == [1, 1, 1, 1]
     with pytest.raises(ConfigError, match="3 parts need at least as many groups, got 2"):
         split_groups(GROUPS[:12], (0.8, 0.1, 0.1), 0)
     with pytest.raises(ConfigError, match="sum to one"):

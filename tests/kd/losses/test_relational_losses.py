@@ -190,6 +190,12 @@ class TestPKT(RelationalContract):
             values.append(sum(terms) / (6 if variant == "code" else 1))
         return values
 
+    def test_two_samples_have_one_other_each_without_the_diagonal(self):
+        s, t = (torch.from_numpy(x)[:2] for x in self.arrays().values())
+        assert abs(float(kf.pkt(s, t, variant="paper"))) < 1e-6
+        with pytest.raises(ValueError, match="needs two samples, got 1"):
+            kf.pkt(s[:1], t[:1], variant="paper")
+
     def test_row_scale(self):
         s, t = (torch.from_numpy(x) for x in self.arrays().values())
         scaled = torch.arange(1, 7)[:, None] * s
