@@ -21,6 +21,7 @@ from typing import Any
 import tyro
 from rich.console import Console
 
+from cells import experts_in_words
 from doc_tables import markdown, write_between
 from policykd.agents.files.policy_file import LoadedPolicy, load_named
 from policykd.agents.files.skills import skills_for
@@ -135,7 +136,7 @@ def _interval(summary: Any) -> dict[str, Any]:
 
 def command_of(options: Options) -> str:
     """Return the command that repeats the cells, with the experts by their last two folders."""
-    experts = " ".join("/".join(path.parts[-2:]) for path in options.experts)
+    experts = experts_in_words(options.experts)
     changed = f" --set {' '.join(options.set)}" if options.set else ""
     return f"python {MARKER} --experts {experts} --preset {options.preset}{changed} --episodes {options.episodes}"
 

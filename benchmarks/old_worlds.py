@@ -20,6 +20,7 @@ from typing import Any
 import tyro
 from rich.console import Console
 
+from cells import experts_in_words
 from doc_tables import markdown, write_between
 from merge_seconds import measured
 from policykd.agents.architecture import Architecture
@@ -146,7 +147,7 @@ def run_cell(
 
 def command_of(options: Options) -> str:
     """Return the command that repeats the cells, with the experts by their last two folders."""
-    experts = " ".join("/".join(path.parts[-2:]) for path in options.experts)
+    experts = experts_in_words(options.experts)
     return f"python {MARKER} --experts {experts} --episodes {options.episodes}"
 
 

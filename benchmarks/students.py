@@ -21,6 +21,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from cells import experts_in_words
 from policykd.agents.architecture import STUDENTS, Architecture
 from policykd.agents.files.policy_file import LoadedPolicy, load_named
 from policykd.agents.files.skills import skills_for
@@ -185,7 +186,7 @@ def run_cell(
 
 def command_of(options: Options) -> str:
     """Return the command that repeats the cells, with the experts by their last two folders."""
-    experts = " ".join("/".join(path.parts[-2:]) for path in options.experts)
+    experts = experts_in_words(options.experts)
     command = f"python benchmarks/students.py --experts {experts} --rounds {options.rounds} "
     command += f"--envs {options.envs} --episodes {options.episodes}"
     return command

@@ -21,7 +21,8 @@ import torch
 from filelock import FileLock, Timeout
 
 from policykd.errors import ConfigError, OutputError
-from policykd.plain import as_plain, parse_json
+from policykd.parsing import parse_json
+from policykd.plain import as_plain
 from policykd.storage import prepare_folder, read_json, write_bytes, write_json, write_text
 
 _FORMAT = 2

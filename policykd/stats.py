@@ -220,6 +220,44 @@ def paired_ratio(
     return _interval(ratio, ratios, _tails(confidence), confidence)
 
 
+def nested_ratio(
+    first: ArrayLike, second: ArrayLike, *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> Interval:
+    """Return the percentile interval of ratios of means, averaged over runs and tasks, over runs and cases at once.
+
+    A ratio is ``mean(first) / mean(second)`` over the cases of one run and task. Every bootstrap sample draws runs with
+    replacement, and cases with replacement within every task of every drawn run; both are measured on the same cases.
+
+    Args:
+        first: (runs, tasks, cases) values.
+        second: (runs, tasks, cases) values of the same cases, >= 0 with a positive mean for every run and task.
+        confidence: nominal coverage in (0, 1).
+        resamples: number of bootstrap samples, >= 100.
+        seed: seed of the resampling.
+
+    Raises:
+        ConfigError: for values that are not finite or have other shapes, a denominator that is negative or can become
+            0, or options out of range.
+    """
+    a, b = (_checked(values, confidence, resamples, dimensions=3) for values in (first, second))
+    if a.shape != b.shape:
+        raise ConfigError(f"both values of a ratio need the same runs, tasks and cases; got {a.shape} and {b.shape}")
+    if (b < 0).any() or (b.mean(axis=2) <= 0).any():
+        raise ConfigError("the denominator of a ratio must be >= 0 with a positive mean for every run and task")
+    rng, (runs, tasks, cases) = np.random.default_rng(seed), a.shape
+    task, chunk, ratios = np.arange(tasks)[:, None], max(1, _CHUNK // a.size), []
+    for start in range(0, resamples, chunk):
+        size = min(chunk, resamples - start)
+        run = rng.integers(0, runs, (size, runs, 1, 1))
+        case = rng.integers(0, cases, (size, *a.shape))
+        above, below = (values[run, task, case].mean(axis=3) for values in (a, b))
+        if (below <= 0).any():
+            raise ConfigError("the denominator of the ratio is 0 in nearly every case; its interval is unbounded")
+        ratios.append((above / below).mean(axis=(1, 2)))
+    estimate = float((a.mean(axis=2) / b.mean(axis=2)).mean())
+    return _interval(estimate, np.concatenate(ratios), _tails(confidence), confidence)
+
+
 def probability_of_improvement(
     first: ArrayLike, second: ArrayLike, *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> Interval:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from policykd.errors import OutputError
-from policykd.plain import parse_json
+from policykd.parsing import parse_json
 
 ZIP_DAMAGE = (
     zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, struct.error, ValueError, KeyError, OSError, EOFError,

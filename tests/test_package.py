@@ -51,6 +51,7 @@ BASE = (
     "runs",
     "threads",
     "lazy",
+    "parsing",
     "plain",
     "symbolic_pickle",
     "executor",

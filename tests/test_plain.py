@@ -8,17 +8,8 @@ from typing import Annotated, Any, Literal
 import pytest
 
 from policykd.errors import ConfigError, OutputError, PolicyFileError, UnknownNameError
-from policykd.plain import (
-    Limits,
-    added,
-    as_plain,
-    check_limits,
-    content_sha256,
-    from_plain,
-    parse_json,
-    typed,
-    versioned,
-)
+from policykd.parsing import parse_json
+from policykd.plain import Limits, added, as_plain, check_limits, content_sha256, from_plain, typed, versioned
 
 
 @dataclass(frozen=True)

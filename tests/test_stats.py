@@ -9,6 +9,7 @@ from policykd.stats import (
     few_seeds,
     format_interval,
     iqm,
+    nested_ratio,
     paired_difference,
     paired_ratio,
     probability_of_improvement,
@@ -208,3 +209,58 @@ def test_an_interval_without_spread_is_its_estimate():
     assert format_interval(point, 2) == "0.93"
     assert format_interval(point, 2, always=True) == "0.93 (0.93\N{EN DASH}0.93)"
     assert format_interval(None, 2) == "-"
+
+
+def test_nested_ratios_of_one_run_and_task_are_a_paired_ratio():
+    rng = np.random.default_rng(4)
+    expert = rng.uniform(0.5, 1.0, 40)
+    student = expert * rng.uniform(0.6, 1.1, 40)
+    nested = nested_ratio(student[None, None], expert[None, None], resamples=10_000)
+    paired = paired_ratio(student, expert, resamples=10_000, seed=1)
+    assert nested.estimate == paired.estimate == student.mean() / expert.mean()
+    assert (nested.low, nested.high) == pytest.approx((paired.low, paired.high), abs=0.003)
+
+
+def test_nested_ratios_of_equal_cases_resample_the_runs_alone():
+    ratios = np.array([[0.5, 0.9], [0.7, 1.1], [0.95, 0.95], [0.6, 0.6]])
+    first = np.repeat((ratios * [2.0, 3.0])[:, :, None], 5, axis=2)
+    second = np.broadcast_to(np.array([2.0, 3.0])[None, :, None], first.shape)
+    nested = nested_ratio(first, second, resamples=10_000)
+    runs = stratified_bootstrap(ratios.mean(axis=1)[:, None], statistic="mean", resamples=10_000, seed=1)
+    assert nested.estimate == pytest.approx(ratios.mean())
+    assert (nested.low, nested.high) == pytest.approx((runs.low, runs.high), abs=0.005)
+
+
+def test_nested_ratios_vary_with_runs_and_cases_at_once():
+    """The variance of independent parts adds up: that of the runs' mean, and that of the cases' mean."""
+    rng = np.random.default_rng(6)
+    runs, cases = rng.normal(0.0, 0.05, (12, 1, 1)), rng.normal(0.0, 0.4, (12, 2, 30))
+    values = 1.0 + runs + cases
+    found = nested_ratio(values, np.ones_like(values), confidence=0.6827, resamples=10_000)
+    spread = (found.high - found.low) / 2
+    expected = np.sqrt(values.mean(axis=(1, 2)).var() / 12 + values.var(axis=2).mean() / (12 * 2 * 30))
+    assert spread == pytest.approx(expected, rel=0.03)
+    wide = nested_ratio(values, np.ones_like(values), confidence=0.95, resamples=10_000)
+    assert (wide.high - wide.low) / 2 == pytest.approx(1.96 * expected, rel=0.03)
+    assert wide.confidence == 0.95
+
+
+def test_nested_ratios_are_repeatable_and_do_not_depend_on_the_chunks(monkeypatch):
+    values = np.random.default_rng(0).uniform(0.5, 1.0, (2, 2, 2, 8))
+    first = nested_ratio(*values, resamples=150, seed=3)
+    assert nested_ratio(*values, resamples=150, seed=3) == first != nested_ratio(*values, resamples=150, seed=4)
+    monkeypatch.setattr("policykd.stats._CHUNK", 32 * 70)  # two whole chunks, and one of 10
+    assert nested_ratio(*values, resamples=150, seed=3).estimate == first.estimate
+
+
+def test_nested_ratios_refuse_what_has_no_ratio():
+    ones = np.ones((2, 2, 3))
+    with pytest.raises(ConfigError, match=r"same runs, tasks and cases; got \(2, 2, 3\) and \(2, 2, 2\)"):
+        nested_ratio(ones, ones[:, :, :2])
+    with pytest.raises(ConfigError, match="3 axes"):
+        nested_ratio(ones[0], ones[0])
+    for bad in (ones * 0, ones - 2 * (np.arange(3) == 1)):
+        with pytest.raises(ConfigError, match="positive mean for every run and task"):
+            nested_ratio(ones, bad)
+    with pytest.raises(ConfigError, match="0 in nearly every case"):
+        nested_ratio(ones, ones * (np.arange(3) == 1))

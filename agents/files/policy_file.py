@@ -28,7 +28,7 @@ from policykd.agents.function_policy import check_learns
 from policykd.agents.policy import Policy
 from policykd.envs.robots import Robot
 from policykd.errors import ConfigError, PolicyFileError
-from policykd.plain import parse_json
+from policykd.parsing import parse_json
 
 __all__ = ["LoadedPolicy", "Manifest", "Parent", "check_fits", "load_policy", "read_manifest", "save_policy"]
 

@@ -27,7 +27,7 @@ from policykd.agents.importing.options import ImportOptions
 from policykd.agents.importing.torch_files import DAMAGE, MOST_BYTES, read_torch_file
 from policykd.agents.importing.weights import dense_layer, numbered_layers
 from policykd.errors import PolicyFileError
-from policykd.plain import parse_yaml
+from policykd.parsing import parse_yaml
 from policykd.symbolic_pickle import Name, PickleError, Record, read_symbolic_pickle
 
 _ACTIVATIONS = {"Tanh": "tanh", "ReLU": "relu", "ELU": "elu"}

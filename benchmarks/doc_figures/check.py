@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from doc_figures import curricula, demo, merging, speed  # noqa: F401  (they fill the registers)
-from doc_figures.pages import Difference, PageTable, compare_phrase, compare_table, find_tables, rewrite_table
-from doc_figures.registry import PHRASES, TABLES
+from doc_figures import control, curricula, demo, merging, speed  # noqa: F401  (they fill the registers)
+from doc_figures.pages import (
+    Difference,
+    PageTable,
+    compare_phrase,
+    compare_table,
+    fill_mark,
+    find_tables,
+    has_bare_mark,
+    rewrite_table,
+)
+from doc_figures.registry import PHRASES, TABLES, Figures
+from policykd.errors import OutputError
 
 GENERATED = ("kd_systems.md", "kd_evidence.md", "kd_bench_")
 """Beginnings of the names of pages that `benchmarks/kd_evidence.py` writes whole."""
@@ -29,7 +39,9 @@ def compare_all(docs: Path, results: Path) -> list[Difference]:
                 marked[found.mark] = (page, found)
     for name, figures in TABLES.items():
         page, found = marked.pop(name, ("", None))
-        if found is None or page != figures.page:
+        if figures.is_awaited(results):
+            differences += _awaited(name, figures, found, texts.get(figures.page, ""))
+        elif found is None or page != figures.page:
             differences.append(Difference(figures.page, f"table {name}", "nothing", "a table", figures.files))
         else:
             differences += compare_table(page, name, found, figures.read(results), figures.files)
@@ -40,6 +52,14 @@ def compare_all(docs: Path, results: Path) -> list[Difference]:
         for phrase in figures.read(results):
             differences += compare_phrase(figures.page, texts[figures.page], phrase, figures.files)
     return differences
+
+
+def _awaited(name: str, figures: Figures, found: PageTable | None, text: str) -> list[Difference]:
+    """Return nothing if a table whose results are missing is a mark alone."""
+    if found is None and has_bare_mark(text, name):
+        return []
+    says = "nothing" if found is None else "a table"
+    return [Difference(figures.page, f"table {name}", says, "nothing yet: a mark alone", figures.files)]
 
 
 def _unmarked(page: str, found: PageTable) -> list[Difference]:
@@ -77,7 +97,27 @@ def write_all(docs: Path, results: Path) -> None:
     """Bring the figures of all marked tables up to date; phrases stay a person's work."""
     for page in pages(docs):
         text = page.read_text(encoding="utf-8")
-        for found in reversed(find_tables(text)):
-            if found.mark in TABLES:
-                text = rewrite_table(text, found, TABLES[found.mark].read(results))
-        page.write_text(text, encoding="utf-8")
+        page.write_text(with_tables(text, results, TABLES), encoding="utf-8")
+
+
+def with_tables(text: str, results: Path, tables: Mapping[str, Figures]) -> str:
+    """Return a page with the figures of these tables up to date, those whose results are missing as they were."""
+    for found in reversed(find_tables(text)):
+        if found.mark in tables and not tables[found.mark].is_awaited(results):
+            text = rewrite_table(text, found, tables[found.mark].read(results))
+    for name, figures in tables.items():
+        if figures.head and has_bare_mark(text, name) and not figures.is_awaited(results):
+            text = fill_mark(text, name, figures.head, figures.read(results))
+    return text
+
+
+def write_page(page: Path, name: str, results: Path) -> None:
+    """Bring one table of a page up to date; nothing is written while its results are missing.
+
+    Raises:
+        OutputError: for a page without the table's mark.
+    """
+    text = page.read_text(encoding="utf-8")
+    if f"<!-- figures: {name} -->" not in text:
+        raise OutputError(f"{page} needs the line <!-- figures: {name} --> where the table belongs")
+    page.write_text(with_tables(text, results, {name: TABLES[name]}), encoding="utf-8")

@@ -68,9 +68,9 @@ def plaid_zero_shot(content: dict[str, Any]) -> list[str]:
         f"{content['zero_shot'][f'biped/{name}']['success']:.2f}" for name in names
     )
     return [
-        f"{mixed} of `mixed`, {walls} of walls of half the height, {gaps} of gaps of 0.35 to 0.4 m, {stairs} of "
-        f"stairs of 0.4 "
-        f"of their height, {slopes} of long slopes of up to 17 degrees, and {downhill} of endless ways down"
+        f"{mixed} of `mixed`, {walls} of walls of half the height, {gaps} of gaps of 0.35 to 0.4 m, "
+        f"{stairs} of stairs of 0.4 of their height, {slopes} of long slopes of up to 17 degrees, "
+        f"and {downhill} of endless ways down"
     ]
 
 
@@ -237,10 +237,9 @@ def hard_joint(content: dict[str, Any], compared: dict[str, Any]) -> list[str]:
     shares = [f"{own / best:.2f}" for own, best in zip(rewards, compared["experts"], strict=True)]
     success = _success(content["matrix"])
     return [
-        f"reaches {', '.join(shares[:3])} and {shares[3]} of the same experts' reward on slopes, steps, walls and "
-        f"gaps, with "
-        f"success {', '.join(success[:3])} and {success[3]}, for {content['cost']['steps'] / 1e6:.1f} M steps and "
-        f"{content['cost']['cpu_seconds']:.0f} s"
+        f"reaches {', '.join(shares[:3])} and {shares[3]} of the same experts' reward on slopes, steps, walls "
+        f"and gaps, with success {', '.join(success[:3])} and {success[3]}, "
+        f"for {content['cost']['steps'] / 1e6:.1f} M steps and {content['cost']['cpu_seconds']:.0f} s"
     ]
 
 

@@ -51,6 +51,7 @@ def demo_elsewhere(other: dict[str, Any], extended: dict[str, Any], honest: dict
     found, longer, careful = cells(other), cells(extended), cells(honest)
     weak = "quadruped/incline"
     expert = found[other["experts"][weak], weak]["success"]
+    there = found["student", weak]["success"]["estimate"]
     rest = min(found["student", skill]["success"]["estimate"] for skill in other["skills"] if skill != weak)
     success = ", ".join(f"{longer['student', skill]['success']['estimate']:.2f}" for skill in extended["skills"])
     retention = ", ".join(f"{longer['student', skill]['retention']['estimate']:.3f}" for skill in extended["skills"])
@@ -59,8 +60,7 @@ def demo_elsewhere(other: dict[str, Any], extended: dict[str, Any], honest: dict
                       for skill in honest["skills"]}  # fmt: skip
     return [
         f"an expert of the incline whose success was rising when its budget ended, {interval(expert)}, and a student "
-        f"with "
-        f"{found['student', weak]['success']['estimate']:.2f} there and at least {rest:.2f} on the other terrains",
+        f"with {there:.2f} there and at least {rest:.2f} on the other terrains",
         f"the student has success {success} and retention {retention} on {', '.join(skills[:-1])} and {skills[-1]}",
         f"the same student succeeds on every terrain in all {honest['episodes'] * int(all_careful[0])} episodes "
         f"({all_careful[1]:.2f}{DASH}{all_careful[2]:.2f})",

@@ -154,3 +154,20 @@ def rewrite_table(text: str, found: PageTable, made: Rows) -> str:
         kept = bool(old) and tuple(new) == old
         rows.append(lines[first + i] if kept else f"| {' | '.join(new)} |\n".replace("|  |", "| |"))
     return "".join([*lines[:first], *rows, *lines[first + len(found.body) :]])
+
+
+def has_bare_mark(text: str, name: str) -> bool:
+    """Return whether a page has the mark of a table, but no table behind it yet."""
+    marked = any(found.mark == name for found in find_tables(text))
+    return not marked and _mark(name) in text.splitlines()
+
+
+def fill_mark(text: str, name: str, head: Sequence[str], made: Rows) -> str:
+    """Return the page with a table behind its bare mark."""
+    cells = [head, ["---"] * len(head), *([cell or "" for cell in row] for row in made)]
+    rows = "\n".join(f"| {' | '.join(row)} |" for row in cells)
+    return text.replace(f"{_mark(name)}\n", f"{_mark(name)}\n{rows}\n", 1)
+
+
+def _mark(name: str) -> str:
+    return f"<!-- figures: {name} -->"

@@ -21,15 +21,22 @@ class Figures:
         page: file below docs/.
         files: files below benchmarks/results that they come from, in the order of the function's arguments.
         make: function of the files' contents.
+        head: names of the columns of a table that its page shows only once the files exist; until then its mark stands
+            alone. Empty for a table that a person puts into the page.
     """
 
     page: str
     files: tuple[str, ...]
     make: Callable[..., Any]
+    head: tuple[str, ...] = ()
 
     def read(self, results: Path) -> Any:
         """Return what the files in ``results`` say."""
         return self.make(*(read_json(results / file) for file in self.files))
+
+    def is_awaited(self, results: Path) -> bool:
+        """Return whether this is a table that its page does not show yet, because a file is missing."""
+        return bool(self.head) and not all((results / file).exists() for file in self.files)
 
 
 TABLES: dict[str, Figures] = {}
@@ -39,9 +46,9 @@ PHRASES: dict[str, Figures] = {}
 """Lists of phrases by the name of their function."""
 
 
-def table(page: str, *files: str) -> Callable[[Callable[..., Rows]], Callable[..., Rows]]:
+def table(page: str, *files: str, head: Sequence[str] = ()) -> Callable[[Callable[..., Rows]], Callable[..., Rows]]:
     """Register the function below as a table of ``page``; its name, with hyphens, is the name in the mark."""
-    return _register(TABLES, page, files)
+    return _register(TABLES, page, files, tuple(head))
 
 
 def phrases(page: str, *files: str) -> Callable[[Callable[..., list[str]]], Callable[..., list[str]]]:
@@ -49,9 +56,9 @@ def phrases(page: str, *files: str) -> Callable[[Callable[..., list[str]]], Call
     return _register(PHRASES, page, files)
 
 
-def _register(register: dict[str, Figures], page: str, files: tuple[str, ...]) -> Any:
+def _register(register: dict[str, Figures], page: str, files: tuple[str, ...], head: tuple[str, ...] = ()) -> Any:
     def add(make: Callable[..., Any]) -> Callable[..., Any]:
-        register[make.__name__.replace("_", "-")] = Figures(page, files, make)
+        register[make.__name__.replace("_", "-")] = Figures(page, files, make, head)
         return make
 
     return add

@@ -31,8 +31,9 @@ def throughput(content: dict[str, Any]) -> Rows:
 def vectorizations(content: dict[str, Any], quadruped: dict[str, Any]) -> list[str]:
     """Return the plain vectorizations, and the quadruped on flat ground."""
 
-    def best(kind: str) -> float:
-        return max(value["median"] for name, value in content["steps_per_second"].items() if name.startswith(kind))
+    def best(kind: str) -> str:
+        speeds = (value["median"] for name, value in content["steps_per_second"].items() if name.startswith(kind))
+        return f"{max(speeds):,.0f}"
 
     def of(table_name: str, name: str) -> str:
         return f"{quadruped[table_name][name]['median']:,.0f}"
@@ -41,13 +42,11 @@ def vectorizations(content: dict[str, Any], quadruped: dict[str, Any]) -> list[s
     fast = [of("steps_per_second", f"policykd VectorEnv, {count}") for count in (256, 1024)]
     core = [of("steps_per_core_second", f"policykd VectorEnv, {count}") for count in (256, 1024)]
     return [
-        f"`SyncVectorEnv` with {best('gymnasium SyncVectorEnv'):,.0f} steps per second (2 environments), before SB3's "
-        f"`DummyVecEnv` ({best('SB3 DummyVecEnv'):,.0f}), `SubprocVecEnv` ({best('SB3 SubprocVecEnv'):,.0f}) and "
-        f"gymnasium's "
-        f"`AsyncVectorEnv` ({best('gymnasium AsyncVectorEnv'):,.0f})",
-        f"{fast[0]} environment steps per second with 256 simulations, {ratios[0]} of the bare batch, and {fast[1]} "
-        f"with "
-        f"1,024, {ratios[1]}; {core[0]} and {core[1]} per second of processor time",
+        f"`SyncVectorEnv` with {best('gymnasium SyncVectorEnv')} steps per second (2 environments), before SB3's "
+        f"`DummyVecEnv` ({best('SB3 DummyVecEnv')}), `SubprocVecEnv` ({best('SB3 SubprocVecEnv')}) and "
+        f"gymnasium's `AsyncVectorEnv` ({best('gymnasium AsyncVectorEnv')})",
+        f"{fast[0]} environment steps per second with 256 simulations, {ratios[0]} of the bare batch, and "
+        f"{fast[1]} with 1,024, {ratios[1]}; {core[0]} and {core[1]} per second of processor time",
     ]
 
 
@@ -69,10 +68,9 @@ def ppo_shares(content: dict[str, Any]) -> list[str]:
     """Return where the time goes."""
     share = {name.partition(" (")[0]: f"{value:.0%}".replace("%", " %") for name, value in content["shares"].items()}
     return [
-        f"spent in the PPO update ({share['PPO update']}), physics ({share['physics']}), policy inference "
-        f"({share['policy inference']}), observation, reward and reset ({share['observation, reward, reset']}) and "
-        f"the rest "
-        f"({share['rest']})",
+        f"spent in the PPO update ({share['PPO update']}), physics ({share['physics']}), "
+        f"policy inference ({share['policy inference']}), "
+        f"observation, reward and reset ({share['observation, reward, reset']}) and the rest ({share['rest']})",
         f"would be {content['bound']:.2f} times as fast as the best plain arm",
     ]
 
@@ -81,10 +79,10 @@ def ppo_shares(content: dict[str, Any]) -> list[str]:
 def kd_step(content: dict[str, Any]) -> list[str]:
     """Return the overhead of a distillation step."""
     objective, tokens, cached = (interval(content[arm]["processor"], 3) for arm in ("objective", "tokens", "cached"))
+    settings = content["settings"]
     return [
-        f"`OMP_NUM_THREADS={content['threads']} python benchmarks/kd_step.py --pairs "
-        f"{content['settings']['pairs']}`, batch "
-        f"{content['settings']['batch']}",
+        f"`OMP_NUM_THREADS={content['threads']} python benchmarks/kd_step.py --pairs {settings['pairs']}`, "
+        f"batch {settings['batch']}",
         f"against the same step written by hand: {objective}",
         f"against the same by hand: {tokens}",
         f"against cross-entropy alone: {cached}",
@@ -139,12 +137,10 @@ def dispatches(content: dict[str, Any]) -> Rows:
     rows = []
     for skill, found in content["skills"].items():
         step, iteration = found["collected step"], found["iteration"]
-        recorded = (
-            f"{iteration['recorded']['operations']} + {iteration['recorded']['replays']} + {content['rollout_steps']}"
-        )
-        launches = (
-            round(step["recorded"]["operations"] + step["recorded"]["replays"]) + 1
-        )  # and the graph of the physics
+        counts = iteration["recorded"]
+        recorded = f"{counts['operations']} + {counts['replays']} + {content['rollout_steps']}"
+        physics = 1  # its graph
+        launches = round(step["recorded"]["operations"] + step["recorded"]["replays"]) + physics
         rows.append(
             (
                 skill,
@@ -196,11 +192,9 @@ def gpu_plaid(content: dict[str, Any]) -> list[str]:
     """Return the predicted time of PLAID."""
     plaid = content["plaid standard"]
     return [
-        f"{plaid['environment_steps'] / 1e6:.1f} M environment steps, and kernels compiled: {plaid['total']:.0f} s, "
-        f"of which "
-        f"training {plaid['training']:.0f} s, validations {plaid['validations']:.0f} s, merges "
-        f"{plaid['merging']:.0f} s and "
-        f"measurements {plaid['measuring']:.0f} s"
+        f"{plaid['environment_steps'] / 1e6:.1f} M environment steps, and kernels compiled: "
+        f"{plaid['total']:.0f} s, of which training {plaid['training']:.0f} s, validations "
+        f"{plaid['validations']:.0f} s, merges {plaid['merging']:.0f} s and measurements {plaid['measuring']:.0f} s"
     ]
 
 

@@ -31,7 +31,8 @@ from policykd.envs.robots.model_robot import ModelRobot
 from policykd.envs.robots.robot import Robot
 from policykd.envs.robots.spatial import ModelFile, SpatialRobot
 from policykd.errors import ConfigError, UnknownNameError
-from policykd.plain import parse_yaml, typed
+from policykd.parsing import parse_yaml
+from policykd.plain import typed
 
 PATTERNS = ("stiffness", "damping", "effort", "stand", "action_scale", "armature", "friction_loss")
 """Fields that are numbers by pattern; one number counts for every joint."""

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from typing import Any, TypeVar, get_type_hints
 
 from policykd.errors import ConfigError, UnknownNameError
-from policykd.plain import parse_yaml, typed
+from policykd.parsing import parse_yaml
+from policykd.plain import typed
 
 Config = TypeVar("Config")
 

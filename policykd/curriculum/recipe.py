@@ -17,7 +17,8 @@ from policykd.envs.foreign import PREFIX
 from policykd.errors import ConfigError, OutputError, UnknownNameError, check_range
 from policykd.merge.config import MergeConfig
 from policykd.merge.device_settings import device_merge
-from policykd.plain import added, as_plain, from_plain, parse_yaml
+from policykd.parsing import parse_yaml
+from policykd.plain import added, as_plain, from_plain
 from policykd.storage import write_text
 
 DEFAULT_CURRICULUM = "plaid"

@@ -1,15 +1,14 @@
 """Specialize and merge again: fork a specialist per skill from a student, train each, merge those that gained, repeat.
 
-It runs the usual stages cycle by cycle and stops when nothing gains. The cycle of generalist and specialists is that of
-EAGLE (arXiv 2602.02960), here over skills of one robot.
+It runs the usual stages cycle by cycle, stops when nothing gains, and confirms the last student on tracks that decided
+nothing. The cycle of generalist and specialists is that of EAGLE (arXiv 2602.02960), here over skills of one robot.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from policykd.agents.files.policy_file import LoadedPolicy, load_policy
 from policykd.agents.policy import check_one_network
@@ -27,6 +26,7 @@ from policykd.plain import as_plain
 from policykd.progress import Progress, Silent
 from policykd.runs import RunFolder
 from policykd.seeding import integer_seed
+from policykd.stats import Interval, paired_ratio
 from policykd.storage import copy_folder, prepare_folder
 from policykd.threads import cores_for
 
@@ -37,7 +37,10 @@ SPECIALIZE_MERGE = MergeConfig(rounds=8, start="previous")
 """Merge of a cycle's specialists."""
 
 SPECIALIZE_MEASUREMENT = Measurement()
-"""Episodes and tracks of the measurements that decide."""
+"""Episodes of every measurement; its seed gives the tracks that decide and those of the confirming test."""
+
+_GIVEN = "student"
+"""Stage of the student that a run begins with."""
 
 
 @dataclass(frozen=True)
@@ -65,13 +68,18 @@ class SpecializedStudent:
 
     Attributes:
         policy_path: policy file of the last accepted student; the given one if no cycle was accepted.
-        cycles: the cycles, the last of which gained nothing unless the largest number of cycles ended the run.
-        steps: environment steps of all trainings and merges.
+        cycles: the cycles, the last of which gained nothing unless the largest number of cycles ended the run. Their
+            figures are those that decided, so they are optimistic.
+        steps: environment steps of all trainings, merges and measurements.
+        confirmed: per skill, reward per step of the last accepted student over that of the given one, less 1, with its
+            95 % interval, on tracks that nothing used before; None for a skill on which the given one has episodes
+            without any reward. Empty if no cycle was accepted.
     """
 
     policy_path: Path
     cycles: tuple[Cycle, ...]
     steps: int
+    confirmed: dict[str, Interval | None] = field(default_factory=dict)
 
 
 def specialize(
@@ -94,8 +102,8 @@ def specialize(
 
     A specialist labels its skill if its reward rose by ``gain``; the student labels the others itself. The merged
     student is accepted if some skill rose by ``gain`` and none fell by more than ``bound``. The run ends with the first
-    cycle that is not accepted. All policies are measured on the same tracks, on which the last one was selected:
-    evaluate the result on others (``policykd evaluate``).
+    cycle that is not accepted. All these decisions are made on the same tracks. The given and the last accepted student
+    are then compared on others, which no decision, validation or evaluation used: the gains to report.
 
     Args:
         student: policy file, or the folder of its run, of a policy without a memory.
@@ -106,14 +114,15 @@ def specialize(
         train: training of a specialist; the seed is derived from ``seed``.
         merge: the merge; the seed is derived from ``seed``. With ``start="previous"`` it starts from the student.
         noise: exploration noise with which trainings begin, units of the action; None keeps the student's.
-        measurement: episodes and tracks of the measurements.
+        measurement: episodes of every measurement, and the seed from which the tracks that decide and those of the
+            confirming test derive.
         seed: seed of the run.
         threads: cores to use; None for all usable ones.
         resume: continue an interrupted run; finished stages are not run again.
         progress: progress reporter.
 
     Returns:
-        The student and the cycles; equal whether or not the run was interrupted.
+        The student, the cycles and the confirmed gains; equal whether or not the run was interrupted.
 
     Raises:
         ConfigError: for a number out of range, gymnasium environments, or another run in ``out``.
@@ -134,10 +143,13 @@ def specialize(
     stages = _Stages(student, loaded, skills, train, merge, noise, measurement, seed)
     run = _Run(stages, StageFolders(out / "stages"), cores, progress)
     done = run.go(cycles, gain, bound)
+    confirmed = run.confirm()
     copy_folder(run.folders.policy(run.current), out / "policy")
+    result = SpecializedStudent(out / "policy", tuple(done), run.steps, confirmed)
     if folder.result is None:
-        folder.finish({"cycles": [as_plain(cycle) for cycle in done], "steps": run.steps, "student": run.current})
-    return SpecializedStudent(out / "policy", tuple(done), run.steps)
+        figures = {name: as_plain(getattr(result, name)) for name in ("cycles", "steps", "confirmed")}
+        folder.finish({**figures, "student": run.current})
+    return result
 
 
 def _skills_of(loaded: LoadedPolicy) -> tuple[Skill, ...]:
@@ -164,8 +176,8 @@ class _Stages:
 
     def first(self) -> list[Stage]:
         """Return the student and its measurement."""
-        given = Existing("student", self.source, self.loaded.manifest.weights_sha256)
-        return [given, self._measure("student", self.skills)]
+        given = Existing(_GIVEN, self.source, self.loaded.manifest.weights_sha256)
+        return [given, self._measure(_GIVEN, self.skills)]
 
     def specialists(self, cycle: int, current: str) -> dict[str, list[Stage]]:
         """Return per skill the training of a specialist from the current student, and its measurement."""
@@ -187,9 +199,17 @@ class _Stages:
         stage = Merge(f"merge-{cycle}", self.skills, tuple(teachers), config, previous)
         return [stage, self._measure(stage.name, self.skills)]
 
+    def confirmation(self, policies: Sequence[str]) -> list[Stage]:
+        """Return measurements of policies on tracks that nothing used before, the same for all."""
+        seed = integer_seed(self.measurement.seed, "confirmation", 0)
+        return [self._on_tracks(f"confirm-{policy}", policy, self.skills, seed) for policy in policies]
+
     def _measure(self, policy: str, skills: tuple[Skill, ...]) -> Measure:
-        how: dict[str, Any] = {name: getattr(self.measurement, name) for name in ("episodes", "seed", "device")}
-        return Measure(f"measure-{policy}", policy, skills, **how)
+        seed = integer_seed(self.measurement.seed, "selection")
+        return self._on_tracks(f"measure-{policy}", policy, skills, seed)
+
+    def _on_tracks(self, name: str, policy: str, skills: tuple[Skill, ...], seed: int) -> Measure:
+        return Measure(name, policy, skills, self.measurement.episodes, seed, device=self.measurement.device)
 
 
 class _Run:
@@ -203,7 +223,7 @@ class _Run:
 
     def __init__(self, stages: _Stages, folders: StageFolders, cores: int, progress: Progress) -> None:
         self._stages, self.folders, self._cores, self._progress = stages, folders, cores, progress
-        self.current, self.steps = "student", 0
+        self.current, self.steps = _GIVEN, 0
         self._plan: list[Stage] = []
 
     def go(self, cycles: int, gain: float, bound: float) -> list[Cycle]:
@@ -216,6 +236,15 @@ class _Run:
                 break
             self.current = f"merge-{number}"
         return found
+
+    def confirm(self) -> dict[str, Interval | None]:
+        """Return the gains of the accepted student over the given one on new tracks; empty if they are the same."""
+        if self.current == _GIVEN:
+            return {}
+        self._run(self._stages.confirmation((_GIVEN, self.current)))
+        before, after = (self.folders.evaluation(f"confirm-{name}").cells for name in (_GIVEN, self.current))
+        ids = [skill.id for skill in self._stages.skills]
+        return {i: _gain(before[_GIVEN, i].reward_per_step, after[self.current, i].reward_per_step) for i in ids}
 
     def _cycle(self, number: int, gain: float, bound: float) -> Cycle:
         before = self._reward(self.current)
@@ -249,3 +278,11 @@ class _Run:
         outcome = self.folders.outcome(f"measure-{policy}")
         assert outcome is not None
         return {skill: max(value, 1e-9) for skill, value in outcome.figures["reward_per_step"].items()}
+
+
+def _gain(before: Sequence[float], after: Sequence[float]) -> Interval | None:
+    """Return the mean reward after over that before, less 1, on the same tracks; None if a reward before is 0."""
+    if min(before) <= 0:
+        return None
+    ratio = paired_ratio(after, before)
+    return replace(ratio, estimate=ratio.estimate - 1, low=ratio.low - 1, high=ratio.high - 1)

@@ -1,19 +1,25 @@
 """Specializing and merging again: which cycles are accepted, with scripted stages, and a tiny run that is resumed."""
 
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 from tiny_curriculum import TINY
 
 from policykd.agents.files.policy_file import load_policy
+from policykd.cli.commands.specialize import Specialize
 from policykd.curriculum import specialize as module
 from policykd.curriculum.recipe import Measurement
 from policykd.curriculum.specialize import SpecializedStudent, specialize
 from policykd.curriculum.stages import Existing, Measure, Merge, Outcome, Train
 from policykd.errors import ConfigError
 from policykd.merge import merge_experts
+from policykd.seeding import integer_seed
+from policykd.stats import Interval
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "merge"))
 from teacher_samples import TINY as TINY_MERGE
@@ -29,8 +35,12 @@ def student(tmp_path_factory):
     return folder
 
 
-def scripted(monkeypatch, rewards):
-    """Let stages end at once with the given rewards by policy, and note them."""
+NEW = {"student": ([0.5, 0.5], [0.4, 0.2]), "merge-1": ([0.6, 0.6], [0.4, 0.3]), "merge-2": ([0.5, 0.5], [0.0, 0.0])}
+"""Rewards of two episodes per skill in the confirming test, by policy."""
+
+
+def scripted(monkeypatch, rewards, new=NEW):
+    """Let stages end at once with the given rewards by policy, and note them; ``new`` are those of the last test."""
     ran = []
 
     def run(plan, folders, cores, progress):
@@ -49,6 +59,14 @@ def scripted(monkeypatch, rewards):
 
     known = {}
     monkeypatch.setattr(module, "run_stages", run)
+
+    def confirmed(self, name):
+        assert name in known
+        policy = name.removeprefix("confirm-")
+        cells = zip((FLAT, GAPS), new[policy], strict=True)
+        return SimpleNamespace(cells={(policy, skill): SimpleNamespace(reward_per_step=tuple(r)) for skill, r in cells})
+
+    monkeypatch.setattr(module.StageFolders, "evaluation", confirmed)
     monkeypatch.setattr(module.StageFolders, "outcome", lambda self, name: known.get(name))
     monkeypatch.setattr(module, "copy_folder", lambda source, target: ran.append(source.parent.name))
     return ran
@@ -82,7 +100,41 @@ def test_cycles_go_on_while_a_skill_gains_and_none_is_lost(monkeypatch, student,
     assert len({t.config.seed for t in trainings} | {m.config.seed for m in merges}) == 6
     assert isinstance(ran[0], Existing)
     assert ran[-1] == "merge-1"  # the accepted student is the result
-    assert result.steps == 4 * 100 + 7 * 10  # given, seven measurements and two merges
+    assert result.steps == 4 * 100 + 7 * 12  # given, nine measurements and two merges
+    flat, gaps = result.confirmed[FLAT], result.confirmed[GAPS]
+    assert (flat.estimate, flat.low, flat.high) == pytest.approx((0.2, 0.2, 0.2))
+    assert (gaps.estimate, gaps.low, gaps.high) == pytest.approx((0.7 / 0.6 - 1, 0.0, 0.5))
+    stored = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert stored["confirmed"][GAPS]["high"] == pytest.approx(0.5)
+    assert stored["student"] == "merge-1"
+
+
+def test_decisions_and_the_confirming_test_have_tracks_of_their_own(monkeypatch, student, tmp_path):
+    ran = scripted(
+        monkeypatch,
+        {"student": (0.5, 0.4), "train-1-flat": (0.6,), "train-1-gaps": (0.4,), "merge-1": (0.6, 0.4)},
+    )
+    measurement = Measurement(episodes=9, seed=4)
+    specialize(student, tmp_path / "out", cycles=1, measurement=measurement, seed=1)
+    measures = [stage for stage in ran if isinstance(stage, Measure)]
+    deciding, confirming = integer_seed(4, "selection"), integer_seed(4, "confirmation", 0)
+    assert [(m.name, m.policy, m.seed) for m in measures] == [
+        ("measure-student", "student", deciding), ("measure-train-1-flat", "train-1-flat", deciding),
+        ("measure-train-1-gaps", "train-1-gaps", deciding), ("measure-merge-1", "merge-1", deciding),
+        ("confirm-student", "student", confirming), ("confirm-merge-1", "merge-1", confirming),
+    ]  # fmt: skip
+    assert {m.episodes for m in measures} == {9}
+    assert [tuple(s.id for s in m.skills) for m in measures[-2:]] == [(FLAT, GAPS)] * 2
+    assert len({deciding, confirming, 4}) == 3
+
+
+def test_a_skill_without_reward_before_has_no_gain(monkeypatch, student, tmp_path):
+    scripted(
+        monkeypatch,
+        {"student": (0.5, 0.4), "train-1-flat": (0.6,), "train-1-gaps": (0.4,), "merge-1": (0.6, 0.4)},
+        {**NEW, "student": ([0.5, 0.5], [0.4, 0.0])},
+    )
+    assert specialize(student, tmp_path / "out", cycles=1).confirmed[GAPS] is None
 
 
 def test_a_cycle_whose_specialists_gain_nothing_merges_nothing(monkeypatch, student, tmp_path):
@@ -91,6 +143,8 @@ def test_a_cycle_whose_specialists_gain_nothing_merges_nothing(monkeypatch, stud
     (cycle,) = result.cycles
     assert (cycle.teachers, cycle.student, cycle.accepted) == ({}, {}, False)
     assert cycle.specialists == pytest.approx({FLAT: 0.008, GAPS: -0.5})
+    assert result.confirmed == {}
+    assert not [stage for stage in ran if isinstance(stage, Measure) and stage.name.startswith("confirm")]
     assert not [stage for stage in ran if isinstance(stage, Merge)]
     assert ran[-1] == "student"
 
@@ -128,6 +182,22 @@ def test_a_tiny_run_has_the_students_skills_and_is_not_run_again(student, tmp_pa
     assert cycle.accepted is (found.weights_sha256 != before.weights_sha256)
     assert bool(cycle.teachers) is (max(cycle.specialists.values()) >= 0.0)
     again = specialize(student, tmp_path / "out", resume=True, **options)
-    assert again == SpecializedStudent(result.policy_path, result.cycles, result.steps)
+    assert again == SpecializedStudent(result.policy_path, result.cycles, result.steps, result.confirmed)
+    assert set(result.confirmed) == ({FLAT, GAPS} if cycle.accepted else set())
     with pytest.raises(ConfigError, match="another configuration"):
         specialize(student, tmp_path / "out", resume=True, **{**options, "gain": 0.5})
+
+
+def test_the_command_prints_the_gains_that_decided_and_those_to_report(monkeypatch, tmp_path, capsys):
+    cycle = module.Cycle({FLAT: 0.04}, {FLAT: "specialist"}, {FLAT: 0.03}, accepted=True)
+    confirmed = {FLAT: Interval(0.012, -0.004, 0.03), GAPS: None}
+    done = SpecializedStudent(tmp_path / "policy", (cycle,), 12345, confirmed)
+    monkeypatch.setattr(module, "specialize", lambda *args, **options: done)
+    Specialize(tmp_path).run(Console(width=200))
+    assert capsys.readouterr().out.splitlines() == [
+        "cycle 1, specialists: biped/flat +4.0%",
+        "cycle 1, student: biped/flat +3.0%",
+        "cycle 1: accepted",
+        "reward per step on new tracks, change in percent: biped/flat +1.2 (-0.4 to +3.0), biped/gaps -",
+        f"12,345 environment steps -> {tmp_path / 'policy'}",
+    ]

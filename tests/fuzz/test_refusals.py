@@ -32,7 +32,8 @@ from policykd.kd.experiments import Result
 from policykd.kd.objective.teachers import TeacherError
 from policykd.kd.training.checkpoint import CheckpointError, load
 from policykd.kd.training.logs import read_records
-from policykd.plain import Limits, from_plain, parse_json, parse_yaml
+from policykd.parsing import parse_json, parse_yaml
+from policykd.plain import Limits, from_plain
 from policykd.runs import RunFolder, read_log
 from policykd.storage import read_json
 

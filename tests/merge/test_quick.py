@@ -253,7 +253,17 @@ def test_a_merge_ends_with_the_test_on_new_tracks_that_it_passes(teachers, tmp_p
     figures = [entry[2] for entry in progress.all if len(entry) == 3 and isinstance(entry[2], dict)]
     assert figures[2][f"retention {ids[0]}"] == 0.97
     assert figures[2]["states to 0.95"] == 2 * per_round
-    assert all(one["seconds left"] >= 0.0 for one in figures)
+    curve = [1, 2, 3, 3, 4, 4, 5], [0.91, 0.96, 0.97, 0.93, 0.975, 0.96, 0.985]  # rounds fitted, lowest retention
+    for done, scores in ((1, 0), (2, 1), (3, 3), (4, 5), (5, 7)):
+        states, spent = per_round * done, result.history[done - 1]["seconds"]
+        expected = states_until(0.98, [per_round * n for n in curve[0][:scores]], curve[1][:scores])
+        assert figures[done - 1]["seconds left"] == pytest.approx(
+            seconds_left(expected, states, per_round * 9, spent), rel=1e-6
+        )
+        assert figures[done - 1].get("about states to 0.98") == (None if done == 5 else pytest.approx(expected))
+    assert "retention" not in figures[0]
+    assert [one["retention"] for one in figures[1:]] == [0.91, 0.97, 0.975, 0.985]  # the test's, else the early test's
+    assert figures[4]["states to 0.98"] == 5 * per_round
     loaded = load_policy(result.policy_path).manifest
     assert (loaded.operation, loaded.skills, loaded.config["stop"]) == ("merge", tuple(ids), "confirmed")
 
@@ -264,6 +274,12 @@ def test_without_a_passed_test_the_last_student_is_measured_on_new_tracks(teache
     result = merge_experts(teachers, tmp_path / "a", replace(QUICK, target_retention=0.98))
     assert (attempts, result.rounds, result.reached_target) == ([0], 3, False)
     assert min(result.retention.values()) == 0.8
+    data, normalizer = LabeledData.open(tmp_path / "a"), load_policy(result.policy_path).policy.normalizer
+    assert {(shard.round, shard.beta) for shard in data.manifest.shards} == {(0, 1.0), (1, 0.0), (2, 0.0)}
+    first = torch.cat([data.load(shard).observations for shard in data.manifest.shards if shard.round == 0]).double()
+    torch.testing.assert_close(normalizer.mean.double(), first.mean(dim=0), rtol=1e-4, atol=1e-5)  # frozen afterwards
+    torch.testing.assert_close(normalizer.var.double(), first.var(dim=0, unbiased=False), rtol=1e-3, atol=1e-5)
+    assert float(normalizer.count.max()) == len(first) == result.states // 3
 
 
 def test_the_skill_that_is_behind_gets_more_simulations(teachers, tmp_path, monkeypatch):

@@ -48,6 +48,7 @@ class Specialize:
             PolicykdError: for bad input.
         """
         from policykd.curriculum.specialize import SPECIALIZE_MERGE, SPECIALIZE_TRAIN, specialize
+        from policykd.stats import format_interval
 
         result = specialize(
             self.student,
@@ -68,4 +69,10 @@ class Specialize:
                     shown = ", ".join(f"{skill} {value:+.1%}" for skill, value in gains.items())
                     say(console, f"cycle {number}, {name}: {shown}")
             say(console, f"cycle {number}: {'accepted' if cycle.accepted else 'not accepted, the student stays'}")
+        if result.confirmed:
+            how = {"style": "{estimate} ({low} to {high})", "signed": True, "scale": 100.0, "always": True}
+            shown = ", ".join(
+                f"{skill} {format_interval(value, 1, **how)}" for skill, value in result.confirmed.items()
+            )
+            say(console, f"reward per step on new tracks, change in percent: {shown}")
         say(console, f"{result.steps:,} environment steps -> {result.policy_path}")

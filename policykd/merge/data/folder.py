@@ -20,7 +20,7 @@ from safetensors.torch import save as save_tensors
 from policykd.errors import DatasetError
 from policykd.merge.data.manifest import CHOICES, DataManifest, Shard
 from policykd.merge.data.rollout import LabeledRollout
-from policykd.plain import parse_json
+from policykd.parsing import parse_json
 from policykd.storage import write_bytes, write_json
 
 MANIFEST = "manifest.json"

@@ -30,7 +30,7 @@ from policykd.merge.data.folder import LabeledData
 from policykd.merge.data.manifest import CHOICES, RECORDED, DataManifest, LabeledSkill, Shard
 from policykd.merge.data.minari_files import check_sizes
 from policykd.merge.data.rollout import LabeledRollout
-from policykd.plain import parse_json
+from policykd.parsing import parse_json
 
 COLUMNS = 20
 """Simulations that the steps of a foreign dataset are spread over, so that a tenth of them can be held out."""

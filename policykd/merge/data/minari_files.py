@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from policykd.errors import DatasetError
-from policykd.plain import parse_json, shown
+from policykd.parsing import parse_json
+from policykd.plain import shown
 
 _LARGEST_RATIO = 1100  # numbers that are all alike are compressed at most a thousandfold
 _MOST_BYTES = 64_000_000  # of the description

@@ -1,6 +1,8 @@
 """Rounds of a quick merge: collect, fit, test early, and confirm on new tracks.
 
-It decides what happens when and owns the files of the run, as ``policykd.merge.distiller`` does for other merges.
+It decides what happens when and owns the files of the run, as ``policykd.merge.distiller`` does for other merges. Two
+kinds of scores decide. The early test is read from the episodes that the student of the round before has just
+collected, so it is one fit behind the student that the round ends with. The test on new tracks simulates that student.
 """
 
 from __future__ import annotations
@@ -35,6 +37,8 @@ from policykd.runs import RunFolder
 from policykd.seeding import integer_seed
 
 _MARKS = (0.95, 0.98)
+"""Retentions whose labeled states are reported."""
+
 PHASES = ("collection", "fitting", "validation")
 """Parts of a round whose seconds are measured apart."""
 
@@ -72,12 +76,12 @@ class QuickMerge:
         pool = SequencePool if self._student.recurrent else StatePool
         self._pool = pool(len(teachers), config.rounds_kept, config.support)
         self._early = EarlyTest(teachers, config.gap_memory)
-        self._gaps = [0.0] * len(teachers)
-        self._round, self._attempts = 0, 0
+        self._gaps = [0.0] * len(teachers)  # per skill, of the last score of either kind
+        self._round, self._attempts = 0, 0  # finished rounds, and tests on new tracks
         self._seconds = dict.fromkeys(PHASES, 0.0)
         self._reached: dict[str, int | None] = {str(mark): None for mark in _MARKS}
-        self._confirmed: Score | None = None
-        self._kept: list[tuple[int, float]] = []  # labeled states and lowest retention after each round
+        self._confirmed: Score | None = None  # of this round's test on new tracks; None in a round without one
+        self._kept: list[tuple[int, float]] = []  # fitted states and lowest retention of every score of either kind
 
     def go(self) -> None:
         """Run the rounds until a test on new tracks is passed, then write the student's policy file."""
@@ -109,11 +113,13 @@ class QuickMerge:
 
     @contextmanager
     def _timed(self, phase: str) -> Iterator[None]:
+        """Add the wall time of the block to a phase."""
         began = time.perf_counter()
         yield
         self._seconds[phase] += time.perf_counter() - began
 
     def _generator(self, purpose: str) -> torch.Generator:
+        """Return random numbers that a resumed merge draws again: of a purpose and this round."""
         return torch.Generator().manual_seed(integer_seed(self._config.seed, purpose, self._round))
 
     def _counts(self) -> list[int]:
@@ -141,6 +147,7 @@ class QuickMerge:
         self._keep(collected)
 
     def _keep(self, collected: Sequence[Collected]) -> None:
+        """Store the labeled states, pool them, and take those of the first round into the student's normalizer."""
         for i, one in enumerate(collected):
             self._data.store(self._round, self._ids[i], one.rollout, 1.0 if self._round == 0 else 0.0)
             self._pool.add(i, one.rollout)
@@ -156,7 +163,7 @@ class QuickMerge:
         return self._fitting.fit(self._pool, counts, self._round, self._generator("minibatches"), updates=updates)
 
     def _test(self, fitted: int) -> Score | None:
-        """Run the early test, and the test on new tracks if that is passed or this is the last round.
+        """Read the early test, and run the test on new tracks if it is passed or this is the last round.
 
         Args:
             fitted: labeled states to which the student of the early test was fitted.
@@ -178,7 +185,12 @@ class QuickMerge:
         return early
 
     def _note(self, score: Score, states: int) -> None:
-        """Take a score into the gaps, whose averages are in the early test, and into the states to a retention."""
+        """Take a score as the present gaps and into the curve of the display, and see which marks it holds.
+
+        Args:
+            score: of the early test or of that on new tracks. The former averages over the rounds, so gaps need not.
+            states: labeled states to which the student of the score was fitted.
+        """
         self._gaps = score.gaps
         self._kept.append((states, min(score.retention.values())))
         for mark in _MARKS:
@@ -186,6 +198,7 @@ class QuickMerge:
                 self._reached[str(mark)] = states
 
     def _log(self, loss: float, early: Score | None, seconds: dict[str, float]) -> None:
+        """Append the row of the finished round; scores are there only in rounds that have them."""
         row: dict[str, Any] = {"round": self._round, "states": self._pool.states, "seconds": self._total, "loss": loss}
         row["phase_seconds"] = seconds
         row["simulations"] = {s.skill: s.simulations for s in self._data.manifest.shards if s.round == self._round - 1}
@@ -210,9 +223,11 @@ class QuickMerge:
         self._progress.update(self._name, self._round, **figures)
 
     def _trend(self) -> tuple[list[int], list[float]]:
+        """Return states and lowest retention of every score, as the outlook takes them."""
         return [n for n, _ in self._kept], [value for _, value in self._kept]
 
     def _save(self) -> None:
+        """Write all that the next round reads; labeled states are in the data folder already."""
         self._folder.save_checkpoint(
             {
                 "student": self._student.state_dict(),
@@ -229,6 +244,7 @@ class QuickMerge:
         )
 
     def _restore(self) -> None:
+        """Continue after the last finished round, if there is one; labeled states of a later one go."""
         state = self._folder.load_checkpoint()
         if state is None:
             return
@@ -245,7 +261,8 @@ class QuickMerge:
                 self._pool.add(i, self._data.find(round_, skill))
 
     def _finish(self) -> None:
-        assert self._confirmed is not None
+        """Fit the critic, and write policy file and result."""
+        assert self._confirmed is not None  # the last round always has a test on new tracks
         if self._config.critic == "teacher":
             with self._timed("fitting"):
                 generator = self._generator("critic")
