@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from policykd import __version__
+from policykd.cli.choices import check_choices, unchecked_choices
 from policykd.cli.commands import ANY_COMMAND, Command
 from policykd.errors import PolicykdError
 from policykd.storage import reason_of
@@ -46,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Train one expert per skill, distill them into one student, measure retention and forgetting. "
         "--version prints the version.",
         config=(tyro.conf.OmitArgPrefixes,),
+        # a script that completes commands in a shell needs the choices
+        registry=None if any(one.startswith("--tyro-") for one in given) else unchecked_choices(),
     )
     for stream in (sys.stdout, sys.stderr):  # an old locale must not end the run where the result is printed
         if isinstance(stream, io.TextIOWrapper):
@@ -56,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console, errors = Console(width=width, markup=False), Console(stderr=True, markup=False)
     signal.signal(signal.SIGTERM, _interrupt)  # as Ctrl-C: worker processes end, and the run can be resumed
     try:
+        check_choices(command)
         command.run(console)
     except PolicykdError as error:
         errors.print(Text.assemble(("error:", "bold red"), f" {error}"), highlight=False, soft_wrap=True)
