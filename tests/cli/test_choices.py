@@ -17,7 +17,7 @@ OPTIONS = [
     for name, hint in get_type_hints(kind).items()
     if choices_of(hint)
 ]
-NEEDED = {"Inject": ["x", "--out", "y"], "MergeWeights": ["x", "y"], "Finetune": ["x", "--skills", "biped/flat"],
+NEEDED = {"Inject": ["x", "--out", "y"], "MergeWeights": ["x", "y", "--out", "z"], "Finetune": ["x", "--skills", "biped/flat"],
           "Bisect": ["x", "--skill", "biped/flat"], "Track": ["x"]}  # fmt: skip
 
 
