@@ -56,6 +56,7 @@ BASE = (
     "executor",
     "executors",
     "names",
+    "parallel",
     "numerics",
     "relaxed",
     "environment",

@@ -8,7 +8,6 @@ import torch
 from policykd.agents.acting import Acting
 from policykd.agents.architecture import Architecture, Encoder, Latent, Memory, Mixture
 from policykd.agents.files.policy_file import check_fits, load_policy, save_policy
-from policykd.agents.policy import Policy
 from policykd.agents.recurrent_policy import make_policy
 from policykd.agents.remapping import find_orders, remap_file, reordered
 from policykd.cli.main import main
@@ -20,7 +19,7 @@ from policykd.envs.robots.solids import SolidTable
 from policykd.envs.skill_records import records_of
 from policykd.envs.skills import get_skill
 from policykd.envs.symmetry import mirror_symmetry
-from policykd.errors import ConfigError, ContractError, OutputError
+from policykd.errors import ConfigError, ContractError
 
 QUADRUPED = get_robot("quadruped")
 DOG = replace(QUADRUPED, name="dog")
@@ -148,7 +147,7 @@ def test_a_file_is_remapped_and_moves_the_robot_alike(tmp_path):
     path = saved(tmp_path / "policy", random_policy(SHAPES["gru"], here), here)
     with pytest.raises(
         ContractError,
-        match="other-dog has the same joints in another order.*policykd remap POLICY --robot ROBOT --out NEW",
+        match=r"other-dog has the same joints in another order.*policykd remap POLICY --robot ROBOT --out NEW",
     ):
         check_fits(load_policy(path).manifest, there)
     report = remap_file(path, OTHER, tmp_path / "new")
@@ -223,15 +222,15 @@ def test_another_body_is_refused_by_its_part(tmp_path):
     ):
         with pytest.raises(ContractError, match=text):
             check_same_body(DOG, replace(OTHER, source=SolidTable(tuple(solids))))
-    with pytest.raises(ContractError, match="friction of robot is 0.8 in dog and 0.5 in other-dog"):
+    with pytest.raises(ContractError, match=r"friction of robot is 0.8 in dog and 0.5 in other-dog"):
         check_same_body(DOG, replace(OTHER, friction=0.5))
-    with pytest.raises(ContractError, match="stiffness of servo FR_hip_joint is 35.0 in dog and 30.0 in other-dog"):
+    with pytest.raises(ContractError, match=r"stiffness of servo FR_hip_joint is 35.0 in dog and 30.0 in other-dog"):
         check_same_body(DOG, replace(OTHER, stiffness=((".*", 30.0),)))
     with pytest.raises(ContractError, match="cannot be compared by the names of their parts"):
         check_same_body(DOG, get_robot("ant"))
     check_same_body(DOG, OTHER)
     other = replace(OTHER, action_scale=((".*", 0.5),))
-    with pytest.raises(ContractError, match="scale of servo FR_hip_joint is 0.6 in dog and 0.5 in other-dog"):
+    with pytest.raises(ContractError, match=r"scale of servo FR_hip_joint is 0.6 in dog and 0.5 in other-dog"):
         check_same_body(DOG, other)
 
 
@@ -269,6 +268,6 @@ def test_a_careless_change_of_the_weights_is_noticed(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "reordered", careless)
     here = replace(SKILL, groups=("imu", "joints"))
     path = saved(tmp_path / "policy", random_policy(SHAPES["mlp"], here), here)
-    with pytest.raises(ContractError, match="remapping changed the actions by 0.01"):
+    with pytest.raises(ContractError, match=r"remapping changed the actions by 0.01"):
         remap_file(path, OTHER, tmp_path / "new")
     assert not (tmp_path / "new").exists()

@@ -17,8 +17,8 @@ OPTIONS = [
     for name, hint in get_type_hints(kind).items()
     if choices_of(hint)
 ]
-NEEDED = {"Inject": ["x", "--out", "y"], "MergeWeights": ["x", "y", "--out", "z"], "Finetune": ["x", "--skills", "biped/flat"],
-          "Bisect": ["x", "--skill", "biped/flat"], "Track": ["x"]}  # fmt: skip
+NEEDED = {"Inject": ["x", "--out", "y"], "MergeWeights": ["x", "y", "--out", "z"], "Track": ["x"],
+          "Finetune": ["x", "--skills", "biped/flat"], "Bisect": ["x", "--skill", "biped/flat"]}  # fmt: skip
 
 
 def test_the_options_are_those_that_are_known_to_have_choices():
