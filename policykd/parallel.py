@@ -188,9 +188,10 @@ def _connected() -> Iterator[None]:
     except RuntimeError as error:
         if isinstance(error, PolicykdError):
             raise
+        reason = str(error).partition("\n")[0]
         raise LostProcessError(
-            "another process of this run ended, so this one ends, too; start the same command with --resume to "
-            "continue from the last round"
+            f"another process of this run ended, so this one ends, too ({reason}); start the same command with "
+            f"--resume to continue from the last round"
         ) from error
 
 

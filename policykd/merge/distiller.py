@@ -67,9 +67,9 @@ def merge_experts(
 ) -> MergeResult:
     """Merge experts into one student.
 
-    In the processes of an initialized ``torch.distributed`` (gloo), which all call it with equal arguments, each process
-    simulates its part of the skills and has its part of every minibatch; the first one writes the files. All return the
-    result of one process but for the order of sums.
+    In the processes of an initialized ``torch.distributed`` (gloo), which all call it with equal arguments, each
+    simulates its part of the skills and has its part of every minibatch; the first one writes the files. All return
+    the result of one process but for the order of sums.
 
     Args:
         teachers: one per skill; see :func:`policykd.merge.teachers.teachers_from`.

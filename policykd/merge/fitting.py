@@ -144,6 +144,8 @@ class Fitting:
             return self._loss_of(policy, batch)
         rows, count = self._group.share(len(batch.labels)), len(batch.labels)
         own = Batch(batch.observations[rows], batch.labels[rows], batch.skill[rows])
+        if not len(own.labels):  # fewer rows than processes
+            return policy.log_std.sum() * 0.0
         return self._loss_of(policy, own) * (len(own.labels) / count)
 
     def _losses_along(
@@ -158,8 +160,8 @@ class Fitting:
         lanes = states.lanes([max(1, count // steps) for count in counts], steps, generator)
         if len(lanes) < self._group.size:
             raise ConfigError(
-                f"merge.minibatch is {self._config.minibatch}: {len(lanes)} sequences of {steps} states, which cannot be "
-                f"shared by {self._group.size} processes; raise it, or start fewer"
+                f"merge.minibatch is {self._config.minibatch}: {len(lanes)} sequences of {steps} states, which cannot "
+                f"be shared by {self._group.size} processes; raise it, or start fewer"
             )
         own = self._group.share(len(lanes))  # of the lanes, whose memories this process keeps
         state = self._log_std.new_zeros(own.stop - own.start, learner.state_size)
