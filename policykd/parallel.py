@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from policykd.errors import ConfigError, PolicykdError
 from policykd.threads import usable_cores
@@ -103,7 +103,7 @@ class Processes:
         value, error = told[0]
         if error is not None:
             raise error
-        return value  # type: ignore[no-any-return]
+        return cast(T, value)
 
     def sum_gradients(self, parameters: Sequence[torch.Tensor]) -> None:
         """Replace the gradients of parameters by their sums over the processes; a missing one counts as zero."""

@@ -12,7 +12,7 @@ from torch import nn
 
 from policykd.agents.architecture import WRAPPERS
 from policykd.agents.latent_policy import LatentPolicy
-from policykd.agents.networks import ExpertMixture, JoinedLayers
+from policykd.agents.networks import ExpertMixture, GroupEncoder, JoinedLayers
 from policykd.agents.policy import Policy
 from policykd.agents.recurrent_policy import RecurrentPolicy, make_policy
 from policykd.agents.remapping.orders import Orders
@@ -110,14 +110,16 @@ def _reorder_first(network: nn.Sequential, sizes: Mapping[str, int], orders: Ord
             assert isinstance(part, nn.Sequential)
             _reorder_first(part, sizes, orders)
     elif isinstance(first, JoinedLayers):
-        encoded = {name: first.encoders[i] for i, name in enumerate(first.encoded_names)}
-        _reorder_columns(
-            first.layers[0].weight, {name: size for name, size in sizes.items() if name not in encoded}, orders
-        )
-        for name, encoder in encoded.items():
+        own = {name: size for name, size in sizes.items() if name not in first.encoded_names}
+        lowest = first.layers[0]
+        assert isinstance(lowest, nn.Linear)
+        _reorder_columns(lowest.weight, own, orders)
+        for name, encoder in zip(first.encoded_names, first.encoders, strict=True):
+            assert isinstance(encoder, GroupEncoder)
             if orders.changes(name):  # one without convolutions
                 _reorder_columns(encoder.dense.weight, {name: sizes[name]}, orders)
     else:
+        assert isinstance(first, nn.Linear)
         _reorder_columns(first.weight, sizes, orders)
 
 

@@ -53,8 +53,8 @@ def find_orders(groups: Sequence[str], before: Robot, after: Robot) -> Orders:
             features have no names.
         UnknownNameError: for a group that is not registered here.
     """
-    joints = ([servo.joint for servo in robot.servos] for robot in (before, after))
-    actions = _places(*joints, f"the joints of {before.name} and {after.name}")
+    mine, theirs = ([servo.joint for servo in robot.servos] for robot in (before, after))
+    actions = _places(mine, theirs, f"the joints of {before.name} and {after.name}")
     return Orders({name: _group_places(name, before, after) for name in groups}, actions)
 
 

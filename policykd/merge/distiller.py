@@ -205,7 +205,7 @@ class _Merge:
         if (i, count) not in self._envs:
             self._envs = {key: env for key, env in self._envs.items() if key[0] != i}
             config, skill = self._config, self._teachers[i].skill
-            options = {"threads": self._group.threads(config.threads), "device": config.device}
+            options: dict[str, Any] = {"threads": self._group.threads(config.threads), "device": config.device}
             settings, seed = EnvConfig(randomization=config.randomization), integer_seed(config.seed, "collection")
             self._envs[i, count] = make_env([skill], count, seed=seed, config=settings, **options)
         return self._envs[i, count]

@@ -107,7 +107,7 @@ class Fitting:
             loss = next(losses)
             for penalty in self._penalties:
                 whole = penalty(self._learner, self._share_of_loss, generator)
-                loss = loss + (whole if penalty.of_states or self._group.alone else whole / self._group.size)
+                loss = loss + (whole if self._group.alone or penalty.of_states else whole / self._group.size)
             self._optimizer.zero_grad()
             loss.backward()
             self._group.sum_gradients(self._trained)
