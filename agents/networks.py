@@ -125,6 +125,7 @@ class JoinedLayers(nn.Module):
 
     Attributes:
         encoded: columns of each group with an encoder, in the order of :attr:`encoders`.
+        encoded_names: names of these groups.
         character: columns of each other group.
         joins: numbers of the encoders that each hidden layer reads.
     """
@@ -133,6 +134,7 @@ class JoinedLayers(nn.Module):
         super().__init__()
         columns, encoders = group_columns(groups), architecture.encoders
         encoded = [encoder.group for encoder in encoders]
+        self.encoded_names = tuple(encoded)
         self.encoded = [columns[name] for name in encoded]
         self.character = [columns[name] for name in groups if name not in encoded]
         self.joins = [

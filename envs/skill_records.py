@@ -143,6 +143,18 @@ def read_skill(
     return get_skill(_DOTTED.sub(_registered, text), chosen)
 
 
+def read_robot_name(text: str) -> Robot:
+    """Return the robot for text that a person typed: a name, ``package.module:Attribute``, or a YAML file's path.
+
+    Nothing is registered, so that its name may be that of another robot.
+
+    Raises:
+        UnknownNameError: for an unknown name; close matches are named.
+        ConfigError: for a table that does not fit, a module that cannot be imported, or an attribute of another type.
+    """
+    return read_robot(Path(text)) if text.endswith((".yaml", ".yml")) else ROBOTS.resolve(text)
+
+
 def _register_robot(name: str, records: Iterable[Mapping[str, Any] | None]) -> None:
     """Register the robot with a name from the first record that has it, unless a robot has that name."""
     for content in records:

@@ -53,6 +53,16 @@ class MirrorSymmetry:
         if self.feature_signs and self.feature_signs[right] != 1.0:
             raise ConfigError(f"symmetry.lead is {self.lead}; these features must not change their sign")
 
+    def exchanges_like(self, other: MirrorSymmetry | None) -> bool:
+        """Return whether another one exchanges the same features and actions; the features that lead may differ.
+
+        A policy brings its own lead: that of another pair of joints names the other of two mirrored states.
+        """
+        return other is not None and all(
+            getattr(self, name) == getattr(other, name)
+            for name in ("features", "actions", "feature_signs", "action_signs")
+        )
+
 
 def mirror_symmetry(groups: Sequence[str], robot: Robot) -> MirrorSymmetry | None:
     """Return the left-right symmetry of a robot's observations and actions.

@@ -57,6 +57,7 @@ BASE = (
     "executor",
     "executors",
     "names",
+    "parallel",
     "numerics",
     "relaxed",
     "environment",

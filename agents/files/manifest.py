@@ -314,15 +314,34 @@ def check_fits(manifest: Manifest, skill: Skill) -> None:
         skill: the skill; it may offer more observation groups than the policy reads.
 
     Raises:
-        ContractError: naming the robot, the observation group with both sizes, or the joint and property that differ.
+        ContractError: naming what differs, with both values; and the cure, if the joints are the same in another order.
     """
+    try:
+        _check_fits(manifest, skill)
+    except ContractError as error:
+        if not is_permuted(manifest, skill.robot):
+            raise
+        raise ContractError(
+            f"{error}. {skill.robot.name} has the same joints in another order: reorder the policy's inputs and "
+            f"outputs by name (policykd remap POLICY --robot ROBOT --out NEW)"
+        ) from None
+
+
+def is_permuted(manifest: Manifest, robot: Robot) -> bool:
+    """Return whether a robot has the joints of a policy's actions in another order."""
+    orders = [action.joint for action in manifest.actions], [servo.joint for servo in robot.servos]
+    return orders[0] != orders[1] and sorted(orders[0]) == sorted(orders[1])
+
+
+def _check_fits(manifest: Manifest, skill: Skill) -> None:
     robot = skill.robot
     spans = robot.family == "gymnasium" and manifest.robot == any_bounds(robot.num_actions).name
     if manifest.robot != robot.name and not spans:
         raise ContractError(f"the policy was made for robot '{manifest.robot}'; skill {skill.id} has '{robot.name}'")
     check_groups(manifest.groups, skill.group_sizes, f"skill {skill.id}")
     _check_model(manifest, robot)
-    if manifest.symmetry is not None and manifest.symmetry != mirror_symmetry(tuple(manifest.groups), robot):
+    symmetry = manifest.symmetry
+    if symmetry is not None and not symmetry.exchanges_like(mirror_symmetry(tuple(manifest.groups), robot)):
         raise ContractError(
             f"the policy expects a different left/right layout of {robot.name}'s observations; train it again or use "
             f"the version of policykd that wrote it"

@@ -208,7 +208,7 @@ def _check_new(
 def _injected_symmetry(policy: Policy, groups: Sequence[str], robot: Robot) -> MirrorSymmetry | None:
     if policy.symmetry is None:
         return None
-    if policy.symmetry != mirror_symmetry(list(policy.groups), robot):
+    if not policy.symmetry.exchanges_like(mirror_symmetry(list(policy.groups), robot)):
         raise ContractError(
             f"the policy expects a different left/right layout of {robot.name}'s observations; train it again or use "
             f"the version of policykd that wrote it"
@@ -219,7 +219,7 @@ def _injected_symmetry(policy: Policy, groups: Sequence[str], robot: Robot) -> M
             f"the policy treats left and right alike, but one of {list(groups)} has no mirror image; "
             f"train it without symmetry (symmetric=false) to inject that group"
         )
-    return symmetry
+    return replace(symmetry, lead=policy.symmetry.lead)
 
 
 def _enlarged(

@@ -94,6 +94,9 @@ class ObservationGroup:
             clean features.
         spacing: largest distance between two samples of a scanner near the feet, leg lengths; None for groups that do
             not scan the ground. Features of the ground must be more than twice as large.
+        parts: function from a robot to the name of the joint, foot or body that each feature is about, empty for
+            features of the whole robot; :mod:`policykd.agents.remapping` finds them by it in a robot of another order.
+            None if that is not known.
     """
 
     name: str
@@ -106,6 +109,7 @@ class ObservationGroup:
     family: Family | None = None
     reading: Reading | None = None
     spacing: float | None = None
+    parts: Callable[[Robot], list[str]] | None = None
 
     def fits(self, robot: Robot) -> bool:
         """Return whether a robot has this group."""

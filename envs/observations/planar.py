@@ -29,6 +29,11 @@ def _proprio_mirrored(robot: Robot) -> Mirrored:
     return Mirrored(order, [1.0] * len(order))
 
 
+def _proprio_parts(robot: Robot) -> list[str]:
+    assert isinstance(robot, PlanarRobot)
+    return ["", *(link.name for _ in range(2) for link in robot.links for _ in range(2))]
+
+
 def _proprio_size(robot: Robot) -> int:
     assert isinstance(robot, PlanarRobot)
     return 1 + 4 * len(robot.links)
@@ -53,6 +58,7 @@ PLANAR_GROUPS = (
         _proprio_mirrored,
         _leading_feet,
         spatial=False,
+        parts=_proprio_parts,
     ),
     ObservationGroup(
         "terrain",
@@ -61,6 +67,7 @@ PLANAR_GROUPS = (
         _terrain,
         lambda robot: Mirrored.same(SCAN_POINTS),
         spatial=False,
+        parts=lambda robot: [""] * SCAN_POINTS,
     ),
 )
 """Observation groups of planar robots, without those that robots in space have, too."""

@@ -60,7 +60,7 @@ def reading_of(base: ObservationGroup, name: str, **settings: Any) -> Observatio
     if base.reading is not None:
         raise ConfigError(f"{base.name} is a reading itself; read {base.reading.base}")
     reading = Reading(base.name, **settings)
-    count, told = reading.history, base.mirrored
+    count, told, named = reading.history, base.mirrored, base.parts
 
     def mirrored(robot: Robot) -> Mirrored:
         assert told is not None
@@ -68,6 +68,10 @@ def reading_of(base: ObservationGroup, name: str, **settings: Any) -> Observatio
         size = len(image.order)
         order = [i + block * size for block in range(count) for i in image.order]
         return Mirrored(order, list(image.signs) * count)
+
+    def parts(robot: Robot) -> list[str]:
+        assert named is not None
+        return named(robot) * count
 
     return ObservationGroup(
         name,
@@ -80,6 +84,7 @@ def reading_of(base: ObservationGroup, name: str, **settings: Any) -> Observatio
         base.family,
         reading,
         base.spacing,
+        None if named is None else parts,
     )
 
 

@@ -100,6 +100,20 @@ def _leading_joints(robot: Robot) -> tuple[int, int] | None:
     return pairs[0] if pairs and body.symmetric else None
 
 
+def _joint_names(robot: Robot) -> list[str]:
+    return [servo.joint for servo in robot.servos]
+
+
+def _gait_parts(robot: Robot) -> list[str]:
+    assert isinstance(robot, SpatialRobot)
+    return [*robot.body.foot_names, *robot.body.foot_names, ""]
+
+
+def _whole(size: int) -> Any:
+    """Return the parts of a group whose features are all about the whole robot."""
+    return lambda robot: [""] * size
+
+
 def _fixed(signs: tuple[float, ...]) -> Any:
     return lambda robot: Mirrored(list(range(len(signs))), list(signs))
 
@@ -112,6 +126,7 @@ SPATIAL_GROUPS = (
         _imu,
         _fixed((-1.0, 1.0, -1.0, 1.0, -1.0, 1.0)),
         spatial=True,
+        parts=_whole(6),
     ),
     ObservationGroup(
         "base_velocity",
@@ -120,6 +135,7 @@ SPATIAL_GROUPS = (
         _base_velocity,
         _fixed((1.0, -1.0, 1.0)),
         spatial=True,
+        parts=_whole(3),
     ),
     ObservationGroup(
         "joints",
@@ -129,6 +145,7 @@ SPATIAL_GROUPS = (
         lambda robot: _mirrored_joints(robot, 2),
         _leading_joints,
         spatial=True,
+        parts=lambda robot: 2 * _joint_names(robot),
     ),
     ObservationGroup(
         "last_action",
@@ -137,6 +154,7 @@ SPATIAL_GROUPS = (
         _last_action,
         lambda robot: _mirrored_joints(robot, 1),
         spatial=True,
+        parts=_joint_names,
     ),
     ObservationGroup(
         "gait",
@@ -145,6 +163,7 @@ SPATIAL_GROUPS = (
         _gait,
         _mirrored_gait,
         spatial=True,
+        parts=_gait_parts,
     ),
     ObservationGroup(
         "scan",
@@ -154,6 +173,7 @@ SPATIAL_GROUPS = (
         _scan,
         lambda robot: Mirrored.same(len(SCAN)),
         spatial=True,
+        parts=_whole(len(SCAN)),
         spacing=0.09,
     ),
     ObservationGroup(
@@ -164,6 +184,7 @@ SPATIAL_GROUPS = (
         _area,
         _mirrored_area,
         spatial=True,
+        parts=_whole(len(AREA_AHEAD) * len(AREA_ASIDE)),
         spacing=AREA_SPACING,
     ),
 )

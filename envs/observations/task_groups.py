@@ -41,7 +41,13 @@ def _command_mirrored(robot: Robot) -> Mirrored:
 
 
 TASK_GROUPS = (
-    ObservationGroup("phase", lambda robot: 1 + PHASE_BINS, "gait clock in [0, 1); its quarter, one-hot", _phase),
+    ObservationGroup(
+        "phase",
+        lambda robot: 1 + PHASE_BINS,
+        "gait clock in [0, 1); its quarter, one-hot",
+        _phase,
+        parts=lambda robot: [""] * (1 + PHASE_BINS),
+    ),
     ObservationGroup(
         "command",
         lambda robot: len(COMMAND),
@@ -49,6 +55,7 @@ TASK_GROUPS = (
         "in space: commanded velocity forward and to the left (m/s); yaw rate (rad/s)",
         _command,
         _command_mirrored,
+        parts=lambda robot: [""] * len(COMMAND),
     ),
 )
 """Groups of all robots."""

@@ -15,8 +15,10 @@ from rich.console import Console
 from rich.text import Text
 
 from policykd import __version__
+from policykd.cli.choices import check_choices, unchecked_choices
 from policykd.cli.commands import ANY_COMMAND, Command
-from policykd.errors import PolicykdError
+from policykd.errors import ConfigError, PolicykdError
+from policykd.parallel import LostProcessError, Processes, joined, launched
 from policykd.storage import reason_of
 
 _EXTRAS = {
@@ -46,17 +48,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Train one expert per skill, distill them into one student, measure retention and forgetting. "
         "--version prints the version.",
         config=(tyro.conf.OmitArgPrefixes,),
+        # a script that completes commands in a shell needs the choices
+        registry=None if any(one.startswith("--tyro-") for one in given) else unchecked_choices(),
     )
     for stream in (sys.stdout, sys.stderr):  # an old locale must not end the run where the result is printed
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     # Tables written to a file or a pipe have a fixed width.
     width = None if sys.stdout.isatty() else 160
+    group = launched()
     # Output is data: do not interpret [gpu] or results[1] as markup.
-    console, errors = Console(width=width, markup=False), Console(stderr=True, markup=False)
+    console = Console(width=width, markup=False, quiet=not group.first)
+    errors = Console(stderr=True, markup=False, quiet=not group.first)
     signal.signal(signal.SIGTERM, _interrupt)  # as Ctrl-C: worker processes end, and the run can be resumed
     try:
-        command.run(console)
+        check_choices(command)
+        _check_parallel(command, group)
+        with joined(group):
+            command.run(console)
+    except LostProcessError as error:
+        Console(stderr=True, markup=False).print(f"process {group.rank}: {error}", highlight=False, soft_wrap=True)
+        return 2
     except PolicykdError as error:
         errors.print(Text.assemble(("error:", "bold red"), f" {error}"), highlight=False, soft_wrap=True)
         return 2
@@ -76,6 +88,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         errors.print("interrupted; run the same command with --resume to continue", highlight=False)
         return 1
     return 0
+
+
+def _check_parallel(command: Command, group: Processes) -> None:
+    """Raise ConfigError if torchrun started several processes of a command that runs in one."""
+    if not group.alone and not getattr(command, "data_parallel", False):
+        raise ConfigError(
+            f"torchrun started {group.size} processes, but only policykd merge shares its work among them; start this "
+            f"command without torchrun (its own options, such as --threads or --executor, use the cores)"
+        )
 
 
 def _interrupt(number: int, frame: object) -> None:

@@ -14,6 +14,7 @@ from policykd.agents.policy import Policy
 from policykd.merge.config import MergeConfig
 from policykd.merge.data.pool import StatePool
 from policykd.merge.data.rollout import LabeledRollout
+from policykd.parallel import Processes
 
 _REFRESHES = 5
 
@@ -53,7 +54,11 @@ def value_targets(
 
 
 def fit_critic(
-    student: Policy, rollouts: Sequence[LabeledRollout], config: MergeConfig, generator: torch.Generator
+    student: Policy,
+    rollouts: Sequence[LabeledRollout],
+    config: MergeConfig,
+    generator: torch.Generator,
+    group: Processes = Processes(),
 ) -> None:
     """Fit the critic to lambda-returns of the student's rollouts; the actor does not change.
 
@@ -64,17 +69,23 @@ def fit_critic(
         rollouts: the student's own rollouts, one per skill.
         config: gamma, lambda, number of gradient steps, minibatch and step size.
         generator: source of the minibatches.
+        group: processes that share every minibatch.
     """
     optimizer = torch.optim.Adam(student.critic.parameters(), lr=config.learning_rate)
     for _ in range(_REFRESHES):
         parts = [value_targets(student, r, gamma=config.gamma, gae_lambda=config.gae_lambda) for r in rollouts]
         states = torch.cat([r.observations[rows] for r, (rows, _) in zip(rollouts, parts, strict=True)])
         targets = torch.cat([target for _, target in parts])
-        _regress(student, optimizer, states, targets, max(1, config.updates // _REFRESHES), config, generator)
+        _regress(student, optimizer, states, targets, max(1, config.updates // _REFRESHES), config, generator, group)
 
 
 def fit_critic_to_teachers(
-    student: Policy, states: StatePool, skills: int, config: MergeConfig, generator: torch.Generator
+    student: Policy,
+    states: StatePool,
+    skills: int,
+    config: MergeConfig,
+    generator: torch.Generator,
+    group: Processes = Processes(),
 ) -> None:
     """Fit the critic to the teachers' values on the labeled states; the actor does not change.
 
@@ -87,6 +98,7 @@ def fit_critic_to_teachers(
         skills: number of skills.
         config: number of gradient steps, minibatch and step size.
         generator: source of the minibatches.
+        group: processes that share every minibatch.
     """
     pools = [states.rows(i) for i in range(skills)]
     rows = min(len(pool.teacher_values) for pool in pools)
@@ -95,7 +107,7 @@ def fit_critic_to_teachers(
     observations = torch.cat([pool.observations[c] for pool, c in zip(pools, chosen, strict=True)])
     targets = torch.cat([pool.teacher_values[c] for pool, c in zip(pools, chosen, strict=True)])
     optimizer = torch.optim.Adam(student.critic.parameters(), lr=config.learning_rate)
-    _regress(student, optimizer, observations, targets, config.updates, config, generator)
+    _regress(student, optimizer, observations, targets, config.updates, config, generator, group)
 
 
 def _regress(
@@ -106,11 +118,15 @@ def _regress(
     updates: int,
     config: MergeConfig,
     generator: torch.Generator,
+    group: Processes,
 ) -> None:
     """Make gradient steps of the critic toward targets (n,) of states (n, features)."""
+    trained = list(student.critic.parameters())
     for _ in range(updates):
         rows = torch.randint(len(targets), (config.minibatch,), generator=generator, device=generator.device)
-        loss = (student.value(states[rows]) - targets[rows]).square().mean()
+        own = rows[group.share(len(rows))]
+        loss = (student.value(states[own]) - targets[own]).square().mean()
         optimizer.zero_grad()
-        loss.backward()
+        (loss if group.alone else loss * (len(own) / len(rows))).backward()
+        group.sum_gradients(trained)
         optimizer.step()

@@ -23,7 +23,6 @@ from policykd.envs.skill_records import records_of
 from policykd.merge.collect import ActionNoise, Collection, collect, dart_noise, shares, split
 from policykd.merge.config import MergeConfig
 from policykd.merge.critic import fit_critic, fit_critic_to_teachers
-from policykd.merge.data.folder import LabeledData
 from policykd.merge.data.manifest import describe_data
 from policykd.merge.data.pool import StatePool
 from policykd.merge.data.rollout import LabeledRollout
@@ -37,8 +36,10 @@ from policykd.merge.quick.collecting import check_shared
 from policykd.merge.quick.rounds import QuickMerge
 from policykd.merge.result import MergeResult
 from policykd.merge.retention import Score, StudentValidation
+from policykd.merge.shared import SharedFolder, check_parallel, open_data, open_folder
 from policykd.merge.student import check_start, first_student, log_std_of, parents
 from policykd.merge.teachers import Teacher, offering, on_device
+from policykd.parallel import Processes, processes
 from policykd.plain import as_plain
 from policykd.progress import Progress, Silent
 from policykd.runs import RunFolder
@@ -66,6 +67,10 @@ def merge_experts(
 ) -> MergeResult:
     """Merge experts into one student.
 
+    In the processes of an initialized ``torch.distributed`` (gloo), which all call it with equal arguments, each
+    simulates its part of the skills and has its part of every minibatch; the first one writes the files. All return
+    the result of one process but for the order of sums.
+
     Args:
         teachers: one per skill; see :func:`policykd.merge.teachers.teachers_from`.
         out: folder of the run; the student's policy file is ``out / "policy"``, the labeled states ``out / "data"``.
@@ -88,7 +93,9 @@ def merge_experts(
         OutputError: if ``out`` cannot be written or holds a merge and ``resume`` is off.
         UnknownNameError: for an unknown device or observation group.
         MissingDependencyError: for a device that cannot be used here.
+        LostProcessError: if another process of the merge ended.
     """
+    group = processes()
     config = replace(config, device=str(choose_device(config.device)))  # the device that auto stands for
     wanted = {"merge": config, "teachers": {t.skill.id: t.weights_sha256 for t in teachers}}
     if init is not None:
@@ -98,20 +105,23 @@ def merge_experts(
     if kept is not None:
         wanted["old"] = kept.sources
     teachers = on_device(offering(teachers, config.groups), torch.device(config.device))
-    begun = (prepare_folder(out) / "config.json").exists()
+    check_parallel(group, config)
+    begun = group.from_first(lambda: (prepare_folder(out) / "config.json").exists())
     if choices := choices_of(teachers[0].skill.robot):
         categorical(config, choices)  # a loss of continuous actions is refused before anything is run
     if config.stop == "confirmed":
         return _merge_quickly(teachers, out, wanted, config, init, resume, progress)
     with torch_threads(1):
         # Poor teachers are refused before the folder holds a run, so that the next attempt may use it.
-        validation = None if begun else StudentValidation(teachers, config)
-        folder = RunFolder(out, wanted, resume)
-        if folder.result is None:
-            merge = _Merge(teachers, folder, config, init, progress, kept)
-            merge.go(validation or StudentValidation(teachers, config))
-    assert folder.result is not None
-    return MergeResult(policy_path=out / "policy", **folder.result)
+        validation = None if begun else StudentValidation(teachers, config, group=group)
+        folder = open_folder(group, out, wanted, resume)
+        result = folder.result
+        if result is None:
+            merge = _Merge(teachers, folder, config, init, progress if group.first else Silent(), kept, group)
+            merge.go(validation or StudentValidation(teachers, config, group=group))
+            result = folder.result
+    assert result is not None
+    return MergeResult(policy_path=out / "policy", **result)
 
 
 def _merge_quickly(
@@ -139,12 +149,14 @@ class _Merge:
     def __init__(
         self,
         teachers: Sequence[Teacher],
-        folder: RunFolder,
+        folder: RunFolder | SharedFolder,
         config: MergeConfig,
         init: LoadedPolicy | None,
         progress: Progress,
         old: OldSkills | None = None,
+        group: Processes = Processes(),
     ) -> None:
+        self._group = group
         self._device = torch.device(config.device)
         self._teachers, self._folder, self._config, self._progress = teachers, folder, config, progress
         self._init, self._ids = init, [t.skill.id for t in teachers]
@@ -155,11 +167,12 @@ class _Merge:
         log_std, penalties = log_std_of(teachers), () if old is None else old.penalties(config, len(teachers))
         if old is not None:
             log_std = torch.cat([log_std, old.log_std])
-        self._fitting = Fitting(self._student, log_std, config, choices, penalties=penalties)
-        self._labeler = Labeler(teachers, config.batched_teachers)
+        self._fitting = Fitting(self._student, log_std, config, choices, penalties=penalties, group=group)
+        self._mine = group.mine(len(teachers))
+        self._labeler = Labeler([teachers[i] for i in self._mine], config.batched_teachers)
         self._envs: dict[tuple[int, int], AnyEnv] = {}
         self._joint: MaskedEnv | None = None
-        self._data = LabeledData(folder.path / "data", describe_data(teachers, self._student.groups))
+        self._data = open_data(group, folder.path / "data", describe_data(teachers, self._student.groups))
         pool = SequencePool if self._student.recurrent else StatePool
         self._pool = pool(len(teachers), config.rounds_kept, config.support)
         self._beta = parse(config.beta)
@@ -191,16 +204,10 @@ class _Merge:
         """Return simulations of skill i; those of another number for the same skill are dropped."""
         if (i, count) not in self._envs:
             self._envs = {key: env for key, env in self._envs.items() if key[0] != i}
-            seed = integer_seed(self._config.seed, "collection")
-            skill, config = self._teachers[i].skill, self._config
-            self._envs[i, count] = make_env(
-                [skill],
-                count,
-                seed=seed,
-                config=EnvConfig(randomization=config.randomization),
-                threads=config.threads,
-                device=config.device,
-            )
+            config, skill = self._config, self._teachers[i].skill
+            options: dict[str, Any] = {"threads": self._group.threads(config.threads), "device": config.device}
+            settings, seed = EnvConfig(randomization=config.randomization), integer_seed(config.seed, "collection")
+            self._envs[i, count] = make_env([skill], count, seed=seed, config=settings, **options)
         return self._envs[i, count]
 
     def _generator(self, purpose: str) -> torch.Generator:
@@ -237,13 +244,24 @@ class _Merge:
         """Return labeled states per skill; equal arguments and students give equal states, whatever ran before."""
         if (joint := self._joint_env()) is not None:
             return self._collect_jointly(joint, beta, round_)
-        collections = []
-        for i, (teacher, count) in enumerate(zip(self._teachers, counts, strict=True)):
-            env = self._env(i, count)
-            env.seed(integer_seed(self._config.seed, "collection", self._ids[i], round_))
-            generator = self._generator(f"mixture {self._ids[i]}")
-            collections.append(Collection(teacher, env, self._noise(i), generator))
-        return collect(collections, self._student, beta=beta, mixing=self._config.mixing, labeler=self._labeler)
+        noises = [self._noise(i) for i in range(len(self._ids))]
+
+        def mine() -> dict[int, LabeledRollout]:
+            """Return the rollouts of this process's skills, by their index."""
+            collections = []
+            for i in self._mine:
+                env = self._env(i, counts[i])
+                env.seed(integer_seed(self._config.seed, "collection", self._ids[i], round_))
+                generator = self._generator(f"mixture {self._ids[i]}")
+                collections.append(Collection(self._teachers[i], env, noises[i], generator))
+            if not collections:
+                return {}
+            mixing = self._config.mixing
+            found = collect(collections, self._student, beta=beta, mixing=mixing, labeler=self._labeler)
+            return dict(zip(self._mine, found, strict=True))
+
+        rollouts = {i: rollout for part in self._group.gather(mine) for i, rollout in part.items()}
+        return [rollouts[i] for i in range(len(self._ids))]
 
     def _joint_env(self) -> MaskedEnv | None:
         """Return simulations of all skills in one environment, on a CUDA device; None where each skill has its own."""
@@ -310,6 +328,7 @@ class _Merge:
         self._folder.append({**row, **figures, "masked": self._masked()})
 
     def _save(self) -> None:
+        self._group.check_equal(self._student.state_dict(), f"the weights after round {self._round}")
         self._folder.save_checkpoint(
             {
                 "student": self._student.state_dict(),
@@ -333,8 +352,7 @@ class _Merge:
         self._best, self._round = state["best"], state["round"]
         self._streak, self._seconds = state["streak"], state["seconds"]
         self._shares, self._gaps, self._reached = state["shares"], state["gaps"], state["reached"]
-        self._data = LabeledData.open(self._data.folder)
-        self._data.keep(self._round)
+        self._data = self._data.reopen(self._round)
         for round_ in range(self._round):
             for i, skill in enumerate(self._ids):
                 self._pool.add(i, self._data.find(round_, skill).to(self._device))
@@ -343,9 +361,9 @@ class _Merge:
         generator = self._generator("critic")
         if self._config.critic == "td":
             rollouts = self._collect(0.0, self._config.rounds, [self._config.envs] * len(self._ids))
-            fit_critic(self._student, rollouts, self._config, generator)
+            fit_critic(self._student, rollouts, self._config, generator, self._group)
         elif self._config.critic == "teacher":
-            fit_critic_to_teachers(self._student, self._pool, len(self._ids), self._config, generator)
+            fit_critic_to_teachers(self._student, self._pool, len(self._ids), self._config, generator, self._group)
 
     def _finish(self) -> None:
         assert self._best is not None
@@ -353,6 +371,17 @@ class _Merge:
         began = time.perf_counter()
         self._fit_critic()
         self._seconds += time.perf_counter() - began
+        self._group.check_equal(self._student.state_dict(), "the weights of the student")
+        outcome = self._group.from_first(self._write)
+        self._folder.finish({**outcome, "rounds": self._round, "reached_target": self._streak >= _PATIENCE})
+        worst = min(outcome["retention"].values())
+        self._progress.end(
+            self._name, f"retention at least {worst:.3f} after {self._round} rounds, {self._seconds:.0f} s"
+        )
+
+    def _write(self) -> dict[str, Any]:
+        """Write the student's policy file, and return the figures of the merge."""
+        assert self._best is not None
         retention = self._best["retention"]
         skills, records = self._ids, records_of([t.skill for t in self._teachers])
         if self._old is not None:
@@ -373,8 +402,4 @@ class _Merge:
             metrics=outcome,
             config=as_plain(self._config),
         )
-        self._folder.finish({**outcome, "rounds": self._round, "reached_target": self._streak >= _PATIENCE})
-        worst = min(retention.values())
-        self._progress.end(
-            self._name, f"retention at least {worst:.3f} after {self._round} rounds, {self._seconds:.0f} s"
-        )
+        return outcome

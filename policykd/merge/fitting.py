@@ -23,6 +23,7 @@ from policykd.merge.data.pool import Batch, StatePool
 from policykd.merge.data.sequences import SequencePool
 from policykd.merge.losses import LOSSES, categorical
 from policykd.merge.penalties import Penalty
+from policykd.parallel import Processes
 
 
 class Fitting:
@@ -38,6 +39,8 @@ class Fitting:
         choices: of discrete actions, the number of choices of each; empty for continuous actions.
         penalties: terms that are added to the loss in every gradient step.
         record: recorder of the gradient step; None for that of the device.
+        group: processes that share every minibatch: each has the gradient of its part of the rows, and all make the
+            step of the sum. They draw the same minibatches from pools of the same states.
     """
 
     def __init__(
@@ -49,8 +52,9 @@ class Fitting:
         *,
         penalties: Sequence[Penalty] = (),
         record: Recorder | None = None,
+        group: Processes = Processes(),
     ) -> None:
-        self._penalties = tuple(penalties)
+        self._penalties, self._group = tuple(penalties), group
         self._student, self._log_std, self._config = student, log_std.to(student.log_std.device), config
         self._learner, self._done = copy.deepcopy(student), 0
         self._averaged, self._trained = _trained(student), _trained(self._learner)
@@ -102,9 +106,11 @@ class Fitting:
         def step() -> None:
             loss = next(losses)
             for penalty in self._penalties:
-                loss = loss + penalty(self._learner, self._loss_of, generator)
+                whole = penalty(self._learner, self._share_of_loss, generator)
+                loss = loss + (whole if self._group.alone or penalty.of_states else whole / self._group.size)
             self._optimizer.zero_grad()
             loss.backward()
+            self._group.sum_gradients(self._trained)
             torch.nn.utils.clip_grad_norm_(self._trained, 1.0)
             self._optimizer.step()
             self._average()
@@ -115,6 +121,7 @@ class Fitting:
             self._set_share(self._done)
             work()
             self._done += 1
+        self._group.sum(total)
         mean = float(total) / updates
         if not math.isfinite(mean):
             raise ConfigError(
@@ -129,7 +136,17 @@ class Fitting:
             assert isinstance(states, SequencePool)
             yield from self._losses_along(self._learner, states, counts, generator)
         while True:
-            yield self._loss_of(self._learner, states.sample(counts, generator))
+            yield self._share_of_loss(self._learner, states.sample(counts, generator))
+
+    def _share_of_loss(self, policy: Policy, batch: Batch) -> torch.Tensor:
+        """Return this process's term of the mean loss of a minibatch: the terms of all processes add up to it."""
+        if self._group.alone:
+            return self._loss_of(policy, batch)
+        rows, count = self._group.share(len(batch.labels)), len(batch.labels)
+        own = Batch(batch.observations[rows], batch.labels[rows], batch.skill[rows])
+        if not len(own.labels):  # fewer rows than processes
+            return policy.log_std.sum() * 0.0
+        return self._loss_of(policy, own) * (len(own.labels) / count)
 
     def _losses_along(
         self, learner: RecurrentPolicy, states: SequencePool, counts: Sequence[int], generator: torch.Generator
@@ -141,19 +158,32 @@ class Fitting:
         """
         steps = self._config.truncation
         lanes = states.lanes([max(1, count // steps) for count in counts], steps, generator)
-        state = self._log_std.new_zeros(len(lanes), learner.state_size)
+        if len(lanes) < self._group.size:
+            raise ConfigError(
+                f"merge.minibatch is {self._config.minibatch}: {len(lanes)} sequences of {steps} states, which cannot "
+                f"be shared by {self._group.size} processes; raise it, or start fewer"
+            )
+        own = self._group.share(len(lanes))  # of the lanes, whose memories this process keeps
+        state = self._log_std.new_zeros(own.stop - own.start, learner.state_size)
         with torch.no_grad():
             for window in lanes.spread():
-                state = torch.where(window.runs[:, None], learner.unroll(window.observations, state)[1], state)
+                after = learner.unroll(window.observations[:, own], state)[1]
+                state = torch.where(window.runs[own, None], after, state)
         while True:
             window = lanes.next()
             if not window.counts.any():
                 continue
-            state = torch.where(window.begins[:, None], 0.0, state)
-            means, after = learner.unroll(window.observations, state)
+            state = torch.where(window.begins[own, None], 0.0, state)
+            means, after = learner.unroll(window.observations[:, own], state)
             state = after.detach()
-            skill = window.skill.expand(steps, -1)
-            yield self._compare(learner, means[window.counts], window.labels[window.counts], skill[window.counts])
+            counts, skill = window.counts[:, own], window.skill[own].expand(steps, -1)
+            if self._group.alone:
+                yield self._compare(learner, means[counts], window.labels[counts], skill[counts])
+            elif counts.any():
+                loss = self._compare(learner, means[counts], window.labels[:, own][counts], skill[counts])
+                yield loss * (int(counts.sum()) / int(window.counts.sum()))
+            else:
+                yield means.sum() * 0.0  # no label of this process counts
 
     @torch.no_grad()
     def loss(self, batch: Batch) -> float:

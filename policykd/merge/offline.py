@@ -31,7 +31,9 @@ from policykd.merge.data.rollout import LabeledRollout
 from policykd.merge.data.sequences import SequencePool
 from policykd.merge.fitting import Fitting
 from policykd.merge.losses import categorical
+from policykd.merge.shared import SharedFolder, check_parallel, open_folder
 from policykd.merge.student import check_start
+from policykd.parallel import Processes, processes
 from policykd.plain import as_plain
 from policykd.progress import Progress, Silent
 from policykd.runs import RunFolder
@@ -89,6 +91,7 @@ def merge_data(
         OutputError: if ``out`` cannot be written or holds a merge and ``resume`` is off.
     """
     _check_config(config, init)
+    group = processes()
     data = [LabeledData.open(folder) for folder in folders]
     contract = _contract(data)
     if config.critic == "teacher" and contract.labels == RECORDED:
@@ -96,12 +99,15 @@ def merge_data(
     wanted: dict[str, Any] = {"merge": config, "data": [d.manifest.to_json()["content_sha256"] for d in data]}
     if init is not None:
         wanted["init"] = init.manifest.weights_sha256
-    folder = RunFolder(out, wanted, resume)
-    if folder.result is None:
+    check_parallel(group, config)
+    folder = open_folder(group, out, wanted, resume)
+    result = folder.result
+    if result is None:
         with torch_threads(1):
-            _DataMerge(data, contract, folder, config, init, progress).go()
-    assert folder.result is not None
-    return DataMergeResult(policy_path=out / "policy", **folder.result)
+            _DataMerge(data, contract, folder, config, init, progress if group.first else Silent(), group).go()
+        result = folder.result
+    assert result is not None
+    return DataMergeResult(policy_path=out / "policy", **result)
 
 
 def _check_config(config: MergeConfig, init: LoadedPolicy | None) -> None:
@@ -156,11 +162,13 @@ class _DataMerge:
         self,
         data: Sequence[LabeledData],
         contract: DataManifest,
-        folder: RunFolder,
+        folder: RunFolder | SharedFolder,
         config: MergeConfig,
         init: LoadedPolicy | None,
         progress: Progress,
+        group: Processes = Processes(),
     ) -> None:
+        self._group = group
         self._folder, self._config, self._progress, self._init = folder, config, progress, init
         self._contract, self._ids = contract, [skill.id for skill in contract.skills]
         self._robot = contract.check_robot()
@@ -172,7 +180,7 @@ class _DataMerge:
         self._read(data)
         log_std = torch.tensor([skill.log_std for skill in contract.skills])
         self._student = self._first_student(self._robot, log_std)
-        self._fitting = Fitting(self._student, log_std, config, choices_of(self._robot))
+        self._fitting = Fitting(self._student, log_std, config, choices_of(self._robot), group=group)
         self._round = 0
         self._best: dict[str, Any] | None = None
 
@@ -242,6 +250,7 @@ class _DataMerge:
             self._best = {"score": score, "held_out_loss": held_out, "weights": weights}
 
     def _save(self) -> None:
+        self._group.check_equal(self._student.state_dict(), f"the weights after round {self._round}")
         state = {"student": self._student.state_dict(), "best": self._best, "round": self._round}
         self._folder.save_checkpoint({**state, **self._fitting.state_dict()})
 
@@ -257,8 +266,14 @@ class _DataMerge:
         self._student.load_state_dict(self._best["weights"])
         if self._config.critic == "teacher":
             generator = self._generator("critic")
-            fit_critic_to_teachers(self._student, self._train, len(self._ids), self._config, generator)
-        outcome = {
+            fit_critic_to_teachers(self._student, self._train, len(self._ids), self._config, generator, self._group)
+        self._group.check_equal(self._student.state_dict(), "the weights of the student")
+        self._folder.finish(self._group.from_first(self._write))
+
+    def _write(self) -> dict[str, Any]:
+        """Write the student's policy file, and return the figures of the merge."""
+        assert self._best is not None
+        outcome: dict[str, Any] = {
             "rounds": self._round,
             "states": self._train.states + self._held_out.states,
             "held_out_loss": self._best["held_out_loss"],
@@ -279,7 +294,7 @@ class _DataMerge:
             metrics=outcome,
             config=as_plain(self._config),
         )
-        self._folder.finish(outcome)
+        return outcome
 
 
 def _simulations(rollout: LabeledRollout, chosen: torch.Tensor) -> LabeledRollout:

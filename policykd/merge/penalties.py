@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 
@@ -23,7 +23,14 @@ Compare = Callable[[Policy, Batch], torch.Tensor]
 
 
 class Penalty(Protocol):
-    """A term of the loss."""
+    """A term of the loss.
+
+    Attributes:
+        of_states: whether it is a mean over states, compared by ``compare``; otherwise of the weights alone. Processes
+            that share a minibatch add up the former, and count the latter once.
+    """
+
+    of_states: ClassVar[bool]
 
     def __call__(self, learner: Policy, compare: Compare, generator: torch.Generator) -> torch.Tensor:
         """Return the penalty () of the weights that are fitted.
@@ -53,6 +60,8 @@ class EwcPenalty(Penalty):
     weight: float
     decay: float
 
+    of_states: ClassVar[bool] = False
+
     def __call__(self, learner: Policy, compare: Compare, generator: torch.Generator) -> torch.Tensor:
         """Return the penalty (); ``compare`` and ``generator`` are not used."""
         total = learner.log_std.new_zeros(())
@@ -77,6 +86,8 @@ class ReplayPenalty(Penalty):
     counts: Sequence[int]
     weight: float
     offset: int
+
+    of_states: ClassVar[bool] = True
 
     def __call__(self, learner: Policy, compare: Compare, generator: torch.Generator) -> torch.Tensor:
         """Return the penalty () on a minibatch of stored states."""

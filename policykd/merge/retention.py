@@ -5,8 +5,9 @@ It uses the validation that training uses, and trains nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 
@@ -20,9 +21,12 @@ from policykd.envs.make import make_env
 from policykd.errors import ConfigError
 from policykd.merge.config import MergeConfig
 from policykd.merge.teachers import Teacher
+from policykd.parallel import Processes
 from policykd.seeding import integer_seed
 
 _SUCCESS_TOLERANCE = 0.05
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -63,17 +67,27 @@ class StudentValidation:
         teachers: one per skill.
         config: episodes, seed, threads and device.
         attempt: number of a confirming test, each of which has tracks of its own; None for the tracks of validations.
+        group: processes that share the skills.
 
     Raises:
         ConfigError: if a teacher's success is below ``config.min_teacher_success``, or, unless that is 0, its reward
             is not above that of random actions where these are the reference.
     """
 
-    def __init__(self, teachers: Sequence[Teacher], config: MergeConfig, *, attempt: int | None = None) -> None:
+    def __init__(
+        self,
+        teachers: Sequence[Teacher],
+        config: MergeConfig,
+        *,
+        attempt: int | None = None,
+        group: Processes = Processes(),
+    ) -> None:
         self._ids = [t.skill.id for t in teachers]
         seed = integer_seed(config.seed, *(("validation",) if attempt is None else ("confirmation", attempt)))
         joint = is_card(config.device) or attempt is not None
-        self._episodes: _Separate | JointEpisodes = (JointEpisodes if joint else _Separate)(teachers, config, seed)
+        self._episodes: _Separate | JointEpisodes = (
+            JointEpisodes(teachers, config, seed) if joint else _Separate(teachers, config, seed, group)
+        )
         self._success, self._reward = self._means(self._episodes.of_teachers())
         self._floor = dict(zip(self._ids, self._episodes.floors(), strict=True))
         _check_success(teachers, self._success, config.min_teacher_success)
@@ -94,29 +108,40 @@ class StudentValidation:
 
 
 class _Separate:
-    """Validations of one skill after the other."""
+    """Validations of one skill after the other, or of this process's skills."""
 
-    def __init__(self, teachers: Sequence[Teacher], config: MergeConfig, seed: int) -> None:
-        self._teachers = teachers
-        self._validations = [
-            Validation([t.skill], config.validation_episodes, seed=seed, threads=config.threads, device=config.device)
-            for t in teachers
-        ]
+    def __init__(self, teachers: Sequence[Teacher], config: MergeConfig, seed: int, group: Processes) -> None:
+        self._teachers, self._group, threads = teachers, group, group.threads(config.threads)
+        self._validations: dict[int, Validation] = {}
+
+        def make() -> None:
+            for i in group.mine(len(teachers)):
+                self._validations[i] = Validation(
+                    [teachers[i].skill], config.validation_episodes, seed=seed, threads=threads, device=config.device
+                )
+
+        group.gather(make)
 
     def of_teachers(self) -> list[EpisodeOutcomes]:
         """Return the outcomes of every teacher on its skill."""
-        return [v.run(t.policy) for t, v in zip(self._teachers, self._validations, strict=True)]
+        return self._each(lambda i: self._validations[i].run(self._teachers[i].policy))
 
     def of(self, student: Policy) -> list[EpisodeOutcomes]:
         """Return the outcomes of a student on every skill."""
-        return [validation.run(student) for validation in self._validations]
+        return self._each(lambda i: self._validations[i].run(student))
 
     def floors(self) -> list[float]:
         """Return the reward per step of random actions on every skill; 0 where rewards are in [0, 1]."""
-        return [
-            0.0 if t.skill.task.bounded else float(v.run_random().reward_per_step.mean())
-            for t, v in zip(self._teachers, self._validations, strict=True)
-        ]
+        return self._each(
+            lambda i: (
+                0.0
+                if self._teachers[i].skill.task.bounded
+                else float(self._validations[i].run_random().reward_per_step.mean())
+            )
+        )
+
+    def _each(self, run: Callable[[int], T]) -> list[T]:
+        return self._group.each(len(self._teachers), run)
 
 
 class JointEpisodes:

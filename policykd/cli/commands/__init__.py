@@ -36,6 +36,7 @@ from policykd.cli.commands.lineage import Lineage
 from policykd.cli.commands.merge import Merge
 from policykd.cli.commands.merge_weights import MergeWeights
 from policykd.cli.commands.plaid import Plaid
+from policykd.cli.commands.remap import Remap
 from policykd.cli.commands.render import Render
 from policykd.cli.commands.robots import RobotsCheck, RobotsList, RobotsNew
 from policykd.cli.commands.rollback import Rollback
@@ -128,6 +129,7 @@ COMMANDS: dict[str, type] = {
     "shrink": Shrink,
     "import": Import,
     "inject": Inject,
+    "remap": Remap,
     "export": Export,
     "track": Track,
     "card": Card,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import tyro
 from rich.console import Console
@@ -29,6 +29,8 @@ _MERGE = MergeConfig()
 @dataclass(frozen=True)
 class Merge:
     """Merge experts into one student."""
+
+    data_parallel: ClassVar[bool] = True  # processes of torchrun share the work
 
     experts: tyro.conf.Positional[tuple[str, ...]] = ()
     """Policy files, or folders of training runs; POLICY@SKILL,SKILL uses a policy on these of its skills only."""

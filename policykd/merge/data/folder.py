@@ -57,6 +57,16 @@ class LabeledData:
         except DatasetError as error:
             raise DatasetError(f"cannot read the dataset {folder}: {error}") from None
 
+    def reopen(self, rounds: int) -> LabeledData:
+        """Return the dataset as it is on disk, with its first rounds only.
+
+        Raises:
+            DatasetError: as :meth:`open`.
+        """
+        data = LabeledData.open(self.folder)
+        data.keep(rounds)
+        return data
+
     def store(self, round_: int, skill: str, rollout: LabeledRollout, beta: float) -> None:
         """Write a round of a skill, atomically; :meth:`commit` lists it in the manifest."""
         content = save_tensors(rollout.tensors())
