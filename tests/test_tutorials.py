@@ -5,9 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from executed_pages import Budget, PageRun, blocks_of, missing_lines, shrunk
-from test_demo import FakeProcesses
 
+from executed_pages import Budget, PageRun, blocks_of, missing_lines, shrunk
 from policykd import demo
 from policykd.agents.architecture import Architecture
 from policykd.envs.robots import ROBOTS
@@ -62,6 +61,16 @@ CODE = {
 """Text of the Python blocks of a page, and what a test runs instead."""
 
 
+class InThisProcess:
+    """Runs jobs one after the other."""
+
+    def __init__(self, workers):
+        pass
+
+    def map(self, work, jobs, progress):
+        return [work(job, progress) for job in jobs]
+
+
 @pytest.fixture(autouse=True)
 def small_demo(monkeypatch):
     """The demo has no options for its budget: its plan is made small, and it starts no processes."""
@@ -75,7 +84,7 @@ def small_demo(monkeypatch):
         architecture=networks,
     )  # fmt: skip
     monkeypatch.setattr(demo, "demo_plan", lambda robot: replace(plan, train=train, own={}, merge=merge))
-    monkeypatch.setattr(demo, "Processes", FakeProcesses)
+    monkeypatch.setattr(demo, "Processes", InThisProcess)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
