@@ -10,7 +10,7 @@ from links import anchors, broken, links
 from slugs import github_slug
 
 ROOT = Path(__file__).parents[1]
-PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), ROOT / "benchmarks" / "README.md"]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md")), ROOT / "benchmarks" / "README.md"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
@@ -20,7 +20,7 @@ def test_links_and_anchors_exist(page):
 
 def test_every_page_is_linked_from_the_readme():
     linked = {target.partition("#")[0] for target in links((ROOT / "README.md").read_text())}
-    pages = {path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md")}
+    pages = {path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md")}
     assert pages - linked == {"docs/kd_bench_smartwatch_long.md"}  # linked from the page of the shorter one
 
 
@@ -29,7 +29,7 @@ def test_what_is_broken_is_found():
     text = """# A page: `code` (and more)
 
     [one](figures.md) [two](nowhere.md) [three](figures.md#throughput) [four](#a-page-code-and-more) [five](#other)
-    [six](https://example.org/x) [seven](../README.md#layout) `[eight](nowhere.md)` [`nine`](gone.py) ![ten](gone.png)
+    [six](https://example.org/x) [seven](../README.md#license) `[eight](nowhere.md)` [`nine`](gone.py) ![ten](gone.png)
     [eleven](../../outside.md)
 
 ```

@@ -1,4 +1,4 @@
-"""The commands and programs of the README and of the documentation: they parse, and the first steps run as written."""
+"""Commands, programs and figures of README and documentation: they parse, and the first steps run as written."""
 
 import ast
 import importlib
@@ -13,7 +13,7 @@ from policykd.cli.commands import ANY_COMMAND
 from policykd.cli.main import main
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 STORED = ROOT / "tests" / "data" / "flat-expert"
 
 
@@ -59,15 +59,16 @@ SMALL = {
     "evaluate": ["--episodes", "2"],
     "export": ["--states", "200", "--episodes", "2"],
 }
-"""Options that make the README's commands small; without them they are as written."""
+"""Options that make the commands of README and tour small; without them they are as written."""
 
 STORY = ("train", "merge", "evaluate", "describe", "export", "inject")
 
 
-def test_the_steps_of_the_readme_run_one_after_the_other(tmp_path, monkeypatch, capsys):
+def test_the_steps_of_readme_and_tour_run_one_after_the_other(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     done = []
-    for words in commands(ROOT / "README.md"):
+    first, more = (list(commands(ROOT / name)) for name in ("README.md", "docs/tour.md"))
+    for words in [*first, *(words for words in more if words not in first)]:
         if words[0] not in STORY or any(part in " ".join(words) for part in ("dog.yaml", "walker", "cuda", "...")):
             continue
         words = [part for word in words for part in (map(str, sorted(Path().glob(word))) if "*" in word else [word])]
@@ -93,3 +94,42 @@ def test_the_environments_of_the_readme_are_made(monkeypatch):
     exec(block.replace("num_envs=256", "num_envs=4").replace(', render_mode="rgb_array"', ""), names)
     assert names["envs"].num_envs == 4
     assert names["env"].reset(seed=0)[0].keys() == {"proprio", "terrain"}
+
+
+def bullets(heading):
+    """Return the bullets below a heading of the README, each on one line."""
+    text = (ROOT / "README.md").read_text().partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    return [" ".join(one.split()) for one in re.split(r"^\* ", text, flags=re.MULTILINE)[1:]]
+
+
+def test_every_figure_of_the_readme_stands_in_a_page_that_its_bullet_links_to():
+    found = bullets("What it beats, and what it does not")
+    assert len(found) >= 6
+    checked = 0
+    for bullet in found:
+        pages = [(ROOT / name).read_text() for name in re.findall(r"\]\((docs/[\w./]+\.md)", bullet)]
+        assert pages, f"{bullet[:60]}: links to no page"
+        for figure in re.findall(r"(?<![\w.])\d+\.\d+", re.sub(r"\]\([^)]*\)", "]", bullet)):
+            assert any(re.search(rf"(?<![\d.]){re.escape(figure)}(?!\d)", page) for page in pages), (
+                figure,
+                bullet[:60],
+            )
+            checked += 1
+    assert checked >= 15
+
+
+def test_the_verdicts_that_the_readme_counts_are_those_of_the_pages():
+    rows = re.findall(
+        r"^\| \w+ \| .* \| .* \| ([a-z ]+) \| \d+ \| [\d.]+ \|$", (ROOT / "docs/kd_systems.md").read_text(), re.M
+    )
+    counts = [len(rows), *(rows.count(verdict) for verdict in ("shown", "not shown", "contradicted"))]
+    text = next(bullet for bullet in bullets("What it beats, and what it does not") if "systems" in bullet)
+    assert [int(one) for one in re.findall(r"\b\d+\b", text.partition("([systems]")[0])] == counts
+    for name, better, methods in (("cifar", 4, 9), ("smartwatch", 0, 27)):
+        table = (
+            (ROOT / f"docs/kd_bench_{name}.md").read_text().partition("## Accuracy and means")[2].partition("\n## ")[0]
+        )
+        verdicts = re.findall(r"\| (better|worse|not shown) \|", table)
+        assert (verdicts.count("better"), len(verdicts)) == (better, methods)
+    assert "Of 9 losses on CIFAR-10, 4 are" in text
+    assert "of 27 on smartwatch data, none" in text

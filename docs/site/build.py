@@ -48,7 +48,7 @@ REFERENCE = {
 def lay_out() -> None:
     """Copy pages and what they link to into build/pages."""
     shutil.rmtree(PAGES, ignore_errors=True)
-    sources = [ROOT / name for name in NAMED] + sorted((ROOT / "docs").glob("*.md"))
+    sources = [ROOT / name for name in NAMED] + sorted((ROOT / "docs").rglob("*.md"))
     for page in sources:
         text = page.read_text(encoding="utf-8")
         copy(page)

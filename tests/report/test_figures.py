@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from policykd.envs.terrains import TrackBank
 from policykd.errors import ConfigError, OutputError
 from policykd.evaluation import Evaluation
 from policykd.evaluation.results import Episodes
+from policykd.report.plots.matrix import evaluation_heat_map
 from policykd.report.plots.run import learning_curves, merge_curve, score_plot
 from policykd.report.plots.style import new_figure, save_figure, svg_text
 from policykd.report.plots.terrains import draw_gallery, gallery_figure, height_profile
@@ -136,3 +138,29 @@ def test_figures_leave_matplotlibs_defaults_alone():
     before = dict(rcParams)
     svg_text(new_figure(1, 1, (2, 2))[0])
     assert dict(rcParams) == before
+
+
+def test_the_matrix_of_an_evaluation_has_retention_and_success_and_frames_the_experts(evaluation):
+    figure = evaluation_heat_map(evaluation)
+    texts = [[text.get_text() for text in axes.texts] for axes in figure.axes]
+    assert texts == [["1.00", "1.00"], ["0.75", "0.25"]]
+    assert [text.get_weight() for text in figure.axes[0].texts] == ["normal", "bold"]
+    frames = [patch.get_edgecolor()[3] > 0 for patch in figure.axes[0].patches]
+    assert frames == [True, False]
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["expert", "student"]
+    assert [label.get_text() for label in figure.axes[1].get_xticklabels()] == ["flat"]
+
+
+def test_the_matrix_of_an_evaluation_shades_what_was_lost(evaluation):
+    lost = replace(evaluation.cells["student", "biped/flat"], reward_per_step=(0.05,) * 4)
+    found = replace(evaluation, cells={**evaluation.cells, ("student", "biped/flat"): lost})
+    figure = evaluation_heat_map(found)
+    assert [text.get_text() for text in figure.axes[0].texts] == ["1.00", "0.25"]
+    kept, gone = (patch.get_facecolor() for patch in figure.axes[0].patches)
+    assert kept[1] - kept[0] > 0.1, "green"
+    assert gone[0] - gone[1] > 0.02, "red"
+
+
+def test_the_matrix_of_an_evaluation_needs_experts(evaluation):
+    with pytest.raises(ConfigError, match=r"retention of biped/flat needs an expert.*with_experts"):
+        evaluation_heat_map(evaluation.with_experts({}))

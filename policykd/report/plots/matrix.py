@@ -1,17 +1,18 @@
-"""Plots of a curriculum: its matrix as a heat map, scores with intervals, the lineage of its policies.
+"""Plots of a curriculum or an evaluation: matrices as heat maps, scores with intervals, the lineage of policies.
 
 They take stored records and return figures.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from policykd.errors import ConfigError
+from policykd.evaluation import Evaluation
 from policykd.evaluation.matrix import SkillMatrix
 from policykd.report.plots.style import COLORS, INK, new_figure, set_title
 from policykd.report.skills import label_of
@@ -29,38 +30,71 @@ def matrix_heat_map(matrix: SkillMatrix) -> Figure:
     Args:
         matrix: the matrix.
     """
-    rows, columns = len(matrix.stages), len(matrix.skills)
     names = [label_of(skill) for skill in matrix.skills]
     crowded = sum(len(name) for name in names) > _LABELS
-    figure, panels = new_figure(1, 2, (9.0, 0.42 * rows + (1.6 if crowded else 1.0)), share_y=True)
-    _heat(panels[0], matrix, matrix.normalized.tolist(), 3, "reward over the expert's")
-    _heat(panels[1], matrix, [list(row) for row in matrix.success], 2, "success")
-    panels[0].set_yticks(range(rows), [f"after {stage}" for stage in matrix.stages])
-    panels[0].set_ylim(rows - 0.5, -0.5)
-    for axes in panels:
-        axes.set_xlim(-0.5, columns - 0.5)
-        axes.set_xticks(range(columns), names, rotation=35 if crowded else 0, ha="right" if crowded else "center")
+    figure, panels = new_figure(1, 2, (9.0, 0.42 * len(matrix.stages) + (1.6 if crowded else 1.0)), share_y=True)
+    framed = {(stage, column) for column, stage in enumerate(matrix.learned)}
+    _heat(panels[0], framed, matrix.normalized.tolist(), 3, "reward over the expert's")
+    _heat(panels[1], framed, [list(row) for row in matrix.success], 2, "success")
+    _label(panels, [f"after {stage}" for stage in matrix.stages], names, crowded=crowded)
     return figure
 
 
-def _heat(axes: Axes, matrix: SkillMatrix, values: Sequence[Sequence[float]], digits: int, title: str) -> None:
+def evaluation_heat_map(evaluation: Evaluation) -> Figure:
+    """Draw retention and success of every policy on every skill; the expert of each skill is framed.
+
+    Args:
+        evaluation: the results; the last policy, usually the student, is in bold.
+
+    Raises:
+        ConfigError: if a skill has no expert, so that there is no retention.
+    """
+    without = [skill for skill in evaluation.skills if skill not in evaluation.experts]
+    if without:
+        raise ConfigError(f"retention of {', '.join(without)} needs an expert; name one with Evaluation.with_experts")
+    policies, names = evaluation.policies, [label_of(skill) for skill in evaluation.skills]
+    figure, panels = new_figure(1, 2, (9.0, 0.42 * len(policies) + 1.2), share_y=True)
+    found = [[evaluation.summaries[policy, skill] for skill in evaluation.skills] for policy in policies]
+    own = {(policies.index(evaluation.experts[skill]), j) for j, skill in enumerate(evaluation.skills)}
+    kept = [[cell.retention.estimate if cell.retention else None for cell in row] for row in found]
+    _heat(panels[0], own, kept, 2, "retention of the expert's reward")
+    _heat(panels[1], own, [[cell.success.estimate for cell in row] for row in found], 2, "success")
+    _label(panels, policies, names, crowded=sum(map(len, names)) > _LABELS)
+    return figure
+
+
+def _label(panels: Sequence[Axes], rows: Sequence[str], columns: Sequence[str], *, crowded: bool) -> None:
+    """Name rows and columns of panels that share their rows."""
+    panels[0].set_yticks(range(len(rows)), rows)
+    panels[0].set_ylim(len(rows) - 0.5, -0.5)
+    for axes in panels:
+        axes.set_xlim(-0.5, len(columns) - 0.5)
+        axes.set_xticks(
+            range(len(columns)), columns, rotation=35 if crowded else 0, ha="right" if crowded else "center"
+        )
+
+
+def _heat(
+    axes: Axes, framed: Set[tuple[int, int]], values: Sequence[Sequence[float | None]], digits: int, title: str
+) -> None:
+    """Draw a table of colored figures; a missing one is a dash."""
     axes.grid(visible=False)
     for spine in axes.spines.values():
         spine.set_visible(False)
     for i, row in enumerate(values):
         for j, value in enumerate(row):
-            color = _HEAT(min(1.0, max(0.0, value)))
-            own = matrix.learned[j] == i
+            color = "none" if value is None else _HEAT(min(1.0, max(0.0, value)))
             # Rectangles instead of an image: an SVG keeps them sharp, and text on them can be selected.
             axes.fill(
                 [j - 0.48, j + 0.48, j + 0.48, j - 0.48],
                 [i - 0.46, i - 0.46, i + 0.46, i + 0.46],
                 facecolor=color,
-                edgecolor=INK if own else "none",
+                edgecolor=INK if (i, j) in framed else "none",
                 linewidth=1.2,
             )
             weight = "bold" if i == len(values) - 1 else "normal"
-            axes.text(j, i, f"{value:.{digits}f}", ha="center", va="center", size=9, color=_TEXT, weight=weight)
+            text = "-" if value is None else f"{value:.{digits}f}"
+            axes.text(j, i, text, ha="center", va="center", size=9, color=_TEXT, weight=weight)
     axes.tick_params(length=0)
     set_title(axes, title)
 
