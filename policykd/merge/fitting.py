@@ -68,8 +68,8 @@ class Fitting:
         self._record = None if isinstance(student, RecurrentPolicy) else record or recorder_for(device)
         # What changes from step to step is in tensors where the step is recorded.
         self._step_size, self._share = torch.zeros((), device=device), torch.zeros((), device=device)
-        for group in self._optimizer.param_groups:
-            group["capturable"] = device.type == "cuda"
+        for options in self._optimizer.param_groups:
+            options["capturable"] = device.type == "cuda"
 
     def fit(
         self,
@@ -176,12 +176,12 @@ class Fitting:
             state = torch.where(window.begins[own, None], 0.0, state)
             means, after = learner.unroll(window.observations[:, own], state)
             state = after.detach()
-            counts, skill = window.counts[:, own], window.skill[own].expand(steps, -1)
+            valid, skill = window.counts[:, own], window.skill[own].expand(steps, -1)
             if self._group.alone:
-                yield self._compare(learner, means[counts], window.labels[counts], skill[counts])
-            elif counts.any():
-                loss = self._compare(learner, means[counts], window.labels[:, own][counts], skill[counts])
-                yield loss * (int(counts.sum()) / int(window.counts.sum()))
+                yield self._compare(learner, means[valid], window.labels[valid], skill[valid])
+            elif valid.any():
+                loss = self._compare(learner, means[valid], window.labels[:, own][valid], skill[valid])
+                yield loss * (int(valid.sum()) / int(window.counts.sum()))
             else:
                 yield means.sum() * 0.0  # no label of this process counts
 
@@ -211,8 +211,8 @@ class Fitting:
         self._learner.load_state_dict(state["learner"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._done = state.get("done", 0)  # earlier versions make the same number of steps in every round
-        for group in self._optimizer.param_groups:
-            group["capturable"] = self._log_std.device.type == "cuda"
+        for options in self._optimizer.param_groups:
+            options["capturable"] = self._log_std.device.type == "cuda"
 
     def begin(self) -> None:
         """Take over a student that was changed before its first gradient step."""
