@@ -67,6 +67,7 @@ class Options:
         skills: numbers of skills; by default those of 1, 2, 5 and 10 for which there are experts.
         units: units in each of the student's two hidden layers.
         seeds: seeds of the merges and of the tracks of the evaluations.
+        rounds: rounds of every merge, of 2,000 labeled states per skill where episodes have 500 steps.
         episodes: tracks of every skill in an evaluation.
         workers: cells that run at once, each in a process of its own.
         quick: one tiny cell per loss, as a smoke test, with results of its own.
@@ -80,6 +81,7 @@ class Options:
     skills: tuple[int, ...] = ()
     units: tuple[int, ...] = (32, 64, 256)
     seeds: tuple[int, ...] = (0, 1, 2)
+    rounds: int = BASE.rounds
     episodes: int = 64
     workers: int = 1
     quick: bool = False
@@ -119,7 +121,7 @@ def key_of(stored: Mapping[str, Any]) -> tuple[str, int, int, int]:
     return stored["loss"], stored["skills"], stored["units"], stored["seed"]
 
 
-def config_of(loss: str, units: int, seed: int, *, quick: bool = False) -> MergeConfig:
+def config_of(loss: str, units: int, seed: int, rounds: int = BASE.rounds, *, quick: bool = False) -> MergeConfig:
     """Return the merge of a cell.
 
     Raises:
@@ -129,7 +131,8 @@ def config_of(loss: str, units: int, seed: int, *, quick: bool = False) -> Merge
         raise UnknownNameError("loss", loss, LOSSES)
     check_range("units", units, 1, 4096)
     layers = (units, units)
-    config = replace(BASE, loss=loss, seed=seed, architecture=Architecture(hidden=layers, critic_hidden=layers))
+    architecture = Architecture(hidden=layers, critic_hidden=layers)
+    config = replace(BASE, loss=loss, seed=seed, rounds=rounds, architecture=architecture)
     if quick:
         return replace(
             config, rounds=2, envs=1, updates=5, minibatch=64, validation_episodes=1, min_teacher_success=0.0
@@ -152,7 +155,7 @@ def cells_of(options: Options) -> list[Cell]:
     episodes = 2 if options.quick else options.episodes
     grid = itertools.product(options.seeds, sizes, options.units, options.losses)
     return [
-        Cell(options.experts[:size], units, config_of(loss, units, seed, quick=options.quick), episodes,
+        Cell(options.experts[:size], units, config_of(loss, units, seed, options.rounds, quick=options.quick), episodes,
              command_of(options), options.out)
         for seed, size, units, loss in grid
     ]  # fmt: skip
@@ -161,7 +164,8 @@ def cells_of(options: Options) -> list[Cell]:
 def command_of(options: Options) -> str:
     """Return the command that repeats the cells."""
     seeds = " ".join(map(str, options.seeds))
-    return f"python {NAME} --experts {experts_in_words(options.experts)} --seeds {seeds} --episodes {options.episodes}"
+    numbers = f"--seeds {seeds} --rounds {options.rounds} --episodes {options.episodes}"
+    return f"python {NAME} --experts {experts_in_words(options.experts)} {numbers}"
 
 
 def run_cell(cell: Cell, progress: Progress) -> dict[str, Any]:

@@ -53,10 +53,13 @@ def test_the_grid_differs_in_loss_skills_units_and_seed_only():
     assert {cell.config.seed for cell in cells[:24]} == {0}
     base = divergences.BASE
     assert (base.start, base.target_retention, base.adaptive, base.passes) == ("random", 2.0, 0.0, 0.0)
+    more = divergences.cells_of(divergences.Options(experts=EXPERTS, rounds=9))
+    assert {cell.config.rounds for cell in more} == {9}
     ten = divergences.Options(experts=EXPERTS * 4)
     assert {cell.key[1] for cell in divergences.cells_of(ten)} == {1, 2, 5, 10}
     assert cells[0].command == (
-        "python benchmarks/divergences.py --experts demo/flat demo/steps demo/gaps --seeds 0 1 2 --episodes 64"
+        "python benchmarks/divergences.py --experts demo/flat demo/steps demo/gaps "
+        "--seeds 0 1 2 --rounds 6 --episodes 64"
     )
 
 

@@ -6,6 +6,7 @@ Options and printing only; the work is in ``policykd.curriculum.specialize``.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import tyro
@@ -70,9 +71,9 @@ class Specialize:
                     say(console, f"cycle {number}, {name}: {shown}")
             say(console, f"cycle {number}: {'accepted' if cycle.accepted else 'not accepted, the student stays'}")
         if result.confirmed:
-            how = {"style": "{estimate} ({low} to {high})", "signed": True, "scale": 100.0, "always": True}
-            shown = ", ".join(
-                f"{skill} {format_interval(value, 1, **how)}" for skill, value in result.confirmed.items()
+            percent = partial(
+                format_interval, style="{estimate} ({low} to {high})", signed=True, scale=100.0, always=True
             )
+            shown = ", ".join(f"{skill} {percent(value, 1)}" for skill, value in result.confirmed.items())
             say(console, f"reward per step on new tracks, change in percent: {shown}")
         say(console, f"{result.steps:,} environment steps -> {result.policy_path}")
