@@ -26,6 +26,9 @@ from policykd.threads import usable_cores
 
 FORMAT_VERSION = 1
 RESULT = "result.json"
+LARGEST = 1e100
+"""Largest magnitude of a measured value; intervals square it."""
+
 _PACKAGES = ("policykd", "torch", "numpy", "scipy", "torchmetrics", "scikit-learn")
 
 Verdict = Literal["better", "worse", "not shown", "too few seeds", "baseline"]
@@ -182,10 +185,10 @@ class BenchResult:
         """Raise OutputError unless every method has the value of every measure and seed."""
         try:
             for measure in MEASURES:
-                self.effect(self.baseline, measure)
-                lengths = {len(self.values(method, measure)) for method in self.methods}
                 for method in self.methods:
                     _check_numbers(self.values(method, measure), f"{measure} of {method}")
+                self.effect(self.baseline, measure)
+                lengths = {len(self.values(method, measure)) for method in self.methods}
                 if lengths != {self.seeds}:
                     raise ValueError(f"{measure}: {sorted(lengths)} values for {self.seeds} seeds")
         except (KeyError, TypeError, ValueError) as error:
@@ -205,10 +208,12 @@ class BenchResult:
 
 
 def _check_numbers(values: Sequence[Any], what: str) -> None:
-    """Raise ValueError for a value that is not a number."""
+    """Raise ValueError for a value that is not a number, or whose square is too large for one."""
     for value in values:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ValueError(f"{what}: {shown(value)} is not a number")
+        if abs(value) > LARGEST:
+            raise ValueError(f"{what}: {value:g} is beyond {LARGEST:g}")
 
 
 def _invalid(reason: str) -> OutputError:

@@ -113,6 +113,9 @@ def test_results_that_cannot_be_read_are_refused(result, tmp_path):
         BenchResult.from_json({**content, "cells": {**content["cells"], "kd": content["cells"]["kd"][:-1]}})
     with pytest.raises(OutputError, match=r"not valid: .*run the benchmark again"):
         BenchResult.from_json({key: value for key, value in content.items() if key != "teachers"})
+    content["cells"]["kd"][0]["test"]["brier"] = -1e101  # its square is infinite
+    with pytest.raises(OutputError, match=r"brier of kd: -1e\+101 is beyond 1e\+100"):
+        BenchResult.from_json(content)
 
 
 def test_numbers_are_shown_in_their_unit():
