@@ -9,6 +9,7 @@ import pytest
 from executed_pages import Budget, PageRun, blocks_of, missing_lines, shrunk
 from policykd import demo
 from policykd.agents.architecture import Architecture
+from policykd.agents.training import PpoConfig
 from policykd.envs.rendering import SceneRenderer, build_scene
 from policykd.envs.robots import ROBOTS, get_robot
 from policykd.envs.skills import get_skill
@@ -92,11 +93,17 @@ def small_demo(monkeypatch):
     networks = Architecture(hidden=(16,), critic_hidden=(16,))
     plan = demo.DEMO_PLANS["biped"]
     train = replace(
-        plan.train, steps=1024, segment_steps=1024, validation_episodes=2, finalists=1, architecture=networks
+        plan.train,
+        steps=1024,
+        segment_steps=1024,
+        validation_episodes=2,
+        finalists=1,
+        architecture=networks,
+        ppo=PpoConfig(envs=16, minibatch=128),
     )
     merge = replace(
         plan.merge, rounds=1, envs=4, updates=4, minibatch=64, validation_episodes=2, min_teacher_success=0.0,
-        architecture=networks,
+        critic="none", architecture=networks,
     )  # fmt: skip
     monkeypatch.setattr(demo, "demo_plan", lambda robot: replace(plan, train=train, own={}, merge=merge))
     monkeypatch.setattr(demo, "Processes", InThisProcess)
