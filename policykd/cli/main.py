@@ -6,6 +6,7 @@ It is the only place where an error of policykd becomes an exit code.
 from __future__ import annotations
 
 import io
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -67,8 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with joined(group):
             command.run(console)
     except LostProcessError as error:
-        Console(stderr=True, markup=False).print(f"process {group.rank}: {error}", highlight=False, soft_wrap=True)
-        return 2
+        return _left(group, 2, str(error))
     except PolicykdError as error:
         errors.print(Text.assemble(("error:", "bold red"), f" {error}"), highlight=False, soft_wrap=True)
         return 2
@@ -85,9 +85,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         errors.print(Text.assemble(("error:", "bold red"), text), highlight=False, soft_wrap=True)
         return 2
     except KeyboardInterrupt:
-        errors.print("interrupted; run the same command with --resume to continue", highlight=False)
-        return 1
+        return _left(group, 1, "interrupted; run the same command with --resume to continue")
     return 0
+
+
+def _left(group: Processes, status: int, reason: str) -> int:
+    """Say why the command ends early and return its status; a process of torchrun, of which any may be the last, ends.
+
+    It ends at once: at a regular exit, threads of gloo would wait for processes that are gone.
+    """
+    name = "" if group.alone else f"process {group.rank}: "
+    Console(stderr=True, markup=False).print(name + reason, highlight=False, soft_wrap=True)
+    if not group.alone:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    return status
 
 
 def _check_parallel(command: Command, group: Processes) -> None:

@@ -110,7 +110,9 @@ class StudentValidation:
 class _Separate:
     """Validations of one skill after the other, or of this process's skills."""
 
-    def __init__(self, teachers: Sequence[Teacher], config: MergeConfig, seed: int, group: Processes) -> None:
+    def __init__(
+        self, teachers: Sequence[Teacher], config: MergeConfig, seed: int, group: Processes = Processes()
+    ) -> None:
         self._teachers, self._group, threads = teachers, group, group.threads(config.threads)
         self._validations: dict[int, Validation] = {}
 

@@ -79,9 +79,9 @@ def steps_taken(monkeypatch):
     """Number of gradient steps of every call that trains the critic."""
     taken, original = [], critic._regress
 
-    def counted(student, optimizer, states, targets, updates, config, generator):
+    def counted(student, optimizer, states, targets, updates, config, generator, group):
         taken.append(updates)
-        original(student, optimizer, states, targets, updates, config, generator)
+        original(student, optimizer, states, targets, updates, config, generator, group)
 
     monkeypatch.setattr(critic, "_regress", counted)
     return taken
@@ -113,7 +113,7 @@ def test_teachers_values_weigh_every_skill_equally(rollout, monkeypatch):
         dataset.add(1, replace(rollout, teacher_values=torch.full((STEPS * SIMS,), 3.0)))
     seen = {}
     monkeypatch.setattr(
-        critic, "_regress", lambda s, o, states, targets, updates, c, g: seen.update(t=targets, n=updates)
+        critic, "_regress", lambda s, o, states, targets, updates, c, g, p: seen.update(t=targets, n=updates)
     )
     policy = Policy({"a": FEATURES}, 2, generator_seed=0)
     fit_critic_to_teachers(policy, dataset, 2, replace(TINY, updates=7), torch.Generator().manual_seed(0))

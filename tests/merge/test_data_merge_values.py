@@ -124,7 +124,7 @@ def test_the_weights_of_the_least_held_out_loss_are_kept(tmp_path):
 def test_the_critic_is_fitted_to_the_best_student_at_the_end(tmp_path, monkeypatch, critic):
     seen = []
 
-    def fit(student, pool, skills, config, generator):
+    def fit(student, pool, skills, config, generator, group):
         seen.append((float(student.log_std.detach()[0]), pool, skills, config, generator.initial_seed()))
 
     monkeypatch.setattr(offlines, "fit_critic_to_teachers", fit)

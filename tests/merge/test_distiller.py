@@ -77,7 +77,7 @@ def test_only_good_validations_in_a_row_end_a_merge(teachers, tmp_path, monkeypa
     kept = iter([1.0, 0.5, 1.0, 1.0, 1.0, 1.0])
 
     class Scripted:
-        def __init__(self, teachers, config):
+        def __init__(self, teachers, config, *, group):
             self.ids = [teacher.skill.id for teacher in teachers]
 
         def measure(self, student):

@@ -17,6 +17,7 @@ from policykd.merge.data.pool import StatePool
 from policykd.merge.data.rollout import LabeledRollout
 from policykd.merge.distiller import _Merge, merge_experts
 from policykd.merge.retention import Score
+from policykd.parallel import Processes
 from policykd.progress import Silent
 from policykd.schedules import parse
 from policykd.seeding import integer_seed
@@ -58,6 +59,7 @@ def merge_of(config=TINY, folder=None):
     merge._shares, merge._gaps, merge._best = [0.5, 0.5], [0.0, 0.0], None
     merge._reached = {"0.95": None, "0.98": None}
     merge._envs, merge._joint, merge._old = {}, None, None
+    merge._group, merge._mine = Processes(), range(2)
     return merge
 
 
@@ -108,8 +110,8 @@ def test_a_collection_is_seeded_by_skill_and_round(monkeypatch):
     merge._env = lambda i, count: envs[i]
     merge._labeler, merge._round = object(), 2
     merge._noise = lambda i: ActionNoise(0.1 * i)
-    monkeypatch.setattr(distiller, "collect", lambda *args, **options: seen.append((args, options)) or "rollouts")
-    assert merge._collect(0.25, 7, [3, 4]) == "rollouts"
+    monkeypatch.setattr(distiller, "collect", lambda *args, **options: seen.append((args, options)) or ["a", "b"])
+    assert merge._collect(0.25, 7, [3, 4]) == ["a", "b"]
     assert seeds == [integer_seed(5, "collection", i, 7) for i in IDS]
     ((collections, student), options) = seen[0]
     assert student is merge._student
@@ -260,7 +262,8 @@ def test_the_critic_is_fitted_to_what_the_configuration_names(monkeypatch, criti
         monkeypatch.setattr(distiller, name, lambda *given, name=name: seen.append((name, given)))
     merge._fit_critic()
     config, seed = merge._config, integer_seed(6, "critic", 4)
-    seen = [(name, given[:-1], given[-1].initial_seed()) for name, given in seen]
+    assert all(given[-1] == Processes() for _, given in seen)
+    seen = [(name, given[:-2], given[-2].initial_seed()) for name, given in seen]
     assert (
         seen
         == {
@@ -321,7 +324,7 @@ def test_a_merge_begins_with_equal_shares_the_teachers_noise_and_no_progress(mon
 
 def test_poor_teachers_are_refused_once_and_a_finished_merge_is_read(monkeypatch, tmp_path, teachers):
     asked, ran = [], []
-    monkeypatch.setattr(distiller, "StudentValidation", lambda *given: asked.append(given) or "validation")
+    monkeypatch.setattr(distiller, "StudentValidation", lambda *given, group: asked.append(given) or "validation")
     done = {"rounds": 1, "states": 2, "seconds": 3.0, "retention": {}, "reached_target": True}
 
     def go(self, validation):
