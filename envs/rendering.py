@@ -5,6 +5,7 @@ These models are never simulated; a state is shown by copying its generalized po
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Mapping
 from types import MappingProxyType, TracebackType
 
@@ -236,11 +237,12 @@ class SceneRenderer:
         try:
             prefer_egl()
             self._renderer = mujoco.Renderer(model, height, width)
-        except (ImportError, AttributeError, OSError, RuntimeError, mujoco.FatalError) as error:
-            # PyOpenGL raises AttributeError if libEGL is missing, MuJoCo RuntimeError if a driver is missing.
+        except (ImportError, AttributeError, ctypes.ArgumentError, OSError, RuntimeError, mujoco.FatalError) as error:
+            # PyOpenGL raises AttributeError without libEGL and ArgumentError without libOpenGL, MuJoCo RuntimeError
+            # without a driver.
             raise MissingDependencyError(
                 f"cannot render without a display: no OpenGL library found ({error}); "
-                "on Debian: apt-get install libegl1 libgl1-mesa-dri, then set MUJOCO_GL=egl"
+                "on Debian: apt-get install libegl1 libopengl0 libgl1-mesa-dri, then set MUJOCO_GL=egl"
             ) from error
 
     def frame(self, qpos: np.ndarray, arrows: np.ndarray | None = None) -> np.ndarray:

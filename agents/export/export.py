@@ -18,7 +18,14 @@ from policykd.agents.export.check import Comparison, Visited, compare, visit
 from policykd.agents.export.metadata import export_metadata, header_comment
 from policykd.agents.export.onnx_writer import onnx_bytes
 from policykd.agents.export.program import input_name, policy_program
-from policykd.agents.export.runtime import Runtime, c_runtime, onnx_runtime, torchscript_runtime
+from policykd.agents.export.runtime import (
+    Runtime,
+    c_runtime,
+    missing_for_c,
+    missing_for_onnx,
+    onnx_runtime,
+    torchscript_runtime,
+)
 from policykd.agents.export.torchscript import torchscript_bytes
 from policykd.agents.files.policy_file import LoadedPolicy, load_policy
 from policykd.agents.injection.files import on_policy_observations
@@ -42,13 +49,15 @@ class ExportedFile:
         path: the file.
         bytes: its size.
         sha256: its hash, hexadecimal.
-        comparison: comparison with the policy; None if it was not asked for.
+        comparison: comparison with the policy; None if it was not asked for, or cannot be made here.
+        unchecked: why it cannot be made here.
     """
 
     path: Path
     bytes: int
     sha256: str
     comparison: Comparison | None
+    unchecked: str | None = None
 
 
 @dataclass(frozen=True)
@@ -68,17 +77,18 @@ class ExportReport:
 
 @dataclass(frozen=True)
 class _Format:
-    """A format: suffix of its file, its content, and the file as a function."""
+    """A format: suffix of its file, its content, the file as a function, and why it cannot be run here."""
 
     suffix: str
     write: Callable[[LoadedPolicy, bool, dict[str, str]], bytes]
     run: Callable[[Path, LoadedPolicy, bool], Runtime]
+    missing: Callable[[], str | None]
 
 
 def export_policy(
     path: Path,
     out: Path,
-    formats: Sequence[str] = ("onnx", "torchscript", "c"),
+    formats: Sequence[str] | None = None,
     *,
     per_group: bool = False,
     check: bool = True,
@@ -97,7 +107,8 @@ def export_policy(
     Args:
         path: policy file, or folder of a run.
         out: folder of the exported files, which are named ``policy.*``; earlier ones are replaced.
-        formats: any of ``onnx``, ``torchscript`` and ``c``.
+        formats: any of ``onnx``, ``torchscript`` and ``c``. None for all; one that cannot be run on this machine is
+            then written without a comparison, and its :attr:`ExportedFile.unchecked` says why.
         per_group: one input per observation group instead of one flat ``obs``.
         check: compare each file with the policy, on visited states and in closed loop.
         skill: id of the skill of the comparison; None for the policy's first.
@@ -113,11 +124,8 @@ def export_policy(
         ContractError: for a policy with the memory of a wrapper, or discrete actions.
         OutputError: if an exported file computes other actions than the policy; the file is kept for inspection.
     """
-    unknown = next((name for name in formats if name not in _FORMATS), None)
-    if unknown is not None:
-        raise UnknownNameError("export format", unknown, _FORMATS)
-    if not formats:
-        raise ConfigError(f"no export format was given; choose from {', '.join(_FORMATS)}")
+    unchecked = _unchecked(formats) if check else {}
+    formats = _chosen(formats)
     check_range("states", states, 1, 10_000_000)
     check_range("episodes", episodes, 1, 100_000)
     loaded = load_policy(path)
@@ -138,17 +146,47 @@ def export_policy(
         target = out / f"policy{kind.suffix}"
         write_bytes(target, content)
         found = None
-        if visited is not None:
+        if visited is not None and name not in unchecked:
             runtime = kind.run(target, loaded, per_group)
             found = compare(
                 loaded.policy, loaded.manifest.actions, runtime, chosen, visited,
                 episodes=episodes, seed=seed, threads=threads,
             )  # fmt: skip
-        files[name] = ExportedFile(target, len(content), hashlib.sha256(content).hexdigest(), found)
+        files[name] = ExportedFile(
+            target, len(content), hashlib.sha256(content).hexdigest(), found, unchecked.get(name)
+        )
     report = ExportReport(files, chosen.id, out / REPORT)
     _write_report(report, loaded, per_group)
     _refuse_differences(report)
     return report
+
+
+def _chosen(formats: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the formats to write.
+
+    Raises:
+        UnknownNameError: for an unknown one.
+        ConfigError: for none.
+    """
+    chosen = tuple(_FORMATS if formats is None else formats)
+    unknown = next((name for name in chosen if name not in _FORMATS), None)
+    if unknown is not None:
+        raise UnknownNameError("export format", unknown, _FORMATS)
+    if not chosen:
+        raise ConfigError(f"no export format was given; choose from {', '.join(_FORMATS)}")
+    return chosen
+
+
+def _unchecked(formats: Sequence[str] | None) -> dict[str, str]:
+    """Return why formats cannot be run here, for those that cannot.
+
+    Raises:
+        ConfigError: for such a format that was asked for by name.
+    """
+    missing = {name: why for name in _chosen(formats) if (why := _FORMATS[name].missing()) is not None}
+    if formats is not None and missing:
+        raise ConfigError(next(iter(missing.values())))
+    return missing
 
 
 def _check_memory(policy: Policy) -> None:
@@ -178,6 +216,7 @@ def _write_report(report: ExportReport, loaded: LoadedPolicy, per_group: bool) -
             "bytes": file.bytes,
             "sha256": file.sha256,
             "comparison": None if file.comparison is None else asdict(file.comparison),
+            "unchecked": file.unchecked,
         }
         for name, file in report.files.items()
     }
@@ -222,11 +261,14 @@ def _c(loaded: LoadedPolicy, per_group: bool, metadata: dict[str, str]) -> bytes
 
 
 _FORMATS = {
-    "onnx": _Format(".onnx", _onnx, lambda path, loaded, _: onnx_runtime(path, loaded.policy.groups)),
+    "onnx": _Format(".onnx", _onnx, lambda path, loaded, _: onnx_runtime(path, loaded.policy.groups), missing_for_onnx),
     "torchscript": _Format(
         ".pt",
         _torchscript,
         lambda path, loaded, apart: torchscript_runtime(path, loaded.policy.groups, per_group=apart),
+        lambda: None,
     ),
-    "c": _Format(".h", _c, lambda path, loaded, apart: c_runtime(path, loaded.policy.groups, per_group=apart)),
+    "c": _Format(
+        ".h", _c, lambda path, loaded, apart: c_runtime(path, loaded.policy.groups, per_group=apart), missing_for_c
+    ),
 }

@@ -7,6 +7,7 @@ that a comparison with it means something.
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import shutil
 import subprocess
 import tempfile
@@ -24,6 +25,25 @@ Runtime: TypeAlias = Callable[..., tuple[np.ndarray, ...]]
 """Function from observations (n, size) float32 to actions and joint targets, each (n, actions) float32. One of a
 recurrent policy takes its states (n, state_size) as a second argument, and also returns the next ones."""
 
+_NO_COMPILER = "checking a C header needs a C compiler (cc, gcc or clang) on the PATH, or use --no-check"
+_NO_ONNXRUNTIME = (
+    "checking an ONNX file needs the package onnxruntime: pip install 'policykd[export]', or use --no-check"
+)
+
+
+def missing_for_c() -> str | None:
+    """Return why C headers cannot be run here; None if they can."""
+    return _NO_COMPILER if _compiler() is None else None
+
+
+def missing_for_onnx() -> str | None:
+    """Return why ONNX files cannot be run here; None if they can."""
+    return _NO_ONNXRUNTIME if importlib.util.find_spec("onnxruntime") is None else None
+
+
+def _compiler() -> str | None:
+    return shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+
 
 def onnx_runtime(path: Path, groups: Mapping[str, int]) -> Runtime:
     """Return an ONNX file as a function, run by onnxruntime on one thread.
@@ -38,9 +58,7 @@ def onnx_runtime(path: Path, groups: Mapping[str, int]) -> Runtime:
     try:
         import onnxruntime
     except ModuleNotFoundError:
-        raise ConfigError(
-            "checking an ONNX file needs the package onnxruntime: pip install 'policykd[export]', or use --no-check"
-        ) from None
+        raise ConfigError(_NO_ONNXRUNTIME) from None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -75,9 +93,9 @@ def c_runtime(path: Path, groups: Mapping[str, int], *, per_group: bool) -> Runt
         ConfigError: without a C compiler.
         OutputError: with the compiler's message, if the header does not compile.
     """
-    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    compiler = _compiler()
     if compiler is None:
-        raise ConfigError("checking a C header needs a C compiler (cc, gcc or clang) on the PATH, or use --no-check")
+        raise ConfigError(_NO_COMPILER)
     sizes = list(groups.values()) if per_group else [sum(groups.values())]
     starts = np.cumsum([0, *sizes[:-1]])
     inputs = ", ".join(f"obs + n * {sum(sizes)} + {start}" for start in starts)

@@ -118,7 +118,7 @@ def _regress(
     updates: int,
     config: MergeConfig,
     generator: torch.Generator,
-    group: Processes,
+    group: Processes = Processes(),
 ) -> None:
     """Make gradient steps of the critic toward targets (n,) of states (n, features)."""
     trained = list(student.critic.parameters())

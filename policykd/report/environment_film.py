@@ -5,6 +5,7 @@ It simulates one episode and writes no file.
 
 from __future__ import annotations
 
+import ctypes
 import math
 from contextlib import suppress
 from dataclasses import dataclass
@@ -55,7 +56,8 @@ def record_environment(policy: Policy, skill: GymSkill, *, seed: int = 0, second
     check_range("seconds", seconds, 0.1, 600.0, "s")
     dt = skill.robot.control_dt if skill.robot.control_dt < 1.0 else 1.0 / 30.0
     steps = math.ceil(seconds / dt)
-    with suppress(ImportError, AttributeError, RuntimeError):  # without EGL, other environments have pictures still
+    # Without EGL, other environments have pictures still.
+    with suppress(ImportError, AttributeError, ctypes.ArgumentError, OSError, RuntimeError):
         prefer_egl()
     env = GymBatch([skill], 1, seed=integer_seed(seed, "film"), pictures=True)
     acting, flat = Acting(policy), torch.cat(list(env.reset().values()), dim=-1)

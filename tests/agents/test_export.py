@@ -18,6 +18,7 @@ from policykd.agents.files.manifest import describe_actions
 from policykd.agents.files.policy_file import load_policy, save_policy
 from policykd.agents.policy import Policy
 from policykd.agents.recurrent_policy import make_policy
+from policykd.cli.main import main
 from policykd.envs.robots import get_robot
 from policykd.envs.skills import get_skill
 from policykd.envs.symmetry import mirror_symmetry
@@ -199,6 +200,18 @@ def test_a_missing_compiler_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ConfigError, match="needs a C compiler"):
         export_policy(EXPERT, tmp_path / "out", ["c"], states=10, episodes=1, threads=1)
+    assert not (tmp_path / "out").exists()
+
+
+def test_all_formats_are_written_where_one_cannot_be_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    out = tmp_path / "out"
+    assert main(["export", str(EXPERT), "--out", str(out), "--states", "10", "--episodes", "1", "--threads", "1"]) == 0
+    files = json.loads((out / "export.json").read_text())["files"]
+    assert [name for name, file in files.items() if file["comparison"] is None] == ["c"]
+    assert [name for name, file in files.items() if file["unchecked"]] == ["c"]
+    assert "policy.h" in {path.name for path in out.iterdir()}
+    assert "not compared with the policy: checking a C header needs a C compiler" in capsys.readouterr().out
 
 
 def test_an_unknown_module_is_named():

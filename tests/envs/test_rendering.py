@@ -1,5 +1,6 @@
 """Pictures show the robot on its track, without a display."""
 
+import os
 import sys
 import types
 
@@ -121,7 +122,7 @@ def test_without_an_opengl_library_the_debian_packages_are_named(monkeypatch, er
 
     monkeypatch.setattr(mujoco, "Renderer", refuse)
     model = rendering.build_scene(BIPED, bank_of("flat:paper", tracks=1).tracks)
-    with pytest.raises(MissingDependencyError, match="libegl1 libgl1-mesa-dri"):
+    with pytest.raises(MissingDependencyError, match="libegl1 libopengl0 libgl1-mesa-dri"):
         rendering.SceneRenderer(model)
 
 
@@ -144,6 +145,16 @@ def test_egl_is_chosen_without_a_display_and_only_then(monkeypatch):
     monkeypatch.delenv("DISPLAY")
     offscreen.prefer_egl()
     assert gl_context.GLContext is egl.GLContext
+
+
+def test_a_choice_that_fails_is_not_handed_to_child_processes(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mujoco.egl", None)
+    for name in ("PYOPENGL_PLATFORM", "MUJOCO_GL", "DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delattr(mujoco, "egl", raising=False)
+    with pytest.raises(ImportError):
+        offscreen.prefer_egl()
+    assert not {"PYOPENGL_PLATFORM", "MUJOCO_GL"} & set(os.environ)
 
 
 def test_sizes_are_checked():

@@ -56,14 +56,16 @@ class Export:
         from policykd.agents.export import export_policy
 
         flags = {"onnx": self.onnx, "torchscript": self.torchscript, "c": self.c_header}
-        formats = [name for name, wanted in flags.items() if wanted] or list(flags)
+        formats = [name for name, wanted in flags.items() if wanted] or None
         report = export_policy(
             self.policy, self.out, formats, per_group=self.per_group, check=self.check, skill=self.skill,
             states=self.states, episodes=self.episodes, seed=self.seed, threads=self.threads,
         )  # fmt: skip
         for file in report.files.values():
-            found = file.comparison
-            say(console, f"{file.path.name}: {file.bytes:,} bytes" + ("" if found is None else f"; {_text(found)}"))
+            how = file.unchecked and f"not compared with the policy: {file.unchecked}"
+            if file.comparison is not None:
+                how = _text(file.comparison)
+            say(console, f"{file.path.name}: {file.bytes:,} bytes" + (f"; {how}" if how else ""))
         say_where(console, report.report_path)
 
 
