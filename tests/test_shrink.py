@@ -10,6 +10,7 @@ import torch
 from policykd import shrink as module
 from policykd.agents.architecture import Architecture, Latent, Memory, Mixture
 from policykd.agents.export import latency
+from policykd.agents.export.runtime import missing_for_c
 from policykd.agents.files.manifest import describe_actions
 from policykd.agents.files.policy_file import load_policy, save_policy
 from policykd.agents.policy import Policy
@@ -19,6 +20,8 @@ from policykd.envs.skills import get_skill
 from policykd.errors import ConfigError
 from policykd.runs import read_log
 from policykd.shrink import SHRINK_MERGE, Size, scaled, shrink
+
+needs_compiler = pytest.mark.skipif(missing_for_c() is not None, reason="no C compiler")
 
 SKILL = get_skill("biped/flat", ("proprio",))
 QUICK = ("rounds=1", "envs=2", "updates=2", "validation_episodes=2", "critic=none")
@@ -36,6 +39,7 @@ def test_sizes_of_every_architecture():
     assert scaled(replace(mlp, mixture=Mixture(3, 64)), 0.5).mixture == Mixture(3, 32)
 
 
+@needs_compiler
 @pytest.mark.parametrize("memory", [None, Memory("gru", 6, dense=4)])
 def test_a_latency_is_the_median_over_repetitions_for_one_action(memory, monkeypatch):
     """A clock that gives the repetitions 1, 2, ... 11 ms for 1000 actions: 6 us."""

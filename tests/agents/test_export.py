@@ -12,7 +12,7 @@ from policykd.agents.export import check, export, export_policy
 from policykd.agents.export.c_writer import c_header
 from policykd.agents.export.onnx_writer import onnx_bytes
 from policykd.agents.export.program import Dense, policy_program
-from policykd.agents.export.runtime import c_runtime, onnx_runtime, torchscript_runtime
+from policykd.agents.export.runtime import c_runtime, missing_for_c, onnx_runtime, torchscript_runtime
 from policykd.agents.export.torchscript import torchscript_bytes
 from policykd.agents.files.manifest import describe_actions
 from policykd.agents.files.policy_file import load_policy, save_policy
@@ -24,6 +24,7 @@ from policykd.envs.skills import get_skill
 from policykd.envs.symmetry import mirror_symmetry
 from policykd.errors import ConfigError, ContractError, OutputError, UnknownNameError
 
+needs_compiler = pytest.mark.skipif(missing_for_c() is not None, reason="no C compiler")
 EXPERT = Path(__file__).parent.parent / "data" / "flat-expert"
 ROBOT = get_robot("biped")
 ACTIONS = describe_actions(ROBOT)
@@ -65,7 +66,8 @@ def runtimes(policy, folder, per_group):
     (folder / "policy.h").write_text(c_header(program, "policy", "a comment"))
     yield onnx_runtime(folder / "policy.onnx", policy.groups)
     yield torchscript_runtime(folder / "policy.pt", policy.groups, per_group=per_group)
-    yield c_runtime(folder / "policy.h", policy.groups, per_group=per_group)
+    if missing_for_c() is None:
+        yield c_runtime(folder / "policy.h", policy.groups, per_group=per_group)
 
 
 @pytest.mark.parametrize("per_group", [False, True], ids=["flat", "groups"])
@@ -108,6 +110,7 @@ def test_every_runtime_keeps_the_state_of_a_recurrent_policy(memory, per_group, 
     assert np.abs(again[0] - actions).max() > 1e-3  # the state counts
 
 
+@needs_compiler
 def test_an_export_of_a_recurrent_policy_is_compared_along_episodes(tmp_path):
     policy = make_policy(GROUPS, len(ACTIONS), Architecture((8,), (4,), memory=Memory("gru", 6, dense=5)), 3)
     save_policy(tmp_path / "gru", policy, robot=ROBOT, skills=["biped/flat"], operation="merge", seed=0)
@@ -130,6 +133,7 @@ def test_numbers_in_the_header_are_exact(tmp_path):
     assert "static inline void walker_act(const float obs[" in header
 
 
+@needs_compiler
 def test_an_export_reports_parity_and_closed_loop(tmp_path):
     report = export_policy(EXPERT, tmp_path / "out", states=300, episodes=4, threads=1)
     record = json.loads(report.report_path.read_text())
@@ -165,6 +169,7 @@ def test_metadata_describe_the_robot_at_full_precision(tmp_path):
     assert (shape[0].dim_param, shape[1].dim_value) == ("batch", loaded.policy.observation_size)
 
 
+@needs_compiler
 def test_a_file_with_another_weight_is_refused(tmp_path, monkeypatch):
     right = export.policy_program
 
@@ -221,6 +226,7 @@ def test_an_unknown_module_is_named():
         policy_program(policy, ACTIONS)
 
 
+@needs_compiler
 def test_a_robot_in_space_is_exported_with_its_limits(tmp_path):
     skill = get_skill("quadruped/flat")
     policy = Policy(skill.group_sizes, 12, Architecture(hidden=(16,)), 0)
@@ -234,6 +240,7 @@ def test_a_robot_in_space_is_exported_with_its_limits(tmp_path):
     assert "const float imu[6], const float base_velocity[3]" in header
 
 
+@needs_compiler
 def test_a_header_that_does_not_compile_ends_in_the_compilers_words(tmp_path):
     (tmp_path / "policy.h").write_text("#define POLICY_ACTIONS 2\n#define POLICY_STATE 0\nnot C;\n")
     with pytest.raises(OutputError, match=r"policy\.h does not compile: .*\n.*error: unknown type name"):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from policykd.agents.export.runtime import missing_for_c
 from policykd.agents.files.policy_file import load_policy
 from policykd.agents.importing.importer import import_policy
 from policykd.agents.importing.options import ImportOptions
@@ -18,6 +19,8 @@ from policykd.evaluation.results import RANDOM, Evaluation
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "envs"))
 from foreign_envs import register
+
+needs_compiler = pytest.mark.skipif(missing_for_c() is not None, reason="no C compiler")
 
 register()
 POINT = "policykd-tests/Point-v0"
@@ -132,6 +135,7 @@ def test_several_experts_of_one_environment_need_a_task_id(tmp_path, capsys):
     assert record["skills"] == [f'gym:{POINT}?{{"goal": 1.0}}']
 
 
+@needs_compiler
 def test_an_imported_policy_leaves_again(tmp_path):
     """The exported file is compared in the environment; its targets are the actions in the environment's units."""
     assert run("import", steering(tmp_path, 1.0), "--env", env_text(1.0), "--out", tmp_path / "expert") == 0

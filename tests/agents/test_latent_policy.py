@@ -8,6 +8,7 @@ import torch
 
 from policykd.agents.architecture import Architecture, Encoder, Latent, Memory
 from policykd.agents.export import export_policy
+from policykd.agents.export.runtime import missing_for_c
 from policykd.agents.files.policy_file import load_policy, save_policy
 from policykd.agents.injection import inject
 from policykd.agents.latent_policy import LatentPolicy, _restricted, without_encoder
@@ -22,6 +23,8 @@ from policykd.merge import MergeConfig
 from policykd.merge.data.pool import StatePool
 from policykd.merge.data.rollout import LabeledRollout
 from policykd.merge.fitting import Fitting
+
+needs_compiler = pytest.mark.skipif(missing_for_c() is not None, reason="no C compiler")
 
 GROUPS = {"secret": 2, "own": 3, "own:4": 12}
 SHAPE = Architecture((8,), (6,), latent=Latent(4, (5,), history=("own:4",), privileged=("secret",)))
@@ -117,6 +120,7 @@ def test_what_leaves_for_a_robot_reads_no_privileged_group_and_acts_alike():
     torch.testing.assert_close(plain(seen[:, 2:]), policy_of()(seen), atol=1e-6, rtol=1e-5)
 
 
+@needs_compiler
 @torch.no_grad()
 def test_files_hold_the_encoder_and_exports_do_not(tmp_path):
     policy = walker()

@@ -7,6 +7,7 @@ import torch
 from teacher_samples import TINY, make_teacher
 
 from policykd.agents.export.export import export_policy
+from policykd.agents.export.runtime import missing_for_c
 from policykd.agents.files.policy_file import load_policy
 from policykd.cli.commands.merge import Merge
 from policykd.cli.main import main
@@ -17,6 +18,8 @@ from policykd.evaluation import evaluate
 from policykd.merge import LabeledData, merge_experts
 from policykd.merge.student import first_student
 from policykd.merge.teachers import offering
+
+needs_compiler = pytest.mark.skipif(missing_for_c() is not None, reason="no C compiler")
 
 BLIND = ("imu", "joints:3", "last_action", "command", "phase")
 
@@ -90,6 +93,7 @@ def test_labels_do_not_depend_on_what_the_student_reads(tmp_path):
     assert torch.equal(found[0].observations[:, :6], found[1].observations[:, :6])  # imu is first in both
 
 
+@needs_compiler
 def test_a_biped_without_terrain_is_evaluated_and_exported(tmp_path):
     teachers = [make_teacher("biped/flat", 1), make_teacher("biped/gaps", 2)]
     result = merge_experts(teachers, tmp_path / "student", replace(TINY, groups=("phase", "proprio:2")))
