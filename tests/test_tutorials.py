@@ -19,32 +19,47 @@ from policykd.errors import MissingDependencyError
 PAGES = sorted((Path(__file__).parents[1] / "docs" / "tutorials").glob("*.md"))
 
 TINY_TRAINING = ["segment_steps=1024", "validation_episodes=2", "finalists=1", "ppo.envs=16", "ppo.minibatch=128"]
-TINY_MERGE = ["rounds=1", "envs=4", "updates=4", "minibatch=64", "validation_episodes=2", "min_teacher_success=0"]
+TINY_MERGE = [
+    "rounds=1",
+    "envs=4",
+    "updates=4",
+    "minibatch=64",
+    "validation_episodes=2",
+    "min_teacher_success=0",
+    "critic=none",
+]
 BUDGET = Budget(
     {
-        "demo": {"--episodes": ["2"]},
-        "train": {"--steps": ["1024"], "--set": TINY_TRAINING},
+        "demo": {"--threads": ["1"], "--episodes": ["2"]},
+        "train": {"--threads": ["1"], "--steps": ["1024"], "--set": TINY_TRAINING},
         "import": {"--episodes": ["2"], "--anyway": []},
-        "merge": {"--rounds": ["1"], "--set": TINY_MERGE},
-        "evaluate": {"--episodes": ["2"]},
+        "merge": {"--threads": ["1"], "--rounds": ["1"], "--set": TINY_MERGE},
+        "evaluate": {"--threads": ["1"], "--episodes": ["2"]},
         "render": {"--seconds": ["0.2"], "--size": ["64x48"]},
         "view": {"--seconds": ["0.2"]},
-        "export": {"--states": ["200"], "--episodes": ["2"]},
+        "export": {"--threads": ["1"], "--states": ["200"], "--episodes": ["2"]},
         "finetune": {
+            "--threads": ["1"],
             "--steps": ["1024"],
             "--set": [*TINY_TRAINING, "warm_up_steps=512", "final_episodes=2", "patience=1"],
         },
         "plaid": {
+            "--threads": ["1"],
             "--set": [
                 "skills=[{skill: biped/flat, steps: 512}, {skill: biped/incline@0.5, steps: 512}, "
                 "{skill: biped/gaps@0.5, steps: 512}]",
                 *(f"train.{one}" for one in TINY_TRAINING),
                 *(f"merge.{one}" for one in TINY_MERGE),
+                *(
+                    f"{part}.architecture.{net}=[16]"
+                    for part in ("train", "merge")
+                    for net in ("hidden", "critic_hidden")
+                ),
                 "measurement.episodes=2",
             ],
             "--no-video": [],
         },
-        "add-skill": {"--steps": ["512"], "--train": TINY_TRAINING, "--merge": TINY_MERGE},
+        "add-skill": {"--threads": ["1"], "--steps": ["512"], "--train": TINY_TRAINING, "--merge": TINY_MERGE},
         "kd bench": {
             "--seeds": ["2"],
             "--task": ["textures"],
@@ -54,6 +69,8 @@ BUDGET = Budget(
         },
     }
 )
+"""Budgets of commands. One thread, because waiting for a second one costs more than small batches."""
+
 CODE = {
     "merge_your_own.md": {
         "learn(10_000)": "learn(104)",
