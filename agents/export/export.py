@@ -124,8 +124,7 @@ def export_policy(
         ContractError: for a policy with the memory of a wrapper, or discrete actions.
         OutputError: if an exported file computes other actions than the policy; the file is kept for inspection.
     """
-    unchecked = _unchecked(formats) if check else {}
-    formats = _chosen(formats)
+    chosen_formats = _chosen(formats)
     check_range("states", states, 1, 10_000_000)
     check_range("episodes", episodes, 1, 100_000)
     loaded = load_policy(path)
@@ -134,8 +133,9 @@ def export_policy(
     _check_memory(loaded.policy)
     chosen = _skill(loaded, skill)
     check_continuous(chosen.robot, "policykd export")
+    unchecked = _unchecked(chosen_formats, named=formats is not None) if check else {}
     metadata = export_metadata(loaded.manifest, str(path))
-    contents = {name: _FORMATS[name].write(loaded, per_group, metadata) for name in formats}
+    contents = {name: _FORMATS[name].write(loaded, per_group, metadata) for name in chosen_formats}
     prepare_folder(out)
     visited = None
     if check:
@@ -177,14 +177,18 @@ def _chosen(formats: Sequence[str] | None) -> tuple[str, ...]:
     return chosen
 
 
-def _unchecked(formats: Sequence[str] | None) -> dict[str, str]:
+def _unchecked(formats: Sequence[str], *, named: bool) -> dict[str, str]:
     """Return why formats cannot be run here, for those that cannot.
+
+    Args:
+        formats: the formats to write.
+        named: whether they were asked for by name.
 
     Raises:
         ConfigError: for such a format that was asked for by name.
     """
-    missing = {name: why for name in _chosen(formats) if (why := _FORMATS[name].missing()) is not None}
-    if formats is not None and missing:
+    missing = {name: why for name in formats if (why := _FORMATS[name].missing()) is not None}
+    if named and missing:
         raise ConfigError(next(iter(missing.values())))
     return missing
 

@@ -231,7 +231,7 @@ def test_the_command_prints_and_writes_once(run):
     first, second = (one["printed"] for one in told)
     assert first.count("retention biped/flat") == 1
     assert "error: torchrun started 2 processes, but only policykd merge shares its work" in " ".join(first.split())
-    assert not [line for line in second.splitlines() if not line.startswith("[Gloo]")]
+    assert not [line for line in second.splitlines() if "Gloo" not in line]  # gloo may say how it finds its address
     manifest = load_policy(folder / "command").manifest
     assert manifest.skills == ("biped/flat", "biped/gaps")
     assert json.loads((folder / "command" / "config.json").read_text())["processes"] == 2
