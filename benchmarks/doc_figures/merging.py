@@ -158,3 +158,22 @@ def fuzz(content: dict[str, Any]) -> Rows:
               for name, found in content["formats"].items()}  # fmt: skip
     counts["all"] = tuple(map(sum, zip(*counts.values(), strict=True)))
     return [(name, *(f"{count:,}" for count in row)) for name, row in counts.items()]
+
+
+@table("fuzz.md", "chaos.json", head=("command", "fault", "cases", "hits", "results that differ"))
+def chaos(content: dict[str, Any]) -> Rows:
+    """Return counts of interrupted commands, by command and fault, and together."""
+    rows = [
+        (name, fault, cases.values()) for name, faults in content["runs"].items() for fault, cases in faults.items()
+    ]
+    every = [case for _, _, cases in rows for case in cases]
+    return [
+        (
+            name,
+            fault,
+            str(len(cases)),
+            str(sum(case["hits"] for case in cases)),
+            str(sum(bool(case["fault"]) for case in cases)),
+        )
+        for name, fault, cases in [*rows, ("all", "", every)]
+    ]
