@@ -5,6 +5,7 @@ import io
 import os
 import pickle
 import struct
+import sys
 
 import numpy as np
 import pytest
@@ -313,3 +314,16 @@ def test_bad_npz_files_are_refused(tmp_path):
         load("npz", path=file)
     with pytest.raises(DataFileError, match="does not exist"):
         load("npz", path=tmp_path / "none.npz")
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_text_with_a_number_that_is_no_character_is_refused(tmp_path, order):
+    good = np.array(["left", "right"]).astype(f"{order}U5")
+    broken = np.frombuffer(good.tobytes(), f"{order}u4").copy()
+    broken[3] = sys.maxunicode
+    np.savez(tmp_path / "last.npz", classes=broken.view(f"{order}U5"))
+    assert read_npz(tmp_path / "last.npz")["classes"][0].endswith(chr(sys.maxunicode))
+    broken[3] = sys.maxunicode + 1
+    np.savez(tmp_path / "beyond.npz", classes=broken.view(f"{order}U5"))
+    with pytest.raises(DataFileError, match="'classes' is damaged.*1,114,112, which is not a character"):
+        read_npz(tmp_path / "beyond.npz")

@@ -6,6 +6,7 @@ It reads and changes arrays only; it knows nothing of networks or training.
 from __future__ import annotations
 
 import math
+import sys
 import tokenize
 import zipfile
 from pathlib import Path
@@ -64,6 +65,17 @@ def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.n
         if dtype.hasobject or min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != given:
             raise ValueError(f"its header says {dtype} {shape}, {given} bytes follow")
         with archive.open(info) as stream:
-            return np.lib.format.read_array(stream, allow_pickle=False)
+            array = np.lib.format.read_array(stream, allow_pickle=False)
+        _check_text(array)
+        return array
     except (*_DAMAGE, AttributeError, SyntaxError, MemoryError) as error:
         raise DataFileError(f"{path}: {name!r} is damaged, expected {info.file_size} bytes: {error}") from None
+
+
+def _check_text(array: np.ndarray) -> None:
+    """Raise ValueError for text with a number that is not a character; Python would end in a SystemError at its use."""
+    if array.dtype.kind != "U" or array.nbytes == 0:
+        return
+    numbers = np.frombuffer(array.tobytes(), np.dtype(np.uint32).newbyteorder(array.dtype.byteorder))
+    if numbers.max() > sys.maxunicode:
+        raise ValueError(f"its text holds the number {numbers.max():,}, which is not a character")
