@@ -325,5 +325,5 @@ def test_text_with_a_number_that_is_no_character_is_refused(tmp_path, order):
     assert read_npz(tmp_path / "last.npz")["classes"][0].endswith(chr(sys.maxunicode))
     broken[3] = sys.maxunicode + 1
     np.savez(tmp_path / "beyond.npz", classes=broken.view(f"{order}U5"))
-    with pytest.raises(DataFileError, match="'classes' is damaged.*1,114,112, which is not a character"):
+    with pytest.raises(DataFileError, match=r"'classes' is damaged.*1,114,112, which is not a character"):
         read_npz(tmp_path / "beyond.npz")
