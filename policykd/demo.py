@@ -15,9 +15,8 @@ from policykd.agents.architecture import Architecture
 from policykd.agents.files.policy_file import LoadedPolicy, load_policy
 from policykd.agents.policy import Policy
 from policykd.agents.training import TrainConfig, train_expert
-from policykd.agents.training.defaults import default_config
+from policykd.agents.training.defaults import EXPERTS
 from policykd.envs.robots import Robot
-from policykd.envs.robots.quadruped import QUADRUPED
 from policykd.envs.skill_records import skill_record
 from policykd.envs.skills import Skill, folder_names
 from policykd.envs.suites import SUITES
@@ -56,23 +55,17 @@ class DemoPlan:
         return self.own.get(skill.terrain.name, self.train)
 
 
-_PLANAR = TrainConfig(steps=1_500_000, target_success=0.97)
-_SPATIAL = replace(
-    default_config(QUADRUPED), steps=737_280, target_success=2.0, finalists=2, extension=0.6
-)  # whole budgets: the last updates are the smallest, and a student is as robust as its experts
+def _experts(robot: str, *terrains: str) -> Mapping[str, TrainConfig]:
+    """Return the training configurations of a robot's experts, by terrain name."""
+    return MappingProxyType({terrain: EXPERTS[f"{robot}/{terrain}"] for terrain in terrains})
+
+
 DEMO_PLANS: Mapping[str, DemoPlan] = MappingProxyType(
     {
         "quadruped": DemoPlan(
             skills=SUITES["quadruped"],
-            train=_SPATIAL,
-            own=MappingProxyType(
-                {
-                    "flat": replace(_SPATIAL, steps=1_228_800, target_success=0.99, patience=1),
-                    "slopes": replace(_SPATIAL, steps=1_351_680),
-                    "steps": replace(_SPATIAL, steps=1_597_440),
-                    "gaps": replace(_SPATIAL, steps=1_720_320),
-                }
-            ),
+            train=EXPERTS["quadruped/incline"],
+            own=_experts("quadruped", "flat", "slopes", "steps", "gaps"),
             merge=MergeConfig(
                 rounds=6, envs=32, updates=1600, minibatch=512, averaging=0.9995, target_retention=0.985, noise=0.05,
                 adaptive=0.4, gap_memory=0.6,
@@ -82,14 +75,8 @@ DEMO_PLANS: Mapping[str, DemoPlan] = MappingProxyType(
         ),
         "biped": DemoPlan(
             skills=("biped/flat", "biped/steps", "biped/gaps"),
-            train=_PLANAR,
-            own=MappingProxyType(
-                {
-                    "flat": replace(_PLANAR, steps=500_000),
-                    "steps": replace(_PLANAR, steps=1_900_000),
-                    "gaps": replace(_PLANAR, steps=2_000_000),
-                }
-            ),
+            train=TrainConfig(steps=1_500_000, target_success=0.97),
+            own=_experts("biped", "flat", "steps", "gaps"),
             merge=MergeConfig(rounds=10, updates=1000, target_retention=0.98, adaptive=0.5),
         ),
     }

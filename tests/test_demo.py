@@ -7,6 +7,8 @@ import pytest
 
 from policykd import demo
 from policykd.agents.training import TrainConfig
+from policykd.agents.training.defaults import default_config
+from policykd.cli.commands.train import Train
 from policykd.envs.robots import get_robot, robot_names
 from policykd.envs.skills import get_skill
 from policykd.errors import ConfigError
@@ -60,3 +62,13 @@ def test_every_robot_has_a_demo():
         plan = demo.demo_plan(get_robot(name))
         assert len(plan.skills) >= 2
         assert get_skill(plan.skills[0]).robot.spatial == get_robot(name).spatial
+
+
+@pytest.mark.parametrize("robot", list(demo.DEMO_PLANS))
+def test_an_expert_that_is_trained_by_hand_has_the_demos_settings(robot):
+    plan = demo.DEMO_PLANS[robot]
+    for name in plan.skills:
+        skill = get_skill(name)
+        assert Train((name,))._config(skill) == plan.config(skill), name
+    harder = get_skill(f"{robot}/steps@0.7")
+    assert Train((harder.id,))._config(harder) == default_config(harder.robot)

@@ -7,12 +7,18 @@ where the sides change seemed to cost success (0.81 instead of 0.98 after 1.2 M 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from policykd.agents.architecture import Architecture
 from policykd.agents.training.algorithms.ppo import PpoConfig
 from policykd.agents.training.config import TrainConfig
 from policykd.envs.robots import ModelRobot, Robot, SpatialRobot
+
+if TYPE_CHECKING:
+    from policykd.envs.skills import Skill
 
 PLANAR = TrainConfig()
 """Defaults for planar robots."""
@@ -64,6 +70,30 @@ GYMNASIUM = TrainConfig(
     ),
 )  # fmt: skip
 """Defaults for gymnasium environments, which run one after the other: few copies, and more updates per step."""
+
+
+_SHORT = replace(PLANAR, target_success=0.97)
+# Whole budgets: the last updates are the smallest, and a student is as robust as its experts.
+_WHOLE = replace(SPATIAL, steps=737_280, target_success=2.0, finalists=2, extension=0.6)
+
+EXPERTS: Mapping[str, TrainConfig] = MappingProxyType(
+    {
+        "biped/flat": replace(_SHORT, steps=500_000),
+        "biped/steps": replace(_SHORT, steps=1_900_000),
+        "biped/gaps": replace(_SHORT, steps=2_000_000),
+        "quadruped/flat": replace(_WHOLE, steps=1_228_800, target_success=0.99, patience=1),
+        "quadruped/incline": _WHOLE,
+        "quadruped/steps": replace(_WHOLE, steps=1_597_440),
+        "quadruped/slopes": replace(_WHOLE, steps=1_351_680),
+        "quadruped/gaps": replace(_WHOLE, steps=1_720_320),
+    }
+)
+"""Configurations of skills for which a budget was found, by id; the demo's experts are trained with them."""
+
+
+def config_of_skill(skill: Skill) -> TrainConfig:
+    """Return the training configuration of a skill's expert: its own, or else that of its robot."""
+    return EXPERTS.get(skill.id) or default_config(skill.robot)
 
 
 def default_config(robot: Robot) -> TrainConfig:

@@ -15,8 +15,8 @@ import mujoco
 import numpy as np
 
 from policykd.envs.robots.ground_pool import GROUND, add_ground, disable_broad_phase
-from policykd.envs.robots.robot import Servo
-from policykd.envs.robots.sources import BASE_JOINT, robot_spec
+from policykd.envs.robots.robot import Servo, finite
+from policykd.envs.robots.sources import BASE_JOINT, check_finite, robot_spec
 from policykd.envs.robots.spatial import Patterns, SpatialRobot
 from policykd.errors import ConfigError
 
@@ -179,10 +179,9 @@ def _servo(model: mujoco.MjModel, robot: SpatialRobot, name: str) -> Servo:
             f"robot {robot.name}: joint {name} stands at {stand:g} rad, outside its limits "
             f"[{limits[0]:g}, {limits[1]:g}] rad; change stand"
         )
-    return Servo(
-        name, stand, _required(robot, "action_scale", name), limits, float(motor.gainprm[0]),
-        float(model.dof_damping[model.jnt_dofadr[joint.id]]), float(motor.forcerange[1]),
-    )  # fmt: skip
+    damping, torque = float(model.dof_damping[model.jnt_dofadr[joint.id]]), float(motor.forcerange[1])
+    scale = _required(robot, "action_scale", name)
+    return finite(Servo(name, stand, scale, limits, float(motor.gainprm[0]), damping, torque))
 
 
 def _touching(spec: mujoco.MjSpec, robot: SpatialRobot) -> list[str]:
@@ -202,9 +201,10 @@ def _check_feet(model: mujoco.MjModel, robot: SpatialRobot, feet: list[int]) -> 
 
 def _compiled(spec: mujoco.MjSpec, robot: SpatialRobot) -> mujoco.MjModel:
     try:
-        return spec.compile()
+        model = spec.compile()
     except ValueError as error:
         raise ConfigError(f"robot {robot.name} cannot be simulated: {error}") from error
+    return check_finite(model, robot.name)
 
 
 def _settle(model: mujoco.MjModel, data: mujoco.MjData, pose: np.ndarray, feet: list[int]) -> float:

@@ -32,12 +32,13 @@ from policykd.envs.robots.robot import Robot
 from policykd.envs.robots.spatial import ModelFile, SpatialRobot
 from policykd.errors import ConfigError, UnknownNameError
 from policykd.parsing import parse_yaml
-from policykd.plain import typed
+from policykd.plain import shown, typed
 
 PATTERNS = ("stiffness", "damping", "effort", "stand", "action_scale", "armature", "friction_loss")
 """Fields that are numbers by pattern; one number counts for every joint."""
 
 _LARGEST = 1_000_000  # bytes of a table
+_MOST = 1e30  # magnitude of a number; products of two of them are finite
 
 
 def read_robot(path: Path) -> Robot:
@@ -115,8 +116,13 @@ def _check_fields(given: Mapping[str, Any], kind: type, needed: tuple[str, ...],
 def _source(model: Any, folder: Path, where: str) -> ModelFile:
     if not isinstance(model, str) or not model:
         raise ConfigError(f"{where}: model must be a path, menagerie:<robot> or gymnasium:<robot>, got {model!r}")
-    path = menagerie_model(model) if model.startswith(MENAGERIE) else (folder / model).resolve()
-    if not path.is_file():
+    path = menagerie_model(model) if model.startswith(MENAGERIE) else folder / model
+    try:
+        path = path.resolve()
+        found = path.is_file()
+    except (OSError, ValueError) as error:  # a name that no file can have
+        raise ConfigError(f"{where}: the model {model[:80]!r} is not a path: {error}") from None
+    if not found:
         raise ConfigError(f"{where}: the model {path} does not exist")
     return ModelFile(str(path), hashlib.sha256(path.read_bytes()).hexdigest())
 
@@ -126,8 +132,8 @@ def _patterns(value: Any, where: str) -> list[tuple[str, float]]:
     pairs = value.items() if isinstance(value, Mapping) else [(".*", value)]
     found = []
     for pattern, number in pairs:
-        if isinstance(number, bool) or not isinstance(number, (int, float)):
-            raise ConfigError(f"{where}: '{pattern}' must have a number, got {number!r}")
+        if isinstance(number, bool) or not isinstance(number, (int, float)) or not abs(number) <= _MOST:
+            raise ConfigError(f"{where}: '{pattern}' must have a number within {_MOST:g}, got {shown(number)}")
         _check_pattern(str(pattern), where)
         found.append((str(pattern), float(number)))
     return found

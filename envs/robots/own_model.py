@@ -16,8 +16,8 @@ import mujoco
 import numpy as np
 
 from policykd.envs.robots.model_robot import GymnasiumModel, ModelRobot
-from policykd.envs.robots.robot import Servo
-from policykd.envs.robots.sources import read_model
+from policykd.envs.robots.robot import Servo, finite
+from policykd.envs.robots.sources import check_finite, read_model
 from policykd.errors import ConfigError, MissingDependencyError
 
 Root = Literal["free", "planar"]
@@ -86,9 +86,10 @@ def build_own(robot: ModelRobot) -> mujoco.MjModel:
     try:
         with warnings.catch_warnings():  # gymnasium's files use attributes that MuJoCo is about to drop
             warnings.filterwarnings("ignore", message="compiler attribute", category=UserWarning)
-            return own_spec(robot).compile()
+            model = own_spec(robot).compile()
     except ValueError as error:
         raise ConfigError(f"robot {robot.name} cannot be simulated: {error}") from error
+    return check_finite(model, robot.name)
 
 
 def make_own_body(robot: ModelRobot) -> OwnBody:
@@ -163,7 +164,7 @@ def _servo(model: mujoco.MjModel, robot: ModelRobot, index: int) -> Servo:
     gear = abs(float(model.actuator_gear[index, 0]))
     force = float(model.actuator_forcerange[index, 1]) if model.actuator_forcelimited[index] else 0.0
     torque = gear * (force or abs(float(model.actuator_gainprm[index, 0])) * max(abs(low), abs(high)))
-    return Servo(name, (low + high) / 2, (high - low) / 2, (low, high), stiffness, damping, torque)
+    return finite(Servo(name, (low + high) / 2, (high - low) / 2, (low, high), stiffness, damping, torque))
 
 
 _HASHED = (

@@ -13,6 +13,8 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from policykd.errors import ConfigError
+
 Family = Literal["plane", "space", "model", "gymnasium"]
 """What a robot's tasks and observation groups must fit: a robot in a plane or in space on grounds of policykd, or one
 that is simulated as its model file says, ground and actuators included."""
@@ -41,6 +43,18 @@ class Servo:
     stiffness: float
     damping: float
     torque: float
+
+
+def finite(servo: Servo) -> Servo:
+    """Return a servo made from numbers of a file, whose products may be too large for a float.
+
+    Raises:
+        ConfigError: naming joint and property.
+    """
+    for name in ("stand", "scale", "limits", "stiffness", "damping", "torque"):
+        if not np.isfinite(value := getattr(servo, name)).all():
+            raise ConfigError(f"joint {servo.joint}: {name} is {value}; it must be finite")
+    return servo
 
 
 class Robot(ABC):

@@ -12,6 +12,7 @@ import re
 from pathlib import Path
 
 import mujoco
+import numpy as np
 
 from policykd.envs.robots.solids import Shape, Solid, SolidTable
 from policykd.envs.robots.spatial import ModelFile, SpatialRobot
@@ -177,3 +178,16 @@ def _check_bodies(spec: mujoco.MjSpec, robot: SpatialRobot) -> None:
     for joint in spec.joints:
         if joint.name != BASE_JOINT and joint.type != mujoco.mjtJoint.mjJNT_HINGE:
             raise ConfigError(f"robot {robot.name}: joint {joint.name} is not a hinge; weld it with lock")
+
+
+def check_finite(model: mujoco.MjModel, name: str) -> mujoco.MjModel:
+    """Return a compiled model; numbers near the largest float overflow when MuJoCo multiplies them.
+
+    Raises:
+        ConfigError: naming the robot and the property that is not finite.
+    """
+    for what in ("body_mass", "body_inertia", "body_pos", "qpos0", "jnt_range", "dof_damping", "actuator_gainprm",
+                 "actuator_forcerange", "actuator_gear"):  # fmt: skip
+        if not np.isfinite(getattr(model, what)).all():
+            raise ConfigError(f"robot {name} cannot be simulated: {what} of its compiled model is not finite")
+    return model

@@ -12,10 +12,12 @@ from policykd.cli.commands.train import Train
 from policykd.curriculum.presets import preset, preset_names
 from policykd.envs import devices
 from policykd.envs.devices import is_card
-from policykd.envs.robots.biped import BIPED
+from policykd.envs.skills import get_skill
 from policykd.envs.world_counts import round_worlds
 from policykd.merge.config import MergeConfig
 from policykd.merge.device_settings import device_merge
+
+WALLS = get_skill("biped/walls")
 
 
 @pytest.mark.parametrize("config", [PLANAR, SPATIAL, TWO_LEGS], ids=["planar", "spatial", "two-legs"])
@@ -85,11 +87,12 @@ def test_a_merge_collects_more_at_once():
 
 
 def test_train_chooses_them_and_leaves_given_budgets():
-    assert Train(("biped/flat",), device="cuda")._config(BIPED) == replace(device_settings(PLANAR), device="cuda")
-    assert Train(("biped/flat",), device="cuda", steps=777)._config(BIPED).steps == 777
-    assert Train(("biped/flat",), device="cpu")._config(BIPED) == PLANAR
-    assert Train(("biped/flat",), device="cuda", algorithm="sac")._config(BIPED).steps == PLANAR.steps
-    fewer = Train(("biped/flat",), device="cuda", set=("ppo.envs=512",))._config(BIPED)
+    """On a skill without settings of its own."""
+    assert Train(("biped/walls",), device="cuda")._config(WALLS) == replace(device_settings(PLANAR), device="cuda")
+    assert Train(("biped/walls",), device="cuda", steps=777)._config(WALLS).steps == 777
+    assert Train(("biped/walls",), device="cpu")._config(WALLS) == PLANAR
+    assert Train(("biped/walls",), device="cuda", algorithm="sac")._config(WALLS).steps == PLANAR.steps
+    fewer = Train(("biped/walls",), device="cuda", set=("ppo.envs=512",))._config(WALLS)
     assert fewer.ppo.envs == 512
 
 

@@ -14,7 +14,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 import fuzz_samples
-from fuzz_formats import read_foreign, read_minari
+from fuzz_formats import read_foreign, read_minari, read_robot
 from record_mutations import YAML_TEXTS
 
 from policykd.agents.files.policy_file import load_policy
@@ -356,3 +356,21 @@ def test_arrays_of_minari_that_do_not_fit_their_file(tmp_path):
         file.create_dataset("episode_0/observations", (10**9,), "f8", chunks=(1000,))  # nothing is stored
     with pytest.raises(DatasetError, match=r"episode_0/observations has shape \(1000000000,\)"):
         check_sizes(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "message"),
+    [
+        ("walker.yaml", "model: walker.xml", 'model: "walker\\0.xml"', "is not a path: embedded null byte"),
+        ("walker.yaml", "model: walker.xml", f"model: {'w' * 5000}.xml", "is not a path: .*File name too long"),
+        ("walker.yaml", "stiffness: 40", "stiffness: .inf", r"'\.\*' must have a number within 1e\+30, got inf"),
+        ("walker.yaml", "_knee: 9}", f"_knee: {DIGITS[:400]}}}", r"'\.\*_knee' must have a number within 1e\+30, got 999"),
+    ],
+)
+def test_robots_that_no_float_or_path_can_hold(file, old, new, message, tmp_path):
+    place(tmp_path, fuzz_samples.robot_mjcf())
+    text = (tmp_path / file).read_text()
+    assert old in text
+    (tmp_path / file).write_text(text.replace(old, new))
+    with pytest.raises(ConfigError, match=message):
+        read_robot(tmp_path)

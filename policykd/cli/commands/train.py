@@ -13,7 +13,7 @@ import tyro
 from rich.console import Console
 
 from policykd.agents.training.config import TrainConfig
-from policykd.agents.training.defaults import default_config
+from policykd.agents.training.defaults import config_of_skill
 from policykd.agents.training.device_settings import device_settings
 from policykd.cli.options import Device, EncoderText, Resume, Set, Threads, parse_encoder
 from policykd.cli.output import Bars, say
@@ -22,7 +22,6 @@ from policykd.errors import ConfigError
 
 if TYPE_CHECKING:
     from policykd.agents.training import TrainResult
-    from policykd.envs.robots import Robot
     from policykd.envs.skills import Skill
 
 _TRAIN = TrainConfig()
@@ -37,8 +36,8 @@ class Train:
     out: Path = Path("experts")
     """Folder of the experts; each gets a subfolder named after its skill."""
     steps: int | None = None
-    """Training budget, environment steps; default 3,000,000 for planar robots and 1,500,000 for robots in space,
-    and four times as many on a CUDA device, which needs fewer seconds for them."""
+    """Training budget, environment steps; default the demo's for its skills, otherwise 3,000,000 for planar robots and
+    1,500,000 for robots in space; four times as many on a CUDA device, which needs fewer seconds for them."""
     algorithm: str = _TRAIN.algorithm
     """Reinforcement learning algorithm: ppo, sac, or package.module:ALGORITHM for one of another package."""
     init: Path | None = None
@@ -51,7 +50,7 @@ class Train:
     """Seed of weights, tracks and exploration."""
     target_success: float | None = None
     """Stop early when two validations in a row reach this success (0 to 1); above 1 disables early stopping.
-    Default 0.98, and 2 for robots that are simulated as their model files say."""
+    Default the demo's for its skills, otherwise 0.98, and 2 for robots that are simulated as their model files say."""
     threads: Threads = None
     device: Device = _TRAIN.device
     resume: Resume = False
@@ -74,7 +73,7 @@ class Train:
             raise ConfigError(f"name a skill to train, for example biped/flat (valid: {', '.join(skill_ids())})")
         groups = chosen_groups(self.groups)
         skills = [read_skill(name, groups or None) for name in self.skills]
-        configs = [self._config(skill.robot) for skill in skills]
+        configs = [self._config(skill) for skill in skills]
         for skill, folder, config in zip(skills, folder_names(skills), configs, strict=True):
             # Loaded again for every expert, because training changes the policy that it starts from.
             init = load_policy(self.init) if self.init else None
@@ -83,11 +82,11 @@ class Train:
             )
             _print_trained(skill, result, config, console)
 
-    def _config(self, robot: Robot) -> TrainConfig:
+    def _config(self, skill: Skill) -> TrainConfig:
         """Return the configuration that the options ask for."""
         from policykd.envs.devices import is_card
 
-        default = default_config(robot)
+        default = config_of_skill(skill)
         if self.algorithm == "ppo" and is_card(self.device):
             default = device_settings(default)
         config = replace(
