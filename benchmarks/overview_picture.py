@@ -49,7 +49,7 @@ def draw_strips(strips: dict[str, np.ndarray]) -> Figure:
     """Draw the strips, one row per skill, with their names."""
     height, width = next(iter(strips.values())).shape[:2]
     inches = 9.0
-    figure = Figure(figsize=(inches, len(strips) * inches * 0.97 * height / width + 0.1), layout="constrained")
+    figure = Figure(figsize=(inches, len(strips) * inches * 0.9 * height / width + 0.1), layout="constrained")
     for axes, (skill, strip) in zip(figure.subplots(len(strips), 1, squeeze=False).flat, strips.items(), strict=True):
         axes.imshow(strip, aspect="equal")
         axes.set_ylabel(label_of(skill), rotation=0, ha="right", va="center", fontsize=11, fontweight="bold")

@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -124,6 +125,7 @@ def small_demo(monkeypatch):
     )  # fmt: skip
     monkeypatch.setattr(demo, "demo_plan", lambda robot: replace(plan, train=train, own={}, merge=merge))
     monkeypatch.setattr(demo, "Processes", InThisProcess)
+    monkeypatch.setattr(demo, "render_video", partial(demo.render_video, seconds=0.2, size=(64, 48)))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
