@@ -17,8 +17,8 @@ def extend_normalizer(policy: Policy, observations: torch.Tensor, present: torch
     """Count observations in a policy's normalizer without changing its actions and values.
 
     A first layer with weights W and bias b that read (x - m) / s reads (x - n) / t afterward, with the weights W t / s
-    and the bias b + W (n - m) / s. Its outputs are equal, to rounding, wherever neither normalizer clips. A skill whose
-    features are outside of what earlier skills showed is no longer clipped.
+    and the bias b + W (n - m) / s. Its outputs are equal, to rounding, wherever neither normalizer clips. Features
+    of new skills beyond the range of earlier ones are then not clipped.
 
     Args:
         policy: a policy without a memory, a latent, experts or encoders; changed in place.

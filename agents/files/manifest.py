@@ -319,7 +319,7 @@ def check_fits(manifest: Manifest, skill: Skill) -> None:
     try:
         _check_fits(manifest, skill)
     except ContractError as error:
-        if not is_permuted(manifest, skill.robot):
+        if not _is_permuted(manifest, skill.robot):
             raise
         raise ContractError(
             f"{error}. {skill.robot.name} has the same joints in another order: reorder the policy's inputs and "
@@ -327,10 +327,10 @@ def check_fits(manifest: Manifest, skill: Skill) -> None:
         ) from None
 
 
-def is_permuted(manifest: Manifest, robot: Robot) -> bool:
+def _is_permuted(manifest: Manifest, robot: Robot) -> bool:
     """Return whether a robot has the joints of a policy's actions in another order."""
-    orders = [action.joint for action in manifest.actions], [servo.joint for servo in robot.servos]
-    return orders[0] != orders[1] and sorted(orders[0]) == sorted(orders[1])
+    mine, theirs = [action.joint for action in manifest.actions], [servo.joint for servo in robot.servos]
+    return mine != theirs and sorted(mine) == sorted(theirs)
 
 
 def _check_fits(manifest: Manifest, skill: Skill) -> None:

@@ -15,7 +15,7 @@ import mujoco
 import numpy as np
 
 from policykd.envs.robots.ground_pool import GROUND, add_ground, disable_broad_phase
-from policykd.envs.robots.robot import Servo, finite
+from policykd.envs.robots.robot import Servo, check_servo
 from policykd.envs.robots.sources import BASE_JOINT, check_finite, robot_spec
 from policykd.envs.robots.spatial import Patterns, SpatialRobot
 from policykd.errors import ConfigError
@@ -181,7 +181,7 @@ def _servo(model: mujoco.MjModel, robot: SpatialRobot, name: str) -> Servo:
         )
     damping, torque = float(model.dof_damping[model.jnt_dofadr[joint.id]]), float(motor.forcerange[1])
     scale = _required(robot, "action_scale", name)
-    return finite(Servo(name, stand, scale, limits, float(motor.gainprm[0]), damping, torque))
+    return check_servo(Servo(name, stand, scale, limits, float(motor.gainprm[0]), damping, torque))
 
 
 def _touching(spec: mujoco.MjSpec, robot: SpatialRobot) -> list[str]:

@@ -16,7 +16,7 @@ import mujoco
 import numpy as np
 
 from policykd.envs.robots.model_robot import GymnasiumModel, ModelRobot
-from policykd.envs.robots.robot import Servo, finite
+from policykd.envs.robots.robot import Servo, check_servo
 from policykd.envs.robots.sources import check_finite, read_model
 from policykd.errors import ConfigError, MissingDependencyError
 
@@ -164,7 +164,7 @@ def _servo(model: mujoco.MjModel, robot: ModelRobot, index: int) -> Servo:
     gear = abs(float(model.actuator_gear[index, 0]))
     force = float(model.actuator_forcerange[index, 1]) if model.actuator_forcelimited[index] else 0.0
     torque = gear * (force or abs(float(model.actuator_gainprm[index, 0])) * max(abs(low), abs(high)))
-    return finite(Servo(name, (low + high) / 2, (high - low) / 2, (low, high), stiffness, damping, torque))
+    return check_servo(Servo(name, (low + high) / 2, (high - low) / 2, (low, high), stiffness, damping, torque))
 
 
 _HASHED = (

@@ -45,7 +45,7 @@ class Servo:
     torque: float
 
 
-def finite(servo: Servo) -> Servo:
+def check_servo(servo: Servo) -> Servo:
     """Return a servo made from numbers of a file, whose products may be too large for a float.
 
     Raises:

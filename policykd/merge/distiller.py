@@ -269,14 +269,9 @@ class _Merge:
             from policykd.envs.masked_env import MaskedEnv  # needs MuJoCo, which gymnasium environments may not
 
             count, config = self._config.envs * len(self._ids), self._config
-            made = make_env(
-                [t.skill for t in self._teachers],
-                count,
-                seed=integer_seed(config.seed, "collection"),
-                config=EnvConfig(randomization=config.randomization),
-                threads=config.threads,
-                device=config.device,
-            )
+            settings, seed = EnvConfig(randomization=config.randomization), integer_seed(config.seed, "collection")
+            skills, threads = [t.skill for t in self._teachers], config.threads
+            made = make_env(skills, count, seed=seed, config=settings, threads=threads, device=config.device)
             self._joint = made if isinstance(made, MaskedEnv) else None
         return self._joint
 

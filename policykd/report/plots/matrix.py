@@ -47,7 +47,7 @@ def evaluation_heat_map(evaluation: Evaluation) -> Figure:
         evaluation: the results; the last policy, usually the student, is in bold.
 
     Raises:
-        ConfigError: if a skill has no expert, so that there is no retention.
+        ConfigError: if a skill has no expert to compare its policies with.
     """
     without = [skill for skill in evaluation.skills if skill not in evaluation.experts]
     if without:
