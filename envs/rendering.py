@@ -74,7 +74,6 @@ def build_scene(robot: Robot, tracks_row: Tracks | Maps, view: str = "side") -> 
     # Scale of clipping planes and shadows, m; with the track's own length they would be blurred.
     spec.stat.extent = 4.0 * scale
     vis = spec.visual
-    vis.global_.offwidth = vis.global_.offheight = MAX_PIXELS
     vis.quality.shadowsize = 4096
     vis.headlight.ambient, vis.headlight.diffuse = [0.35, 0.35, 0.35], [0.25, 0.25, 0.25]
     vis.headlight.specular = [0.0, 0.0, 0.0]
@@ -221,7 +220,7 @@ class SceneRenderer:
     """Off-screen renderer of one scene. Use it as a context manager, or call :meth:`close`.
 
     Args:
-        model: model from :func:`build_scene`.
+        model: model from :func:`build_scene`; its off-screen buffer gets the size of an image.
         width: width of an image, pixels.
         height: height of an image, pixels.
 
@@ -234,6 +233,8 @@ class SceneRenderer:
         check_range("width", width, 1, MAX_PIXELS, "pixels")
         check_range("height", height, 1, MAX_PIXELS, "pixels")
         self._model, self._data = model, mujoco.MjData(model)
+        # OpenGL reserves the whole off-screen buffer, four samples per pixel: at MAX_PIXELS about a GB and a second.
+        model.vis.global_.offwidth, model.vis.global_.offheight = width, height
         try:
             prefer_egl()
             self._renderer = mujoco.Renderer(model, height, width)

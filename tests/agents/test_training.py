@@ -38,7 +38,7 @@ def reward(policy, episodes=64):
 
 def test_ppo_learns_to_stand(tmp_path):
     """After 66 k steps an expert earns more than an untrained policy by many standard errors."""
-    config = TrainConfig(steps=65_536, segment_steps=65_536, threads=1, seed=1)
+    config = TrainConfig(steps=65_536, segment_steps=65_536, threads=1, seed=1, validation_episodes=4, finalists=1)
     result = train_expert([STAND], tmp_path, config)
     trained, trained_error = reward(load_policy(result.policy_path).policy)
     untrained, untrained_error = reward(Policy(FLAT.group_sizes, 11, config.architecture, 0))

@@ -102,7 +102,7 @@ def test_the_boxes_under_a_robot_are_the_ground_wherever_it_goes(name, speed):
     env.reset()
     reach = np.linspace(-0.95, 0.95, 301) + 1e-4  # off the edges of pieces with round lengths
     started = env.engine.moves
-    for _ in range(200):
+    for _ in range(120):
         x = env.engine.field("qpos")[:, 0].numpy()
         places = x[:, None] + reach
         height = env.ground_height(torch.from_numpy(places)).numpy()

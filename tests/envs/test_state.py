@@ -77,7 +77,7 @@ def test_effort_is_the_torque_over_its_limit(mixed):
 
 def ground_by_search(track, x):
     """Height of one track at x, by a linear search through its segments."""
-    edges, left, grade = track.edges[0].numpy(), track.left[0].numpy(), track.grade[0].numpy()
+    edges, left, grade = (part[0].numpy() for part in (track.edges, track.left, track.grade))
     for k in reversed(range(len(left))):
         if x >= edges[k] or k == 0:
             return left[k] + grade[k] * (x - edges[k])
@@ -124,14 +124,14 @@ def test_the_phase_runs_once_a_second_and_marks_its_quarter():
 
 def deepest(env, i, links):
     """How deep the given links' capsules reach below the ground, from 200 points along each; m."""
-    data, model = env.engine._data[i], env.engine._models[i]
+    data, model, track = env.engine._data[i], env.engine._models[i], env.track(i)
     depth = -np.inf
     for link in links:
         geom = model.geom(link.name)
         axis = data.geom(link.name).xmat.reshape(3, 3)[:, 2]
         for t in np.linspace(-1, 1, 200):
             x, _, z = data.geom(link.name).xpos + t * geom.size[1] * axis
-            depth = max(depth, ground_by_search(env.track(i), x) - (z - geom.size[0]))
+            depth = max(depth, ground_by_search(track, x) - (z - geom.size[0]))
     return depth
 
 

@@ -1,16 +1,17 @@
 """The compiled backend does what the backend in torch does, and stays out of the way of a user's own parts."""
 
-import json
-import subprocess
-import sys
 from dataclasses import dataclass, replace
 
+import numba
+import numpy as np
 import pytest
 import torch
 from worlds import FEW, TERRAINS, batched, random_actions
 
 from policykd.envs import batched_env, observations, stepping
 from policykd.envs.batched_env import BatchedEnv
+from policykd.envs.compiled import compiled, compiled_at_first_use
+from policykd.envs.physics import numba_kernels
 from policykd.envs.skills import get_skill
 from policykd.envs.stepping import TorchBackend
 from policykd.envs.stepping.numba_backend import FastView, NumbaBackend
@@ -256,15 +257,19 @@ def test_what_a_step_returns_is_the_callers_to_keep():
     assert all(torch.equal(a, b) for tensors, copies in kept for a, b in zip(tensors, copies, strict=True))
 
 
-def test_loops_are_compiled_without_a_folder_to_keep_them_in(tmp_path):
-    """As in a container whose file system is read-only; the tests' own process has compiled them before."""
-    code = (
-        "import numba.core.caching as c, json, sys\n"
-        "def refuse(*a, **k): raise RuntimeError('cannot cache function: no locator available')\n"
-        "c.FunctionCache.__init__ = refuse\n"
-        "from policykd.envs.physics import numba_kernels as kernels; import numpy as np\n"
-        "failed = np.empty(2, bool); kernels.failures(np.array([[0, 0], [0, 3]], np.int32), failed)\n"
-        "print(json.dumps(failed.tolist()))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert json.loads(done.stdout) == [False, True]
+def test_loops_are_compiled_without_a_folder_to_keep_them_in(monkeypatch):
+    """As in a container whose file system is read-only."""
+    asked = []
+
+    def refuse(cache, function):
+        asked.append(function)
+        raise RuntimeError("cannot cache function: no locator available")
+
+    monkeypatch.setattr(numba.core.caching.FunctionCache, "__init__", refuse)
+    failures = numba_kernels.failures.py_func
+    for again in (compiled("void(int32[:, :], boolean[::1])")(failures), compiled_at_first_use(failures)):
+        failed = np.empty(2, bool)
+        again(np.array([[0, 0], [0, 3]], np.int32), failed)
+        assert failed.tolist() == [False, True]
+        assert again.nopython_signatures
+    assert asked == [failures, failures]

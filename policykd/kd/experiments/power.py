@@ -8,6 +8,7 @@ gate is 0 and the plan states how many seeds would be needed. Nothing here reads
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -54,10 +55,13 @@ def smallest_effect(spread: float, seeds: int, *, comparisons: int = 1, power: f
 
 def seeds_needed(effect: float, spread: float, *, comparisons: int = 1, power: float = POWER) -> int | None:
     """Return the fewest seeds, from 5, that show a true effect with a power; None beyond :data:`MOST_SEEDS`."""
-    for seeds in range(5, MOST_SEEDS + 1):
-        if smallest_effect(spread, seeds, comparisons=comparisons, power=power) <= effect:
-            return seeds
-    return None
+
+    def are_enough(seeds: int) -> bool:  # more seeds show smaller effects, so a bisection finds the fewest
+        return smallest_effect(spread, seeds, comparisons=comparisons, power=power) <= effect
+
+    numbers = range(5, MOST_SEEDS + 1)
+    found = bisect_left(numbers, True, key=are_enough)
+    return numbers[found] if found < len(numbers) else None
 
 
 @dataclass(frozen=True)
