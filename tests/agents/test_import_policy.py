@@ -100,8 +100,8 @@ def test_contradicting_experts_merge_with_a_task_id_and_not_without(tmp_path, ca
         assert run("import", steering(tmp_path, goal), "--env", env_text(goal), "--out", out) == 0
         experts.append(out)
     assert "random actions" in capsys.readouterr().out
-    merge = ("merge", *experts, "--rounds", 3, "--hidden", 32, "32", "--critic", "none", "--set", "envs=8",
-             "updates=300", "validation_episodes=8", "minibatch=128", "--out")  # fmt: skip
+    merge = ("merge", *experts, "--rounds", 2, "--hidden", 32, "32", "--critic", "none", "--set", "envs=8",
+             "updates=200", "validation_episodes=4", "minibatch=128", "--out")  # fmt: skip
     assert run(*merge, tmp_path / "mixed") == 2
     assert "contradict each other: in the same states their actions differ by" in capsys.readouterr().err.replace(
         "\n", " "

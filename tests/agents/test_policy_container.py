@@ -221,7 +221,7 @@ def test_reader_beside_a_busy_writer(folder):
             for policy in policies:
                 store(folder, policy)
     try:
-        seen = {load_policy(folder).manifest.weights_sha256 for _ in range(300)}
+        seen = {load_policy(folder).manifest.weights_sha256 for _ in range(120)}
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)

@@ -60,7 +60,7 @@ def test_steps_equal_gymnasiums(name):
     published.reset(seed=0)
     assert np.array_equal(first[0].numpy(), same_state(env, published).astype(np.float32))
     draw, total, ends = torch.Generator().manual_seed(0), 0.0, 0
-    for _ in range(1000):
+    for _ in range(1000 if name == "halfcheetah" else 400):  # a cheetah's episode ends with its last step alone
         action = torch.rand(2, env.num_actions, generator=draw, dtype=torch.float64) * 2 - 1
         step = env.step(action, restart=False)
         theirs, reward, terminated, _, _ = published.step(env.targets(action)[0].numpy())

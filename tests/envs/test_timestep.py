@@ -14,7 +14,7 @@ from policykd.envs.skills import get_skill
 EXPERT = Path(__file__).parent.parent / "data" / "flat-expert"  # flat ground, 0.4 M steps of PPO
 
 
-def reward_per_step(policy, skill, tracks=96):
+def reward_per_step(policy, skill, tracks=48):
     env = BatchedEnv([skill], tracks, seed=4, config=EnvConfig(tracks=tracks, ordered=True), threads=1)
     env.seed(5)
     return float(run_episodes(policy, env).reward_per_step.mean())

@@ -46,7 +46,7 @@ def write_bench_page(folder: Path) -> Path:
         Plot("cost", title, cost_plot(result)),
     ]
     context = {
-        "plots": embed_plots(plots, folder, ("png", "svg")),
+        "plots": embed_plots(plots, folder, ["png"]),
         "data": embed_file(folder / RESULT, "application/json"),
     }
     return write_html(folder, "benchmark.html", {**_context(result), **context})

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from policykd.environment import environment
 from policykd.errors import OutputError
-from policykd.report.plots.style import save_figure, svg_text
+from policykd.report.plots.style import save_figure
 from policykd.stats import Interval, format_interval
 from policykd.storage import write_text
 
@@ -54,21 +54,24 @@ class Plot(NamedTuple):
     figure: Figure
 
 
-def embed_plots(plots: Sequence[Plot], folder: Path, suffixes: Sequence[str] = ("svg",)) -> list[dict[str, Any]]:
+def embed_plots(plots: Sequence[Plot], folder: Path, further: Sequence[str] = ()) -> list[dict[str, Any]]:
     """Write plots to the folder ``plots``, and return their titles and SVG elements for a template.
 
     Args:
         plots: the plots.
         folder: folder of the page.
-        suffixes: formats of the files.
+        further: suffixes of further files beside the SVG.
 
     Raises:
         OutputError: if a file cannot be written.
     """
+    found = []
     for plot in plots:
-        for suffix in suffixes:
+        for suffix in further:
             save_figure(plot.figure, folder / "plots" / f"{plot.name}.{suffix}")
-    return [{"title": plot.title, "svg": Markup(svg_text(plot.figure))} for plot in plots]
+        svg = save_figure(plot.figure, folder / "plots" / f"{plot.name}.svg")
+        found.append({"title": plot.title, "svg": Markup(svg.read_text(encoding="utf-8"))})
+    return found
 
 
 def embed_file(path: Path, kind: str) -> Markup:
