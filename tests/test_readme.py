@@ -11,6 +11,7 @@ import tyro
 
 from policykd.cli.commands import ANY_COMMAND
 from policykd.cli.main import main
+from policykd.envs.robots.robot import Robot
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -54,8 +55,17 @@ def test_every_program_is_python_and_imports_what_exists(page):
 
 
 SMALL = {
-    "train": ["--steps", "2048", "--set", "segment_steps=2048", "validation_episodes=2", "finalists=1"],
-    "merge": ["--min-teacher-success", "0", "--set", "rounds=1", "envs=8", "updates=8", "validation_episodes=2"],
+    "train": ["--steps", "2048", "--set", "segment_steps=2048", "validation_episodes=1", "finalists=1"],
+    "merge": [
+        "--min-teacher-success",
+        "0",
+        "--set",
+        "rounds=1",
+        "envs=4",
+        "updates=8",
+        "validation_episodes=1",
+        "critic=none",
+    ],
     "evaluate": ["--episodes", "2"],
     "export": ["--states", "200", "--episodes", "2"],
 }
@@ -66,6 +76,7 @@ STORY = ("train", "merge", "evaluate", "describe", "export", "inject")
 
 def test_the_steps_of_readme_and_tour_run_one_after_the_other(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Robot, "episode_steps", property(lambda self: 64))
     done = []
     first, more = (list(commands(ROOT / name)) for name in ("README.md", "docs/tour.md"))
     for words in [*first, *(words for words in more if words not in first)]:

@@ -180,14 +180,22 @@ def _check_bodies(spec: mujoco.MjSpec, robot: SpatialRobot) -> None:
             raise ConfigError(f"robot {robot.name}: joint {joint.name} is not a hinge; weld it with lock")
 
 
+# Numbers of a compiled model that follow from those of its file; the last ones follow from all others.
+_MODEL_NUMBERS = (
+    "body_mass", "body_inertia", "body_pos", "body_quat", "body_ipos", "body_iquat", "geom_pos", "geom_quat",
+    "geom_size", "geom_friction", "site_pos", "qpos0", "jnt_pos", "jnt_axis", "jnt_range", "jnt_stiffness",
+    "dof_damping", "dof_armature", "dof_frictionloss", "actuator_gainprm", "actuator_biasprm", "actuator_ctrlrange",
+    "actuator_forcerange", "actuator_gear", "geom_rbound", "geom_aabb", "dof_M0", "body_invweight0",
+)  # fmt: skip
+
+
 def check_finite(model: mujoco.MjModel, name: str) -> mujoco.MjModel:
     """Return a compiled model; numbers near the largest float overflow when MuJoCo multiplies them.
 
     Raises:
         ConfigError: naming the robot and the property that is not finite.
     """
-    for what in ("body_mass", "body_inertia", "body_pos", "qpos0", "jnt_range", "dof_damping", "actuator_gainprm",
-                 "actuator_forcerange", "actuator_gear"):  # fmt: skip
+    for what in _MODEL_NUMBERS:
         if not np.isfinite(getattr(model, what)).all():
             raise ConfigError(f"robot {name} cannot be simulated: {what} of its compiled model is not finite")
     return model

@@ -374,3 +374,20 @@ def test_robots_that_no_float_or_path_can_hold(file, old, new, message, tmp_path
     (tmp_path / file).write_text(text.replace(old, new))
     with pytest.raises(ConfigError, match=message):
         read_robot(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "field"),
+    [
+        ('<sphere radius="0.03"/>', '<sphere radius="inf"/>', "geom_size"),
+        ('<axis xyz="0 1 0"/>', '<axis xyz="nan nan nan"/>', "jnt_axis"),
+        ('<origin xyz="0 0 -0.3"/>', '<origin xyz="0 0 -inf"/>', "body_pos"),
+    ],
+)
+def test_shapes_and_axes_of_robots_are_finite(old, new, field, tmp_path):
+    place(tmp_path, fuzz_samples.robot_urdf())
+    text = (tmp_path / "walker.urdf").read_text()
+    assert old in text
+    (tmp_path / "walker.urdf").write_text(text.replace(old, new, 1))
+    with pytest.raises(ConfigError, match=f"{field} of its compiled model is not finite"):
+        read_robot(tmp_path)
