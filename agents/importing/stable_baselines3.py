@@ -107,13 +107,28 @@ def read_vecnormalize(path: Path, keys: list[str]) -> Standardization | None:
     attributes = record.attributes
     if not attributes.get("norm_obs", True):
         return None
-    statistics, epsilon = attributes.get("obs_rms"), float(attributes.get("epsilon", 1e-8))
+    statistics = attributes.get("obs_rms")
     parts = [statistics.get(key) for key in keys] if isinstance(statistics, dict) else [statistics]
     records = [part for part in parts if isinstance(part, Record)]
     if len(records) < len(parts):
         raise PolicyFileError(f"{path} lacks statistics of an observation group; the policy reads {', '.join(keys)}")
-    mean, var = (np.concatenate([np.ravel(r.attributes[key]) for r in records]) for key in ("mean", "var"))
-    return Standardization(mean, np.sqrt(var + epsilon), float(attributes.get("clip_obs", 10.0)))
+    mean, var = (np.concatenate([_statistic(path, record, key) for record in records]) for key in ("mean", "var"))
+    epsilon, clip = _number(path, attributes, "epsilon", 1e-8), _number(path, attributes, "clip_obs", 10.0)
+    return Standardization(mean, np.sqrt(var + epsilon), clip)
+
+
+def _statistic(path: Path, record: Record, key: str) -> np.ndarray:
+    values = record.attributes.get(key)
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "iuf":
+        raise PolicyFileError(f"{path}: {key} of the observations is not an array of numbers")
+    return values.ravel()
+
+
+def _number(path: Path, attributes: Mapping[str, Any], key: str, default: float) -> float:
+    value = attributes.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        raise PolicyFileError(f"{path}: {key} is {str(value)[:40]!r}; it must be a number")
+    return float(value)
 
 
 @dataclass(frozen=True, eq=False)

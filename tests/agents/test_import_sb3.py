@@ -161,6 +161,24 @@ def test_the_normalizer_keeps_the_formula_of_its_library(clip, tmp_path):
     assert any("2 of 7 features" in note and "dead inputs" in note for note in foreign.notes)
 
 
+@pytest.mark.parametrize(
+    ("owner", "name", "value", "message"),
+    [
+        ("", "epsilon", "_reconstruct", "epsilon is '_reconstruct'; it must be a number"),
+        ("", "clip_obs", None, "clip_obs is 'None'; it must be a number"),
+        ("", "epsilon", True, "epsilon is 'True'; it must be a number"),
+        ("obs_rms", "mean", [[0.0], [0.0, 1.0]], "mean of the observations is not an array of numbers"),
+        ("obs_rms", "var", "a", "var of the observations is not an array of numbers"),
+    ],
+)
+def test_a_normalizer_without_numbers_is_refused(owner, name, value, message, tmp_path):
+    _, wrapped, _ = normalized(tmp_path)
+    setattr(getattr(wrapped, owner) if owner else wrapped, name, value)
+    wrapped.save(str(tmp_path / "vecnormalize.pkl"))
+    with pytest.raises(PolicyFileError, match=message):
+        read_sb3(tmp_path / "model.zip")
+
+
 def test_normalization_can_be_switched_off_and_is_missed_by_name(tmp_path):
     normalized(tmp_path)
     assert read_sb3(tmp_path / "model.zip", ImportOptions(normalized=False)).standardization is None
