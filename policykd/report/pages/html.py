@@ -60,7 +60,7 @@ def embed_plots(plots: Sequence[Plot], folder: Path, further: Sequence[str] = ()
     Args:
         plots: the plots.
         folder: folder of the page.
-        further: suffixes of further files beside the SVG.
+        further: suffixes of further files, next to the SVG.
 
     Raises:
         OutputError: if a file cannot be written.
