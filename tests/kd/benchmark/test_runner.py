@@ -59,7 +59,7 @@ def test_a_run_leaves_everything_and_cross_entropy_does_not_feel_who_runs_beside
     alone = run_benchmark(tiny("ce"), tmp_path / "alone")
     beside = run_benchmark(tiny("sp", "ft", "kd"), tmp_path / "beside", progress=watcher)
     shutil.copytree(tmp_path / "beside" / "teachers", tmp_path / "processes" / "teachers")
-    processes = run_benchmark(tiny("kd"), tmp_path / "processes", executor=Processes(2))
+    processes = run_benchmark(tiny("kd"), tmp_path / "processes", executor=Processes(1))
     assert figures(alone, "ce") == figures(beside, "ce") == figures(processes, "ce")
     assert figures(beside, "kd") == figures(processes, "kd")
     assert figures(beside, "kd") != figures(beside, "ce")

@@ -324,6 +324,7 @@ class TestReviewKD(LossContract):
     function = staticmethod(kf.reviewkd)
     module = losses.ReviewKD
     module_args = {"student_channels": [2, 3], "teacher_channels": [2, 3]}
+    gradient_batch = 2  # of independent samples with 131 entries
     cases = {"default": {}, "pools 2 1": {"pools": (2, 1)}}
     exempt = RAW
 
