@@ -204,6 +204,7 @@ class TestFSP(LossContract):
     module = losses.FSP
     cases = {"code": {}, "paper": {"variant": "paper"}}
     invariances = {"order of places": lambda x: x[:, :, ::-1, ::-1].copy()}
+    gradient_batch = 2  # of independent samples with 60 entries
     exempt = ALONE
     scale = 0.7
 
