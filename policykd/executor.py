@@ -11,8 +11,9 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from multiprocessing.managers import SyncManager
 from typing import Any, Protocol, TypeVar
 
@@ -55,6 +56,10 @@ class Executor(Protocol):
         """
         ...
 
+    def keep_workers(self) -> AbstractContextManager[None]:
+        """Return a context in which several calls of :meth:`map` share workers, where starting them costs time."""
+        return nullcontext()
+
 
 class Inline(Executor):
     """Runs one job after the other in this process."""
@@ -85,6 +90,24 @@ class Processes(Executor):
 
     def __init__(self, workers: int | None = None) -> None:
         self._workers = cores_for(workers, "workers")
+        self._kept: ExitStack | None = None
+        self._started: tuple[ProcessPoolExecutor, queue.Queue[Any]] | None = None
+
+    @override
+    @contextmanager
+    def keep_workers(self) -> Iterator[None]:
+        """Keep the processes between calls of :meth:`map`: each imports torch only once.
+
+        They start with the first call, no more than there are jobs, and end with the context.
+        """
+        if self._kept is not None:
+            yield
+            return
+        with ExitStack() as self._kept:
+            try:
+                yield
+            finally:
+                self._kept = self._started = None
 
     @override
     def map(
@@ -94,14 +117,8 @@ class Processes(Executor):
         progress: Progress,
         on_result: Callable[[Result], None] = ignore,
     ) -> list[Result]:
-        context = multiprocessing.get_context("spawn")  # torch's and MuJoCo's threads do not survive a fork
-        workers = min(self._workers, len(jobs))
-        parent = (os.getpid(),)
-        manager = SyncManager(ctx=context)
-        manager.start(_end_with_parent, parent)
-        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent, initargs=parent)
-        with manager, pool:
-            reports = manager.Queue()
+        with self.keep_workers():
+            pool, reports = self._started = self._started or self._start()
             futures = [pool.submit(work, job, Reporter(reports.put)) for job in jobs]
             try:
                 self._watch(futures, reports, progress, on_result)
@@ -110,7 +127,19 @@ class Processes(Executor):
                 for process in list(pool._processes.values()):  # a job may run for hours more
                     process.terminate()
                 pool.shutdown(cancel_futures=True)
+                self._started = None
                 raise
+
+    def _start(self) -> tuple[ProcessPoolExecutor, queue.Queue[Any]]:
+        """Return a pool, which starts a process for a job that finds none idle, and the queue of reports."""
+        assert self._kept is not None
+        context = multiprocessing.get_context("spawn")  # torch's and MuJoCo's threads do not survive a fork
+        parent = (os.getpid(),)
+        manager = SyncManager(ctx=context)
+        manager.start(_end_with_parent, parent)
+        self._kept.enter_context(manager)
+        pool = ProcessPoolExecutor(self._workers, mp_context=context, initializer=_end_with_parent, initargs=parent)
+        return self._kept.enter_context(pool), manager.Queue()
 
     def _watch(
         self,

@@ -160,7 +160,12 @@ def stratified_bootstrap(
     matrix = _checked(scores, confidence, resamples, dimensions=2)
     measure = _statistic(statistic)
     rng = np.random.default_rng(seed)
-    distribution = np.array([float(measure(_strata(matrix, rng).ravel())) for _ in range(resamples)])
+    distribution = np.concatenate(
+        [
+            measure(_strata(matrix, rng, size).reshape(size, -1))
+            for size in _chunks(resamples, max(1, _CHUNK // matrix.size))
+        ]
+    )
     return _interval(float(measure(matrix.ravel())), distribution, _tails(confidence), confidence)
 
 
@@ -283,7 +288,7 @@ def probability_of_improvement(
         return float((np.sign(a[:, None] - b[None]).mean() + 1) / 2)
 
     rng = np.random.default_rng(seed)
-    distribution = np.array([wins(_strata(x, rng), _strata(y, rng)) for _ in range(resamples)])
+    distribution = np.array([wins(_strata(x, rng)[0], _strata(y, rng)[0]) for _ in range(resamples)])
     return _interval(wins(x, y), distribution, _tails(confidence), confidence)
 
 
@@ -347,14 +352,19 @@ def _checked_pairs(first: ArrayLike, second: ArrayLike, confidence: float, resam
 def _resampled(rows: np.ndarray, resamples: int, seed: int, measure: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """Return the measure of samples drawn from (n, k) rows with replacement; it maps (chunk, n, k) to (chunk, ...)."""
     rng, n = np.random.default_rng(seed), len(rows)
-    chunk = max(1, _CHUNK // rows.size)
-    sizes = [min(chunk, resamples - start) for start in range(0, resamples, chunk)]
+    sizes = _chunks(resamples, max(1, _CHUNK // rows.size))
     return np.concatenate([measure(rows[rng.integers(0, n, (size, n))]) for size in sizes])
 
 
-def _strata(matrix: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Resample the rows of every column independently."""
-    return np.take_along_axis(matrix, rng.integers(0, len(matrix), matrix.shape), axis=0)
+def _chunks(resamples: int, chunk: int) -> list[int]:
+    """Return how many samples to draw at a time, so that few are in memory."""
+    return [min(chunk, resamples - start) for start in range(0, resamples, chunk)]
+
+
+def _strata(matrix: np.ndarray, rng: np.random.Generator, size: int = 1) -> np.ndarray:
+    """Return ``size`` samples ``(size, rows, columns)``; each resamples the rows of every column independently."""
+    rows = rng.integers(0, len(matrix), (size, *matrix.shape))
+    return np.take_along_axis(matrix[None], rows, axis=1)
 
 
 def _tails(confidence: float) -> np.ndarray:

@@ -92,6 +92,21 @@ def test_the_first_failure_is_raised(executor):
         executor.map(fail, [0, 1, 2, 3, 4, 5], Notes())
 
 
+@pytest.mark.parametrize("executor", [Inline(), Processes(1)])
+def test_workers_are_kept(executor):
+    with executor.keep_workers():
+        found = [executor.map(square, [number], Notes()) for number in (0, 1)]
+        with pytest.raises(ConfigError, match="job 1 is wrong"):
+            executor.map(fail, [1], Notes())
+        found.append(executor.map(square, [2], Notes()))  # a failure ends the workers; others take their place
+        processes = multiprocessing.active_children()
+    squares, (first, second, third) = zip(*(result for (result,) in found), strict=True)
+    assert squares == (0, 1, 4)
+    assert first == second
+    assert (third == first) == isinstance(executor, Inline)
+    assert not [process for process in processes if process.is_alive()]
+
+
 def test_no_workers_are_refused():
     with pytest.raises(ConfigError, match="workers"):
         Processes(0)

@@ -1,14 +1,14 @@
 """Run folders: refused, resumed, cut back and finished."""
 
 import json
-import subprocess
-import sys
 import threading
+import time
 import zipfile
 
 import pytest
 import torch
 
+from children import start_children
 from policykd.errors import ConfigError, OutputError
 from policykd.runs import RunFolder
 from policykd.storage import prepare_folder, write_bytes, write_json
@@ -110,31 +110,32 @@ def test_unwritable_output_is_said_first(tmp_path):
         prepare_folder(tmp_path / "folder", megabytes=1e12)
 
 
-HOLD = """
-import sys, time
-from pathlib import Path
-from policykd.runs import RunFolder
-folder = RunFolder(Path(sys.argv[1]), {"steps": 1}, resume=True)
-if sys.argv[2] == "finish":
-    folder.finish({})
-print("held", flush=True)
-time.sleep(60)
-"""
+def hold(path, what, held):
+    """Open a folder in a process of its own, and stay there."""
+    folder = RunFolder(path, {"steps": 1}, resume=True)
+    if what == "finish":
+        folder.finish({})
+    held.touch()
+    time.sleep(60)
 
 
 @pytest.fixture
-def other_process():
+def other_process(tmp_path_factory):
     started = []
 
     def start(path, what):
-        started.append(subprocess.Popen([sys.executable, "-c", HOLD, path, what], stdout=subprocess.PIPE, text=True))
-        assert started[-1].stdout.readline() == "held\n"
-        return started[-1]
+        held = tmp_path_factory.mktemp("other") / "held"
+        started.extend(start_children(hold, (path, what, held)))
+        for _ in range(600):
+            if held.exists():
+                return started[-1]
+            time.sleep(0.1)
+        return pytest.fail("the folder was not opened within a minute")
 
     yield start
     for process in started:
         process.kill()
-        process.wait()
+        process.join()
 
 
 def test_two_processes_cannot_work_in_one_folder(tmp_path, monkeypatch, other_process):
@@ -143,7 +144,7 @@ def test_two_processes_cannot_work_in_one_folder(tmp_path, monkeypatch, other_pr
     with pytest.raises(OutputError, match=f"another process is working in {tmp_path}"):
         RunFolder(tmp_path, {"steps": 1}, resume=True)
     other.kill()  # kill -9 leaves nothing behind that would have to be removed by hand
-    other.wait()
+    other.join()
     RunFolder(tmp_path, {"steps": 1}, resume=True)
 
 

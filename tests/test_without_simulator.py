@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +13,7 @@ from policykd.envs import simulator
 from policykd.envs.simulator import require_simulator
 from policykd.errors import MissingDependencyError
 
-SCRIPT = """
+WITHOUT_SIMULATOR = """
 import sys
 
 
@@ -60,10 +62,87 @@ print("mujoco" in sys.modules)
 """
 
 
-def test_gymnasium_environments_and_distillation_load_no_simulator():
-    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=False)
+WITHOUT_GYMNASIUM = """
+import importlib.util
+import sys
+
+MISSING = ("mujoco", "gymnasium", "stable_baselines3", "numba", "tensorboard")
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *more: None if name in MISSING else find(name, *more)
+
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in MISSING:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+sys.meta_path.insert(0, Blocked())
+from policykd.cli.main import main
+
+out = sys.argv[1] + "/bench"
+assert main(["kd", "list"]) == 0
+bench = ["kd", "bench", "--task", "textures", "--methods", "ce,kd", "--seeds", "2", "--workers", "1"]
+sizes = [f"{name}={size}" for name, size in (("train", 40), ("val", 20), ("test", 20), ("side", 8))]
+small = ["student=resnet8:2,2,2,2", "teacher=resnet8:2,2,4,4", "teacher_train.epochs=1"]
+assert main([*bench, "--task-option", *sizes, "--set", *small, "--epochs", "1", "--out", out]) == 0
+assert main(["train", "biped/flat", "--out", out + "/x"]) == 2
+"""
+
+BOTH = """
+import os
+import sys
+import traceback
+
+import torch
+import torch._dynamo  # seconds that the scripts share: they run in forks, and each imports all of policykd anew
+
+for place in (0, 1):
+    script, folder = sys.argv[1 + 2 * place : 3 + 2 * place]
+    if os.fork():
+        continue
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        os.dup2(os.open(f"{folder}/{name}", os.O_WRONLY | os.O_CREAT), number)
+    sys.argv[1:] = [folder]
+    try:
+        exec(compile(script, "script", "exec"), {"__name__": "__main__"})
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+statuses = sorted(os.wait() for _ in (0, 1))
+print(*(os.waitstatus_to_exitcode(status) for _, status in statuses))
+"""
+
+
+@dataclass
+class Done:
+    """What is left of a script."""
+
+    folder: Path
+    returncode: int
+
+    def text(self, name):
+        return (self.folder / name).read_text()
+
+
+@pytest.fixture(scope="module")
+def scripts(tmp_path_factory):
+    """Both scripts, run in processes of their own."""
+    folders = [tmp_path_factory.mktemp(name) for name in ("simulator", "gymnasium")]
+    words = [WITHOUT_SIMULATOR, str(folders[0]), WITHOUT_GYMNASIUM, str(folders[1])]
+    done = subprocess.run([sys.executable, "-c", BOTH, *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    shape, *commands, missing, loaded = done.stdout.splitlines()
+    return [Done(folder, int(status)) for folder, status in zip(folders, done.stdout.split(), strict=True)]
+
+
+def test_gymnasium_environments_and_distillation_load_no_simulator(scripts):
+    done = scripts[0]
+    assert done.returncode == 0, done.text("stderr")[-2000:]
+    shape, *commands, missing, loaded = done.text("stdout").splitlines()
     assert shape == "(2, 3)"
     assert any(line.startswith("merge gym:Pendulum-v1") for line in commands)
     assert sum("random actions" in line for line in commands) == 1
@@ -90,40 +169,11 @@ def test_missing_mujoco_is_named_with_the_extra(monkeypatch):
     require_simulator()
 
 
-WITHOUT_GYMNASIUM = """
-import importlib.util
-import sys
-
-MISSING = ("mujoco", "gymnasium", "stable_baselines3", "numba", "tensorboard")
-find = importlib.util.find_spec
-importlib.util.find_spec = lambda name, *more: None if name in MISSING else find(name, *more)
-
-
-class Blocked:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in MISSING:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-
-sys.meta_path.insert(0, Blocked())
-from policykd.cli.main import main
-
-out = sys.argv[1]
-assert main(["kd", "list"]) == 0
-bench = ["kd", "bench", "--task", "textures", "--methods", "ce,kd", "--seeds", "2", "--workers", "1"]
-sizes = [f"{name}={size}" for name, size in (("train", 40), ("val", 20), ("test", 20), ("side", 8))]
-small = ["student=resnet8:2,2,2,2", "teacher=resnet8:2,2,4,4", "teacher_train.epochs=1"]
-assert main([*bench, "--task-option", *sizes, "--set", *small, "--epochs", "1", "--out", out]) == 0
-assert main(["train", "biped/flat", "--out", out + "/x"]) == 2
-"""
-
-
-def test_supervised_distillation_needs_neither_gymnasium_nor_a_compiler(tmp_path):
-    command = [sys.executable, "-c", WITHOUT_GYMNASIUM, str(tmp_path / "bench")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert (tmp_path / "bench" / "result.json").exists()
-    message = " ".join(done.stderr.split())
+def test_supervised_distillation_needs_neither_gymnasium_nor_a_compiler(scripts):
+    done = scripts[1]
+    assert done.returncode == 0, done.text("stderr")[-2000:]
+    assert (done.folder / "bench" / "result.json").exists()
+    message = " ".join(done.text("stderr").split())
     assert "is not installed, which this command needs: pip install 'policykd[gym]'" in message
 
 

@@ -10,9 +10,13 @@ from torch import nn
 
 from policykd.cli.main import main
 from policykd.errors import ConfigError
+from policykd.kd.benchmark.config import BenchConfig
 from policykd.kd.benchmark.placements import placement_of
+from policykd.kd.benchmark.results import BenchResult
+from policykd.kd.benchmark.runner import run_benchmark
 from policykd.kd.objective.objective import Objective
 from policykd.kd.registry import LOSSES, LossInfo
+from policykd.plain import typed
 
 LOSS = '''
     """Cosine distance of features."""
@@ -126,6 +130,18 @@ def test_it_is_listed_when_registered(my_lab, capsys):
         LOSSES.unregister("cosine")
 
 
+def figures(result):
+    """All that does not depend on the clock."""
+    cells = {method: [without_times(cell) for cell in cells] for method, cells in result.cells.items()}
+    return cells, [without_times(teacher) for teacher in result.teachers]
+
+
+def without_times(tree):
+    if isinstance(tree, dict):
+        return {name: without_times(value) for name, value in tree.items() if not name.startswith("seconds")}
+    return [without_times(value) for value in tree] if isinstance(tree, (list, tuple)) else tree
+
+
 def test_it_is_benchmarked_in_other_processes(my_lab, tmp_path, capsys):
     words = (
         *("--task", "textures", "--methods", f"ce,{NAME}", "--seeds", "2", "--epochs", "1", "--workers", "2"),
@@ -137,6 +153,9 @@ def test_it_is_benchmarked_in_other_processes(my_lab, tmp_path, capsys):
     cell = json.loads((out / "cells" / "my_lab.cosine_record-INFO-seed0.json").read_text())
     setting = cell["candidates"][0]["setting"]
     assert (setting["weight"], setting["options"], setting["preset"]) == (2.0, {"power": 2.0}, "lab")
+    there = BenchResult.load(out)
+    config = typed(BenchConfig, there.config, "config")
+    assert figures(run_benchmark(config, tmp_path / "here")) == figures(there), "as in this process"
     row = next(line for line in docs.read_text().splitlines() if line.startswith(f"| {NAME} | feature"))
     assert placement_of(NAME).where in row
     capsys.readouterr()

@@ -1,16 +1,15 @@
 """Players take turns: who learns when, what is drawn, and a run that was killed ends like one that was not."""
 
+import os
 import signal
-import subprocess
-import sys
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from children import join_children, start_children
 from policykd.errors import ConfigError
 from policykd.kd.training.checkpoint import CheckpointError
 from policykd.kd.training.config import OptimizerConfig
@@ -55,17 +54,13 @@ def play_and_die(folder):
 
     def die(done):
         if done == 23:
-            import os
-
             os.kill(os.getpid(), signal.SIGKILL)
 
-    game(Path(folder), checkpoint_rounds=10)[0].train(40, after_round=die)
+    game(folder, checkpoint_rounds=10)[0].train(40, after_round=die)
 
 
 def test_a_killed_run_that_is_resumed_has_the_weights_of_the_uninterrupted_one(tmp_path):
-    code = f"import test_players; test_players.play_and_die({str(tmp_path)!r})"
-    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, check=False)
-    assert done.returncode == -signal.SIGKILL
+    assert join_children(start_children(play_and_die, (tmp_path,))) == [-signal.SIGKILL]
     resumed, *networks = game(tmp_path, checkpoint_rounds=10)
     seen = []
     resumed.train(40, resume=True, after_round=seen.append)

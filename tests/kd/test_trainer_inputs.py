@@ -64,18 +64,25 @@ class Jittered(Dataset):
 
 
 # ---- loaders ---------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("stop", [2, 5, 7])
-def test_a_run_over_a_loader_is_resumed_to_the_bit(tmp_path, workers, stop):
-    def run(folder, logs=()):
-        student, teacher = pair(dropout=0.2)
-        loader = DataLoader(Jittered(), batch_size=8, shuffle=True, num_workers=workers)
-        objective = Objective(ce=CE(), kd=KD(), crd=0.01 * CRD(40, 6, 9, dim=4, negatives=5).on("hidden1"))
-        config = TrainConfig(epochs=2, checkpoint_steps=1, log_steps=1, optimizer=PLAIN)
-        return Distiller(student, teacher, objective, config, folder=tmp_path / folder, logs=logs), loader
+def run_over_loader(folder, workers, logs=()):
+    """Return a distiller and the loader of its training data."""
+    student, teacher = pair(dropout=0.2)
+    loader = DataLoader(Jittered(), batch_size=8, shuffle=True, num_workers=workers)
+    objective = Objective(ce=CE(), kd=KD(), crd=0.01 * CRD(40, 6, 9, dim=4, negatives=5).on("hidden1"))
+    config = TrainConfig(epochs=2, checkpoint_steps=1, log_steps=1, optimizer=PLAIN)
+    return Distiller(student, teacher, objective, config, folder=folder, logs=logs), loader
 
-    whole, loader = run("a")
-    whole.fit(loader)
+
+@pytest.fixture(scope="module", params=[0, 2])
+def uninterrupted(request, tmp_path_factory):
+    """Number of the loader's workers, and the run that was not interrupted."""
+    whole, loader = run_over_loader(tmp_path_factory.mktemp("whole"), request.param)
+    return request.param, whole.fit(loader)
+
+
+@pytest.mark.parametrize("stop", [2, 5, 7])
+def test_a_run_over_a_loader_is_resumed_to_the_bit(tmp_path, uninterrupted, stop):
+    workers, whole = uninterrupted
 
     class Stop:
         def open(self, step): ...
@@ -86,10 +93,10 @@ def test_a_run_over_a_loader_is_resumed_to_the_bit(tmp_path, workers, stop):
             if record["kind"] == "step" and record["step"] == stop:
                 raise KeyboardInterrupt
 
-    broken, loader = run("b", [Stop()])
+    broken, loader = run_over_loader(tmp_path, workers, [Stop()])
     with pytest.raises(KeyboardInterrupt):
         broken.fit(loader)
-    resumed, loader = run("b")
+    resumed, loader = run_over_loader(tmp_path, workers)
     resumed.fit(loader, resume=True)
     assert torch.equal(weights(resumed.student), weights(whole.student))
     assert torch.equal(weights(resumed.objective), weights(whole.objective))

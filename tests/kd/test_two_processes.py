@@ -2,8 +2,8 @@
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
+from children import join_children, start_children
 from policykd.kd.losses import CE, CRD, KD, RKD, SP
 from policykd.kd.networks import MLP
 from policykd.kd.objective.objective import Objective
@@ -61,7 +61,6 @@ def everything(rank: int, world: int):
 
 
 def worker(rank: int, world: int, folder: str) -> None:
-    torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
     try:
         torch.save(everything(rank, world), f"{folder}/{rank}.pt")
@@ -78,7 +77,7 @@ def worker(rank: int, world: int, folder: str) -> None:
 
 
 def test_two_processes_equal_one(tmp_path):
-    mp.spawn(worker, args=(2, str(tmp_path)), nprocs=2)
+    assert join_children(start_children(worker, *((rank, 2, str(tmp_path)) for rank in (0, 1)))) == [0, 0]
     alone = everything(0, 1)
     for rank in (0, 1):
         shared = torch.load(tmp_path / f"{rank}.pt", weights_only=True)

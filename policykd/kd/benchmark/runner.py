@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from policykd.errors import ConfigError
-from policykd.executor import Executor
+from policykd.executor import Executor, Inline
 from policykd.kd.benchmark.cells import CellJob, load_cell, run_cell
 from policykd.kd.benchmark.config import BenchConfig
 from policykd.kd.benchmark.placements import runnable
@@ -75,11 +75,12 @@ def run_benchmark(
     for name in ("teachers", "cells"):
         (out / name).mkdir(exist_ok=True)
     seeds = range(config.seeds)
-    run_missing(
-        run_teacher, [_TeacherJob(config, seed, out) for seed in seeds], executor, progress, counted_as="teachers"
-    )
+    teachers = [_TeacherJob(config, seed, out) for seed in seeds]
     jobs = [CellJob(config, method, seed, out) for seed in seeds for method in config.methods]
-    run_missing(run_cell, jobs, executor, progress, counted_as="cells")
+    executor = executor or Inline()
+    with executor.keep_workers():
+        run_missing(run_teacher, teachers, executor, progress, counted_as="teachers")
+        run_missing(run_cell, jobs, executor, progress, counted_as="cells")
     result = BenchResult.of(
         config,
         [load_cell(job) for job in jobs],

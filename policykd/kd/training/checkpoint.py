@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from policykd.errors import PolicykdError
+from policykd.torch_seeding import seed_torch
 
 _KEY = "policykd"
 _FORMAT = 1
@@ -139,7 +140,7 @@ def restore_random_states(states: dict[str, Any]) -> None:
 def own_randomness(seed: int) -> Iterator[None]:
     """Seed torch for a while and give the caller's random states back afterward."""
     before = random_states()
-    torch.manual_seed(seed)
+    seed_torch(seed)
     try:
         yield
     finally:

@@ -20,6 +20,7 @@ from policykd.kd.training.config import TrainConfig
 from policykd.kd.training.modes import frozen_layers, train_except
 from policykd.kd.training.variants import Augment
 from policykd.seeding import integer_seed
+from policykd.torch_seeding import seed_torch
 
 Network = TypeVar("Network", bound=nn.Module)
 Output = TypeVar("Output")
@@ -37,7 +38,7 @@ def seeded(factory: Callable[[], Network], seed: int, *key: str | int) -> Networ
         key: What the network is for. Arms that share an initialization share the key.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(integer_seed(seed, "network", *key))
+        seed_torch(integer_seed(seed, "network", *key))
         return factory()
 
 
@@ -81,7 +82,7 @@ def minimize(
         return value.detach()
 
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
+        seed_torch(config.seed)
         for epoch in range(config.epochs):
             for _, value in train_epoch(backward, optimizer, batches, epoch, set_rates, clip_norm=config.clip_norm):
                 last = value

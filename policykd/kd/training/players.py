@@ -20,6 +20,7 @@ from policykd.kd.training import run_files
 from policykd.kd.training.config import OptimizerConfig
 from policykd.kd.training.optimizers import OptimizerFactory
 from policykd.seeding import integer_seed
+from policykd.torch_seeding import seed_torch
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ class Players:
         return last
 
     def _turn(self, name: str, step: int, rounds: int) -> Turn:
-        torch.manual_seed(integer_seed(self.seed, "turn", name, self.done, step))
+        seed_torch(integer_seed(self.seed, "turn", name, self.done, step))
         own = torch.Generator().manual_seed(integer_seed(self.seed, "draws", name, self.done, step))
         shared = torch.Generator().manual_seed(integer_seed(self.seed, "shared", self.done, step))
         return Turn(self.done, step, self.done / rounds, own, shared)

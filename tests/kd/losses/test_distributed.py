@@ -1,13 +1,11 @@
 """Two gloo processes against one: relational losses with gathered batches, and CRD's memory, Z and negatives."""
 
-import socket
-
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import nn
 
+from children import join_children, start_children
 from policykd.kd import losses
 
 RELATIONAL = {
@@ -63,50 +61,34 @@ def crd_run(rank, world):
     return values, {k: v.clone() for k, v in loss.state_dict().items()}
 
 
-def worker(rank, port, queue):
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    relational, crd = relational_step(rank, 2), crd_run(rank, 2)
-    # Plain lists: a queue shares tensors through files that vanish with their process.
-    plain = {name: (value, gradient.tolist()) for name, (value, gradient) in relational.items()}
-    queue.put((rank, plain, (crd[0], {k: v.tolist() for k, v in crd[1].items()})))
+def worker(rank, folder):
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    torch.save((relational_step(rank, 2), crd_run(rank, 2)), folder / f"{rank}.pt")
     dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
-def two_processes():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    context = mp.get_context("spawn")
-    queue = context.Queue()
-    processes = [context.Process(target=worker, args=(rank, port, queue)) for rank in range(2)]
-    for process in processes:
-        process.start()
-    try:
-        return sorted(queue.get(timeout=600) for _ in processes)  # a busy machine starts processes slowly
-    finally:
-        for process in processes:
-            process.join(60)
-            process.kill()
+def two_processes(tmp_path_factory):
+    """Results of both processes, in the order of ranks."""
+    folder = tmp_path_factory.mktemp("ranks")
+    assert join_children(start_children(worker, *((rank, folder) for rank in (0, 1)))) == [0, 0]
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
 
 
 @pytest.mark.parametrize("name", RELATIONAL)
 def test_relational_losses_equal_one_process(two_processes, name):
     value, gradient = relational_step(0, 1)[name]
-    for _, relational, _ in two_processes:
+    for relational, _ in two_processes:
         assert relational[name][0] == pytest.approx(value, rel=1e-10)
-        torch.testing.assert_close(
-            torch.tensor(relational[name][1], dtype=torch.float64), gradient, rtol=1e-9, atol=1e-11
-        )
+        torch.testing.assert_close(relational[name][1], gradient, rtol=1e-9, atol=1e-11)
 
 
 def test_crd_equals_one_process(two_processes):
     values, state = crd_run(0, 1)
-    for _, _, (theirs, their_state) in two_processes:
+    for _, (theirs, their_state) in two_processes:
         assert theirs == pytest.approx(values, rel=1e-9)
         for key, value in state.items():
-            torch.testing.assert_close(torch.tensor(their_state[key], dtype=value.dtype), value, rtol=1e-9, atol=1e-11)
+            torch.testing.assert_close(their_state[key], value, rtol=1e-9, atol=1e-11)
 
 
 def test_gathering_needs_a_mean():

@@ -204,6 +204,7 @@ class TestFSP(LossContract):
     module = losses.FSP
     cases = {"code": {}, "paper": {"variant": "paper"}}
     invariances = {"order of places": lambda x: x[:, :, ::-1, ::-1].copy()}
+    gradient_batch = 2  # of independent samples with 60 entries
     exempt = ALONE
     scale = 0.7
 
@@ -324,6 +325,7 @@ class TestReviewKD(LossContract):
     function = staticmethod(kf.reviewkd)
     module = losses.ReviewKD
     module_args = {"student_channels": [2, 3], "teacher_channels": [2, 3]}
+    gradient_batch = 2  # of independent samples with 131 entries
     cases = {"default": {}, "pools 2 1": {"pools": (2, 1)}}
     exempt = RAW
 

@@ -2,15 +2,13 @@
 
 import os
 import signal
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 from torch.func import functional_call
 
+from children import join_children, start_children
 from policykd.errors import ConfigError
 from policykd.kd.experiments.system import Fit
 from policykd.kd.networks import MLP
@@ -45,13 +43,11 @@ def distill_and_die(folder):
         if done == 17:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    distilled(folder=Path(folder), checkpoint_rounds=5, after_round=die)
+    distilled(folder=folder, checkpoint_rounds=5, after_round=die)
 
 
 def test_a_killed_distillation_that_is_resumed_gives_the_data_of_the_uninterrupted_one(tmp_path):
-    code = f"import test_data_distillation_ser as test; test.distill_and_die({str(tmp_path)!r})"
-    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, check=False)
-    assert done.returncode == -signal.SIGKILL
+    assert join_children(start_children(distill_and_die, (tmp_path,))) == [-signal.SIGKILL]
     seen = []
     resumed = distilled(folder=tmp_path, checkpoint_rounds=5, resume=True, after_round=seen.append)
     assert seen == list(range(15, 30))
