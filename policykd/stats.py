@@ -159,8 +159,7 @@ def stratified_bootstrap(
     """
     matrix = _checked(scores, confidence, resamples, dimensions=2)
     measure = _statistic(statistic)
-    rng = np.random.default_rng(seed)
-    distribution = np.array([float(measure(_strata(matrix, rng).ravel())) for _ in range(resamples)])
+    distribution = _resampled_strata(matrix, resamples, seed, measure)
     return _interval(float(measure(matrix.ravel())), distribution, _tails(confidence), confidence)
 
 
@@ -347,14 +346,32 @@ def _checked_pairs(first: ArrayLike, second: ArrayLike, confidence: float, resam
 def _resampled(rows: np.ndarray, resamples: int, seed: int, measure: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """Return the measure of samples drawn from (n, k) rows with replacement; it maps (chunk, n, k) to (chunk, ...)."""
     rng, n = np.random.default_rng(seed), len(rows)
-    chunk = max(1, _CHUNK // rows.size)
-    sizes = [min(chunk, resamples - start) for start in range(0, resamples, chunk)]
-    return np.concatenate([measure(rows[rng.integers(0, n, (size, n))]) for size in sizes])
+    return np.concatenate([measure(rows[rng.integers(0, n, (size, n))]) for size in _chunks(rows, resamples)])
 
 
 def _strata(matrix: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Resample the rows of every column independently."""
     return np.take_along_axis(matrix, rng.integers(0, len(matrix), matrix.shape), axis=0)
+
+
+def _resampled_strata(
+    matrix: np.ndarray, resamples: int, seed: int, measure: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """Return the measure (resamples,) of samples of an (n, k) matrix: every column's rows are drawn independently.
+
+    The measure maps (chunk, n * k) to (chunk,).
+    """
+    rng, columns, parts = np.random.default_rng(seed), np.arange(matrix.shape[1]), []
+    for size in _chunks(matrix, resamples):
+        drawn = matrix[rng.integers(0, len(matrix), (size, *matrix.shape)), columns]
+        parts.append(measure(drawn.reshape(size, -1)))
+    return np.concatenate(parts)
+
+
+def _chunks(rows: np.ndarray, resamples: int) -> list[int]:
+    """Return how many samples are drawn at a time, which bounds the memory."""
+    chunk = max(1, _CHUNK // rows.size)
+    return [min(chunk, resamples - start) for start in range(0, resamples, chunk)]
 
 
 def _tails(confidence: float) -> np.ndarray:
