@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy import stats as scipy_stats
-from tiny_curriculum import TINY
+from tiny_curriculum import TINY, shortened
 
 from policykd.curriculum import Injection
 from policykd.curriculum.comparison import Comparison, SeedResult, run_comparison
@@ -18,22 +18,18 @@ from policykd.report.pages.comparison import write_comparison_page
 
 SMALL = replace(
     TINY,
-    skills=TINY.skills[1:],
+    skills=tuple(replace(plan, steps=512) for plan in TINY.skills[1:]),
     injection=Injection(blind=0),
     measurement=replace(TINY.measurement, zero_shot=()),
-    merge=replace(TINY.merge, min_teacher_success=1.0),  # no expert of a tiny run is that good
+    train=replace(TINY.train, segment_steps=256),
+    merge=replace(TINY.merge, rounds=1, min_teacher_success=1.0),  # no expert of a tiny run is that good
 )
-
-
-@pytest.fixture(autouse=True)
-def short_episodes():
-    """Leave episodes as they are: other processes run the comparison's jobs."""
 
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory):
     out = tmp_path_factory.mktemp("comparison")
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, shortened():
         patch.setattr("policykd.curriculum.comparison.Processes", lambda workers: Inline())
         return out, run_comparison(SMALL, out, curricula=("plaid", "scratch+merge"), seeds=1)
 

@@ -23,7 +23,11 @@ from policykd.errors import ConfigError, UnknownNameError
 from policykd.executor import Inline
 from policykd.report.pages.comparison import write_comparison_page
 
-SEEN = replace(TINY, skills=TINY.skills[:2], injection=Injection(blind=0))
+SEEN = replace(
+    TINY, skills=tuple(replace(plan, steps=256) for plan in TINY.skills[:2]), injection=Injection(blind=0),
+    train=replace(TINY.train, segment_steps=256), merge=replace(TINY.merge, rounds=1),
+    measurement=replace(TINY.measurement, zero_shot=()),
+)  # fmt: skip
 
 
 @pytest.fixture

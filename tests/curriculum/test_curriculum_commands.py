@@ -9,13 +9,22 @@ from policykd.cli.main import main
 from policykd.curriculum import CURRICULA, compared_curricula, save_recipe
 from policykd.curriculum.stage_runner import StageFolders
 from policykd.report import video
-from policykd.report.pages.curriculum import _lineage, write_curriculum_page
+from policykd.report.pages.curriculum import _lineage
 from policykd.report.video import film_curriculum
 
 
-def test_the_page_shows_everything_and_needs_no_network(finished):
+def test_the_command_prints_a_finished_run_and_writes_its_page(finished, monkeypatch, capsys, tmp_path):
+    """Neither simulates nor films; the page shows everything and needs no network."""
     out, result = finished
-    page = write_curriculum_page(out).read_text()
+    monkeypatch.setattr("policykd.envs.batched_env.BatchedEnv.__init__", lambda *_, **__: pytest.fail("simulated"))
+    save_recipe(result.recipe, tmp_path / "mine.yaml")
+    options = ["--recipe", str(tmp_path / "mine.yaml"), "--out", str(out), "--threads", "1", "--no-video"]
+    assert main(["plaid", *options, "--resume"]) == 0
+    printed = capsys.readouterr().out
+    assert "forgotten" in printed
+    assert f"retention mean {result.matrix.retention.mean():.3f}" in printed
+    assert main(["plaid", *options]) == 2
+    page = (out / "index.html").read_text()
     for text in (
         "after incline",
         "train-flat",
@@ -34,11 +43,6 @@ def test_the_page_shows_everything_and_needs_no_network(finished):
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert "https://" not in page
     assert (out / "plots" / "matrix.svg").exists()
-
-
-def test_the_page_neither_simulates_nor_films(finished, monkeypatch):
-    monkeypatch.setattr("policykd.envs.batched_env.BatchedEnv.__init__", lambda *_, **__: pytest.fail("simulated"))
-    write_curriculum_page(finished[0])
 
 
 def test_lineage_is_that_of_the_stages(finished):
@@ -73,17 +77,6 @@ def test_a_curriculum_is_filmed_once(finished, monkeypatch, tmp_path):
     assert made[1] == ("biped/flat", "flat-strip.png")
     assert film_curriculum(copy) == clips
     assert len(made) == 6
-
-
-def test_the_command_prints_a_finished_run(finished, capsys, tmp_path):
-    out, result = finished
-    save_recipe(result.recipe, tmp_path / "mine.yaml")
-    options = ["--recipe", str(tmp_path / "mine.yaml"), "--out", str(out), "--threads", "1", "--no-video"]
-    assert main(["plaid", *options, "--resume"]) == 0
-    printed = capsys.readouterr().out
-    assert "forgotten" in printed
-    assert f"retention mean {result.matrix.retention.mean():.3f}" in printed
-    assert main(["plaid", *options]) == 2
 
 
 def test_commands_refuse_bad_input(tmp_path, capsys):

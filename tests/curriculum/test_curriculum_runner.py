@@ -180,7 +180,11 @@ def test_trainings_on_a_card_run_one_after_the_other(device, tmp_path, monkeypat
 
 def test_what_a_sibling_has_trained_is_not_trained_again(tmp_path, monkeypatch):
     """The trainings before the last are those of the sibling; the result is that of a run without one."""
-    short = replace(TINY, skills=TINY.skills[:2], merge=replace(TINY.merge, rounds=1))
+    skills = tuple(replace(plan, steps=256) for plan in TINY.skills[:2])
+    short = replace(
+        TINY, skills=skills, train=replace(TINY.train, segment_steps=256), merge=replace(TINY.merge, rounds=1),
+        injection=Injection(blind=0), measurement=replace(TINY.measurement, zero_shot=()),
+    )  # fmt: skip
     first, second = (replace(short, curriculum=name) for name in ("tl-only", "tl-only+merge"))
     run_curriculum(first, tmp_path / "first", threads=1)
     alone = run_curriculum(second, tmp_path / "alone", threads=1)

@@ -10,7 +10,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "envs"))
 from foreign_envs import register
-from tiny_curriculum import NETWORKS
+from tiny_curriculum import NETWORKS, shortened
 
 from policykd.agents.files.policy_file import load_policy
 from policykd.agents.training import PpoConfig, TrainConfig
@@ -61,7 +61,8 @@ TINY = Recipe(
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     out = tmp_path_factory.mktemp("environments")
-    return out, run_curriculum(TINY, out, threads=1)
+    with shortened():
+        return out, run_curriculum(TINY, out, threads=1)
 
 
 def test_every_environment_brings_its_groups_before_it_is_learned():
@@ -181,8 +182,11 @@ def test_curricula_that_cannot_share_a_policy_are_named():
 
 def test_a_comparison_runs_every_curriculum(tmp_path, monkeypatch):
     monkeypatch.setattr("policykd.curriculum.comparison.Processes", lambda workers: Inline())
-    skills = tuple(replace(plan, steps=256) for plan in TINY.skills[:2])
-    recipe = replace(TINY, skills=skills, merge=replace(TINY.merge, rounds=1))
+    skills = tuple(replace(plan, steps=128) for plan in TINY.skills[:2])
+    recipe = replace(
+        TINY, skills=skills, train=replace(TINY.train, segment_steps=128), merge=replace(TINY.merge, rounds=1),
+        measurement=Measurement(episodes=2),
+    )  # fmt: skip
     comparison = run_comparison(recipe, tmp_path / "compare", seeds=1, threads=1)
     for name in comparison.curricula:
         (run,) = comparison.of(name)

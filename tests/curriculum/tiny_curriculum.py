@@ -1,12 +1,13 @@
 """A curriculum that runs in seconds; its policies learn nothing, which is not what is tested with it."""
 
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 
 from policykd.agents.architecture import Architecture
 from policykd.agents.training import PpoConfig, TrainConfig
-from policykd.curriculum import Injection, Measurement, Recipe, SkillPlan
+from policykd.curriculum import Injection, Measurement, Recipe, SkillPlan, stage_runner
 from policykd.envs.robots.robot import Robot
 from policykd.merge import MergeConfig
 
@@ -48,7 +49,8 @@ def short_episodes():
 
 @contextmanager
 def shortened():
-    """Return a context in which episodes of skills from ids end after :data:`EPISODE` steps."""
+    """Return a context of episodes of :data:`EPISODE` steps, and of injections compared on few observations."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Robot, "episode_steps", property(lambda self: EPISODE))
+        patch.setattr(stage_runner, "inject_file", partial(stage_runner.inject_file, observations=256))
         yield

@@ -13,7 +13,7 @@ from policykd.finetune import FinetuneConfig
 NAME = f"gym:{foreign_envs.__name__}:policykd-tests/Point-v0"
 OLD, NEW = (gym_skill(f'{NAME}?{{"goal": {goal}}}', tasks=2, task_number=i) for i, goal in enumerate((-0.5, 1.0)))
 SMALL = FinetuneConfig(
-    steps=18_432, segment_steps=6_144, warm_up_steps=2_048, validation_episodes=24, final_episodes=32, noise=0.2,
-    threads=1, ppo=PpoConfig(envs=16, rollout_steps=32, epochs=4, minibatch=128, learning_rate=3e-4, final_std=0.1,
+    steps=9_216, segment_steps=3_072, warm_up_steps=1_024, validation_episodes=12, final_episodes=16, noise=0.2,
+    threads=1, ppo=PpoConfig(envs=16, rollout_steps=32, epochs=4, minibatch=128, learning_rate=6e-4, final_std=0.1,
                              learning_rate_range=(1e-6, 3e-3), gamma=0.9),
 )  # fmt: skip

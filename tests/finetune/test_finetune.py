@@ -20,7 +20,7 @@ from policykd.merge.data.folder import LabeledData
 
 
 def test_a_task_is_improved_and_the_rehearsed_one_is_kept(student, tmp_path):
-    result = finetune(student, [NEW], tmp_path, SMALL, rehearsed=[OLD])
+    result = finetune(student, [NEW], tmp_path, replace(SMALL, steps=15_360), rehearsed=[OLD])
     old, new = (result.before[skill.id]["reward_per_step"] for skill in (OLD, NEW))
     assert result.improved
     assert result.after[NEW.id]["reward_per_step"] > new / 2, "rewards are negative: the loss is halved at least"
@@ -36,14 +36,14 @@ def test_an_interrupted_run_ends_in_the_same_weights(student_file, tmp_path, mon
     class Killed(Exception):
         pass
 
-    config = replace(SMALL, steps=6_144, segment_steps=2_048, warm_up_steps=1_024)
+    config = replace(SMALL, steps=3_072, segment_steps=1_024, warm_up_steps=512)
     whole = finetune(load_policy(student_file), [NEW], tmp_path / "whole", config, rehearsed=[OLD])
     save, saves = _Run._save, []
 
     def dying(self):
         save(self)
         saves.append(self._steps)
-        if self._steps == 4_096:
+        if self._steps == 2_048:
             raise Killed
 
     monkeypatch.setattr(_Run, "_save", dying)

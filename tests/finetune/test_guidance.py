@@ -154,7 +154,7 @@ def test_a_guided_run_improves_and_resumes_in_the_same_weights(student_file, tmp
         pass
 
     config = replace(SMALL, steps=8_192, segment_steps=2_048, warm_up_steps=1_024, guidance="kickstarting",
-                     guidance_weight=0.5)  # fmt: skip
+                     guidance_weight=0.5, ppo=replace(SMALL.ppo, learning_rate=3e-4))  # fmt: skip
     how = {"rehearsed": [OLD], "teachers": [teacher()]}
     whole = finetune(load_policy(student_file), [NEW], tmp_path / "whole", config, **how)
     start, end = (figures[NEW.id]["reward_per_step"] for figures in (whole.before, whole.after))

@@ -131,7 +131,7 @@ def test_imported_choices_are_those_of_the_library(name, tmp_path):
 
 def test_a_student_learns_the_choices_of_its_teacher(tmp_path):
     config = MergeConfig(
-        rounds=3, envs=4, updates=300, minibatch=128, learning_rate=5e-3, loss="forward_kl", validation_episodes=4,
+        rounds=2, envs=4, updates=100, minibatch=64, learning_rate=1e-2, loss="forward_kl", validation_episodes=4,
         architecture=Architecture((16,), (16,)), target_retention=2.0, threads=1,
     )  # fmt: skip
     teacher = Teacher(SKILL, greedy(), "expert", "0" * 64)

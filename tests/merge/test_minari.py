@@ -19,8 +19,8 @@ from policykd.merge.data.minari import COLUMNS, read_minari, write_minari
 
 minari = pytest.importorskip("minari", reason="needs the extra [minari]")
 SMALL = MergeConfig(
-    rounds=2, envs=12, updates=300, minibatch=128, validation_episodes=2, min_teacher_success=0.0, critic="none",
-    target_retention=2.0, architecture=Architecture(hidden=(32,), critic_hidden=(8,)),
+    rounds=2, envs=4, updates=100, minibatch=128, validation_episodes=1, min_teacher_success=0.0, critic="none",
+    target_retention=2.0, held_out=0.25, architecture=Architecture(hidden=(32,), critic_hidden=(8,)),
 )  # fmt: skip
 PENDULUM = gym_skill("gym:Pendulum-v1")
 STEPS = 200  # of an episode
@@ -50,12 +50,13 @@ def walkers(tmp_path_factory):
     from policykd.envs import get_skill
     from policykd.merge import Teacher
 
-    folder, skills = tmp_path_factory.mktemp("walkers"), [get_skill("biped/flat"), get_skill("biped/gaps")]
+    folder = tmp_path_factory.mktemp("walkers")
+    skills = [replace(get_skill(name), episode_steps=64) for name in ("biped/flat", "biped/gaps")]
     teachers = [
         Teacher(s, Policy(s.group_sizes, s.robot.num_actions, Architecture((8,), (8,)), 3).eval(), "wild", "1" * 64)
         for s in skills
     ]
-    merge_experts(teachers, folder, replace(SMALL, updates=5, critic="teacher", rounds=1, noise=0.3))
+    merge_experts(teachers, folder, replace(SMALL, updates=5, critic="teacher", rounds=1, envs=8, noise=0.3))
     return folder
 
 
@@ -210,8 +211,8 @@ def test_commands_export_and_import(tmp_path, merged, capsys, monkeypatch):
     assert main(["data", "export", str(merged), "lab/states-v0"]) == 0
     assert main(["data", "import", "lab/states-v0", "--out", str(tmp_path / "back")]) == 0
     printed = capsys.readouterr().out
-    assert "24 episodes of gym:Pendulum-v1 -> lab/states-v0" in printed
-    assert "4,800 labeled states of gym:Pendulum-v1" in printed
+    assert "8 episodes of gym:Pendulum-v1 -> lab/states-v0" in printed
+    assert "1,600 labeled states of gym:Pendulum-v1" in printed
     monkeypatch.setitem(__import__("sys").modules, "minari", None)
     with pytest.raises(MissingDependencyError, match=r"policykd\[minari\]"):
         write_minari(LabeledData.open(merged), "lab/again-v0")

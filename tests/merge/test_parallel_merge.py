@@ -1,10 +1,12 @@
 """Two gloo processes end with the student of one: shared skills, shared minibatches, files, errors, resume."""
 
+import io
 import json
 import os
 import socket
-import sys
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,7 @@ from policykd.merge.penalties import EwcPenalty, ReplayPenalty
 from policykd.merge.shared import check_parallel, open_data
 from policykd.parallel import LostProcessError, Processes, launched, processes
 
+PATIENCE = timedelta(minutes=2)
 GROUPS = {"a": 4, "b": 3, "c": 2}
 SHAPES = {
     "mlp": Architecture((7,), (5,)),
@@ -138,33 +141,42 @@ def reads(group, folder):
 
 
 def worker(rank, folder, port, command):
-    torch.set_num_threads(1)
-    folder = Path(folder)
+    """Do the work of one of two processes."""
     told = {"TORCHELASTIC_RUN_ID": "none", "RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
             "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}  # fmt: skip
-    os.environ.update(told)
-    with (folder / f"output {rank}").open("w") as file:
+    output = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(output), redirect_stderr(output):
+        patch.setattr("policykd.parallel.PATIENCE", PATIENCE)
+        for name, value in told.items():
+            patch.setenv(name, value)
+        codes = [main(command), main(["skills"])]
+    (folder / f"command {rank}").write_text(json.dumps({"codes": codes, "printed": output.getvalue()}))
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2, timeout=PATIENCE)
+    try:
+        group = processes()
+        torch.save(work(group, folder), folder / f"{rank}.pt")
+        reads(group, folder / "whole")
+        refusals(group, folder)
+        group.gather(lambda: None)
+        if rank == 1:
+            os._exit(0)  # as a process that is killed
+        with pytest.raises(LostProcessError, match="another process of this run ended"):
+            group.gather(lambda: None)
+    finally:
+        dist.destroy_process_group()
+
+
+def other_worker(folder, port, command):
+    """Do the work of the second process, with all that it prints in a file."""
+    with (folder / "output").open("w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    codes = [main(command), main(["skills"])]
-    sys.stdout.flush()
-    printed = (folder / f"output {rank}").read_text()
-    (folder / f"command {rank}").write_text(json.dumps({"codes": codes, "printed": printed}))
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    group = processes()
-    torch.save(work(group, folder), folder / f"{rank}.pt")
-    reads(group, folder / "whole")
-    refusals(group, folder)
-    group.gather(lambda: None)
-    if rank == 1:
-        os._exit(0)  # as a process that is killed
-    with pytest.raises(LostProcessError, match="another process of this run ended"):
-        group.gather(lambda: None)
+    worker(1, folder, port, command)
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """What two processes found."""
+    """What two processes found: this one and another, which has to load everything again."""
     folder = tmp_path_factory.mktemp("two")
     paths = []
     for teacher in teachers()[:2]:
@@ -177,7 +189,14 @@ def run(tmp_path_factory):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    mp.spawn(worker, args=(str(folder), port, command), nprocs=2)
+    other = mp.get_context("spawn").Process(target=other_worker, args=(folder, port, command))
+    other.start()
+    try:
+        worker(0, folder, port, command)
+        other.join()
+    finally:
+        other.kill()
+    assert other.exitcode == 0, (folder / "output").read_text()
     return folder, [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
 
 
@@ -231,6 +250,7 @@ def test_the_command_prints_and_writes_once(run):
     first, second = (one["printed"] for one in told)
     assert first.count("retention biped/flat") == 1
     assert "error: torchrun started 2 processes, but only policykd merge shares its work" in " ".join(first.split())
+    second += (folder / "output").read_text()
     assert not [line for line in second.splitlines() if "Gloo" not in line]  # gloo may say how it finds its address
     manifest = load_policy(folder / "command").manifest
     assert manifest.skills == ("biped/flat", "biped/gaps")

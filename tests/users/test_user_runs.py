@@ -34,7 +34,7 @@ KILLED_CONFIG = """
 from policykd.agents.architecture import Architecture
 from policykd.agents.training import PpoConfig, TrainConfig
 config = TrainConfig(
-    steps=4096, segment_steps=256, validation_episodes=2, finalists=1, threads=1,
+    steps=2048, segment_steps=256, validation_episodes=1, finalists=1, threads=1,
     architecture=Architecture(hidden=(8,), critic_hidden=(8,)),
     ppo=PpoConfig(envs=8, rollout_steps=16, minibatch=64, epochs=1),
 )
