@@ -35,7 +35,7 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	rm -rf build && $(BIN)/pip install -q --no-deps --no-build-isolation --target build/typed .
-	cd build/typed && $(abspath $(BIN))/mypy --config-file ../../pyproject.toml policykd
+	cd build/typed && $(abspath $(BIN))/mypy --config-file ../../pyproject.toml --num-workers 2 policykd
 
 bench: $(READY)
 	$(BIN)/python benchmarks/simulation.py

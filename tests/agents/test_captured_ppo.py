@@ -29,10 +29,9 @@ WORLDS = [
     (["biped/steps"], None),
     (["biped/steps+imitate"], None),
     (["biped/flat+backwards", "biped/flat+crouch", "biped/flat+hop"], GAITS),
-    (["quadruped/gaps"], None),
     (["quadruped/flat", "quadruped/flat+reverse"], IN_SPACE),
     (["quadruped/stairs"], None),
-    (["humanoid/slopes"], None),
+    (["humanoid/gaps"], None),
 ]
 
 

@@ -115,9 +115,9 @@ def test_the_boxes_under_a_robot_are_the_ground_wherever_it_goes(name, speed):
 
 @pytest.mark.parametrize("name", TERRAINS)
 def test_feet_touch_the_ground_where_the_height_function_has_it(name):
-    env = batched(name, 12, loop=True)
+    env = batched(name, 8, loop=True)
     env.reset()
-    start = torch.linspace(1.5, 25.0, 12, dtype=torch.float64)[:, None]
+    start = torch.linspace(1.5, 25.0, 8, dtype=torch.float64)[:, None]
     highest = env.ground_height(start + torch.linspace(-0.4, 0.4, 81)).amax(dim=1)
     for i, data in enumerate(env.engine._data):
         data.qpos[0], data.qvel[0] = start[i], 1.5
@@ -125,7 +125,7 @@ def test_feet_touch_the_ground_where_the_height_function_has_it(name):
         env.engine._copy_out(i)
     env._backend.move_ground()
     touches = buried = 0
-    for action in random_actions(40, 12, scale=0.3):
+    for action in random_actions(32, 8, scale=0.3):
         env.step(action, restart=False)
         for i, data in enumerate(env.engine._data):
             mujoco.mj_forward(env.engine._models[i], data)
@@ -136,6 +136,6 @@ def test_feet_touch_the_ground_where_the_height_function_has_it(name):
                 assert near.min() - deep - 0.04 <= z <= near.max() + deep
                 buried += int(z < near.min() - deep)
                 touches += 1
-    assert touches > 200, "too few to judge"  # on a steep way down the robots fly for long
+    assert touches > 100, "too few to judge"  # on a steep way down the robots fly for long
     # Where boxes meet, a foot that is pressed in may also touch the hidden side of the next box: rarely.
     assert buried <= (0 if name.startswith("flat") else 0.01 * touches)

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from teacher_samples import TINY, make_teacher
 
+from children import start_children
 from policykd.agents.architecture import Architecture, Latent, Memory
 from policykd.agents.files.policy_file import load_policy, save_policy
 from policykd.agents.recurrent_policy import make_policy
@@ -176,7 +176,7 @@ def other_worker(folder, port, command):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """What two processes found: this one and another, which has to load everything again."""
+    """What two processes found: this one and another."""
     folder = tmp_path_factory.mktemp("two")
     paths = []
     for teacher in teachers()[:2]:
@@ -189,8 +189,7 @@ def run(tmp_path_factory):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    other = mp.get_context("spawn").Process(target=other_worker, args=(folder, port, command))
-    other.start()
+    (other,) = start_children(other_worker, (folder, port, command))
     try:
         worker(0, folder, port, command)
         other.join()

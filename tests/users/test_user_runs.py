@@ -4,7 +4,6 @@ import csv
 import json
 import multiprocessing
 import signal
-import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -16,6 +15,7 @@ import pytest
 from user_policies import EXPERT, NETWORKS, TINY_MERGE, Scan
 
 import policykd.envs  # noqa: F401  (registers the ids)
+from children import start_children
 from policykd.agents.files.policy_file import load_policy, read_manifest
 from policykd.agents.training import PpoConfig, TrainConfig, train_expert
 from policykd.cli.main import main
@@ -30,23 +30,10 @@ from doc_figures.registry import PHRASES, TABLES
 
 ROOT = Path(__file__).parents[2]
 
-KILLED_CONFIG = """
-from policykd.agents.architecture import Architecture
-from policykd.agents.training import PpoConfig, TrainConfig
-config = TrainConfig(
-    steps=2048, segment_steps=256, validation_episodes=1, finalists=1, threads=1,
-    architecture=Architecture(hidden=(8,), critic_hidden=(8,)),
+KILLED = TrainConfig(
+    steps=2048, segment_steps=256, validation_episodes=1, finalists=1, threads=1, architecture=NETWORKS,
     ppo=PpoConfig(envs=8, rollout_steps=16, minibatch=64, epochs=1),
-)
-"""
-KILLED = f"""
-import sys
-from pathlib import Path
-from policykd.agents.training import train_expert
-from policykd.envs.skills import get_skill
-{KILLED_CONFIG}
-train_expert([get_skill("biped/flat")], Path(sys.argv[1]) / "killed", config)
-"""
+)  # fmt: skip
 
 RECIPE = Recipe(
     skills=(SkillPlan("biped/flat", steps=128), SkillPlan("biped/gaps", steps=128)),
@@ -148,15 +135,14 @@ def test_plus_simulations_share_one_process_and_the_doctor_tells_their_speed(tmp
 
 def test_21_kill_9_and_resume_give_the_same_weights(tmp_path):
     """All commands, hundreds of moments: `make chaos`."""
-    values = {}
-    exec(KILLED_CONFIG, values)
-    config = values["config"]
-    whole = train_expert([get_skill("biped/flat")], tmp_path / "whole", config)
-    process = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)])
-    while process.poll() is None and not (tmp_path / "killed" / "checkpoint.pt").exists():
+    skills = [get_skill("biped/flat")]
+    whole = train_expert(skills, tmp_path / "whole", KILLED)
+    (process,) = start_children(train_expert, (skills, tmp_path / "killed", KILLED))
+    while process.is_alive() and not (tmp_path / "killed" / "checkpoint.pt").exists():
         time.sleep(0.002)
     process.kill()
-    assert process.wait() == -signal.SIGKILL
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     assert not (tmp_path / "killed" / "result.json").exists()
-    again = train_expert([get_skill("biped/flat")], tmp_path / "killed", config, resume=True)
+    again = train_expert(skills, tmp_path / "killed", KILLED, resume=True)
     assert read_manifest(again.policy_path).weights_sha256 == read_manifest(whole.policy_path).weights_sha256
