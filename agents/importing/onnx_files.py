@@ -104,12 +104,12 @@ class _Reader:
                 raise PolicyFileError(f"{self._file}: node {node.name} is an ELU with another alpha than 1")
             self._activations.append((len(self._layers), _ACTIVATIONS[kind]))
         elif kind == "Gemm":
-            self._gemm(node, others)
+            self._gemm(node, self._numbers(node, others))
         elif kind == "MatMul":
-            weight = np.asarray(others[0]).T
+            weight = self._numbers(node, others)[0].T
             self._layers.append(Layer(weight, np.zeros(len(weight), dtype=np.float32)))
         elif kind in ("Add", "Sub", "Div", "Mul"):
-            self._affine(kind, np.ravel(np.asarray(others[0])), node)
+            self._affine(kind, np.ravel(self._numbers(node, others)[0]), node)
         elif kind in _BOUNDS:
             self._bound(*_limits(node, kind, others), node)
         else:
@@ -117,7 +117,14 @@ class _Reader:
                 f"{self._file}: node {node.name} is a {kind}, which a chain of dense layers does not have"
             )
 
-    def _gemm(self, node: Any, others: list[Any]) -> None:
+    def _numbers(self, node: Any, others: list[Any]) -> list[np.ndarray]:
+        """Return the constants of a node without an optional last one; at least one has to be there."""
+        found = others[:-1] if len(others) > 1 and others[-1] is None else others
+        if not found or any(value is None or np.asarray(value).dtype.kind not in "fiu" for value in found):
+            raise PolicyFileError(f"{self._file}: node {node.name} ({node.op_type}) lacks numbers to compute with")
+        return [np.asarray(value) for value in found]
+
+    def _gemm(self, node: Any, others: list[np.ndarray]) -> None:
         given = {a.name: (a.i if a.name.startswith("trans") else a.f) for a in node.attribute}
         if given.get("alpha", 1.0) != 1.0 or given.get("beta", 1.0) != 1.0 or given.get("transA", 0):
             raise PolicyFileError(f"{self._file}: node {node.name} scales its product, which is not imported")

@@ -259,15 +259,19 @@ def test_own_exports_come_back(tmp_path):
 
 def test_onnx_graphs_that_are_not_chains_are_named(tmp_path):
     import onnx
-    from onnx import TensorProto, helper
+    from onnx import TensorProto, helper, numpy_helper
 
     values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["b", 3]) for n in ("obs", "actions")]
     for nodes, message in (
         ([helper.make_node("Softmax", ["obs"], ["actions"], name="soft")], "node soft is a Softmax"),
         ([helper.make_node("Add", ["obs", "obs"], ["actions"], name="sum")], r"node sum \(Add\) reads 2 values"),
         ([helper.make_node("Tanh", ["other"], ["actions"], name="t")], "'other' does not come from the input"),
+        ([helper.make_node("Div", ["obs", ""], ["actions"], name="d")], r"node d \(Div\) lacks numbers to compute"),
+        ([helper.make_node("Gemm", ["obs", "", "b"], ["actions"], name="g")], r"node g \(Gemm\) lacks numbers"),
+        ([helper.make_node("MatMul", ["obs", "t"], ["actions"], name="m")], r"node m \(MatMul\) lacks numbers"),
     ):
-        model = helper.make_model(helper.make_graph(nodes, "g", values[:1], values[1:]))
+        constants = [numpy_helper.from_array(a, n) for n, a in (("b", np.zeros(3)), ("t", np.array(["text"], object)))]
+        model = helper.make_model(helper.make_graph(nodes, "g", values[:1], values[1:], constants))
         (tmp_path / "g.onnx").write_bytes(model.SerializeToString())
         with pytest.raises(PolicyFileError, match=message):
             read_foreign(tmp_path / "g.onnx")
@@ -275,6 +279,19 @@ def test_onnx_graphs_that_are_not_chains_are_named(tmp_path):
     with pytest.raises(PolicyFileError, match=r"is not an ONNX file, or it is damaged"):
         read_foreign(tmp_path / "g.onnx")
     assert onnx.__version__
+
+
+def test_a_layer_of_onnx_may_lack_its_bias(tmp_path):
+    from onnx import TensorProto, helper, numpy_helper
+
+    weight = np.arange(6, dtype=np.float32).reshape(2, 3)
+    values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["b", k]) for n, k in (("obs", 3), ("actions", 2))]
+    node = helper.make_node("Gemm", ["obs", "w", ""], ["actions"], transB=1)
+    graph = helper.make_graph([node], "g", values[:1], values[1:], [numpy_helper.from_array(weight, "w")])
+    (tmp_path / "g.onnx").write_bytes(helper.make_model(graph).SerializeToString())
+    (layer,) = read_foreign(tmp_path / "g.onnx").actor
+    assert np.array_equal(layer.weight, weight)
+    assert layer.bias.tolist() == [0.0, 0.0]
 
 
 def test_what_is_no_policy_is_named(tmp_path):
