@@ -46,16 +46,24 @@ def _held(data: Path) -> int:
 
 
 def _check_arrays(file: Any, path: Path) -> None:
-    """Raise DatasetError for arrays that are far larger than their file."""
+    """Raise DatasetError for arrays that are far larger than their file, and for groups within themselves."""
     import h5py
 
-    room = _LARGEST_RATIO * path.stat().st_size
+    room, objects, links = _LARGEST_RATIO * path.stat().st_size, 0, 0
+
+    def count_links(group: Any) -> int:
+        return sum(isinstance(group.get(name, getlink=True), h5py.HardLink) for name in group)
 
     def visit(name: str, node: Any) -> None:
-        nonlocal room
+        nonlocal room, objects, links
+        objects += 1
+        if isinstance(node, h5py.Group):
+            links += count_links(node)
         if isinstance(node, h5py.Dataset):
             room -= node.size * node.dtype.itemsize
             if room < 0:
                 raise DatasetError(f"{path}: {name} has shape {node.shape}, which does not fit a file of its size")
 
-    file.visititems(visit)
+    file.visititems(visit)  # every object once, by whatever name it is found first
+    if links + count_links(file) != objects:
+        raise DatasetError(f"{path}: an object has several names; in a dataset of Minari each has one")
