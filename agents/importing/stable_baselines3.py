@@ -173,11 +173,19 @@ class _Space:
 
     @classmethod
     def of(cls, settings: Mapping[str, Any], key: str) -> _Space:
-        """Return a space of the settings; its pickle holds the exact bounds, the text next to it is cut short."""
-        described = _unpickled(settings.get(key))
+        """Return a space of the settings; its pickle holds the exact bounds, the text next to it is cut short.
+
+        Raises:
+            PolicyFileError: if the pickle holds no numbers where a space has them.
+        """
+        stored = settings.get(key)
+        described = _unpickled(stored)
         if isinstance(described, Record):
-            return cls.described(described)
-        kind = re.search(r"(\w+)'>", str((settings.get(key) or {}).get(":type:", "")))
+            try:
+                return cls.described(described)
+            except (TypeError, ValueError, OverflowError) as error:
+                raise PolicyFileError(f"its {key.replace('_', ' ')} cannot be read: {error}") from None
+        kind = re.search(r"(\w+)'>", str(stored.get(":type:", ""))) if isinstance(stored, dict) else None
         return cls(kind[1] if kind else "an unknown space")
 
     @classmethod

@@ -35,6 +35,16 @@ def gap_memory(content: dict[str, Any]) -> Rows:
     ]  # fmt: skip
 
 
+@table("import.md", "metaworld.json", head=("task", "scripted expert", "student [95 % interval]"))
+def metaworld(content: dict[str, Any]) -> Rows:
+    """Return success per task of Meta-World, and the means."""
+    rows = [
+        (one["task"], f"{one['expert']:.2f}", f"{one['student']:.2f} [{one['low']:.2f}, {one['high']:.2f}]")
+        for one in content["tasks"]
+    ]
+    return [*rows, ("mean", f"{content['mean_expert']:.3f}", f"{content['mean']:.3f}")]
+
+
 @table("merging.md", "ablation.json")
 def ablation_table(content: dict[str, Any]) -> Rows:
     """Return the rows of benchmarks/ablation.py without the columns that the page leaves out."""

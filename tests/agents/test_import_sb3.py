@@ -291,3 +291,24 @@ def test_weights_that_do_not_fit_are_named(tmp_path):
     write(tmp_path / "model.zip", {**parts, "policy.pth": stored.getvalue()})
     with pytest.raises(PolicyFileError, match="actor layer 1 holds NaN"):
         policy_of(read_sb3(tmp_path / "model.zip"))
+
+
+@pytest.mark.parametrize(
+    ("stored", "message"),
+    [
+        (3.5, "its action space is an unknown space"),
+        ({":type:": "<class 'gymnasium.spaces.tuple.Tuple'>"}, "its action space is Tuple"),
+        (spaces.Box(-1.0, 1.0, (3,)), "its action space cannot be read: could not convert string to float"),
+    ],
+)
+def test_action_spaces_that_are_none_are_named(stored, message, tmp_path):
+    learner("PPO", environment()).save(tmp_path / "model.zip")
+    parts = members(tmp_path / "model.zip")
+    settings = json.loads(parts["data"])
+    if isinstance(stored, spaces.Box):
+        stored.low = ["low"] * 3
+        stored = {":type:": "Box", ":serialized:": base64.b64encode(pickle.dumps(stored)).decode()}
+    settings["action_space"] = stored
+    write(tmp_path / "model.zip", {**parts, "data": json.dumps(settings).encode()})
+    with pytest.raises(PolicyFileError, match=message):
+        read_sb3(tmp_path / "model.zip")

@@ -369,7 +369,7 @@ def test_arrays_of_minari_that_do_not_fit_their_file(tmp_path):
 @pytest.mark.parametrize(
     ("file", "old", "new", "message"),
     [
-        ("walker.yaml", "model: walker.xml", 'model: "walker\\0.xml"', "is not a path: embedded null byte"),
+        ("walker.yaml", "model: walker.xml", 'model: "walker\\0.xml"', "is not a path: .*embedded null"),
         ("walker.yaml", "model: walker.xml", f"model: {'w' * 5000}.xml", "is not a path: .*File name too long"),
         ("walker.yaml", "stiffness: 40", "stiffness: .inf", r"'\.\*' must have a number within 1e\+30, got inf"),
         ("walker.yaml", "_knee: 9}", "_knee: 1.0e+31}", r"'\.\*_knee' must have a number within 1e\+30, got 1e\+31"),
