@@ -354,9 +354,14 @@ def test_arrays_of_minari_that_do_not_fit_their_file(tmp_path):
     (data / "metadata.json").write_text('{"total_episodes": 1}')
     with h5py.File(data / "main_data.hdf5", "a") as file:
         file["episode_0/infos"] = file["episode_0"]  # a group within itself
-        file["episode_0/soft"] = h5py.SoftLink("/nowhere")
     with pytest.raises(DatasetError, match="an object has several names"):
         check_sizes(tmp_path)
+    for link in (h5py.SoftLink("/episode_0"), h5py.ExternalLink("elsewhere.hdf5", "/")):
+        with h5py.File(data / "main_data.hdf5", "a") as file:
+            del file["episode_0/infos"]
+            file["episode_0/infos"] = link
+        with pytest.raises(DatasetError, match="/episode_0/infos links to another place"):
+            check_sizes(tmp_path)
     with h5py.File(data / "main_data.hdf5", "a") as file:
         del file["episode_0/infos"]
     check_sizes(tmp_path)

@@ -46,24 +46,31 @@ def _held(data: Path) -> int:
 
 
 def _check_arrays(file: Any, path: Path) -> None:
-    """Raise DatasetError for arrays that are far larger than their file, and for groups within themselves."""
+    """Raise DatasetError for arrays that are far larger than their file, and for what is not a tree of arrays."""
     import h5py
 
-    room, objects, links = _LARGEST_RATIO * path.stat().st_size, 0, 0
+    room, objects, names = _LARGEST_RATIO * path.stat().st_size, 0, 0
 
-    def count_links(group: Any) -> int:
-        return sum(isinstance(group.get(name, getlink=True), h5py.HardLink) for name in group)
+    def count_names(group: Any) -> None:
+        nonlocal names
+        for name in group:
+            names += 1
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                raise DatasetError(
+                    f"{path}: {group.name}/{name} links to another place; a dataset of Minari has no links"
+                )
 
     def visit(name: str, node: Any) -> None:
-        nonlocal room, objects, links
+        nonlocal room, objects
         objects += 1
         if isinstance(node, h5py.Group):
-            links += count_links(node)
+            count_names(node)
         if isinstance(node, h5py.Dataset):
             room -= node.size * node.dtype.itemsize
             if room < 0:
                 raise DatasetError(f"{path}: {name} has shape {node.shape}, which does not fit a file of its size")
 
+    count_names(file)
     file.visititems(visit)  # every object once, by whatever name it is found first
-    if links + count_links(file) != objects:
+    if names != objects:
         raise DatasetError(f"{path}: an object has several names; in a dataset of Minari each has one")
