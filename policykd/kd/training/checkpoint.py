@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from policykd.errors import PolicykdError
+from policykd.errors import OutputError, PolicykdError
 from policykd.torch_seeding import seed_torch
 
 _KEY = "policykd"
@@ -46,7 +46,10 @@ def save(path: str | Path, tree: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        save_file(tensors, temporary, metadata={_KEY: text})
+        try:
+            save_file(tensors, temporary, metadata={_KEY: text})
+        except SafetensorError as error:  # of a full disk
+            raise OutputError(f"cannot write {path}: {error}") from None
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)

@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from policykd.errors import OutputError
 from policykd.kd.objective.taps import unwrap
 
 
@@ -44,13 +45,21 @@ def save_weights(student: nn.Module, path: str | Path, info: Mapping[str, Any] |
         student: The module.
         path: File to write.
         info: JSON-serialisable facts that go into the file's metadata.
+
+    Raises:
+        OutputError: The file cannot be written, for example to a full disk.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.cpu().contiguous().clone() for name, tensor in student.state_dict().items()}
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file(tensors, temporary, metadata={"info": json.dumps(dict(info or {}))})
-    os.replace(temporary, path)
+    try:
+        save_file(tensors, temporary, metadata={"info": json.dumps(dict(info or {}))})
+        os.replace(temporary, path)
+    except SafetensorError as error:  # of a full disk
+        raise OutputError(f"cannot write {path}: {error}") from None
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def load_weights(student: nn.Module, path: str | Path) -> dict[str, Any]:
