@@ -11,7 +11,6 @@ count as a success if the environment reports one in any of them, as Meta-World 
 from __future__ import annotations
 
 import json
-import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -33,7 +32,7 @@ from policykd.agents.policy import Policy
 from policykd.cli.output import Bars
 from policykd.environment import environment
 from policykd.envs.foreign.skill import GymSkill, gym_skill
-from policykd.evaluation import Evaluation, evaluate
+from policykd.evaluation import evaluate
 from policykd.merge import MergeConfig, function_teacher, merge_experts
 from policykd.merge.teachers import Teacher
 from policykd.plain import as_plain
@@ -84,20 +83,16 @@ def main(options: Options) -> None:
     names = names_of(options.suite, options.tasks, options.seed)
     teachers = teachers_of(names)
     config = replace(MERGE, rounds=options.rounds, envs=options.envs, seed=options.seed, threads=1)
-    began, console = time.perf_counter(), Console()
+    console = Console()
     merged = merge_experts(teachers, options.run, config, resume=True, progress=Bars(console))
-    merge_seconds = time.perf_counter() - began
     student = load_policy(merged.policy_path).policy
-    skills = [teacher.skill for teacher in teachers]
-    found = evaluate({"student": student}, skills, episodes=options.episodes, seed=options.seed)
-    own = [success_of(t.policy, t.skill, options.episodes, options.seed).estimate for t in teachers]
-    rows = _rows(names, skills, found, own)
+    rows = [_row(name, teacher, student, options) for name, teacher in zip(names, teachers, strict=True)]
     _print(console, options.suite, rows)
     write_json(options.out, {
         "suite": options.suite, "options": as_plain(options), "merge": as_plain(config), "tasks": rows,
         "mean": float(np.mean([row["student"] for row in rows])),
         "mean_expert": float(np.mean([row["expert"] for row in rows])),
-        "states": merged.states, "rounds": merged.rounds, "merge_seconds": merge_seconds,
+        "states": merged.states, "rounds": merged.rounds, "merge_seconds": merged.seconds,
         "environment": environment(("gymnasium", "metaworld", "mujoco", "torch")),
     })  # fmt: skip
 
@@ -156,15 +151,13 @@ def _scripted(name: str) -> Callable[[np.ndarray], np.ndarray]:
     return act
 
 
-def _rows(
-    names: Sequence[str], skills: Sequence[GymSkill], found: Evaluation, experts: Sequence[float]
-) -> list[dict[str, float | str]]:
-    rows: list[dict[str, float | str]] = []
-    for name, skill, expert in zip(names, skills, experts, strict=True):
-        success = found.summaries["student", skill.id].success
-        rows.append({"task": name, "expert": expert, "student": success.estimate, "low": success.low,
-                     "high": success.high})  # fmt: skip
-    return rows
+def _row(name: str, teacher: Teacher, student: Policy, options: Options) -> dict[str, float | str]:
+    """Return the success of a task's expert and of the student on the same goals."""
+    policies = {"expert": teacher.policy, "student": student}
+    found = evaluate(policies, [teacher.skill], episodes=options.episodes, seed=options.seed).summaries
+    expert, success = (found[which, teacher.skill.id].success for which in policies)
+    return {"task": name, "expert": expert.estimate, "student": success.estimate, "low": success.low,
+            "high": success.high}  # fmt: skip
 
 
 def _print(console: Console, suite: str, rows: Sequence[dict[str, float | str]]) -> None:

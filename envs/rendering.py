@@ -233,7 +233,7 @@ class SceneRenderer:
         check_range("width", width, 1, MAX_PIXELS, "pixels")
         check_range("height", height, 1, MAX_PIXELS, "pixels")
         self._model, self._data = model, mujoco.MjData(model)
-        # OpenGL reserves the whole off-screen buffer, four samples per pixel: at MAX_PIXELS about a GB and a second.
+        # OpenGL reserves the whole off-screen buffer, four samples per pixel, however small the images are.
         model.vis.global_.offwidth, model.vis.global_.offheight = width, height
         try:
             prefer_egl()

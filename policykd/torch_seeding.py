@@ -8,8 +8,8 @@ import torch
 def seed_torch(seed: int) -> None:
     """Seed torch's global generators like ``torch.manual_seed``, to the same draws.
 
-    Without an accelerator, ``torch.manual_seed`` notes the seed for devices that might still come, with the text of the
-    whole stack, which takes it a millisecond. Here, the CPU's generator alone is seeded then.
+    Without an accelerator, ``torch.manual_seed`` queues a seed for devices that may be initialized later, together with
+    the text of the whole call stack. This function then seeds the CPU's generator only.
 
     Args:
         seed: The seed.

@@ -95,11 +95,13 @@ import sys
 import traceback
 
 import torch
-import torch._dynamo  # seconds that the scripts share: they run in forks, and each imports all of policykd anew
+import torch._dynamo  # takes seconds, so it is imported once, before the forks in which the scripts run
 
+children = []
 for place in (0, 1):
     script, folder = sys.argv[1 + 2 * place : 3 + 2 * place]
-    if os.fork():
+    children.append(os.fork())
+    if children[-1]:
         continue
     for number, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(f"{folder}/{name}", os.O_WRONLY | os.O_CREAT), number)
@@ -113,8 +115,7 @@ for place in (0, 1):
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
-statuses = sorted(os.wait() for _ in (0, 1))
-print(*(os.waitstatus_to_exitcode(status) for _, status in statuses))
+print(*(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children))
 """
 
 

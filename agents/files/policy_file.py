@@ -23,7 +23,8 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from policykd.agents.files.container import MANIFEST, WEIGHTS, read_parts, write_parts
-from policykd.agents.files.manifest import Manifest, Parent, check_fits, describe
+from policykd.agents.files.fit import check_fits
+from policykd.agents.files.manifest import Manifest, Parent, describe
 from policykd.agents.function_policy import check_learns
 from policykd.agents.policy import Policy
 from policykd.envs.robots import Robot

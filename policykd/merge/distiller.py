@@ -30,7 +30,7 @@ from policykd.merge.data.sequences import SequencePool
 from policykd.merge.fitting import Fitting
 from policykd.merge.labeling import Labeler
 from policykd.merge.losses import categorical
-from policykd.merge.masked_collect import collect_masked
+from policykd.merge.masked_collect import collect_masked, make_joint_env
 from policykd.merge.old_skills import OldSkills, read_old_skills, store_importance
 from policykd.merge.quick.collecting import check_shared
 from policykd.merge.quick.rounds import QuickMerge
@@ -266,13 +266,7 @@ class _Merge:
     def _joint_env(self) -> MaskedEnv | None:
         """Return simulations of all skills in one environment, on a CUDA device; None where each skill has its own."""
         if self._device.type == "cuda" and self._joint is None:
-            from policykd.envs.masked_env import MaskedEnv  # needs MuJoCo, which gymnasium environments may not
-
-            count, config = self._config.envs * len(self._ids), self._config
-            settings, seed = EnvConfig(randomization=config.randomization), integer_seed(config.seed, "collection")
-            skills, threads = [t.skill for t in self._teachers], config.threads
-            made = make_env(skills, count, seed=seed, config=settings, threads=threads, device=config.device)
-            self._joint = made if isinstance(made, MaskedEnv) else None
+            self._joint = make_joint_env(self._teachers, self._config)
         return self._joint
 
     def _collect_jointly(self, env: MaskedEnv, beta: float, round_: int) -> list[LabeledRollout]:

@@ -14,13 +14,32 @@ import torch
 from policykd.agents.networks import group_columns
 from policykd.agents.policy import Policy
 from policykd.envs.capture import Captured, Recorder, recorder_for
+from policykd.envs.env_records import EnvConfig
+from policykd.envs.make import make_env
 from policykd.merge.collect import ActionNoise, Mixing
+from policykd.merge.config import MergeConfig
 from policykd.merge.data.rollout import LabeledRollout
 from policykd.merge.labeling import Labeler
 from policykd.merge.teachers import Teacher
+from policykd.seeding import integer_seed
 
 if TYPE_CHECKING:
     from policykd.envs.masked_env import MaskedEnv
+
+
+def make_joint_env(teachers: Sequence[Teacher], config: MergeConfig) -> MaskedEnv | None:
+    """Return simulations of all teachers' skills in one environment; None where they do not step with masks."""
+    from policykd.envs.masked_env import MaskedEnv  # needs MuJoCo, which gymnasium environments may not
+
+    made = make_env(
+        [teacher.skill for teacher in teachers],
+        config.envs * len(teachers),
+        seed=integer_seed(config.seed, "collection"),
+        config=EnvConfig(randomization=config.randomization),
+        threads=config.threads,
+        device=config.device,
+    )
+    return made if isinstance(made, MaskedEnv) else None
 
 
 @torch.no_grad()

@@ -11,7 +11,8 @@ import pytest
 from policykd.agents.architecture import Architecture, Encoder, Memory
 from policykd.agents.files import container
 from policykd.agents.files.difference import Difference, differences
-from policykd.agents.files.manifest import MAX_PARAMETERS, Manifest, check_fits, describe, describe_actions
+from policykd.agents.files.fit import check_fits
+from policykd.agents.files.manifest import MAX_PARAMETERS, Manifest, describe, describe_actions
 from policykd.agents.policy import Policy
 from policykd.agents.recurrent_policy import make_policy
 from policykd.envs.skills import get_skill

@@ -20,6 +20,7 @@ from policykd.agents.importing import stable_baselines3 as sb3
 from policykd.agents.importing.foreign_policy import ForeignPolicy, Layer, Standardization, check_sizes, policy_of
 from policykd.agents.importing.options import ImportOptions
 from policykd.agents.importing.recurrence import Recurrence
+from policykd.agents.importing.vecnormalize import read_vecnormalize
 from policykd.errors import ConfigError, ContractError, PolicyFileError
 from policykd.symbolic_pickle import Name, Record
 
@@ -133,27 +134,27 @@ def statistics(path, **attributes):
 
 def test_statistics_of_a_vec_normalize(tmp_path):
     path = statistics(tmp_path / "v.pkl", obs_rms=Running([1.0, 2.0], [4.0, 9.0]))
-    found = sb3.read_vecnormalize(path, ["observation"])
+    found = read_vecnormalize(path, ["observation"])
     assert (found.mean.tolist(), found.clip) == ([1.0, 2.0], 10.0)
     np.testing.assert_allclose(found.divisor**2, [4.0 + 1e-8, 9.0 + 1e-8], rtol=1e-14)
     groups = {"b": Running([1.0], [0.0]), "a": Running([2.0, 3.0], [1.0, 1.0])}
     statistics(path, obs_rms=groups, epsilon=0.25, clip_obs=3.0, norm_obs=True)
-    found = sb3.read_vecnormalize(path, ["a", "b"])
+    found = read_vecnormalize(path, ["a", "b"])
     assert (found.mean.tolist(), found.clip, found.divisor[2]) == ([2.0, 3.0, 1.0], 3.0, 0.5)
     with pytest.raises(PolicyFileError, match="lacks statistics of an observation group; the policy reads a, c"):
-        sb3.read_vecnormalize(path, ["a", "c"])
+        read_vecnormalize(path, ["a", "c"])
     with pytest.raises(PolicyFileError, match="lacks statistics"):
-        sb3.read_vecnormalize(statistics(path), ["observation"])
-    assert sb3.read_vecnormalize(statistics(path, norm_obs=False), ["observation"]) is None
+        read_vecnormalize(statistics(path), ["observation"])
+    assert read_vecnormalize(statistics(path, norm_obs=False), ["observation"]) is None
     path.write_bytes(pickle.dumps(Running([1.0], [1.0])))
     with pytest.raises(PolicyFileError, match="does not hold a VecNormalize"):
-        sb3.read_vecnormalize(path, ["observation"])
+        read_vecnormalize(path, ["observation"])
     path.write_bytes(pickle.dumps([1]))
     with pytest.raises(PolicyFileError, match="does not hold a VecNormalize"):
-        sb3.read_vecnormalize(path, ["observation"])
+        read_vecnormalize(path, ["observation"])
     path.write_bytes(b"")
     with pytest.raises(PolicyFileError, match=r"v\.pkl cannot be read"):
-        sb3.read_vecnormalize(path, ["observation"])
+        read_vecnormalize(path, ["observation"])
 
 
 def record(kind, **attributes):

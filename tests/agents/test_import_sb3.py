@@ -14,7 +14,8 @@ from gymnasium import spaces
 
 from policykd.agents.importing.foreign_policy import policy_of
 from policykd.agents.importing.options import ImportOptions
-from policykd.agents.importing.stable_baselines3 import is_sb3_zip, read_sb3, read_vecnormalize
+from policykd.agents.importing.stable_baselines3 import is_sb3_zip, read_sb3
+from policykd.agents.importing.vecnormalize import read_vecnormalize
 from policykd.errors import PolicyFileError
 
 stable_baselines3 = pytest.importorskip("stable_baselines3")

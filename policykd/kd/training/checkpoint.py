@@ -7,7 +7,6 @@ metadata. A file is complete or absent: it is written next to its final name, fl
 from __future__ import annotations
 
 import json
-import os
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,10 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from policykd.errors import OutputError, PolicykdError
+from policykd.errors import PolicykdError
+from policykd.storage import write_bytes
 from policykd.torch_seeding import seed_torch
 
 _KEY = "policykd"
@@ -40,21 +40,12 @@ def save(path: str | Path, tree: Any) -> None:
 
     Raises:
         TypeError: The tree holds something else.
+        OutputError: The file cannot be written, for example to a full disk.
     """
     path, tensors = Path(path), {}  # type: ignore[var-annotated]
     text = json.dumps({"format": _FORMAT, "tree": _pack(tree, tensors, "")})
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        try:
-            save_file(tensors, temporary, metadata={_KEY: text})
-        except SafetensorError as error:  # of a full disk
-            raise OutputError(f"cannot write {path}: {error}") from None
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_bytes(path, save_tensors(tensors, {_KEY: text}))
 
 
 def load(path: str | Path) -> Any:

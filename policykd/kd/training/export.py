@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
-from policykd.errors import OutputError
 from policykd.kd.objective.taps import unwrap
+from policykd.storage import write_bytes
 
 
 def export_student(student: nn.Module, weights: Mapping[str, Tensor] | None = None) -> nn.Module:
@@ -44,7 +43,7 @@ def save_weights(student: nn.Module, path: str | Path, info: Mapping[str, Any] |
     Args:
         student: The module.
         path: File to write.
-        info: JSON-serialisable facts that go into the file's metadata.
+        info: JSON-serializable facts that go into the file's metadata.
 
     Raises:
         OutputError: The file cannot be written, for example to a full disk.
@@ -52,14 +51,7 @@ def save_weights(student: nn.Module, path: str | Path, info: Mapping[str, Any] |
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.cpu().contiguous().clone() for name, tensor in student.state_dict().items()}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        save_file(tensors, temporary, metadata={"info": json.dumps(dict(info or {}))})
-        os.replace(temporary, path)
-    except SafetensorError as error:  # of a full disk
-        raise OutputError(f"cannot write {path}: {error}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_bytes(path, save_tensors(tensors, {"info": json.dumps(dict(info or {}))}))
 
 
 def load_weights(student: nn.Module, path: str | Path) -> dict[str, Any]:
