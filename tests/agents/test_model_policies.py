@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from policykd.agents.files.manifest import check_fits
+from policykd.agents.files.fit import check_fits
 from policykd.agents.files.policy_file import load_policy
 from policykd.agents.injection import inject
 from policykd.agents.training import train_expert

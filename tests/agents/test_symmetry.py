@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from policykd.agents.files.manifest import Manifest, check_fits, describe
+from policykd.agents.files.fit import check_fits
+from policykd.agents.files.manifest import Manifest, describe
 from policykd.agents.files.policy_file import load_policy, save_policy
 from policykd.agents.policy import Policy
 from policykd.agents.training.sb3_policy import Sb3Policy
