@@ -37,7 +37,7 @@ from policykd.merge import MergeConfig, function_teacher, merge_experts
 from policykd.merge.teachers import Teacher
 from policykd.plain import as_plain
 from policykd.stats import Interval
-from policykd.storage import write_json
+from policykd.storage import prepare_file, write_json
 
 OBSERVED = 39
 """Numbers of an observation that scripted experts read; the group ``task_id`` follows."""
@@ -78,6 +78,7 @@ class Options:
 
 def main(options: Options) -> None:
     """Merge, evaluate, print and save."""
+    prepare_file(options.out)
     warnings.filterwarnings("ignore", module="gymnasium")
     torch.set_num_threads(1)
     names = names_of(options.suite, options.tasks, options.seed)

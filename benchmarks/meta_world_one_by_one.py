@@ -30,7 +30,7 @@ from policykd.environment import environment
 from policykd.merge import MergeConfig, merge_experts
 from policykd.merge.teachers import Teacher
 from policykd.plain import as_plain
-from policykd.storage import write_json
+from policykd.storage import prepare_file, write_json
 
 FIRST = replace(MERGE, rounds=6, envs=12, updates=1000, minibatch=512)
 """Merge of the first task."""
@@ -68,6 +68,7 @@ def config_of(stage: int, options: Options) -> MergeConfig:
 
 def main(options: Options) -> None:
     """Learn the tasks, evaluate, print and save."""
+    prepare_file(options.out)
     warnings.filterwarnings("ignore", module="gymnasium")
     torch.set_num_threads(1)
     names = names_of(options.suite, options.tasks, options.seed)

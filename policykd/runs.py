@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 from policykd.errors import ConfigError, OutputError
 from policykd.parsing import parse_json
 from policykd.plain import as_plain
-from policykd.storage import prepare_folder, read_json, write_bytes, write_json, write_text
+from policykd.storage import prepare_folder, read_json, remove_unfinished, write_bytes, write_json, write_text
 
 _FORMAT = 2
 """Format of checkpoints; those of format 1, which holds no number, spell the normalizer differently."""
@@ -54,6 +54,8 @@ class RunFolder:
         if self._config_file.exists() and not resume:
             raise OutputError(f"{path} already holds a run; continue it with --resume or choose another --out")
         self._lock = _occupied(path, self._PATIENCE)
+        if self._lock.lock_counter == 1:  # this process did not hold it before
+            remove_unfinished(path)
         if self._config_file.exists():
             _check_same(path, config)
         else:

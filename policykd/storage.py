@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import struct
 import uuid
@@ -34,7 +35,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     Raises:
         OutputError: naming the file and the reason, for example a full disk.
     """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    temporary = _unfinished(path)
     try:
         with temporary.open("wb") as file:
             file.write(content)
@@ -98,13 +99,29 @@ def read_json(path: Path) -> dict[str, Any]:
 def copy_folder(source: Path, target: Path) -> None:
     """Replace a folder with a copy of another; a reader sees the whole copy or none of it."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
+    temporary = _unfinished(target)
     try:
         shutil.copytree(source, temporary)
         shutil.rmtree(target, ignore_errors=True)
         temporary.replace(target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _unfinished(path: Path) -> Path:
+    """Return a new name in the folder of ``path`` for what is still being written."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what a killed process had begun to write in a folder, where no process may be writing now."""
+    for path in list(folder.rglob(".*.tmp")):
+        if not re.fullmatch(r"\..+\.[0-9a-f]{8}\.tmp", path.name):
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def prepare_file(path: Path) -> Path:

@@ -1,6 +1,8 @@
 """Run folders: refused, resumed, cut back and finished."""
 
 import json
+import subprocess
+import sys
 import threading
 import time
 import zipfile
@@ -164,3 +166,37 @@ def test_one_process_may_open_its_own_folder_again(tmp_path):
     first = RunFolder(tmp_path, {"steps": 1}, resume=False)
     RunFolder(tmp_path, {"steps": 1}, resume=True).append({"steps": 2})
     assert first.log() == [{"steps": 2}]
+
+
+@pytest.mark.parametrize("stopped_at", ["write", "replace"])
+def test_what_a_killed_process_had_begun_to_write_is_removed(tmp_path, stopped_at):
+    """Of the run and of runs within it; files of the user stay, whatever their names are."""
+    folder = tmp_path / "run"
+    (folder / "experts" / "flat").mkdir(parents=True)
+    code = """
+import os, pathlib, sys
+from policykd import storage
+folder, stopped_at = pathlib.Path(sys.argv[1]), sys.argv[2]
+if stopped_at == "write":
+    os.fsync = lambda descriptor: os._exit(9)
+else:
+    pathlib.Path.replace = lambda path, target: os._exit(9)
+storage.write_text(folder / "experts" / "flat" / "stage.json", "{}")
+"""
+    assert subprocess.run([sys.executable, "-c", code, str(folder), stopped_at], check=False).returncode == 9
+    begun = [path.name for path in folder.rglob("*") if path.is_file()]
+    assert len(begun) == 1
+    copied = folder / ".policy.0123abcd.tmp"
+    copied.mkdir()
+    (copied / "weights").touch()
+    for name in (".notes.tmp", "mine.tmp", ".draft.0123ABCD.tmp"):
+        (folder / name).touch()
+    run = RunFolder(folder, {"seed": 1}, resume=True)
+    assert {path.name for path in folder.rglob("*") if path.is_file()} == {
+        ".lock", "config.json", ".notes.tmp", "mine.tmp", ".draft.0123ABCD.tmp",
+    }  # fmt: skip
+    assert not copied.exists()
+    (folder / ".policy.89abcdef.tmp").touch()
+    again = RunFolder(folder, {"seed": 1}, resume=True)
+    assert (folder / ".policy.89abcdef.tmp").exists(), "this process may be writing it"
+    del run, again
