@@ -16,7 +16,7 @@ import types
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from policykd.errors import ConfigError, OutputError, PolicykdError, UnknownNameError
 from policykd.parsing import MakeError
@@ -181,7 +181,7 @@ def shown(value: Any) -> str:
 
 
 @functools.cache  # resolving the names of all fields takes longer than reading a record
-def _hints(kind: type[Any]) -> Mapping[str, Any]:
+def _hints(kind: type) -> Mapping[str, Any]:
     return get_type_hints(kind, include_extras=True)
 
 
@@ -212,7 +212,7 @@ class _Reader:
             return content
         if not isinstance(content, Mapping):
             raise ConfigError(f"{name or 'the file'} must be a mapping of field names to values; got {shown(content)}")
-        hints = _hints(kind)
+        hints = _hints(cast(type, kind))  # which mypy knows to be hashable
         fields = {f.name: f for f in dataclasses.fields(kind)}
         unknown = [str(key) for key in content if key not in fields]
         if unknown and not self.ignore_unknown:
