@@ -144,7 +144,7 @@ def test_a_tutorial_runs(page, tmp_path, monkeypatch, capsys):
     if page.stem != "first_result":
         leave_out_figures(monkeypatch)
     if page.stem == "plaid":
-        monkeypatch.setattr(Robot, "episode_steps", property(lambda self: 64))
+        monkeypatch.setattr(Robot, "episode_steps", property(lambda self: 16))
     monkeypatch.chdir(tmp_path)
     budget = replace(BUDGET, code=CODE.get(page.name, {}))
     with ROBOTS.scope():
