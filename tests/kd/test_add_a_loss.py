@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from empty_figures import leave_out_figures
 from policykd.cli.main import main
 from policykd.errors import ConfigError
 from policykd.executor import Processes
@@ -143,7 +144,8 @@ def without_times(tree):
     return [without_times(value) for value in tree] if isinstance(tree, (list, tuple)) else tree
 
 
-def test_it_is_benchmarked_here_and_in_another_process(my_lab, tmp_path, capsys):
+def test_it_is_benchmarked_here_and_in_another_process(my_lab, tmp_path, monkeypatch, capsys):
+    leave_out_figures(monkeypatch)
     words = (
         *("--task", "textures", "--methods", f"ce,{NAME}", "--seeds", "2", "--epochs", "1", "--workers", "1"),
         *("--set", "student=resnet8:2,2,2,2", "teacher=resnet8:2,2,4,4", "teacher_train.epochs=1"),
