@@ -34,7 +34,7 @@ test-warp: $(WARP)
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	rm -rf build && $(BIN)/pip install -q --no-deps --no-build-isolation --target build/typed .
+	rm -rf build && $(BIN)/pip install -q --no-deps --no-build-isolation --no-compile --target build/typed .
 	cd build/typed && $(abspath $(BIN))/mypy --config-file ../../pyproject.toml --num-workers 2 policykd
 
 bench: $(READY)

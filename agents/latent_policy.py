@@ -17,6 +17,7 @@ from policykd.agents.networks import group_columns, make_actor, make_network
 from policykd.agents.policy import Policy
 from policykd.envs.symmetry import MirrorSymmetry
 from policykd.errors import ConfigError
+from policykd.torch_seeding import seed_torch
 
 
 class LatentPolicy(Policy):
@@ -64,7 +65,7 @@ class LatentPolicy(Policy):
         plain = replace(architecture, latent=None, mixture=None)
         with torch.random.fork_rng(enabled=generator_seed is not None):
             if generator_seed is not None:
-                torch.manual_seed(generator_seed)
+                seed_torch(generator_seed)
             self.actor = make_actor(architecture.actor_inputs(groups), architecture, actions)
             self.adaptation, self.encoder = (
                 make_network({n: groups[n] for n in names}, plain, shape.hidden, shape.size, last_gain=1.0)

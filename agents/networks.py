@@ -186,6 +186,8 @@ def _linear(inputs: int, outputs: int, gain: float) -> nn.Linear:
 
 
 def _initialized(layer: _Layer, gain: float) -> _Layer:
+    if layer.weight.is_meta:  # a shape that will be given the weights of a file
+        return layer
     nn.init.orthogonal_(layer.weight, gain)
     assert layer.bias is not None
     nn.init.zeros_(layer.bias)

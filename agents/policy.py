@@ -18,6 +18,7 @@ from policykd.agents.networks import make_actor, make_network
 from policykd.envs.skills import Skill
 from policykd.envs.symmetry import MirrorSymmetry
 from policykd.errors import ConfigError, ContractError
+from policykd.torch_seeding import seed_torch
 
 
 class Normalizer(nn.Module):
@@ -159,7 +160,7 @@ class Policy(nn.Module):
             self._register(symmetry, size)
         with torch.random.fork_rng(enabled=generator_seed is not None):
             if generator_seed is not None:
-                torch.manual_seed(generator_seed)
+                seed_torch(generator_seed)
             self.normalizer = Normalizer(size)
             self.actor = make_actor(self.groups, architecture, actions)
             self.critic = make_network(self.groups, architecture, architecture.critic_hidden, 1, last_gain=1.0)

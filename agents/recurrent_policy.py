@@ -19,6 +19,7 @@ from policykd.agents.networks import dense_layer, make_actor
 from policykd.agents.policy import Policy
 from policykd.envs.symmetry import MirrorSymmetry
 from policykd.errors import ConfigError, ContractError
+from policykd.torch_seeding import seed_torch
 
 
 class TimeFeature(nn.Module):
@@ -105,7 +106,7 @@ class RecurrentPolicy(Policy):
         shape = architecture.memory
         with torch.random.fork_rng(enabled=generator_seed is not None):
             if generator_seed is not None:
-                torch.manual_seed(generator_seed)
+                seed_torch(generator_seed)
             size = self.observation_size
             self.memory = (
                 _wrapper(shape) if shape.kind in WRAPPERS else _CELLS[shape.kind](shape.dense or size, shape.hidden)

@@ -7,6 +7,7 @@ dataclasses and types, and nothing of their meaning.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -15,7 +16,7 @@ import types
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from policykd.errors import ConfigError, OutputError, PolicykdError, UnknownNameError
 from policykd.parsing import MakeError
@@ -60,7 +61,7 @@ def check_limits(record: Any) -> None:
     Limits of a base class also hold where a subclass declares the field again, for example with another default.
     """
     for kind in reversed(type(record).__mro__):
-        hints = get_type_hints(kind, include_extras=True) if dataclasses.is_dataclass(kind) else {}
+        hints = _hints(kind) if dataclasses.is_dataclass(kind) else {}
         for name, hint in hints.items():
             for limits in getattr(hint, "__metadata__", ()):
                 if isinstance(limits, Limits):
@@ -179,6 +180,11 @@ def shown(value: Any) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
+@functools.cache  # resolving the names of all fields takes longer than reading a record
+def _hints(kind: type) -> Mapping[str, Any]:
+    return get_type_hints(kind, include_extras=True)
+
+
 def _left_out(field: dataclasses.Field[Any], record: Any) -> bool:
     return bool(field.metadata.get(_ADDED)) and getattr(record, field.name) == field.default
 
@@ -206,7 +212,7 @@ class _Reader:
             return content
         if not isinstance(content, Mapping):
             raise ConfigError(f"{name or 'the file'} must be a mapping of field names to values; got {shown(content)}")
-        hints = get_type_hints(kind, include_extras=True)
+        hints = _hints(cast(type, kind))  # which mypy knows to be hashable
         fields = {f.name: f for f in dataclasses.fields(kind)}
         unknown = [str(key) for key in content if key not in fields]
         if unknown and not self.ignore_unknown:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from empty_figures import leave_out_figures
 from policykd.agents.architecture import Architecture
 from policykd.agents.training import TrainConfig, train_expert
 from policykd.cli.main import main
@@ -70,7 +71,8 @@ def test_hills_go_up_and_down_by_at_most_their_grade():
     assert tracks.grade.abs().max() <= 0.2
 
 
-def test_the_loss_is_shown_and_benchmarked(tmp_path, capsys):
+def test_the_loss_is_shown_and_benchmarked(tmp_path, monkeypatch, capsys):
+    leave_out_figures(monkeypatch)
     assert main(command("policykd kd show")) == 0
     assert "(1 - cos(f_s, f_t))^p" in capsys.readouterr().out
     bench = command("policykd kd bench")

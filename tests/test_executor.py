@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from executor_jobs import fail, square, supervise, wait_for
 from policykd.errors import ConfigError
 from policykd.executor import Inline, Processes
 
@@ -31,28 +32,18 @@ class Notes:
         self.notes.append(("end", name, message))
 
 
-def square(job, progress):
-    progress.begin(f"job {job}", 1, "squares")
-    time.sleep(0.3 - 0.1 * job)  # later jobs end earlier
-    progress.update(f"job {job}", 1, square=job * job)
-    progress.end(f"job {job}", "done")
-    return job * job, os.getpid()
+@pytest.fixture(scope="module", params=[Inline(), Processes(2)])
+def mapped(request):
+    """Executor, the results of three jobs, what was reported, and the results as they were told."""
+    notes, told = Notes(), []
+    return request.param, request.param.map(square, [0, 1, 2], notes, told.append), notes.notes, told
 
 
-def fail(job, progress):
-    if job == 1:
-        raise ConfigError("job 1 is wrong")
-    time.sleep(0.1)
-    return job
-
-
-@pytest.mark.parametrize("executor", [Inline(), Processes(2)])
-def test_results_are_in_order_and_progress_arrives(executor):
-    notes = Notes()
-    results = executor.map(square, [0, 1, 2], notes)
+def test_results_are_in_order_and_progress_arrives(mapped):
+    _, results, notes, _ = mapped
     assert [r[0] for r in results] == [0, 1, 4]
     for job in range(3):
-        mine = [n for n in notes.notes if n[1] == f"job {job}"]
+        mine = [n for n in notes if n[1] == f"job {job}"]
         assert mine == [
             ("begin", f"job {job}", 1, "squares"),
             ("update", f"job {job}", 1, {"square": job * job}),
@@ -60,30 +51,19 @@ def test_results_are_in_order_and_progress_arrives(executor):
         ]
 
 
-@pytest.mark.parametrize("executor", [Inline(), Processes(2)])
-def test_every_result_is_told_once(executor):
-    told = []
-    results = executor.map(square, [0, 1, 2], Notes(), told.append)
+def test_every_result_is_told_once(mapped):
+    _, results, _, told = mapped
     assert sorted(told) == sorted(results)
 
 
-def wait_for(job, progress):
-    """Whether the file of a job comes to be; jobs without one end at once."""
-    for _ in range(600):
-        if job is None or job.exists():
-            return True
-        time.sleep(0.1)
-    return False
+def test_processes_are_other_processes(mapped):
+    executor, results, _, _ = mapped
+    assert (os.getpid() in {pid for _, pid in results}) == isinstance(executor, Inline)
 
 
 def test_a_result_is_told_while_others_are_still_at_work(tmp_path):
     told = tmp_path / "told"
     assert Processes(2).map(wait_for, [told, None], Notes(), lambda result: told.touch()) == [True, True]
-
-
-def test_processes_are_other_processes():
-    pids = {pid for _, pid in Processes(2).map(square, [1, 2], Notes())}
-    assert os.getpid() not in pids
 
 
 @pytest.mark.parametrize("executor", [Inline(), Processes(2)])
@@ -110,19 +90,6 @@ def test_workers_are_kept(executor):
 def test_no_workers_are_refused():
     with pytest.raises(ConfigError, match="workers"):
         Processes(0)
-
-
-def work_on(job, progress):
-    """Reports and writes until somebody stops it."""
-    progress.begin("work", 1000, "ticks")
-    for tick in range(1000):
-        job.write_text(str(tick))
-        progress.update("work", tick)
-        time.sleep(0.05)
-
-
-def supervise(file):
-    Processes(1).map(work_on, [file], Notes())
 
 
 def test_jobs_of_a_killed_parent_end(tmp_path):
@@ -152,7 +119,7 @@ if __name__ == "__main__":  # the workers load this file, too, and need none of 
     from policykd.cli.main import main
     from policykd.executor import Processes
     from policykd.progress import Silent
-    from silent_jobs import sleep_on
+    from executor_jobs import sleep_on
 
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
     Describe.run = lambda self, console: Processes(2).map(sleep_on, [{ready!r} + str(i) for i in range(2)], Silent())

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from empty_figures import leave_out_figures
 from executed_pages import Budget, PageRun, blocks_of, missing_lines, shrunk
 from policykd import demo
 from policykd.agents.architecture import Architecture
@@ -129,22 +130,16 @@ def small_demo(monkeypatch):
     monkeypatch.setattr(demo, "render_video", partial(demo.render_video, seconds=0.2, size=(64, 48)))
 
 
-def leave_out_figures(monkeypatch):
-    """Let pages have empty figures, whose layout takes most of a page's time; `first_result` draws its own."""
-    for module in ("plots.style", "pages.run", "pages.comparison"):
-        monkeypatch.setattr(f"policykd.report.{module}.svg_text", lambda figure: "<svg></svg>")
-
-
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_a_tutorial_runs(page, tmp_path, monkeypatch, capsys):
     if page.stem == "deploy" and not shutil.which("cc"):
         pytest.skip("no C compiler")
     if page.stem in FILMS and not can_draw():
         pytest.skip("no OpenGL library")
-    if page.stem != "first_result":
+    if page.stem != "first_result":  # which draws its own
         leave_out_figures(monkeypatch)
     if page.stem == "plaid":
-        monkeypatch.setattr(Robot, "episode_steps", property(lambda self: 64))
+        monkeypatch.setattr(Robot, "episode_steps", property(lambda self: 16))
     monkeypatch.chdir(tmp_path)
     budget = replace(BUDGET, code=CODE.get(page.name, {}))
     with ROBOTS.scope():

@@ -94,9 +94,16 @@ import os
 import sys
 import traceback
 
+# These take seconds, so they are imported once, before the forks in which the scripts run.
+import matplotlib.figure
+import scipy.optimize
+import scipy.stats
 import torch
-import torch._dynamo  # takes seconds, so it is imported once, before the forks in which the scripts run
+import torch._dynamo
+import tyro
 
+loaded = {"mujoco", "gymnasium", "stable_baselines3", "numba", "tensorboard", "torchmetrics", "policykd"}
+assert not loaded & sys.modules.keys(), "what the scripts block or prove must not be there before them"
 children = []
 for place in (0, 1):
     script, folder = sys.argv[1 + 2 * place : 3 + 2 * place]

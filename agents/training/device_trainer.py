@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from typing_extensions import override
 
 from policykd.agents.policy import Policy
@@ -16,6 +15,7 @@ from policykd.agents.training.trainer import Run
 from policykd.agents.training.warm_up import warm_up_normalizer
 from policykd.envs.masked_env import MaskedEnv
 from policykd.seeding import integer_seed
+from policykd.torch_seeding import seed_torch
 
 _ENOUGH_EPISODES = 100
 
@@ -43,7 +43,7 @@ class DeviceRun(Run):
     @override
     def _learn_segment(self) -> dict[str, float]:
         seed = integer_seed(self._config.seed, "segment", self._segment)
-        torch.manual_seed(seed)
+        seed_torch(seed)
         self._env.seed(seed)
         self._device_learner.seed(seed)
         self._env.draw_starts()

@@ -35,6 +35,7 @@ from policykd.plain import as_plain
 from policykd.progress import Progress
 from policykd.runs import RunFolder
 from policykd.seeding import integer_seed
+from policykd.torch_seeding import seed_torch
 
 
 def make_validation(skills: Sequence[Skill], config: TrainConfig, purpose: str = "validation") -> Validation:
@@ -99,7 +100,7 @@ class Run:
     def _make_learner(self) -> None:
         vec = Sb3VecEnv(self._env, reward_scale=1 - self._config.gamma, stagger=True)
         with torch.random.fork_rng():
-            torch.manual_seed(integer_seed(self._config.seed, "learner"))  # weights of the learner's own networks
+            seed_torch(integer_seed(self._config.seed, "learner"))  # weights of the learner's own networks
             settings = self._config.algorithm_config
             self._learner: BaseAlgorithm = self._algorithm.make_learner(self._policy, vec, settings, self._adaptation)
         self._learner.set_logger(Logger(None, [TensorBoardOutputFormat(str(self._folder.path / "tensorboard"))]))
@@ -156,7 +157,7 @@ class Run:
     def _learn_segment(self) -> dict[str, float]:
         """Learn for one segment with its own random stream; the episodes of the last segment continue."""
         seed = integer_seed(self._config.seed, "segment", self._segment)
-        torch.manual_seed(seed)
+        seed_torch(seed)
         np.random.seed(seed)  # noqa: NPY002 - stable-baselines3 shuffles with NumPy's global stream
         self._env.seed(seed)
         self._learner.action_space.seed(seed)  # random first actions of off-policy algorithms

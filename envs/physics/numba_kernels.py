@@ -43,9 +43,16 @@ def write_states(
     """
     for k in range(len(ids)):
         i = ids[k]
-        states[i] = initial
-        all_qpos[i], all_qvel[i] = qpos[k], qvel[k]
-        warnings[i] = 0
+        # Loops: assignments of whole rows compile for seconds, since they can fail with a message about shapes.
+        for j in range(len(initial)):
+            states[i, j] = initial[j]
+        for j in range(qpos.shape[1]):
+            all_qpos[i, j] = qpos[k, j]
+        for j in range(qvel.shape[1]):
+            all_qvel[i, j] = qvel[k, j]
+        for j in range(warnings.shape[1]):
+            for part in range(warnings.shape[2]):
+                warnings[i, j, part] = 0
 
 
 @compiled(
@@ -74,11 +81,12 @@ def write_boxes(
         for k in range(center.shape[1]):
             cy, sy = math.cos(turn[row, k, 0] / 2), math.sin(turn[row, k, 0] / 2)
             cp, sp = math.cos(turn[row, k, 1] / 2), math.sin(turn[row, k, 1] / 2)
-            pos[i, k], size[i, k] = center[row, k], half[row, k]
             quat[i, k, 0], quat[i, k, 1], quat[i, k, 2], quat[i, k, 3] = cy * cp, sy * sp, -cy * sp, sy * cp
-            a, b, c = half[row, k]
+            a, b, c = half[row, k, 0], half[row, k, 1], half[row, k, 2]
             radius[i, k] = math.sqrt(a * a + b * b + c * c)
-            aabb[i, k, :3], aabb[i, k, 3:] = 0.0, half[row, k]
+            for j in range(3):
+                pos[i, k, j], size[i, k, j] = center[row, k, j], half[row, k, j]
+                aabb[i, k, j], aabb[i, k, 3 + j] = 0.0, half[row, k, j]
 
 
 @compiled(
@@ -106,11 +114,11 @@ def write_ground(
         i = ids[row]
         y, across, beyond = 0.0, HALF_DEPTH, 0.0
         if len(lane):
-            y, across = lane[row]
+            y, across = lane[row, 0], lane[row, 1]
             beyond = across  # planar robots stay in the plane y = 0, where the section bounds a box
         for k in range(pose.shape[1]):
-            x, z, angle = pose[row, k]
-            length, depth = half[row, k]
+            x, z, angle = pose[row, k, 0], pose[row, k, 1], pose[row, k, 2]
+            length, depth = half[row, k, 0], half[row, k, 1]
             pos[i, k, 0], pos[i, k, 1], pos[i, k, 2] = x, y, z
             quat[i, k, 0], quat[i, k, 1] = math.cos(angle / 2), 0.0
             quat[i, k, 2], quat[i, k, 3] = -math.sin(angle / 2), 0.0

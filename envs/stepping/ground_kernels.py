@@ -135,7 +135,7 @@ def _scan_map(
     )  # fmt: skip
 
 
-@compiled_at_first_use
+@compiled_at_first_use(strided=("qpos",))
 def move_windows(
     qpos: Array, center: Array, y: Array, slack: float, behind: float, ground: GroundTable, ids: Array, pose: Array,
     half: Array, lane: Array,
@@ -169,7 +169,7 @@ def move_windows(
     return moved
 
 
-@compiled_at_first_use
+@compiled_at_first_use(strided=("qpos",))
 def move_map_windows(
     qpos: Array, x: Array, y: Array, step: float, slack: float, half_edge: float, thickness: float,
     ground: GroundTable, ids: Array, center: Array, turn: Array, half: Array,

@@ -52,22 +52,6 @@ class RobotTable(NamedTuple):
     dt: float
 
 
-class PhysicsTable(NamedTuple):
-    """Live arrays of the engine.
-
-    Attributes:
-        qpos: (n, nq) generalized positions.
-        qvel: (n, nv) generalized velocities.
-        force: (n, k) torques, Nm.
-        geoms: (n, geoms, 3) centers of the geoms, m.
-    """
-
-    qpos: Array
-    qvel: Array
-    force: Array
-    geoms: Array
-
-
 class Memory(NamedTuple):
     """What the episodes remember, n rows each.
 
@@ -76,14 +60,12 @@ class Memory(NamedTuple):
         target_change: (n, k) change of the targets by the last action, rad.
         air: (n, f) times since the feet left the ground, s.
         command: (n, 3) commanded velocities and yaw rates.
-        clock: (n,) gait clocks before a step, s.
     """
 
     last_action: Array
     target_change: Array
     air: Array
     command: Array
-    clock: Array
 
 
 class RhythmTable(NamedTuple):
@@ -207,10 +189,11 @@ def _write_gait(rhythm: RhythmTable, task: int, clock: float, out: Array) -> Non
     out[2 * feet] = rhythm.lowering[task]
 
 
-@compiled_at_first_use
+@compiled_at_first_use(strided=("qpos", "qvel", "force", "geoms", "clock"))
 def pass_over(
-    ids: Array, robot: RobotTable, ground: GroundTable, physics: PhysicsTable, memory: Memory, rewards: RewardTable,
-    columns: Columns, stepped: bool, fell: Array, reward: Array, flat: Array,
+    ids: Array, robot: RobotTable, ground: GroundTable, qpos: Array, qvel: Array, force: Array, geoms: Array,
+    clock: Array, memory: Memory, rewards: RewardTable, columns: Columns, stepped: bool, fell: Array, reward: Array,
+    flat: Array,
 ) -> None:  # fmt: skip
     """Read the simulations ``ids`` (m,) once.
 
@@ -218,7 +201,11 @@ def pass_over(
         ids: the simulations.
         robot: the robot.
         ground: the ground.
-        physics: state of the engine.
+        qpos: (n, nq) generalized positions; like the three below, a live array of the engine.
+        qvel: (n, nv) generalized velocities.
+        force: (n, k) torques, Nm.
+        geoms: (n, geoms, 3) centers of the geoms, m.
+        clock: (n,) gait clocks before a step, s.
         memory: memory of the episodes; times in the air are updated after a step.
         rewards: rewards.
         columns: places of the groups in ``flat``.
@@ -235,7 +222,7 @@ def pass_over(
     places, levels, heights = np.empty((spots, 2)), np.empty(spots), np.empty(spots)
     for k in range(len(ids)):
         i = ids[k]
-        q, v, row, task = physics.qpos[i], physics.qvel[i], ground.row[i], rewards.task[i]
+        q, v, row, task = qpos[i], qvel[i], ground.row[i], rewards.task[i]
         at = segment_under(ground, row, q[0])
         _turned(q, turn)
         heading = math.atan2(turn[1, 0], turn[0, 0])
@@ -243,7 +230,7 @@ def pass_over(
         forward, aside, yaw = memory.command[i, 0], memory.command[i, 1], memory.command[i, 2]
         if rewards.holds[task]:
             yaw = min(max(-heading - rewards.drift_gain * q[1], -rewards.turn_limit), rewards.turn_limit)
-        clock = memory.clock[i] + robot.dt if stepped else memory.clock[i]
+        time = clock[i] + robot.dt if stepped else clock[i]
         out = flat[k]
         if columns.imu >= 0:
             c = columns.imu
@@ -262,18 +249,18 @@ def pass_over(
             c = columns.command
             out[c], out[c + 1], out[c + 2] = forward, aside, yaw
         if columns.gait >= 0:
-            _write_gait(rhythm, task, clock, out[columns.gait :])
+            _write_gait(rhythm, task, time, out[columns.gait :])
         if columns.scan >= 0:
             scan_line(ground, row, q[0], q[1], q[2], cosine, sine, at, out[columns.scan :])
         if columns.area >= 0:
             scan_area(ground, row, q[0], q[1], q[2], cosine, sine, at, out[columns.area :])
         if stepped:
-            _write_places(q, turn, physics.geoms[i], robot, places, levels)
+            _write_places(q, turn, geoms[i], robot, places, levels)
             write_heights(ground, row, at, places, heights)
             fell[k] = -turn[2, 2] > robot.upright or _lies(levels, heights, soles)
             _step_feet(levels, heights, robot.foot_of, robot.contact, robot.dt, memory.air[i], before, landed)
             for j in range(joints):
-                effort[j] = physics.force[i, j] / robot.torque[j]
+                effort[j] = force[i, j] / robot.torque[j]
                 posture[j] = (q[7 + j] - robot.stand[j]) * robot.posture[j]
             height = 0.0
             if rhythm.present[task]:
@@ -281,7 +268,7 @@ def pass_over(
             for f in range(feet):
                 contact[f], stance[f] = memory.air[i, f] == 0.0, False
                 if rhythm.present[task]:
-                    stance[f] = _phase(rhythm, task, clock, f) < rhythm.duty[task]
+                    stance[f] = _phase(rhythm, task, time, f) < rhythm.duty[task]
             now = Motion(
                 cosine * v[0] + sine * v[1], cosine * v[1] - sine * v[0], v[2], v[3], v[4], v[5],
                 -turn[2, 0], -turn[2, 1], forward, aside, yaw, effort, v[6:], posture, memory.target_change[i],
@@ -291,7 +278,7 @@ def pass_over(
             reward[k] = min(max(value, 0.0), 1.0)
 
 
-@compiled_at_first_use
+@compiled_at_first_use(strided=("actions",))
 def act(actions: Array, robot: RobotTable, low: Array, high: Array, memory: Memory, targets: Array) -> None:
     """Compute target angles (n, k) of actions (n, k), and remember the actions and the changes of the targets."""
     for i in range(len(actions)):

@@ -19,6 +19,7 @@ from policykd.errors import ConfigError, ContractError, check_range
 from policykd.evaluation.results import RANDOM, Episodes, Evaluation
 from policykd.progress import Progress, Silent
 from policykd.seeding import integer_seed
+from policykd.torch_seeding import seed_torch
 
 
 def evaluate(
@@ -105,7 +106,7 @@ def _run(policy: Policy, env: AnyEnv, seed: int, noise: bool) -> EpisodeOutcomes
     """Run one episode per simulation; equal arguments give equal outcomes, whatever ran before."""
     env.seed(integer_seed(seed, "evaluation"))
     with torch.random.fork_rng():
-        torch.manual_seed(integer_seed(seed, "evaluation noise"))
+        seed_torch(integer_seed(seed, "evaluation noise"))
         return run_episodes(copy.deepcopy(policy).to(env.device), env, noise=noise)
 
 

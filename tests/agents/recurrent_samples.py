@@ -1,5 +1,7 @@
 """Recurrent policies for tests: torch's own modules, as other libraries write them to files."""
 
+import functools
+
 import torch
 from torch import nn
 
@@ -48,8 +50,18 @@ def steering_module(goal, gain=3.0, hidden=4):
 
 def save_script(module, path):
     """Write a module as a TorchScript archive, and return its path."""
-    torch.jit.script(module).save(str(path))
+    scripts, shape = _scripts(), repr(module)
+    if shape not in scripts:
+        scripts[shape] = torch.jit.script(module)
+    scripts[shape].load_state_dict(module.state_dict())
+    scripts[shape].save(str(path))
     return path
+
+
+@functools.cache
+def _scripts():
+    """Return the modules scripted so far, by their shape: scripting one takes torch half a second."""
+    return {}
 
 
 @torch.no_grad()

@@ -50,12 +50,12 @@ def test_sac_trains_the_policy_inside(tmp_path):
     """The actor in the policy file is the one that SAC trained: bounded, moved, and it acts in the simulation."""
     config = TrainConfig(
         algorithm="sac",
-        steps=1600,
-        segment_steps=800,
+        steps=800,
+        segment_steps=400,
         validation_episodes=4,
         threads=1,
         architecture=Architecture(hidden=(32, 32), critic_hidden=(32, 32), squash=True),
-        sac=SacConfig(envs=16, warmup_steps=160, minibatch=64, gradient_steps=4),
+        sac=SacConfig(envs=16, warmup_steps=160, minibatch=64, gradient_steps=3),
     )
     result = train_expert([FLAT], tmp_path, config)
     policy = load_policy(result.policy_path).policy

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from tiny_curriculum import TINY
 
+from empty_figures import leave_out_figures
 from policykd.curriculum import (
     CURRICULA,
     CurriculumResult,
@@ -66,6 +67,7 @@ def test_a_curriculum_of_another_package_runs_and_is_compared(last_first, tmp_pa
     monkeypatch.setattr("policykd.curriculum.comparison.Processes", lambda workers: Inline())
     found = run_comparison(SEEN, tmp_path / "compared", curricula=("last-first",), seeds=1)
     assert Comparison.load(tmp_path / "compared" / "comparison.json") == found
+    leave_out_figures(monkeypatch)
     assert "last-first" in write_comparison_page(tmp_path / "compared").read_text()
 
 

@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "envs"))
 from foreign_envs import register
 from tiny_curriculum import NETWORKS, shortened
 
+from empty_figures import leave_out_figures
 from policykd.agents.files.policy_file import load_policy
 from policykd.agents.training import PpoConfig, TrainConfig
 from policykd.curriculum import (
@@ -114,7 +115,7 @@ def test_a_batch_of_several_environments_equals_batches_of_one():
     assert ended > 8
 
 
-def test_scores_are_measured_from_random_actions(finished):
+def test_scores_are_measured_from_random_actions(finished, monkeypatch):
     out, result = finished
     matrix, evaluation = result.matrix, Evaluation.load(out / "evaluation.json")
     for j, skill in enumerate(matrix.skills):
@@ -124,6 +125,7 @@ def test_scores_are_measured_from_random_actions(finished):
         assert matrix.random[j] == pytest.approx(random)
         assert matrix.retention[j] == pytest.approx((final - random) / (expert - random), rel=1e-6)
     assert result.steps <= result.budget == budget(TINY)
+    leave_out_figures(monkeypatch)
     assert write_curriculum_page(out).exists()
 
 

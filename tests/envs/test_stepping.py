@@ -1,6 +1,9 @@
 """The compiled backend does what the backend in torch does, and stays out of the way of a user's own parts."""
 
+import fcntl
+import threading
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numba
 import numpy as np
@@ -266,10 +269,46 @@ def test_loops_are_compiled_without_a_folder_to_keep_them_in(monkeypatch):
         raise RuntimeError("cannot cache function: no locator available")
 
     monkeypatch.setattr(numba.core.caching.FunctionCache, "__init__", refuse)
-    failures = numba_kernels.failures.py_func
+    failures = numba_kernels.failures.__wrapped__
     for again in (compiled("void(int32[:, :], boolean[::1])")(failures), compiled_at_first_use(failures)):
         failed = np.empty(2, bool)
         again(np.array([[0, 0], [0, 3]], np.int32), failed)
         assert failed.tolist() == [False, True]
-        assert again.nopython_signatures
+        assert again.dispatcher.nopython_signatures
     assert asked == [failures, failures]
+
+
+def test_what_another_process_compiles_is_waited_for():
+    """The lock is held here, as by another process: every open file has its own."""
+    called = threading.Thread(target=compiled("void(boolean[::1])")(negate), args=(flags := np.array([True, False]),))
+    with Path(negate.__code__.co_filename).open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        called.start()
+        called.join(0.3)
+        assert called.is_alive()
+        assert flags.tolist() == [True, False]
+    called.join()
+    assert flags.tolist() == [False, True]
+
+
+def test_one_compilation_serves_one_simulation_and_several():
+    """Rows of one simulation are contiguous, rows of several are not."""
+    twice = compiled_at_first_use(strided=("rows",))(doubled)
+    for rows in (np.ones((1, 3)), np.ones((2, 5))[:, :3]):
+        out = np.empty_like(rows)
+        twice(rows, out)
+        assert out.tolist() == [[2.0] * 3] * len(rows)
+    assert len(twice.dispatcher.signatures) == 1
+    twice(np.ones((1, 3), np.float32), out)
+    assert len(twice.dispatcher.signatures) == 2, "another type"
+
+
+def negate(flags):
+    for i in range(len(flags)):
+        flags[i] = not flags[i]
+
+
+def doubled(rows, out):
+    for i in range(rows.shape[0]):
+        for j in range(rows.shape[1]):
+            out[i, j] = 2.0 * rows[i, j]

@@ -36,14 +36,14 @@ def test_an_interrupted_run_ends_in_the_same_weights(student_file, tmp_path, mon
     class Killed(Exception):
         pass
 
-    config = replace(SMALL, steps=3_072, segment_steps=1_024, warm_up_steps=512)
+    config = replace(SMALL, steps=1_536, segment_steps=512, warm_up_steps=512)
     whole = finetune(load_policy(student_file), [NEW], tmp_path / "whole", config, rehearsed=[OLD])
     save, saves = _Run._save, []
 
     def dying(self):
         save(self)
         saves.append(self._steps)
-        if self._steps == 2_048:
+        if self._steps == 1_024:
             raise Killed
 
     monkeypatch.setattr(_Run, "_save", dying)

@@ -8,8 +8,10 @@ import pytest
 import torch
 from torch import nn
 
+from empty_figures import leave_out_figures
 from policykd.cli.main import main
 from policykd.errors import ConfigError
+from policykd.executor import Processes
 from policykd.kd.benchmark.config import BenchConfig
 from policykd.kd.benchmark.placements import placement_of
 from policykd.kd.benchmark.results import BenchResult
@@ -142,9 +144,10 @@ def without_times(tree):
     return [without_times(value) for value in tree] if isinstance(tree, (list, tuple)) else tree
 
 
-def test_it_is_benchmarked_in_other_processes(my_lab, tmp_path, capsys):
+def test_it_is_benchmarked_here_and_in_another_process(my_lab, tmp_path, monkeypatch, capsys):
+    leave_out_figures(monkeypatch)
     words = (
-        *("--task", "textures", "--methods", f"ce,{NAME}", "--seeds", "2", "--epochs", "1", "--workers", "2"),
+        *("--task", "textures", "--methods", f"ce,{NAME}", "--seeds", "2", "--epochs", "1", "--workers", "1"),
         *("--set", "student=resnet8:2,2,2,2", "teacher=resnet8:2,2,4,4", "teacher_train.epochs=1"),
         *("--task-option", "train=24", "val=12", "test=12", "side=8"),
     )
@@ -153,9 +156,10 @@ def test_it_is_benchmarked_in_other_processes(my_lab, tmp_path, capsys):
     cell = json.loads((out / "cells" / "my_lab.cosine_record-INFO-seed0.json").read_text())
     setting = cell["candidates"][0]["setting"]
     assert (setting["weight"], setting["options"], setting["preset"]) == (2.0, {"power": 2.0}, "lab")
-    there = BenchResult.load(out)
-    config = typed(BenchConfig, there.config, "config")
-    assert figures(run_benchmark(config, tmp_path / "here")) == figures(there), "as in this process"
+    here = BenchResult.load(out)
+    config = typed(BenchConfig, here.config, "config")
+    there = run_benchmark(config, tmp_path / "there", executor=Processes(1))
+    assert figures(there) == figures(here), "in another process as in this one"
     row = next(line for line in docs.read_text().splitlines() if line.startswith(f"| {NAME} | feature"))
     assert placement_of(NAME).where in row
     capsys.readouterr()

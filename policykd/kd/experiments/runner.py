@@ -31,6 +31,7 @@ from policykd.runs import RunFolder
 from policykd.seeding import integer_seed
 from policykd.storage import read_json, write_json
 from policykd.threads import torch_threads
+from policykd.torch_seeding import seed_torch
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def _run_cell(job: _Job, progress: Progress) -> None:
     name, began = f"{job.experiment.name} seed {job.seed}", time.perf_counter()
     progress.begin(name, 1, "cell")
     with torch_threads(1), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(integer_seed(job.seed, "cell", job.experiment.name))
+        seed_torch(integer_seed(job.seed, "cell", job.experiment.name))
         try:
             cell = job.experiment.run(job.seed, job.config)
         except FloatingPointError as error:

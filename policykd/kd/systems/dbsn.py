@@ -32,6 +32,7 @@ from policykd.kd.training.loop import seeded
 from policykd.plain import Limits, check_limits
 from policykd.relaxed import Annealing, concrete_log_sample, exp_concrete_log_density, gumbel_noise
 from policykd.seeding import generator, integer_seed
+from policykd.torch_seeding import seed_torch
 
 OPERATIONS = 4
 """Candidate operations of an edge: nothing, identity, linear after a ReLU, linear after a tanh."""
@@ -314,7 +315,7 @@ class DBSN(System[DBSNRecipe]):
         for name, make in kinds.items():
             structure, drop = make(), recipe.dropout if name == "dropout" else 0.0
             network = seeded(partial(GatedCell, recipe.nodes, recipe.width, dropout=drop), seed, "dbsn")
-            torch.manual_seed(integer_seed(seed, "dbsn", "dropout"))  # the runner gives every cell a state of its own
+            seed_torch(integer_seed(seed, "dbsn", "dropout"))  # the runner gives every cell a state of its own
             train(network, structure, data, recipe, seed, fall=name == "DBSN")
             draws = {name: recipe.draws if structure.noisy or drop else 1}
             if name == "DBSN":

@@ -53,6 +53,7 @@ from policykd.kd.training.selection import RunState, Selection
 from policykd.kd.training.stages import Stage, as_stages
 from policykd.kd.training.step import StepSetting, backward_step
 from policykd.kd.training.variants import Augment, Variants
+from policykd.torch_seeding import seed_torch
 
 
 class Distiller:
@@ -192,7 +193,7 @@ class Distiller:
         for stage in self.stages:
             # projectors draw from a stream of their own, so that adding one does not change the student's initial draws
             with torch.random.fork_rng():
-                torch.manual_seed(self.config.seed)
+                seed_torch(self.config.seed)
                 stage.objective.to(device)
                 stage.objective.build(self.student, self.teacher, x, index)
         broadcast([*self.student.state_dict().values(), *self._objective_tensors()])
