@@ -31,7 +31,7 @@ def fail(job, progress):
 
 
 def wait_for(job, progress):
-    """Whether the file of a job comes to be; jobs without one end at once."""
+    """Return whether the file of a job appears within a minute; a job without a file ends at once."""
     for _ in range(600):
         if job is None or job.exists():
             return True
@@ -40,7 +40,7 @@ def wait_for(job, progress):
 
 
 def work_on(job, progress):
-    """Reports and writes until somebody stops it."""
+    """Report and write until the process ends."""
     progress.begin("work", 1000, "ticks")
     for tick in range(1000):
         job.write_text(str(tick))

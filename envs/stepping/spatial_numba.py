@@ -82,8 +82,9 @@ class SpatialNumbaBackend(SpatialTorchBackend):
     def _allocate(self) -> None:
         super()._allocate()
         n, robot, body = self._engine.num_sims, self._robot, self._robot.body
-        physics = ("qpos", "qvel", "actuator_force", "geom_xpos")
-        self._physics = tuple(self._engine.field(name).numpy() for name in physics)
+        self._qpos, *self._moving = (
+            self._engine.field(name).numpy() for name in ("qpos", "qvel", "actuator_force", "geom_xpos")
+        )
         self._table = RobotTable(
             self._stand.numpy(), self._scale.numpy(), np.array([servo.torque for servo in body.servos]),
             self._posture.numpy(), body.feet + self._boxes, self._foot_radius.numpy(), self._foot_of.numpy(),
@@ -142,7 +143,7 @@ class SpatialNumbaBackend(SpatialTorchBackend):
 
     @override
     def move_ground(self) -> None:
-        qpos, ground = self._physics[0], self._ground
+        qpos, ground = self._qpos, self._ground
         move = ground_kernels.move_map_windows if ground.mapped else ground_kernels.move_windows
         sizes = self._map_window if ground.mapped else self._track_window
         moved = move(qpos, *self._windows, *sizes, ground, *self._moved)
@@ -166,8 +167,8 @@ class SpatialNumbaBackend(SpatialTorchBackend):
 
         def pass_over(rows: slice) -> None:
             spatial_kernels.pass_over(
-                which[rows], self._table, self._ground, *self._physics, self._clock, self._remembered, self._rewards,
-                self._places, stepped, self._fell[rows], self._earned[rows], flat[rows],
+                which[rows], self._table, self._ground, self._qpos, *self._moving, self._clock, self._remembered,
+                self._rewards, self._places, stepped, self._fell[rows], self._earned[rows], flat[rows],
             )  # fmt: skip
 
         if stepped:
@@ -197,7 +198,7 @@ class SpatialNumbaBackend(SpatialTorchBackend):
         reward, flags, numbers = np.empty(n, dtype=np.float32), np.empty((3, n), dtype=np.bool_), np.empty((2, n))
         ids, length = np.empty((2, n), dtype=np.int64)
         ended, failures = numba_kernels.compute_outcome(
-            self._fell, failed.numpy(), self._earned, self._physics[0], self._robot.control_dt,
+            self._fell, failed.numpy(), self._earned, self._qpos, self._robot.control_dt,
             self._skill.episode_steps, self._goal, self._entries, reward, flags[0], flags[1], ids, *numbers, length,
             flags[2],
         )  # fmt: skip

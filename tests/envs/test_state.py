@@ -76,12 +76,10 @@ def test_effort_is_the_torque_over_its_limit(mixed):
 
 
 def ground_by_search(track, x):
-    """Height of one track at x, by a linear search through its segments."""
+    """Height of one track at x, a number or an array, by a look at all of its segments."""
     edges, left, grade = (part[0].numpy() for part in (track.edges, track.left, track.grade))
-    for k in reversed(range(len(left))):
-        if x >= edges[k] or k == 0:
-            return left[k] + grade[k] * (x - edges[k])
-    raise AssertionError
+    k = np.maximum((np.asarray(x)[..., None] >= edges[:-1]).sum(-1) - 1, 0)
+    return left[k] + grade[k] * (x - edges[k])
 
 
 @pytest.mark.parametrize("name", TERRAINS)
@@ -125,13 +123,12 @@ def test_the_phase_runs_once_a_second_and_marks_its_quarter():
 def deepest(env, i, links):
     """How deep the given links' capsules reach below the ground, from 200 points along each; m."""
     data, model, track = env.engine._data[i], env.engine._models[i], env.track(i)
-    depth = -np.inf
+    depth, t = -np.inf, np.linspace(-1, 1, 200)[:, None]
     for link in links:
         geom = model.geom(link.name)
         axis = data.geom(link.name).xmat.reshape(3, 3)[:, 2]
-        for t in np.linspace(-1, 1, 200):
-            x, _, z = data.geom(link.name).xpos + t * geom.size[1] * axis
-            depth = max(depth, ground_by_search(track, x) - (z - geom.size[0]))
+        x, _, z = (data.geom(link.name).xpos + t * geom.size[1] * axis).T
+        depth = max(depth, (ground_by_search(track, x) - (z - geom.size[0])).max())
     return depth
 
 

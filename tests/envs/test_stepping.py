@@ -278,14 +278,16 @@ def test_loops_are_compiled_without_a_folder_to_keep_them_in(monkeypatch):
     assert asked == [failures, failures]
 
 
-def test_what_another_process_compiles_is_waited_for():
+def test_what_another_process_compiles_is_waited_for(monkeypatch):
     """The lock is held here, as by another process: every open file has its own."""
-    called = threading.Thread(target=compiled("void(boolean[::1])")(negate), args=(flags := np.array([True, False]),))
+    kernel, begun = compiled("void(boolean[::1])")(negate), threading.Event()
+    compile_it = kernel.dispatcher.compile
+    monkeypatch.setattr(kernel.dispatcher, "compile", lambda signature: (begun.set(), compile_it(signature)))
+    called = threading.Thread(target=kernel, args=(flags := np.array([True, False]),))
     with Path(negate.__code__.co_filename).open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         called.start()
-        called.join(0.3)
-        assert called.is_alive()
+        assert not begun.wait(0.3)
         assert flags.tolist() == [True, False]
     called.join()
     assert flags.tolist() == [False, True]
