@@ -209,6 +209,13 @@ def test_unknown_names_come_with_close_matches(make, message):
     assert message in str(caught.value)
 
 
+def test_the_valid_skills_are_those_of_the_robot_that_was_meant():
+    with pytest.raises(UnknownNameError) as caught:
+        get_skill("biped/gasp")
+    assert "biped/flat" in caught.value.choices
+    assert all(choice.startswith("biped/") for choice in caught.value.choices)
+
+
 @pytest.mark.parametrize(
     "make",
     [
