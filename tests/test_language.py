@@ -1,6 +1,7 @@
 """The house's words: plain American English in code, docs and pages; CONTRIBUTING.md explains the rules."""
 
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -27,22 +28,23 @@ STORED = re.compile(r'policykd-labelled-states|"labelled draws"|"normalised"')
 """Names in stored files and keys of seeds, which keep the spelling of version 0.1.0."""
 
 
+@cache
 def texts():
+    """Return the name and the text of every file, without the stored names."""
+    found = [ROOT / "README.md"]
     for folder in ("policykd", "envs", "agents", "docs", "examples", "benchmarks", "recipes"):
         for suffix in ("py", "md", "html", "yaml"):
-            yield from sorted((ROOT / folder).rglob(f"*.{suffix}"))
-    yield from (ROOT / name for name in ("README.md", "CONTRIBUTING.md"))
+            found += sorted((ROOT / folder).rglob(f"*.{suffix}"))
+    names = {str(path.relative_to(ROOT)): path for path in found}
+    return [(name, STORED.sub("", path.read_text())) for name, path in names.items() if name not in KEPT]
 
 
 @pytest.mark.parametrize("banned", BANNED)
 def test_no_banned_words(banned):
     pattern = re.compile(banned, re.IGNORECASE)
     found = []
-    for path in texts():
-        name = str(path.relative_to(ROOT))
-        if name in KEPT or (name == "CONTRIBUTING.md"):
-            continue
-        for number, line in enumerate(path.read_text().splitlines(), 1):
-            if pattern.search(STORED.sub("", line)):
-                found.append(f"{name}:{number} {line.strip()[:100]}")
+    for name, text in texts():
+        for match in pattern.finditer(text):
+            number = text.count("\n", 0, match.start()) + 1
+            found.append(f"{name}:{number} {text.splitlines()[number - 1].strip()[:100]}")
     assert not found, f"write {BANNED[banned]!r}:\n" + "\n".join(found[:40])

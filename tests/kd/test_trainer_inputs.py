@@ -73,14 +73,14 @@ def run_over_loader(folder, workers, logs=()):
     return Distiller(student, teacher, objective, config, folder=folder, logs=logs), loader
 
 
-@pytest.fixture(scope="module", params=[0, 2])
+@pytest.fixture(scope="module")
 def uninterrupted(request, tmp_path_factory):
     """Number of the loader's workers, and the run that was not interrupted."""
     whole, loader = run_over_loader(tmp_path_factory.mktemp("whole"), request.param)
     return request.param, whole.fit(loader)
 
 
-@pytest.mark.parametrize("stop", [2, 5, 7])
+@pytest.mark.parametrize(("uninterrupted", "stop"), [(0, 2), (0, 5), (0, 7), (2, 7)], indirect=["uninterrupted"])
 def test_a_run_over_a_loader_is_resumed_to_the_bit(tmp_path, uninterrupted, stop):
     workers, whole = uninterrupted
 
