@@ -164,6 +164,8 @@ def _run_listed(
         step = env.step(act(flat))
         forget(step.terminated | step.truncated)
         flat, e = step.flat, step.episodes
+        if not len(e.ids):
+            continue
         first = tally.open[e.ids]
         ids = e.ids[first]
         tally.total[ids], tally.distance[ids] = e.total_reward[first].double(), e.distance[first].double()

@@ -74,7 +74,7 @@ def build_scene(robot: Robot, tracks_row: Tracks | Maps, view: str = "side") -> 
     # Scale of clipping planes and shadows, m; with the track's own length they would be blurred.
     spec.stat.extent = 4.0 * scale
     vis = spec.visual
-    vis.quality.shadowsize = 4096
+    vis.quality.shadowsize = 2048
     vis.headlight.ambient, vis.headlight.diffuse = [0.35, 0.35, 0.35], [0.25, 0.25, 0.25]
     vis.headlight.specular = [0.0, 0.0, 0.0]
     eye, look = (_MAP_EYE, _MAP_LOOK) if isinstance(tracks_row, Maps) and view == "side" else VIEWS[view]

@@ -11,6 +11,5 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Freeze the imported modules and collected tests, which every full collection would walk through again."""
-    gc.collect()
     gc.freeze()
     gc.enable()

@@ -14,6 +14,7 @@ import math
 import os
 import pkgutil
 import sys
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -104,8 +105,7 @@ def is_recorded():
 @pytest.fixture
 def limits(monkeypatch):
     """The ranges that checked fields and arguments must be in, by name, of everything that a test calls."""
-    for module in pkgutil.walk_packages(policykd.kd.__path__, "policykd.kd."):
-        importlib.import_module(module.name)  # one that a test imports first would check without this record
+    _import_all()
     found = {}
 
     def recording(name, value, low, high, *unit):
@@ -119,6 +119,13 @@ def limits(monkeypatch):
         if name.startswith("policykd.") and getattr(module, "check_range", None) is check_range:
             monkeypatch.setattr(module, "check_range", recording)
     return found
+
+
+@cache
+def _import_all():
+    """Import all of policykd.kd: a module that a test imports first would check ranges without a record."""
+    for module in pkgutil.walk_packages(policykd.kd.__path__, "policykd.kd."):
+        importlib.import_module(module.name)
 
 
 @pytest.fixture
