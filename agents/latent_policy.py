@@ -17,7 +17,7 @@ from policykd.agents.networks import group_columns, make_actor, make_network
 from policykd.agents.policy import Policy
 from policykd.envs.symmetry import MirrorSymmetry
 from policykd.errors import ConfigError
-from policykd.torch_seeding import seed_torch
+from policykd.torch_seeding import seeded_torch
 
 
 class LatentPolicy(Policy):
@@ -63,9 +63,7 @@ class LatentPolicy(Policy):
         for name, chosen in (("_own", own), ("_history", shape.history), ("_privileged", shape.privileged)):
             self.register_buffer(name, _columns(groups, chosen), persistent=False)
         plain = replace(architecture, latent=None, mixture=None)
-        with torch.random.fork_rng(enabled=generator_seed is not None):
-            if generator_seed is not None:
-                seed_torch(generator_seed)
+        with seeded_torch(generator_seed):
             self.actor = make_actor(architecture.actor_inputs(groups), architecture, actions)
             self.adaptation, self.encoder = (
                 make_network({n: groups[n] for n in names}, plain, shape.hidden, shape.size, last_gain=1.0)

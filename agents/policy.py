@@ -18,7 +18,7 @@ from policykd.agents.networks import make_actor, make_network
 from policykd.envs.skills import Skill
 from policykd.envs.symmetry import MirrorSymmetry
 from policykd.errors import ConfigError, ContractError
-from policykd.torch_seeding import seed_torch
+from policykd.torch_seeding import seeded_torch
 
 
 class Normalizer(nn.Module):
@@ -158,9 +158,7 @@ class Policy(nn.Module):
         size = sum(self.groups.values())
         if symmetry is not None:
             self._register(symmetry, size)
-        with torch.random.fork_rng(enabled=generator_seed is not None):
-            if generator_seed is not None:
-                seed_torch(generator_seed)
+        with seeded_torch(generator_seed):
             self.normalizer = Normalizer(size)
             self.actor = make_actor(self.groups, architecture, actions)
             self.critic = make_network(self.groups, architecture, architecture.critic_hidden, 1, last_gain=1.0)

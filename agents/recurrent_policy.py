@@ -19,7 +19,7 @@ from policykd.agents.networks import dense_layer, make_actor
 from policykd.agents.policy import Policy
 from policykd.envs.symmetry import MirrorSymmetry
 from policykd.errors import ConfigError, ContractError
-from policykd.torch_seeding import seed_torch
+from policykd.torch_seeding import seeded_torch
 
 
 class TimeFeature(nn.Module):
@@ -104,9 +104,7 @@ class RecurrentPolicy(Policy):
             raise ConfigError("a recurrent policy needs an architecture with a memory")
         super().__init__(groups, actions, architecture, generator_seed)
         shape = architecture.memory
-        with torch.random.fork_rng(enabled=generator_seed is not None):
-            if generator_seed is not None:
-                seed_torch(generator_seed)
+        with seeded_torch(generator_seed):
             size = self.observation_size
             self.memory = (
                 _wrapper(shape) if shape.kind in WRAPPERS else _CELLS[shape.kind](shape.dense or size, shape.hidden)

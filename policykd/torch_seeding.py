@@ -2,7 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
 import torch
+
+
+@contextmanager
+def seeded_torch(seed: int | None, devices: Sequence[int] | None = None) -> Iterator[None]:
+    """Draw torch's random numbers in this block from a seed; after it, the caller's generators go on where they were.
+
+    Args:
+        seed: the seed; None to draw from the caller's generators.
+        devices: indices of the accelerators whose generators are kept; None for all.
+    """
+    with torch.random.fork_rng(devices, enabled=seed is not None):
+        if seed is not None:
+            seed_torch(seed)
+        yield
 
 
 def seed_torch(seed: int) -> None:

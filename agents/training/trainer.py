@@ -35,7 +35,7 @@ from policykd.plain import as_plain
 from policykd.progress import Progress
 from policykd.runs import RunFolder
 from policykd.seeding import integer_seed
-from policykd.torch_seeding import seed_torch
+from policykd.torch_seeding import seed_torch, seeded_torch
 
 
 def make_validation(skills: Sequence[Skill], config: TrainConfig, purpose: str = "validation") -> Validation:
@@ -99,8 +99,7 @@ class Run:
 
     def _make_learner(self) -> None:
         vec = Sb3VecEnv(self._env, reward_scale=1 - self._config.gamma, stagger=True)
-        with torch.random.fork_rng():
-            seed_torch(integer_seed(self._config.seed, "learner"))  # weights of the learner's own networks
+        with seeded_torch(integer_seed(self._config.seed, "learner")):  # weights of the learner's own networks
             settings = self._config.algorithm_config
             self._learner: BaseAlgorithm = self._algorithm.make_learner(self._policy, vec, settings, self._adaptation)
         self._learner.set_logger(Logger(None, [TensorBoardOutputFormat(str(self._folder.path / "tensorboard"))]))

@@ -8,8 +8,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 
-import torch
-
 from policykd.agents.episodes import EpisodeOutcomes, run_episodes, run_random_episodes
 from policykd.agents.policy import Policy, check_groups
 from policykd.envs.env_records import EnvConfig
@@ -19,7 +17,7 @@ from policykd.errors import ConfigError, ContractError, check_range
 from policykd.evaluation.results import RANDOM, Episodes, Evaluation
 from policykd.progress import Progress, Silent
 from policykd.seeding import integer_seed
-from policykd.torch_seeding import seed_torch
+from policykd.torch_seeding import seeded_torch
 
 
 def evaluate(
@@ -105,8 +103,7 @@ def _check_fits(policies: Mapping[str, Policy], skills: Sequence[Skill]) -> None
 def _run(policy: Policy, env: AnyEnv, seed: int, noise: bool) -> EpisodeOutcomes:
     """Run one episode per simulation; equal arguments give equal outcomes, whatever ran before."""
     env.seed(integer_seed(seed, "evaluation"))
-    with torch.random.fork_rng():
-        seed_torch(integer_seed(seed, "evaluation noise"))
+    with seeded_torch(integer_seed(seed, "evaluation noise")):
         return run_episodes(copy.deepcopy(policy).to(env.device), env, noise=noise)
 
 

@@ -33,7 +33,7 @@ from policykd.kd.tasks import Task
 from policykd.names import Registry
 from policykd.schedules import Ramp, Step
 from policykd.seeding import integer_seed
-from policykd.torch_seeding import seed_torch
+from policykd.torch_seeding import seeded_torch
 
 _PARAPHRASER_EPOCHS = 10
 _PARAPHRASER_BATCH = 128
@@ -167,8 +167,7 @@ def objective(name: str, context: PlacementContext, setting: Setting, epochs: in
         epochs: Length of the run, for weights that move.
     """
     info = LOSSES.resolve(name)
-    with torch.random.fork_rng(devices=[]):
-        seed_torch(integer_seed(context.seed, "benchmark", "loss", info.name))
+    with seeded_torch(integer_seed(context.seed, "benchmark", "loss", info.name), devices=[]):
         own = placement_of(name).place(info, context, setting)
     terms = {key: _own_weight(setting, epochs) * term for key, term in own.items()}
     added = {"labels": (setting.ce_weight, CE()), "soft": (setting.kd_weight, KD(temperature=4.0))}

@@ -18,8 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from policykd.errors import ConfigError, OutputError, check_range
 from policykd.executor import Executor
 from policykd.kd.experiments.cells import run_missing
@@ -31,7 +29,7 @@ from policykd.runs import RunFolder
 from policykd.seeding import integer_seed
 from policykd.storage import read_json, write_json
 from policykd.threads import torch_threads
-from policykd.torch_seeding import seed_torch
+from policykd.torch_seeding import seeded_torch
 
 
 @dataclass(frozen=True)
@@ -93,8 +91,7 @@ def _run_cell(job: _Job, progress: Progress) -> None:
     """Run one cell and save it; torch's random state is the cell's own and one thread is used."""
     name, began = f"{job.experiment.name} seed {job.seed}", time.perf_counter()
     progress.begin(name, 1, "cell")
-    with torch_threads(1), torch.random.fork_rng(devices=[]):
-        seed_torch(integer_seed(job.seed, "cell", job.experiment.name))
+    with torch_threads(1), seeded_torch(integer_seed(job.seed, "cell", job.experiment.name), devices=[]):
         try:
             cell = job.experiment.run(job.seed, job.config)
         except FloatingPointError as error:

@@ -34,7 +34,7 @@ from policykd.kd.training.loop import distillation, minimize, seeded
 from policykd.kd.training.teacher_cache import TeacherCache
 from policykd.plain import check_limits
 from policykd.seeding import integer_seed
-from policykd.torch_seeding import seed_torch
+from policykd.torch_seeding import seeded_torch
 
 MOST_EPOCHS, MOST_STEPS = 100_000, 10_000_000
 
@@ -255,8 +255,7 @@ class Cell(Generic[R]):
         fit, teacher = self.recipe.student, arm.teacher
         if teacher is None and objective.needs_teacher:
             teacher = self.cached_teacher(objective)
-        with torch.random.fork_rng(devices=[]):
-            seed_torch(self.order(self.student_order))
+        with seeded_torch(self.order(self.student_order), devices=[]):
             objective.build(student, teacher, self.transfer.x[:2], torch.arange(2))
         bound = objective.bind(student, teacher, fit.config(len(self.transfer), 0).epochs)
         along = (*arm.along, objective)

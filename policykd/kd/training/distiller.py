@@ -53,7 +53,7 @@ from policykd.kd.training.selection import RunState, Selection
 from policykd.kd.training.stages import Stage, as_stages
 from policykd.kd.training.step import StepSetting, backward_step
 from policykd.kd.training.variants import Augment, Variants
-from policykd.torch_seeding import seed_torch
+from policykd.torch_seeding import seeded_torch
 
 
 class Distiller:
@@ -192,8 +192,7 @@ class Distiller:
         index = None if sample.teacher_index is None else sample.teacher_index[:2]
         for stage in self.stages:
             # projectors draw from a stream of their own, so that adding one does not change the student's initial draws
-            with torch.random.fork_rng():
-                seed_torch(self.config.seed)
+            with seeded_torch(self.config.seed):
                 stage.objective.to(device)
                 stage.objective.build(self.student, self.teacher, x, index)
         broadcast([*self.student.state_dict().values(), *self._objective_tensors()])

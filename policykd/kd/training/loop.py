@@ -20,7 +20,7 @@ from policykd.kd.training.config import TrainConfig
 from policykd.kd.training.modes import frozen_layers, train_except
 from policykd.kd.training.variants import Augment
 from policykd.seeding import integer_seed
-from policykd.torch_seeding import seed_torch
+from policykd.torch_seeding import seeded_torch
 
 Network = TypeVar("Network", bound=nn.Module)
 Output = TypeVar("Output")
@@ -37,8 +37,7 @@ def seeded(factory: Callable[[], Network], seed: int, *key: str | int) -> Networ
         seed: The cell's seed.
         key: What the network is for. Arms that share an initialization share the key.
     """
-    with torch.random.fork_rng(devices=[]):
-        seed_torch(integer_seed(seed, "network", *key))
+    with seeded_torch(integer_seed(seed, "network", *key), devices=[]):
         return factory()
 
 
@@ -81,8 +80,7 @@ def minimize(
         value.backward()
         return value.detach()
 
-    with torch.random.fork_rng(devices=[]):
-        seed_torch(config.seed)
+    with seeded_torch(config.seed, devices=[]):
         for epoch in range(config.epochs):
             for _, value in train_epoch(backward, optimizer, batches, epoch, set_rates, clip_norm=config.clip_norm):
                 last = value
