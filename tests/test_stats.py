@@ -142,6 +142,16 @@ def test_probability_of_improvement():
     assert interval.low < interval.estimate < interval.high
 
 
+@pytest.mark.parametrize("confidence", [0.9, 0.95, 0.99])
+@pytest.mark.parametrize("n", [1, 2, 7, 64])
+def test_intervals_of_success_rates_are_those_of_scipy(n, confidence):
+    for k in range(n + 1):
+        interval = proportion([True] * k + [False] * (n - k), confidence=confidence)
+        expected = scipy_stats.binomtest(k, n).proportion_ci(confidence, method="wilson")
+        assert (interval.low, interval.high) == pytest.approx((expected.low, expected.high), rel=1e-12, abs=1e-12)
+        assert (interval.estimate, interval.confidence) == (k / n, confidence)
+
+
 def test_proportion_never_claims_certainty():
     interval = proportion([True] * 64)
     assert interval.estimate == 1.0

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import t as student_t
+from scipy.special import stdtr, stdtrit
 
 from policykd.errors import ConfigError
 from policykd.kd.experiments.experiment import Comparison, Verdict
@@ -70,7 +70,7 @@ def mean_interval(values: ArrayLike, *, together: int = 1) -> Interval:
     """
     sample = np.asarray(values, dtype=float)
     mean, level = float(sample.mean()), LEVEL / together
-    half = 0.0 if len(sample) < 2 else float(student_t.ppf(1 - level / 2, len(sample) - 1)) * _error(sample)
+    half = 0.0 if len(sample) < 2 else float(stdtrit(len(sample) - 1, 1 - level / 2)) * _error(sample)
     return Interval(mean, mean - half, mean + half, 1 - level)
 
 
@@ -86,7 +86,7 @@ def fieller(numerator: ArrayLike, denominator: ArrayLike) -> Interval:
     ratio, count = float(a.mean() / b.mean()), len(a)
     if count < 2:
         return Interval(ratio, ratio, ratio, 1 - LEVEL)
-    covariance = np.cov(a, b) * float(student_t.ppf(1 - LEVEL / 2, count - 1)) ** 2 / count
+    covariance = np.cov(a, b) * float(stdtrit(count - 1, 1 - LEVEL / 2)) ** 2 / count
     square = float(b.mean() ** 2 - covariance[1, 1])
     if square <= 0:
         raise ConfigError("the denominator of the ratio cannot be told from 0; its interval is unbounded")
@@ -101,7 +101,7 @@ def p_value(differences: ArrayLike) -> float:
     mean, error = float(sample.mean()), _error(sample)
     if len(sample) < 2 or error <= 1e-12 * abs(mean):
         return float(mean == 0)
-    return 2.0 * float(student_t.sf(abs(mean) / error, len(sample) - 1))
+    return 2.0 * float(stdtr(len(sample) - 1, -abs(mean) / error))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

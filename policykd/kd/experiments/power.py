@@ -13,8 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from scipy.optimize import brentq
-from scipy.stats import nct
-from scipy.stats import t as student_t
+from scipy.special import nctdtr, stdtrit
 
 from policykd.errors import ConfigError, check_range
 from policykd.kd.experiments.decisions import LEVEL, arms_of
@@ -45,10 +44,10 @@ def smallest_effect(spread: float, seeds: int, *, comparisons: int = 1, power: f
     if not 0 <= spread < math.inf:
         raise ConfigError(f"spread is {spread}; it must be finite and at least 0")
     freedom = seeds - 1
-    bound = float(student_t.ppf(1 - LEVEL / (2 * comparisons), freedom))
+    bound = float(stdtrit(freedom, 1 - LEVEL / (2 * comparisons)))
 
     def missing(shift: float) -> float:
-        return float(nct.sf(bound, freedom, shift)) - power
+        return 1.0 - float(nctdtr(freedom, shift, bound)) - power
 
     return float(brentq(missing, 0.0, 4.0 * bound + 10.0)) * spread / math.sqrt(seeds)
 
