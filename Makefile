@@ -62,11 +62,13 @@ figures-check: $(READY)
 mutants: $(READY)
 	$(BIN)/python tests/mutants/run.py
 
-# The stamp is written last, so that an interrupted installation is done again.
+# The stamp is written last, so that an interrupted installation is done again. Modules are compiled on all cores, where pip
+# takes one; torch holds a file for newer Pythons, which fails.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q -c constraints.txt setuptools wheel
-	$(BIN)/pip install -q -c constraints.txt -e '.[sim,kd,dev,video]'
+	$(BIN)/pip install -q --no-compile -c constraints.txt -e '.[sim,kd,dev,video]'
+	$(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null || true
 	touch $@
 
 # The wheel of Warp is large: a slow index is waited for.
