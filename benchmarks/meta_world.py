@@ -114,13 +114,26 @@ def success_of(policy: Policy, skill: GymSkill, episodes: int, seed: int) -> Int
     return evaluate({"policy": policy}, [skill], episodes=episodes, seed=seed).summaries["policy", skill.id].success
 
 
-class EverSuccessful(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Reports success in every step after the first one in which the environment does."""
+class MetaWorldTask(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """A task of Meta-World with random goals and objects, which reports success in every step after the first one.
 
-    def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
+    Meta-World draws goals when a task is made and ignores the seed of a reset: one with a seed makes the task again.
+
+    Args:
+        task: name of the task.
+    """
+
+    def __init__(self, task: str) -> None:
+        super().__init__(_made(task, None))
+        self._task = task
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Start an episode."""
         self._succeeded = False
-        return super().reset(**options)
+        if seed is not None:
+            self.env.close()
+            self.env = _made(self._task, seed)
+        return super().reset(seed=seed, options=options)
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Advance the environment."""
@@ -129,12 +142,11 @@ class EverSuccessful(gymnasium.Wrapper[Any, Any, Any, Any]):
         return observation, reward, terminated, truncated, {**info, "success": self._succeeded}
 
 
-def make_task(task: str) -> gymnasium.Env[Any, Any]:
-    """Return the environment of a task, with random goals and objects."""
-    return EverSuccessful(gymnasium.make("Meta-World/MT1", env_name=task, disable_env_checker=True))
+def _made(task: str, seed: int | None) -> gymnasium.Env[Any, Any]:
+    return gymnasium.make("Meta-World/MT1", env_name=task, seed=seed, disable_env_checker=True)
 
 
-gymnasium.register(TASK, entry_point=make_task, max_episode_steps=STEPS)
+gymnasium.register(TASK, entry_point=MetaWorldTask, max_episode_steps=STEPS)
 
 
 def _teacher(name: str, number: int, count: int) -> Teacher:
