@@ -294,7 +294,7 @@ def probability_of_improvement(
 
 
 def proportion(outcomes: ArrayLike, *, confidence: float = 0.95) -> Interval:
-    """Return the interval of a success rate by Wilson (1927).
+    """Return the interval of a success rate by Wilson (1927), as Newcombe (1998) writes it.
 
     For 64 successes out of 64, a bootstrap would give [1, 1]; this interval is [0.94, 1].
 
@@ -308,9 +308,9 @@ def proportion(outcomes: ArrayLike, *, confidence: float = 0.95) -> Interval:
     sample = _checked(np.asarray(outcomes, dtype=bool), confidence)
     k, n = int(sample.sum()), len(sample)
     rate, z = k / n, float(special.ndtri(0.5 + confidence / 2))
-    scale = 1 + z**2 / n
-    middle = (rate + z**2 / (2 * n)) / scale
-    half = z / scale * math.sqrt(rate * (1 - rate) / n + (z / (2 * n)) ** 2)
+    width = 2 * (n + z**2)
+    middle = (2 * n * rate + z**2) / width
+    half = z / width * math.sqrt(4 * n * rate * (1 - rate) + z**2)
     # the ends are exact where rounding would miss them
     return Interval(rate, middle - half if k else 0.0, middle + half if k < n else 1.0, confidence)
 
