@@ -14,25 +14,21 @@ OUT    ?= results/demo
 CASES  ?= 10000
 KILLS  ?= 100
 BIN    := $(VENV)/bin
-TYPES   = cd build/typed && $(abspath $(BIN))/mypy --config-file ../../pyproject.toml --num-workers 2 policykd
 READY  := $(VENV)/.policykd-installed
 WARP   := $(VENV)/.policykd-warp
 DOCS   := $(VENV)/.policykd-docs
 # what test-warp runs, for example WARP_TESTS=tests/envs/test_warp_kernels.py
 WARP_TESTS ?= $(wildcard tests/*/test_*warp*.py)
 
-.PHONY: demo test test-warp coverage lint style bench fuzz chaos docs figures-check mutants clean
+.PHONY: demo test test-warp coverage lint bench fuzz chaos docs figures-check mutants clean
 
 demo: $(READY)
 	$(BIN)/policykd demo --out $(OUT)
 
-# Types are checked while the suite runs and reported after it, so that no core is idle. Python 3.12 and newer count the lines
-# that ran at little cost; for older ones it takes twice the time.
-test: style
-	($(TYPES)) >build/types.txt 2>&1 & types=$$!; \
+# Python 3.12 and newer count the lines that ran at little cost; for older ones it takes twice the time.
+test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not warp' \
-		$$($(BIN)/python -c 'import sys; print("--cov" if sys.version_info >= (3, 12) else "")'); suite=$$?; \
-	wait $$types; types=$$?; cat build/types.txt; [ $$suite = 0 ] && [ $$types = 0 ]
+		$$($(BIN)/python -c 'import sys; print("--cov" if sys.version_info >= (3, 12) else "")')
 
 coverage: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not warp' --cov
@@ -40,14 +36,12 @@ coverage: $(READY)
 test-warp: $(WARP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m warp $(WARP_TESTS)
 
-lint: style
-	$(TYPES)
-
 # Static tools do not know the folder mapping: they read a copy laid out as it is imported.
-style: $(READY)
+lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	rm -rf build && $(BIN)/pip install -q --no-deps --no-build-isolation --no-compile --target build/typed .
+	cd build/typed && $(abspath $(BIN))/mypy --config-file ../../pyproject.toml --num-workers 2 policykd
 
 bench: $(READY)
 	$(BIN)/python benchmarks/simulation.py
