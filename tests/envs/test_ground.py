@@ -132,10 +132,10 @@ def test_feet_touch_the_ground_where_the_height_function_has_it(name):
             (x, _, z), deep = data.contact.pos.T, np.abs(data.contact.dist) + 1e-6
             sides = np.stack([x - deep, x, x + deep])
             near = tracks[i].height(torch.from_numpy(sides.reshape(1, -1))).numpy().reshape(sides.shape)
-            lowest, highest = near.min(axis=0), near.max(axis=0)
-            assert (lowest - deep - 0.04 <= z).all()
-            assert (z <= highest + deep).all()
-            buried += int((z < lowest - deep).sum())
+            low, high = near.min(axis=0), near.max(axis=0)
+            assert (low - deep - 0.04 <= z).all()
+            assert (z <= high + deep).all()
+            buried += int((z < low - deep).sum())
             touches += len(z)
     assert touches > 100, "too few to judge"  # on a steep way down the robots fly for long
     # Where boxes meet, a foot that is pressed in may also touch the hidden side of the next box: rarely.
