@@ -177,8 +177,9 @@ def get_skill(skill_id: str, groups: Sequence[str] | None = None) -> Skill:
     """
     match = _ID.fullmatch(skill_id)
     if match is None or match["robot"] not in robot_names() or match["terrain"] not in terrain_names():
-        of_robot = [valid for valid in skill_ids() if match and valid.startswith(f"{match['robot']}/")]
-        raise UnknownNameError("skill", skill_id, of_robot or skill_ids())
+        ids = skill_ids()
+        of_robot = [known for known in ids if match and known.startswith(f"{match['robot']}/")]
+        raise UnknownNameError("skill", skill_id, of_robot or ids)
     try:
         difficulty = float(match["difficulty"] or 1.0)
     except ValueError:

@@ -7,7 +7,6 @@ Learning at the Edge of the Statistical Precipice (2021), for the interquartile 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -306,12 +305,10 @@ def proportion(outcomes: ArrayLike, *, confidence: float = 0.95) -> Interval:
         ConfigError: for no outcome, or a confidence out of range.
     """
     sample = _checked(np.asarray(outcomes, dtype=bool), confidence)
-    k, n = int(sample.sum()), len(sample)
-    rate, z = k / n, float(special.ndtri(0.5 + confidence / 2))
-    width = 2 * (n + z**2)
-    middle = (2 * n * rate + z**2) / width
-    half = z / width * math.sqrt(4 * n * rate * (1 - rate) + z**2)
-    # the ends are exact where rounding would miss them
+    k, n, z = int(sample.sum()), len(sample), float(special.ndtri(0.5 + confidence / 2))
+    rate, scale = k / n, 2 * (n + z**2)
+    middle, half = (2 * n * rate + z**2) / scale, z / scale * float(np.sqrt(4 * n * rate * (1 - rate) + z**2))
+    # without a success, or without a failure, rounding would miss the end
     return Interval(rate, middle - half if k else 0.0, middle + half if k < n else 1.0, confidence)
 
 
