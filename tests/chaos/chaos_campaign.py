@@ -49,9 +49,12 @@ def kill(process):
 
 
 def begun(process, out):
-    """Wait until the run writes its first file, or ends; return whether it still runs."""
+    """Wait until the run holds its folder and writes its first file, or ends; return whether it still runs.
+
+    A lock file alone does not tell: it is made before it is locked.
+    """
     while process.poll() is None:
-        if out.exists() and any(path.is_file() for path in out.rglob("*")):
+        if out.exists() and any(path.is_file() and path.name != ".lock" for path in out.rglob("*")):
             return True
         time.sleep(0.005)
     return False

@@ -12,9 +12,10 @@ PROGRAM = """
 import fcntl, json, pathlib, sys, time
 out, careless = pathlib.Path(sys.argv[1]), "careless" in sys.argv
 out.mkdir(parents=True, exist_ok=True)
-lock = open(out / "lock", "w")
+lock = open(out / ".lock", "w")
+time.sleep(0.2 if "slow to lock" in sys.argv else 0.0)
 try:
-    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    fcntl.flock(lock, fcntl.LOCK_UN if "unlocked" in sys.argv else fcntl.LOCK_EX | fcntl.LOCK_NB)
 except OSError:
     sys.exit("another process works in this folder")
 kept = out / "count.json"
@@ -36,7 +37,7 @@ class Program(Run):
 
 @pytest.fixture(autouse=True)
 def programs(monkeypatch):
-    for name in ("careful", "careless"):
+    for name in ("careful", "careless", "slow to lock", "unlocked"):
         monkeypatch.setitem(chaos_campaign.RUNS, name, Program((name,)))
 
 
@@ -56,7 +57,11 @@ def test_a_program_that_does_not_is_reported(tmp_path):
 
 
 def test_a_second_process_is_refused_and_the_first_ends(tmp_path):
-    assert two_at_once_case("careful", 0, 0, tmp_path) == (1, None)
+    assert two_at_once_case("slow to lock", 0, 0, tmp_path) == (1, None)
+
+
+def test_two_processes_in_one_folder_are_a_fault(tmp_path):
+    assert two_at_once_case("unlocked", 0, 0, tmp_path)[1].startswith("ended with 0")
 
 
 def test_a_traceback_in_a_folder_that_cannot_be_written_is_a_fault(tmp_path):
