@@ -26,24 +26,28 @@ from policykd.progress import Silent
 
 FLAT = get_skill("biped/flat", ("proprio",))
 STAND = replace(FLAT, task=Walk(speed=0.0))
+RUN = replace(get_skill("halfcheetah/flat"), episode_steps=200)
 
 
-def reward(policy, episodes=64):
+def reward(policy, episodes=16):
     """Mean reward per step on tracks and starts that no training has seen, and its standard error."""
-    env = BatchedEnv([STAND], episodes, seed=77, config=EnvConfig(tracks=episodes, ordered=True), threads=1)
+    env = BatchedEnv([RUN], episodes, seed=77, config=EnvConfig(tracks=episodes, ordered=True), threads=1)
     env.seed(78)
     rewards = run_episodes(policy, env).reward_per_step
     return float(rewards.mean()), float(rewards.std() / episodes**0.5)
 
 
-def test_ppo_learns_to_stand(tmp_path):
-    """After 66 k steps an expert earns more than an untrained policy by many standard errors."""
-    config = TrainConfig(steps=65_536, segment_steps=65_536, threads=1, seed=1, validation_episodes=4, finalists=1)
-    result = train_expert([STAND], tmp_path, config)
-    trained, trained_error = reward(load_policy(result.policy_path).policy)
-    untrained, untrained_error = reward(Policy(FLAT.group_sizes, 11, config.architecture, 0))
-    assert trained > 2 * untrained
-    assert trained - untrained > 5 * (trained_error**2 + untrained_error**2) ** 0.5
+def test_ppo_learns_to_run(tmp_path):
+    """After 33 k steps an expert earns a tenth of the best reward; three seeds earned 0.25 to 0.68."""
+    small = Architecture(hidden=(64, 64), critic_hidden=(64, 64))
+    config = TrainConfig(
+        steps=32_768, segment_steps=32_768, threads=1, seed=3, validation_episodes=4, finalists=1, architecture=small
+    )
+    result = train_expert([RUN], tmp_path, config)
+    trained, error = reward(load_policy(result.policy_path).policy)
+    untrained, _ = reward(Policy(RUN.group_sizes, 6, small, 0))
+    assert trained - 5 * error > 0.1
+    assert untrained < 0.01
 
 
 def test_sac_trains_the_policy_inside(tmp_path):
