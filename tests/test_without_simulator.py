@@ -97,7 +97,6 @@ import traceback
 # These take seconds, so they are imported once, before the forks in which the scripts run.
 import matplotlib.figure
 import scipy.optimize
-import scipy.stats
 import torch
 import torch._dynamo
 import tyro
@@ -161,7 +160,7 @@ def test_gymnasium_environments_and_distillation_load_no_simulator(scripts):
 @pytest.mark.parametrize(("version", "words"), [("3.3.0", "needs mujoco 4.0, and 3.3.0 is installed"),
                                                 ("4.1.2", "and 4.1.2 is installed")])  # fmt: skip
 def test_another_mujoco_is_named_with_the_cure(monkeypatch, version, words):
-    monkeypatch.setattr(simulator.metadata, "version", lambda name: version)
+    monkeypatch.setattr(simulator, "installed_version", lambda: version)
     with pytest.raises(MissingDependencyError, match=words):
         require_simulator()
 
@@ -171,6 +170,7 @@ def test_missing_mujoco_is_named_with_the_extra(monkeypatch):
         raise metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(simulator.metadata, "version", missing)
+    monkeypatch.setattr(simulator, "installed_version", simulator.installed_version.__wrapped__)
     with pytest.raises(MissingDependencyError, match=r"pip install 'policykd\[sim\]'"):
         require_simulator()
     monkeypatch.undo()
