@@ -29,7 +29,8 @@ from policykd.progress import Progress, Silent
 from policykd.report.pages.run import write_page
 from policykd.report.plots.terrains import draw_gallery
 from policykd.report.video import render_video
-from policykd.storage import prepare_folder, write_json
+from policykd.runs import only_process
+from policykd.storage import prepare_folder, remove_unfinished, write_json
 
 
 @dataclass(frozen=True)
@@ -140,14 +141,34 @@ def run_demo(
         The evaluation, the page and the elapsed time.
 
     Raises:
-        PolicykdError: if the folder, a configuration, training, merging, evaluation or filming is refused.
+        PolicykdError: if the folder, a configuration, training, merging, evaluation or filming is refused, or another
+            process works in the folder.
     """
     began = time.perf_counter()
     check_range("episodes", episodes, 1, 100_000)
     check_range("seed", seed, 0, 2**63 - 1)
-    prepare_folder(out, megabytes=300)
-    names = folder_names(skills)
     plan = plan or demo_plan(skills[0].robot)
+    with only_process(prepare_folder(out, megabytes=300)):
+        evaluation = _train_merge_evaluate(skills, out, plan, episodes, seed, threads, progress)
+        draw_gallery(skills, out / "terrains.png", seed=seed)
+        if video:
+            _film(load_policy(out / "student" / "policy").policy, skills, out / "videos", seed, progress)
+        seconds = time.perf_counter() - began
+        about = {"skills": [skill_record(skill) for skill in skills], "episodes": episodes, "seed": seed}
+        write_json(out / "demo.json", as_plain({**about, "seconds": seconds}))
+        return DemoOutcome(evaluation, write_page(out), seconds)
+
+
+def _train_merge_evaluate(
+    skills: Sequence[Skill],
+    out: Path,
+    plan: DemoPlan,
+    episodes: int,
+    seed: int,
+    threads: int | None,
+    progress: Progress,
+) -> Evaluation:
+    names = folder_names(skills)
     configs = [replace(plan.config(skill), seed=seed, threads=1) for skill in skills]
     folders = [out / "experts" / name for name in names]
     jobs = [_Job(*job, None) for job in zip(skills, folders, configs, strict=True)]
@@ -166,13 +187,7 @@ def run_demo(
         progress=progress,
     )
     evaluation.save(out / "evaluation.json")
-    draw_gallery(skills, out / "terrains.png", seed=seed)
-    if video:
-        _film(policies["student"], skills, out / "videos", seed, progress)
-    seconds = time.perf_counter() - began
-    records = [skill_record(skill) for skill in skills]
-    write_json(out / "demo.json", as_plain({"skills": records, "episodes": episodes, "seed": seed, "seconds": seconds}))
-    return DemoOutcome(evaluation, write_page(out), seconds)
+    return evaluation
 
 
 @dataclass(frozen=True)
@@ -209,6 +224,7 @@ def _train_one(job: _Job, progress: Progress) -> Path:
 
 def _film(student: Policy, skills: Sequence[Skill], folder: Path, seed: int, progress: Progress) -> None:
     folder.mkdir(exist_ok=True)
+    remove_unfinished(folder)
     progress.begin("film the student", len(skills), "clips")
     for i, skill in enumerate(skills):
         render_video(student, skill, folder / f"{skill.slug}.mp4", seed=seed)

@@ -13,7 +13,8 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,9 @@ from policykd.storage import prepare_folder, read_json, remove_unfinished, write
 
 _FORMAT = 2
 """Format of checkpoints; those of format 1, which holds no number, spell the normalizer differently."""
+
+PATIENCE = 10.0
+"""Seconds to wait for the lock of a folder; the jobs of a killed run exit at their next report."""
 
 
 class RunFolder:
@@ -45,15 +49,13 @@ class RunFolder:
         ConfigError: if it holds a run of another configuration, naming the fields that differ.
     """
 
-    _PATIENCE = 10.0  # seconds to wait for the lock; the jobs of a killed run exit at their next report
-
     def __init__(self, path: Path, config: Mapping[str, Any], resume: bool) -> None:
         self.path = prepare_folder(path)
         self._config_file, self._log_file = path / "config.json", path / "progress.jsonl"
         self._checkpoint_file, self._result_file = path / "checkpoint.pt", path / "result.json"
         if self._config_file.exists() and not resume:
             raise OutputError(f"{path} already holds a run; continue it with --resume or choose another --out")
-        self._lock = _occupied(path, self._PATIENCE)
+        self._lock = _occupied(path)
         if self._lock.lock_counter == 1:  # this process did not hold it before
             remove_unfinished(path)
         if self._config_file.exists():
@@ -134,14 +136,28 @@ def check_zip(content: bytes) -> None:
         raise ValueError(f"the checksum of {broken} is wrong")
 
 
-def _occupied(path: Path, patience: float) -> FileLock:
+def _occupied(path: Path) -> FileLock:
     """Acquire and return the lock of a folder; the system releases it when the process ends for any reason."""
-    lock = FileLock(path.resolve() / ".lock", timeout=patience, thread_local=False, is_singleton=True)
+    lock = FileLock(path.resolve() / ".lock", timeout=PATIENCE, thread_local=False, is_singleton=True)
     try:
         lock.acquire()
     except Timeout:
         raise OutputError(f"another process is working in {path}; wait until it ends or choose another --out") from None
     return lock
+
+
+@contextmanager
+def only_process(path: Path) -> Iterator[None]:
+    """Hold the lock of a folder, which exists.
+
+    Raises:
+        OutputError: if another process works in the folder.
+    """
+    lock = _occupied(path)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

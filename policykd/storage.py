@@ -35,7 +35,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     Raises:
         OutputError: naming the file and the reason, for example a full disk.
     """
-    temporary = _unfinished(path)
+    temporary = unfinished(path)
     try:
         with temporary.open("wb") as file:
             file.write(content)
@@ -99,7 +99,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def copy_folder(source: Path, target: Path) -> None:
     """Replace a folder with a copy of another; a reader sees the whole copy or none of it."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _unfinished(target)
+    temporary = unfinished(target)
     try:
         shutil.copytree(source, temporary)
         shutil.rmtree(target, ignore_errors=True)
@@ -108,15 +108,15 @@ def copy_folder(source: Path, target: Path) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _unfinished(path: Path) -> Path:
-    """Return a new name in the folder of ``path`` for what is still being written."""
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+def unfinished(path: Path, suffix: str = "") -> Path:
+    """Return a new name in the folder of ``path`` for what is still being written, with the suffix its writer needs."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp{suffix}")
 
 
 def remove_unfinished(folder: Path) -> None:
     """Remove what a killed process had begun to write in a folder, where no process may be writing now."""
-    for path in list(folder.rglob(".*.tmp")):
-        if not re.fullmatch(r"\..+\.[0-9a-f]{8}\.tmp", path.name):
+    for path in list(folder.rglob(".*.tmp*")):
+        if not re.fullmatch(r"\..+\.[0-9a-f]{8}\.tmp(\.\w+)?", path.name):
             continue
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)

@@ -1,5 +1,6 @@
 """The demo's bookkeeping: every skill gets a folder of its own and the expert that was trained on it."""
 
+import fcntl
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from policykd.agents.training.defaults import default_config
 from policykd.cli.commands.train import Train
 from policykd.envs.robots import get_robot, robot_names
 from policykd.envs.skills import get_skill
-from policykd.errors import ConfigError
+from policykd.errors import ConfigError, OutputError
 from policykd.progress import Silent
 
 
@@ -51,6 +52,22 @@ def test_the_others_start_from_the_expert_of_the_first_terrain(tmp_path, monkeyp
     jobs = [demo._Job(skill, Path(skill.slug), plan.config(skill), None) for skill in map(get_skill, plan.skills)]
     assert demo._train_experts(jobs, plan.first, 1, Silent()) == [job.out for job in jobs]
     assert started == {job.out: None if job.out == Path("flat") else Path("flat") for job in jobs}
+
+
+def test_what_a_killed_demo_had_begun_to_film_is_removed(tmp_path, monkeypatch):
+    for name in (".flat.mp4.0123abcd.tmp.mp4", "mine.mp4"):
+        (tmp_path / name).touch()
+    monkeypatch.setattr(demo, "render_video", lambda student, skill, out, seed: out.touch())
+    demo._film(None, [get_skill("biped/flat")], tmp_path, 0, Silent())
+    assert {path.name for path in tmp_path.iterdir()} == {"flat.mp4", "mine.mp4"}
+
+
+def test_a_second_demo_in_a_folder_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("policykd.runs.PATIENCE", 0.1)
+    with (tmp_path / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(OutputError, match=f"another process is working in {tmp_path}"):
+            demo.run_demo([get_skill("biped/flat")], tmp_path)
 
 
 def test_every_robot_has_a_demo():

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from children import start_children
+from policykd import runs
 from policykd.errors import ConfigError, OutputError
 from policykd.runs import RunFolder
 from policykd.storage import prepare_folder, write_bytes, write_json
@@ -141,7 +142,7 @@ def other_process(tmp_path_factory):
 
 
 def test_two_processes_cannot_work_in_one_folder(tmp_path, monkeypatch, other_process):
-    monkeypatch.setattr(RunFolder, "_PATIENCE", 0.2)
+    monkeypatch.setattr(runs, "PATIENCE", 0.2)
     other = other_process(tmp_path, "work")
     with pytest.raises(OutputError, match=f"another process is working in {tmp_path}"):
         RunFolder(tmp_path, {"steps": 1}, resume=True)
@@ -157,7 +158,7 @@ def test_a_job_that_ends_in_time_is_waited_for(tmp_path, other_process):
 
 
 def test_a_finished_run_may_be_opened_by_any_process(tmp_path, monkeypatch, other_process):
-    monkeypatch.setattr(RunFolder, "_PATIENCE", 0.0)
+    monkeypatch.setattr(runs, "PATIENCE", 0.0)
     other_process(tmp_path, "finish")
     assert RunFolder(tmp_path, {"steps": 1}, resume=True).result == {}
 
@@ -186,6 +187,7 @@ storage.write_text(folder / "experts" / "flat" / "stage.json", "{}")
     assert subprocess.run([sys.executable, "-c", code, str(folder), stopped_at], check=False).returncode == 9
     begun = [path.name for path in folder.rglob("*") if path.is_file()]
     assert len(begun) == 1
+    (folder / ".film.mp4.0123abcd.tmp.mp4").touch()
     copied = folder / ".policy.0123abcd.tmp"
     copied.mkdir()
     (copied / "weights").touch()

@@ -99,7 +99,7 @@ class ResultsFolder:
     def files(self, suffix: str) -> list[Path]:
         """Return files with a suffix, in the folder and one level below: first those of skills, in their order."""
         place = {slug(skill): i for i, skill in enumerate(self.evaluation.skills)}
-        found = [*self.path.glob(f"*{suffix}"), *self.path.glob(f"*/*{suffix}")]
+        found = [*self.path.glob(f"[!.]*{suffix}"), *self.path.glob(f"*/[!.]*{suffix}")]  # hidden ones are unfinished
         return sorted(found, key=lambda file: (place.get(file.stem.removesuffix(STRIP), len(place)), file))
 
 

@@ -6,7 +6,6 @@ The only module of this package that simulates: pages show the clips that are th
 from __future__ import annotations
 
 import math
-import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -34,6 +33,7 @@ from policykd.report.environment_film import EnvironmentRecording, record_enviro
 from policykd.report.run_files import STRIP
 from policykd.report.skills import is_environment, skills_of
 from policykd.seeding import integer_seed
+from policykd.storage import unfinished
 
 STILL_SECONDS = 1.0
 """Time for which a clip shows its last picture after a fall, s."""
@@ -360,7 +360,7 @@ def _writer(imageio: Any, path: Path, fps: float) -> Any:
 @contextmanager
 def _whole_file(out: Path) -> Iterator[Path]:
     """Give a temporary file next to ``out`` that replaces it if the block succeeds."""
-    temporary = out.with_name(f".{uuid.uuid4().hex[:8]}-{out.name}")  # the suffix tells ffmpeg the format
+    temporary = unfinished(out, out.suffix)  # which tells ffmpeg the format
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch()

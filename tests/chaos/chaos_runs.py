@@ -138,4 +138,4 @@ def differences(whole, other):
 
 def leftovers(out):
     """Return temporary files that a finished run left behind."""
-    return sorted(path.name for path in out.rglob("*") if path.suffix in (".tmp", ".part"))
+    return sorted(path.name for path in out.rglob("*") if {".tmp", ".part"} & set(path.suffixes))

@@ -88,13 +88,14 @@ def test_what_must_be_equal(tmp_path):
     (tmp_path / "log.jsonl").write_text(json.dumps({"loss": 1, "cpu_seconds": 2}) + "\n")
     (tmp_path / "page.html").write_text("")
     (tmp_path / "b.tmp").write_text("")
+    (tmp_path / ".film.mp4.0123abcd.tmp.mp4").write_text("")
     found = fingerprint(tmp_path)
     assert found.keys() == {"a/weights.safetensors", "log.jsonl"}
     assert found["log.jsonl"] == [{"loss": 1}]
     (tmp_path / "a" / "weights.safetensors").write_bytes(b"y")
     assert differences(found, fingerprint(tmp_path)) == ["a/weights.safetensors"]
     assert differences(found, {}) == sorted(found)
-    assert leftovers(tmp_path) == ["b.tmp"]
+    assert leftovers(tmp_path) == [".film.mp4.0123abcd.tmp.mp4", "b.tmp"]
     assert steady({"seconds": 1, "x": [{"wall_seconds": 2, "steps": 3}]}) == {"x": [{"steps": 3}]}
 
 

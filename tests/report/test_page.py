@@ -140,6 +140,7 @@ def test_clips_and_strips_of_presets_and_difficulties_follow_the_order_of_the_sk
     for name in [*reversed(names), "extra"]:
         (tmp_path / "videos" / f"{name}.mp4").write_bytes(VIDEO)
         (tmp_path / "videos" / f"{name}-strip.png").write_bytes(b"picture")
+    (tmp_path / "videos" / ".flat.mp4.0123abcd.tmp.mp4").write_bytes(VIDEO)  # what a killed process had begun
     page = write_page(tmp_path).read_text()
     assert re.findall(r'<a href="videos/([^"]*)\.mp4">', page) == [*names, "extra"]
     assert re.findall(r'<a href="videos/([^"]*)-strip\.png">', page) == [*names, "extra"]
