@@ -39,9 +39,6 @@ def merge_preset(name: str) -> MergeConfig:
 def on_preset(name: str, given: MergeConfig) -> MergeConfig:
     """Return a preset with all fields of a given configuration that are not at their defaults.
 
-    A preset that starts from a copy of an expert starts from new weights where the student's architecture or groups are
-    given, because a copy would keep the expert's.
-
     Args:
         name: the preset.
         given: the configuration; a field at its default counts as not given.
@@ -53,6 +50,4 @@ def on_preset(name: str, given: MergeConfig) -> MergeConfig:
     usual = MergeConfig()
     fields = [f.name for f in dataclasses.fields(MergeConfig)]
     changed = {f: getattr(given, f) for f in fields if getattr(given, f) != getattr(usual, f)}
-    if changed.keys() & {"architecture", "groups"}:
-        changed.setdefault("start", given.start)
     return dataclasses.replace(merge_preset(name), **changed)

@@ -180,10 +180,7 @@ def test_presets_take_what_differs_from_the_defaults():
     found = on_preset("fast", MergeConfig(seed=3, rounds=9))
     assert (found.seed, found.rounds, found.stop) == (3, 9, "confirmed")
     assert found == replace(MERGE_PRESETS["fast"], seed=3, rounds=9)
-    assert found.start == "newest"
-    assert on_preset("fast", MergeConfig(architecture=TINY.architecture)).start == "random"
-    assert on_preset("fast", MergeConfig(groups=("proprio",))).start == "random"
-    assert on_preset("fast", MergeConfig(groups=("proprio",), start="biped/flat")).start == "biped/flat"
+    assert on_preset("fast", MergeConfig(start="newest")).start == "newest"
     assert (merge_preset("compress").protection, merge_preset("compress").loss) == ("ewc", "forward_kl")
     with pytest.raises(UnknownNameError, match="merge preset"):
         merge_preset("fats")
