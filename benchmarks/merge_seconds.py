@@ -163,6 +163,11 @@ def table_of(cells: Sequence[Mapping[str, Any]]) -> str:
     return markdown(HEAD, [row_of(cell) for cell in cells])
 
 
+def files_of(name: str, seeds: int) -> list[str]:
+    """Return the files of a robot's cells with the seeds from 0, below benchmarks/results."""
+    return [f"merge-seconds/{name}-{seed}.json" for seed in range(seeds)]
+
+
 def warm_up(experts: Mapping[str, LoadedPolicy], options: Options) -> None:
     """Run one tiny merge that is not measured."""
     config = replace(config_of(replace(options, quick=True), 0), rounds=1)
@@ -188,7 +193,7 @@ def main(options: Options) -> None:
         print(table_of([run_cell(experts, seed, options, console) for seed in options.seeds]))
     if options.write is not None:
         cells = [read_json(path) for path in sorted(options.results.glob("*.json"))]
-        write_between(options.write, MARKER, table_of(cells))
+        write_between(options.write, MARKER, f"<!-- figures: merge-seconds -->\n{table_of(cells)}")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import statistics
 from typing import Any
 
 import ablation
+import merge_seconds as seconds
 from doc_figures.formats import cells, interval, short, spread
 from doc_figures.registry import Rows, phrases, table
 
@@ -21,6 +22,12 @@ def merge_seeds(content: dict[str, Any]) -> Rows:
         ]
         rows.append((seed, f"{run['seconds']:.0f}", f"{min(run['retention'].values()):.3f}", *reached))
     return rows
+
+
+@table("merging.md", *seconds.files_of("quadruped-copy-12", 3), *seconds.files_of("quadruped-fast", 6))
+def merge_seconds(*merges: dict[str, Any]) -> Rows:
+    """Return time, labeled states and retention of merges in seconds."""
+    return [seconds.row_of(merge) for merge in merges]
 
 
 @table("merging.md", "merge-gap-memory.json")
