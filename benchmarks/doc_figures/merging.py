@@ -10,6 +10,8 @@ import merge_seconds as seconds
 from doc_figures.formats import cells, interval, short, spread
 from doc_figures.registry import Rows, phrases, table
 
+ONE_BY_ONE_HEAD = ("task", "scripted expert", "when learned", "after the last task [95 % interval]", "forgotten")
+
 
 @table("merging.md", "merge.json")
 def merge_seeds(content: dict[str, Any]) -> Rows:
@@ -22,6 +24,18 @@ def merge_seeds(content: dict[str, Any]) -> Rows:
         ]
         rows.append((seed, f"{run['seconds']:.0f}", f"{min(run['retention'].values()):.3f}", *reached))
     return rows
+
+
+@table("import.md", "metaworld-one-by-one.json", head=ONE_BY_ONE_HEAD)
+def metaworld_one_by_one(content: dict[str, Any]) -> Rows:
+    """Return success per task of Meta-World when it was learned and after the last task, and the means."""
+    rows = [
+        (row["task"], f"{row['expert']:.2f}", f"{row['learned']:.2f}",
+         f"{row['student']:.2f} [{row['low']:.2f}, {row['high']:.2f}]", f"{row['forgotten']:.2f}")
+        for row in content["tasks"]
+    ]  # fmt: skip
+    means = (f"{content[name]:.3f}" for name in ("expert", "learned", "student", "forgotten"))
+    return [*rows, ("mean", *means)]
 
 
 @table("merging.md", *seconds.files_of("quadruped-copy-12", 3), *seconds.files_of("quadruped-fast", 6))
