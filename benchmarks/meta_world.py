@@ -117,33 +117,31 @@ def success_of(policy: Policy, skill: GymSkill, episodes: int, seed: int) -> Int
 class MetaWorldTask(gymnasium.Wrapper[Any, Any, Any, Any]):
     """A task of Meta-World with random goals and objects, which reports success in every step after the first one.
 
-    Meta-World draws goals when a task is made and ignores the seed of a reset: one with a seed makes the task again.
+    Meta-World draws 50 goals when a task is made, and ignores the seed of a reset. Here every reset draws a goal, from
+    the random numbers that the last seed began.
 
     Args:
         task: name of the task.
     """
 
     def __init__(self, task: str) -> None:
-        super().__init__(_made(task, None))
-        self._task = task
+        super().__init__(gymnasium.make("Meta-World/MT1", env_name=task, num_goals=1, disable_env_checker=True))
+        self.env.reset()  # a task must be set before its goal may change
+        self.env.get_wrapper_attr("toggle_sample_tasks_on_reset")(on=False)
+        self.unwrapped.seeded_rand_vec, self.unwrapped._freeze_rand_vec = True, False
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Start an episode."""
         self._succeeded = False
         if seed is not None:
-            self.env.close()
-            self.env = _made(self._task, seed)
-        return super().reset(seed=seed, options=options)
+            self.unwrapped.seed(seed)
+        return super().reset(options=options)
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Advance the environment."""
         observation, reward, terminated, truncated, info = super().step(action)
         self._succeeded |= bool(info["success"])
         return observation, reward, terminated, truncated, {**info, "success": self._succeeded}
-
-
-def _made(task: str, seed: int | None) -> gymnasium.Env[Any, Any]:
-    return gymnasium.make("Meta-World/MT1", env_name=task, seed=seed, disable_env_checker=True)
 
 
 gymnasium.register(TASK, entry_point=MetaWorldTask, max_episode_steps=STEPS)

@@ -10,7 +10,6 @@ same command continues an interrupted run.
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -27,7 +26,7 @@ from meta_world import MERGE, names_of, success_of, teachers_of
 from policykd.agents.files.policy_file import load_policy
 from policykd.cli.output import Bars
 from policykd.environment import environment
-from policykd.merge import MergeConfig, merge_experts
+from policykd.merge import MergeConfig, MergeResult, merge_experts
 from policykd.merge.teachers import Teacher
 from policykd.plain import as_plain
 from policykd.storage import prepare_file, write_json
@@ -74,28 +73,25 @@ def main(options: Options) -> None:
     names = names_of(options.suite, options.tasks, options.seed)
     teachers, console = teachers_of(names), Console()
     folders = [options.run / f"{stage:02d}-{name}" for stage, name in enumerate(names)]
-    began, states = time.perf_counter(), 0
-    for stage, teacher in enumerate(teachers):
-        states += learn(stage, teacher, folders, options, console)
-    seconds = time.perf_counter() - began
+    merges = [learn(stage, teacher, folders, options, console) for stage, teacher in enumerate(teachers)]
     rows = [row_of(stage, name, teachers, folders, options) for stage, name in enumerate(names)]
     _print(console, options.suite, rows)
     write_json(options.out, {
         "suite": options.suite, "options": as_plain(options), "first": as_plain(config_of(0, options)),
-        "others": as_plain(config_of(1, options)), "tasks": rows, "states": states, "merge_seconds": seconds,
+        "others": as_plain(config_of(1, options)), "tasks": rows,
+        "states": sum(one.states for one in merges), "merge_seconds": sum(one.seconds for one in merges),
         **{name: float(np.mean([row[name] for row in rows])) for name in ("expert", "learned", "student", "forgotten")},
         "environment": environment(("gymnasium", "metaworld", "mujoco", "torch")),
     })  # fmt: skip
 
 
-def learn(stage: int, teacher: Teacher, folders: Sequence[Path], options: Options, console: Console) -> int:
-    """Merge the expert of a stage into the student of the one before, and return the labeled states it took."""
+def learn(stage: int, teacher: Teacher, folders: Sequence[Path], options: Options, console: Console) -> MergeResult:
+    """Merge the expert of a stage into the student of the one before."""
     init = load_policy(folders[stage - 1] / "policy") if stage else None
-    merged = merge_experts(
+    return merge_experts(
         [teacher], folders[stage], config_of(stage, options), init=init, old=folders[:stage], resume=True,
         progress=Bars(console),
     )  # fmt: skip
-    return merged.states
 
 
 def row_of(
