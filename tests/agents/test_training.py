@@ -19,13 +19,11 @@ from policykd.agents.training.sb3_callback import TrainingCallback, next_level, 
 from policykd.agents.training.trainer import Run
 from policykd.envs.batched_env import BatchedEnv, EnvConfig
 from policykd.envs.skills import get_skill
-from policykd.envs.tasks import Walk
 from policykd.envs.terrains.tracks import graded_floor
 from policykd.errors import ConfigError, ContractError, OutputError, UnknownNameError
 from policykd.progress import Silent
 
 FLAT = get_skill("biped/flat", ("proprio",))
-STAND = replace(FLAT, task=Walk(speed=0.0))
 RUN = replace(get_skill("halfcheetah/flat"), episode_steps=200)
 
 
