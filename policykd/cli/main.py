@@ -85,7 +85,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         errors.print(Text.assemble(("error:", "bold red"), text), highlight=False, soft_wrap=True)
         return 2
     except KeyboardInterrupt:
-        return _left(group, 1, "interrupted; run the same command with --resume to continue")
+        chosen = getattr(command, "command", command)  # a group holds the command
+        how = "with --resume to continue" if hasattr(chosen, "resume") else "again"
+        return _left(group, 1, f"interrupted; run the same command {how}")
     return 0
 
 

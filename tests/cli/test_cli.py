@@ -179,3 +179,20 @@ def test_brackets_in_what_is_printed_are_text(tmp_path, capsys):
     """The name of an extra, or of a folder, is no markup."""
     assert main(["evaluate", str(tmp_path / "run[red]"), "--skills", "biped/flat"]) == 2
     assert "run[red]" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "way"),
+    [
+        (["demo"], "demo.Demo", "again"),
+        (["train", "biped/flat"], "train.Train", "with --resume to continue"),
+        (["kd", "run", "sp"], "kd_run.KdRun", "with --resume to continue"),
+    ],
+)
+def test_an_interrupted_command_says_how_it_goes_on(words, name, way, monkeypatch, capsys):
+    def interrupted(self, console):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"policykd.cli.commands.{name}.run", interrupted)
+    assert main(words) == 1
+    assert capsys.readouterr().err.strip() == f"interrupted; run the same command {way}"
