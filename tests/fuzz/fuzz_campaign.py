@@ -164,9 +164,9 @@ def judge(read, folder):
     except Exception:
         return "other exception", traceback.format_exc(limit=-6)
     spent, grown = time.process_time() - began, _megabytes() - memory
-    if spent > SECONDS:
-        return "slow", f"{spent:.1f} s, {verdict}"
-    return ("memory", f"{grown:.0f} MB, {verdict}") if grown > MOST_MEGABYTES else verdict
+    if grown > MOST_MEGABYTES:  # first, since filling memory takes time, too
+        return "memory", f"{grown:.0f} MB, {spent:.1f} s, {verdict}"
+    return ("slow", f"{spent:.1f} s, {verdict}") if spent > SECONDS else verdict
 
 
 def _write(folder, files):
