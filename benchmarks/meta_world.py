@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium
 import metaworld
@@ -54,18 +54,28 @@ MERGE = MergeConfig(
 )  # fmt: skip
 
 
+MERGES = {
+    "MT10": MERGE,
+    "MT50": replace(
+        MERGE, rounds=6, optimizer="kfac", step_length=0.02, updates=800, minibatch=2000,
+        architecture=replace(MERGE.architecture, hidden=(400, 400, 400)),
+    ),
+}  # fmt: skip
+"""Merges by suite."""
+
+
 @dataclass(frozen=True)
 class Options:
     """Options of the benchmark."""
 
-    suite: str = "MT10"
-    """Suite of Meta-World: MT10 or MT50."""
+    suite: Literal["MT10", "MT50"] = "MT10"
+    """Suite of Meta-World."""
     tasks: int = 0
     """First tasks of the suite to take; 0 for all."""
     episodes: int = 50
     """Evaluation episodes per task."""
-    rounds: int = MERGE.rounds
-    """Rounds of the merge."""
+    rounds: int = 0
+    """Rounds of the merge; 0 for those of the suite."""
     envs: int = MERGE.envs
     """Copies of every task."""
     seed: int = 0
@@ -83,7 +93,8 @@ def main(options: Options) -> None:
     torch.set_num_threads(1)
     names = names_of(options.suite, options.tasks, options.seed)
     teachers = teachers_of(names)
-    config = replace(MERGE, rounds=options.rounds, envs=options.envs, seed=options.seed, threads=1)
+    merge = MERGES[options.suite]
+    config = replace(merge, rounds=options.rounds or merge.rounds, envs=options.envs, seed=options.seed, threads=1)
     console = Console()
     merged = merge_experts(teachers, options.run, config, resume=True, progress=Bars(console))
     student = load_policy(merged.policy_path).policy

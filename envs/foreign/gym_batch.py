@@ -50,27 +50,34 @@ class GymBatch:
         config: EnvConfig = EnvConfig(),
         pictures: bool = False,
     ) -> None:
-        check_range("num_envs", num_envs, 1, 100_000)
         if len(skills) != 1:
             raise ConfigError(f"{len(skills)} gymnasium skills cannot share a batch; give one")
         self.skill, self.skills, self.config = skills[0], tuple(skills), config
-        self.num_envs, self.robot, self.device = num_envs, skills[0].robot, torch.device("cpu")
-        self.skill_index = torch.zeros(num_envs, dtype=torch.long)
+        self.robot, self.device = skills[0].robot, torch.device("cpu")
         self.failures, self.level = 0, 1.0
-        self._envs = self._make({"render_mode": "rgb_array"} if pictures else {})
+        self._options = {"render_mode": "rgb_array"} if pictures else {}
+        self._made: list[gymnasium.Env[Any, Any]] = []
         self._seed: int | None = seed
         self._low, self._high = (
             torch.tensor(b, dtype=torch.float64) for b in (skills[0].actions.low, skills[0].actions.high)
         )
         self._names = tuple(name for name, _ in self.skill.spaces.groups)
+        self.resize(num_envs)
+
+    def resize(self, num_envs: int) -> None:
+        """Change the number of copies; the next reset must follow a new seed. Surplus ones are kept for later growth.
+
+        Making a copy may take as long as hundreds of its steps: 0.35 s where a model is parsed from meshes.
+        """
+        check_range("num_envs", num_envs, 1, 100_000)
+        options = {"disable_env_checker": True, **self._options}  # the checks take a fifth of a fast environment's step
+        while len(self._made) < num_envs:
+            self._made.append(make_one(self.skill.env_id, self.skill.kwargs, **options))
+        self.num_envs, self._envs = num_envs, self._made[:num_envs]
+        self.skill_index = torch.zeros(num_envs, dtype=torch.long)
         self._total, self._length = np.zeros(num_envs), np.zeros(num_envs, dtype=np.int64)
         self._resting = np.zeros(num_envs, dtype=bool)
         self._now = np.zeros((num_envs, sum(size for _, size in self.skill.spaces.groups)), dtype=np.float32)
-
-    def _make(self, options: Mapping[str, Any]) -> list[gymnasium.Env[Any, Any]]:
-        skill = self.skill
-        options = {"disable_env_checker": True, **options}  # the checks take a fifth of a step of a fast environment
-        return [make_one(skill.env_id, skill.kwargs, **options) for _ in range(self.num_envs)]
 
     @property
     def num_actions(self) -> int:
@@ -167,7 +174,7 @@ class GymBatch:
 
     def close(self) -> None:
         """Close the environments."""
-        for env in self._envs:
+        for env in self._made:
             env.close()
 
     def _row(self, observation: Any) -> np.ndarray:

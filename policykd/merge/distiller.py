@@ -17,6 +17,7 @@ from policykd.agents.files.policy_file import LoadedPolicy, save_policy
 from policykd.agents.renormalization import extend_normalizer
 from policykd.envs.devices import choose_device
 from policykd.envs.env_records import EnvConfig
+from policykd.envs.foreign.gym_batch import GymBatch
 from policykd.envs.foreign.skill import choices_of, shared_actions
 from policykd.envs.make import AnyEnv, make_env
 from policykd.envs.skill_records import records_of
@@ -170,7 +171,7 @@ class _Merge:
         self._fitting = Fitting(self._student, log_std, config, choices, penalties=penalties, group=group)
         self._mine = group.mine(len(teachers))
         self._labeler = Labeler([teachers[i] for i in self._mine], config.batched_teachers)
-        self._envs: dict[tuple[int, int], AnyEnv] = {}
+        self._envs: dict[int, AnyEnv] = {}
         self._joint: MaskedEnv | None = None
         self._data = open_data(group, folder.path / "data", describe_data(teachers, self._student.groups))
         pool = SequencePool if self._student.recurrent else StatePool
@@ -201,14 +202,16 @@ class _Merge:
         self._finish()
 
     def _env(self, i: int, count: int) -> AnyEnv:
-        """Return simulations of skill i; those of another number for the same skill are dropped."""
-        if (i, count) not in self._envs:
-            self._envs = {key: env for key, env in self._envs.items() if key[0] != i}
+        """Return simulations of skill i, to be seeded; those of another number are changed in number, or dropped."""
+        env = self._envs.get(i)
+        if isinstance(env, GymBatch):
+            env.resize(count)
+        elif env is None or env.num_envs != count:
             config, skill = self._config, self._teachers[i].skill
             options: dict[str, Any] = {"threads": self._group.threads(config.threads), "device": config.device}
             settings, seed = EnvConfig(randomization=config.randomization), integer_seed(config.seed, "collection")
-            self._envs[i, count] = make_env([skill], count, seed=seed, config=settings, **options)
-        return self._envs[i, count]
+            self._envs[i] = env = make_env([skill], count, seed=seed, config=settings, **options)
+        return env
 
     def _generator(self, purpose: str) -> torch.Generator:
         return torch.Generator(self._device).manual_seed(integer_seed(self._config.seed, purpose, self._round))

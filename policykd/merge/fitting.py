@@ -21,6 +21,7 @@ from policykd.errors import ConfigError
 from policykd.merge.config import MergeConfig
 from policykd.merge.data.pool import Batch, StatePool
 from policykd.merge.data.sequences import SequencePool
+from policykd.merge.kfac import KFAC, is_dense
 from policykd.merge.losses import LOSSES, categorical
 from policykd.merge.penalties import Penalty
 from policykd.parallel import Processes
@@ -58,14 +59,17 @@ class Fitting:
         self._student, self._log_std, self._config = student, log_std.to(student.log_std.device), config
         self._learner, self._done = copy.deepcopy(student), 0
         self._averaged, self._trained = _trained(student), _trained(self._learner)
-        self._optimizer = torch.optim.Adam(self._trained, lr=config.learning_rate, fused=True)
+        self._optimizer = make_optimizer(self._learner, self._trained, config)
         self._categorical = categorical(config, choices) if choices else None
         # On a device, values are looked at once per round: a look in every step would make the host wait in it.
         self._loss = LOSSES[config.loss].bind(config, check=self._log_std.device.type == "cpu")
+        self._rate_name = "learning_rate" if config.optimizer == "adam" else "step_length"
         self._learns_std = LOSSES[config.loss].learns_std and not choices
         device = self._log_std.device
-        # Windows of episodes begin where the last ones ended, which the host decides: such steps cannot be recorded.
-        self._record = None if isinstance(student, RecurrentPolicy) else record or recorder_for(device)
+        # Windows of episodes begin where the last ones ended, and K-FAC inverts in some steps only, which the host
+        # decides: such steps cannot be recorded.
+        fixed = not isinstance(student, RecurrentPolicy) and config.optimizer == "adam"
+        self._record = (record or recorder_for(device)) if fixed else None
         # What changes from step to step is in tensors where the step is recorded.
         self._step_size, self._share = torch.zeros((), device=device), torch.zeros((), device=device)
         for options in self._optimizer.param_groups:
@@ -111,8 +115,7 @@ class Fitting:
             self._optimizer.zero_grad()
             loss.backward()
             self._group.sum_gradients(self._trained)
-            torch.nn.utils.clip_grad_norm_(self._trained, 1.0)
-            self._optimizer.step()
+            self._step(states, counts, generator)
             self._average()
             total.add_(loss.detach())
 
@@ -126,9 +129,20 @@ class Fitting:
         if not math.isfinite(mean):
             raise ConfigError(
                 f"the loss of round {round_ + 1} is {mean}: labels or weights are not finite; check the teachers, or "
-                f"set merge.learning_rate lower than {config.learning_rate:g}"
+                f"set merge.{self._rate_name} lower than {getattr(config, self._rate_name):g}"
             )
         return mean
+
+    def _step(self, states: StatePool, counts: Sequence[int], generator: torch.Generator) -> None:
+        """Move the learner along its gradients."""
+        optimizer, learner = self._optimizer, self._learner
+        if isinstance(optimizer, KFAC):
+            if optimizer.wants_measurement:
+                some = states.sample([-(-count // 2) for count in counts], generator)
+                optimizer.measure(lambda: learner(some.observations), generator)
+        else:
+            torch.nn.utils.clip_grad_norm_(self._trained, 1.0)
+        optimizer.step()
 
     def _losses(self, states: StatePool, counts: Sequence[int], generator: torch.Generator) -> Iterator[torch.Tensor]:
         """Yield the loss of one minibatch after the other, without end."""
@@ -220,7 +234,7 @@ class Fitting:
 
     def _rate(self, round_: int) -> float:
         done = min(1.0, round_ / max(1, self._config.rounds - 1))
-        return self._config.learning_rate * (0.1 + 0.9 * (1 + math.cos(math.pi * done)) / 2)
+        return getattr(self._config, self._rate_name) * (0.1 + 0.9 * (1 + math.cos(math.pi * done)) / 2)
 
     def _loss_of(self, policy: Policy, batch: Batch) -> torch.Tensor:
         if isinstance(policy, LatentPolicy) and policy is self._learner:
@@ -260,6 +274,22 @@ class Fitting:
         change = torch._foreach_sub(self._trained, self._averaged)
         torch._foreach_mul_(change, self._share)
         torch._foreach_add_(self._averaged, change)
+
+
+def make_optimizer(learner: Policy, parameters: Sequence[torch.Tensor], config: MergeConfig) -> torch.optim.Optimizer:
+    """Return the optimizer of a merge.
+
+    Raises:
+        ConfigError: for K-FAC and a student that is not made of dense layers alone.
+    """
+    if config.optimizer == "adam":
+        return torch.optim.Adam(parameters, lr=config.learning_rate, fused=True)
+    if learner.recurrent or learner.latent or not is_dense(learner.actor):
+        raise ConfigError(
+            "merge.optimizer is kfac, which is for students of dense layers alone; this one has a memory, a latent, an "
+            "encoder or a mixture: set merge.optimizer=adam"
+        )
+    return KFAC(learner.actor, lr=config.step_length)
 
 
 def _trained(policy: Policy) -> list[torch.Tensor]:

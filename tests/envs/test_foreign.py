@@ -71,6 +71,29 @@ def test_equal_seeds_give_equal_episodes():
     assert not torch.equal(torch.cat(list(env.reset().values()), dim=1), flats[0][:4])
 
 
+def test_a_batch_of_another_size_equals_a_new_one_and_makes_only_the_copies_that_it_lacks():
+    def episodes(env):
+        env.seed(5)
+        first = torch.cat(list(env.reset().values()), dim=1)
+        steps = [env.step(torch.full((env.num_envs, 1), 0.5)) for _ in range(70)]  # beyond the end of an episode
+        return torch.cat([first, *(step.flat for step in steps)]), sum(step.episodes.ids.numel() for step in steps)
+
+    env = make_env([gym_skill(POINT)], 2, seed=1)
+    episodes(env)
+    copies = list(env._envs)
+    for count in (4, 1, 3):
+        env.resize(count)
+        found, ended = episodes(env)
+        expected, others = episodes(make_env([gym_skill(POINT)], count, seed=1))
+        assert torch.equal(found, expected)
+        assert ended == others > 0
+        assert env.skill_index.tolist() == [0] * count
+        assert all(one is other for one, other in zip(copies, env._envs, strict=False))
+        copies = max(copies, list(env._envs), key=len)
+    with pytest.raises(ConfigError, match="num_envs"):
+        env.resize(0)
+
+
 def test_dictionaries_slices_and_the_number_of_the_task_are_groups():
     named = gym_skill(POINT + '?{"named": true}')
     assert named.group_sizes == {"a_goal": 1, "z_place": 2}

@@ -9,6 +9,8 @@ from small_policies import small_policy
 from teacher_samples import TINY, make_teacher
 
 from policykd.envs.batched_env import EnvConfig
+from policykd.envs.foreign.gym_batch import GymBatch
+from policykd.envs.foreign.skill import gym_skill
 from policykd.envs.randomization import Randomization
 from policykd.errors import ConfigError
 from policykd.merge import distiller
@@ -90,7 +92,12 @@ def test_generators_are_seeded_by_purpose_and_round():
 
 def test_simulations_are_made_once_for_every_number_and_dropped_for_another(monkeypatch):
     made = []
-    monkeypatch.setattr(distiller, "make_env", lambda *args, **options: made.append((args, options)) or object())
+
+    def make(*args, **options):
+        made.append((args, options))
+        return SimpleNamespace(num_envs=args[1])
+
+    monkeypatch.setattr(distiller, "make_env", make)
     merge = merge_of(replace(TINY, seed=5, randomization=Randomization(latency=(1, 2))))
     first = merge._env(0, 4)
     other = merge._env(1, 4)
@@ -100,8 +107,15 @@ def test_simulations_are_made_once_for_every_number_and_dropped_for_another(monk
     assert made == [(([merge._teachers[i].skill], 4), how) for i in (0, 1)]
     second = merge._env(0, 5)
     assert second is not first
-    assert set(merge._envs) == {(0, 5), (1, 4)}
+    assert merge._envs == {0: second, 1: other}
     assert merge._env(1, 4) is other
+
+
+def test_copies_of_a_gymnasium_environment_are_kept_for_another_number():
+    merge = merge_of(replace(TINY, seed=5))
+    merge._envs[0] = batch = GymBatch([gym_skill("gym:CartPole-v1")], 3)
+    assert merge._env(0, 2) is batch
+    assert (batch.num_envs, len(batch._made)) == (2, 3)
 
 
 def test_a_collection_is_seeded_by_skill_and_round(monkeypatch):

@@ -36,6 +36,7 @@ PATIENCE = timedelta(minutes=2)
 GROUPS = {"a": 4, "b": 3, "c": 2}
 SHAPES = {
     "mlp": Architecture((7,), (5,)),
+    "kfac": Architecture((7,), (5,)),
     "gru": Architecture((7,), (5,), memory=Memory("gru", 6, dense=5)),
     "latent": Architecture((7,), (5,), latent=Latent(3, (6,), ("b",), ("c",))),
 }
@@ -67,7 +68,8 @@ def fitted(name, group):
         values = {k: v.detach().clone() for k, v in importance_parameters(student).items()}
         importance = Importance({k: v + 0.1 for k, v in values.items()}, {k: v.abs() for k, v in values.items()})
         penalties = [EwcPenalty(importance, 3.0, 0.9), ReplayPenalty(pool(1), [5], 2.0, offset=2)]
-    fitting = Fitting(student, torch.full((3, 2), -1.0), FIT, penalties=penalties, group=group)
+    config = replace(FIT, optimizer="kfac", loss="mse", step_length=0.1) if name == "kfac" else FIT
+    fitting = Fitting(student, torch.full((3, 2), -1.0), config, penalties=penalties, group=group)
     loss = fitting.fit(pool(), [14, 13], 0, torch.Generator().manual_seed(5))
     critic = torch.Generator().manual_seed(6)
     fit_critic_to_teachers(student, pool(), 2, FIT, critic, group)
