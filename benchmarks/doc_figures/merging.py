@@ -7,6 +7,7 @@ from typing import Any
 
 import ablation
 import merge_seconds as seconds
+import optimizers
 from doc_figures.formats import cells, interval, short, spread
 from doc_figures.registry import Rows, phrases, table
 
@@ -44,6 +45,12 @@ def merge_seconds(*merges: dict[str, Any]) -> Rows:
     return [seconds.row_of(merge) for merge in merges]
 
 
+@table("merging.md", "optimizers.json", head=optimizers.HEAD)
+def optimizer_steps(content: dict[str, Any]) -> Rows:
+    """Return held-out loss and processor time by optimizer and gradient steps."""
+    return optimizers.rows_of(content["cells"])
+
+
 @table("merging.md", "merge-gap-memory.json")
 def gap_memory(content: dict[str, Any]) -> Rows:
     """Return success on slopes, round by round."""
@@ -64,6 +71,26 @@ def metaworld(content: dict[str, Any]) -> Rows:
         for one in content["tasks"]
     ]
     return [*rows, ("mean", f"{content['mean_expert']:.3f}", f"{content['mean']:.3f}")]
+
+
+FIFTY_HEAD = ("tasks of MT50", "number", "scripted experts, mean", "student, mean")
+
+
+@table("import.md", "metaworld-50.json", head=FIFTY_HEAD)
+def metaworld_fifty(content: dict[str, Any]) -> Rows:
+    """Return how many of fifty tasks the student does how well, the names of the worst, and the means."""
+
+    def row(name: str, tasks: list[dict[str, Any]]) -> tuple[str, ...]:
+        means = (f"{statistics.mean(one[which] for one in tasks):.3f}" for which in ("expert", "student"))
+        return (name, str(len(tasks)), *means)
+
+    tasks = content["tasks"]
+    good = [one for one in tasks if one["student"] >= 0.9]
+    fair = [one for one in tasks if 0.5 <= one["student"] < 0.9]
+    poor = sorted((one for one in tasks if one["student"] < 0.5), key=lambda one: one["student"])
+    rows = [row("student 0.9 or more", good), row("student 0.5 to 0.9", fair)]
+    rows += [(one["task"], "1", f"{one['expert']:.3f}", f"{one['student']:.3f}") for one in poor]
+    return [*rows, row("all", tasks)]
 
 
 @table("merging.md", "ablation.json")

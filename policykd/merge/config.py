@@ -246,9 +246,11 @@ class MergeConfig:
             )
 
     def _check_dense(self) -> None:
-        """Raise ConfigError for a loss, or a student that starts at random, that K-FAC is not for."""
+        """Raise ConfigError for a loss, a penalty, or a student that starts at random, that K-FAC is not for."""
         if self.loss not in ("mse", "huber"):
             raise ConfigError(f"merge.loss is {self.loss}; with merge.optimizer=kfac it must be mse or huber")
+        if self.protection == "ewc":
+            raise ConfigError("merge.protection is ewc; with merge.optimizer=kfac it must be none or replay")
         shape = self.architecture
         others = {"a memory": shape.memory, "a latent": shape.latent, "a mixture": shape.mixture,
                   "encoders": shape.encoders}  # fmt: skip

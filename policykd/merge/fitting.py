@@ -23,7 +23,7 @@ from policykd.merge.data.pool import Batch, StatePool
 from policykd.merge.data.sequences import SequencePool
 from policykd.merge.kfac import KFAC, is_dense
 from policykd.merge.losses import LOSSES, categorical
-from policykd.merge.penalties import Penalty
+from policykd.merge.penalties import Penalty, ReplayPenalty
 from policykd.parallel import Processes
 
 
@@ -138,11 +138,19 @@ class Fitting:
         optimizer, learner = self._optimizer, self._learner
         if isinstance(optimizer, KFAC):
             if optimizer.wants_measurement:
-                some = states.sample([-(-count // 2) for count in counts], generator)
-                optimizer.measure(lambda: learner(some.observations), generator)
+                observations = self._weighed(states, counts, generator)
+                optimizer.measure(lambda: learner(observations), generator)
         else:
             torch.nn.utils.clip_grad_norm_(self._trained, 1.0)
         optimizer.step()
+
+    def _weighed(self, states: StatePool, counts: Sequence[int], generator: torch.Generator) -> torch.Tensor:
+        """Return observations of about half a minibatch, of new and replayed skills as the loss weighs them."""
+        replays = [penalty for penalty in self._penalties if isinstance(penalty, ReplayPenalty)]
+        share = 0.5 / (1.0 + sum(replay.weight for replay in replays))
+        parts = [states.sample([math.ceil(count * share) for count in counts], generator)]
+        parts += [replay.states.sample([math.ceil(0.5 * n) for n in replay.counts], generator) for replay in replays]
+        return torch.cat([part.observations for part in parts])
 
     def _losses(self, states: StatePool, counts: Sequence[int], generator: torch.Generator) -> Iterator[torch.Tensor]:
         """Yield the loss of one minibatch after the other, without end."""

@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import doc_tables
 import merge_seconds
 import old_worlds
+import optimizers
 from doc_figures import merging
 
 
@@ -51,6 +52,18 @@ def test_a_row_names_the_weakest_skill_with_its_interval():
         "biped, fast", "1", "12.3", "3.0, 5.0, 4.3", "49,152", "gaps 0.970 (0.950 to 0.980)", "flat 1.000, gaps 0.970",
     ]  # fmt: skip
     assert merge_seconds.table_of([cell, cell]).count("\n") == 3
+
+
+def test_optimizers_differ_in_their_steps_only():
+    steps = ("optimizer", "learning_rate", "step_length")
+    for config in optimizers.ARMS.values():
+        assert replace(config, **{name: getattr(optimizers.BASE, name) for name in steps}) == optimizers.BASE
+    cells = [{"optimizer": "Adam", "steps": 1600, "loss": loss, "seconds": 4.0 * loss} for loss in (2.0, 4.0)]
+    cells.append({"optimizer": "K-FAC", "steps": 100, "loss": 0.5, "seconds": 1.0})
+    assert optimizers.rows_of(cells) == [
+        ("Adam", "1,600", "3.00000 (2.00000 to 4.00000)", "12.0"),
+        ("K-FAC", "100", "0.50000 (0.50000 to 0.50000)", "1.0"),
+    ]
 
 
 def test_arms_differ_in_their_protection_only():

@@ -16,6 +16,7 @@ from policykd.merge import MergeConfig
 from policykd.merge.data.pool import Batch
 from policykd.merge.fitting import Fitting
 from policykd.merge.kfac import KFAC, is_dense
+from policykd.merge.penalties import ReplayPenalty
 
 
 def network(*sizes):
@@ -131,6 +132,8 @@ def test_what_it_is_not_for_is_refused():
         KFAC(network(3, 2), lr=0.01).step()
     with pytest.raises(ConfigError, match=r"merge\.loss is nll; with merge.optimizer=kfac it must be mse or huber"):
         MergeConfig(optimizer="kfac", loss="nll")
+    with pytest.raises(ConfigError, match="ewc; with"):
+        MergeConfig(optimizer="kfac", protection="ewc", start="previous")
     with pytest.raises(ConfigError, match="a mixture"):
         MergeConfig(optimizer="kfac", architecture=Architecture(mixture=Mixture()))
     with pytest.raises(ConfigError, match=r"merge.step_length.* 1"):
@@ -166,3 +169,23 @@ def test_fitting_makes_its_steps_and_names_the_length_where_labels_are_not_finit
     batch.labels[0] = float("nan")
     with pytest.raises((ConfigError, ValueError), match="finite"):
         fitting.fit(OneBatch(batch), (64,), 3, torch.Generator())
+
+
+def test_replayed_skills_are_measured_as_the_loss_weighs_them():
+    """A minibatch has 60 states of the new skill, and 12 of each of four old ones, all of which weigh alike."""
+
+    class Numbered:
+        def __init__(self, first):
+            self.first = first
+
+        def sample(self, counts, generator):
+            skills = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+            observations = (self.first + skills.float()).unsqueeze(1).repeat(1, 3)
+            return Batch(observations, torch.zeros(len(skills), 2), skills)
+
+    student = Policy({"a": 3}, 2, Architecture(hidden=(8,), critic_hidden=(4,)), 0)
+    replay = ReplayPenalty(Numbered(10.0), [12] * 4, 4.0, 1)
+    config = replace(TINY, optimizer="kfac", updates=1, loss="mse")
+    fitting = Fitting(student, torch.zeros(5, 2), config, penalties=[replay])
+    rows = fitting._weighed(Numbered(0.0), [60], torch.Generator())[:, 0]
+    assert rows.tolist() == [0.0] * 6 + [10.0] * 6 + [11.0] * 6 + [12.0] * 6 + [13.0] * 6
