@@ -50,11 +50,12 @@ SIZES = (1, 2, 5, 10)
 """Numbers of skills; those above the number of given experts are left out by default."""
 
 BASE = replace(
-    merge_preset("fast"), start="random", passes=0.0, updates=200, learning_rate=2e-3, adaptive=0.0, gap_memory=0.0,
-    target_retention=2.0, critic="none", validation_episodes=4, threads=1,
+    merge_preset("fast"), start="random", optimizer="adam", passes=0.0, updates=200, learning_rate=2e-3, adaptive=0.0,
+    gap_memory=0.0, target_retention=2.0, critic="none", validation_episodes=4, threads=1,
 )  # fmt: skip
-"""Merge of every cell: the preset ``fast`` with a new student, equal shares of the skills, and a retention that no
-student keeps, so that all rounds are run. The test that ends it has few episodes, because nothing is read from it."""
+"""Merge of every cell: the preset ``fast`` with a new student, Adam, equal shares of the skills, and a retention that
+no student keeps, so that all rounds are run. The test that ends it has few episodes, because nothing is read from it.
+"""
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,10 @@ def metaworld_one_by_one(content: dict[str, Any]) -> Rows:
     return [*rows, ("mean", *means)]
 
 
-@table("merging.md", *seconds.files_of("quadruped-copy-12", 3), *seconds.files_of("quadruped-fast", 6))
+@table(
+    "merging.md", *seconds.files_of("quadruped-adam-24", 6), *seconds.files_of("quadruped-copy-12", 3),
+    *seconds.files_of("quadruped-fast", 6),
+)  # fmt: skip
 def merge_seconds(*merges: dict[str, Any]) -> Rows:
     """Return time, labeled states and retention of merges in seconds."""
     return [seconds.row_of(merge) for merge in merges]

@@ -195,8 +195,8 @@ class MergeConfig:
         for round_ in (0, self.rounds - 1):
             check_range(f"merge.beta in round {round_}", schedule(round_, self.rounds), 0.0, 1.0)
         self._check_normalizer()
-        if self.optimizer == "kfac":
-            self._check_dense()
+        if self.optimizer == "kfac" and (reason := no_kfac(self)):
+            raise ConfigError(f"{reason}, which merge.optimizer=kfac is not for; set merge.optimizer=adam")
         if self.stop == "confirmed":
             self._check_confirmed()
         elif self.passes > 0:
@@ -245,19 +245,6 @@ class MergeConfig:
                 "merge.normalizer=kept or merge.protection=replay"
             )
 
-    def _check_dense(self) -> None:
-        """Raise ConfigError for a loss, a penalty, or a student that starts at random, that K-FAC is not for."""
-        if self.loss not in ("mse", "huber"):
-            raise ConfigError(f"merge.loss is {self.loss}; with merge.optimizer=kfac it must be mse or huber")
-        if self.protection == "ewc":
-            raise ConfigError("merge.protection is ewc; with merge.optimizer=kfac it must be none or replay")
-        shape = self.architecture
-        others = {"a memory": shape.memory, "a latent": shape.latent, "a mixture": shape.mixture,
-                  "encoders": shape.encoders}  # fmt: skip
-        for name, given in others.items():
-            if given and self.start == "random":
-                raise ConfigError(f"merge.architecture has {name}, which merge.optimizer=kfac is not for; give adam")
-
     def _check_confirmed(self) -> None:
         """Raise ConfigError for a setting that a merge with ``stop="confirmed"`` does not have."""
         wanted = {"beta": "constant:0", "validation_every": 1, "device": "cpu", "batched_teachers": False,
@@ -290,6 +277,21 @@ class MergeConfig:
         if name != "last" or not count.isdecimal() or int(count) < 1:
             raise ConfigError(f"merge.aggregation is '{self.aggregation}'; it must be all, none or last:N with N >= 1")
         return int(count)
+
+
+def no_kfac(config: MergeConfig) -> str:
+    """Return why a merge cannot have the optimizer ``kfac``: its loss, its penalty, or the networks of a new student.
+
+    Students that start from a policy have that policy's networks, which are not known here.
+    """
+    if config.loss not in ("mse", "huber"):
+        return f"merge.loss is {config.loss}"
+    if config.protection == "ewc":
+        return "merge.protection is ewc"
+    shape = config.architecture
+    kinds = {"a memory": shape.memory, "a latent": shape.latent, "a mixture": shape.mixture, "encoders": shape.encoders}
+    found = [name for name, given in kinds.items() if given and config.start == "random"]
+    return f"merge.architecture has {found[0]}" if found else ""
 
 
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:

@@ -295,7 +295,7 @@ def make_optimizer(learner: Policy, parameters: Sequence[torch.Tensor], config: 
     if learner.recurrent or learner.latent or not is_dense(learner.actor):
         raise ConfigError(
             "merge.optimizer is kfac, which is for students of dense layers alone; this one has a memory, a latent, an "
-            "encoder or a mixture: set merge.optimizer=adam"
+            "encoder or a mixture: set merge.optimizer=adam (with --preset fast also passes=24)"
         )
     return KFAC(learner.actor, lr=config.step_length)
 

@@ -9,6 +9,7 @@ import torch
 from small_policies import small_policy
 from teacher_samples import TINY, make_teacher
 
+from policykd.agents.architecture import Architecture, Memory
 from policykd.agents.files.policy_file import load_policy
 from policykd.agents.networks import group_columns
 from policykd.envs.randomization import OFF
@@ -181,6 +182,13 @@ def test_presets_take_what_differs_from_the_defaults():
     assert (found.seed, found.rounds, found.stop) == (3, 9, "confirmed")
     assert found == replace(MERGE_PRESETS["fast"], seed=3, rounds=9)
     assert on_preset("fast", MergeConfig(start="newest")).start == "newest"
+    for given in (
+        MergeConfig(loss="nll"),
+        MergeConfig(architecture=Architecture(hidden=(8,), memory=Memory("gru", 4))),
+    ):
+        assert on_preset("fast", given) == replace(
+            MERGE_PRESETS["fast"], optimizer="adam", passes=24.0, loss=given.loss, architecture=given.architecture
+        )
     assert (merge_preset("compress").protection, merge_preset("compress").loss) == ("ewc", "forward_kl")
     with pytest.raises(UnknownNameError, match="merge preset"):
         merge_preset("fats")
