@@ -31,7 +31,7 @@ from policykd.merge.teachers import Teacher
 from policykd.plain import as_plain
 from policykd.storage import prepare_file, write_json
 
-FIRST = replace(MERGE, rounds=6, envs=12, updates=600, minibatch=512, optimizer="kfac", step_length=0.02)
+FIRST = replace(MERGE, rounds=4, envs=12, updates=600, minibatch=512, optimizer="kfac", step_length=0.02)
 """Merge of the first task."""
 ADD = replace(FIRST, start="previous", protection="replay", normalizer="extended", step_length=0.01)
 """Merge of every other task into the student; all earlier states are replayed."""
