@@ -68,7 +68,7 @@ class MergeConfig:
         minibatch: labeled states per gradient step, split over the skills.
         learning_rate: Adam's step size in the first round; falls along a cosine to a tenth in the last.
         optimizer: what makes the gradient steps: ``adam``, or ``kfac``, whose steps are measured by what they change in
-            the student's actions: each takes about 1.4 times as long, and a quarter as many are needed. It is for
+            the student's actions: each takes 1.1 to 1.4 times as long, and a quarter as many are needed. It is for
             students of dense layers and the losses ``mse`` and ``huber``; see :mod:`policykd.merge.kfac`.
         step_length: length of the steps of ``kfac`` in the first round, instead of ``learning_rate``: root mean square
             change of the student's actions, in units of the action, before momentum; falls along the same cosine.

@@ -28,7 +28,7 @@ from policykd.merge.data.manifest import describe_data
 from policykd.merge.data.pool import StatePool
 from policykd.merge.data.rollout import LabeledRollout
 from policykd.merge.data.sequences import SequencePool
-from policykd.merge.fitting import Fitting
+from policykd.merge.fitting import Fitting, check_optimizer
 from policykd.merge.labeling import Labeler
 from policykd.merge.losses import categorical
 from policykd.merge.masked_collect import collect_masked, make_joint_env
@@ -110,6 +110,8 @@ def merge_experts(
     begun = group.from_first(lambda: (prepare_folder(out) / "config.json").exists())
     if choices := choices_of(teachers[0].skill.robot):
         categorical(config, choices)  # a loss of continuous actions is refused before anything is run
+    if config.start != "random":  # a copy's networks are refused before the folder holds a run
+        check_optimizer(first_student(teachers, config, init), config)
     if config.stop == "confirmed":
         return _merge_quickly(teachers, out, wanted, config, init, resume, progress)
     with torch_threads(1):

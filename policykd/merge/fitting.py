@@ -292,12 +292,17 @@ def make_optimizer(learner: Policy, parameters: Sequence[torch.Tensor], config: 
     """
     if config.optimizer == "adam":
         return torch.optim.Adam(parameters, lr=config.learning_rate, fused=True)
-    if learner.recurrent or learner.latent or not is_dense(learner.actor):
+    check_optimizer(learner, config)
+    return KFAC(learner.actor, lr=config.step_length)
+
+
+def check_optimizer(student: Policy, config: MergeConfig) -> None:
+    """Raise ConfigError for K-FAC and a student that is not made of dense layers alone."""
+    if config.optimizer == "kfac" and (student.recurrent or student.latent or not is_dense(student.actor)):
         raise ConfigError(
             "merge.optimizer is kfac, which is for students of dense layers alone; this one has a memory, a latent, an "
             "encoder or a mixture: set merge.optimizer=adam (with --preset fast also passes=24)"
         )
-    return KFAC(learner.actor, lr=config.step_length)
 
 
 def _trained(policy: Policy) -> list[torch.Tensor]:

@@ -6,13 +6,13 @@ from itertools import pairwise
 
 import pytest
 import torch
-from teacher_samples import TINY
+from teacher_samples import TINY, make_teacher
 from torch import nn
 
 from policykd.agents.architecture import Architecture, Encoder, Mixture
 from policykd.agents.policy import Policy
 from policykd.errors import ConfigError
-from policykd.merge import MergeConfig
+from policykd.merge import MergeConfig, merge_experts
 from policykd.merge.data.pool import Batch
 from policykd.merge.fitting import Fitting
 from policykd.merge.kfac import KFAC, is_dense
@@ -145,6 +145,16 @@ def test_a_copy_with_an_encoder_is_refused():
     student = Policy({"joints": 3, "scan": 9}, 2, shape, 0)
     with pytest.raises(ConfigError, match=r"merge\.optimizer=adam"):
         Fitting(student, torch.zeros(1, 2), replace(TINY, optimizer="kfac", start="newest"))
+
+
+def test_a_copy_that_it_is_not_for_is_refused_before_the_folder_holds_a_run(tmp_path):
+    teacher = make_teacher("biped/flat", 1)
+    shape = Architecture(hidden=(8,), mixture=Mixture())
+    policy = Policy(teacher.skill.group_sizes, teacher.skill.robot.num_actions, shape, 0)
+    config = replace(TINY, optimizer="kfac", start="newest")
+    with pytest.raises(ConfigError, match="or a mixture: set merge"):
+        merge_experts([replace(teacher, policy=policy)], tmp_path / "out", config)
+    assert not (tmp_path / "out" / "config.json").exists()
 
 
 class OneBatch:
