@@ -16,17 +16,22 @@ from policykd.agents.files.policy_file import load_policy
 from policykd.agents.policy import Policy
 from policykd.agents.training import PpoConfig, TrainConfig, train_expert
 from policykd.merge import merge_experts
+from policykd.merge.config import OptimizerName
 from policykd.merge.student import first_student
 from policykd.merge.weights import WeightMergeConfig, merge_weights
 
 
-def merge_with_policykd(trial: Trial) -> None:
+def merge_with_policykd(optimizer: OptimizerName, trial: Trial) -> None:
     """The merge of policykd with the settings of its demo.
 
     Its own log tells the states and retention of every round, on the same validation.
+
+    Args:
+        optimizer: what makes the gradient steps; the demo has ``adam``.
+        trial: the trial.
     """
     out = trial.folder / "merge"
-    result = merge_experts(trial.teachers, out, trial.config(), resume=True)
+    result = merge_experts(trial.teachers, out, trial.config(optimizer=optimizer), resume=True)
     rows = [json.loads(line) for line in (out / "progress.jsonl").read_text().splitlines()]
     trial.states = result.states
     trial.measure(load_policy(result.policy_path).policy)

@@ -33,7 +33,8 @@ from policykd.storage import read_json, write_json, write_text
 Method = Callable[[Trial], None]
 
 METHODS: dict[str, Method] = {
-    "policykd merge": merge_with_policykd,
+    "policykd merge": partial(merge_with_policykd, "adam"),
+    "policykd merge with K-FAC": partial(merge_with_policykd, "kfac"),
     **{name: function for name, (function, _, _) in LIBRARIES.items()},
     "proximal policy distillation": distill_proximally,
     "parameter averaging": partial(merge_weights_by, "average"),

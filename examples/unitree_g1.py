@@ -28,7 +28,6 @@ LARGEST_ACTION = 4.0  # the public policy stays within 3
 SECONDS = 20.0
 CONTROL_DT = 0.02  # s
 _STEPS = round(SECONDS / CONTROL_DT)
-_LOWEST = 0.4  # m, height of the pelvis below which the robot fell
 _SHAKEN = 0.05  # rad, largest change of the initial joint angles
 
 
@@ -36,12 +35,14 @@ class UnitreeG1(gymnasium.Env[np.ndarray, np.ndarray]):
     """The robot follows a velocity command on flat ground; torques are proportional-derivative control of its joints.
 
     The reward of a step is ``exp(-4 |v - command|^2)`` in the plane, v the velocity in the robot's frame, m/s. An
-    episode ends early with a fall. Meshes are left out: masses and the feet's contacts do not depend on them.
+    episode ends early with a fall. Settings and models of Unitree's H1, H1-2 and Go2 have the same form.
 
     Args:
         settings: the deployment settings, as unitree_rl_gym has them for MuJoCo.
-        model: the MJCF, in the order of joints of the settings.
+        model: the MJCF or URDF, in the order of joints of the settings.
         command: forward and sideward velocity, m/s, and turning rate, rad/s; None for that of the settings.
+        meshes: keep the meshes, whose files the model names. G1's masses and feet do not depend on them; H1's feet do.
+        height: height of the base at the beginning, m; None for that of the model, which a URDF does not have.
 
     Raises:
         ValueError: if settings and model have another number of joints, or another control rate than 50 Hz.
@@ -49,13 +50,20 @@ class UnitreeG1(gymnasium.Env[np.ndarray, np.ndarray]):
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": [], "render_fps": round(1 / CONTROL_DT)}
 
-    def __init__(self, settings: str, model: str, command: list[float] | None = None) -> None:
+    def __init__(
+        self,
+        settings: str,
+        model: str,
+        command: list[float] | None = None,
+        meshes: bool = False,
+        height: float | None = None,
+    ) -> None:
         self._set: dict[str, Any] = yaml.safe_load(Path(settings).read_text())
         self._kp, self._kd, self._default, self._command_scale = (
             np.array(self._set[name], dtype=float) for name in ("kps", "kds", "default_angles", "cmd_scale")
         )
         self._command = np.array(self._set["cmd_init"] if command is None else command, dtype=float)
-        self._model = without_meshes(Path(model))
+        self._model = on_flat_ground(Path(model), meshes)
         self._model.opt.timestep = self._set["simulation_dt"]
         self._data = mujoco.MjData(self._model)
         joints, substeps = len(self._default), int(self._set["control_decimation"])
@@ -64,6 +72,8 @@ class UnitreeG1(gymnasium.Env[np.ndarray, np.ndarray]):
         if not np.isclose(period := substeps * self._set["simulation_dt"], CONTROL_DT):
             raise ValueError(f"the settings act every {period} s; {CONTROL_DT} is needed")
         self._substeps, self._action = substeps, np.zeros(joints)
+        self._height = float(self._model.qpos0[2]) if height is None else height
+        self._fallen = 0.5 * self._height  # of the base, m
         self.action_space = spaces.Box(-LARGEST_ACTION, LARGEST_ACTION, (joints,), np.float32)
         self.observation_space = spaces.Box(-np.inf, np.inf, (int(self._set["num_obs"]),), np.float32)
 
@@ -73,6 +83,7 @@ class UnitreeG1(gymnasium.Env[np.ndarray, np.ndarray]):
         """Put the robot on its feet, with joint angles a little off."""
         super().reset(seed=seed)
         mujoco.mj_resetData(self._model, self._data)
+        self._data.qpos[2] = self._height
         self._data.qpos[7:] = self._default + self.np_random.uniform(-_SHAKEN, _SHAKEN, len(self._default))
         self._action[:] = 0.0
         self._simulate()  # the controllers take hold
@@ -82,7 +93,7 @@ class UnitreeG1(gymnasium.Env[np.ndarray, np.ndarray]):
         """Advance by one action: offsets of the joint targets, in units of the settings' ``action_scale``."""
         self._action[:] = action
         self._simulate()
-        fell = bool(self._data.qpos[2] < _LOWEST or self._gravity()[2] > -0.5)
+        fell = bool(self._data.qpos[2] < self._fallen or self._gravity()[2] > -0.5)
         error = (self._rotation().T @ self._data.qvel[:3])[:2] - self._command[:2]
         reward = 0.0 if fell else float(np.exp(-4.0 * error @ error))
         return self._observe(), reward, fell, False, {"is_success": not fell, "x": float(self._data.qpos[0])}
@@ -114,19 +125,29 @@ class UnitreeG1(gymnasium.Env[np.ndarray, np.ndarray]):
             self._action,
             (np.sin(clock), np.cos(clock)),
         )
-        return np.concatenate(parts).astype(np.float32)
+        return np.concatenate(parts).astype(np.float32)[: self.observation_space.shape[0]]  # Go2 has no clock
 
 
-def without_meshes(path: Path) -> mujoco.MjModel:
-    """Return a model without its meshes, on flat ground."""
+def on_flat_ground(path: Path, meshes: bool) -> mujoco.MjModel:
+    """Return a model on flat ground, with its meshes or without them."""
     spec = mujoco.MjSpec.from_file(str(path))
-    for geom in list(spec.geoms):
+    for geom in [] if meshes else list(spec.geoms):
         if geom.type == mujoco.mjtGeom.mjGEOM_MESH:
             spec.delete(geom)
-    for mesh in list(spec.meshes):
+    for mesh in [] if meshes else list(spec.meshes):
         spec.delete(mesh)
+    if path.suffix == ".urdf":
+        _release(spec)
     spec.worldbody.add_geom(type=mujoco.mjtGeom.mjGEOM_PLANE, size=[0.0, 0.0, 1.0])
     return spec.compile()
+
+
+def _release(spec: mujoco.MjSpec) -> None:
+    """Give a URDF's robot what only MJCF can say: a base that moves, and a motor at every joint."""
+    spec.compiler.fusestatic = False
+    for joint in spec.joints:
+        spec.add_actuator(name=joint.name, target=joint.name, trntype=mujoco.mjtTrn.mjTRN_JOINT)
+    spec.worldbody.first_body().add_freejoint()
 
 
 gymnasium.register("UnitreeG1-v0", entry_point=UnitreeG1, max_episode_steps=_STEPS)

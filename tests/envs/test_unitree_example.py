@@ -88,6 +88,33 @@ def test_settings_of_another_robot_are_refused(files):
         gym_skill(text(files))
 
 
+URDF = """<robot name="r">
+  <link name="base"><inertial><mass value="2"/><inertia ixx="1" iyy="1" izz="1" ixy="0" ixz="0" iyz="0"/></inertial></link>
+  <joint name="a" type="continuous"><parent link="base"/><child link="left"/><axis xyz="0 1 0"/></joint>
+  <joint name="b" type="continuous"><parent link="base"/><child link="right"/><axis xyz="0 1 0"/></joint>
+  {legs}
+</robot>"""
+LEG = """<link name="{0}"><inertial><mass value="1"/><inertia ixx=".1" iyy=".1" izz=".1" ixy="0" ixz="0" iyz="0"/></inertial>
+  <collision><origin xyz="0 0 -0.2"/><geometry><sphere radius="0.02"/></geometry></collision></link>"""
+
+
+def test_a_urdf_gets_a_free_base_and_motors(tmp_path):
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump({**SETTINGS, "num_obs": 15}))
+    (tmp_path / "r.urdf").write_text(URDF.format(legs=LEG.format("left") + LEG.format("right")))
+    env = unitree_g1.UnitreeG1(str(tmp_path / "r.yaml"), str(tmp_path / "r.urdf"), height=0.5)
+    start, _ = env.reset(seed=0)
+    assert env._data.qpos[2] == pytest.approx(0.5 - 9.81 * 0.005**2 * 10, abs=1e-3)  # fell freely for four steps
+    assert start.shape == (15,), "settings without a clock"
+    before = env._data.qpos[7:].copy()
+    env.step(np.array([3.0, -3.0], np.float32))
+    assert (np.sign(env._data.qpos[7:] - before) == [1.0, -1.0]).all()
+
+
+def test_meshes_that_are_kept_must_be_there(files):
+    with pytest.raises(ValueError, match=r"missing.stl"):
+        unitree_g1.UnitreeG1(**files, meshes=True)
+
+
 ROBOT = Path(__file__).parents[3] / "shared" / "policies" / "unitree_rl_gym"
 
 
