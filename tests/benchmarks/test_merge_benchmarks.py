@@ -14,7 +14,7 @@ import doc_tables
 import merge_seconds
 import old_worlds
 import optimizers
-from doc_figures import merging
+from doc_figures import importing, merging
 
 
 def test_text_between_markers_is_replaced_and_nothing_else():
@@ -103,6 +103,6 @@ def test_the_table_has_the_student_before_and_every_arm():
 def test_what_a_task_lost_is_in_its_row_and_in_the_mean():
     row = {"task": "reach", "expert": 1.0, "learned": 0.9, "student": 0.88, "low": 0.7, "high": 0.95, "forgotten": 0.02}
     means = {"expert": 1.0, "learned": 0.9, "student": 0.88, "forgotten": 0.02}
-    assert merging.metaworld_one_by_one({"tasks": [row], **means}) == [
+    assert importing.metaworld_one_by_one({"tasks": [row], **means}) == [
         ("reach", "1.00", "0.90", "0.88 [0.70, 0.95]", "0.02"), ("mean", "1.000", "0.900", "0.880", "0.020"),
     ]  # fmt: skip

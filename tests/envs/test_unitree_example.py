@@ -89,12 +89,14 @@ def test_settings_of_another_robot_are_refused(files):
 
 
 URDF = """<robot name="r">
-  <link name="base"><inertial><mass value="2"/><inertia ixx="1" iyy="1" izz="1" ixy="0" ixz="0" iyz="0"/></inertial></link>
+  <link name="base"><inertial><mass value="2"/>
+    <inertia ixx="1" iyy="1" izz="1" ixy="0" ixz="0" iyz="0"/></inertial></link>
   <joint name="a" type="continuous"><parent link="base"/><child link="left"/><axis xyz="0 1 0"/></joint>
   <joint name="b" type="continuous"><parent link="base"/><child link="right"/><axis xyz="0 1 0"/></joint>
   {legs}
 </robot>"""
-LEG = """<link name="{0}"><inertial><mass value="1"/><inertia ixx=".1" iyy=".1" izz=".1" ixy="0" ixz="0" iyz="0"/></inertial>
+LEG = """<link name="{0}">
+  <inertial><mass value="1"/><inertia ixx=".1" iyy=".1" izz=".1" ixy="0" ixz="0" iyz="0"/></inertial>
   <collision><origin xyz="0 0 -0.2"/><geometry><sphere radius="0.02"/></geometry></collision></link>"""
 
 
