@@ -14,7 +14,7 @@ import doc_tables
 import merge_seconds
 import old_worlds
 import optimizers
-from doc_figures import importing, merging
+from doc_figures import importing
 
 
 def test_text_between_markers_is_replaced_and_nothing_else():
