@@ -83,7 +83,7 @@ class Finetune:
         targets = [names.get(name) or read_skill(name, groups, [records]) for name in self.skills]
         rehearsed = self._rehearsed(names, [skill.id for skill in targets])
         own = default_config(targets[0].robot).ppo
-        config = from_options(FinetuneConfig, self, ppo=_ppo(own), guidance=self.guidance or "")
+        config = from_options(FinetuneConfig, self, ppo=slow_ppo(own), guidance=self.guidance or "")
         teachers = _teachers(self.teachers, [skill.id for skill in (*targets, *rehearsed)])
         result = finetune(
             student, targets, self.out, with_overrides(config, self.set), rehearsed=rehearsed, recorded=self.data,
@@ -124,7 +124,7 @@ def _recorded_skills(folders: Sequence[Path]) -> set[str]:
     return {skill.id for folder in folders for skill in LabeledData.open(folder).manifest.skills}
 
 
-def _ppo(own: PpoConfig) -> PpoConfig:
+def slow_ppo(own: PpoConfig) -> PpoConfig:
     """Return a robot's settings of PPO with the slow start and the small updates of fine-tuning."""
     slow = _FINETUNE.ppo
     return replace(
