@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from doc_figures import control, curricula, demo, importing, merging, speed, students  # noqa: F401  (they fill the registers)
+from doc_figures import (  # noqa: F401  (they fill the registers)
+    control,
+    curricula,
+    demo,
+    importing,
+    merging,
+    speed,
+    students,
+    tuning,
+)
 from doc_figures.pages import (
     Difference,
     PageTable,

@@ -1,4 +1,4 @@
-"""Figures of merges, fine-tuning and injection."""
+"""Figures of merges and injection."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import ablation
 import merge_seconds as seconds
 import optimizers
-from doc_figures.formats import cells, interval, short, spread
+from doc_figures.formats import cells, interval, spread
 from doc_figures.registry import Rows, phrases, table
 
 
@@ -62,27 +62,6 @@ def ablation_table(content: dict[str, Any]) -> Rows:
         kept = ("least retention", "mean retention", "least success", "states to 0.95")
         rows.append((axis, row["variant"], *(row[key] for key in kept)))
     return rows
-
-
-@table("training.md", "finetune-quadruped-slopes.json")
-def finetune_slopes(content: dict[str, Any]) -> Rows:
-    """Return success and reward per step before and after fine-tuning."""
-    evaluation = content["evaluation"]
-    found = cells(evaluation)
-    first = "quadruped/slopes"
-    skills = [first, *(skill for skill in evaluation["skills"] if skill != first)]
-    arms = ("plaid0/policy", "ft_slopes/policy", "ft_soft/policy", "ft_bare/policy")
-    return [
-        (
-            short(skill) + (" (to improve)" if skill == first else ""),
-            *(
-                f"{found[arm, skill]['success']['estimate']:.2f}, "
-                f"{found[arm, skill]['reward_per_step']['estimate']:.3f}"
-                for arm in arms
-            ),
-        )
-        for skill in skills
-    ]
 
 
 @table("injection.md", "injection.json")
