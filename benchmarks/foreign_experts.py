@@ -14,7 +14,7 @@ import json
 import pickle
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,22 +38,55 @@ from policykd.seeding import integer_seed
 from policykd.stats import bootstrap
 from policykd.storage import prepare_file, write_json
 
+_ZOO = "rl-baselines3-zoo, benchmark.md"
+
+ANT_CONTACTS = 84
+"""Forces that Ant-v3 observed, behind 27 other features; they were zero in mujoco-py."""
+
+ZOO_ENVIRONMENTS = {
+    **{name: name for name in ("Acrobot-v1", "BipedalWalker-v3", "BipedalWalkerHardcore-v3", "CartPole-v1",
+                               "MountainCar-v0", "MountainCarContinuous-v0", "Pendulum-v1")},
+    **{f"{name}-v3": f"{name}-v4" for name in ("Ant", "HalfCheetah", "Hopper", "Humanoid", "Swimmer", "Walker2d")},
+    "LunarLander-v2": "LunarLander-v3",
+    "LunarLanderContinuous-v2": 'LunarLander-v3?{"continuous": true}',
+}  # fmt: skip
+"""Environments of rl-trained-agents that gymnasium still has, or whose newer version it has."""
+
 Reference = Callable[[Path, np.ndarray], np.ndarray]
 """From a file and the observations of an episode (T, features) to the actions of the library: (T, actions)."""
 
 
 def _stable_baselines3(path: Path, rows: np.ndarray) -> np.ndarray:
-    """Return what ``predict`` says, after the library's own normalizer."""
-    name = path.parent.name.partition("_")[0].upper()
-    if name in ("ARS", "TQC", "TRPO"):
+    """Return what ``predict`` says, after the library's own normalizer; of discrete actions, the choices (T, 1)."""
+    names = (
+        path.parent.name.partition("_")[0].upper(),
+        path.parent.parent.name.upper(),
+    )  # ppo_Walker/, ppo/Walker-v3_1/
+    if set(names) & {"ARS", "TQC", "TRPO", "QRDQN"}:
         import sb3_contrib as library
     else:
         import stable_baselines3 as library
-    nothing = {"learning_rate": 0.0, "lr_schedule": lambda _: 0.0, "clip_range": lambda _: 0.2}
-    model = getattr(library, name).load(path, device="cpu", custom_objects=nothing)
-    if (statistics := path.with_name("vecnormalize.pkl")).exists():
-        rows = pickle.loads(statistics.read_bytes()).normalize_obs(rows)
-    return model.predict(rows.astype(np.float32), deterministic=True)[0]
+    kind = next(getattr(library, name) for name in names if hasattr(library, name))
+    nothing = dict.fromkeys(("lr_schedule", "clip_range", "exploration_schedule"), lambda _: 0.0)
+    model = kind.load(path, device="cpu", custom_objects={"learning_rate": 0.0, **nothing})
+    read = model.observation_space.shape[0]
+    if read - rows.shape[1] in (1, 1 + ANT_CONTACTS):  # TimeFeatureWrapper
+        rows = np.column_stack([rows, 1.0 - np.arange(len(rows)) / 1000])
+    for statistics in (path.with_name("vecnormalize.pkl"), path.with_suffix("") / "vecnormalize.pkl"):
+        if statistics.exists():
+            normalizer = pickle.loads(statistics.read_bytes())
+            rows = _filled(rows, np.asarray(normalizer.obs_rms.mean))
+            rows = normalizer.normalize_obs(rows)
+    chosen = model.predict(rows.astype(np.float32), deterministic=True)[0]
+    return chosen.reshape(len(rows), -1)
+
+
+def _filled(rows: np.ndarray, means: np.ndarray) -> np.ndarray:
+    """Return observations with means in the place of Ant's contacts, in front of the time that a wrapper may add."""
+    missing = len(means) - rows.shape[1]
+    at = rows.shape[1] - (len(means) - ANT_CONTACTS - 27 if missing else 0)
+    filler = np.tile(means[at : at + missing], (len(rows), 1))
+    return np.concatenate([rows[:, :at], filler, rows[:, at:]], axis=1)
 
 
 def _rl_games(path: Path, rows: np.ndarray) -> np.ndarray:
@@ -128,7 +161,7 @@ class Sample:
 
 def _zoo(file: str, env: str, *published: float) -> Sample:
     """Return a checkpoint of rl-baselines3-zoo, whose table says mean and standard deviation."""
-    return Sample(f"sb3/{file}", env, _stable_baselines3, published, "rl-baselines3-zoo, benchmark.md")
+    return Sample(f"sb3/{file}", env, _stable_baselines3, published, _ZOO)
 
 
 def _unitree(file: str, settings: str, model: str, reference: Reference = _torchscript, **robot: Any) -> Sample:
@@ -163,6 +196,8 @@ class Options:
 
     samples: Path
     """Folder of the checkpoints."""
+    zoo: Path | None = None
+    """Checkout of rl-trained-agents, all of whose checkpoints with an environment in gymnasium are measured, too."""
     episodes: int = 20
     """Episodes per checkpoint."""
     seed: int = 0
@@ -171,13 +206,47 @@ class Options:
     """JSON file."""
 
 
-def measure(sample: Sample, options: Options) -> dict[str, Any]:
+def zoo_samples(zoo: Path, samples: Path) -> list[Sample]:
+    """Return the checkpoints of rl-trained-agents, with the returns of the table that the folder of samples holds."""
+    table = (samples / "sb3" / "rl-baselines3-zoo_benchmark.md").read_text()
+    rows = [[cell.strip() for cell in line.split("|")[1:5]] for line in table.splitlines() if line.startswith("|")]
+    published = {(algorithm, env): (float(mean), float(std)) for algorithm, env, mean, std in rows[2:]}
+    found = []
+    for path in sorted(zoo.glob("*/*_1/*.zip")):
+        algorithm, name = path.parent.parent.name, path.stem
+        if name in ZOO_ENVIRONMENTS and (algorithm, name) in published:
+            file, env, options = str(path.relative_to(zoo)), ZOO_ENVIRONMENTS[name], ImportOptions()
+            if name == "Ant-v3" and algorithm == "a2c":  # contact forces moved in its training
+                env = 'Ant-v4?{"use_contact_forces": true}'
+            elif name == "Ant-v3":
+                options = ImportOptions(dead_inputs="drop")
+            found.append(Sample(file, env, _stable_baselines3, published[algorithm, name], _ZOO, options))
+    return found
+
+
+def measured(samples: Sequence[Sample], folder: Path, options: Options) -> list[dict[str, Any]]:
+    """Return the rows of the samples that are in a folder, and print them."""
+    rows = []
+    for sample in samples:
+        if not (folder / sample.file).exists():
+            print(f"{sample.file}: not in {folder}; left out")
+            continue
+        rows.append(row := measure(sample, folder, options))
+        difference = row["reason"] or f"{row['difference']:.1e} from the library"
+        print(
+            f"{row['file']}: {row['mean']['estimate']:.1f} on {row['environment'].partition('?')[0]}, {difference}",
+            flush=True,
+        )
+    return rows
+
+
+def measure(sample: Sample, folder: Path, options: Options) -> dict[str, Any]:
     """Import a checkpoint, compare its actions and run its episodes."""
-    path = options.samples / sample.file
-    env = sample.env.replace("unitree_rl_gym/", f"{options.samples.resolve()}/unitree_rl_gym/")
-    with tempfile.TemporaryDirectory() as folder:
+    path = folder / sample.file
+    env = sample.env.replace("unitree_rl_gym/", f"{folder.resolve()}/unitree_rl_gym/")
+    with tempfile.TemporaryDirectory() as place:
         report = import_policy(
-            path, Path(folder) / "policy", env=env, options=sample.options, episodes=1, anyway=True, seed=options.seed
+            path, Path(place) / "policy", env=env, options=sample.options, episodes=1, anyway=True, seed=options.seed
         )
         policy, manifest = load_policy(report.policy_path)
     skill = manifest.skill(manifest.skills[0])
@@ -196,13 +265,16 @@ def measure(sample: Sample, options: Options) -> dict[str, Any]:
 def _parity(sample: Sample, path: Path, policy: Policy, env: str) -> dict[str, Any]:
     """Return the largest difference from the library's actions along one episode, or why there is none.
 
-    Discrete actions are compared by the logarithms of their probabilities.
+    Discrete actions are compared by the logarithms of their probabilities, or by the share of other choices.
     """
     rows, actions, bounds = _episode(policy, env)
     try:
         expected = np.asarray(sample.reference(path, rows))
     except ImportError as error:
         return {"difference": None, "states": 0, "largest_action": None, "reason": str(error).partition(". ")[0]}
+    if bounds is None and expected.shape != actions.shape:  # choices
+        return {"difference": float((expected[:, 0] != actions.argmax(axis=1)).mean()), "states": len(rows),
+                "largest_action": float(expected.max()), "reason": ""}  # fmt: skip
     if bounds is None:
         expected, actions = log_softmax(expected, axis=1), log_softmax(actions, axis=1)
     else:
@@ -242,16 +314,10 @@ def main(options: Options) -> None:
     prepare_file(options.out)
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
-    rows = []
-    for sample in SAMPLES:
-        if not (options.samples / sample.file).exists():
-            print(f"{sample.file}: not in {options.samples}; left out")
-            continue
-        rows.append(row := measure(sample, options))
-        difference = row["reason"] or f"{row['difference']:.1e} from the library"
-        print(f"{row['file']}: {row['mean']['estimate']:.1f} on {row['environment']}, {difference}", flush=True)
+    rows = measured(SAMPLES, options.samples, options)
+    zoo = [] if options.zoo is None else measured(zoo_samples(options.zoo, options.samples), options.zoo, options)
     write_json(options.out, {
-        "episodes": options.episodes, "seed": options.seed, "samples": rows,
+        "episodes": options.episodes, "seed": options.seed, "samples": rows, "zoo": zoo,
         "environment": environment(
             ("gymnasium", "mujoco", "torch", "stable-baselines3", "sb3-contrib", "rl-games", "onnxruntime")
         ),

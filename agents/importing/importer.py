@@ -14,6 +14,7 @@ import numpy as np
 
 from policykd.agents.action_map import ActionMap
 from policykd.agents.files.policy_file import save_policy
+from policykd.agents.importing.dead_inputs import find_dead, without_dead_inputs
 from policykd.agents.importing.files import read_bytes
 from policykd.agents.importing.foreign_policy import ForeignPolicy, Layer, policy_of
 from policykd.agents.importing.formats import policy_path, read_foreign
@@ -79,6 +80,7 @@ def import_policy(
     check_range("episodes", episodes, 1, 100_000)
     foreign = read_foreign(path, options)
     skill = _skill(foreign, env, path)
+    foreign = without_dead_inputs(foreign, options.dead_inputs, path.name)
     foreign = unwrapped(foreign, options.wrapper, skill, path.name)
     policy = _fitted(foreign, skill, path)
     score, random = _trial(policy, skill, episodes, seed)
@@ -135,12 +137,14 @@ def _check_observations(foreign: ForeignPolicy, skill: GymSkill, path: Path) -> 
     offered, needed = dict(skill.spaces.groups), dict(foreign.groups)
     if offered == needed or (len(needed) == 1 and sum(offered.values()) == sum(needed.values())):
         return
+    dead = len(find_dead(foreign.standardization))
+    without = f"; {dead} of them hardly moved in training (--dead-inputs drop leaves them out)" if dead else ""
     wrapped = f"; its configuration names the wrappers {', '.join(foreign.wrappers)}" if foreign.wrappers else ""
     raise ContractError(
-        f"{path.name} reads {sum(needed.values())} features ({', '.join(f'{k} {v}' for k, v in needed.items())}); "
-        f"{skill.id} gives {sum(offered.values())} ({', '.join(f'{k} {v}' for k, v in offered.items())}){wrapped}: "
-        f"choose another version with --env, or say what a wrapper added in training with --wrapper time-feature:STEPS "
-        f"or frame-stack:N"
+        f"{path.name} reads {sum(needed.values())} features ({', '.join(f'{k} {v}' for k, v in needed.items())})"
+        f"{without}; {skill.id} gives {sum(offered.values())} ({', '.join(f'{k} {v}' for k, v in offered.items())})"
+        f"{wrapped}: choose another version with --env, or say what a wrapper added in training with --wrapper "
+        f"time-feature:STEPS or frame-stack:N"
     )
 
 

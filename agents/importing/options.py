@@ -22,6 +22,8 @@ class ImportOptions:
         wrapper: what a wrapper of the training's environment added to the observations: ``time-feature:STEPS``,
             ``frame-stack:N`` (zeros before the episode) or ``frame-stack-first:N`` (its first observation there); empty
             for what the training's configuration says.
+        dead_inputs: what becomes of features that hardly moved in training: ``mean``, they count as their means;
+            ``drop``, they are not read; empty to read them as they are.
     """
 
     activation: str | None = None
@@ -30,3 +32,4 @@ class ImportOptions:
     low: tuple[float, ...] = ()
     high: tuple[float, ...] = ()
     wrapper: str = ""
+    dead_inputs: str = ""

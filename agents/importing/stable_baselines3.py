@@ -21,6 +21,7 @@ import numpy as np
 import yaml
 
 from policykd.agents.action_map import ActionMap
+from policykd.agents.importing.dead_inputs import note_on_dead
 from policykd.agents.importing.files import read_bytes
 from policykd.agents.importing.foreign_policy import ForeignPolicy, Layer, Standardization
 from policykd.agents.importing.options import ImportOptions
@@ -359,13 +360,8 @@ def _notes(network: _Network, standardization: Standardization | None) -> tuple[
         notes.append(f"the file names no activation; {network.activation} is the library's default")
     if standardization is None:
         notes.append("without a normalizer")
-    else:
-        dead = np.flatnonzero(standardization.divisor**2 < 1e-6)
-        if len(dead):
-            notes.append(
-                f"{len(dead)} of {len(standardization.mean)} features had a variance below 1e-6 in training "
-                f"({dead[0]} to {dead[-1]}): dead inputs, which must be fed their means"
-            )
+    elif note := note_on_dead(standardization):
+        notes.append(note)
     if network.algorithm in ("DQN", "QR-DQN"):
         notes.append(
             "values of choices are read as logits; merge with --loss nll, the cross-entropy to the best choice"

@@ -1,6 +1,7 @@
 """Files of ``torch.save`` and TorchScript archives as trees of arrays, read without torch's unpickler.
 
-A file is a zip with one pickle that describes the tree, and one member per storage. Code in an archive is ignored.
+A file is a zip with one pickle that describes the tree, and one member per storage; before torch 1.6, it is one stream.
+Code in an archive is ignored.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from policykd.agents.importing.legacy_torch_files import is_legacy_torch_file, read_legacy_tree
 from policykd.errors import PolicyFileError
 from policykd.storage import ZIP_DAMAGE
 from policykd.symbolic_pickle import Name, PickleError, Record, read_symbolic_pickle
@@ -46,7 +48,9 @@ class TorchFile:
 
 
 def is_torch_file(content: bytes) -> bool:
-    """Return whether the bytes look like a file of ``torch.save`` in its zip format, or a TorchScript archive."""
+    """Return whether the bytes look like a file of ``torch.save`` or a TorchScript archive."""
+    if is_legacy_torch_file(content):
+        return True
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             return any(name.endswith("/data.pkl") for name in archive.namelist())
@@ -62,18 +66,17 @@ def read_torch_file(content: bytes, what: str) -> TorchFile:
         what: what the file is, for messages.
 
     Raises:
-        PolicyFileError: for a file that is damaged, too large, in the format of torch before 1.6, or with tensors that
-            do not fit their storages.
+        PolicyFileError: for a file that is damaged, too large, or with tensors that do not fit their storages.
     """
     try:
+        if is_legacy_torch_file(content):
+            return _read_legacy(content, what)
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             return _read(archive, what)
     except PolicyFileError:
         raise
     except zipfile.BadZipFile:
-        raise PolicyFileError(
-            f"{what} is not a zip: a damaged file, or one of torch before 1.6; load it with torch and save it again"
-        ) from None
+        raise PolicyFileError(f"{what} is not a file of torch.save, or a damaged one") from None
     except DAMAGE as error:
         raise PolicyFileError(f"{what} cannot be read: {error}") from None
 
@@ -91,21 +94,33 @@ def _read(archive: zipfile.ZipFile, what: str) -> TorchFile:
     def storage(reference: Any) -> np.ndarray:
         if not (isinstance(reference, tuple) and len(reference) == 5 and isinstance(reference[1], Name)):
             raise PickleError("the file refers to something that is not a storage")
-        kind = _DTYPES.get(reference[1].text.rpartition(".")[2])
-        if kind is None:
-            raise PickleError(f"the file holds a {reference[1].text}, which is not read")
+        kind = _dtype(reference[1])
         member = members.get(f"{root}data/{reference[2]}")
         if member is None:
             raise PickleError(f"the file lacks its storage {reference[2]}")
         if member.filename not in contents:  # many tensors can share a storage: it is read once
             contents[member.filename] = archive.read(member)
         raw = contents[member.filename]
-        return np.frombuffer(raw, kind, count=len(raw) // np.dtype(kind).itemsize)
+        return np.frombuffer(raw, kind, count=len(raw) // kind.itemsize)
 
     tree = read_symbolic_pickle(archive.read(members[f"{root}data.pkl"]), storage)
     script = any(name.startswith(f"{root}code/") for name in members)
     numbers = 1000 + 4 * sum(info.file_size for name, info in members.items() if name.startswith(f"{root}data/"))
     return TorchFile(_Tensors(numbers).of(tree), script)
+
+
+def _read_legacy(content: bytes, what: str) -> TorchFile:
+    if len(content) > MOST_BYTES:
+        raise PolicyFileError(f"{what} is larger than {MOST_BYTES:,} bytes")
+    return TorchFile(_Tensors(1000 + 4 * len(content)).of(read_legacy_tree(content, _dtype)), script=False)
+
+
+def _dtype(kind: Name) -> np.dtype[Any]:
+    """Return the type of the numbers of a storage, by its class."""
+    found = _DTYPES.get(kind.text.rpartition(".")[2])
+    if found is None:
+        raise PickleError(f"the file holds a {kind.text}, which is not read")
+    return np.dtype(found)
 
 
 class _Tensors:

@@ -78,9 +78,26 @@ def make_one(env_id: str, kwargs: str, **options: Any) -> gymnasium.Env[Any, Any
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of gymnasium's, about newer versions
             return gymnasium.make(env_id, **json.loads(kwargs), **options)
+    except ImportError as error:
+        moved = _successors(env_id) if "have been moved" in str(error) else []
+        if moved:
+            raise ConfigError(
+                f"{env_id} is not in gymnasium any more; it has {' and '.join(moved)}, whose physics or features may "
+                f"differ: the trial of an import shows whether a policy still works"
+            ) from error
+        raise ConfigError(f"gymnasium cannot make {env_id} with {kwargs}: {_first_line(error)}") from error
     except Exception as error:  # an environment may raise anything
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise ConfigError(f"gymnasium cannot make {env_id} with {kwargs}: {reason}") from error
+        raise ConfigError(f"gymnasium cannot make {env_id} with {kwargs}: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def _successors(env_id: str) -> list[str]:
+    """Return the environments of a MuJoCo task of version 2 or 3 that gymnasium still makes."""
+    name = env_id.rpartition("-v")[0]
+    return [known for known in (f"{name}-v4", f"{name}-v5") if known in gymnasium.registry]
 
 
 def _unknown(env_id: str) -> UnknownNameError | ConfigError:

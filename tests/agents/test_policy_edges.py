@@ -59,13 +59,37 @@ def test_tensors_of_every_type_are_read(dtype, values, tmp_path):
     assert found["e"].shape == (0, 3)
 
 
+def test_files_before_torch_1_6(tmp_path):
+    strided = torch.arange(12.0).reshape(3, 4)
+    tree = {"t": strided.T, "s": strided[1:, ::2], "n": torch.tensor([1, -2]), "text": "x", "e": torch.zeros(0, 3),
+            "p": torch.nn.Parameter(torch.ones(2, dtype=torch.float64))}  # fmt: skip
+    old = saved(tmp_path / "old.pt", tree, _use_new_zipfile_serialization=False)
+    assert is_torch_file(old)
+    found = read_torch_file(old, "old.pt")
+    assert not found.script
+    assert found.tree["text"] == "x"
+    assert found.tree["e"].shape == (0, 3)
+    for key in ("t", "s", "n", "p"):
+        assert found.tree[key].tolist() == tree[key].tolist()
+        assert found.tree[key].dtype == tree[key].detach().numpy().dtype
+    for content, reason in (
+        (old[:-1], r"storage \d+ of \d+ numbers is not in the file"),
+        (old[:40], r"the pickle is damaged"),
+        (old.replace(b"FloatStorage", b"BadlyStorage"), r"the file holds a torch\.BadlyStorage, which is not read"),
+        (old.replace(b"storageq", b"stolageq"), r"refers to something that is not a storage"),
+    ):
+        with pytest.raises(PolicyFileError, match=rf"old\.pt cannot be read: .*{reason}"):
+            read_torch_file(content, "old.pt")
+    keys = old.index(b"\x80\x02]")  # the list of the storages' keys
+    with pytest.raises(PolicyFileError, match=r"does not hold the storages that its tensors refer to"):
+        read_torch_file(old[:keys] + b"\x80\x02]q\x00." + old[keys:], "old.pt")
+
+
 def test_types_and_files_that_are_not_read(tmp_path):
     with pytest.raises(PolicyFileError, match=r"x\.pt cannot be read: the file holds a torch.BFloat16Storage"):
         read_torch_file(saved(tmp_path / "x.pt", {"a": torch.ones(1, dtype=torch.bfloat16)}), "x.pt")
-    old = saved(tmp_path / "old.pt", {"a": torch.ones(1)}, _use_new_zipfile_serialization=False)
-    assert not is_torch_file(old)
-    with pytest.raises(PolicyFileError, match=r"one of torch before 1\.6; load it with torch and save it again"):
-        read_torch_file(old, "old.pt")
+    with pytest.raises(PolicyFileError, match=r"x\.pt is not a file of torch\.save, or a damaged one"):
+        read_torch_file(b"no zip", "x.pt")
     with zipfile.ZipFile(tmp_path / "z.zip", "w") as archive:
         archive.writestr("data.pkl", b"x")
     content = (tmp_path / "z.zip").read_bytes()

@@ -127,7 +127,8 @@ def test_notes_name_what_was_assumed_or_left_out():
     statistics = Standardization(np.zeros(4), np.array([1.0, 1e-4, 0.9e-3, 1.1e-3]))
     assert sb3._notes(network, statistics) == (
         "the file names no activation; tanh is the library's default",
-        "2 of 4 features had a variance below 1e-6 in training (1 to 2): dead inputs, which must be fed their means",
+        "2 of 4 features had a variance below 1e-6 in training (1 to 2): dead inputs, which must be fed their means "
+        "(--dead-inputs mean) or left out (--dead-inputs drop)",
     )
     named = replace(network, default_activation=False, critic=())
     assert sb3._notes(named, None) == ("without a normalizer", "without a critic of states")

@@ -17,7 +17,7 @@ ONNX = next(sample for sample in SAMPLES if sample.file.endswith(".onnx"))
 @pytest.mark.skipif(not (FOLDER / ONNX.file).is_file(), reason="checkpoints of other libraries are not on this machine")
 def test_a_checkpoint_is_compared_and_run():
     pytest.importorskip("onnxruntime")
-    row = measure(ONNX, Options(FOLDER, episodes=3))
+    row = measure(ONNX, FOLDER, Options(FOLDER, episodes=3))
     assert row["difference"] < 1e-5
     assert row["largest_action"] > 0.1
     assert row["states"] == 500

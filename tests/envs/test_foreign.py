@@ -137,6 +137,7 @@ def test_records_bring_the_whole_skill_back():
     [
         ("gym:Pendulun-v1", UnknownNameError, "did you mean Pendulum-v1"),
         ("gym:Pendulum-v0", ConfigError, "not in gymnasium any more; it has Pendulum-v1"),
+        ("gym:Walker2d-v3", ConfigError, "it has Walker2d-v4 and Walker2d-v5, whose physics"),
         ("gym:Blackjack-v1", ContractError, "observes Tuple"),
         ("gym:FrozenLake-v1", ContractError, "observes Discrete"),
         (POINT + "?[1]", ConfigError, "must be a JSON object"),

@@ -249,6 +249,7 @@ FORMATS = {
         Format(samples.rsl_rl_new, read_foreign("model_1.pt")),
         Format(samples.rsl_rl_old, read_foreign("model_1.pt")),
     ),
+    "torch before 1.6": (Format(samples.before_torch_1_6, read_foreign("model_1.pt")),),
     "rl_games": (Format(samples.rl_games, read_foreign("run.pth")),),
     "skrl": (Format(samples.skrl, read_foreign("agent_1.pt")),),
     "CleanRL": (Format(samples.cleanrl, read_foreign("ppo.pt", normalized=False)),),

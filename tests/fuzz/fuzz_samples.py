@@ -35,9 +35,9 @@ def stored(name, file=None):
     return folder_bytes(path) if path.is_dir() else {file or name: path.read_bytes()}
 
 
-def saved(tree):
+def saved(tree, **options):
     buffer = io.BytesIO()
-    torch.save(tree, buffer)
+    torch.save(tree, buffer, **options)
     return buffer.getvalue()
 
 
@@ -238,6 +238,12 @@ def rsl_rl_old():
     memory = prefixed("memory_a.rnn.", nn.LSTM(INPUTS, 3))
     weights = prefixed("actor.", dense(3, 4, ACTIONS)) | memory | {"std": torch.ones(ACTIONS)}
     return {"model_1.pt": saved({"model_state_dict": weights, "obs_norm_state_dict": _statistics(), "iter": 1})}
+
+
+def before_torch_1_6():
+    weights = prefixed("actor.", dense(INPUTS, 4, ACTIONS)) | {"std": torch.ones(ACTIONS)}
+    tree = {"model_state_dict": weights, "obs_norm_state_dict": _statistics(), "iter": 1}
+    return {"model_1.pt": saved(tree, _use_new_zipfile_serialization=False)}
 
 
 def rl_games():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import tyro
 from rich.console import Console
@@ -37,6 +38,9 @@ class Import:
     wrapper: str = ""
     """Observations that a wrapper added in training: time-feature:STEPS, frame-stack:N (zeros before the episode) or
     frame-stack-first:N (its first observation there); default what config.yml next to the policy says."""
+    dead_inputs: Literal["mean", "drop"] | None = None
+    """Features that hardly moved in training: count them as their means, or do not read them. Other values drown a
+    policy whose normalizer divides by almost nothing."""
     episodes: int = 10
     """Trial episodes, in which the policy must do better than random actions."""
     seed: int = 0
@@ -60,6 +64,7 @@ class Import:
             low=self.low,
             high=self.high,
             wrapper=self.wrapper,
+            dead_inputs=self.dead_inputs or "",
         )
         report = import_policy(
             self.policy, self.out, env=self.env, options=options, episodes=self.episodes, seed=self.seed,
