@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import statistics
+from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,9 @@ from doc_figures.formats import cells, interval
 from doc_figures.registry import Rows, phrases, table
 
 FOREIGN_HEAD = ("file", "environment", "return [95 % interval]", "published", "random actions", "largest difference")
+
+LEAST_SHARE = 0.9
+"""Share of its published return below which a checkpoint is named."""
 
 ONE_BY_ONE_HEAD = ("task", "scripted expert", "when learned", "after the last task [95 % interval]", "forgotten")
 
@@ -23,6 +28,32 @@ def foreign_experts(content: dict[str, Any]) -> Rows:
          " ± ".join(f"{value:.0f}" for value in one["published"]), f"{one['random']:.0f}", f"{one['difference']:.0e}")
         for one in content["samples"]
     ]  # fmt: skip
+
+
+ZOO_HEAD = ("algorithm", "checkpoints", "largest difference", "0.9 of the published return or more", "less")
+
+
+@table("import.md", "foreign-experts.json", head=ZOO_HEAD)
+def foreign_zoo(content: dict[str, Any]) -> Rows:
+    """Return parity and returns of the checkpoints of rl-trained-agents by algorithm, and their totals."""
+    rows = content["zoo"]
+    names = dict.fromkeys(one["file"].partition("/")[0] for one in rows)
+    groups = {name.upper(): [one for one in rows if one["file"].startswith(f"{name}/")] for name in names}
+    return [_algorithm(name, own) for name, own in {**groups, "all": rows}.items()]
+
+
+def _algorithm(name: str, rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    poor = sorted(((share, one) for one in rows if (share := _share(one)) < LEAST_SHARE), key=itemgetter(0))
+    less = (
+        ", ".join(f"{Path(one['file']).stem} {share:.2f}" for share, one in poor) if name != "all" else str(len(poor))
+    )
+    largest = max(one["difference"] for one in rows)
+    return (name, str(len(rows)), f"{largest:.0e}", str(len(rows) - len(poor)), less)
+
+
+def _share(one: Mapping[str, Any]) -> float:
+    """Return the share of the published return, with random actions at 0."""
+    return (one["mean"]["estimate"] - one["random"]) / (one["published"][0] - one["random"])
 
 
 def _environment(text: str) -> str:
