@@ -13,7 +13,7 @@ from types import MappingProxyType
 from policykd.errors import ConfigError, UnknownNameError, check_range
 from policykd.plain import added
 
-ACTIVATIONS = ("elu", "relu", "tanh")
+ACTIVATIONS = ("elu", "relu", "silu", "tanh")
 """Names of the activation functions."""
 
 MEMORIES = {"lstm": 4, "gru": 3}
@@ -208,7 +208,7 @@ class Architecture:
     Attributes:
         hidden: widths of the actor's hidden layers; may be empty for a linear policy.
         critic_hidden: widths of the critic's hidden layers.
-        activation: ``elu``, ``relu`` or ``tanh``.
+        activation: ``elu``, ``relu``, ``silu`` (swish) or ``tanh``.
         initial_std: standard deviation of a new policy's exploration noise, in units of the action.
         squash: whether a tanh bounds the mean actions (policies trained by SAC).
         encoders: branches of observation groups, at most one for each; the other groups go into the first hidden layer.

@@ -14,7 +14,7 @@ from torch import nn
 
 from policykd.agents.architecture import Architecture, Encoder
 
-_ACTIVATIONS: dict[str, type[nn.Module]] = {"elu": nn.ELU, "relu": nn.ReLU, "tanh": nn.Tanh}
+_ACTIVATIONS: dict[str, type[nn.Module]] = {"elu": nn.ELU, "relu": nn.ReLU, "silu": nn.SiLU, "tanh": nn.Tanh}
 _Layer = TypeVar("_Layer", nn.Linear, nn.Conv1d)
 
 

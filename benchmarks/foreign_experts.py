@@ -120,7 +120,7 @@ def _rsl_rl(path: Path, rows: np.ndarray) -> np.ndarray:
         return np.concatenate([module.act_inference(torch.from_numpy(row)[None].float()).numpy() for row in rows])
 
 
-def _onnx(path: Path, rows: np.ndarray) -> np.ndarray:
+def run_onnx(path: Path, rows: np.ndarray) -> np.ndarray:
     """Return the first output of ONNX Runtime, one observation at a time."""
     import onnxruntime
 
@@ -129,7 +129,7 @@ def _onnx(path: Path, rows: np.ndarray) -> np.ndarray:
     return np.concatenate([session.run(None, {name: row[None].astype(np.float32)})[0] for row in rows])
 
 
-def _torchscript(path: Path, rows: np.ndarray) -> np.ndarray:
+def run_torchscript(path: Path, rows: np.ndarray) -> np.ndarray:
     """Return what the archive says when torch runs its code, one observation after the other."""
     module = torch.jit.load(str(path), map_location="cpu")
     if hasattr(module, "reset_memory"):
@@ -164,7 +164,7 @@ def _zoo(file: str, env: str, *published: float) -> Sample:
     return Sample(f"sb3/{file}", env, _stable_baselines3, published, _ZOO)
 
 
-def _unitree(file: str, settings: str, model: str, reference: Reference = _torchscript, **robot: Any) -> Sample:
+def _unitree(file: str, settings: str, model: str, reference: Reference = run_torchscript, **robot: Any) -> Sample:
     """Return a policy of a robot from its deployment files."""
     given = {"settings": f"unitree_rl_gym/{settings}", "model": f"unitree_rl_gym/{model}", **robot}
     return Sample(file, f"unitree_g1:UnitreeG1-v0?{json.dumps(given)}", reference, options=ImportOptions("elu"))
@@ -180,7 +180,7 @@ SAMPLES = (
     _zoo("ars_Hopper/Hopper-v3.zip", "Hopper-v5", 3343.919, 5.73),
     Sample("rl_games/cartpole_vel_info_ep_486_rew_402.37134.pth", "CartPole-v1", _rl_games, (402.371,),
            "its file, mean of the last training episodes", ImportOptions(activation="relu")),
-    Sample("rl_games/cartpole.onnx", "CartPole-v1", _onnx),
+    Sample("rl_games/cartpole.onnx", "CartPole-v1", run_onnx),
     _unitree("torchscript/g1_motion.pt", "g1.yaml", "g1_12dof.xml"),
     _unitree("torchscript/h1_motion.pt", "h1.yaml", "h1/h1.xml", meshes=True),
     _unitree("torchscript/h1_2_motion.pt", "h1_2.yaml", "h1_2/h1_2_12dof.xml", meshes=True),

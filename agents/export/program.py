@@ -351,6 +351,9 @@ def _network(program: Program, network: nn.Module, value: Value) -> Value:
         assert network.bias is not None
         convolution = Convolve(value, _array(network.weight), _array(network.bias), network.stride[0])
         return program.add(convolution, network.out_channels * points)
+    if isinstance(network, nn.SiLU):
+        gate = program.add(Activate(value, "sigmoid"), value.size)
+        return program.add(Combine(value, gate, "multiply"), value.size)
     if type(network) in _ACTIVATIONS:
         return program.add(Activate(value, _ACTIVATIONS[type(network)]), value.size)
     raise ContractError(f"the policy has a {type(network).__name__}, which has no exported form")

@@ -59,7 +59,7 @@ class ForeignPolicy:
         groups: observation groups in the order of the input, name to size.
         actor: dense layers of the actor, the last one its output.
         critic: dense layers of a critic of states; empty if there is none.
-        activation: activation between the layers: ``elu``, ``relu`` or ``tanh``.
+        activation: activation between the layers: ``elu``, ``relu``, ``silu`` or ``tanh``.
         actions: how the actor's output becomes an action of the environment.
         squash: whether a tanh bounds the actor's output.
         mean_clip: bound of the output in front of the tanh (gSDE).

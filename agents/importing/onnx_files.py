@@ -1,22 +1,23 @@
 """ONNX files of policies that are chains of dense layers, read node by node and never run.
 
-``Sub`` and ``Div`` in front are a normalizer, ``Gemm``, or ``MatMul`` and ``Add``, are layers, ``Elu``, ``Relu`` and
-``Tanh`` activations. Other graphs are refused with the name of the node.
+``Sub`` and ``Div`` in front are a normalizer, ``Gemm``, or ``MatMul`` and ``Add``, are layers, ``Elu``, ``Relu``,
+``Tanh`` and the product with the own ``Sigmoid`` (swish) activations. The first of two halves of the last layer is the
+mean of the actions, as brax exports it. Other graphs are refused with the name of the node.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from policykd.agents.action_map import ActionMap
 from policykd.agents.importing.foreign_policy import NO_CLIP, ForeignPolicy, Layer, Standardization
-from policykd.agents.importing.weights import chain_activations
+from policykd.agents.importing.weights import chain_actions, chain_activations
 from policykd.errors import ConfigError, PolicyFileError
 
-_ACTIVATIONS = {"Elu": "elu", "Relu": "relu", "Tanh": "tanh"}
+_ACTIVATIONS = {"Elu": "elu", "Relu": "relu", "Silu": "silu", "Swish": "silu", "Tanh": "tanh"}
 _ACTING = ("actions", "action", "mu", "logits")
 """Names of outputs that act, where a file has several."""
 
@@ -46,6 +47,16 @@ def read_onnx(content: bytes, path: Path) -> ForeignPolicy:
         raise PolicyFileError(f"{path.name} is not an ONNX file, or it is damaged: {error}") from None
 
 
+class _Silu(NamedTuple):
+    """A product of a value with its sigmoid, as one node."""
+
+    name: str
+    input: tuple[str, ...]
+    output: tuple[str, ...]
+    op_type: str = "Silu"
+    attribute: tuple[Any, ...] = ()
+
+
 class _Reader:
     """Walks a graph from its input to the output that acts."""
 
@@ -66,33 +77,37 @@ class _Reader:
             raise PolicyFileError(f"{self._file} has the inputs {', '.join(inputs)}; a chain has one")
         outputs = [v.name for v in self._graph.output]
         output = next((name for name in _ACTING if name in outputs), outputs[0])
-        for node, current in self._path(inputs[0], output):
-            self._take(node, current)
+        for node, current, made in self._path(inputs[0], output):
+            self._take(node, current, made)
         return self._result(output)
 
-    def _path(self, start: str, output: str) -> list[tuple[Any, str]]:
-        """Return the nodes between the input and an output, each with the one input that is not a constant."""
+    def _path(self, start: str, output: str) -> list[tuple[Any, str, str]]:
+        """Return the nodes between the input and an output, each with its one input that is not a constant.
+
+        The third item is the output of the node that the path goes on with.
+        """
         makers = {}
         for node in self._graph.node:
             if node.op_type == "Constant":
                 self._constants[node.output[0]] = self._onnx.numpy_helper.to_array(node.attribute[0].t)
             makers.update(dict.fromkeys(node.output, node))
-        path: list[tuple[Any, str]] = []
+        path: list[tuple[Any, str, str]] = []
         current = output
         while current != start:
             node = makers.get(current)
             if node is None or len(path) > len(makers):
                 raise PolicyFileError(f"{self._file}: '{current}' does not come from the input '{start}'")
+            node = _as_silu(node, makers)
             variable = [name for name in node.input if name and name not in self._constants]
             if len(variable) != 1:
                 raise PolicyFileError(
                     f"{self._file} is not a chain: node {node.name} ({node.op_type}) reads {len(variable)} values"
                 )
+            path.append((node, variable[0], current))
             current = variable[0]
-            path.append((node, current))
         return path[::-1]
 
-    def _take(self, node: Any, current: str) -> None:
+    def _take(self, node: Any, current: str, made: str) -> None:
         kind = node.op_type
         others = [self._constants.get(name) for name in node.input if name != current]
         if kind in _PASSED:
@@ -110,6 +125,8 @@ class _Reader:
             self._layers.append(Layer(weight, np.zeros(len(weight), dtype=np.float32)))
         elif kind in ("Add", "Sub", "Div", "Mul"):
             self._affine(kind, np.ravel(self._numbers(node, others)[0]), node)
+        elif kind == "Split":
+            self._keep_mean(node, made, others)
         elif kind in _BOUNDS:
             self._bound(*_limits(node, kind, others), node)
         else:
@@ -132,11 +149,26 @@ class _Reader:
         bias = np.ravel(others[1]) if len(others) > 1 else np.zeros(len(weight), dtype=np.float32)
         self._layers.append(Layer(weight, bias))
 
+    def _keep_mean(self, node: Any, made: str, others: list[Any]) -> None:
+        """Cut the last layer to the first of its two halves; the other one is the spread."""
+        axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
+        sizes = [list(a.ints) for a in node.attribute if a.name == "split"] + [np.ravel(o).tolist() for o in others]
+        count = len(self._layers[-1].bias) if self._layers else 0
+        halves = [count // 2] * 2
+        fits = count and count % 2 == 0 and len(node.output) == 2 and all(one == halves for one in sizes)
+        if not fits or axis not in (1, -1) or made != node.output[0] or self._follows_activation:
+            raise PolicyFileError(f"{self._file}: node {node.name} splits something else than means and spreads")
+        last = self._layers[-1]
+        self._layers[-1] = Layer(last.weight[: count // 2], last.bias[: count // 2])
+
+    @property
+    def _follows_activation(self) -> bool:
+        return bool(self._activations) and self._activations[-1][0] == len(self._layers)
+
     def _affine(self, kind: str, value: np.ndarray, node: Any) -> None:
         if self._layers:
             last = self._layers[-1]
-            followed = bool(self._activations) and self._activations[-1][0] == len(self._layers)
-            if kind != "Add" or followed or value.shape != last.bias.shape:
+            if kind != "Add" or self._follows_activation or value.shape != last.bias.shape:
                 raise PolicyFileError(f"{self._file}: node {node.name} ({kind}) behind a layer is not imported")
             self._layers[-1] = Layer(last.weight, last.bias + value)
             return
@@ -178,7 +210,7 @@ class _Reader:
             actor=tuple(self._layers),
             activation=activation,
             squash=squash,
-            actions=ActionMap("argmax") if output == "logits" else self._actions(),
+            actions=ActionMap("argmax") if output == "logits" else self._actions(squash),
             standardization=standardization,
         )
 
@@ -186,10 +218,20 @@ class _Reader:
     def _bounded(self) -> bool:
         return self._low is not None or self._high is not None
 
-    def _actions(self) -> ActionMap:
+    def _actions(self, squash: bool) -> ActionMap:
         if self._low is None or self._high is None:
-            return ActionMap("none")
+            return chain_actions(squash, len(self._layers[-1].bias))
         return ActionMap("clip", tuple(map(float, self._low)), tuple(map(float, self._high)))
+
+
+def _as_silu(node: Any, makers: dict[str, Any]) -> Any:
+    """Return a product of a value and its sigmoid as one node, and any other node as it is."""
+    if node.op_type == "Mul" and len(node.input) == 2:
+        for value, gate in (node.input, tuple(node.input)[::-1]):
+            maker = makers.get(gate)
+            if maker is not None and maker.op_type == "Sigmoid" and list(maker.input) == [value]:
+                return _Silu(node.name, (value,), tuple(node.output))
+    return node
 
 
 def _limits(node: Any, kind: str, others: list[Any]) -> tuple[Any, Any]:

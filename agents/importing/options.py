@@ -14,7 +14,7 @@ class ImportOptions:
     """Facts from the training's configuration.
 
     Attributes:
-        activation: activation of the hidden layers, for files that name none: ``elu``, ``relu`` or ``tanh``.
+        activation: activation of the hidden layers, for files that name none: ``elu``, ``relu``, ``silu`` or ``tanh``.
         normalizer: file with the normalizer's statistics; None to look for it next to the policy.
         normalized: False to import without a normalizer although the training had one.
         low: lower bounds of the action space, for files that do not hold it; one for all actions, or one each.

@@ -32,7 +32,7 @@ from policykd.errors import PolicyFileError
 from policykd.parsing import parse_yaml
 from policykd.symbolic_pickle import Name, PickleError, Record, read_symbolic_pickle
 
-_ACTIVATIONS = {"Tanh": "tanh", "ReLU": "relu", "ELU": "elu"}
+_ACTIVATIONS = {"Tanh": "tanh", "ReLU": "relu", "ELU": "elu", "SiLU": "silu"}
 _WEIGHTS, _SETTINGS, _VERSION = "policy.pth", "data", "_stable_baselines3_version"
 
 

@@ -11,15 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from policykd.agents.action_map import ActionMap
 from policykd.agents.importing.foreign_policy import ForeignPolicy, Layer, Standardization
 from policykd.agents.importing.options import ImportOptions
 from policykd.agents.importing.recurrence import Recurrence, recurrence
-from policykd.agents.importing.weights import chain_activations
+from policykd.agents.importing.weights import chain_actions, chain_activations
 from policykd.errors import PolicyFileError
 from policykd.symbolic_pickle import Record
 
-_ACTIVATIONS = {"ELU": "elu", "ReLU": "relu", "Tanh": "tanh"}
+_ACTIVATIONS = {"ELU": "elu", "ReLU": "relu", "SiLU": "silu", "Tanh": "tanh"}
+_EXPORTERS = {
+    "GraphModule", "PolicyExporterGRU", "PolicyExporterLSTM", "Sequential", "_TorchMLPModel", "_TorchPolicyExporter",
+}  # fmt: skip
 _NOTHING = {"Identity", "Dropout"}
 _RECURRENT = {"LSTM", "GRU"}
 _NORMALIZERS = {"EmpiricalNormalization"}
@@ -47,13 +49,15 @@ def read(tree: Any, path: Path, options: ImportOptions) -> ForeignPolicy:
     notes: tuple[str, ...] = () if chain.standardization is not None else ("without a normalizer",)
     if memory is not None:
         notes += (f"keeps a state ({memory.kind}, {memory.hidden}): it is reset at the beginning of every episode",)
+    if _class_name(tree) not in _EXPORTERS:
+        notes += (f"{_class_name(tree)} is not a known exporter: what its own code adds to its modules is left out",)
     return ForeignPolicy(
         source=f"TorchScript {_class_name(tree)}",
         groups={"observation": inputs},
         actor=tuple(chain.layers),
         activation=activation,
         squash=squash,
-        actions=ActionMap("none"),
+        actions=chain_actions(squash, len(chain.layers[-1].bias)),
         standardization=chain.standardization if options.normalized is not False else None,
         recurrence=memory,
         notes=notes,

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from policykd.agents.action_map import ActionMap
 from policykd.agents.architecture import ACTIVATIONS
 from policykd.agents.importing.foreign_policy import Layer
 from policykd.errors import PolicyFileError
@@ -56,12 +57,17 @@ def named_activation(given: str | None, path_name: str, library: str) -> str:
     if not given:
         raise PolicyFileError(
             f"{path_name} names no activation ({library} keeps it in the run's configuration); give --activation elu, "
-            f"relu or tanh"
+            f"relu, silu or tanh"
         )
     name = given.lower()
     if name not in ACTIVATIONS:
         raise PolicyFileError(f"the activation of {path_name} is {given}; {', '.join(ACTIVATIONS)} are imported")
     return name
+
+
+def chain_actions(squash: bool, count: int) -> ActionMap:
+    """Return how the output of a chain acts: as it is, or within [-1, 1] if a tanh bounds it."""
+    return ActionMap("rescale", (-1.0,) * count, (1.0,) * count) if squash else ActionMap("none")
 
 
 def chain_activations(found: Sequence[tuple[int, str]], layers: int, file: str) -> tuple[str, bool]:

@@ -56,6 +56,26 @@ def _share(one: Mapping[str, Any]) -> float:
     return (one["mean"]["estimate"] - one["random"]) / (one["published"][0] - one["random"])
 
 
+FILES_HEAD = ("repository", "file", "features, actions", "activation, memory", "largest difference")
+
+
+@table("import.md", "foreign-files.json", head=FILES_HEAD)
+def foreign_files(content: dict[str, Any]) -> Rows:
+    """Return sizes and parity of files without an environment, or why they are refused."""
+    return [_foreign_file(one) for one in content["files"]]
+
+
+def _foreign_file(one: Mapping[str, Any]) -> tuple[str, ...]:
+    name = "/".join(Path(one["file"]).parts[-3:])
+    if "refused" in one:
+        return (one["repository"], name, "", "", f"refused: {one['refused']}")
+    kind = one["activation"] + (f", {one['memory'].upper()}" if one["memory"] else "")
+    difference = f"{one['difference']:.0e}" if one["difference"] is not None else (
+        f"the file has {one['actions_of_the_file']} actions: {one['notes'][-1]}"
+    )  # fmt: skip
+    return (one["repository"], name, f"{one['features']}, {one['actions']}", kind, difference)
+
+
 def _environment(text: str) -> str:
     """Return the name of an environment, and the settings of its robot."""
     name, _, given = text.partition("?")

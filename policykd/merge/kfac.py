@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-DENSE = (nn.Linear, nn.ELU, nn.ReLU, nn.Tanh)
+DENSE = (nn.Linear, nn.ELU, nn.ReLU, nn.SiLU, nn.Tanh)
 """Modules that a network may consist of."""
 
 

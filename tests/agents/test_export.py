@@ -33,6 +33,7 @@ SHAPES = {
     "elu": Architecture(hidden=(16, 8)),
     "relu": Architecture(hidden=(16,), activation="relu"),
     "tanh": Architecture(hidden=(16, 8), activation="tanh"),
+    "silu": Architecture(hidden=(16, 8), activation="silu"),
     "linear": Architecture(hidden=()),
     "squash": Architecture(hidden=(8,), squash=True),
     "encoder": Architecture(hidden=(16, 8), encoders=(Encoder("terrain", (4, 3), (5, 3), (2, 1), 6),)),

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from policykd.agents.action_map import ActionMap
 from policykd.agents.importing.foreign_policy import policy_of
 from policykd.agents.importing.formats import read_foreign
 from policykd.agents.importing.options import ImportOptions
@@ -87,7 +88,7 @@ def test_rsl_rl_says_what_is_missing_or_strange(tmp_path):
     torch.save({"model_state_dict": prefixed("actor.", actor)}, tmp_path / "model_1.pt")
     with pytest.raises(PolicyFileError, match=r"model_1.pt names no activation \(rsl_rl keeps it"):
         read_foreign(tmp_path / "model_1.pt")
-    with pytest.raises(PolicyFileError, match=r"activation of model_1.pt is swish; elu, relu, tanh"):
+    with pytest.raises(PolicyFileError, match=r"activation of model_1.pt is swish; elu, relu, silu, tanh"):
         read_foreign(tmp_path / "model_1.pt", ImportOptions(activation="swish"))
     strange = {**prefixed("actor.", actor), "estimator.0.weight": torch.zeros(2, 2)}
     torch.save({"model_state_dict": strange}, tmp_path / "model_1.pt")
@@ -279,6 +280,50 @@ def test_onnx_graphs_that_are_not_chains_are_named(tmp_path):
     with pytest.raises(PolicyFileError, match=r"is not an ONNX file, or it is damaged"):
         read_foreign(tmp_path / "g.onnx")
     assert onnx.__version__
+
+
+def brax(split=None, axis=-1, output=0, sigmoid_of=None):
+    """An actor as brax exports it: swish as two nodes, means and spreads in one layer, tanh; and its weights."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    draw = np.random.default_rng(5)
+    sizes = {"mean": (INPUTS,), "factor": (INPUTS,), "w0": (INPUTS, 8), "b0": (8,), "w1": (8, 2 * ACTIONS)}
+    arrays = {name: draw.normal(size=size).astype(np.float32) for name, size in sizes.items()}
+    arrays["factor"] = np.abs(arrays["factor"]) + np.float32(0.1)
+    arrays |= {"b1": np.zeros(2 * ACTIONS, np.float32), "sizes": np.array(split or [ACTIONS, ACTIONS])}
+    halves = ["means", "spreads"]
+    nodes = [
+        helper.make_node("Sub", ["obs", "mean"], ["centered"]),
+        helper.make_node("Mul", ["centered", "factor"], ["normal"]),
+        helper.make_node("Gemm", ["normal", "w0", "b0"], ["hidden"]),
+        helper.make_node("Sigmoid", [sigmoid_of or "hidden"], ["gate"]),
+        helper.make_node("Mul", ["gate", "hidden"], ["swish"], name="product"),
+        helper.make_node("Gemm", ["swish", "w1", "b1"], ["both"]),
+        helper.make_node("Split", ["both", "sizes"], halves, name="halves", axis=axis),
+        helper.make_node("Tanh", [halves[output]], ["continuous_actions"]),
+    ]
+    shapes = (("obs", INPUTS), ("continuous_actions", ACTIONS))
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["b", size]) for name, size in shapes]
+    constants = [numpy_helper.from_array(value, name) for name, value in arrays.items()]
+    model = helper.make_model(helper.make_graph(nodes, "g", values[:1], values[1:], constants))
+    return model.SerializeToString(), arrays
+
+
+def test_onnx_files_of_brax(tmp_path):
+    content, a = brax()
+    (tmp_path / "g.onnx").write_bytes(content)
+    hidden = (ROWS.numpy() - a["mean"]) * a["factor"] @ a["w0"] + a["b0"]
+    means = (torch.nn.functional.silu(torch.from_numpy(hidden)).numpy() @ a["w1"])[:, :ACTIONS]
+    foreign = check(tmp_path / "g.onnx", torch.from_numpy(np.tanh(means)), ImportOptions())
+    assert (foreign.activation, foreign.squash) == ("silu", True)
+    assert foreign.actions == ActionMap("rescale", (-1.0,) * ACTIONS, (1.0,) * ACTIONS)
+    for strange in ({"split": [1, 2 * ACTIONS - 1]}, {"axis": 0}, {"output": 1}):
+        (tmp_path / "g.onnx").write_bytes(brax(**strange)[0])
+        with pytest.raises(PolicyFileError, match="node halves splits something else than means and spreads"):
+            read_foreign(tmp_path / "g.onnx")
+    (tmp_path / "g.onnx").write_bytes(brax(sigmoid_of="normal")[0])
+    with pytest.raises(PolicyFileError, match=r"node product \(Mul\) reads 2 values"):
+        read_foreign(tmp_path / "g.onnx")
 
 
 def test_a_layer_of_onnx_may_lack_its_bias(tmp_path):

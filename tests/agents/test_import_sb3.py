@@ -201,7 +201,7 @@ def test_what_cannot_be_imported_is_named(tmp_path):
     with pytest.raises(PolicyFileError, match="reads images through convolutions"):
         read_sb3(tmp_path / "cnn.zip")
     learner("PPO", environment(), policy_kwargs={"activation_fn": torch.nn.SELU}).save(tmp_path / "selu.zip")
-    with pytest.raises(PolicyFileError, match="its activation is SELU; Tanh, ReLU, ELU are imported"):
+    with pytest.raises(PolicyFileError, match="its activation is SELU; Tanh, ReLU, ELU, SiLU are imported"):
         read_sb3(tmp_path / "selu.zip")
     learner("PPO", environment(spaces.MultiBinary(3))).save(tmp_path / "multi.zip")
     with pytest.raises(PolicyFileError, match="action space is MultiBinary"):

@@ -126,7 +126,7 @@ def test_a_loaded_state_goes_on_to_equal_weights():
 
 def test_what_it_is_not_for_is_refused():
     assert not is_dense(nn.Sequential(nn.Linear(3, 3), nn.Dropout()))
-    with pytest.raises(ValueError, match="Linear, ELU, ReLU, Tanh"):
+    with pytest.raises(ValueError, match="Linear, ELU, ReLU, SiLU, Tanh"):
         KFAC(nn.Sequential(nn.Conv1d(1, 1, 1)), lr=0.01)
     with pytest.raises(RuntimeError, match="measure"):
         KFAC(network(3, 2), lr=0.01).step()

@@ -26,7 +26,7 @@ class Import:
     env: str | None = None
     """Environment, for example BipedalWalker-v3; default the one that the file names."""
     activation: str | None = None
-    """Activation of the hidden layers, elu, relu or tanh, for files that name none."""
+    """Activation of the hidden layers, elu, relu, silu (swish) or tanh, for files that name none."""
     normalizer: Path | None = None
     """File of the normalizer's statistics; default vecnormalize.pkl next to the policy."""
     no_normalizer: bool = False
