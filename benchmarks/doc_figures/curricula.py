@@ -74,26 +74,33 @@ def plaid_zero_shot(content: dict[str, Any]) -> list[str]:
     ]
 
 
-@table("curricula.md", "plaid-quadruped-0.json", "plaid-quadruped-1.json")
+QUADRUPED = tuple(f"plaid-quadruped-{seed}.json" for seed in range(3))
+
+
+@table("curricula.md", *QUADRUPED)
 def plaid_quadruped(*contents: dict[str, Any]) -> Rows:
-    """Return the matrices of two seeds side by side."""
-    first, second = (content["matrix"] for content in contents)
+    """Return the matrices of the seeds side by side."""
+    shares = [_share(content["matrix"]) for content in contents]
     rows = [
-        (stage, *(f"{a:.3f}, {b:.3f}" for a, b in zip(one, other, strict=True)))
-        for stage, one, other in zip(first["stages"], _share(first), _share(second), strict=True)
+        (stage, *(", ".join(f"{value:.3f}" for value in cell) for cell in zip(*lines, strict=True)))
+        for stage, *lines in zip(contents[0]["matrix"]["stages"], *shares, strict=True)
     ]
-    return [*rows, (None, *(", ".join(pair) for pair in zip(_success(first), _success(second), strict=True)))]
+    ends = (_success(content["matrix"]) for content in contents)
+    return [*rows, (None, *(", ".join(cell) for cell in zip(*ends, strict=True)))]
 
 
-@phrases("curricula.md", "plaid-quadruped-0.json", "plaid-quadruped-1.json")
+@phrases("curricula.md", *QUADRUPED)
 def plaid_quadruped_cost(*contents: dict[str, Any]) -> list[str]:
-    """Return forgetting and cost of the quadruped's runs."""
-    lost = [f"{content['matrix']['derived']['mean_absolute_forgetting']:.3f}" for content in contents]
-    steps = [f"{content['cost']['steps'] / 1e6:.2f}" for content in contents]
-    seconds = [f"{content['cost']['cpu_seconds']:,.0f}" for content in contents]
+    """Return losses, retention and cost of the quadruped's runs."""
+    derived = [content["matrix"]["derived"] for content in contents]
+    lost = max(value for one in derived for value in one["forgetting"].values())
+    least = min(value for one in derived for value in one["retention"].values())
+    steps = ", ".join(f"{content['cost']['steps'] / 1e6:.2f}" for content in contents)
+    seconds = ", ".join(f"{content['cost']['cpu_seconds']:,.0f}" for content in contents)
     return [
-        f'(mean absolute "forgetting" {" and ".join(lost)}, all of it gains)',
-        f"took {' and '.join(steps)} M environment steps and {' and '.join(seconds)} s of processor time",
+        f"lost at most {lost:.3f} of its expert's reward",
+        f"retained {least:.3f} or more",
+        f"took {steps} M environment steps and {seconds} s of processor time",
     ]
 
 
