@@ -208,7 +208,13 @@ def test_torchscript_chains(tmp_path):
         (nn.Sequential(*actor, nn.Tanh()), torch.tanh(actor(ROWS))),
     ):
         torch.jit.script(module).save(str(tmp_path / "policy.pt"))
-        check(tmp_path / "policy.pt", expected, ImportOptions())
+        foreign = check(tmp_path / "policy.pt", expected, ImportOptions())
+        unknown = "Deployed is not a known exporter: what its own code adds to its modules is left out"
+        assert (unknown in foreign.notes) == isinstance(module, Deployed)
+    assert foreign.actions == ActionMap("rescale", (-1.0,) * ACTIONS, (1.0,) * ACTIONS), "a tanh bounds them"
+    swish = dense(INPUTS, 8, ACTIONS, activation=nn.SiLU)
+    torch.jit.script(swish).save(str(tmp_path / "policy.pt"))
+    assert check(tmp_path / "policy.pt", swish(ROWS), ImportOptions()).activation == "silu"
 
 
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
