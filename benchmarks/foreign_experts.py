@@ -11,10 +11,9 @@ Zips of 2021 name classes of ``gym``, which stable-baselines3 needs then, and sh
 from __future__ import annotations
 
 import json
-import pickle
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,14 @@ import torch
 import tyro
 from scipy.special import log_softmax
 
+from foreign_references import (
+    Reference,
+    run_onnx,
+    run_rl_games,
+    run_rsl_rl,
+    run_stable_baselines3,
+    run_torchscript,
+)
 from policykd.agents.acting import Acting
 from policykd.agents.files.policy_file import load_policy
 from policykd.agents.importing.importer import import_policy
@@ -40,9 +47,6 @@ from policykd.storage import prepare_file, write_json
 
 _ZOO = "rl-baselines3-zoo, benchmark.md"
 
-ANT_CONTACTS = 84
-"""Forces that Ant-v3 observed, behind 27 other features; they were zero in mujoco-py."""
-
 ZOO_ENVIRONMENTS = {
     **{name: name for name in ("Acrobot-v1", "BipedalWalker-v3", "BipedalWalkerHardcore-v3", "CartPole-v1",
                                "MountainCar-v0", "MountainCarContinuous-v0", "Pendulum-v1")},
@@ -51,91 +55,6 @@ ZOO_ENVIRONMENTS = {
     "LunarLanderContinuous-v2": 'LunarLander-v3?{"continuous": true}',
 }  # fmt: skip
 """Environments of rl-trained-agents that gymnasium still has, or whose newer version it has."""
-
-Reference = Callable[[Path, np.ndarray], np.ndarray]
-"""From a file and the observations of an episode (T, features) to the actions of the library: (T, actions)."""
-
-
-def _stable_baselines3(path: Path, rows: np.ndarray) -> np.ndarray:
-    """Return what ``predict`` says, after the library's own normalizer; of discrete actions, the choices (T, 1)."""
-    names = (
-        path.parent.name.partition("_")[0].upper(),
-        path.parent.parent.name.upper(),
-    )  # ppo_Walker/, ppo/Walker-v3_1/
-    if set(names) & {"ARS", "TQC", "TRPO", "QRDQN"}:
-        import sb3_contrib as library
-    else:
-        import stable_baselines3 as library
-    kind = next(getattr(library, name) for name in names if hasattr(library, name))
-    nothing = dict.fromkeys(("lr_schedule", "clip_range", "exploration_schedule"), lambda _: 0.0)
-    model = kind.load(path, device="cpu", custom_objects={"learning_rate": 0.0, **nothing})
-    read = model.observation_space.shape[0]
-    if read - rows.shape[1] in (1, 1 + ANT_CONTACTS):  # TimeFeatureWrapper
-        rows = np.column_stack([rows, 1.0 - np.arange(len(rows)) / 1000])
-    for statistics in (path.with_name("vecnormalize.pkl"), path.with_suffix("") / "vecnormalize.pkl"):
-        if statistics.exists():
-            normalizer = pickle.loads(statistics.read_bytes())
-            rows = _filled(rows, np.asarray(normalizer.obs_rms.mean))
-            rows = normalizer.normalize_obs(rows)
-    chosen = model.predict(rows.astype(np.float32), deterministic=True)[0]
-    return chosen.reshape(len(rows), -1)
-
-
-def _filled(rows: np.ndarray, means: np.ndarray) -> np.ndarray:
-    """Return observations with means in the place of Ant's contacts, in front of the time that a wrapper may add."""
-    missing = len(means) - rows.shape[1]
-    at = rows.shape[1] - (len(means) - ANT_CONTACTS - 27 if missing else 0)
-    filler = np.tile(means[at : at + missing], (len(rows), 1))
-    return np.concatenate([rows[:, :at], filler, rows[:, at:]], axis=1)
-
-
-def _rl_games(path: Path, rows: np.ndarray) -> np.ndarray:
-    """Return the logits of a model that the library builds."""
-    from rl_games.algos_torch.model_builder import ModelBuilder
-
-    mlp = {"units": [32, 32], "activation": "relu", "initializer": {"name": "default"}}
-    network = {"name": "actor_critic", "separate": True, "space": {"discrete": {}}, "mlp": mlp}
-    model = ModelBuilder().load({"model": {"name": "discrete_a2c"}, "network": network}).build(
-        {"actions_num": 2, "input_shape": (rows.shape[1],), "num_seqs": 1, "value_size": 1, "normalize_value": False,
-         "normalize_input": True}
-    )  # fmt: skip
-    model.load_state_dict(torch.load(path, map_location="cpu", weights_only=False)["model"])
-    given = {"is_train": False, "obs": torch.from_numpy(rows).float(), "prev_actions": None}
-    with torch.no_grad():
-        return model.eval()(given)["logits"].numpy()
-
-
-def _rsl_rl(path: Path, rows: np.ndarray) -> np.ndarray:
-    """Return the actions of the recurrent actor that rsl_rl 2 builds, one observation after the other."""
-    from rsl_rl.modules import ActorCriticRecurrent
-
-    weights = torch.load(path, map_location="cpu", weights_only=True)["model_state_dict"]
-    inputs = {name: weights[f"memory_{name}.rnn.weight_ih_l0"].shape[1] for name in "ac"}
-    module = ActorCriticRecurrent(
-        inputs["a"], inputs["c"], len(weights["std"]), actor_hidden_dims=[32], critic_hidden_dims=[32],
-        rnn_type="lstm", rnn_hidden_dim=weights["memory_a.rnn.weight_hh_l0"].shape[1], rnn_num_layers=1,
-    )  # fmt: skip
-    module.load_state_dict(weights)
-    with torch.no_grad():
-        return np.concatenate([module.act_inference(torch.from_numpy(row)[None].float()).numpy() for row in rows])
-
-
-def run_onnx(path: Path, rows: np.ndarray) -> np.ndarray:
-    """Return the first output of ONNX Runtime, one observation at a time."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(path))
-    name = session.get_inputs()[0].name
-    return np.concatenate([session.run(None, {name: row[None].astype(np.float32)})[0] for row in rows])
-
-
-def run_torchscript(path: Path, rows: np.ndarray) -> np.ndarray:
-    """Return what the archive says when torch runs its code, one observation after the other."""
-    module = torch.jit.load(str(path), map_location="cpu")
-    if hasattr(module, "reset_memory"):
-        module.reset_memory()
-    with torch.no_grad():
-        return np.concatenate([module(torch.from_numpy(row)[None].float()).numpy() for row in rows])
 
 
 @dataclass(frozen=True)
@@ -161,7 +80,7 @@ class Sample:
 
 def _zoo(file: str, env: str, *published: float) -> Sample:
     """Return a checkpoint of rl-baselines3-zoo, whose table says mean and standard deviation."""
-    return Sample(f"sb3/{file}", env, _stable_baselines3, published, _ZOO)
+    return Sample(f"sb3/{file}", env, run_stable_baselines3, published, _ZOO)
 
 
 def _unitree(file: str, settings: str, model: str, reference: Reference = run_torchscript, **robot: Any) -> Sample:
@@ -178,7 +97,7 @@ SAMPLES = (
     _zoo("sac_Walker2d/Walker2d-v3.zip", "Walker2d-v5", 3863.203, 254.347),
     _zoo("ppo_HalfCheetah/HalfCheetah-v3.zip", "HalfCheetah-v5", 5819.099, 663.53),
     _zoo("ars_Hopper/Hopper-v3.zip", "Hopper-v5", 3343.919, 5.73),
-    Sample("rl_games/cartpole_vel_info_ep_486_rew_402.37134.pth", "CartPole-v1", _rl_games, (402.371,),
+    Sample("rl_games/cartpole_vel_info_ep_486_rew_402.37134.pth", "CartPole-v1", run_rl_games, (402.371,),
            "its file, mean of the last training episodes", ImportOptions(activation="relu")),
     Sample("rl_games/cartpole.onnx", "CartPole-v1", run_onnx),
     _unitree("torchscript/g1_motion.pt", "g1.yaml", "g1_12dof.xml"),
@@ -186,7 +105,7 @@ SAMPLES = (
     _unitree("torchscript/h1_2_motion.pt", "h1_2.yaml", "h1_2/h1_2_12dof.xml", meshes=True),
     _unitree("torchscript/go2_motion.pt", "go2.yaml", "go2.urdf", height=0.42),
     _unitree("torchscript/policy_lstm_1.pt", "g1.yaml", "g1_12dof.xml"),
-    _unitree("rsl_rl/g1_lstm_model_4650.pt", "g1.yaml", "g1_12dof.xml", _rsl_rl),
+    _unitree("rsl_rl/g1_lstm_model_4650.pt", "g1.yaml", "g1_12dof.xml", run_rsl_rl),
 )  # fmt: skip
 
 
@@ -220,7 +139,7 @@ def zoo_samples(zoo: Path, samples: Path) -> list[Sample]:
                 env = 'Ant-v4?{"use_contact_forces": true}'
             elif name == "Ant-v3":
                 options = ImportOptions(dead_inputs="drop")
-            found.append(Sample(file, env, _stable_baselines3, published[algorithm, name], _ZOO, options))
+            found.append(Sample(file, env, run_stable_baselines3, published[algorithm, name], _ZOO, options))
     return found
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 import tyro
 
-from foreign_experts import run_onnx, run_torchscript
+from foreign_references import run_onnx, run_torchscript
 from policykd.agents.acting import Acting
 from policykd.agents.importing.foreign_policy import ForeignPolicy, policy_of
 from policykd.agents.importing.formats import read_foreign
