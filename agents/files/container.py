@@ -111,7 +111,7 @@ def _checked_members(members: Sequence[zipfile.ZipInfo]) -> dict[str, zipfile.Zi
     files = [member for member in members if not member.is_dir()]
     names = [PurePosixPath(member.filename) for member in files]
     if any(name.suffix in (".pkl", ".pth", ".pt") for name in names):
-        raise PolicyFileError("it is a pickle-based model (stable-baselines3 or PyTorch), not a policy file")
+        raise PolicyFileError("it is a model of another library (stable-baselines3 or PyTorch), not a policy file")
     if sorted(name.name for name in names) != [MANIFEST, WEIGHTS] or len({name.parent for name in names}) != 1:
         found = ", ".join(str(name) for name in names[:5])
         raise PolicyFileError(f"it must hold {MANIFEST} and {WEIGHTS} and nothing else; found {found or 'nothing'}")

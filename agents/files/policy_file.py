@@ -146,13 +146,21 @@ def read_manifest(path: Path) -> Manifest:
         return _manifest_from(read_parts(Path(path))[0])
 
 
+def _import_hint(path: Path) -> str:
+    """Return what to do with a path that may be a policy of another library; empty for others."""
+    content = [path] if path.is_file() else list(path.glob("*.zip"))
+    if not any(one.suffix in (".zip", ".onnx", ".pt", ".pth", ".jit", ".cleanrl_model") for one in content):
+        return ""
+    return f"; a policy of another library has to be imported first: policykd import {path} --out EXPERT"
+
+
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
     """Put the file's name in front of an error about it."""
     try:
         yield
     except PolicyFileError as error:
-        raise PolicyFileError(f"cannot load {path}: {error}") from None
+        raise PolicyFileError(f"cannot load {path}: {error}{_import_hint(Path(path))}") from None
     except OSError as error:
         raise PolicyFileError(f"cannot load {path}: {error.strerror or error}") from None
 

@@ -196,7 +196,7 @@ def member(name, link=False):
         ([member("/a")], "points out of the archive"),
         ([member("a/../b")], "points out of the archive"),
         ([member(MANIFEST, link=True), member(WEIGHTS)], "is a link"),
-        ([member(MANIFEST), member("policy.pth")], "pickle-based"),
+        ([member(MANIFEST), member("policy.pth")], "model of another library"),
         ([member("x/" + MANIFEST), member("y/" + WEIGHTS)], "and nothing else; found x/manifest.json, y/weights"),
         ([], "found nothing"),
         ([member(f"f{i}") for i in range(7)], "found f0, f1, f2, f3, f4$"),

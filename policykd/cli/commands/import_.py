@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 from rich.console import Console
 
 from policykd.cli.output import say, say_where
+
+if TYPE_CHECKING:
+    from policykd.agents.importing.importer import ImportReport
 
 
 @dataclass(frozen=True)
@@ -70,11 +73,16 @@ class Import:
             self.policy, self.out, env=self.env, options=options, episodes=self.episodes, seed=self.seed,
             anyway=self.anyway,
         )  # fmt: skip
-        for note in report.notes:
-            say(console, f"note: {note}")
-        say_where(
-            console,
-            report.policy_path,
-            f"{report.source}: return {report.score:.4g} on {report.skill} in {report.episodes} episodes, random "
-            f"actions {report.random:.4g}",
-        )
+        say_report(console, report)
+
+
+def say_report(console: Console, report: ImportReport) -> None:
+    """Print the remarks and the trial of an import."""
+    for note in report.notes:
+        say(console, f"note: {note}")
+    say_where(
+        console,
+        report.policy_path,
+        f"{report.source}: return {report.score:.4g} on {report.skill} in {report.episodes} episodes, random "
+        f"actions {report.random:.4g}",
+    )

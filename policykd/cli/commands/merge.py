@@ -13,6 +13,7 @@ import tyro
 from rich.console import Console
 
 from policykd.agents.architecture import student_architecture
+from policykd.cli.commands.import_ import say_report
 from policykd.cli.options import Device, EncoderText, Resume, Set, Threads, parse_encoder, split_expert
 from policykd.cli.output import Bars, say
 from policykd.cli.overrides import from_options, with_overrides
@@ -33,7 +34,8 @@ class Merge:
     data_parallel: ClassVar[bool] = True  # processes of torchrun share the work
 
     experts: tyro.conf.Positional[tuple[str, ...]] = ()
-    """Policy files, or folders of training runs; POLICY@SKILL,SKILL uses a policy on these of its skills only."""
+    """Policy files, or folders of training runs; POLICY@SKILL,SKILL uses a policy on these of its skills only. Files
+    of other libraries are imported into <out>/experts (policykd import has options for what they do not say)."""
     data: tuple[Path, ...] = ()
     """Labeled datasets, or folders of merges, to merge instead of experts; nothing is simulated or validated."""
     out: Path = Path("student")
@@ -140,13 +142,13 @@ class Merge:
 
 
 def _merge_experts(command: Merge, config: MergeConfig, init: LoadedPolicy | None, console: Console) -> None:
-    from policykd.agents.files.policy_file import load_policy
     from policykd.merge import merge_experts, teachers_from
     from policykd.merge.conflicts import check_conflicts
 
     named = [split_expert(text) for text in command.experts]
     only = {str(path): skills for path, skills in named if skills is not None}
-    teachers = teachers_from([(str(path), load_policy(path)) for path, _ in named], only, task_id=command.task_id)
+    loaded = [(str(path), _expert(path, command.out / "experts", i, console)) for i, (path, _) in enumerate(named, 1)]
+    teachers = teachers_from(loaded, only, task_id=command.task_id)
     if not command.allow_conflicts and not (command.out / "config.json").exists():
         check_conflicts(teachers, config.seed)
     result = merge_experts(
@@ -164,6 +166,16 @@ def _merge_experts(command: Merge, config: MergeConfig, init: LoadedPolicy | Non
     if not result.reached_target and config.target_retention <= 1.5:
         needed = "two validations in a row" if config.stop == "validations" else "a test on new tracks"
         console.print(f"  the rounds ended before {needed} kept {config.target_retention:g} of every skill")
+
+
+def _expert(path: Path, imports: Path, number: int, console: Console) -> LoadedPolicy:
+    """Return an expert; one of another library is imported, with a line on its trial."""
+    from policykd.agents.importing.direct import load_or_import
+
+    loaded, report = load_or_import(path, imports / f"{number}-{path.stem}")
+    if report is not None:
+        say_report(console, report)
+    return loaded
 
 
 def _merge_data(command: Merge, config: MergeConfig, init: LoadedPolicy | None, console: Console) -> None:

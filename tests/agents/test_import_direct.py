@@ -1,0 +1,82 @@
+"""Files of other libraries where a policy file is expected: a merge imports them once, other commands say how."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from policykd.agents.files.policy_file import load_policy
+from policykd.agents.importing.direct import is_foreign, load_or_import
+from policykd.cli.main import main
+from policykd.errors import ConfigError, PolicyFileError
+
+sb3 = pytest.importorskip("stable_baselines3")
+EXPERT = Path(__file__).parents[1] / "data" / "flat-expert"
+
+
+@pytest.fixture(scope="module")
+def balancer(tmp_path_factory):
+    """A linear policy of stable-baselines3 that pushes the cart below the pole."""
+    model = sb3.PPO("MlpPolicy", "CartPole-v1", policy_kwargs={"net_arch": {"pi": [], "vf": []}}, device="cpu", seed=0)
+    with torch.no_grad():
+        model.policy.action_net.weight[:] = torch.tensor([[0.0, 0.0, -5.0, -2.0], [0.0, 0.0, 5.0, 2.0]])
+        model.policy.action_net.bias.zero_()
+    path = tmp_path_factory.mktemp("zoo") / "CartPole-v1.zip"
+    model.save(path)
+    return path
+
+
+def test_what_is_foreign(balancer, tmp_path):
+    assert is_foreign(balancer)
+    assert is_foreign(balancer.parent), "a folder with one zip, as in rl-trained-agents"
+    (tmp_path / "policy.onnx").write_bytes(b"")
+    assert is_foreign(tmp_path / "policy.onnx")
+    assert not is_foreign(EXPERT)
+    assert not is_foreign(tmp_path / "missing.zip")
+    shutil.make_archive(str(tmp_path / "own"), "zip", EXPERT)
+    assert not is_foreign(tmp_path / "own.zip")
+
+
+def test_it_is_imported_once(balancer, tmp_path):
+    loaded, report = load_or_import(balancer, tmp_path / "1-CartPole-v1")
+    assert report is not None
+    assert report.score > report.random
+    again, none = load_or_import(balancer, tmp_path / "1-CartPole-v1")
+    assert none is None
+    assert again.manifest.weights_sha256 == loaded.manifest.weights_sha256
+    assert load_or_import(EXPERT, tmp_path / "unused")[1] is None
+    assert not (tmp_path / "unused").exists()
+    other = tmp_path / "CartPole-v1.zip"
+    sb3.PPO("MlpPolicy", "CartPole-v1", device="cpu", seed=1).save(other)
+    with pytest.raises(ConfigError, match=r"1-CartPole-v1 is not an import of .*; choose another --out"):
+        load_or_import(other, tmp_path / "1-CartPole-v1")
+
+
+def test_what_the_defaults_lack_is_said(tmp_path):
+    torch.save(
+        {"actor_state_dict": {"mlp.0.weight": torch.zeros(2, 4), "mlp.0.bias": torch.zeros(2)}}, tmp_path / "m.pt"
+    )
+    with pytest.raises(
+        ConfigError, match=r"m\.pt names no activation .* import it first.*: policykd import .*m\.pt --out"
+    ):
+        load_or_import(tmp_path / "m.pt", tmp_path / "out")
+
+
+def test_other_commands_name_the_import(balancer):
+    for path in (balancer, balancer.parent):
+        with pytest.raises(PolicyFileError, match=rf"has to be imported first: policykd import {path} --out EXPERT"):
+            load_policy(path)
+    with pytest.raises(PolicyFileError) as found:
+        load_policy(EXPERT / "weights.safetensors")
+    assert "policykd import" not in str(found.value)
+
+
+def test_a_merge_takes_it(balancer, tmp_path, capsys):
+    command = ["merge", str(balancer), "--out", str(tmp_path / "student"), "--rounds", "1", "--hidden", "8", "--loss",
+               "forward_kl", "--critic", "none", "--set", "envs=2", "updates=20", "validation_episodes=2"]  # fmt: skip
+    assert main(command) == 0
+    assert "on gym:CartPole-v1 in 10 episodes, random actions" in capsys.readouterr().out
+    student = load_policy(tmp_path / "student").manifest
+    expert = load_policy(tmp_path / "student" / "experts" / "1-CartPole-v1").manifest
+    assert student.parents[0].weights_sha256 == expert.weights_sha256
