@@ -28,6 +28,10 @@ TOLERANCE = 1e-5
 """Largest difference in actions, and in joint targets (rad), between a policy and its exported file."""
 
 
+_CLOSE_REWARD = 0.01
+"""Relative difference of the total rewards of two episodes that count as alike."""
+
+
 @dataclass(frozen=True)
 class Comparison:
     """An exported file compared with its policy.
@@ -35,10 +39,14 @@ class Comparison:
     Attributes:
         states: states that were compared.
         largest_action: largest absolute difference of an action.
-        largest_target: largest absolute difference of a joint target, rad.
+        largest_target: largest absolute difference of a joint target, rad; of an action in its own units in a gymnasium
+            environment.
         success: success of the policy and of the file over the same episodes.
-        same_outcomes: episodes that succeed or fail in both alike.
+        same_outcomes: episodes that succeed or fail in both alike; where a skill's rewards are not in [0, 1] and it may
+            have no success, episodes whose total rewards differ by less than 1 %.
         episodes: episodes in closed loop.
+        reward_per_step: mean reward per step of the policy and of the file over the same episodes.
+        by_success: whether episodes are alike by success.
     """
 
     states: int
@@ -47,6 +55,8 @@ class Comparison:
     success: tuple[float, float]
     same_outcomes: int
     episodes: int
+    reward_per_step: tuple[float, float]
+    by_success: bool
 
     @property
     def passed(self) -> bool:
@@ -117,14 +127,22 @@ def compare(
     validation = Validation([skill], episodes, seed=seed, threads=threads)
     kind = ExportedRecurrentPolicy if policy.recurrent else ExportedPolicy
     outcomes: list[EpisodeOutcomes] = [validation.run(p) for p in (policy, kind(policy, runtime))]
-    mine, theirs = (o.success for o in outcomes)
+    by_success = skill.task.bounded
+    mine, theirs = (o.success if by_success else o.total_reward for o in outcomes)
+    same = mine == theirs if by_success else torch.isclose(mine, theirs, rtol=_CLOSE_REWARD, atol=_CLOSE_REWARD)
+    success, reward = (
+        tuple(float(values.double().mean()) for values in pair)
+        for pair in ([o.success for o in outcomes], [o.reward_per_step for o in outcomes])
+    )
     return Comparison(
         states=len(expected),
         largest_action=float(np.abs(found_actions - expected).max()),
         largest_target=float(np.abs(found_targets - targets).max()),
-        success=(float(mine.double().mean()), float(theirs.double().mean())),
-        same_outcomes=int((mine == theirs).sum()),
+        success=(success[0], success[1]),
+        same_outcomes=int(same.sum()),
         episodes=episodes,
+        reward_per_step=(reward[0], reward[1]),
+        by_success=by_success,
     )
 
 

@@ -9,10 +9,12 @@ import torch
 
 from policykd.agents.architecture import Architecture
 from policykd.agents.audit import FAULTS, audit_policy
+from policykd.agents.export import export_policy
 from policykd.agents.files.difference import differences
-from policykd.agents.files.policy_file import load_policy
+from policykd.agents.files.policy_file import load_policy, save_policy
 from policykd.agents.policy import Policy
 from policykd.cli.main import main
+from policykd.envs.foreign.skill import gym_skill
 from policykd.envs.skills import get_skill
 from policykd.errors import ConfigError, UnknownNameError
 
@@ -112,3 +114,22 @@ def test_audit_writes_json_and_names_what_a_robot_lacks(tmp_path, capsys):
     )
     assert "a robot does not measure: proprio" in capsys.readouterr().out
     assert json.loads(out.read_text())["groups"][0]["group"] == "proprio"
+
+
+def test_an_environment_without_success_is_audited_and_exported_by_its_reward(tmp_path, capsys):
+    """Pendulum reports no success: all episodes would count as one, whatever the policy does."""
+    skill = gym_skill("gym:Pendulum-v1")
+    policy = Policy(dict(skill.group_sizes), 1, Architecture((8,), (8,)), 0)
+    save_policy(tmp_path / "p", policy, robot=skill.robot, skills=[skill.id], operation="import", seed=0)
+    assert main(["audit", str(tmp_path / "p"), "--episodes", "2", "--out", str(tmp_path / "a.json")]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "reward per step, shuffled" in printed
+    assert "success" not in printed
+    found = json.loads((tmp_path / "a.json").read_text())
+    assert f"2 episodes: reward per step {found['reward_per_step']:.3g} without a fault" in printed
+    report = export_policy(tmp_path / "p", tmp_path / "out", ["torchscript"], states=50, episodes=2)
+    compared = report.files["torchscript"].comparison
+    assert not compared.by_success
+    assert compared.same_outcomes == 2
+    assert compared.reward_per_step[0] < -1.0
+    assert compared.reward_per_step[1] == pytest.approx(compared.reward_per_step[0], rel=0.01)

@@ -168,7 +168,7 @@ def test_a_folder_stands_for_its_only_zip(tmp_path):
 
 
 def test_a_comparison_passes_up_to_the_tolerance():
-    base = Comparison(1, 0.0, 0.0, (1.0, 1.0), 1, 1)
+    base = Comparison(1, 0.0, 0.0, (1.0, 1.0), 1, 1, (0.5, 0.5), by_success=True)
     assert TOLERANCE == 1e-5
     above = math.nextafter(TOLERANCE, 1.0)
     for field in ("largest_action", "largest_target"):

@@ -59,12 +59,14 @@ class AuditCommand:
             threads=self.threads,
         )  # fmt: skip
         write_json(self.out, asdict(found))
-        title = f"{found.skill}, {found.episodes} episodes: success {found.success:.2f} without a fault"
-        table = Table("group", *(f"success {f}" for f in FAULTS), "change of actions (rms)", title=title)
+        figure = "success" if skill.task.bounded else "reward_per_step"  # others need not have a success
+        words, value = figure.replace("_", " "), getattr(found, figure)
+        title = f"{found.skill}, {found.episodes} episodes: {words} {value:.3g} without a fault"
+        table = Table("group", *(f"{words}, {f}" for f in FAULTS), "change of actions (rms)", title=title)
         for name in dict.fromkeys(entry.group for entry in found.groups):
             rows = {entry.fault: entry for entry in found.groups if entry.group == name}
             largest = max(entry.action_change for entry in rows.values())
-            table.add_row(name, *(f"{rows[f].success:.2f}" for f in FAULTS), f"{largest:.3f}")
+            table.add_row(name, *(f"{getattr(rows[f], figure):.3g}" for f in FAULTS), f"{largest:.3f}")
         console.print(table)
         if found.unused:
             say(console, f"unused: {', '.join(found.unused)}; a student can leave them out")

@@ -70,9 +70,11 @@ class Export:
 
 
 def _text(found: Comparison) -> str:
-    policy, file = found.success
+    (policy, file), name = (
+        (found.success, "success") if found.by_success else (found.reward_per_step, "reward per step")
+    )
+    targets = f", {found.largest_target:.1e} rad in joint targets" if found.by_success else ""
     return (
-        f"largest difference over {found.states:,} states: {found.largest_action:.1e} in actions, "
-        f"{found.largest_target:.1e} rad in joint targets; success {file:.2f}, of the policy {policy:.2f} "
-        f"({found.same_outcomes} of {found.episodes} episodes end alike)"
+        f"largest difference over {found.states:,} states: {found.largest_action:.1e} in actions{targets}; "
+        f"{name} {file:.3g}, of the policy {policy:.3g} ({found.same_outcomes} of {found.episodes} episodes end alike)"
     )
