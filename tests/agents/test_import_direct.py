@@ -80,3 +80,11 @@ def test_a_merge_takes_it(balancer, tmp_path, capsys):
     student = load_policy(tmp_path / "student").manifest
     expert = load_policy(tmp_path / "student" / "experts" / "1-CartPole-v1").manifest
     assert student.parents[0].weights_sha256 == expert.weights_sha256
+
+
+def test_an_environment_is_filmed_and_not_viewed(balancer, tmp_path, capsys):
+    load_or_import(balancer, tmp_path / "expert")
+    assert main(["view", str(tmp_path / "expert"), "--out", str(tmp_path / "v.html")]) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "gym:CartPole-v1 is a gymnasium environment, which policykd view cannot show" in told
+    assert f"policykd render {tmp_path / 'expert'} --skill 'gym:CartPole-v1'" in told

@@ -22,8 +22,8 @@ class Render:
 
     policy: tyro.conf.Positional[Path]
     """Policy file, or folder of a run."""
-    skill: str
-    """Skill such as biped/steps."""
+    skill: str | None = None
+    """Skill such as biped/steps; default the first that the policy was trained on."""
     out: Path = Path("video.mp4")
     """Video file."""
     seconds: float = 8.0
@@ -54,7 +54,7 @@ class Render:
 
         prepare_file(self.out)
         loaded = load_policy(self.policy)
-        (skill,) = skills_for([loaded.manifest], [self.skill])
+        (skill,) = skills_for([loaded.manifest], [self.skill or loaded.manifest.skills[0]])
         render_video(
             loaded.policy, skill, self.out, seed=self.seed, seconds=self.seconds, size=size,
             forces=self.forces, view=self.camera, rate=self.rate,

@@ -14,6 +14,7 @@ import tyro
 from rich.console import Console
 
 from policykd.cli.output import Bars, say_where
+from policykd.errors import ConfigError
 
 if TYPE_CHECKING:
     from policykd.agents.files.policy_file import LoadedPolicy
@@ -51,12 +52,25 @@ class View:
         if self.out is not None:
             prepare_file(self.out)
         loaded = load_named(self.policies)
+        self._check(loaded)
         if self.out is None and has_display():
             policies = {name: policy.policy for name, policy in loaded.items()}
             groups = tuple(dict.fromkeys(group for policy in policies.values() for group in policy.groups))
             Window(policies, self._skills(loaded, groups, list(loaded)), seed=self.seed, say=console.print).run()
             return
         say_where(console, self._record(console, loaded))
+
+    def _check(self, loaded: Mapping[str, LoadedPolicy]) -> None:
+        """Raise ConfigError for a skill that is a gymnasium environment."""
+        from policykd.envs.foreign.skill import PREFIX
+
+        trained = [name for policy in loaded.values() for name in policy.manifest.skills]
+        for name in self.skills or trained:
+            if name.startswith(PREFIX):
+                raise ConfigError(
+                    f"{name} is a gymnasium environment, which policykd view cannot show; film it: "
+                    f"policykd render {self.policies[0]} --skill '{name}'"
+                )
 
     def _skills(
         self, loaded: Mapping[str, LoadedPolicy], groups: tuple[str, ...], described_by: Sequence[str]
