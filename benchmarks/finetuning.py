@@ -122,6 +122,11 @@ def least_kept(cell: Mapping[str, Any]) -> float:
     return min(figures["retention"][0] for figures in old)
 
 
+def least_success(cell: Mapping[str, Any]) -> float:
+    """Return the least success that any old skill had of the result, in the evaluation."""
+    return min(figures["result"]["success"][0] for skill, figures in cell["skills"].items() if skill != cell["target"])
+
+
 def least_validated(cell: Mapping[str, Any]) -> float | None:
     """Return the least share of its reward that any old skill had in a validation; None if none was validated."""
     first, *later = cell["validations"]

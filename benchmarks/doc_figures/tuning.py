@@ -12,22 +12,22 @@ from doc_figures.registry import Rows, table
 
 SEEDS = range(3)
 
-TARGETS = ("quadruped/slopes", "quadruped/mixed")
+TARGET = "quadruped/slopes"
 
-HEAD = ("skill to improve", "arm", "success", "reward per step", "least old skill, % of its reward",
-        "the same in any validation")  # fmt: skip
+ARMS = ("default", "without warm-up", "without rehearsal", "without both")
+"""Arms of ``benchmarks/finetuning.py`` in the order of the table."""
+
+HEAD = ("arm", "slopes: success", "slopes: reward per step", "least old skill: % of its reward", "its success",
+        "least in any validation, %")  # fmt: skip
 
 
-def _file(target: str, arm: str, seed: int) -> str:
-    return f"finetuning/{target.replace('/', '-')}-{arm.replace(' ', '-')}-{seed}.json"
+def _file(arm: str, seed: int) -> str:
+    return f"finetuning/{TARGET.replace('/', '-')}-{arm.replace(' ', '-')}-{seed}.json"
 
 
-@table(
-    "training.md", *(_file(target, arm, seed) for target in TARGETS for arm in finetuning.ARMS for seed in SEEDS),
-    head=HEAD,
-)  # fmt: skip
+@table("training.md", *(_file(arm, seed) for arm in ARMS for seed in SEEDS), head=HEAD)
 def finetuning_arms(*runs: Mapping[str, Any]) -> Rows:
-    """Return what a skill gained and the others lost, by target and arm, over the seeds."""
+    """Return what a skill gained and the others lost by arm, over the seeds."""
     groups = [runs[i : i + len(SEEDS)] for i in range(0, len(runs), len(SEEDS))]
     return [_row(group) for group in groups]
 
@@ -38,7 +38,8 @@ def _row(runs: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     validated = [value for run in runs if (value := finetuning.least_validated(run)) is not None]
     lowest = spread([100 * value for value in validated], 1) if validated else "not measured"
     kept = spread([100 * finetuning.least_kept(run) for run in runs], 1)
-    return (short(runs[0]["target"]), runs[0]["arm"], *gains, kept, lowest)
+    success = spread([finetuning.least_success(run) for run in runs], 2)
+    return (runs[0]["arm"], *gains, kept, success, lowest)
 
 
 def _gain(pairs: Sequence[tuple[float, float]], digits: int) -> str:
