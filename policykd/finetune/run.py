@@ -310,8 +310,9 @@ class _Run:
         self._progress.end(self._name, f"{ending}; {self._steps / 1e6:.2f} M steps, {self._seconds:.0f} s")
 
     def _gain_text(self, before: Figures, after: Figures) -> str:
-        pairs = [(s, before[s]["success"], after[s]["success"]) for s in self._targets]
-        return ", ".join(f"{skill} {first:.2f} to {last:.2f}" for skill, first, last in pairs)
+        targets = [skill for skill in self._skills if skill.id in self._targets]
+        figures = {skill.id: "success" if skill.task.bounded else "reward_per_step" for skill in targets}
+        return ", ".join(f"{s} {before[s][name]:.3g} to {after[s][name]:.3g}" for s, name in figures.items())
 
     def _save(self) -> None:
         self._folder.save_checkpoint({

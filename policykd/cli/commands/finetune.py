@@ -5,7 +5,7 @@ Options and printing only; the work is in ``policykd.finetune``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -89,7 +89,8 @@ class Finetune:
             student, targets, self.out, with_overrides(config, self.set), rehearsed=rehearsed, recorded=self.data,
             teachers=teachers, resume=self.resume, progress=Bars(console),
         )  # fmt: skip
-        _print(result, [skill.id for skill in targets], console)
+        judged = {skill.id for skill in (*targets, *rehearsed) if skill.task.bounded}  # others may have no success
+        _print(result, [skill.id for skill in targets], judged, console)
 
     def _rehearsed(self, names: dict[str, Skill], targets: Sequence[str]) -> list[Skill]:
         if self.rehearse is None:
@@ -133,14 +134,12 @@ def slow_ppo(own: PpoConfig) -> PpoConfig:
     )  # fmt: skip
 
 
-def _print(result: FinetuneResult, targets: Sequence[str], console: Console) -> None:
+def _print(result: FinetuneResult, targets: Sequence[str], judged: Collection[str], console: Console) -> None:
     table = Table("skill", "success before", "after", "reward per step before", "after")
     for skill, old in result.before.items():
         new, mark = result.after[skill], " *" if skill in targets else ""
-        table.add_row(
-            f"{skill}{mark}", f"{old['success']:.3f}", f"{new['success']:.3f}", f"{old['reward_per_step']:.4f}",
-            f"{new['reward_per_step']:.4f}",
-        )  # fmt: skip
+        success = [f"{figures['success']:.3f}" if skill in judged else "" for figures in (old, new)]
+        table.add_row(f"{skill}{mark}", *success, *(f"{figures['reward_per_step']:.4f}" for figures in (old, new)))
     console.print(table)
     ending = "" if result.improved else "nothing within the bound was better than the start, which is returned; "
     spent = f"{result.steps:,} steps, {result.rollbacks} rollbacks, {result.seconds:.0f} s"
