@@ -111,6 +111,10 @@ def save_policy(
     return manifest
 
 
+FOREIGN_SUFFIXES = (".onnx", ".pt", ".pth", ".jit", ".cleanrl_model")
+"""Ends of the names of other libraries' policies; stable-baselines3 has zips, as policykd may have."""
+
+
 def load_policy(path: Path) -> LoadedPolicy:
     """Read a policy file.
 
@@ -148,8 +152,8 @@ def read_manifest(path: Path) -> Manifest:
 
 def _import_hint(path: Path) -> str:
     """Return what to do with a path that may be a policy of another library; empty for others."""
-    content = [path] if path.is_file() else list(path.glob("*.zip"))
-    if not any(one.suffix in (".zip", ".onnx", ".pt", ".pth", ".jit", ".cleanrl_model") for one in content):
+    files = [path] if path.is_file() else list(path.glob("*.zip"))
+    if not any(one.suffix in (".zip", *FOREIGN_SUFFIXES) for one in files):
         return ""
     return f"; a policy of another library has to be imported first: policykd import {path} --out EXPERT"
 

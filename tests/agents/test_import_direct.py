@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from policykd.agents.files.policy_file import load_policy
-from policykd.agents.importing.direct import is_foreign, load_or_import
+from policykd.agents.importing.direct import import_once, is_foreign
 from policykd.cli.main import main
 from policykd.errors import ConfigError, PolicyFileError
 
@@ -39,18 +39,17 @@ def test_what_is_foreign(balancer, tmp_path):
 
 
 def test_it_is_imported_once(balancer, tmp_path):
-    loaded, report = load_or_import(balancer, tmp_path / "1-CartPole-v1")
+    out = tmp_path / "1-CartPole-v1"
+    report = import_once(balancer, out)
     assert report is not None
     assert report.score > report.random
-    again, none = load_or_import(balancer, tmp_path / "1-CartPole-v1")
-    assert none is None
-    assert again.manifest.weights_sha256 == loaded.manifest.weights_sha256
-    assert load_or_import(EXPERT, tmp_path / "unused")[1] is None
-    assert not (tmp_path / "unused").exists()
+    written = (out / "manifest.json").stat().st_mtime_ns
+    assert import_once(balancer, out) is None
+    assert (out / "manifest.json").stat().st_mtime_ns == written
     other = tmp_path / "CartPole-v1.zip"
     sb3.PPO("MlpPolicy", "CartPole-v1", device="cpu", seed=1).save(other)
     with pytest.raises(ConfigError, match=r"1-CartPole-v1 is not an import of .*; choose another --out"):
-        load_or_import(other, tmp_path / "1-CartPole-v1")
+        import_once(other, out)
 
 
 def test_what_the_defaults_lack_is_said(tmp_path):
@@ -60,7 +59,7 @@ def test_what_the_defaults_lack_is_said(tmp_path):
     with pytest.raises(
         ConfigError, match=r"m\.pt names no activation .* import it first.*: policykd import .*m\.pt --out"
     ):
-        load_or_import(tmp_path / "m.pt", tmp_path / "out")
+        import_once(tmp_path / "m.pt", tmp_path / "out")
 
 
 def test_other_commands_name_the_import(balancer):
@@ -83,7 +82,7 @@ def test_a_merge_takes_it(balancer, tmp_path, capsys):
 
 
 def test_an_environment_is_filmed_and_not_viewed(balancer, tmp_path, capsys):
-    load_or_import(balancer, tmp_path / "expert")
+    import_once(balancer, tmp_path / "expert")
     assert main(["view", str(tmp_path / "expert"), "--out", str(tmp_path / "v.html")]) == 2
     told = " ".join(capsys.readouterr().err.split())
     assert "gym:CartPole-v1 is a gymnasium environment, which policykd view cannot show" in told

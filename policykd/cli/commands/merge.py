@@ -170,12 +170,17 @@ def _merge_experts(command: Merge, config: MergeConfig, init: LoadedPolicy | Non
 
 def _expert(path: Path, imports: Path, number: int, console: Console) -> LoadedPolicy:
     """Return an expert; one of another library is imported, with a line on its trial."""
-    from policykd.agents.importing.direct import load_or_import
+    from policykd.agents.files.policy_file import load_policy
+    from policykd.agents.importing.direct import import_once, is_foreign
+    from policykd.parallel import processes
 
-    loaded, report = load_or_import(path, imports / f"{number}-{path.stem}")
+    if not is_foreign(path):
+        return load_policy(path)
+    out = imports / f"{number}-{path.stem}"
+    report = processes().from_first(lambda: import_once(path, out))
     if report is not None:
         say_report(console, report)
-    return loaded
+    return load_policy(out)
 
 
 def _merge_data(command: Merge, config: MergeConfig, init: LoadedPolicy | None, console: Console) -> None:
