@@ -5,6 +5,7 @@ Boxes and dictionaries of boxes become named groups of features; other spaces ar
 
 from __future__ import annotations
 
+import difflib
 import json
 import math
 import warnings
@@ -22,6 +23,7 @@ OBSERVATION = "observation"
 """Name of the group of a flat observation."""
 
 _DEFAULT_STEPS = 1000  # for environments that do not say when an episode is truncated
+_CLOSE = 0.75  # likeness of two ids from which one may be a typing error of the other
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,11 @@ def _unknown(env_id: str) -> UnknownNameError | ConfigError:
     newer = [known for known in gymnasium.registry if known.rpartition("-v")[0] == name]
     if newer and version.isdigit():
         return ConfigError(f"{env_id} is not in gymnasium any more; it has {' and '.join(sorted(newer))}")
+    if not difflib.get_close_matches(env_id, gymnasium.registry, cutoff=_CLOSE):
+        return ConfigError(
+            f"gymnasium has no environment {env_id}; if a package registers it, put its module in front of the id: "
+            f"MODULE:{env_id}"
+        )
     return UnknownNameError("gymnasium environment", env_id, sorted(gymnasium.registry))
 
 

@@ -136,6 +136,7 @@ def test_records_bring_the_whole_skill_back():
     ("text", "error", "message"),
     [
         ("gym:Pendulun-v1", UnknownNameError, "did you mean Pendulum-v1"),
+        ("gym:PandaReach-v1", ConfigError, "if a package registers it, .*: MODULE:PandaReach-v1"),
         ("gym:Pendulum-v0", ConfigError, "not in gymnasium any more; it has Pendulum-v1"),
         ("gym:Walker2d-v3", ConfigError, "it has Walker2d-v4 and Walker2d-v5, whose physics"),
         ("gym:Blackjack-v1", ContractError, "observes Tuple"),
