@@ -116,6 +116,16 @@ class Evaluation:
                 raise UnknownNameError("evaluated policy", policy, self.policies)
         return replace(self, experts=dict(experts))
 
+    def judges(self, skill: str) -> bool:
+        """Return whether success says something on a skill.
+
+        Environments with rewards of any size may report none: every episode, those of random actions included, then
+        counts as one.
+        """
+        if (RANDOM, skill) not in self.cells:
+            return True
+        return not all(all(cell.success) for (_, own), cell in self.cells.items() if own == skill)
+
     @cached_property
     def summaries(self) -> dict[tuple[str, str], Summary]:
         """(policy, skill) to summary; equal outcomes give equal digits."""

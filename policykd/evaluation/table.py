@@ -1,6 +1,6 @@
 """An evaluation as a table for the terminal and for papers.
 
-It formats summaries that ``results`` computed and calculates nothing.
+It shows figures that ``results`` computed, and of environments with rewards of any size the return.
 """
 
 from __future__ import annotations
@@ -8,13 +8,18 @@ from __future__ import annotations
 from rich.table import Table
 from rich.text import Text
 
-from policykd.evaluation.results import Evaluation
+from policykd.evaluation.results import RANDOM, Evaluation
 from policykd.paper_tables import PaperTable
-from policykd.stats import format_interval
+from policykd.seeding import integer_seed
+from policykd.stats import Interval, bootstrap, format_interval
+
+_RETURN = "return"
 
 
 def evaluation_table(evaluation: Evaluation) -> Table:
     """Return a table of policies by skills: success, reward, retention and distance, each with its 95 % interval.
+
+    Environments with rewards of any size have their return, too; those that report no success have none.
 
     Args:
         evaluation: the results.
@@ -29,32 +34,48 @@ def evaluation_table(evaluation: Evaluation) -> Table:
     )
     for name in ("skill", "policy"):
         table.add_column(name, no_wrap=True)
-    for name in ("success", "reward per step", "retention", "distance, m"):
+    columns = _columns(evaluation)
+    for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
     for skill in evaluation.skills:
         for policy in evaluation.policies:
             if (policy, skill) not in evaluation.summaries:  # random actions, which bounded rewards do not need
                 continue
-            summary = evaluation.summaries[policy, skill]
             star = " *" if evaluation.experts.get(skill) == policy else ""
-            table.add_row(
-                Text(skill),
-                Text(policy + star),
-                format_interval(summary.success, 2),
-                format_interval(summary.reward_per_step, 3),
-                format_interval(summary.retention, 3),
-                format_interval(summary.distance, 1),
-            )
+            figures = _figures(evaluation, policy, skill)
+            texts = (format_interval(figures[name], digits) for name, digits in columns.items())
+            table.add_row(Text(skill), Text(policy + star), *texts)
         table.add_section()
     return table
 
 
 def paper_table(evaluation: Evaluation) -> PaperTable:
     """Return the same table for LaTeX and CSV; "expert" says of which skills a policy is the expert."""
-    rows = []
-    for (policy, skill), summary in evaluation.summaries.items():
+    rows, columns = [], _columns(evaluation)
+    for policy, skill in evaluation.summaries:
         expert = "yes" if evaluation.experts.get(skill) == policy else ""
-        figures = (summary.success, summary.reward_per_step, summary.retention, summary.distance)
-        rows.append((skill, policy, expert, *figures))
-    head = ("skill", "policy", "expert", "success", "reward per step", "retention", "distance, m")
-    return PaperTable(head, tuple(rows), (0, 0, 0, 2, 3, 3, 1))
+        figures = _figures(evaluation, policy, skill)
+        rows.append((skill, policy, expert, *(figures[name] for name in columns)))
+    return PaperTable(("skill", "policy", "expert", *columns), tuple(rows), (0, 0, 0, *columns.values()))
+
+
+def _columns(evaluation: Evaluation) -> dict[str, int]:
+    """Return the names of the figures with their digits; the return is there where rewards are of any size."""
+    columns = {"success": 2, "reward per step": 3, _RETURN: 1, "retention": 3, "distance, m": 1}
+    if not any(policy == RANDOM for policy, _ in evaluation.cells):
+        del columns[_RETURN]
+    return columns
+
+
+def _figures(evaluation: Evaluation, policy: str, skill: str) -> dict[str, Interval | None]:
+    """Return the figures of a cell by their columns; None for those that say nothing there."""
+    summary, cell = evaluation.summaries[policy, skill], evaluation.cells[policy, skill]
+    of_any_size = (RANDOM, skill) in evaluation.cells
+    seed = integer_seed(evaluation.seed, "intervals", skill)
+    return {
+        "success": summary.success if evaluation.judges(skill) else None,
+        "reward per step": summary.reward_per_step,
+        _RETURN: bootstrap(cell.total_reward, seed=seed) if of_any_size else None,
+        "retention": summary.retention,
+        "distance, m": None if of_any_size and not any(cell.distance) else summary.distance,
+    }

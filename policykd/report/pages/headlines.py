@@ -44,10 +44,11 @@ def verdict(results: ResultsFolder) -> str:
         f"{student[:1].upper()}{student[1:]} keeps at least {percent(kept[1].estimate)} of the reward of each expert, "
         f"measured on {evaluation.episodes} tracks per skill that training never saw."
     )
+    judged = [skill for skill in evaluation.skills if evaluation.judges(skill)]
     away = [
-        min(evaluation.summaries[name, s].success.estimate for s in evaluation.skills if s != own)
+        min(evaluation.summaries[name, s].success.estimate for s in judged if s != own)
         for own, name in evaluation.experts.items()
-        if len(evaluation.skills) > 1
+        if set(judged) - {own}
     ]
     if away:
         most = f"{percent(max(away))} or less" if max(away) > 0 else "0 %"
@@ -58,7 +59,8 @@ def verdict(results: ResultsFolder) -> str:
 def _worst(results: ResultsFolder, policy: str, field: str) -> tuple[str, Interval] | None:
     """Return the skill and the interval of a policy's lowest figure."""
     evaluation = results.evaluation
-    found = [(skill, getattr(evaluation.summaries[policy, skill], field)) for skill in evaluation.skills]
+    skills = [skill for skill in evaluation.skills if field != "success" or evaluation.judges(skill)]
+    found = [(skill, getattr(evaluation.summaries[policy, skill], field)) for skill in skills]
     known = [(skill, interval) for skill, interval in found if interval is not None]
     return min(known, key=lambda pair: pair[1].estimate) if known else None
 

@@ -58,7 +58,9 @@ def evaluation_heat_map(evaluation: Evaluation) -> Figure:
     own = {(policies.index(evaluation.experts[skill]), j) for j, skill in enumerate(evaluation.skills)}
     kept = [[cell.retention.estimate if cell.retention else None for cell in row] for row in found]
     _heat(panels[0], own, kept, 2, "retention of the expert's reward")
-    _heat(panels[1], own, [[cell.success.estimate for cell in row] for row in found], 2, "success")
+    judged = list(map(evaluation.judges, evaluation.skills))
+    success = [[c.success.estimate if says else None for c, says in zip(row, judged, strict=True)] for row in found]
+    _heat(panels[1], own, success, 2, "success")
     _label(panels, policies, names, crowded=sum(map(len, names)) > _LABELS)
     return figure
 
