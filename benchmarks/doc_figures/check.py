@@ -9,6 +9,7 @@ from doc_figures import (  # noqa: F401  (they fill the registers)
     control,
     curricula,
     demo,
+    exporting,
     importing,
     merging,
     speed,

@@ -311,8 +311,9 @@ class _Run:
 
     def _gain_text(self, before: Figures, after: Figures) -> str:
         targets = [skill for skill in self._skills if skill.id in self._targets]
-        figures = {skill.id: "success" if skill.task.bounded else "reward_per_step" for skill in targets}
-        return ", ".join(f"{s} {before[s][name]:.3g} to {after[s][name]:.3g}" for s, name in figures.items())
+        figures = {s.id: ("success", ".2f") if s.task.bounded else ("reward_per_step", ".3g") for s in targets}
+        texts = ((s, *(f"{of[s][name]:{digits}}" for of in (before, after))) for s, (name, digits) in figures.items())
+        return ", ".join(f"{skill} {first} to {last}" for skill, first, last in texts)
 
     def _save(self) -> None:
         self._folder.save_checkpoint({

@@ -59,14 +59,15 @@ class AuditCommand:
             threads=self.threads,
         )  # fmt: skip
         write_json(self.out, asdict(found))
-        figure = "success" if skill.task.bounded else "reward_per_step"  # others need not have a success
+        # Environments with rewards of any size need not have a success.
+        figure, digits = ("success", ".2f") if skill.task.bounded else ("reward_per_step", ".3g")
         words, value = figure.replace("_", " "), getattr(found, figure)
-        title = f"{found.skill}, {found.episodes} episodes: {words} {value:.3g} without a fault"
+        title = f"{found.skill}, {found.episodes} episodes: {words} {value:{digits}} without a fault"
         table = Table("group", *(f"{words}, {f}" for f in FAULTS), "change of actions (rms)", title=title)
         for name in dict.fromkeys(entry.group for entry in found.groups):
             rows = {entry.fault: entry for entry in found.groups if entry.group == name}
             largest = max(entry.action_change for entry in rows.values())
-            table.add_row(name, *(f"{getattr(rows[f], figure):.3g}" for f in FAULTS), f"{largest:.3f}")
+            table.add_row(name, *(f"{getattr(rows[f], figure):{digits}}" for f in FAULTS), f"{largest:.3f}")
         console.print(table)
         if found.unused:
             say(console, f"unused: {', '.join(found.unused)}; a student can leave them out")

@@ -70,11 +70,11 @@ class Export:
 
 
 def _text(found: Comparison) -> str:
-    (policy, file), name = (
-        (found.success, "success") if found.by_success else (found.reward_per_step, "reward per step")
-    )
     targets = f", {found.largest_target:.1e} rad in joint targets" if found.by_success else ""
+    name, (policy, file) = "reward per step", (f"{value:.3g}" for value in found.reward_per_step)
+    if found.by_success:
+        name, (policy, file) = "success", (f"{value:.2f}" for value in found.success)
     return (
         f"largest difference over {found.states:,} states: {found.largest_action:.1e} in actions{targets}; "
-        f"{name} {file:.3g}, of the policy {policy:.3g} ({found.same_outcomes} of {found.episodes} episodes end alike)"
+        f"{name} {file}, of the policy {policy} ({found.same_outcomes} of {found.episodes} episodes end alike)"
     )
