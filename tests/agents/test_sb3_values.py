@@ -98,7 +98,7 @@ def test_random_search_networks():
 def test_networks_that_are_not_imported(weights, message):
     with pytest.raises(PolicyFileError, match=message):
         sb3._network(weights, {}, BOX)
-    with pytest.raises(PolicyFileError, match="its activation is GELU; Tanh, ReLU, ELU are imported"):
+    with pytest.raises(PolicyFileError, match="its activation is GELU; Tanh, ReLU, ELU, SiLU are imported"):
         sb3._network(ON, {"policy_kwargs": {"activation_fn": "<class 'torch.nn.modules.GELU'>"}}, BOX)
 
 
