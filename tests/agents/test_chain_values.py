@@ -206,7 +206,8 @@ def test_chains_of_modules():
 
 def test_normalizers_and_memories_stand_in_front_in_any_order_of_the_attributes():
     memory = module("GRU", **{key[2:]: value for key, value in gru("m", 3, 4).items()}, batch_first=False)
-    tree = module("PolicyExporterGRU", actor=linear(4, 2), memory=memory, normalizer=NORMALIZER, hidden_state=np.zeros(4))
+    state = np.zeros(4)
+    tree = module("PolicyExporterGRU", actor=linear(4, 2), memory=memory, normalizer=NORMALIZER, hidden_state=state)
     found = read(tree)
     assert (found.groups, found.recurrence.kind, len(found.actor)) == ({"observation": 3}, "gru", 1)
     assert (found.standardization.mean.tolist(), found.standardization.divisor.tolist()) == ([1.0] * 3, [2.01] * 3)
