@@ -4,7 +4,7 @@
 
 The folder holds the files under the paths in ``SAMPLES``; docs/import.md says where they come from. Actions are
 compared along one episode, in the environment's units, with those of stable-baselines3 and sb3-contrib, rl_games,
-rsl_rl 2, ONNX Runtime, or torch running a TorchScript archive; without the library there is no difference to print.
+rsl_rl 2, ONNX Runtime, or torch running a TorchScript archive; a library that is missing is named instead.
 Zips of 2021 name classes of ``gym``, which stable-baselines3 needs then, and shimmy.
 """
 

@@ -45,7 +45,8 @@ class UnitreeG1(gymnasium.Env[np.ndarray, np.ndarray]):
         height: height of the base at the beginning, m; None for that of the model, which a URDF does not have.
 
     Raises:
-        ValueError: if settings and model have another number of joints, or another control rate than 50 Hz.
+        ValueError: if settings and model have another number of joints, observations of another size, or another
+            control rate than 50 Hz.
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": [], "render_fps": round(1 / CONTROL_DT)}
@@ -69,13 +70,15 @@ class UnitreeG1(gymnasium.Env[np.ndarray, np.ndarray]):
         joints, substeps = len(self._default), int(self._set["control_decimation"])
         if not self._model.nu == len(self._kp) == len(self._kd) == joints == self._model.nv - 6:
             raise ValueError(f"the settings are of {joints} joints, the model has {self._model.nu} motors")
+        if (size := int(self._set["num_obs"])) not in (9 + 3 * joints, 11 + 3 * joints):
+            raise ValueError(f"the settings observe {size} numbers; {joints} joints give {9 + 3 * joints}, the clock 2")
         if not np.isclose(period := substeps * self._set["simulation_dt"], CONTROL_DT):
             raise ValueError(f"the settings act every {period} s; {CONTROL_DT} is needed")
         self._substeps, self._action = substeps, np.zeros(joints)
         self._height = float(self._model.qpos0[2]) if height is None else height
         self._fallen = 0.5 * self._height  # of the base, m
         self.action_space = spaces.Box(-LARGEST_ACTION, LARGEST_ACTION, (joints,), np.float32)
-        self.observation_space = spaces.Box(-np.inf, np.inf, (int(self._set["num_obs"]),), np.float32)
+        self.observation_space = spaces.Box(-np.inf, np.inf, (size,), np.float32)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

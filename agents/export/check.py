@@ -130,20 +130,20 @@ def compare(
     by_success = skill.task.bounded
     mine, theirs = (o.success if by_success else o.total_reward for o in outcomes)
     same = mine == theirs if by_success else torch.isclose(mine, theirs, rtol=_CLOSE_REWARD, atol=_CLOSE_REWARD)
-    success, reward = (
-        tuple(float(values.double().mean()) for values in pair)
-        for pair in ([o.success for o in outcomes], [o.reward_per_step for o in outcomes])
-    )
     return Comparison(
         states=len(expected),
         largest_action=float(np.abs(found_actions - expected).max()),
         largest_target=float(np.abs(found_targets - targets).max()),
-        success=(success[0], success[1]),
+        success=_means(*(o.success for o in outcomes)),
         same_outcomes=int(same.sum()),
         episodes=episodes,
-        reward_per_step=(reward[0], reward[1]),
+        reward_per_step=_means(*(o.reward_per_step for o in outcomes)),
         by_success=by_success,
     )
+
+
+def _means(mine: torch.Tensor, theirs: torch.Tensor) -> tuple[float, float]:
+    return float(mine.double().mean()), float(theirs.double().mean())
 
 
 @torch.no_grad()

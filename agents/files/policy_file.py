@@ -112,7 +112,7 @@ def save_policy(
 
 
 FOREIGN_SUFFIXES = (".onnx", ".pt", ".pth", ".jit", ".cleanrl_model")
-"""Ends of the names of other libraries' policies; stable-baselines3 has zips, as policykd may have."""
+"""Suffixes of other libraries' policy files. stable-baselines3 writes zips; so can policykd."""
 
 
 def load_policy(path: Path) -> LoadedPolicy:

@@ -1,6 +1,6 @@
-"""Dead inputs: features that hardly moved in training, with which a normalizer divides by next to nothing.
+"""Dead inputs: features that hardly moved in training, so that a normalizer divides them by next to nothing.
 
-Other values than those of the training drown a policy, so that it can be fed their means, or read without them.
+Any other value drowns the policy. It can treat them as constant at their means, or be made to read without them.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def without_dead_inputs(foreign: ForeignPolicy, way: str, name: str) -> ForeignP
     if not way:
         return foreign
     if way not in WAYS:
-        raise UnknownNameError("way with dead inputs", way, WAYS)
+        raise UnknownNameError("treatment of dead inputs", way, WAYS)
     given, dead = foreign.standardization, find_dead(foreign.standardization)
     if given is None or not len(dead):
         raise ConfigError(f"{name} has no feature with a variance below 1e-6 in training; leave out --dead-inputs")

@@ -44,11 +44,10 @@ def foreign_zoo(content: dict[str, Any]) -> Rows:
 
 def _algorithm(name: str, rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     poor = sorted(((share, one) for one in rows if (share := _share(one)) < LEAST_SHARE), key=itemgetter(0))
-    less = (
-        ", ".join(f"{Path(one['file']).stem} {share:.2f}" for share, one in poor) if name != "all" else str(len(poor))
-    )
+    named = ", ".join(f"{Path(one['file']).stem} {share:.2f}" for share, one in poor)
     largest = max(one["difference"] for one in rows)
-    return (name, str(len(rows)), f"{largest:.0e}", str(len(rows) - len(poor)), less)
+    count = str(len(rows) - len(poor))
+    return (name, str(len(rows)), f"{largest:.0e}", count, str(len(poor)) if name == "all" else named)
 
 
 def _share(one: Mapping[str, Any]) -> float:

@@ -83,6 +83,9 @@ def test_settings_of_another_robot_are_refused(files):
     Path(files["settings"]).write_text(yaml.safe_dump({**SETTINGS, "default_angles": [0.0] * 3}))
     with pytest.raises(ConfigError, match="settings are of 3 joints, the model has 2 motors"):
         gym_skill(text(files))
+    Path(files["settings"]).write_text(yaml.safe_dump({**SETTINGS, "num_obs": 16}))
+    with pytest.raises(ConfigError, match=r"settings observe 16 numbers; 2 joints give 15, the clock 2"):
+        gym_skill(text(files))
     Path(files["settings"]).write_text(yaml.safe_dump({**SETTINGS, "control_decimation": 2}))
     with pytest.raises(ConfigError, match=r"settings act every 0.01 s; 0.02 is needed"):
         gym_skill(text(files))
