@@ -33,6 +33,16 @@ PATIENCE = 10.0
 """Seconds to wait for the lock of a folder; the jobs of a killed run exit at their next report."""
 
 
+def check_free(path: Path) -> None:
+    """Raise unless a new run can begin in a folder.
+
+    Raises:
+        OutputError: if it holds a run.
+    """
+    if (path / "config.json").exists():
+        raise OutputError(f"{path} already holds a run; continue it with --resume or choose another --out")
+
+
 class RunFolder:
     """Folder of one run.
 
@@ -53,8 +63,8 @@ class RunFolder:
         self.path = prepare_folder(path)
         self._config_file, self._log_file = path / "config.json", path / "progress.jsonl"
         self._checkpoint_file, self._result_file = path / "checkpoint.pt", path / "result.json"
-        if self._config_file.exists() and not resume:
-            raise OutputError(f"{path} already holds a run; continue it with --resume or choose another --out")
+        if not resume:
+            check_free(path)
         self._lock = _occupied(path)
         if self._lock.lock_counter == 1:  # this process did not hold it before
             remove_unfinished(path)

@@ -81,6 +81,13 @@ def test_a_merge_takes_it(balancer, tmp_path, capsys):
     assert student.parents[0].weights_sha256 == expert.weights_sha256
 
 
+def test_a_folder_that_holds_a_run_is_refused_before_the_import(balancer, tmp_path, capsys):
+    (tmp_path / "config.json").write_text("{}")
+    assert main(["merge", str(balancer), "--out", str(tmp_path)]) == 2
+    assert "already holds a run" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
 def test_an_environment_is_filmed_and_not_viewed(balancer, tmp_path, capsys):
     import_once(balancer, tmp_path / "expert")
     assert main(["view", str(tmp_path / "expert"), "--out", str(tmp_path / "v.html")]) == 2

@@ -144,7 +144,10 @@ class Merge:
 def _merge_experts(command: Merge, config: MergeConfig, init: LoadedPolicy | None, console: Console) -> None:
     from policykd.merge import merge_experts, teachers_from
     from policykd.merge.conflicts import check_conflicts
+    from policykd.runs import check_free
 
+    if not command.resume:
+        check_free(command.out)  # before files of other libraries are imported into it
     named = [split_expert(text) for text in command.experts]
     only = {str(path): skills for path, skills in named if skills is not None}
     loaded = [(str(path), _expert(path, command.out / "experts", i, console)) for i, (path, _) in enumerate(named, 1)]
