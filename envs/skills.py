@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
 
 from policykd.envs.observations import get_group, group_names, group_sizes
@@ -135,6 +135,24 @@ class Skill:
     def seconds(self) -> float:
         """Length of a whole episode, s."""
         return self.episode_steps * self.robot.control_dt
+
+
+def lasting(skill: Skill, seconds: float) -> Skill:
+    """Return a skill whose episodes take this long, on tracks that are long enough for it.
+
+    Args:
+        skill: a skill of one of policykd's robots.
+        seconds: length of an episode, s; rounded to whole steps.
+
+    Raises:
+        ContractError: for a gymnasium environment, which ends its episodes itself.
+        ConfigError: for less than one step.
+    """
+    if skill.robot.family == "gymnasium":
+        raise ContractError(f"{skill.id} ends its episodes itself; the length of an episode cannot be set")
+    if not seconds >= skill.robot.control_dt:
+        raise ConfigError(f"episodes of {seconds:g} s are shorter than one step, {skill.robot.control_dt:g} s")
+    return replace(skill, episode_steps=round(seconds / skill.robot.control_dt))
 
 
 def slug(skill_id: str) -> str:

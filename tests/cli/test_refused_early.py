@@ -57,6 +57,8 @@ def test_folders_of_results_are_created(tmp_path):
         (["demo", "--episodes", "0"], "episodes is 0; it must be in [1, 100000]"),
         (["demo", "--seed", "-1"], "seed is -1"),
         (["evaluate", STORED, "--skills", "biped/flat", "--seed", "-1"], "seed is -1; it must be at least 0"),
+        (["evaluate", STORED, "--seconds", "0.001"], "episodes of 0.001 s are shorter than one step"),
+        (["evaluate", STORED, "--seconds", "nan"], "episodes of nan s"),
         (["train", "biped/flat", "--set", "seed=2024-13-45"], "--set seed=2024-13-45: the value is not valid YAML"),
         (["train", "biped/flat", "--set", "ppo.clip_range=.nan"], "ppo.clip_range is NaN; it must be a number"),
         (["train", "biped/flat", "--set", "ppo.gamma=nan"], "ppo.gamma is NaN"),

@@ -31,6 +31,8 @@ class Evaluate:
     """Episodes per policy and skill, on fixed tracks shared by all policies."""
     seed: int = 0
     """Seed of tracks and initial states."""
+    seconds: float | None = None
+    """Length of an episode, s; default that of each skill. Tracks are long enough for it."""
     honest: bool = False
     """Simulate robots in space with a time step of 2.5 ms, more solver iterations and colliding shins."""
     noise: bool = False
@@ -49,6 +51,7 @@ class Evaluate:
         from policykd.agents.files.policy_file import load_named
         from policykd.agents.files.skills import ASKS, skills_for, unheard
         from policykd.envs.honest import honest_skill
+        from policykd.envs.skills import lasting
         from policykd.evaluation import evaluate, evaluation_table
         from policykd.evaluation.table import paper_table
         from policykd.paper_tables import write_paper_tables
@@ -57,6 +60,8 @@ class Evaluate:
         prepare_file(self.out)
         policies = load_named(self.policies)
         skills = skills_for([loaded.manifest for loaded in policies.values()], self.skills)
+        if self.seconds is not None:
+            skills = [lasting(skill, self.seconds) for skill in skills]
         if self.honest:
             skills = [honest_skill(skill) for skill in skills]
         experts = {s: name for s, name in expert_of(policies).items() if s in {k.id for k in skills}}
