@@ -5,14 +5,16 @@
 A cell is one merge and its evaluation on tracks that no validation used. Every student gets the same number of
 environment steps. The same command continues an interrupted run; finished cells are not run again. ``sighted``, the
 student that reads what its teachers read, is the control: where it fails, the table says nothing of the others.
+
+With ``--finetune STEPS`` every student is also fine-tuned on all skills but the first, which it rehearses, in a cell of
+its own; students with a memory cannot be.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,13 +25,17 @@ from rich.table import Table
 
 from cells import experts_in_words
 from policykd.agents.architecture import STUDENTS, Architecture
-from policykd.agents.files.policy_file import LoadedPolicy, load_named
+from policykd.agents.files.policy_file import LoadedPolicy, load_named, load_policy
 from policykd.agents.files.skills import skills_for
+from policykd.agents.training.defaults import default_config
 from policykd.cli.commands.evaluate import expert_of
+from policykd.cli.commands.finetune import slow_ppo
 from policykd.cli.output import Bars
 from policykd.envs.observations import chosen_groups
+from policykd.envs.robots import Robot
 from policykd.errors import ConfigError, UnknownNameError
 from policykd.evaluation import evaluate
+from policykd.finetune import FinetuneConfig, finetune
 from policykd.merge import MergeConfig, merge_experts, teachers_from
 from policykd.storage import prepare_folder, read_json, write_json
 
@@ -48,6 +54,9 @@ BASE = MergeConfig(
 )  # fmt: skip
 """Settings of all students. A merge never stops early, so that all have the same environment steps, and no skill gets
 more of them than another: shares by the gap to the expert would go to gaps, which a blind student cannot learn."""
+
+FINETUNING: Mapping[str, Any] = {"warm_up_steps": 98_304, "target_share": 0.75}
+"""Settings of all fine-tunings: merges have no critic, so it learns longer, and all skills but one are targets."""
 
 _MLP = Architecture(hidden=(256, 128))
 _RECURRENT: Mapping[str, Any] = {
@@ -97,6 +106,7 @@ class Options:
         episodes: tracks of every skill in the evaluation.
         rounds: rounds of every merge; the number of gradient steps over all rounds stays the same.
         envs: simulations of every skill in a round.
+        finetune: environment steps of reinforcement learning that follow the merge; 0 for none.
         quick: two tiny rounds, as a smoke test.
         out: folder of the merges.
         results: folder of one JSON file per cell.
@@ -108,6 +118,7 @@ class Options:
     episodes: int = 256
     rounds: int = BASE.rounds
     envs: int = BASE.envs
+    finetune: int = 0
     quick: bool = False
     out: Path = Path("results/benchmarks/students")
     results: Path = Path("results/benchmarks/students/cells")
@@ -142,45 +153,76 @@ def config_of(kind: Kind, groups: tuple[str, ...], seed: int, options: Options) 
     return config
 
 
-def run_cell(
+def run_cells(
     name: str, seed: int, experts: Mapping[str, LoadedPolicy], options: Options, console: Console
+) -> list[dict[str, Any]]:
+    """Merge a student, and fine-tune it if that is asked for, or read the results: one cell for each of the two."""
+    slug, teachers = name.replace(" ", "-"), teachers_from(list(experts.items()))
+    folder, skill = options.out / slug / str(seed), teachers[0].skill
+    config = config_of(KINDS[name], groups_of(KINDS[name], skill.groups, spatial=skill.robot.spatial), seed, options)
+
+    def merge() -> tuple[Path, int]:
+        merged = merge_experts(teachers, folder, config, resume=True, progress=Bars(console))
+        shutil.rmtree(folder / "data", ignore_errors=True)
+        return merged.policy_path, merged.states
+
+    def improve() -> tuple[Path, int]:
+        student = load_policy(folder / "policy")
+        first, *others = skills_for([student.manifest])
+        found = finetune(
+            student, others, folder / "finetuned", finetuning_of(skill.robot, seed, options), rehearsed=[first],
+            resume=True, progress=Bars(console),
+        )  # fmt: skip
+        return found.policy_path, found.steps
+
+    cells = [_cell(slug, {"student": name, "seed": seed}, merge, experts, options)]
+    if options.finetune:
+        about = {"student": f"{name}, fine-tuned", "seed": seed}
+        cells.append(_cell(f"{slug}-finetuned", about, improve, experts, options))
+    return cells
+
+
+def finetuning_of(robot: Robot, seed: int, options: Options) -> FinetuneConfig:
+    """Return the fine-tuning of a cell."""
+    return FinetuneConfig(
+        steps=options.finetune, seed=seed, threads=BASE.threads, ppo=slow_ppo(default_config(robot).ppo), **FINETUNING
+    )
+
+
+def _cell(
+    slug: str,
+    about: Mapping[str, Any],
+    make: Callable[[], tuple[Path, int]],
+    experts: Mapping[str, LoadedPolicy],
+    options: Options,
 ) -> dict[str, Any]:
-    """Run a cell, or read its result."""
-    slug = name.replace(" ", "-")
-    record = options.results / f"{slug}-{seed}.json"
+    """Return the figures of a student: those on record, or of the policy file that ``make`` writes."""
+    record = options.results / f"{slug}-{about['seed']}.json"
     if record.exists():
         return read_json(record)
-    kind, folder, began = KINDS[name], options.out / slug / str(seed), time.process_time()
-    teachers = teachers_from(list(experts.items()))
-    skill = teachers[0].skill
-    groups = groups_of(kind, skill.groups, spatial=skill.robot.spatial)
-    config = config_of(kind, groups, seed, options)
-    result = merge_experts(teachers, folder, config, resume=True, progress=Bars(console))
-    merged = time.process_time() - began
-    student = load_named([folder])
-    (loaded,) = student.values()
-    policies = {"student": loaded, **experts}
-    skills = skills_for([one.manifest for one in policies.values()])
+    began = time.process_time()
+    path, states = make()
+    spent, student = time.process_time() - began, load_policy(path)
+    policies = {"student": student, **experts}
+    skills, owners = skills_for([one.manifest for one in policies.values()]), expert_of(dict(experts))
     found = evaluate(
-        {key: one.policy for key, one in policies.items()}, skills, episodes=options.episodes, seed=seed,
-        experts=expert_of(dict(experts)),
+        {key: one.policy for key, one in policies.items()}, skills, episodes=options.episodes, seed=about["seed"],
+        experts=owners,
     )  # fmt: skip
     figures = {
-        "student": name,
-        "seed": seed,
-        "groups": list(loaded.policy.groups.items()),
-        "parameters": loaded.manifest.architecture.parameters(loaded.policy.groups, loaded.policy.actions),
-        "states": result.states,
-        "merge_processor_seconds": round(merged, 1),
+        **about,
+        "groups": list(student.policy.groups.items()),
+        "parameters": student.manifest.architecture.parameters(student.policy.groups, student.policy.actions),
+        "rounds": options.rounds,
+        "states": states,
+        "processor_seconds": round(spent, 1),
         "episodes": options.episodes,
         "command": command_of(options),
         "skills": {s.id: _figures(found.summaries["student", s.id]) for s in skills},
-        "experts": {s: _figures(found.summaries[e, s]) for s, e in expert_of(dict(experts)).items()},
-        "validations": [json.loads(line) for line in (folder / "progress.jsonl").read_text().splitlines()],
+        "experts": {s: _figures(found.summaries[e, s]) for s, e in owners.items()},
     }
     prepare_folder(options.results)
     write_json(record, figures)
-    shutil.rmtree(folder / "data")
     return figures
 
 
@@ -189,7 +231,7 @@ def command_of(options: Options) -> str:
     experts = experts_in_words(options.experts)
     command = f"python benchmarks/students.py --experts {experts} --rounds {options.rounds} "
     command += f"--envs {options.envs} --episodes {options.episodes}"
-    return command
+    return f"{command} --finetune {options.finetune}" if options.finetune else command
 
 
 def _figures(summary: Any) -> dict[str, Any]:
@@ -212,7 +254,7 @@ def table_of(cells: Sequence[Mapping[str, Any]]) -> Table:
     for name in dict.fromkeys(c["student"] for c in cells):
         group = [c for c in cells if c["student"] == name]
         row = [f"{sum(c['skills'][s]['success'][0] for c in group) / len(group):.2f}" for s in skills]
-        cost = sum(c["merge_processor_seconds"] for c in group) / len(group)
+        cost = sum(c["processor_seconds"] for c in group) / len(group)
         first = group[0]
         table.add_row(name, str(len(group)), f"{first['parameters']:,}", f"{first['states']:,}", f"{cost:.0f}", *row)
     return table
@@ -232,8 +274,8 @@ def main(options: Options) -> None:
         if name not in KINDS:
             raise UnknownNameError("student", name, KINDS)
     experts = load_named(list(options.experts))
-    cells = [run_cell(name, seed, experts, options, console) for seed in options.seeds for name in options.kinds]
-    console.print(table_of(cells))
+    runs = [run_cells(name, seed, experts, options, console) for seed in options.seeds for name in options.kinds]
+    console.print(table_of([cell for run in runs for cell in run]))
 
 
 if __name__ == "__main__":

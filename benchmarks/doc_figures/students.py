@@ -26,5 +26,4 @@ def students(*cells: Mapping[str, Any]) -> Rows:
 def _row(cell: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the row of one student."""
     kept = [f"{cell['skills'][skill]['success'][0]:.2f}" for skill in SKILLS]
-    rounds = str(len(cell["validations"]))
-    return (cell["student"], rounds, f"{cell['parameters']:,}", *kept, f"{cell['merge_processor_seconds']:.0f}")
+    return (cell["student"], str(cell["rounds"]), f"{cell['parameters']:,}", *kept, f"{cell['processor_seconds']:.0f}")
