@@ -19,6 +19,7 @@ from policykd.agents.training.device_ppo import VALUE_WEIGHT, Rollout, advantage
 from policykd.agents.training.sb3_policy import TwoRates, log_density
 from policykd.divergences import gaussian_kl
 from policykd.envs.make import AnyEnv
+from policykd.finetune.actors import actor_of
 from policykd.finetune.config import FinetuneConfig
 from policykd.finetune.guidance import GUIDANCES, Guide, Guided, Heard
 from policykd.merge.data.pool import StatePool
@@ -59,7 +60,7 @@ class LeashedPpo:
         self._guide, self._heard = guide, Heard(torch.zeros(0), torch.zeros(0))
         self._earns = 1.0 if guide is None or guide.guidance.earns else (~guide.known).to(policy.log_std)
         self._policy, self._env, self._config = policy, env, config
-        self._start = copy.deepcopy(policy).eval().requires_grad_(False)
+        self._actor = actor_of(policy, copy.deepcopy(policy).eval().requires_grad_(False))
         torch.nn.init.constant_(policy.log_std, math.log(config.noise))
         self._draw = torch.Generator().manual_seed(seed)
         self._recorded, self._recorded_skills = recorded, skills
@@ -87,12 +88,17 @@ class LeashedPpo:
     def state_dict(self) -> dict[str, Any]:
         """Return the state that the next rollouts depend on, without policy and environment."""
         guide = {} if self._guide is None else {"guide": self._guide.state_dict()}
-        return {"optimizer": self.optimizer.state_dict(), "flat": self._flat, "draw": self._draw.get_state(), **guide}
+        return {
+            "optimizer": self.optimizer.state_dict(), "flat": self._flat, "draw": self._draw.get_state(),
+            "memories": list(self._actor.memories()), **guide,
+        }  # fmt: skip
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a :meth:`state_dict`."""
         self.optimizer.load_state_dict(state["optimizer"])
         self._flat = state["flat"]
+        own, start = state.get("memories", (None, None))  # checkpoints of 0.2.0 have none
+        self._actor.remember((own, start))
         if self._guide is not None:
             self._guide.load_state_dict(state["guide"])
         self._draw.set_state(state["draw"])
@@ -102,16 +108,19 @@ class LeashedPpo:
         """Let the policy act for one rollout and return it."""
         if self._flat is None:
             self._flat = torch.cat(list(self._env.reset(stagger=True).values()), dim=1)
+            self._actor.begin()
             if self._guide is not None:
                 self._guide.begin()
+        self._actor.begin_rollout()
         policy, rollout, ppo = self._policy, self._rollout, self._config.ppo
         std, columns, heard = policy.log_std.exp(), self._env.skill.columns, list[tuple[torch.Tensor, torch.Tensor]]()
         for t in range(ppo.rollout_steps):
             raw, mirrored = policy.canonical(policy.select(self._flat, columns))
             features = policy.normalizer(raw)
             noise = torch.randn(len(raw), policy.actions, generator=self._draw)
-            actions = policy.actor(features) + std * noise
+            actions = self._actor.act(raw, features) + std * noise
             step = self._env.step(policy.oriented(actions, mirrored))
+            self._actor.forget(step.terminated | step.truncated)
             if self._guide is not None:
                 labels, theirs = self._guide.answers(self._flat, policy.actions)
                 heard.append((policy.oriented(labels, mirrored), theirs))  # a mirror is its own inverse
@@ -149,19 +158,19 @@ class LeashedPpo:
             ``divergence`` of the new policy from the one that acted, and ``leash``, the divergence from the start under
             the exploration's spread, both means over the states, nats.
         """
-        ppo, count = self._config.ppo, rollout.rewards.numel()
+        ppo = self._config.ppo
         features, actions = rollout.features.flatten(0, 1), rollout.actions.flatten(0, 1)
         log_probs, values, gains = (part.flatten() for part in (rollout.log_probs, rollout.values, rollout.advantages))
         weight = leash.simulated.expand_as(rollout.rewards).flatten()
-        before, kept = self._answers(features), self._start_actions(features)
+        before, kept = self._answers(rollout), self._actor.start_means(rollout)
         for group in self.optimizer.param_groups:  # the optimizer gives the critic its own
             group["lr"] = rate
         for _ in range(ppo.epochs):
-            for rows in torch.randperm(count, generator=self._draw).split(ppo.minibatch):
+            for rows in self._actor.minibatches(rollout, ppo.minibatch, self._draw):
                 value = self._policy.critic(features[rows]).squeeze(1)
                 loss = VALUE_WEIGHT * torch.nn.functional.mse_loss(value, (gains + values)[rows])
                 if actor:
-                    mean = self._policy.actor(features[rows])
+                    mean = self._actor.means(rollout, rows)
                     loss = loss + clipped_surrogate(
                         self._policy, mean, actions[rows], log_probs[rows], gains[rows], ppo.clip_range
                     )
@@ -172,7 +181,7 @@ class LeashedPpo:
                 self.optimizer.zero_grad()
                 loss.backward()
                 self.optimizer.step()
-        after = self._answers(features)
+        after = self._answers(rollout)
         return {
             "divergence": float(gaussian_kl(after, before, direction="forward", reduction="batchmean")),
             "leash": float(self._distance(after[0], kept).mean()),
@@ -208,12 +217,8 @@ class LeashedPpo:
         return self._distance(self._policy.actor(self._policy.normalizer(raw)), labels).mean()
 
     @torch.no_grad()
-    def _answers(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return self._policy.actor(features), self._policy.log_std.clone()
-
-    @torch.no_grad()
-    def _start_actions(self, features: torch.Tensor) -> torch.Tensor:
-        return torch.as_tensor(self._start.actor(features))
+    def _answers(self, rollout: Rollout) -> tuple[torch.Tensor, torch.Tensor]:
+        return self._actor.means(rollout), self._policy.log_std.clone()
 
     def bound_noise(self, bound: float) -> None:
         """Lower the exploration noise to at most ``bound``, units of the action."""

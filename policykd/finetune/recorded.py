@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 
 from policykd.agents.files.policy_file import LoadedPolicy
+from policykd.agents.recurrent_policy import check_memoryless
 from policykd.errors import ContractError
 from policykd.merge.data.folder import LabeledData
 from policykd.merge.data.pool import StatePool
@@ -20,11 +21,12 @@ def read_recorded(data: Sequence[LabeledData], student: LoadedPolicy) -> tuple[S
     have done.
 
     Raises:
-        ContractError: if the policy reads other groups or has other actions than the datasets.
+        ContractError: if the policy has a memory, reads other groups or has other actions than the datasets.
         DatasetError: for a damaged shard.
     """
     if not data:
         return None, 0
+    check_memoryless(student.policy, "rehearsal of recorded states (--data)")
     for one in data:
         if one.manifest.groups != tuple(student.policy.groups.items()):
             raise ContractError(

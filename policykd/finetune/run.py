@@ -16,7 +16,6 @@ import torch
 
 from policykd.agents.files.policy_file import LoadedPolicy, Parent, save_policy
 from policykd.agents.policy import check_groups, check_one_network
-from policykd.agents.recurrent_policy import check_memoryless
 from policykd.agents.training.algorithms.ppo import PpoAdaptation
 from policykd.agents.validation import Validation
 from policykd.envs.env_records import EnvConfig
@@ -98,7 +97,8 @@ def finetune(
         ConfigError: without targets, for a skill that is both target and rehearsed, teachers without a guidance or a
             guidance without teachers, or a run of another configuration.
         UnknownNameError: for a teacher of a skill that is not simulated.
-        ContractError: if the policy does not fit the skills or the recorded states, is recurrent or discrete.
+        ContractError: if the policy does not fit the skills or the recorded states, has a memory and recorded
+            states, or is discrete.
         DatasetError: for a damaged dataset.
         OutputError: if ``out`` cannot be written or holds a run and ``resume`` is off.
     """
@@ -128,7 +128,6 @@ def _check(student: LoadedPolicy, targets: Sequence[Skill], rehearsed: Sequence[
         raise ConfigError(f"{twice[0]} was given twice; a skill is either improved or rehearsed")
     skill = common_contract([*targets, *rehearsed])
     check_continuous(skill.robot, "fine-tuning")
-    check_memoryless(student.policy, "fine-tuning")
     check_one_network(student.policy, "fine-tuning", mixture=True)
     check_groups(student.policy.groups, skill.group_sizes, f"skill {skill.id}")
     if list(student.policy.groups) != list(skill.groups):
