@@ -37,6 +37,8 @@ class FinetuneConfig:
             counts; 0 keeps it.
         bound: largest loss on any skill of the result, of success and of the reward as a share of the start's, on
             the final tracks.
+        averaging_steps: time constant of the moving average of the weights that is validated and saved, environment
+            steps, never more than a tenth of the steps so far; 0 disables averaging.
         segment_steps: environment steps between two validations.
         validation_episodes: episodes of each skill in a validation.
         final_episodes: episodes of each skill, on other tracks, that decide between the finalists and the start.
@@ -62,6 +64,7 @@ class FinetuneConfig:
     guidance_weight: float = added(0.1)
     guidance_share: float = added(0.5)
     bound: float = 0.02
+    averaging_steps: int = 100_000
     segment_steps: int = 98_304
     validation_episodes: int = 64
     final_episodes: int = 128
@@ -88,6 +91,7 @@ class FinetuneConfig:
             check_range(name, getattr(self, name), 0.0, 1e6)
         check_range("leash_share", self.leash_share, 0.0, 1.0)
         check_range("bound", self.bound, 0.0, 1.0)
+        check_range("averaging_steps", self.averaging_steps, 0, 10**12)
         check_range("segment_steps", self.segment_steps, 1, 10**9)
         for name in ("validation_episodes", "final_episodes"):
             check_range(name, getattr(self, name), 1, 100_000)

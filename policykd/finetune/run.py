@@ -15,8 +15,9 @@ from typing import Any
 import torch
 
 from policykd.agents.files.policy_file import LoadedPolicy, Parent, save_policy
-from policykd.agents.policy import check_groups, check_one_network
+from policykd.agents.policy import Policy, check_groups, check_one_network
 from policykd.agents.training.algorithms.ppo import PpoAdaptation
+from policykd.agents.training.averaging import WeightAverage
 from policykd.agents.validation import Validation
 from policykd.envs.env_records import EnvConfig
 from policykd.envs.foreign.skill import check_continuous
@@ -175,6 +176,7 @@ class _Run:
             self._policy, self._env, config, integer_seed(config.seed, "learner"), recorded[0], recorded[1],
             self._guide(),
         )  # fmt: skip
+        self._average = WeightAverage(self._policy, config.averaging_steps)
         self._adaptation = PpoAdaptation(config.ppo)
         self._steps, self._segment, self._seconds = 0, 0, 0.0
         self._worse, self._rollbacks, self._scale = 0, 0, 1.0
@@ -193,7 +195,7 @@ class _Run:
         return Validation(self._skills, count, seed=seed, threads=self._config.threads)
 
     def _weights(self) -> dict[str, torch.Tensor]:
-        return {name: value.clone() for name, value in self._policy.state_dict().items()}
+        return _copied(self._policy)
 
     def go(self) -> None:
         """Learn until the budget is spent, then write the policy file."""
@@ -206,7 +208,7 @@ class _Run:
         while self._steps < self._config.steps:
             began = time.perf_counter()
             figures = self._learn_segment()
-            found = self._measure(self._weights(), self._validation)
+            found = self._measure(_copied(self._average.policy), self._validation)
             taken_back = self._judge(found)
             self._seconds += time.perf_counter() - began
             self._folder.append({"steps": self._steps, **figures, "skills": found, "rolled_back": taken_back})
@@ -230,6 +232,7 @@ class _Run:
             if moves:
                 self._adaptation.adapt(figures["divergence"], spent)
                 learner.bound_noise(self._adaptation.noise_bound(config.noise, spent))
+            self._average.update(self._policy, self._steps)
             self._progress.update(self._name, self._steps, **figures, rate=self._adaptation.value)
         self._segment += 1
         return {**figures, "rate": self._adaptation.value}
@@ -256,14 +259,15 @@ class _Run:
         loss, noise = worst_loss(self._before, found), self._config.validation_episodes**-0.5
         if loss <= self._config.bound + noise / 2:
             self._worse = 0
-            self._best.append({"weights": self._weights(), "skills": dict(found), "gain": self._gain(found)})
-            self._best = sorted(self._best, key=lambda kept: -kept["gain"])[: self._config.finalists]
+            now = {"weights": _copied(self._average.policy), "skills": dict(found), "gain": self._gain(found)}
+            self._best = sorted([*self._best, now], key=lambda kept: -kept["gain"])[: self._config.finalists]
             return False
         self._worse = self._worse + 1 if loss > self._config.bound + noise else 0
         if self._worse < self._config.patience:
             return False
         self._worse, self._rollbacks, self._scale = 0, self._rollbacks + 1, 2.0 * self._scale
         self._policy.load_state_dict(self._best[0]["weights"] if self._best else self._start_with_noise())
+        self._average = WeightAverage(self._policy, self._config.averaging_steps)
         self._adaptation.value = max(self._config.ppo.learning_rate_range[0], self._adaptation.value / 2)
         self._learner.begin_again()
         return True
@@ -319,7 +323,7 @@ class _Run:
             "policy": self._weights(), "learner": self._learner.state_dict(), "env": self._env.state_dict(),
             "best": self._best, "before": self._before, "steps": self._steps, "segment": self._segment,
             "seconds": self._seconds, "worse": self._worse, "rollbacks": self._rollbacks, "scale": self._scale,
-            "rate": self._adaptation.value,
+            "rate": self._adaptation.value, "average": self._average.state_dict(),
         })  # fmt: skip
 
     def _restore(self) -> None:
@@ -327,12 +331,17 @@ class _Run:
         if state is None:
             return
         self._policy.load_state_dict(state["policy"])
+        self._average.load_state_dict(state["average"])
         self._learner.load_state_dict(state["learner"])
         if state["env"]:
             self._env.load_state_dict(state["env"])
         self._best, self._before, self._adaptation.value = state["best"], state["before"], state["rate"]
         self._steps, self._segment, self._seconds = state["steps"], state["segment"], state["seconds"]
         self._worse, self._rollbacks, self._scale = state["worse"], state["rollbacks"], state["scale"]
+
+
+def _copied(policy: Policy) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in policy.state_dict().items()}
 
 
 def worst_loss(before: Figures, after: Figures) -> float:
