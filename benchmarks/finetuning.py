@@ -30,16 +30,19 @@ from policykd.finetune import FinetuneConfig, finetune
 from policykd.plain import as_plain
 from policykd.storage import prepare_folder, read_json, write_json
 
+_RAW: Mapping[str, Any] = {"averaging_steps": 0}
+
 ARMS: Mapping[str, Mapping[str, Any]] = {
     "default": {},
+    "without averaging": _RAW,
+    "without averaging and warm-up": {**_RAW, "warm_up_steps": 0},
+    "without averaging and rehearsal": _RAW,
+    "without all three": {**_RAW, "warm_up_steps": 0},
     "with a leash": {"leash": 0.1},
-    "without warm-up": {"warm_up_steps": 0},
-    "without rehearsal": {},
-    "without both": {"warm_up_steps": 0},
 }
 """Changed settings by arm."""
 
-UNREHEARSED = ("without rehearsal", "without both")
+UNREHEARSED = ("without averaging and rehearsal", "without all three")
 """Arms that do not simulate the old skills, so that nothing holds or measures them."""
 
 

@@ -14,7 +14,10 @@ SEEDS = range(3)
 
 TARGET = "quadruped/slopes"
 
-ARMS = ("default", "without warm-up", "without rehearsal", "without both")
+ARMS = (
+    "default", "without averaging", "without averaging and warm-up", "without averaging and rehearsal",
+    "without all three",
+)  # fmt: skip
 """Arms of ``benchmarks/finetuning.py`` in the order of the table."""
 
 HEAD = ("arm", "slopes: success", "slopes: reward per step", "least old skill: % of its reward", "its success",

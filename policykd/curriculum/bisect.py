@@ -199,7 +199,7 @@ def _rows(run: Path, imports: bool) -> tuple[list[Row], tuple[str, ...]]:
 def _check_no_imports(run: Path, recipe: Recipe) -> None:
     """Raise unless every package that the recipe names is imported already."""
     injection = recipe.injection
-    names = [recipe.curriculum, *(plan.skill for plan in recipe.skills), *recipe.measurement.zero_shot]
+    names = [recipe.curriculum, *recipe.skill_names, *recipe.measurement.zero_shot]
     names += [*injection.blind_groups, *injection.groups]
     asked = [found["module"] for name in names for found in _MODULE.finditer(name)]
     if new := sorted(set(asked) - sys.modules.keys()):

@@ -55,7 +55,8 @@ def merge_steps(recipe: Recipe, skills: int) -> int:
 def budget(recipe: Recipe) -> int:
     """Return the environment steps that a whole curriculum may use, equal for all curricula of a recipe."""
     merges = sum(merge_steps(recipe, n) for n in range(2, len(recipe.skills) + 1))
-    return sum(plan.steps for plan in recipe.skills) + merges
+    preparation = 0 if recipe.preparation is None else recipe.preparation.steps
+    return preparation + sum(plan.steps for plan in recipe.skills) + merges
 
 
 @dataclass
@@ -115,9 +116,8 @@ class _Builder:
         name = f"train-{self.label(index)}"
         plan = self.recipe.skills[index]
         config = self.train_config(plan, steps, name, self.groups_at(index))
-        noise = self.recipe.transfer_noise if start else None
         skills = self.skills([index], self.groups_at(index))
-        self.add(Train(name, skills, config, start, noise))
+        self.add(Train(name, skills, config, *self.start_of(start)))
         self.experts[skills[0].id] = name
         return name
 
@@ -126,13 +126,27 @@ class _Builder:
         settings = self.joint_config if last else self.train_config
         config = settings(self.recipe.skills[last], steps, name, self.groups_at(last))
         skills = self.skills(range(last + 1), self.groups_at(last))
-        return self.add(Train(name, skills, config, start, self.recipe.transfer_noise if start else None))
+        return self.add(Train(name, skills, config, *self.start_of(start)))
 
     def train_on_all(self, steps: int) -> str:
         # Targets and start of the hardest skill: its settings are safe for all other skills.
         plan = max(self.recipe.skills, key=lambda p: p.steps)
         config = self.joint_config(plan, steps, "joint-all", self.all_groups)
-        return self.add(Train("joint-all", self.skills(range(self.count)), config))
+        return self.add(Train("joint-all", self.skills(range(self.count)), config, *self.start_of(None)))
+
+    def start_of(self, stage: str | None) -> tuple[str | None, float | None]:
+        """Return the stage that a training starts from, and its exploration noise.
+
+        New weights, ``stage`` None, are replaced by the policy of the preparation, which is added when it is needed
+        first.
+        """
+        plan = self.recipe.preparation
+        if stage is None and plan is not None:
+            skill = skill_of_recipe(self.recipe, plan.skill, self.all_groups)
+            stage = f"prepare-{skill.slug}"
+            if all(other.name != stage for other in self.stages):
+                self.add(Train(stage, (skill,), self.train_config(plan, plan.steps, stage, self.all_groups)))
+        return stage, self.recipe.transfer_noise if stage else None
 
     def train_config(self, plan: SkillPlan, steps: int, name: str, groups: Sequence[str]) -> TrainConfig:
         return replace(
@@ -247,7 +261,7 @@ class _Builder:
 
 def _names_in(recipe: Recipe) -> tuple[str, ...]:
     """Return the names from which another process can import all skills and groups of a recipe."""
-    skills = [*(plan.skill for plan in recipe.skills), *recipe.measurement.zero_shot]
+    skills = [*recipe.skill_names, *recipe.measurement.zero_shot]
     groups = (*recipe.injection.blind_groups, *recipe.injection.groups)
     if recipe.skills[0].skill.startswith(PREFIX):
         return ()

@@ -157,6 +157,8 @@ class Recipe:
         allow_conflicts: merge experts of gymnasium environments although they contradict each other.
         skill_records: records of the skills whose ids do not say everything, by id, as
             :func:`policykd.envs.skill_records.records_of` returns them; None if every id does.
+        preparation: a skill that is learned first, such as balance before walking: every training that would begin with
+            new weights begins with its policy. It is neither merged nor retained. Every curriculum learns it once.
 
     Raises:
         ConfigError: naming the field and its range.
@@ -176,6 +178,7 @@ class Recipe:
     skill_records: Mapping[str, Any] | None = added(None)
     task_id: bool = added(False)
     allow_conflicts: bool = added(False)
+    preparation: SkillPlan | None = added(None)
 
     def __post_init__(self) -> None:
         if ":" not in self.curriculum:  # a recipe may come from a file, and reading a file imports nothing
@@ -186,10 +189,11 @@ class Recipe:
         if not ids or len(set(ids)) != len(ids):
             raise ConfigError(f"skills are {ids}; name at least one, each once")
         for name in self.skill_records or ():
-            if name not in (*ids, *self.measurement.zero_shot):
+            if name not in (*self.skill_names, *self.measurement.zero_shot):
                 raise UnknownNameError("skill of the recipe in skill_records:", name, ids)
         if not all(name.startswith(PREFIX) for name in ids):
             check_range("injection.blind", self.injection.blind, 0, len(ids))
+        self._check_preparation()
         if self.transfer_noise is not None:
             check_range("transfer_noise", self.transfer_noise, 1e-3, 10.0)
         if self.merge.architecture != self.train.architecture:
@@ -197,6 +201,22 @@ class Recipe:
                 "merge.architecture differs from train.architecture; they must be equal, because a student becomes "
                 "the start of the next expert"
             )
+
+    def _check_preparation(self) -> None:
+        """Raise unless the first skill can begin with the policy of the preparation."""
+        if self.preparation is None:
+            return
+        name = self.preparation.skill
+        if name.startswith(PREFIX) or any(plan.skill == name for plan in self.skills):
+            raise ConfigError(f"preparation is {name}; give a skill of policykd's robots that is not learned later")
+        if self.injection.blind:
+            raise ConfigError("a recipe with a preparation needs injection.blind 0: all trainings read the same groups")
+
+    @property
+    def skill_names(self) -> tuple[str, ...]:
+        """Ids of all skills that are learned, the preparation included."""
+        first = () if self.preparation is None else (self.preparation.skill,)
+        return (*first, *(plan.skill for plan in self.skills))
 
     def on_device(self, device: str) -> Recipe:
         """Return the recipe with training, merging and measuring on a device.
@@ -218,9 +238,15 @@ class Recipe:
         """Return the recipe with the settings of a CUDA device."""
         if self.train.algorithm != "ppo":
             return replace(self, merge=device_merge(self.merge))
-        skills = tuple(replace(plan, steps=device_steps(plan.steps)) for plan in self.skills)
+        first, *others = (
+            None if plan is None else replace(plan, steps=device_steps(plan.steps))
+            for plan in (self.preparation, *self.skills)
+        )
         train, joint = device_settings(self.train), device_ppo(self.joint)
-        return replace(self, skills=skills, train=train, joint=joint, merge=device_merge(self.merge))
+        skills = tuple(plan for plan in others if plan is not None)
+        return replace(
+            self, preparation=first, skills=skills, train=train, joint=joint, merge=device_merge(self.merge)
+        )  # fmt: skip
 
 
 def load_recipe(path: Path) -> Recipe:

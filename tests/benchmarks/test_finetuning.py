@@ -1,6 +1,7 @@
 """The benchmark of fine-tuning: what its arms change, and what its figures mean."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -47,9 +48,11 @@ def test_arms_change_one_thing_each():
     assert (own.id, [skill.id for skill in others]) == ("biped/gaps", list(student.manifest.skills))
     usual = finetuning.config_of("default", 3, 1000, own)
     assert (usual.steps, usual.seed) == (1000, 3)
-    assert finetuning.config_of("without warm-up", 3, 1000, own).warm_up_steps == 0 < usual.warm_up_steps
-    assert finetuning.config_of("with a leash", 3, 1000, own).leash > 0 == usual.leash
-    assert finetuning.config_of("without rehearsal", 3, 1000, own) == usual
+    raw = finetuning.config_of("without averaging", 3, 1000, own)
+    assert raw.averaging_steps == 0 < usual.averaging_steps
+    assert finetuning.config_of("without averaging and warm-up", 3, 1000, own) == replace(raw, warm_up_steps=0)
+    assert finetuning.config_of("without averaging and rehearsal", 3, 1000, own) == raw
+    assert finetuning.config_of("with a leash", 3, 1000, own) == replace(usual, leash=0.1)
     assert set(finetuning.UNREHEARSED) < set(finetuning.ARMS)
     with pytest.raises(UnknownNameError, match="'none'"):
         finetuning.main(finetuning.Options(EXPERT, ("biped/gaps",), arms=("none",)))

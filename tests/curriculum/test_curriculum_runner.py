@@ -5,13 +5,15 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_curriculum import EPISODE, TINY
+from tiny_curriculum import EPISODE, TINY, shortened
 
 from policykd.agents.files.policy_file import load_policy
 from policykd.agents.training.trainer import Run
 from policykd.curriculum import (
     CurriculumResult,
     Injection,
+    Measurement,
+    SkillPlan,
     load_recipe,
     make_plan,
     run_curriculum,
@@ -152,6 +154,20 @@ def test_transfer_begins_with_the_recipes_noise(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(not missing_for_cuda(), reason="a CUDA device can be used here")
+def test_the_first_walker_begins_with_the_policy_of_the_preparation(tmp_path):
+    recipe = replace(
+        TINY, skills=TINY.skills[:1], injection=Injection(blind=0), preparation=SkillPlan("biped/flat+crouch", 512),
+        measurement=Measurement(episodes=2),
+    )  # fmt: skip
+    with shortened():
+        result = run_curriculum(recipe, tmp_path, threads=1)
+    folders = StageFolders(tmp_path / "stages")
+    first, walker = (load_policy(folders.policy(name)).manifest for name in ("prepare-flat+crouch", "train-flat"))
+    assert walker.parents[0].weights_sha256 == first.weights_sha256
+    assert result.matrix.skills == ("biped/flat",)
+    assert [o.steps for o in result.outcomes if o.name.startswith(("prepare", "train"))] == [512, 1024]
+
+
 def test_a_device_that_is_not_there_is_refused_before_anything_is_run(tmp_path):
     recipe = TINY.on_device("cuda")
     assert (recipe.train.device, recipe.merge.device, recipe.measurement.device) == ("cuda",) * 3

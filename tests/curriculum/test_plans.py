@@ -16,7 +16,7 @@ from policykd.envs.skills import get_skill
 from policykd.envs.tasks import Walk
 from policykd.envs.tasks.registry import TASKS
 from policykd.envs.terrains import TERRAINS
-from policykd.errors import ContractError, UnknownNameError
+from policykd.errors import ConfigError, ContractError, UnknownNameError
 
 
 def spent(recipe, plan):
@@ -43,6 +43,32 @@ def test_all_curricula_have_the_same_budget(curriculum, blind):
         assert set(stage.needs) <= finished
         finished.add(stage.name)
     assert {f"measure-{row.stage}" for row in plan.rows} <= finished
+
+
+PREPARED = replace(TINY, injection=Injection(blind=0), preparation=SkillPlan("biped/flat+crouch", 2048))
+
+
+@pytest.mark.parametrize("curriculum", CURRICULA)
+def test_a_preparation_is_learned_once_and_begins_what_would_begin_with_new_weights(curriculum):
+    recipe = replace(PREPARED, curriculum=curriculum, early_stop=False, transfer_noise=0.3)
+    plan, without = (make_plan(r, 0) for r in (recipe, replace(recipe, preparation=None)))
+    trainings = [stage for stage in plan.stages if isinstance(stage, Train)]
+    first, *others = trainings
+    assert (first.name, first.start, first.noise, first.config.steps) == ("prepare-flat+crouch", None, None, 2048)
+    usual = {stage.name: stage for stage in without.stages if isinstance(stage, Train)}
+    assert [stage.name for stage in others] == list(usual)
+    for stage in others:
+        assert stage.start == (usual[stage.name].start or first.name)
+        assert stage.noise == 0.3
+    assert (plan.columns, plan.rows, plan.experts) == (without.columns, without.rows, without.experts)
+    assert budget(recipe) == spent(recipe, plan) == budget(replace(recipe, preparation=None)) + 2048
+
+
+def test_a_preparation_that_does_not_fit_is_refused():
+    with pytest.raises(ConfigError, match="preparation is biped/flat; give a skill"):
+        replace(PREPARED, preparation=SkillPlan("biped/flat"))
+    with pytest.raises(ConfigError, match=r"needs injection\.blind 0"):
+        replace(PREPARED, injection=Injection(blind=1))
 
 
 def test_merge_steps_by_hand():
