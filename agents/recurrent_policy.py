@@ -221,6 +221,6 @@ def _advice(policy: RecurrentPolicy) -> str:
     shape = policy.architecture.memory
     assert shape is not None
     return (
-        f"this one keeps a state over the episode ({shape.kind}, {shape.hidden}): it can be evaluated, fine-tuned and teach; "
-        f"distill it first (policykd merge POLICY --out STUDENT)"
+        f"this one keeps a state over the episode ({shape.kind}, {shape.hidden}): it can be evaluated, fine-tuned and "
+        f"teach; distill it first (policykd merge POLICY --out STUDENT)"
     )

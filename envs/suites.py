@@ -19,6 +19,7 @@ SUITES: Mapping[str, tuple[str, ...]] = {
         f"quadruped/flat+{name}" for name in ("trot", "pace", "bound", "creep", "reverse", "turn")
     ),
     "quadruped-hard": tuple(f"quadruped/{name}" for name in ("rough", "stairs", "barriers", "stones", "beams")),
+    "humanoid": tuple(f"humanoid/{name}" for name in ("flat", "slopes", "steps", "rough")),
 }
 """Ids of the skills of every suite, in the order in which a curriculum visits them.
 
@@ -28,12 +29,13 @@ SUITES: Mapping[str, tuple[str, ...]] = {
 commanded.
 ``quadruped`` are the terrains of PLAID for a quadruped, with sizes in proportion to its legs; ``quadruped-hard`` are
 grounds that vary in x and y: rough ground, stairs of 10 to 15 cm up and down, walls in any direction, stepping stones,
-beams.
+beams. A ``humanoid`` sees the ground along its heading only, on rough ground, too.
 """
 
 _GROUPS: Mapping[str, tuple[str, ...]] = {
     "gaits": ("proprio", "command"),
     "quadruped-gaits": ("imu", "base_velocity", "joints", "last_action", "command", "gait"),
+    "humanoid": ("imu", "base_velocity", "joints", "last_action", "command", "scan"),
 }
 """Observation groups of suites that need others than the groups of walking on terrain."""
 

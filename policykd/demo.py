@@ -16,9 +16,9 @@ from policykd.agents.files.policy_file import LoadedPolicy, load_policy
 from policykd.agents.policy import Policy
 from policykd.agents.training import TrainConfig, train_expert
 from policykd.agents.training.defaults import EXPERTS
-from policykd.envs.robots import Robot
+from policykd.envs.robots import Robot, SpatialRobot
 from policykd.envs.skill_records import skill_record
-from policykd.envs.skills import Skill, folder_names
+from policykd.envs.skills import Skill, folder_names, get_skill
 from policykd.envs.suites import SUITES
 from policykd.errors import ConfigError, check_range
 from policykd.evaluation import Evaluation, evaluate
@@ -43,6 +43,8 @@ class DemoPlan:
         own: training configurations by terrain name, for terrains that need another budget; see docs/training.md.
         merge: merge configuration: few rounds; much of the effort goes to skills where the student lags behind.
         first: terrain whose expert the others start from; empty if every expert starts from nothing.
+        preparation: id of a skill that the expert of ``first`` starts from; it is learned before all others and not
+            merged. Empty if that expert starts from nothing.
     """
 
     skills: tuple[str, ...]
@@ -50,6 +52,7 @@ class DemoPlan:
     own: Mapping[str, TrainConfig]
     merge: MergeConfig
     first: str = ""
+    preparation: str = ""
 
     def config(self, skill: Skill) -> TrainConfig:
         """Return the training configuration of a skill's expert."""
@@ -74,6 +77,18 @@ DEMO_PLANS: Mapping[str, DemoPlan] = MappingProxyType(
             ),
             first="flat",
         ),
+        "humanoid": DemoPlan(
+            skills=("humanoid/flat", "humanoid/slopes"),
+            train=EXPERTS["humanoid/slopes"],
+            own=_experts("humanoid", "flat", "slopes"),
+            merge=MergeConfig(
+                rounds=6, envs=64, updates=400, minibatch=512, averaging=0.9995, target_retention=0.985, noise=0.05,
+                optimizer="kfac", adaptive=0.4, gap_memory=0.6,
+                architecture=Architecture(hidden=(256, 128), critic_hidden=(256, 128), activation="elu"),
+            ),
+            first="flat",
+            preparation="humanoid/flat+balance",
+        ),
         "biped": DemoPlan(
             skills=("biped/flat", "biped/steps", "biped/gaps"),
             train=TrainConfig(steps=1_500_000, target_success=0.97),
@@ -93,7 +108,10 @@ def demo_plan(robot: Robot) -> DemoPlan:
     """
     if robot.family == "model":
         raise ConfigError(f"{robot.name} has the ground of its model only; a demo merges experts of several terrains")
-    return DEMO_PLANS.get(robot.name, DEMO_PLANS["quadruped" if robot.spatial else "biped"])
+    alike = "biped"
+    if isinstance(robot, SpatialRobot):
+        alike = "humanoid" if len(robot.body.foot_names) <= 2 else "quadruped"
+    return DEMO_PLANS.get(robot.name, DEMO_PLANS[alike])
 
 
 @dataclass(frozen=True)
@@ -172,7 +190,8 @@ def _train_merge_evaluate(
     configs = [replace(plan.config(skill), seed=seed, threads=1) for skill in skills]
     folders = [out / "experts" / name for name in names]
     jobs = [_Job(*job, None) for job in zip(skills, folders, configs, strict=True)]
-    experts = dict(zip(names, _train_experts(jobs, plan.first, threads, progress), strict=True))
+    prepared = _prepare(plan, skills[0], out, seed, threads, progress)
+    experts = dict(zip(names, _train_experts(jobs, plan.first, prepared, threads, progress), strict=True))
     merge = replace(plan.merge, seed=seed, threads=threads)
     teachers = teachers_from(list(experts.items()))
     merged = merge_experts(teachers, out / "student", merge, resume=True, progress=progress)
@@ -200,14 +219,27 @@ class _Job:
     init: Path | None
 
 
-def _train_experts(jobs: Sequence[_Job], first: str, threads: int | None, progress: Progress) -> list[LoadedPolicy]:
+def _prepare(plan: DemoPlan, like: Skill, out: Path, seed: int, threads: int | None, progress: Progress) -> Path | None:
+    """Learn the skill that the first expert starts from, by the robot and the groups of a skill of the demo."""
+    if not plan.preparation:
+        return None
+    known = get_skill(plan.preparation, like.groups)
+    skill = replace(known, robot=like.robot)
+    config = replace(EXPERTS[plan.preparation], seed=seed, threads=threads)
+    return _train_one(_Job(skill, out / "preparation", config, None), progress)
+
+
+def _train_experts(
+    jobs: Sequence[_Job], first: str, prepared: Path | None, threads: int | None, progress: Progress
+) -> list[LoadedPolicy]:
     """Train one expert per skill in parallel, each on one core; return them in the order of the jobs.
 
-    The expert of the terrain ``first`` is trained before the others, which start from it.
+    The expert of the terrain ``first`` is trained before the others, which start from it; it starts from ``prepared``.
     """
     base = next((job for job in jobs if job.skill.terrain.name == first), None)
     if base is not None:
-        alone = replace(base, config=replace(base.config, threads=threads))  # no other expert needs the cores yet
+        # No other expert needs the cores yet.
+        alone = replace(base, config=replace(base.config, threads=threads), init=prepared)
         start = _train_one(alone, progress)
         jobs = [alone if job is base else replace(job, init=start) for job in jobs]
     # Largest budgets first: if they started last, the other cores would be idle at the end.

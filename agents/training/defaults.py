@@ -76,6 +76,9 @@ _SHORT = replace(PLANAR, target_success=0.97)
 # Whole budgets: the last updates are the smallest, and a student is as robust as its experts.
 _WHOLE = replace(SPATIAL, steps=737_280, target_success=2.0, finalists=2, extension=0.6)
 
+# Slopes are learned by simulations with a level of their own: with one level for all, none succeeded after 1 M steps.
+_UPRIGHT = replace(TWO_LEGS, target_success=2.0, finalists=2, init_noise=0.3)
+
 EXPERTS: Mapping[str, TrainConfig] = MappingProxyType(
     {
         "biped/flat": replace(_SHORT, steps=500_000),
@@ -86,9 +89,16 @@ EXPERTS: Mapping[str, TrainConfig] = MappingProxyType(
         "quadruped/steps": replace(_WHOLE, steps=1_597_440),
         "quadruped/slopes": replace(_WHOLE, steps=1_351_680),
         "quadruped/gaps": replace(_WHOLE, steps=1_720_320),
+        "humanoid/flat+balance": replace(_UPRIGHT, steps=1_474_560),
+        "humanoid/flat": replace(_UPRIGHT, steps=3_440_640),
+        "humanoid/slopes": replace(_UPRIGHT, steps=4_423_680, levels="own", start_level=0.1, init_noise=0.2),
     }
 )
-"""Configurations of skills for which a budget was found, by id; the demo's experts are trained with them."""
+"""Configurations of skills for which a budget was found, by id; the demo's experts are trained with them.
+
+Those of the humanoid are for trainings that begin with a policy: with one that keeps its balance, and with one that
+walks.
+"""
 
 
 def config_of_skill(skill: Skill) -> TrainConfig:

@@ -10,6 +10,7 @@ A preset is data: it may use the configurations of training and merging, and run
 ``quadruped``       the five terrains of the paper for a quadruped; the first two without a scanner
 ``quadruped-hard``  grounds that vary in x and y: rough, stairs, walls, stepping stones, beams
 ``quadruped-gaits`` trot, pace, bound, creep, backward and turning on flat ground, told apart by what is commanded
+``humanoid``        balance, then walking on flat ground, slopes, steps and rough ground
 =================== ============================================================================================
 """
 
@@ -22,7 +23,7 @@ from typing import Any
 
 from policykd.agents.architecture import Architecture, Encoder
 from policykd.agents.training.config import PpoConfig, TrainConfig
-from policykd.agents.training.defaults import SPATIAL
+from policykd.agents.training.defaults import SPATIAL, TWO_LEGS
 from policykd.curriculum.recipe import Injection, Measurement, Recipe, SkillPlan
 from policykd.errors import UnknownNameError
 from policykd.merge.config import MergeConfig
@@ -276,6 +277,29 @@ def _quadruped_gaits() -> Recipe:
     return replace(recipe, skills=skills, injection=injection, measurement=replace(recipe.measurement, zero_shot=()))
 
 
+_HUMANOID_STEPS = {"flat": 3_440_640, "slopes": 4_423_680, "steps": 4_423_680, "rough": 4_423_680}
+
+
+def _humanoid() -> Recipe:
+    """Return the recipe of ``quadruped`` for a humanoid, which sees the ground from the start; see docs/robots.md."""
+    recipe, networks = _quadruped(), TWO_LEGS.architecture
+    skills = tuple(
+        SkillPlan(f"humanoid/{name}", steps, target_success=2.0, start_level=None if name == "flat" else 0.1)
+        for name, steps in _HUMANOID_STEPS.items()
+    )
+    return replace(
+        recipe,
+        skills=skills,
+        preparation=SkillPlan("humanoid/flat+balance", 1_474_560, target_success=2.0),
+        injection=replace(recipe.injection, blind=0),
+        train=replace(TWO_LEGS, patience=1, levels="own"),
+        joint=replace(recipe.joint, gamma=TWO_LEGS.ppo.gamma),
+        merge=replace(recipe.merge, gamma=TWO_LEGS.ppo.gamma, architecture=networks),
+        transfer_noise=0.3,
+        measurement=replace(recipe.measurement, zero_shot=("humanoid/mixed@0.5", "humanoid/waves@0.5")),
+    )
+
+
 _PRESETS: Mapping[str, Callable[[], Recipe]] = MappingProxyType(
     {
         "quick": _quick,
@@ -285,5 +309,6 @@ _PRESETS: Mapping[str, Callable[[], Recipe]] = MappingProxyType(
         "quadruped": _quadruped,
         "quadruped-hard": _quadruped_hard,
         "quadruped-gaits": _quadruped_gaits,
+        "humanoid": _humanoid,
     }
 )
