@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from policykd.cli.commands.evaluate import expert_of
 from policykd.cli.commands.finetune import slow_ppo
 from policykd.cli.output import Bars
 from policykd.envs.observations import chosen_groups
-from policykd.envs.robots import Robot
+from policykd.envs.skills import Skill
 from policykd.errors import ConfigError, UnknownNameError
 from policykd.evaluation import evaluate
 from policykd.finetune import FinetuneConfig, finetune
@@ -107,6 +107,7 @@ class Options:
         rounds: rounds of every merge; the number of gradient steps over all rounds stays the same.
         envs: simulations of every skill in a round.
         finetune: environment steps of reinforcement learning that follow the merge; 0 for none.
+        privileged: whether its critic reads what the teachers read and the student does not.
         quick: two tiny rounds, as a smoke test.
         out: folder of the merges.
         results: folder of one JSON file per cell.
@@ -119,6 +120,7 @@ class Options:
     rounds: int = BASE.rounds
     envs: int = BASE.envs
     finetune: int = 0
+    privileged: bool = False
     quick: bool = False
     out: Path = Path("results/benchmarks/students")
     results: Path = Path("results/benchmarks/students/cells")
@@ -160,6 +162,7 @@ def run_cells(
     slug, teachers = name.replace(" ", "-"), teachers_from(list(experts.items()))
     folder, skill = options.out / slug / str(seed), teachers[0].skill
     config = config_of(KINDS[name], groups_of(KINDS[name], skill.groups, spatial=skill.robot.spatial), seed, options)
+    ending = "finetuned-with-privileged-critic" if options.privileged else "finetuned"
 
     def merge() -> tuple[Path, int]:
         merged = merge_experts(teachers, folder, config, resume=True, progress=Bars(console))
@@ -169,24 +172,27 @@ def run_cells(
     def improve() -> tuple[Path, int]:
         student = load_policy(folder / "policy")
         first, *others = skills_for([student.manifest])
+        settings = finetuning_of(skill, student.policy.groups, seed, options)
         found = finetune(
-            student, others, folder / "finetuned", finetuning_of(skill.robot, seed, options), rehearsed=[first],
-            resume=True, progress=Bars(console),
+            student, others, folder / ending, settings, rehearsed=[first], resume=True, progress=Bars(console)
         )  # fmt: skip
         return found.policy_path, found.steps
 
     cells = [_cell(slug, {"student": name, "seed": seed}, merge, experts, options)]
     if options.finetune:
-        about = {"student": f"{name}, fine-tuned", "seed": seed}
-        cells.append(_cell(f"{slug}-finetuned", about, improve, experts, options))
+        about = {"student": f"{name}, {ending.replace('-', ' ')}", "seed": seed}
+        cells.append(_cell(f"{slug}-{ending}", about, improve, experts, options))
     return cells
 
 
-def finetuning_of(robot: Robot, seed: int, options: Options) -> FinetuneConfig:
-    """Return the fine-tuning of a cell."""
+def finetuning_of(skill: Skill, groups: Collection[str], seed: int, options: Options) -> FinetuneConfig:
+    """Return the fine-tuning of a cell, of a student that reads these groups and whose teachers read the skill's."""
+    read = {name.partition(":")[0] for name in groups}
+    hidden = tuple(name for name in skill.groups if name not in read)
     return FinetuneConfig(
-        steps=options.finetune, seed=seed, threads=BASE.threads, ppo=slow_ppo(default_config(robot).ppo), **FINETUNING
-    )
+        steps=options.finetune, seed=seed, threads=BASE.threads, ppo=slow_ppo(default_config(skill.robot).ppo),
+        privileged=hidden if options.privileged else (), **FINETUNING,
+    )  # fmt: skip
 
 
 def _cell(
@@ -231,7 +237,9 @@ def command_of(options: Options) -> str:
     experts = experts_in_words(options.experts)
     command = f"python benchmarks/students.py --experts {experts} --rounds {options.rounds} "
     command += f"--envs {options.envs} --episodes {options.episodes}"
-    return f"{command} --finetune {options.finetune}" if options.finetune else command
+    if options.finetune:
+        command += f" --finetune {options.finetune}" + " --privileged" * options.privileged
+    return command
 
 
 def _figures(summary: Any) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from policykd.agents.training.algorithms.ppo import PpoConfig
-from policykd.errors import UnknownNameError, check_range
+from policykd.errors import ConfigError, UnknownNameError, check_range
 from policykd.plain import added
 from policykd.threads import cores_for
 
@@ -35,6 +35,8 @@ class FinetuneConfig:
         guidance_weight: weight of the teachers' loss at the start, per nat of divergence.
         guidance_share: share of the budget after which it is 0, falling linearly, where the environment's reward
             counts; 0 keeps it.
+        privileged: observation groups of the simulation that a critic of the run's own reads next to the policy's
+            groups, such as ``scan`` for a policy that does not see the ground; see ``policykd.finetune.critics``.
         bound: largest loss on any skill of the result, of success and of the reward as a share of the start's, on
             the final tracks.
         averaging_steps: time constant of the moving average of the weights that is validated and saved, environment
@@ -49,7 +51,7 @@ class FinetuneConfig:
         ppo: settings of PPO. Its step size starts low and rises by the measured divergence of the updates.
 
     Raises:
-        ConfigError: naming the field and its range.
+        ConfigError: naming the field and its range, or for privileged groups without warm-up.
     """
 
     steps: int = 1_000_000
@@ -63,6 +65,7 @@ class FinetuneConfig:
     guidance: str = added("")
     guidance_weight: float = added(0.1)
     guidance_share: float = added(0.5)
+    privileged: tuple[str, ...] = added(())
     bound: float = 0.02
     averaging_steps: int = 100_000
     segment_steps: int = 98_304
@@ -86,6 +89,8 @@ class FinetuneConfig:
         check_range("noise", self.noise, 1e-3, 10.0)
         if self.guidance and self.guidance not in GUIDANCE_NAMES:
             raise UnknownNameError("guidance", self.guidance, GUIDANCE_NAMES)
+        if self.privileged and not self.warm_up_steps:
+            raise ConfigError("privileged groups need warm_up_steps, in which the critic that reads them learns first")
         check_range("guidance_share", self.guidance_share, 0.0, 1.0)
         for name in ("leash", "rehearsal", "guidance_weight"):
             check_range(name, getattr(self, name), 0.0, 1e6)

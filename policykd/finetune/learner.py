@@ -21,6 +21,7 @@ from policykd.divergences import gaussian_kl
 from policykd.envs.make import AnyEnv
 from policykd.finetune.actors import actor_of
 from policykd.finetune.config import FinetuneConfig
+from policykd.finetune.critics import Critic, OwnCritic, PrivilegedCritic
 from policykd.finetune.guidance import GUIDANCES, Guide, Guided, Heard
 from policykd.merge.data.pool import StatePool
 
@@ -61,6 +62,9 @@ class LeashedPpo:
         self._earns = 1.0 if guide is None or guide.guidance.earns else (~guide.known).to(policy.log_std)
         self._policy, self._env, self._config = policy, env, config
         self._actor = actor_of(policy, copy.deepcopy(policy).eval().requires_grad_(False))
+        self._critic: Critic = OwnCritic(policy, env.skill.columns)
+        if config.privileged:
+            self._critic = PrivilegedCritic(policy, env.skill, config.privileged, config.ppo, seed)
         torch.nn.init.constant_(policy.log_std, math.log(config.noise))
         self._draw = torch.Generator().manual_seed(seed)
         self._recorded, self._recorded_skills = recorded, skills
@@ -90,15 +94,16 @@ class LeashedPpo:
         guide = {} if self._guide is None else {"guide": self._guide.state_dict()}
         return {
             "optimizer": self.optimizer.state_dict(), "flat": self._flat, "draw": self._draw.get_state(),
-            "memories": list(self._actor.memories()), **guide,
+            "memories": list(self._actor.memories()), "critic": self._critic.state_dict(), **guide,
         }  # fmt: skip
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a :meth:`state_dict`."""
         self.optimizer.load_state_dict(state["optimizer"])
         self._flat = state["flat"]
-        own, start = state.get("memories", (None, None))  # checkpoints of 0.2.0 have none
+        own, start = state["memories"]
         self._actor.remember((own, start))
+        self._critic.load_state_dict(state["critic"])
         if self._guide is not None:
             self._guide.load_state_dict(state["guide"])
         self._draw.set_state(state["draw"])
@@ -112,11 +117,13 @@ class LeashedPpo:
             if self._guide is not None:
                 self._guide.begin()
         self._actor.begin_rollout()
+        self._critic.begin_rollout()
         policy, rollout, ppo = self._policy, self._rollout, self._config.ppo
         std, columns, heard = policy.log_std.exp(), self._env.skill.columns, list[tuple[torch.Tensor, torch.Tensor]]()
         for t in range(ppo.rollout_steps):
             raw, mirrored = policy.canonical(policy.select(self._flat, columns))
             features = policy.normalizer(raw)
+            rollout.values[t] = self._critic.judge(self._flat, features)
             noise = torch.randn(len(raw), policy.actions, generator=self._draw)
             actions = self._actor.act(raw, features) + std * noise
             step = self._env.step(policy.oriented(actions, mirrored))
@@ -129,10 +136,9 @@ class LeashedPpo:
             ids = step.episodes.ids
             late = step.truncated[ids]
             if late.any():
-                rewards[ids[late]] += ppo.gamma * policy.value(policy.select(step.final_flat[late], columns))
+                rewards[ids[late]] += ppo.gamma * self._critic.value(step.final_flat[late])
             rollout.features[t], rollout.raw[t], rollout.actions[t] = features, raw, actions
             rollout.log_probs[t] = log_density(noise, policy.log_std)
-            rollout.values[t] = policy.critic(features).squeeze(1)
             rollout.rewards[t], rollout.ended[t] = rewards, step.terminated | step.truncated
             self._flat = step.flat
         if self._guide is not None:
@@ -141,7 +147,7 @@ class LeashedPpo:
                 self._guide.guidance, rollout.actions, rollout.log_probs, policy.log_std, rollout.ended
             )
             rollout.rewards += (1 - ppo.gamma) * earned * self._guide.known
-        last = policy.value(policy.select(self._flat, columns))
+        last = self._critic.value(self._flat)
         rollout.advantages = advantages(rollout.rewards, rollout.values, rollout.ended, last, ppo.gamma, ppo.gae_lambda)
         return rollout
 
@@ -159,16 +165,16 @@ class LeashedPpo:
             the exploration's spread, both means over the states, nats.
         """
         ppo = self._config.ppo
-        features, actions = rollout.features.flatten(0, 1), rollout.actions.flatten(0, 1)
+        actions = rollout.actions.flatten(0, 1)
         log_probs, values, gains = (part.flatten() for part in (rollout.log_probs, rollout.values, rollout.advantages))
         weight = leash.simulated.expand_as(rollout.rewards).flatten()
         before, kept = self._answers(rollout), self._actor.start_means(rollout)
         for group in self.optimizer.param_groups:  # the optimizer gives the critic its own
             group["lr"] = rate
+        self._critic.prepare(settled=actor)
         for _ in range(ppo.epochs):
             for rows in self._actor.minibatches(rollout, ppo.minibatch, self._draw):
-                value = self._policy.critic(features[rows]).squeeze(1)
-                loss = VALUE_WEIGHT * torch.nn.functional.mse_loss(value, (gains + values)[rows])
+                loss = VALUE_WEIGHT * self._critic.loss(rollout, rows, (gains + values)[rows])
                 if actor:
                     mean = self._actor.means(rollout, rows)
                     loss = loss + clipped_surrogate(
@@ -181,6 +187,7 @@ class LeashedPpo:
                 self.optimizer.zero_grad()
                 loss.backward()
                 self.optimizer.step()
+                self._critic.step()
         after = self._answers(rollout)
         return {
             "divergence": float(gaussian_kl(after, before, direction="forward", reduction="batchmean")),

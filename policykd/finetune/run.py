@@ -96,8 +96,9 @@ def finetune(
 
     Raises:
         ConfigError: without targets, for a skill that is both target and rehearsed, teachers without a guidance or a
-            guidance without teachers, or a run of another configuration.
-        UnknownNameError: for a teacher of a skill that is not simulated.
+            guidance without teachers, privileged groups that the policy reads or of a gymnasium environment, or a run
+            of another configuration.
+        UnknownNameError: for a teacher of a skill that is not simulated, or an unknown privileged group.
         ContractError: if the policy does not fit the skills or the recorded states, has a memory and recorded
             states, or is discrete.
         DatasetError: for a damaged dataset.
@@ -105,6 +106,7 @@ def finetune(
     """
     _check(student, targets, rehearsed)
     _check_teachers(config, teachers, [*targets, *rehearsed])
+    _offering(targets[0], teachers, config.privileged)  # raises here, before anything is written
     data = [LabeledData.open(folder) for folder in recorded]
     pool, held = read_recorded(data, student)
     wanted = {
@@ -148,9 +150,18 @@ def _check_teachers(config: FinetuneConfig, teachers: Sequence[Teacher], skills:
             raise UnknownNameError(f"skill of the teacher {teacher.source}:", teacher.skill.id, simulated)
 
 
-def _offering(skill: Skill, teachers: Sequence[Teacher]) -> Skill:
-    """Return a skill that also offers the groups that the teachers read."""
-    groups = tuple(dict.fromkeys((*skill.groups, *(name for t in teachers for name in t.policy.groups))))
+def _offering(skill: Skill, teachers: Sequence[Teacher], privileged: Sequence[str]) -> Skill:
+    """Return a skill that also offers the groups that teachers and critic read.
+
+    Raises:
+        ConfigError: for a privileged group that the policy reads, or of a gymnasium environment.
+        UnknownNameError: for an unknown group.
+    """
+    if privileged and skill.robot.family == "gymnasium":
+        raise ConfigError(f"privileged groups are for policykd's robots; {skill.id} offers {list(skill.groups)} only")
+    if read := [name for name in privileged if name in skill.groups]:
+        raise ConfigError(f"privileged is {list(privileged)}; the policy reads {read[0]} itself")
+    groups = tuple(dict.fromkeys((*skill.groups, *privileged, *(n for t in teachers for n in t.policy.groups))))
     return skill if groups == skill.groups else replace(skill, groups=groups)
 
 
@@ -167,7 +178,7 @@ class _Run:
         simulated = _shares(targets, rehearsed, config.target_share)
         self._teachers = teachers
         self._env = make_env(
-            [_offering(skill, teachers) for skill in simulated], config.ppo.envs,
+            [_offering(skill, teachers, config.privileged) for skill in simulated], config.ppo.envs,
             seed=integer_seed(config.seed, "training"), config=EnvConfig(), threads=config.threads,
         )  # fmt: skip
         self._is_target = [simulated[i % len(simulated)].id in self._targets for i in range(config.ppo.envs)]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from policykd.envs.skills import get_skill
 from policykd.errors import UnknownNameError
 from policykd.merge import MergeConfig
 
@@ -42,3 +43,19 @@ def test_all_kinds_have_equal_environment_steps_and_the_same_gradient_steps_for_
     assert students.command_of(options).endswith("--experts a/b --rounds 48 --envs 8 --episodes 256")
     with pytest.raises(UnknownNameError):
         students.groups_of(students.Kind(students.KINDS["sighted"].architecture, sees="nothing"), OFFERED, spatial=True)
+
+
+def test_a_privileged_critic_reads_what_only_the_teachers_read():
+    options = students.Options(experts=(), finetune=1000, privileged=True)
+    skill = get_skill("quadruped/flat")
+    assert skill.groups == OFFERED
+
+    def hidden(name):
+        groups = students.groups_of(students.KINDS[name], OFFERED, spatial=True) or OFFERED
+        return students.finetuning_of(skill, groups, 3, options).privileged
+
+    assert hidden("sighted") == ()
+    assert hidden("without velocity") == ("base_velocity",)
+    assert hidden("blind gru") == hidden("blind history") == ("base_velocity", "scan")
+    usual = students.finetuning_of(skill, OFFERED, 3, students.Options(experts=(), finetune=1000))
+    assert (usual.steps, usual.seed, usual.privileged) == (1000, 3, ())

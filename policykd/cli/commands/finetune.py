@@ -53,6 +53,8 @@ class Finetune:
     """How to listen to teachers: their divergence as a loss that falls to 0 (kickstarting), weighted by PPO's ratio
     (proximal), where their value is higher (value_gated), or, without the environment's reward, as the gradient of
     whole episodes (entropy_regularized, reverse_kl)."""
+    privileged: tuple[str, ...] = _FINETUNE.privileged
+    """Observation groups that the critic of the run reads although the policy does not, such as scan."""
     leash: float = _FINETUNE.leash
     """Weight of the divergence from the start's actions on the skills to improve; it falls to 0 at half-time."""
     noise: float = _FINETUNE.noise
