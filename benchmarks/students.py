@@ -162,7 +162,7 @@ def run_cells(
     slug, teachers = name.replace(" ", "-"), teachers_from(list(experts.items()))
     folder, skill = options.out / slug / str(seed), teachers[0].skill
     config = config_of(KINDS[name], groups_of(KINDS[name], skill.groups, spatial=skill.robot.spatial), seed, options)
-    ending = "finetuned-with-privileged-critic" if options.privileged else "finetuned"
+    ending = "finetuned-privileged" if options.privileged else "finetuned"
 
     def merge() -> tuple[Path, int]:
         merged = merge_experts(teachers, folder, config, resume=True, progress=Bars(console))
@@ -180,7 +180,8 @@ def run_cells(
 
     cells = [_cell(slug, {"student": name, "seed": seed}, merge, experts, options)]
     if options.finetune:
-        about = {"student": f"{name}, {ending.replace('-', ' ')}", "seed": seed}
+        how = "fine-tuned with a privileged critic" if options.privileged else "fine-tuned"
+        about = {"student": f"{name}, {how}", "seed": seed}
         cells.append(_cell(f"{slug}-{ending}", about, improve, experts, options))
     return cells
 
