@@ -101,7 +101,7 @@ class RecurrentActor(Actor):
     """An actor with a memory: gradients go back to the beginning of the rollout, or of the episode if that is later.
 
     A minibatch holds whole rollouts of some simulations. They are run again from what the policy remembered when the
-    rollout began, which is not computed anew after its weights changed (Kapturowski et al., 2019, call it the stored
+    rollout began, which is not computed again after its weights changed (Kapturowski et al., 2019, call it the stored
     state).
 
     Args:
