@@ -7,9 +7,10 @@ import pytest
 import torch
 from point_tasks import NEW, OLD, SMALL
 
-from policykd.agents.files.policy_file import load_policy
+from policykd.agents.files.policy_file import load_policy, save_policy
 from policykd.cli.main import main
 from policykd.envs.foreign.skill import gym_skill
+from policykd.envs.skill_records import records_of
 from policykd.envs.skills import get_skill
 from policykd.errors import ConfigError, ContractError, OutputError
 from policykd.finetune import FinetuneConfig, finetune
@@ -134,4 +135,18 @@ def test_the_command_rehearses_all_other_skills(student_file, tmp_path, capsys):
     assert status == 0
     assert f"{NEW.id} *" in printed
     assert OLD.id in printed
+    assert "note:" not in printed
     assert main(["finetune", str(student_file)]) == 2
+
+
+def test_a_student_without_a_critic_is_told_apart(student, tmp_path, capsys):
+    path = tmp_path / "student"
+    save_policy(
+        path, student.policy, robot=OLD.robot, skills=[OLD.id, NEW.id], operation="merge", seed=0,
+        skill_records=records_of([OLD, NEW]), config={"critic": "none"},
+    )  # fmt: skip
+    command = ["finetune", str(path), "--skills", NEW.id, "--steps", "256", "--out", str(tmp_path / "f"),
+               "--threads", "1", "--set", "ppo.envs=16", "ppo.rollout_steps=16", "ppo.minibatch=64", "validation_episodes=2",
+               "final_episodes=2"]  # fmt: skip
+    assert main(command) == 0
+    assert "was merged without a critic" in capsys.readouterr().out

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 _FINETUNE = FinetuneConfig()
 
+_WITHOUT_CRITIC = 300_000
+"""Warm-up of a critic that begins with random weights, environment steps; after a third of it, students lost slopes."""
+
 
 @dataclass(frozen=True)
 class Finetune:
@@ -86,10 +89,14 @@ class Finetune:
         rehearsed = self._rehearsed(names, [skill.id for skill in targets])
         own = default_config(targets[0].robot).ppo
         config = from_options(FinetuneConfig, self, ppo=slow_ppo(own), guidance=self.guidance or "")
+        config = with_overrides(config, self.set)
         teachers = _teachers(self.teachers, [skill.id for skill in (*targets, *rehearsed)])
+        if student.manifest.config.get("critic") == "none" and config.warm_up_steps < _WITHOUT_CRITIC:
+            say(console, f"note: {self.student} was merged without a critic, which has to learn before the actor may "
+                f"move; consider --set warm_up_steps={_WITHOUT_CRITIC}")  # fmt: skip
         result = finetune(
-            student, targets, self.out, with_overrides(config, self.set), rehearsed=rehearsed, recorded=self.data,
-            teachers=teachers, resume=self.resume, progress=Bars(console),
+            student, targets, self.out, config, rehearsed=rehearsed, recorded=self.data, teachers=teachers,
+            resume=self.resume, progress=Bars(console),
         )  # fmt: skip
         judged = {skill.id for skill in (*targets, *rehearsed) if skill.task.bounded}  # others may have no success
         _print(result, [skill.id for skill in targets], judged, console)
