@@ -146,7 +146,7 @@ def test_a_student_without_a_critic_is_told_apart(student, tmp_path, capsys):
         skill_records=records_of([OLD, NEW]), config={"critic": "none"},
     )  # fmt: skip
     command = ["finetune", str(path), "--skills", NEW.id, "--steps", "256", "--out", str(tmp_path / "f"),
-               "--threads", "1", "--set", "ppo.envs=16", "ppo.rollout_steps=16", "ppo.minibatch=64", "validation_episodes=2",
-               "final_episodes=2"]  # fmt: skip
+               "--threads", "1", "--set", "ppo.envs=16", "ppo.rollout_steps=16", "ppo.minibatch=64",
+               "validation_episodes=2", "final_episodes=2"]  # fmt: skip
     assert main(command) == 0
     assert "was merged without a critic" in capsys.readouterr().out
