@@ -238,15 +238,18 @@ class Recipe:
         """Return the recipe with the settings of a CUDA device."""
         if self.train.algorithm != "ppo":
             return replace(self, merge=device_merge(self.merge))
-        first, *others = (
-            None if plan is None else replace(plan, steps=device_steps(plan.steps))
-            for plan in (self.preparation, *self.skills)
-        )
-        train, joint = device_settings(self.train), device_ppo(self.joint)
-        skills = tuple(plan for plan in others if plan is not None)
+
+        def longer(plan: SkillPlan) -> SkillPlan:
+            return replace(plan, steps=device_steps(plan.steps))
+
         return replace(
-            self, preparation=first, skills=skills, train=train, joint=joint, merge=device_merge(self.merge)
-        )  # fmt: skip
+            self,
+            skills=tuple(map(longer, self.skills)),
+            preparation=None if self.preparation is None else longer(self.preparation),
+            train=device_settings(self.train),
+            joint=device_ppo(self.joint),
+            merge=device_merge(self.merge),
+        )
 
 
 def load_recipe(path: Path) -> Recipe:
