@@ -105,3 +105,25 @@ def experts_from_scratch(content: dict[str, Any]) -> Rows:
         )
         last = run["terrain"]
     return rows
+
+
+@table(
+    "robots.md", "demo-humanoid-evaluation.json", "demo-humanoid-20-seconds.json",
+    head=("skill", "policy", "success in 10 s, 64 tracks", "retention", "success in 20 s, 256 tracks",
+          "distance in 20 s, m"),
+)  # fmt: skip
+def humanoid(usual: dict[str, Any], longer: dict[str, Any]) -> Rows:
+    """Return success, retention and distance of the humanoid's experts and student."""
+    found, far = cells(usual), cells(longer)
+    return [
+        (
+            short(skill),
+            "its expert" if name == usual["experts"][skill] else name,
+            interval(found[name, skill]["success"], 2, " to "),
+            interval(found[name, skill]["retention"], 2, " to "),
+            interval(far[name, skill]["success"], 2, " to "),
+            interval(far[name, skill]["distance"], 1, " to "),
+        )
+        for skill in usual["skills"]
+        for name in (usual["experts"][skill], "student")
+    ]
