@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from doc_figures.formats import short
+from doc_figures.formats import interval, short
 from doc_figures.registry import Rows, table
 
 SKILLS = tuple(f"quadruped/{name}" for name in ("flat", "slopes", "steps", "incline", "gaps"))
 
 CELLS = ("sighted", "without-velocity", "blind-mlp", "blind-gru", "blind-gru-48-rounds")
 """Merges of ``benchmarks/students.py`` with seed 0, in the order of the table."""
+
+BLIND = ("blind-mlp", "blind-mlp-finetuned-privileged", "blind-history", "blind-gru")
+"""Students of four experts, without that of gaps, with seed 0."""
 
 HEAD = ("student", "rounds", "parameters", *(short(skill) for skill in SKILLS), "processor time, s")
 
@@ -21,6 +24,17 @@ def students(*cells: Mapping[str, Any]) -> Rows:
     """Return success per skill of every student, below that of the experts."""
     experts = [f"{cells[0]['experts'][skill]['success'][0]:.2f}" for skill in SKILLS]
     return [("experts", "", "", *experts, ""), *map(_row, cells)]
+
+
+@table("merging.md", *(f"students-without-gaps/{cell}-0.json" for cell in BLIND),
+       head=("student", *(short(skill) for skill in SKILLS[:-1]), "processor time, s"))  # fmt: skip
+def blind_students(*cells: Mapping[str, Any]) -> Rows:
+    """Return success per skill of every blind student."""
+    return [
+        (cell["student"], *(interval(cell["skills"][skill]["success"], 2, " to ") for skill in SKILLS[:-1]),
+         f"{cell['processor_seconds']:.0f}")
+        for cell in cells
+    ]  # fmt: skip
 
 
 def _row(cell: Mapping[str, Any]) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import finetuning
-from doc_figures.formats import cells, short, spread
+from doc_figures.formats import cells, interval, short, spread
 from doc_figures.registry import Rows, table
 
 SEEDS = range(3)
@@ -33,6 +33,19 @@ def finetuning_arms(*runs: Mapping[str, Any]) -> Rows:
     """Return what a skill gained and the others lost by arm, over the seeds."""
     groups = [runs[i : i + len(SEEDS)] for i in range(0, len(runs), len(SEEDS))]
     return [_row(group) for group in groups]
+
+
+@table("training.md", "finetuning/quadruped-mixed-default-0.json")
+def finetuning_mixed(run: Mapping[str, Any]) -> Rows:
+    """Return success and reward of every skill before and after fine-tuning on a mixture of all terrains."""
+    target, rows = run["target"], []
+    for skill, figures in run["skills"].items():
+        start, result = figures["start"], figures["result"]
+        name = short(skill) + (" (to improve)" if skill == target else "")
+        success, reward = (f"{start[key][0]:.{digits}f} to {interval(result[key], digits, ' to ')}"
+                           for key, digits in (("success", 2), ("reward_per_step", 3)))  # fmt: skip
+        rows.append((name, success, reward, f"{100 * result['retention'][0]:.1f}"))
+    return rows
 
 
 def _row(runs: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
