@@ -13,6 +13,7 @@ from policykd.envs.skills import get_skill
 from policykd.errors import OutputError, PolicyFileError
 from policykd.evaluation import Evaluation
 from policykd.evaluation.results import Episodes
+from policykd.report.pages.headlines import _elsewhere
 from policykd.report.pages.run import write_page
 
 SKILLS = ("biped/flat", "biped/steps", "biped/gaps")
@@ -175,6 +176,18 @@ def test_a_success_of_zero_has_nothing_below_it(tmp_path):
     replace(evaluation, cells={**evaluation.cells, **fallen}).save(tmp_path / "evaluation.json")
     text = text_of(write_page(tmp_path).read_text())
     assert "falls to a success of 0 % on at least one other skill" in text
+
+
+@pytest.mark.parametrize(
+    ("away", "words"),
+    [
+        ([0.5, 0.0, 0.25], "Every expert falls to a success of 50 % or less on at least one other skill."),
+        ([0.0, 1.0], "1 of 2 experts fall to a success of 0 % on at least one other skill."),
+        ([0.95, 0.9, 1.0], "Every expert succeeds on at least 90 % of the tracks of all other skills, too."),
+    ],
+)
+def test_what_experts_lack_is_said_only_of_those_that_lack_it(away, words):
+    assert _elsewhere(away) == f" {words}"
 
 
 def test_lineage_and_commands(page):

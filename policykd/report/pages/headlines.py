@@ -5,6 +5,8 @@ It formats texts and numbers; the HTML is in the templates.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from policykd.report.pages.html import Tile
 from policykd.report.run_files import ResultsFolder, RunFiles
 from policykd.stats import Interval
@@ -33,6 +35,10 @@ def headlines(results: ResultsFolder) -> list[Tile]:
     return tiles
 
 
+_FALLEN = 0.9
+"""Success below which an expert does not have a skill."""
+
+
 def verdict(results: ResultsFolder) -> str:
     """Return the result of the evaluation in two sentences; empty without experts or a student."""
     evaluation = results.evaluation
@@ -50,10 +56,17 @@ def verdict(results: ResultsFolder) -> str:
         for own, name in evaluation.experts.items()
         if set(judged) - {own}
     ]
-    if away:
-        most = f"{percent(max(away))} or less" if max(away) > 0 else "0 %"
-        sentence += f" Every expert falls to a success of {most} on at least one other skill."
-    return sentence
+    return sentence + _elsewhere(away) if away else sentence
+
+
+def _elsewhere(away: Sequence[float]) -> str:
+    """Return what experts lack, from the least success of each on the skills of others."""
+    fallen = [success for success in away if success < _FALLEN]
+    if not fallen:
+        return f" Every expert succeeds on at least {percent(min(away))} of the tracks of all other skills, too."
+    who = "Every expert falls" if len(fallen) == len(away) else f"{len(fallen)} of {len(away)} experts fall"
+    most = f"{percent(max(fallen))} or less" if max(fallen) > 0 else "0 %"
+    return f" {who} to a success of {most} on at least one other skill."
 
 
 def _worst(results: ResultsFolder, policy: str, field: str) -> tuple[str, Interval] | None:
