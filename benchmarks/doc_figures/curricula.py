@@ -199,6 +199,23 @@ def gaits_matrix(content: dict[str, Any]) -> Rows:
     return [(None, *(f"{value:.3f}" for value in row)) for row in means]
 
 
+@table(
+    "curricula.md", "compare-quadruped-gaits.json", head=("", "plaid", "tl-only", "multitasker", "multitasker-joint")
+)
+def compare_quadruped_gaits(content: dict[str, Any]) -> Rows:
+    """Return reward as a share of PLAID's experts' and success of one seed, without the intervals that it has not."""
+    rows, summary = [], content["summary"]
+    for i, skill in enumerate(content["skills"]):
+        cells = (f"{summary[name]['skills'][skill]['estimate']:.2f}, {_final(content, name, i)[0]:.2f}"
+                 for name in content["curricula"])  # fmt: skip
+        rows.append((_task(skill), *cells))
+    ends = [
+        (key, *(f"{summary[name][key]['estimate']:.2f}" for name in content["curricula"]))
+        for key in ("mean", "weakest skill")
+    ]
+    return [*rows, *ends, _seconds(content, content["curricula"])]
+
+
 @table("curricula.md", "compare-standard.json", "compare-terrains-hard.json", "compare-gaits.json")
 def where_plaid_wins(*contents: dict[str, Any]) -> Rows:
     """Return mean, weakest skill and the number of runs with a skill that is not there at the end."""
