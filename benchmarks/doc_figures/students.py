@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from doc_figures.formats import interval, short
-from doc_figures.registry import Rows, table
+from doc_figures.registry import Rows, phrases, table
 
 SKILLS = tuple(f"quadruped/{name}" for name in ("flat", "slopes", "steps", "incline", "gaps"))
 
@@ -35,6 +35,17 @@ def blind_students(*cells: Mapping[str, Any]) -> Rows:
          f"{cell['processor_seconds']:.0f}")
         for cell in cells
     ]  # fmt: skip
+
+
+@phrases("merging.md", "disagreement.json")
+def disagreement(content: Mapping[str, Any]) -> list[str]:
+    """Return how far the experts' actions are apart, and how much they vary."""
+    apart = [value for one in content["skills"].values() for value in one["apart"].values()]
+    spread = [one["spread"] for one in content["skills"].values()]
+    return [
+        f"them differ by {min(apart):.2f} to {max(apart):.2f} (root mean square), "
+        f"where the actions of one vary by {min(spread):.2f} to {max(spread):.2f}"
+    ]
 
 
 def _row(cell: Mapping[str, Any]) -> tuple[str, ...]:
