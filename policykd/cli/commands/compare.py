@@ -33,7 +33,7 @@ class Compare:
     """Recipe shared by all curricula."""
     recipe: RecipeFile = None
     suite: str | None = None
-    """Skills of this suite instead of the recipe's, such as terrains-hard or quadruped-gaits; policykd skills has all."""
+    """Skills of this suite instead of the recipe's, such as terrains-hard or quadruped-gaits (policykd skills)."""
     curricula: Curricula = field(default_factory=compared_curricula)
     seeds: int = 5
     """Number of seeds; with fewer than 5, intervals are too narrow."""
