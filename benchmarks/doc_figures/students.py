@@ -13,8 +13,11 @@ SKILLS = tuple(f"quadruped/{name}" for name in ("flat", "slopes", "steps", "incl
 CELLS = ("sighted", "without-velocity", "blind-mlp", "blind-gru", "blind-gru-48-rounds")
 """Merges of ``benchmarks/students.py`` with seed 0, in the order of the table."""
 
-BLIND = ("blind-mlp", "blind-mlp-finetuned-privileged", "blind-history", "blind-gru")
-"""Students of four experts, without that of gaps, with seed 0."""
+BLIND = (
+    "blind-mlp-0", "blind-mlp-1", "blind-mlp-finetuned-privileged-0", "blind-mlp-finetuned-privileged-1",
+    "blind-history-0", "blind-history-finetuned-privileged-0", "blind-gru-0",
+)  # fmt: skip
+"""Students of four experts, without that of gaps, by kind and seed."""
 
 HEAD = ("student", "rounds", "parameters", *(short(skill) for skill in SKILLS), "processor time, s")
 
@@ -26,12 +29,13 @@ def students(*cells: Mapping[str, Any]) -> Rows:
     return [("experts", "", "", *experts, ""), *map(_row, cells)]
 
 
-@table("merging.md", *(f"students-without-gaps/{cell}-0.json" for cell in BLIND),
-       head=("student", *(short(skill) for skill in SKILLS[:-1]), "processor time, s"))  # fmt: skip
+@table("merging.md", *(f"students-without-gaps/{cell}.json" for cell in BLIND),
+       head=("student", "seed", *(short(skill) for skill in SKILLS[:-1]), "processor time, s"))  # fmt: skip
 def blind_students(*cells: Mapping[str, Any]) -> Rows:
     """Return success per skill of every blind student."""
     return [
-        (cell["student"], *(interval(cell["skills"][skill]["success"], 2, " to ") for skill in SKILLS[:-1]),
+        (cell["student"], str(cell["seed"]),
+         *(interval(cell["skills"][skill]["success"], 2, " to ") for skill in SKILLS[:-1]),
          f"{cell['processor_seconds']:.0f}")
         for cell in cells
     ]  # fmt: skip
