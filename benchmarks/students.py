@@ -7,7 +7,7 @@ environment steps. The same command continues an interrupted run; finished cells
 student that reads what its teachers read, is the control: where it fails, the table says nothing of the others.
 
 With ``--finetune STEPS`` every student is also fine-tuned on all skills but the first, which it rehearses, in a cell of
-its own; students with a memory cannot be.
+its own, whose ``states`` are the environment steps of the fine-tuning.
 """
 
 from __future__ import annotations

@@ -76,7 +76,6 @@ _SHORT = replace(PLANAR, target_success=0.97)
 # Whole budgets: the last updates are the smallest, and a student is as robust as its experts.
 _WHOLE = replace(SPATIAL, steps=737_280, target_success=2.0, finalists=2, extension=0.6)
 
-# Slopes are learned by simulations with a level of their own: with one level for all, none succeeded after 1 M steps.
 _UPRIGHT = replace(TWO_LEGS, target_success=2.0, finalists=2, init_noise=0.3)
 
 EXPERTS: Mapping[str, TrainConfig] = MappingProxyType(

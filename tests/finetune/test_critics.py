@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from point_tasks import NEW, SMALL
+from point_tasks import NEW, SMALL, killed_at
 
 from policykd.agents.files.policy_file import load_policy, save_policy
 from policykd.agents.policy import Policy
@@ -17,7 +17,6 @@ from policykd.errors import ConfigError, UnknownNameError
 from policykd.finetune import finetune
 from policykd.finetune.critics import OwnCritic, PrivilegedCritic
 from policykd.finetune.learner import Leash, LeashedPpo
-from policykd.finetune.run import _Run
 
 BLIND, SEEING = get_skill("biped/steps", ("proprio",)), get_skill("biped/steps", ("proprio", "terrain"))
 CONFIG = replace(
@@ -96,22 +95,10 @@ def walker_file(tmp_path):
     return path
 
 
-def test_an_interrupted_run_ends_in_the_same_weights(walker_file, tmp_path, monkeypatch):
-    class Killed(Exception):
-        pass
-
+def test_an_interrupted_run_measures_what_a_whole_one_does(walker_file, tmp_path):
     whole = finetune(load_policy(walker_file), [BLIND], tmp_path / "whole", CONFIG)
-    save = _Run._save
-
-    def dying(self):
-        save(self)
-        if self._steps == 256:
-            raise Killed
-
-    monkeypatch.setattr(_Run, "_save", dying)
-    with pytest.raises(Killed):
+    with killed_at(256):
         finetune(load_policy(walker_file), [BLIND], tmp_path / "killed", CONFIG)
-    monkeypatch.undo()
     finetune(load_policy(walker_file), [BLIND], tmp_path / "killed", CONFIG, resume=True)
     logs = [(tmp_path / name / "progress.jsonl").read_text() for name in ("whole", "killed")]
     assert logs[0] == logs[1]

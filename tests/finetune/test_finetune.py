@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from point_tasks import NEW, OLD, SMALL
+from point_tasks import NEW, OLD, SMALL, killed_at
 
 from policykd.agents.files.policy_file import load_policy, save_policy
 from policykd.cli.main import main
@@ -15,7 +15,7 @@ from policykd.envs.skills import get_skill
 from policykd.errors import ConfigError, ContractError, OutputError
 from policykd.finetune import FinetuneConfig, finetune
 from policykd.finetune.recorded import read_recorded
-from policykd.finetune.run import _Run, _shares, worst_loss
+from policykd.finetune.run import _shares, worst_loss
 from policykd.merge import MergeConfig, merge_experts, teachers_from
 from policykd.merge.data.folder import LabeledData
 
@@ -33,24 +33,11 @@ def test_a_task_is_improved_and_the_rehearsed_one_is_kept(student, tmp_path):
     assert load_policy(result.policy_path).policy.log_std.exp().item() == pytest.approx(0.05), "the start's own noise"
 
 
-def test_an_interrupted_run_ends_in_the_same_weights(student_file, tmp_path, monkeypatch):
-    class Killed(Exception):
-        pass
-
+def test_an_interrupted_run_ends_in_the_same_weights(student_file, tmp_path):
     config = replace(SMALL, steps=1_536, segment_steps=512, warm_up_steps=512)
     whole = finetune(load_policy(student_file), [NEW], tmp_path / "whole", config, rehearsed=[OLD])
-    save, saves = _Run._save, []
-
-    def dying(self):
-        save(self)
-        saves.append(self._steps)
-        if self._steps == 1_024:
-            raise Killed
-
-    monkeypatch.setattr(_Run, "_save", dying)
-    with pytest.raises(Killed):
+    with killed_at(1_024):
         finetune(load_policy(student_file), [NEW], tmp_path / "killed", config, rehearsed=[OLD])
-    monkeypatch.undo()
     again = finetune(load_policy(student_file), [NEW], tmp_path / "killed", config, rehearsed=[OLD], resume=True)
     hashes = [load_policy(result.policy_path).manifest.weights_sha256 for result in (whole, again)]
     assert hashes[0] == hashes[1]

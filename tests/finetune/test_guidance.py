@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from point_tasks import NEW, OLD, SMALL
+from point_tasks import NEW, OLD, SMALL, killed_at
 
 from policykd.agents.architecture import Architecture
 from policykd.agents.files.policy_file import load_policy
@@ -17,7 +17,6 @@ from policykd.finetune import finetune
 from policykd.finetune.config import GUIDANCE_NAMES
 from policykd.finetune.guidance import GUIDANCES, Earned, Guide, Guided, Heard
 from policykd.finetune.learner import Leash, LeashedPpo, guidance_weight, leash_of
-from policykd.finetune.run import _Run
 from policykd.merge.teachers import Teacher
 
 STATES = Guided(
@@ -149,10 +148,7 @@ def test_the_weight_falls_where_the_environment_rewards():
         assert guidance_weight(fixed, 0.9) == 0.4
 
 
-def test_a_guided_run_improves_and_resumes_in_the_same_weights(student_file, tmp_path, monkeypatch):
-    class Killed(Exception):
-        pass
-
+def test_a_guided_run_improves_and_resumes_in_the_same_weights(student_file, tmp_path):
     config = replace(SMALL, steps=8_192, segment_steps=2_048, warm_up_steps=1_024, guidance="kickstarting",
                      guidance_weight=0.5, ppo=replace(SMALL.ppo, learning_rate=3e-4))  # fmt: skip
     how = {"rehearsed": [OLD], "teachers": [teacher()]}
@@ -161,17 +157,8 @@ def test_a_guided_run_improves_and_resumes_in_the_same_weights(student_file, tmp
     assert end > start / 2, "rewards are negative: the loss is halved at least"
     parents = [parent.weights_sha256 for parent in load_policy(whole.policy_path).manifest.parents]
     assert parents[1:] == ["1" * 64]
-    save = _Run._save
-
-    def dying(self):
-        save(self)
-        if self._steps == 4_096:
-            raise Killed
-
-    monkeypatch.setattr(_Run, "_save", dying)
-    with pytest.raises(Killed):
+    with killed_at(4_096):
         finetune(load_policy(student_file), [NEW], tmp_path / "killed", config, **how)
-    monkeypatch.undo()
     again = finetune(load_policy(student_file), [NEW], tmp_path / "killed", config, resume=True, **how)
     hashes = [load_policy(result.policy_path).manifest.weights_sha256 for result in (whole, again)]
     assert hashes[0] == hashes[1]

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from point_tasks import NEW, OLD, SMALL
+from point_tasks import NEW, OLD, SMALL, killed_at
 
 from policykd.agents.architecture import Architecture, Memory
 from policykd.agents.files.policy_file import load_policy, save_policy
@@ -17,7 +17,6 @@ from policykd.errors import ContractError
 from policykd.finetune import finetune
 from policykd.finetune.learner import Leash, LeashedPpo
 from policykd.finetune.recorded import read_recorded
-from policykd.finetune.run import _Run
 from policykd.merge import MergeConfig, merge_experts, teachers_from
 from policykd.merge.data.folder import LabeledData
 
@@ -110,23 +109,11 @@ def test_a_student_with_a_memory_learns(student_file, tmp_path):
     assert load_policy(result.policy_path).policy.recurrent
 
 
-def test_an_interrupted_run_ends_in_the_same_weights(student_file, tmp_path, monkeypatch):
-    class Killed(Exception):
-        pass
-
+def test_an_interrupted_run_ends_in_the_same_weights(student_file, tmp_path):
     config = replace(SMALL, steps=1_536, segment_steps=512, warm_up_steps=512)
     whole = finetune(load_policy(student_file), [NEW], tmp_path / "whole", config, rehearsed=[OLD])
-    save = _Run._save
-
-    def dying(self):
-        save(self)
-        if self._steps == 1_024:
-            raise Killed
-
-    monkeypatch.setattr(_Run, "_save", dying)
-    with pytest.raises(Killed):
+    with killed_at(1_024):
         finetune(load_policy(student_file), [NEW], tmp_path / "killed", config, rehearsed=[OLD])
-    monkeypatch.undo()
     again = finetune(load_policy(student_file), [NEW], tmp_path / "killed", config, rehearsed=[OLD], resume=True)
     hashes = [load_policy(result.policy_path).manifest.weights_sha256 for result in (whole, again)]
     assert hashes[0] == hashes[1]

@@ -182,7 +182,7 @@ def test_a_success_of_zero_has_nothing_below_it(tmp_path):
     ("away", "words"),
     [
         ([0.5, 0.0, 0.25], "Every expert falls to a success of 50.0 % or less on at least one other skill."),
-        ([0.0, 1.0], "1 of 2 experts fall to a success of 0 % on at least one other skill."),
+        ([0.0, 1.0], "1 of 2 experts falls to a success of 0 % on at least one other skill."),
         ([0.95, 0.9, 1.0], "Every expert succeeds on at least 90.0 % of the tracks of all other skills, too."),
     ],
 )

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _FINETUNE = FinetuneConfig()
 
 _WITHOUT_CRITIC = 300_000
-"""Warm-up of a critic that begins with random weights, environment steps; after a third of it, students lost slopes."""
+"""Warm-up for a critic that begins with random weights, environment steps, as in benchmarks/students.py."""
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,8 @@ def _elsewhere(away: Sequence[float]) -> str:
     fallen = [success for success in away if success < _FALLEN]
     if not fallen:
         return f" Every expert succeeds on at least {percent(min(away))} of the tracks of all other skills, too."
-    who = "Every expert falls" if len(fallen) == len(away) else f"{len(fallen)} of {len(away)} experts fall"
+    verb = "falls" if len(fallen) == 1 else "fall"
+    who = "Every expert falls" if len(fallen) == len(away) else f"{len(fallen)} of {len(away)} experts {verb}"
     most = f"{percent(max(fallen))} or less" if max(fallen) > 0 else "0 %"
     return f" {who} to a success of {most} on at least one other skill."
 
