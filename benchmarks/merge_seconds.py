@@ -120,13 +120,14 @@ def figures_of(result: MergeResult) -> dict[str, Any]:
 def measured(folder: Path, experts: Mapping[str, LoadedPolicy], episodes: int, seed: int) -> dict[str, Any]:
     """Return success and retention of a student per skill, each with its interval, on tracks of the evaluation."""
     (student,) = load_named([folder]).values()
-    policies = {"student": student, **experts}
-    skills = skills_for([one.manifest for one in policies.values()])
-    found = evaluate(
-        {key: one.policy for key, one in policies.items()}, skills, episodes=episodes, seed=seed,
-        experts=expert_of(dict(experts)),
-    )  # fmt: skip
-    return {skill.id: _interval(found.summaries["student", skill.id]) for skill in skills}
+    skills = skills_for([one.manifest for one in (student, *experts.values())])
+    measured = {}
+    for skill in skills:  # each with its own expert only: the others' figures are not wanted
+        name = expert_of(dict(experts))[skill.id]
+        policies = {"student": student.policy, name: experts[name].policy}
+        found = evaluate(policies, [skill], episodes=episodes, seed=seed, experts={skill.id: name})
+        measured[skill.id] = _interval(found.summaries["student", skill.id])
+    return measured
 
 
 def _interval(summary: Any) -> dict[str, Any]:

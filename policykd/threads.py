@@ -33,8 +33,9 @@ def cores_for(threads: int | None, field: str = "threads") -> int:
 def torch_threads(threads: int) -> Iterator[None]:
     """Let torch use ``threads`` threads inside the block.
 
-    Policies are too small to gain from a second thread, and torch's idle threads spin: during a simulation that uses
-    all cores they cost more than they gain (measured on 2 cores: 35 % of the environment steps).
+    Acting policies are too small to gain from a second thread, and torch's idle threads spin: during a simulation that
+    uses all cores they cost more than they gain (measured on 2 cores: 35 % of the environment steps). The gradient
+    steps of a merge, between simulations, may use more than one.
     """
     import torch
 

@@ -16,6 +16,7 @@ CELLS = ("sighted", "without-velocity", "blind-mlp", "blind-gru", "blind-gru-48-
 BLIND = (
     "blind-mlp-0", "blind-mlp-1", "blind-mlp-finetuned-privileged-0", "blind-mlp-finetuned-privileged-1",
     "blind-history-0", "blind-history-finetuned-privileged-0", "blind-gru-0",
+    "blind-gru-finetuned-privileged-0",
 )  # fmt: skip
 """Students of four experts, without that of gaps, by kind and seed."""
 
@@ -49,6 +50,22 @@ def disagreement(content: Mapping[str, Any]) -> list[str]:
     return [
         f"them differ by {min(apart):.2f} to {max(apart):.2f} (root mean square), "
         f"where the actions of one vary by {min(spread):.2f} to {max(spread):.2f}"
+    ]
+
+
+@phrases("merging.md", "students-short-experts/disagreement.json", "disagreement.json",
+         "students-short-experts/blind-gru-0.json")  # fmt: skip
+def short_experts(short_ones: Mapping[str, Any], usual: Mapping[str, Any], gru: Mapping[str, Any]) -> list[str]:
+    """Return how far experts that were trained less are from the flat one, and what a GRU learns from them."""
+    near, far = (
+        [content["skills"]["quadruped/flat"]["apart"][name] for name in ("slopes", "steps")]
+        for content in (short_ones, usual)
+    )
+    success = [f"{gru['skills'][skill]['success'][0]:.2f}" for skill in SKILLS[:-1]]
+    return [
+        f"differ by {near[0]:.2f} and {near[1]:.2f} from the flat one in its first half second, instead of "
+        f"{far[0]:.2f} and {far[1]:.2f}",
+        f"a success of {', '.join(success[:-1])} and {success[-1]} on flat, slopes, steps and incline",
     ]
 
 

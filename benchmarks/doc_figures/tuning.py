@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import finetuning
-from doc_figures.formats import cells, interval, short, spread
+from doc_figures.formats import cells, short, spread
 from doc_figures.registry import Rows, table
 
 SEEDS = range(3)
@@ -35,16 +35,18 @@ def finetuning_arms(*runs: Mapping[str, Any]) -> Rows:
     return [_row(group) for group in groups]
 
 
-@table("training.md", "finetuning/quadruped-mixed-default-0.json")
-def finetuning_mixed(run: Mapping[str, Any]) -> Rows:
+@table("training.md", *(f"finetuning/quadruped-mixed-default-{seed}.json" for seed in SEEDS))
+def finetuning_mixed(*runs: Mapping[str, Any]) -> Rows:
     """Return success and reward of every skill before and after fine-tuning on a mixture of all terrains."""
-    target, rows = run["target"], []
-    for skill, figures in run["skills"].items():
-        start, result = figures["start"], figures["result"]
-        name = short(skill) + (" (to improve)" if skill == target else "")
-        success, reward = (f"{start[key][0]:.{digits}f} to {interval(result[key], digits, ' to ')}"
-                           for key, digits in (("success", 2), ("reward_per_step", 3)))  # fmt: skip
-        rows.append((name, success, reward, f"{100 * result['retention'][0]:.1f}"))
+    rows = []
+    for skill in runs[0]["skills"]:
+        figures = [run["skills"][skill] for run in runs]
+        gains = [
+            _gain([(one["start"][key][0], one["result"][key][0]) for one in figures], digits)
+            for key, digits in (("success", 2), ("reward_per_step", 3))
+        ]
+        name = short(skill) + (" (to improve)" if skill == runs[0]["target"] else "")
+        rows.append((name, *gains, spread([100 * one["result"]["retention"][0] for one in figures], 1)))
     return rows
 
 

@@ -296,3 +296,27 @@ def act(actions: Array, robot: RobotTable, low: Array, high: Array, memory: Memo
             elif angle < low[j]:
                 angle = low[j]
             targets[i, j] = angle
+
+
+@compiled_at_first_use(strided=("ids", "chance"))
+def start_memory(
+    ids: Array, chance: Array, task: Array, low: Array, high: Array, memory: Memory, aside: Array
+) -> None:  # fmt: skip
+    """Empty the memory of new episodes in the simulations ``ids`` (m,), and choose their commands.
+
+    Args:
+        ids: the simulations.
+        chance: (m, 3) random numbers in [0, 1) that choose from the ranges.
+        task: (n,) task of each simulation.
+        low: (tasks, 3) smallest commands.
+        high: (tasks, 3) largest commands.
+        memory: memory of the episodes.
+        aside: (n,) out: infinite, so that the window of ground boxes is moved.
+    """
+    for k in range(len(ids)):
+        i = ids[k]
+        memory.last_action[i], memory.target_change[i], memory.air[i], aside[i] = 0.0, 0.0, 0.0, np.inf
+        for j in range(3):
+            a, b, share = low[task[i], j], high[task[i], j], chance[k, j]
+            # As torch.lerp, which is exact at both ends.
+            memory.command[i, j] = a + share * (b - a) if share < 0.5 else b - (b - a) * (1.0 - share)

@@ -104,6 +104,7 @@ class SpatialNumbaBackend(SpatialTorchBackend):
         self._places = Columns(*(self._first_column(name) for name in Columns._fields))
         self._others = [g for g in self._groups if _COMPILED.get(g.name) is not g]
         self._limits = (self._low.numpy(), self._high.numpy())
+        self._ranges = tuple(torch.stack(ends).numpy() for ends in zip(*self._spans, strict=True))
         self._windows = (self._center.numpy(), self._y.numpy())
         shapes = ((self._boxes, 3), (self._boxes, 2), (self._boxes, 3) if self._ground.mapped else (2,))
         self._moved = (np.zeros(n, np.int64), *(np.zeros((n, *shape)) for shape in shapes))
@@ -139,7 +140,9 @@ class SpatialNumbaBackend(SpatialTorchBackend):
         assert chance is not None
         row, center = self._row.numpy(), self._center.numpy()
         numba_kernels.start_episodes(ids.numpy(), rows.numpy(), clock.numpy(), self._entries, row, center)
-        self._start_memory(ids, chance)
+        spatial_kernels.start_memory(
+            ids.numpy(), chance.numpy(), self._rewards.task, *self._ranges, self._remembered, self._y.numpy()
+        )
 
     @override
     def move_ground(self) -> None:

@@ -25,6 +25,7 @@ from policykd.merge.kfac import KFAC, is_dense
 from policykd.merge.losses import LOSSES, categorical
 from policykd.merge.penalties import Penalty, ReplayPenalty
 from policykd.parallel import Processes
+from policykd.threads import torch_threads, usable_cores
 
 
 class Fitting:
@@ -56,6 +57,7 @@ class Fitting:
         group: Processes = Processes(),
     ) -> None:
         self._penalties, self._group = tuple(penalties), group
+        self._threads = min(config.fit_threads, usable_cores()) if group.alone else 1
         self._student, self._log_std, self._config = student, log_std.to(student.log_std.device), config
         self._learner, self._done = copy.deepcopy(student), 0
         self._averaged, self._trained = _trained(student), _trained(self._learner)
@@ -120,10 +122,11 @@ class Fitting:
             total.add_(loss.detach())
 
         work = Captured(step, self._record, [generator])  # for this round only: the next has more states
-        for _ in range(updates):
-            self._set_share(self._done)
-            work()
-            self._done += 1
+        with torch_threads(self._threads):
+            for _ in range(updates):
+                self._set_share(self._done)
+                work()
+                self._done += 1
         self._group.sum(total)
         mean = float(total) / updates
         if not math.isfinite(mean):

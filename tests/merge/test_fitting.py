@@ -10,6 +10,8 @@ from teacher_samples import TINY
 
 from policykd.agents.architecture import Architecture
 from policykd.agents.policy import Policy
+from policykd.errors import ConfigError
+from policykd.merge import fitting as fitting_module
 from policykd.merge.data.pool import Batch
 from policykd.merge.fitting import Fitting
 from policykd.merge.losses import LOSSES
@@ -45,6 +47,30 @@ def test_the_step_size_falls_along_a_cosine_to_a_tenth(round_, share, batch):
     fitting = Fitting(make_student(), SPREAD, config)
     fitting.fit(OneBatch(batch), (3, 3), round_, torch.Generator())
     assert fitting._optimizer.param_groups[0]["lr"] == pytest.approx(2e-3 * share)
+
+
+@pytest.mark.parametrize(("wanted", "usable", "used"), [(1, 8, 1), (3, 8, 3), (4, 2, 2)])
+def test_gradient_steps_use_the_threads_of_the_merge_and_no_more_than_there_are_cores(
+    wanted, usable, used, batch, monkeypatch
+):
+    monkeypatch.setattr(fitting_module, "usable_cores", lambda: usable)
+    seen, before = [], torch.get_num_threads()
+
+    class Watched(OneBatch):
+        def sample(self, counts, generator):
+            seen.append(torch.get_num_threads())
+            return super().sample(counts, generator)
+
+    Fitting(make_student(), SPREAD, replace(TINY, updates=2, fit_threads=wanted)).fit(
+        Watched(batch), (3, 3), 0, torch.Generator()
+    )
+    assert seen == [used, used]
+    assert torch.get_num_threads() == before
+
+
+def test_threads_of_gradient_steps_are_at_least_one():
+    with pytest.raises(ConfigError, match=r"merge\.fit_threads"):
+        replace(TINY, fit_threads=0)
 
 
 def test_a_single_round_keeps_its_step_size(batch):
