@@ -106,6 +106,7 @@ class Options:
         episodes: tracks of every skill in the evaluation.
         rounds: rounds of every merge; the number of gradient steps over all rounds stays the same.
         envs: simulations of every skill in a round.
+        more_steps: factor of the number of gradient steps of every merge.
         finetune: environment steps of reinforcement learning that follow the merge; 0 for none.
         privileged: whether its critic reads what the teachers read and the student does not.
         quick: two tiny rounds, as a smoke test.
@@ -119,6 +120,7 @@ class Options:
     episodes: int = 256
     rounds: int = BASE.rounds
     envs: int = BASE.envs
+    more_steps: float = 1.0
     finetune: int = 0
     privileged: bool = False
     quick: bool = False
@@ -147,7 +149,7 @@ def config_of(kind: Kind, groups: tuple[str, ...], seed: int, options: Options) 
     """Return the merge of a cell."""
     base = replace(BASE, rounds=options.rounds, envs=options.envs)
     config = replace(base, architecture=kind.architecture, groups=groups, seed=seed, **kind.settings)
-    config = replace(config, updates=max(1, round(config.updates * BASE.rounds / options.rounds)))
+    config = replace(config, updates=max(1, round(config.updates * options.more_steps * BASE.rounds / options.rounds)))
     if options.quick:
         return replace(
             config, rounds=2, envs=2, updates=5, minibatch=64, validation_episodes=2, min_teacher_success=0.0
@@ -238,6 +240,8 @@ def command_of(options: Options) -> str:
     experts = experts_in_words(options.experts)
     command = f"python benchmarks/students.py --experts {experts} --rounds {options.rounds} "
     command += f"--envs {options.envs} --episodes {options.episodes}"
+    if options.more_steps != 1.0:
+        command += f" --more-steps {options.more_steps:g}"
     if options.finetune:
         command += f" --finetune {options.finetune}" + " --privileged" * options.privileged
     return command

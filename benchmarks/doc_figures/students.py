@@ -16,7 +16,8 @@ CELLS = ("sighted", "without-velocity", "blind-mlp", "blind-gru", "blind-gru-48-
 BLIND = (
     "blind-mlp-0", "blind-mlp-1", "blind-mlp-finetuned-privileged-0", "blind-mlp-finetuned-privileged-1",
     "blind-history-0", "blind-history-finetuned-privileged-0", "blind-gru-0",
-    "blind-gru-finetuned-privileged-0",
+    "blind-gru-finetuned-privileged-0", "blind-gru-more-states-0",
+    "blind-gru-more-states-finetuned-privileged-0",
 )  # fmt: skip
 """Students of four experts, without that of gaps, by kind and seed."""
 
@@ -35,7 +36,7 @@ def students(*cells: Mapping[str, Any]) -> Rows:
 def blind_students(*cells: Mapping[str, Any]) -> Rows:
     """Return success per skill of every blind student."""
     return [
-        (cell["student"], str(cell["seed"]),
+        (cell["student"] + (", from 1.92 M states" if "--more-steps" in cell["command"] else ""), str(cell["seed"]),
          *(interval(cell["skills"][skill]["success"], 2, " to ") for skill in SKILLS[:-1]),
          f"{cell['processor_seconds']:.0f}")
         for cell in cells

@@ -1,6 +1,7 @@
 """The benchmark of students: what each kind reads, and that all have equal cost."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,11 @@ def test_all_kinds_have_equal_environment_steps_and_the_same_gradient_steps_for_
         assert few.rounds * few.envs == many.rounds * many.envs == 12 * 32, name
         assert few.rounds * few.updates == pytest.approx(many.rounds * many.updates, rel=0.02)
         assert (few.target_retention, few.adaptive, many.seed) == (2.0, 0.0, 3)
+        more = students.config_of(kind, (), 3, replace(options, more_steps=2.0))
+        assert more == replace(many, updates=more.updates)
+        assert more.updates == pytest.approx(2 * many.updates, abs=1)
     assert students.command_of(options).endswith("--experts a/b --rounds 48 --envs 8 --episodes 256")
+    assert students.command_of(replace(options, more_steps=2.0)).endswith("--episodes 256 --more-steps 2")
     with pytest.raises(UnknownNameError):
         students.groups_of(students.Kind(students.KINDS["sighted"].architecture, sees="nothing"), OFFERED, spatial=True)
 
