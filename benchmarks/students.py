@@ -31,6 +31,7 @@ from policykd.agents.training.defaults import default_config
 from policykd.cli.commands.evaluate import expert_of
 from policykd.cli.commands.finetune import slow_ppo
 from policykd.cli.output import Bars
+from policykd.cli.overrides import with_overrides
 from policykd.envs.observations import chosen_groups
 from policykd.envs.skills import Skill
 from policykd.errors import ConfigError, UnknownNameError
@@ -108,6 +109,7 @@ class Options:
         envs: simulations of every skill in a round.
         more_steps: factor of the number of gradient steps of every merge.
         finetune: environment steps of reinforcement learning that follow the merge; 0 for none.
+        ppo: changed settings of its PPO, for example envs=512.
         privileged: whether its critic reads what the teachers read and the student does not.
         quick: two tiny rounds, as a smoke test.
         out: folder of the merges.
@@ -122,6 +124,7 @@ class Options:
     envs: int = BASE.envs
     more_steps: float = 1.0
     finetune: int = 0
+    ppo: tuple[str, ...] = ()
     privileged: bool = False
     quick: bool = False
     out: Path = Path("results/benchmarks/students")
@@ -192,8 +195,9 @@ def finetuning_of(skill: Skill, groups: Collection[str], seed: int, options: Opt
     """Return the fine-tuning of a cell, of a student that reads these groups and whose teachers read the skill's."""
     read = {name.partition(":")[0] for name in groups}
     hidden = tuple(name for name in skill.groups if name not in read)
+    ppo = with_overrides(slow_ppo(default_config(skill.robot).ppo), options.ppo)
     return FinetuneConfig(
-        steps=options.finetune, seed=seed, threads=BASE.threads, ppo=slow_ppo(default_config(skill.robot).ppo),
+        steps=options.finetune, seed=seed, threads=BASE.threads, ppo=ppo,
         privileged=hidden if options.privileged else (), **FINETUNING,
     )  # fmt: skip
 
@@ -243,7 +247,8 @@ def command_of(options: Options) -> str:
     if options.more_steps != 1.0:
         command += f" --more-steps {options.more_steps:g}"
     if options.finetune:
-        command += f" --finetune {options.finetune}" + " --privileged" * options.privileged
+        changed = f" --ppo {' '.join(options.ppo)}" if options.ppo else ""
+        command += f" --finetune {options.finetune}{changed}" + " --privileged" * options.privileged
     return command
 
 

@@ -15,9 +15,10 @@ CELLS = ("sighted", "without-velocity", "blind-mlp", "blind-gru", "blind-gru-48-
 
 BLIND = (
     "blind-mlp-0", "blind-mlp-1", "blind-mlp-finetuned-privileged-0", "blind-mlp-finetuned-privileged-1",
-    "blind-history-0", "blind-history-finetuned-privileged-0", "blind-gru-0",
-    "blind-gru-finetuned-privileged-0", "blind-gru-more-states-0",
-    "blind-gru-more-states-finetuned-privileged-0",
+    "blind-mlp-finetuned-larger-batches-0", "blind-mlp-more-states-0",
+    "blind-history-0", "blind-history-finetuned-privileged-0", "blind-history-finetuned-larger-batches-0",
+    "blind-gru-0", "blind-gru-finetuned-privileged-0", "blind-gru-more-states-0",
+    "blind-gru-more-states-finetuned-privileged-0", "blind-gru-more-states-finetuned-larger-batches-0",
 )  # fmt: skip
 """Students of four experts, without that of gaps, by kind and seed."""
 
@@ -36,7 +37,7 @@ def students(*cells: Mapping[str, Any]) -> Rows:
 def blind_students(*cells: Mapping[str, Any]) -> Rows:
     """Return success per skill of every blind student."""
     return [
-        (cell["student"] + (", from 1.92 M states" if "--more-steps" in cell["command"] else ""), str(cell["seed"]),
+        (_name(cell), str(cell["seed"]),
          *(interval(cell["skills"][skill]["success"], 2, " to ") for skill in SKILLS[:-1]),
          f"{cell['processor_seconds']:.0f}")
         for cell in cells
@@ -52,6 +53,13 @@ def disagreement(content: Mapping[str, Any]) -> list[str]:
         f"them differ by {min(apart):.2f} to {max(apart):.2f} (root mean square), "
         f"where the actions of one vary by {min(spread):.2f} to {max(spread):.2f}"
     ]
+
+
+def _name(cell: Mapping[str, Any]) -> str:
+    """Return the kind of a student, and what in its settings differs from the others'."""
+    name = cell["student"].replace("fine-tuned with a privileged critic", "fine-tuned")
+    name += ", from 1.92 M states" if "--more-steps" in cell["command"] else ""
+    return name + (", larger batches" if "--ppo" in cell["command"] else "")
 
 
 @phrases("merging.md", "students-short-experts/disagreement.json", "disagreement.json",

@@ -64,3 +64,11 @@ def test_a_privileged_critic_reads_what_only_the_teachers_read():
     assert hidden("blind gru") == hidden("blind history") == ("base_velocity", "scan")
     usual = students.finetuning_of(skill, OFFERED, 3, students.Options(experts=(), finetune=1000))
     assert (usual.steps, usual.seed, usual.privileged) == (1000, 3, ())
+
+
+def test_settings_of_the_fine_tuning_are_in_the_command():
+    options = students.Options(experts=(Path("a/b"),), finetune=1000, ppo=("envs=512", "learning_rate=2e-4"))
+    skill = get_skill("quadruped/flat")
+    usual, changed = (students.finetuning_of(skill, OFFERED, 3, o) for o in (replace(options, ppo=()), options))
+    assert changed == replace(usual, ppo=replace(usual.ppo, envs=512, learning_rate=2e-4))
+    assert students.command_of(options).endswith("--finetune 1000 --ppo envs=512 learning_rate=2e-4")
