@@ -24,6 +24,7 @@ from policykd.errors import ConfigError, check_range
 from policykd.evaluation import Evaluation, evaluate
 from policykd.executor import Processes
 from policykd.merge import MergeConfig, merge_experts, teachers_from
+from policykd.merge.presets import MERGE_PRESETS
 from policykd.plain import as_plain
 from policykd.progress import Progress, Silent
 from policykd.report.pages.run import write_page
@@ -70,11 +71,7 @@ DEMO_PLANS: Mapping[str, DemoPlan] = MappingProxyType(
             skills=SUITES["quadruped"],
             train=EXPERTS["quadruped/incline"],
             own=_experts("quadruped", "flat", "slopes", "steps", "gaps"),
-            merge=MergeConfig(
-                rounds=6, envs=32, updates=1600, minibatch=512, averaging=0.9995, target_retention=0.985, noise=0.05,
-                adaptive=0.4, gap_memory=0.6,
-                architecture=Architecture(hidden=(256, 128), critic_hidden=(256, 128), activation="elu"),
-            ),
+            merge=replace(MERGE_PRESETS["fast"], envs=6),  # half as many states more: experts of other seeds may need them
             first="flat",
         ),
         "humanoid": DemoPlan(

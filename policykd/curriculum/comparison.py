@@ -199,6 +199,7 @@ def run_comparison(
     *,
     curricula: Sequence[str] | None = None,
     seeds: int = 5,
+    first_seed: int = 0,
     threads: int | None = None,
     executor: Executor | None = None,
     resume: bool = False,
@@ -215,7 +216,9 @@ def run_comparison(
             are replaced.
         out: folder; the runs are in ``out / "runs" / "<curriculum>-<seed>"``.
         curricula: names of the curricula; None for :func:`compared_curricula`.
-        seeds: number of seeds, 0 to ``seeds - 1``.
+        seeds: number of seeds, ``first_seed`` to ``first_seed + seeds - 1``.
+        first_seed: the first seed; others than 0 are for seeds that another machine runs, see
+            :func:`policykd.curriculum.joining.join_comparisons`.
         threads: runs in parallel; None for one per usable core.
         executor: where the runs go, one core each; None for processes of this machine.
         resume: continue an interrupted comparison; finished runs are not run again, and seeds may be added.
@@ -232,6 +235,8 @@ def run_comparison(
         OutputError: if ``out`` cannot be written, or holds a comparison and ``resume`` is off.
     """
     check_range("seeds", seeds, 1, 1000)
+    check_range("first_seed", first_seed, 0, 2**31)
+    all_seeds = range(first_seed, first_seed + seeds)
     curricula = compared_curricula() if curricula is None else tuple(curricula)
     recipes = _recipes(recipe, curricula)
     shared = recipes[curricula[0]]
@@ -239,10 +244,10 @@ def run_comparison(
     folder = RunFolder(out, {"recipe": replace(shared, curriculum=DEFAULT_CURRICULUM)}, resume)
     # Seed by seed, so that an interrupted comparison has complete seeds.
     jobs = []
-    for seed in range(seeds):
+    for seed in all_seeds:
         folders = {name: run_folder(out, name, seed) for name in recipes}
         jobs += [_Job(one, seed, folders[name], _others(folders, name)) for name, one in recipes.items()]
-    collector = _Collector(shared, curricula, seeds, folder, on_seed)
+    collector = _Collector(shared, curricula, all_seeds, folder, on_seed)
     # Processes that share a card take turns, and each compiles its kernels.
     usual = Inline() if is_card(recipe.train.device) else Processes(threads)
     (executor or usual).map(_run_one, jobs, progress, collector)
@@ -285,7 +290,7 @@ class _Collector:
         self,
         recipe: Recipe,
         curricula: tuple[str, ...],
-        seeds: int,
+        seeds: Sequence[int],
         folder: RunFolder,
         on_seed: Callable[[Comparison], None],
     ) -> None:
@@ -294,7 +299,7 @@ class _Collector:
         self._collected: Comparison | None = None
 
     def __call__(self, _: Path) -> None:
-        complete = tuple(seed for seed in range(self._seeds) if self._is_complete(seed))
+        complete = tuple(seed for seed in self._seeds if self._is_complete(seed))
         if complete and (self._collected is None or self._collected.seeds != complete):
             self._collected = _collect(self._recipe, self._curricula, complete, self._folder.path)
             write_json(self._folder.path / COMPARISON, self._collected.to_json())
@@ -321,11 +326,11 @@ def _collect(recipe: Recipe, curricula: tuple[str, ...], seeds: tuple[int, ...],
         figures = (result.steps, result.seconds, result.cpu_seconds)
         runs.append(SeedResult(name, seed, result.matrix, *figures, own, result.zero_shot, transfer))
     skills = runs[0].matrix.skills
-    return Comparison(recipe, curricula, seeds, skills, budget(recipe), _reference(runs, skills), tuple(runs))
+    return Comparison(recipe, curricula, seeds, skills, budget(recipe), shared_experts(runs, skills), tuple(runs))
 
 
-def _reference(runs: Sequence[SeedResult], skills: Sequence[str]) -> tuple[float, ...]:
-    """Return the reward per step of the shared experts."""
+def shared_experts(runs: Sequence[SeedResult], skills: Sequence[str]) -> tuple[float, ...]:
+    """Return the reward per step, per skill, that the scores of these runs are normalized by."""
     for name in dict.fromkeys([*_REFERENCE_CURRICULA, *CURRICULA, *(run.curriculum for run in runs)]):
         chosen = [run for run in runs if run.curriculum == name]
         if chosen:
@@ -340,7 +345,7 @@ def _transfer(result: CurriculumResult, folder: Path, scratch: Path) -> dict[str
     matrix = result.matrix
     for j, (skill, stage) in enumerate(result.experts.items()):
         first = next(outcome for outcome in result.outcomes if outcome.name == stage)
-        if j == 0 or result.recipe.curriculum == _SCRATCH:
+        if matrix.learned[j] == 0:  # no policy was measured before it
             continue
         mine, theirs = (
             curve_of(StageFolders(place / "stages").log(name))

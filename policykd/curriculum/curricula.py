@@ -86,6 +86,10 @@ class PlanBuilder(Protocol):
         """
         ...
 
+    def finetune(self, steps: int, start: str) -> str:
+        """Add fine-tuning on all skills at once; arguments otherwise as in :meth:`train`."""
+        ...
+
     def row(self, index: int, stage: str) -> None:
         """Add a row to the matrix: the policy that the curriculum has after a skill was added."""
         ...
@@ -206,7 +210,32 @@ def scratch_and_merge(builder: PlanBuilder) -> None:
     _merge_all(builder)
 
 
+EXPERTS_SHARE = 0.5
+"""Share of the reinforcement learning of ``scratch+merge+finetune`` that its experts get; the student gets the rest."""
+
+
+@curriculum(
+    "scratch+merge+finetune",
+    "an expert per skill from new weights with half of the steps, one merge of all, and reinforcement learning of the "
+    "student on all skills",
+)
+def scratch_merge_and_finetune(builder: PlanBuilder) -> None:
+    """Add experts from new weights, a merge of all, and fine-tuning of the student."""
+    last, left = builder.count - 1, 0
+    for i in range(builder.count):
+        share = builder.steps(i) if i == last else builder.share(i)
+        steps = int(EXPERTS_SHARE * share)
+        builder.train(i, steps, None)
+        left += share - steps
+    builder.row(last, builder.finetune(left, _merged(builder)))
+
+
 def _merge_all(builder: PlanBuilder) -> None:
-    """Add one merge of all experts; a single expert is the result itself."""
-    last, experts = builder.count - 1, list(builder.experts.values())
-    builder.row(last, builder.merge(last, experts, None) if last else experts[0])
+    """Add one merge of all experts, the result."""
+    builder.row(builder.count - 1, _merged(builder))
+
+
+def _merged(builder: PlanBuilder) -> str:
+    """Add one merge of all experts; a single expert is its own result."""
+    experts = list(builder.experts.values())
+    return builder.merge(builder.count - 1, experts, None) if len(experts) > 1 else experts[0]

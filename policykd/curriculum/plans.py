@@ -14,7 +14,7 @@ from policykd.agents.training.config import TrainConfig
 from policykd.curriculum.curricula import CURRICULA
 from policykd.curriculum.recipe import Recipe, SkillPlan
 from policykd.curriculum.skills import environments_of_recipe, import_groups, skill_of_recipe
-from policykd.curriculum.stages import Inject, Measure, Merge, Plan, Row, Stage, Train
+from policykd.curriculum.stages import Finetune, Inject, Measure, Merge, Plan, Row, Stage, Train
 from policykd.envs.foreign.skill import PREFIX, GymSkill, together
 from policykd.envs.skills import Skill, common_contract
 from policykd.errors import ContractError
@@ -208,11 +208,7 @@ class _Builder:
         )
 
     def merge(self, last: int, teachers: Sequence[str], previous: str | None) -> str:
-        injection = self.recipe.injection
-        injected = last + 1 >= injection.blind and injection.blind < self.count
-        groups = self.all_groups if injected else injection.blind_groups
-        if self.environments:  # the newest expert has the groups of the next environment already
-            groups = self.groups_at(min(last + 1, self.count - 1))
+        groups = self.merged_groups(last)
         skills = self.skills(range(last + 1), groups)
         name = f"merge-{self.label(last)}"
         networks = self.architecture(groups)
@@ -225,6 +221,19 @@ class _Builder:
             config = replace(config, start="newest")
         keep, allow = self.recipe.keep_data, self.recipe.allow_conflicts
         return self.add(Merge(name, skills, tuple(teachers), config, previous, keep, allow))
+
+    def merged_groups(self, last: int) -> tuple[str, ...]:
+        """Return the observation groups of a student of the skills up to ``last``."""
+        if self.environments:  # the newest expert has the groups of the next environment already
+            return self.groups_at(min(last + 1, self.count - 1))
+        injection = self.recipe.injection
+        injected = last + 1 >= injection.blind and injection.blind < self.count
+        return self.all_groups if injected else injection.blind_groups
+
+    def finetune(self, steps: int, start: str) -> str:
+        skills = self.skills(range(self.count), self.merged_groups(self.count - 1))
+        config = replace(self.recipe.finetune, steps=steps, seed=integer_seed(self.seed, "finetune"))
+        return self.add(Finetune("finetune", skills, config, start))
 
     def unseen(self) -> list[Skill]:
         """Return the skills without training on which the last policy is measured."""

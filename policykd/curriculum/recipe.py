@@ -15,6 +15,7 @@ from policykd.agents.training.device_settings import device_ppo, device_settings
 from policykd.curriculum.curricula import CURRICULA
 from policykd.envs.foreign import PREFIX
 from policykd.errors import ConfigError, OutputError, UnknownNameError, check_range
+from policykd.finetune.config import FinetuneConfig
 from policykd.merge.config import MergeConfig
 from policykd.merge.device_settings import device_merge
 from policykd.parsing import parse_yaml
@@ -146,6 +147,8 @@ class Recipe:
         merge: settings of the merges; ``seed`` and ``threads`` come from the run. Its networks are those of ``train``:
             a student becomes the start of the next expert. A student starts from the ``newest`` expert (as the authors
             did), the ``previous`` student (the newest expert where there is none), or ``random`` weights.
+        finetune: settings of the fine-tuning of ``scratch+merge+finetune``; ``steps``, ``seed`` and ``threads`` come
+            from the curriculum and the run.
         keep_data: keep the labeled states of merges, some hundred megabytes each.
         transfer_noise: exploration noise with which the training from an earlier policy begins, units of the action;
             None keeps the policy's own.
@@ -179,6 +182,7 @@ class Recipe:
     task_id: bool = added(False)
     allow_conflicts: bool = added(False)
     preparation: SkillPlan | None = added(None)
+    finetune: FinetuneConfig = added(FinetuneConfig())
 
     def __post_init__(self) -> None:
         if ":" not in self.curriculum:  # a recipe may come from a file, and reading a file imports nothing

@@ -20,10 +20,11 @@ from policykd.agents.injection import inject_file
 from policykd.agents.policy import Policy
 from policykd.agents.training import TrainConfig, train_expert
 from policykd.agents.training.experts import request
-from policykd.curriculum.stages import Existing, Inject, Measure, Merge, Outcome, Stage, Train
+from policykd.curriculum.stages import Existing, Finetune, Inject, Measure, Merge, Outcome, Stage, Train
 from policykd.errors import ConfigError, OutputError
 from policykd.evaluation import Evaluation, evaluate
 from policykd.evaluation.results import RANDOM
+from policykd.finetune.run import finetune
 from policykd.merge import Teacher, merge_experts
 from policykd.merge.conflicts import check_conflicts
 from policykd.plain import as_plain, from_plain
@@ -230,6 +231,19 @@ class _StageRunner:
         critic = whole if config.critic == "td" else 0
         figures = {"retention": result.retention, "rounds": result.rounds, "reached_target": result.reached_target}
         return result.states + critic, {**figures, "states_to_retention": result.states_to_retention}
+
+    @run.register
+    def _finetune(self, stage: Finetune) -> tuple[int, dict[str, Any]]:
+        result = finetune(
+            load_policy(self._folders.policy(stage.start)),
+            stage.skills,
+            self._folders(stage.name),
+            replace(stage.config, threads=self._threads),
+            resume=True,
+            progress=self._progress,
+        )
+        figures = {"improved": result.improved, "before": result.before, "after": result.after}
+        return result.steps, {**figures, "rollbacks": result.rollbacks}
 
     @run.register
     def _measure(self, stage: Measure) -> tuple[int, dict[str, Any]]:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from policykd.agents.training.config import TrainConfig
 from policykd.curriculum.recipe import Injection
 from policykd.envs.skills import Skill
+from policykd.finetune.config import FinetuneConfig
 from policykd.merge.config import MergeConfig
 
 
@@ -121,6 +122,30 @@ class Merge:
 
 
 @dataclass(frozen=True)
+class Finetune:
+    """Reinforcement learning on all skills of a student, which loses none of them; see ``policykd.finetune``.
+
+    Attributes:
+        name: name of the stage.
+        skills: skills to improve.
+        config: the fine-tuning.
+        start: stage whose policy is improved.
+    """
+
+    kind: ClassVar[str] = "finetune"
+
+    name: str
+    skills: tuple[Skill, ...]
+    config: FinetuneConfig
+    start: str
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Stages whose policies it needs."""
+        return (self.start,)
+
+
+@dataclass(frozen=True)
 class Measure:
     """Evaluation of one policy.
 
@@ -150,7 +175,7 @@ class Measure:
         return () if self.policy is None else (self.policy,)
 
 
-Stage = Existing | Train | Inject | Merge | Measure
+Stage = Existing | Train | Inject | Merge | Finetune | Measure
 
 
 @dataclass(frozen=True)
@@ -191,7 +216,7 @@ class Outcome:
 
     Attributes:
         name: name of the stage.
-        kind: ``given``, ``train``, ``inject``, ``merge`` or ``measure``.
+        kind: ``given``, ``train``, ``inject``, ``merge``, ``finetune`` or ``measure``.
         steps: environment steps that it used to learn; states collected by a merge count, measurements do not.
         seconds: wall time, s.
         cpu_seconds: processor time of all threads, s.

@@ -15,11 +15,11 @@ from policykd.curriculum.comparison import (
     _collect,
     _Collector,
     _recipes,
-    _reference,
     _run_one,
     _transfer,
     run_comparison,
     run_folder,
+    shared_experts,
 )
 from policykd.curriculum.presets import for_suite
 from policykd.curriculum.recipe import Recipe
@@ -85,7 +85,11 @@ def finished(out, curriculum, seed, *, first=0.5, experts=None, logs=None):
     outcomes = tuple(Outcome(name, "train", 40, 1.0, 2.0, {}) for name in stages.values())
     recipe = replace(BOTH, curriculum=curriculum)
     scores = {"biped/walls": {"success": 0.5, "reward_per_step": 0.25}}
-    found = CurriculumResult(recipe, seed, matrix(first), outcomes, "last", stages, scores, {}, 99)
+    measured = matrix(first)
+    if curriculum == "scratch+merge":  # one policy is measured, which learned all skills at once
+        last = {"scores": measured.scores[1:], "success": measured.success[1:]}
+        measured = replace(measured, stages=("incline",), learned=(0, 0), **last)
+    found = CurriculumResult(recipe, seed, measured, outcomes, "last", stages, scores, {}, 99)
     folder = run_folder(out, curriculum, seed)
     folder.mkdir(parents=True, exist_ok=True)
     found.save(folder / "curriculum.json")
@@ -148,6 +152,15 @@ def test_the_number_of_seeds_is_limited(monkeypatch, tmp_path, seeds, refused):
         run_comparison(BOTH, tmp_path, curricula=("plaid",), seeds=seeds)
 
 
+def test_seeds_from_another_one_on(monkeypatch, tmp_path):
+    jobs = Jobs(lambda job: finished(tmp_path, job.recipe.curriculum, job.seed, logs=LOGS))
+    monkeypatch.setattr(comparisons, "Processes", jobs)
+    found = run_comparison(BOTH, tmp_path, curricula=("plaid", "tl-only"), seeds=2, first_seed=3)
+    assert (found.seeds, [job.seed for job in jobs.jobs]) == ((3, 4), [3, 3, 4, 4])
+    with pytest.raises(ConfigError, match="first_seed"):
+        run_comparison(BOTH, tmp_path / "other", seeds=1, first_seed=-1)
+
+
 def test_compared_recipes_spend_all_and_refuse_no_expert():
     weak = replace(BOTH, merge=replace(BOTH.merge, min_teacher_success=0.9))
     found = _recipes(weak, ("plaid", "tl-only"))
@@ -182,7 +195,7 @@ def test_a_job_runs_on_one_core_and_goes_on_where_it_was(monkeypatch, tmp_path):
 def test_a_seed_counts_once_all_curricula_have_finished_it(tmp_path):
     told = []
     folder = RunFolder(tmp_path, {}, False)
-    collect = _Collector(BOTH, ("plaid", "tl-only"), 2, folder, told.append)
+    collect = _Collector(BOTH, ("plaid", "tl-only"), (0, 1), folder, told.append)
     collect(finished(tmp_path, "plaid", 1))
     assert not (tmp_path / "comparison.json").exists()
     collect(finished(tmp_path, "tl-only", 1))
@@ -233,13 +246,13 @@ def test_scores_are_normalized_by_the_first_reference_that_was_compared():
         run("plaid", 1, experts=(0.5, 0.9)),
         run("multitasker", 0, experts=(0.7, 0.8)),
     ]
-    assert _reference([*runs, run("scratch+merge", 0, experts=(0.2, 0.6))], SKILLS) == (0.2, 0.6)
-    assert _reference(runs, SKILLS) == pytest.approx((0.4, 0.7))
-    assert _reference([runs[0], runs[3]], SKILLS) == (0.1, 0.2)
-    assert _reference([runs[3], run("own", 0, experts=(0.9, 0.9))], SKILLS) == (0.7, 0.8)
-    assert _reference([run("own", 0, experts=(0.9, 0.8))], SKILLS) == (0.9, 0.8)
+    assert shared_experts([*runs, run("scratch+merge", 0, experts=(0.2, 0.6))], SKILLS) == (0.2, 0.6)
+    assert shared_experts(runs, SKILLS) == pytest.approx((0.4, 0.7))
+    assert shared_experts([runs[0], runs[3]], SKILLS) == (0.1, 0.2)
+    assert shared_experts([runs[3], run("own", 0, experts=(0.9, 0.9))], SKILLS) == (0.7, 0.8)
+    assert shared_experts([run("own", 0, experts=(0.9, 0.8))], SKILLS) == (0.9, 0.8)
     with pytest.raises(ConfigError, match="no run was finished"):
-        _reference([], SKILLS)
+        shared_experts([], SKILLS)
 
 
 def test_the_file_holds_every_interval(tmp_path):

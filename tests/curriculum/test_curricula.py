@@ -50,10 +50,11 @@ def test_names_and_summaries_load_no_torch():
     )
     lines = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines()
     assert lines[-1] == "[]"
-    assert lines[:6] == ["plaid", "tl-only", "tl-only+merge", "multitasker", "multitasker-joint", "scratch+merge"]
-    assert lines[6:11] == ["plaid", "tl-only", "tl-only+merge", "multitasker", "scratch+merge"]
-    assert len(lines) == 6 + 5 + 6 + 1
-    assert all(lines[11:17])
+    compared = ["plaid", "tl-only", "tl-only+merge", "multitasker", "scratch+merge"]
+    assert lines[:7] == [*compared[:-1], "multitasker-joint", "scratch+merge", "scratch+merge+finetune"]
+    assert lines[7:12] == compared
+    assert len(lines) == 7 + 5 + 7 + 1
+    assert all(lines[12:19])
 
 
 def test_a_curriculum_of_another_package_runs_and_is_compared(last_first, tmp_path, monkeypatch):

@@ -26,8 +26,10 @@ from policykd.curriculum.stage_runner import StageFolders
 from policykd.envs.devices import missing_for_cuda
 from policykd.errors import ConfigError, MissingDependencyError, OutputError, UnknownNameError
 from policykd.evaluation import Evaluation
+from policykd.finetune.run import _Run as FinetuneRun
 from policykd.merge.distiller import _Merge
 from policykd.progress import Silent
+from policykd.report.pages.curriculum import write_curriculum_page
 
 
 class Killed(Exception):
@@ -219,6 +221,27 @@ def test_what_a_sibling_has_trained_is_not_trained_again(tmp_path, monkeypatch):
     other = run_curriculum(second, tmp_path / "other", seed=1, threads=1, siblings=[tmp_path / "first"])
     assert len(trained) == 3
     assert other.matrix != alone.matrix
+
+
+def test_a_killed_fine_tuning_of_a_curriculum_equals_an_uninterrupted_one(tmp_path, monkeypatch):
+    recipe = replace(
+        TINY, curriculum="scratch+merge+finetune", skills=TINY.skills[:2], injection=Injection(blind=0),
+        measurement=replace(TINY.measurement, zero_shot=()),
+    )  # fmt: skip
+    whole = run_curriculum(recipe, tmp_path / "whole", threads=1)
+    with monkeypatch.context() as patch:
+        die_once(patch, FinetuneRun, "_save", at=2)
+        with pytest.raises(Killed):
+            run_curriculum(recipe, tmp_path / "killed", threads=1)
+    resumed = run_curriculum(recipe, tmp_path / "killed", threads=1, resume=True)
+    assert (resumed.matrix, resumed.final) == (whole.matrix, "finetune")
+    assert budget(recipe) <= whole.steps == resumed.steps < budget(recipe) + 6 * 16
+    stages = StageFolders(tmp_path / "whole" / "stages")
+    tuned, student = (load_policy(stages.policy(name)) for name in ("finetune", "merge-incline"))
+    assert tuned.manifest.parents[0].weights_sha256 == student.manifest.weights_sha256
+    again = load_policy(tmp_path / "killed" / "policy").policy.state_dict()
+    assert all(torch.equal(value, again[name]) for name, value in tuned.policy.state_dict().items())
+    assert "finetune" in write_curriculum_page(tmp_path / "whole").read_text()
 
 
 def test_no_threads_are_refused_before_anything_is_written(tmp_path):

@@ -8,7 +8,7 @@ from tiny_curriculum import EPISODE, TINY
 from policykd.curriculum import CURRICULA, Injection, Measurement, SkillPlan, load_recipe, make_plan, save_recipe
 from policykd.curriculum.plans import budget, merge_steps
 from policykd.curriculum.skills import import_names
-from policykd.curriculum.stages import Inject, Measure, Merge, Train
+from policykd.curriculum.stages import Finetune, Inject, Measure, Merge, Train
 from policykd.envs.observations import GROUPS
 from policykd.envs.robots import ROBOTS
 from policykd.envs.skill_records import records_of
@@ -23,7 +23,7 @@ def spent(recipe, plan):
     """Environment steps of a plan whose stages use all that they may."""
     total = 0
     for stage in plan.stages:
-        if isinstance(stage, Train):
+        if isinstance(stage, (Train, Finetune)):
             total += stage.config.steps
         elif isinstance(stage, Merge):
             total += merge_steps(recipe, len(stage.skills))
@@ -69,6 +69,22 @@ def test_a_preparation_that_does_not_fit_is_refused():
         replace(PREPARED, preparation=SkillPlan("biped/flat"))
     with pytest.raises(ConfigError, match=r"needs injection\.blind 0"):
         replace(PREPARED, injection=Injection(blind=1))
+
+
+def test_experts_a_merge_and_fine_tuning_share_the_steps():
+    """Half of PLAID's stages, but for the last merge, makes the experts; what is left improves the student."""
+    recipe = replace(TINY, curriculum="scratch+merge+finetune", injection=Injection(blind=0))
+    plan = make_plan(recipe, 0)
+    trainings = [stage for stage in plan.stages if isinstance(stage, Train)]
+    assert [stage.config.steps for stage in trainings] == [512, (1024 + merge_steps(TINY, 2)) // 2, 512]
+    assert all(stage.start is None for stage in trainings)
+    merge, finetune = (stage for stage in plan.stages if isinstance(stage, (Merge, Finetune)))
+    assert (finetune.start, finetune.needs) == (merge.name, (merge.name,))
+    assert finetune.skills == merge.skills
+    assert finetune.config.steps == budget(recipe) - merge_steps(TINY, 3) - sum(s.config.steps for s in trainings)
+    assert replace(finetune.config, steps=1, seed=0) == replace(recipe.finetune, steps=1, seed=0)
+    assert finetune.config.seed != make_plan(recipe, 1).stages[-2].config.seed
+    assert [row.stage for row in plan.rows] == ["finetune"]
 
 
 def test_merge_steps_by_hand():

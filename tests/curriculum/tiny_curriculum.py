@@ -9,6 +9,7 @@ from policykd.agents.architecture import Architecture
 from policykd.agents.training import PpoConfig, TrainConfig
 from policykd.curriculum import Injection, Measurement, Recipe, SkillPlan, stage_runner
 from policykd.envs.robots.robot import Robot
+from policykd.finetune import FinetuneConfig
 from policykd.merge import MergeConfig
 
 EPISODE = 64
@@ -37,6 +38,13 @@ TINY = Recipe(
         architecture=NETWORKS,
     ),
     measurement=Measurement(episodes=2, zero_shot=("biped/walls",)),
+    finetune=FinetuneConfig(
+        segment_steps=384,
+        warm_up_steps=192,
+        validation_episodes=2,
+        final_episodes=2,
+        ppo=PpoConfig(envs=6, rollout_steps=16, minibatch=96, epochs=1),
+    ),
 )
 
 

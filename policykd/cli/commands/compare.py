@@ -37,6 +37,10 @@ class Compare:
     curricula: Curricula = field(default_factory=compared_curricula)
     seeds: int = 5
     """Number of seeds; with fewer than 5, intervals are too narrow."""
+    first_seed: int = 0
+    """The first seed; others than 0 are for seeds that another machine runs (--join)."""
+    join: tuple[Path, ...] = ()
+    """Run nothing; join these comparison.json of one recipe, such as other seeds of another machine, in --out."""
     out: Path = Path("results/compare")
     """Results folder; index.html shows the results, comparison.json has the values of all finished seeds,
     comparison.csv and .tex the table."""
@@ -54,9 +58,36 @@ class Compare:
         Raises:
             PolicykdError: for bad input.
         """
-        from policykd.curriculum.comparison import COMPARISON, run_comparison
-        from policykd.executors import make_executor
+        from policykd.curriculum.comparison import COMPARISON
         from policykd.paper_tables import write_paper_tables
+
+        comparison = self._joined() if self.join else self._run(console)
+        console.print(_comparison_table(comparison))
+        for path in write_paper_tables(self.out / COMPARISON, _paper_table(comparison)):
+            say_where(console, path)
+        if comparison.warning:
+            console.print(comparison.warning, style="bold", highlight=False)
+        say(console, f"open {self.out / 'index.html'}")
+
+    def _joined(self) -> Comparison:
+        """Join finished comparisons in the results folder, with a page."""
+        from policykd.curriculum.comparison import COMPARISON, Comparison
+        from policykd.curriculum.joining import join_comparisons
+        from policykd.errors import OutputError
+        from policykd.report.pages.comparison import write_comparison_page
+        from policykd.storage import prepare_folder, write_json
+
+        if (self.out / COMPARISON).exists():
+            raise OutputError(f"{self.out} holds a comparison already; choose another --out")
+        joined = join_comparisons([Comparison.load(path) for path in self.join])
+        write_json(prepare_folder(self.out) / COMPARISON, joined.to_json())
+        write_comparison_page(self.out)
+        return joined
+
+    def _run(self, console: Console) -> Comparison:
+        """Run the comparison; the page is written after every seed."""
+        from policykd.curriculum.comparison import run_comparison
+        from policykd.executors import make_executor
         from policykd.report.pages.comparison import write_comparison_page
 
         def show(found: Comparison) -> None:
@@ -64,23 +95,18 @@ class Compare:
             if len(found.seeds) < self.seeds:
                 say(console, f"{len(found.seeds)} of {self.seeds} seeds: open {page}")
 
-        comparison = run_comparison(
+        return run_comparison(
             self._recipe(),
             self.out,
             curricula=self.curricula,
             seeds=self.seeds,
+            first_seed=self.first_seed,
             threads=self.threads,
             executor=None if self.executor == "processes" else make_executor(self.executor, self.threads, self.out),
             resume=self.resume,
             progress=Bars(console),
             on_seed=show,
         )
-        console.print(_comparison_table(comparison))
-        for path in write_paper_tables(self.out / COMPARISON, _paper_table(comparison)):
-            say_where(console, path)
-        if comparison.warning:
-            console.print(comparison.warning, style="bold", highlight=False)
-        say(console, f"open {self.out / 'index.html'}")
 
     def _recipe(self) -> Recipe:
         """Return the recipe that the options ask for."""

@@ -20,7 +20,7 @@ from policykd.report.plots.matrix import interval_plot, lineage_figure, matrix_h
 from policykd.report.run_files import ResultsFolder
 from policykd.report.skills import label_of
 
-_MAKES_A_POLICY = ("train", "inject", "merge")
+_MAKES_A_POLICY = ("train", "inject", "merge", "finetune")
 
 
 def write_curriculum_page(folder: Path) -> Path:

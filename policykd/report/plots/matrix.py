@@ -19,7 +19,7 @@ from policykd.report.skills import label_of
 from policykd.stats import Interval
 
 _HEAT = LinearSegmentedColormap.from_list("kept", ["#f4dccf", "#f3ead7", "#cfe3d6", "#7fbf9b"])
-_KINDS = {"train": "#2a78d6", "inject": "#c98500", "merge": "#1a9e6e"}
+_KINDS = {"train": "#2a78d6", "inject": "#c98500", "merge": "#1a9e6e", "finetune": "#9b3fb5"}
 _TEXT = "#1b1c1d"
 _LABELS = 40  # characters that fit below a panel side by side
 
@@ -144,7 +144,8 @@ def lineage_figure(nodes: Sequence[tuple[str, str, Sequence[str]]]) -> Figure:
     """Draw the lineage of policies: trainings above, merges below, in the order in which they were made.
 
     Args:
-        nodes: (name, ``train``, ``inject`` or ``merge``, names of the nodes that it came from), parents first.
+        nodes: (name, ``train``, ``inject``, ``merge`` or ``finetune``, names of the nodes that it came from), parents
+            first.
 
     Raises:
         ConfigError: for no node, or a parent that is not a node before it.
@@ -156,7 +157,7 @@ def lineage_figure(nodes: Sequence[tuple[str, str, Sequence[str]]]) -> Figure:
     axes = panels[0]
     axes.set_axis_off()
     for i, (name, kind, parents) in enumerate(nodes):
-        places[name] = (float(i), {"train": 1.0, "inject": 0.5, "merge": 0.0}[kind])
+        places[name] = (float(i), {"train": 1.0, "inject": 0.5, "merge": 0.0, "finetune": 0.5}[kind])
         for parent in parents:
             if parent not in places:
                 raise ConfigError(f"{name} comes from {parent}, which is not a policy before it")
@@ -177,9 +178,9 @@ def lineage_figure(nodes: Sequence[tuple[str, str, Sequence[str]]]) -> Figure:
         x, y = places[name]
         axes.plot(x, y, marker="o", markersize=11, color=_KINDS[kind])
         axes.text(x, y + (0.16 if y > 0 else -0.16), name, ha="center", va="bottom" if y > 0 else "top", size=8)
-    for kind, color in _KINDS.items():
-        axes.plot([], [], marker="o", linestyle="none", color=color, label=kind)
-    figure.legend(loc="outside lower center", ncols=3, labelcolor=INK)
+    for kind in dict.fromkeys(kind for _, kind, _ in nodes):
+        axes.plot([], [], marker="o", linestyle="none", color=_KINDS[kind], label=kind)
+    figure.legend(loc="outside lower center", ncols=len(_KINDS), labelcolor=INK)
     axes.set_xlim(-0.6, len(nodes) - 0.4)
     axes.set_ylim(-0.45, 1.45)
     return figure
