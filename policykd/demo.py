@@ -71,7 +71,7 @@ DEMO_PLANS: Mapping[str, DemoPlan] = MappingProxyType(
             skills=SUITES["quadruped"],
             train=EXPERTS["quadruped/incline"],
             own=_experts("quadruped", "flat", "slopes", "steps", "gaps"),
-            merge=replace(MERGE_PRESETS["fast"], envs=6),  # half as many states more: experts of other seeds may need them
+            merge=replace(MERGE_PRESETS["fast"], envs=6),  # half again as many states: for experts of other seeds
             first="flat",
         ),
         "humanoid": DemoPlan(

@@ -130,6 +130,10 @@ _NETWORKS = Architecture(hidden=(192, 192), critic_hidden=(192, 192))
 JOINT_PPO = PpoConfig(envs=160, minibatch=1024)
 """PPO on several skills at once: each skill has only a share of a rollout; see docs/curricula.md."""
 
+_USUAL = FinetuneConfig()
+JOINT_FINETUNE = replace(_USUAL, bound=0.05, segment_steps=245_760, ppo=replace(_USUAL.ppo, envs=320, minibatch=1920))
+"""Fine-tuning on all skills at once: as all of them are improved, a skill may lose more before the run is in vain."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -182,7 +186,7 @@ class Recipe:
     task_id: bool = added(False)
     allow_conflicts: bool = added(False)
     preparation: SkillPlan | None = added(None)
-    finetune: FinetuneConfig = added(FinetuneConfig())
+    finetune: FinetuneConfig = added(JOINT_FINETUNE)
 
     def __post_init__(self) -> None:
         if ":" not in self.curriculum:  # a recipe may come from a file, and reading a file imports nothing

@@ -114,9 +114,10 @@ class MergeConfig:
         held_out: share of the recorded simulations that a merge of recorded data measures its loss on.
         seed: seed of the student, the collection and the minibatches.
         threads: threads of the simulation; None for one per usable core.
-        fit_threads: threads of a gradient step, at most one per usable core. Two take about two thirds of the time of
-            one with minibatches of 1,024 states; sums in another order change the last digits of the weights. Each of
-            several processes uses one.
+        fit_threads: threads of a gradient step, at most one per usable core. On an idle machine two take about three
+            quarters of the time of one; where another job needs the second core, they wait for each other and can take
+            ten times as long. Sums in another order change the last digits of the weights. Each of several processes
+            uses one.
         device: device of simulation, labels and networks: ``cpu``, ``cuda`` or ``auto``.
         architecture: the student's networks, if it starts at random.
         groups: observation groups of the student, in order; empty for all that the teachers read. A robot may not

@@ -14,7 +14,7 @@ MERGE_PRESETS: Mapping[str, MergeConfig] = MappingProxyType(
         "standard": MergeConfig(),
         "fast": MergeConfig(
             stop="confirmed", beta="constant:0", rounds=6, envs=4, noise=0.05, passes=12.0,
-            optimizer="kfac", step_length=0.01, minibatch=512, fit_threads=2, learning_rate=1e-3, averaging=0.998,
+            optimizer="kfac", step_length=0.01, minibatch=512, learning_rate=1e-3, averaging=0.998,
             adaptive=0.5, gap_memory=0.3, target_retention=0.98, validation_episodes=24, critic="teacher", updates=150,
         ),
         "compress": MergeConfig(start="previous", loss="forward_kl", beta="constant:1", protection="ewc"),

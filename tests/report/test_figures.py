@@ -4,6 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from matplotlib import image
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from policykd.envs.robots import get_robot
 from policykd.envs.skills import get_skill, skill_ids
@@ -41,6 +42,16 @@ def evaluation():
 def drawn(figure, panel, label):
     line = next(line for line in figure.axes[panel].get_lines() if line.get_label() == label)
     return line.get_xydata()
+
+
+def test_a_legend_of_many_long_names_is_not_wider_than_its_figure():
+    names = [f"quadruped/flat+{name}" for name in ("trot", "pace", "bound", "creep", "reverse", "turn")]
+    figure = learning_curves(dict.fromkeys(names, ROWS))
+    FigureCanvasAgg(figure).draw()
+    (legend,) = figure.legends
+    box, whole = legend.get_window_extent(), figure.bbox
+    assert whole.x0 <= box.x0 < box.x1 <= whole.x1
+    assert len(learning_curves({"a": ROWS, "b": ROWS}).legends[0].get_texts()) == 2
 
 
 def test_learning_curves_draw_the_log():

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from policykd.errors import ConfigError
 from policykd.evaluation import Evaluation
 from policykd.evaluation.matrix import SkillMatrix
-from policykd.report.plots.style import COLORS, INK, new_figure, set_title
+from policykd.report.plots.style import COLORS, INK, legend_columns, new_figure, set_title
 from policykd.report.skills import label_of
 from policykd.stats import Interval
 
@@ -136,7 +136,8 @@ def interval_plot(groups: Mapping[str, Mapping[str, Interval]], title: str, *, l
         axes.axvline(least, linewidth=0.8, linestyle=":", color="#868e96")
     set_title(axes, title)
     if len(methods) > 1:
-        figure.legend(loc="outside lower center", ncols=min(6, len(methods)), labelcolor=INK)
+        columns = legend_columns(figure, methods)
+        figure.legend(loc="outside lower center", ncols=columns, labelcolor=INK)
     return figure
 
 

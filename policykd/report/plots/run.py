@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from policykd.errors import ConfigError
 from policykd.evaluation import Evaluation
-from policykd.report.plots.style import INK, color_of, new_figure, set_title
+from policykd.report.plots.style import INK, color_of, legend_columns, new_figure, set_title
 from policykd.stats import Interval
 
 Rows = Sequence[Mapping[str, Any]]
@@ -139,5 +139,5 @@ def _count_axis(axes: Axes, label: str) -> None:
 
 def _legend(figure: Figure, axes: Axes) -> None:
     handles, labels = axes.get_legend_handles_labels()
-    columns = min(6, len(labels))
+    columns = legend_columns(figure, labels)
     figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, labelcolor=INK)

@@ -75,6 +75,12 @@ def color_of(names: Sequence[str]) -> dict[str, str]:
     return {name: COLORS[i % len(COLORS)] for i, name in enumerate(names)}
 
 
+def legend_columns(figure: Figure, labels: Sequence[str]) -> int:
+    """Return how many columns a legend of these labels may have, so that it is not wider than its figure."""
+    each = 0.7 + 0.08 * max(map(len, labels), default=0)  # inches: line and space, and a character of 10 points
+    return max(1, min(len(labels), int(figure.get_figwidth() / each)))
+
+
 def svg_text(figure: Figure) -> str:
     """Return a figure as an SVG element that takes the text color and font of its page.
 
