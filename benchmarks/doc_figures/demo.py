@@ -12,7 +12,7 @@ _WIDE = 3
 """Digits of retention and of rewards."""
 
 
-@table("figures.md", f"{_QUADRUPED}.json")
+@table("figures.md", f"{_QUADRUPED}-kfac.json")
 def demo(evaluation: dict[str, Any]) -> Rows:
     """Return each skill's expert, the best other expert, and the student."""
     found = cells(evaluation)
@@ -62,7 +62,7 @@ def demo_elsewhere(other: dict[str, Any], extended: dict[str, Any], honest: dict
         f"an expert of the incline whose success was rising when its budget ended, {interval(expert)}, and a student "
         f"with {there:.2f} there and at least {rest:.2f} on the other terrains",
         f"the student has success {success} and retention {retention} on {', '.join(skills[:-1])} and {skills[-1]}",
-        f"the same student succeeds on every terrain in all {honest['episodes'] * int(all_careful[0])} episodes "
+        f"the student of the first table succeeds on every terrain in all {honest['episodes'] * int(all_careful[0])} episodes "
         f"({all_careful[1]:.2f}{DASH}{all_careful[2]:.2f})",
     ]
 

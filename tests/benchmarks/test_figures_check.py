@@ -61,11 +61,11 @@ def lose_a_skill(content):
     ("file", "change", "expected"),
     [
         (
-            "demo-quadruped-evaluation.json",
+            "demo-quadruped-evaluation-kfac.json",
             lower_retention,
-            "docs/figures.md, table demo, row 'gaps', column \"student's retention\": the page says '1.018 "
-            "(1.002–1.050)', "
-            "the results say '1.018 (0.992–1.050)' (demo-quadruped-evaluation.json)",
+            "docs/figures.md, table demo, row 'gaps', column \"student's retention\": the page says '1.017 "
+            "(1.001–1.049)', "
+            "the results say '1.017 (0.991–1.049)' (demo-quadruped-evaluation-kfac.json)",
         ),
         (
             "compare-gaits.json",
