@@ -62,8 +62,8 @@ def demo_elsewhere(other: dict[str, Any], extended: dict[str, Any], honest: dict
         f"an expert of the incline whose success was rising when its budget ended, {interval(expert)}, and a student "
         f"with {there:.2f} there and at least {rest:.2f} on the other terrains",
         f"the student has success {success} and retention {retention} on {', '.join(skills[:-1])} and {skills[-1]}",
-        f"the student of the first table succeeds on every terrain in all {honest['episodes'] * int(all_careful[0])} episodes "
-        f"({all_careful[1]:.2f}{DASH}{all_careful[2]:.2f})",
+        f"the student of the first table succeeds on every terrain in all "
+        f"{honest['episodes'] * int(all_careful[0])} episodes ({all_careful[1]:.2f}{DASH}{all_careful[2]:.2f})",
     ]
 
 

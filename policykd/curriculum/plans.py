@@ -15,9 +15,10 @@ from policykd.curriculum.curricula import CURRICULA
 from policykd.curriculum.recipe import Recipe, SkillPlan
 from policykd.curriculum.skills import environments_of_recipe, import_groups, skill_of_recipe
 from policykd.curriculum.stages import Finetune, Inject, Measure, Merge, Plan, Row, Stage, Train
+from policykd.envs.devices import is_card
 from policykd.envs.foreign.skill import PREFIX, GymSkill, together
 from policykd.envs.skills import Skill, common_contract
-from policykd.errors import ContractError
+from policykd.errors import ConfigError, ContractError
 from policykd.seeding import integer_seed
 
 MEASURE_UNTRAINED = "measure-untrained"
@@ -38,6 +39,7 @@ def make_plan(recipe: Recipe, seed: int) -> Plan:
     Raises:
         UnknownNameError: for an unknown curriculum, skill or observation group.
         ContractError: if the skills differ in robot, actions or length, so that one policy cannot have them all.
+        ConfigError: for fine-tuning on another device than the CPU.
     """
     builder = _Builder(replace(recipe, injection=import_groups(recipe.injection)), seed)
     CURRICULA.resolve(recipe.curriculum).build(builder)
@@ -231,6 +233,8 @@ class _Builder:
         return self.all_groups if injected else injection.blind_groups
 
     def finetune(self, steps: int, start: str) -> str:
+        if is_card(self.recipe.train.device):
+            raise ConfigError(f"{self.recipe.curriculum} fine-tunes, which runs on the CPU only: give --device cpu")
         skills = self.skills(range(self.count), self.merged_groups(self.count - 1))
         config = replace(self.recipe.finetune, steps=steps, seed=integer_seed(self.seed, "finetune"))
         return self.add(Finetune("finetune", skills, config, start))

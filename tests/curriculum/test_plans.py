@@ -85,6 +85,8 @@ def test_experts_a_merge_and_fine_tuning_share_the_steps():
     assert replace(finetune.config, steps=1, seed=0) == replace(recipe.finetune, steps=1, seed=0)
     assert finetune.config.seed != make_plan(recipe, 1).stages[-2].config.seed
     assert [row.stage for row in plan.rows] == ["finetune"]
+    with pytest.raises(ConfigError, match="runs on the CPU only"):
+        make_plan(recipe.on_device("cuda"), 0)
 
 
 def test_merge_steps_by_hand():
