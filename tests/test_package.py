@@ -69,7 +69,8 @@ MAY_IMPORT = {
     "merge": {"envs", "agents", "merge"},
     "kd": {"kd"},
     "evaluation": {"envs", "agents", "evaluation"},
-    "curriculum": {"envs", "agents", "merge", "evaluation", "curriculum"},
+    "finetune": {"envs", "agents", "merge", "finetune"},
+    "curriculum": {"envs", "agents", "merge", "finetune", "evaluation", "curriculum"},
     "report": {"envs", "agents", "evaluation", "curriculum", "kd", "report"},
     **{name: set() for name in BASE},
 }

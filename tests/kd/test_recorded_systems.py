@@ -175,8 +175,13 @@ def test_every_system_has_a_small_cell_that_is_recorded(is_recorded):
     assert [name for name in SMALL if not is_recorded("systems", name)] == [], "see the head of tests/kd/conftest.py"
 
 
+ROUNDING = {"cudfkd": 0.15}
+"""Systems whose generators amplify how a processor rounds: how far apart two processors may be."""
+
+
 @pytest.mark.parametrize("name", SMALL)
 def test_a_small_cell_is_the_recorded_one(name, recorded, trainings, limits):
     experiment = SYSTEMS[name]
     found = experiment.run(1, replace(experiment.config, **SMALL[name]))
-    recorded("systems", name, {"arms": found, "trainings": trainings, "limits": limits})
+    values = {"arms": found, "trainings": trainings, "limits": limits}
+    recorded("systems", name, values, relative=ROUNDING.get(name, 1e-4))

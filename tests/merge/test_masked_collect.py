@@ -138,7 +138,10 @@ def test_a_loss_that_is_not_finite_is_said_once_per_round(monkeypatch):
 
 @pytest.mark.parametrize("masks", [False, True], ids=["lists", "masks"])
 def test_joint_validations_are_of_every_skill_on_its_own(masks, monkeypatch):
-    """From the same states, teachers and student have the outcomes of an environment of their skill alone."""
+    """From the same states, teachers and student have the outcomes of an environment of their skill alone.
+
+    Not to the last digit: some processors round the products of larger batches in another order.
+    """
     monkeypatch.setattr(batched_env, "make_backend", TorchBackend)
     monkeypatch.setattr("policykd.envs.make.is_card", lambda name: masks)
     monkeypatch.setattr(_Planar, "draw", lambda self, count, generator, like: still(count, like))
@@ -149,7 +152,7 @@ def test_joint_validations_are_of_every_skill_on_its_own(masks, monkeypatch):
     for found, expected in ((joint.of_teachers(), alone.of_teachers()), (joint.of(student), alone.of(student))):
         for mine, theirs in zip(found, expected, strict=True):
             for name in ("total_reward", "length", "distance", "success"):
-                torch.testing.assert_close(getattr(mine, name), getattr(theirs, name), rtol=1e-9, atol=1e-9)
+                torch.testing.assert_close(getattr(mine, name), getattr(theirs, name), rtol=1e-6, atol=1e-6)
     assert len({tuple(o.length.tolist()) for o in joint.of_teachers() + joint.of(student)}) >= 3
     assert joint.floors() == [0.0, 0.0]
 
