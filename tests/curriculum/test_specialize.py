@@ -15,7 +15,7 @@ from policykd.cli.commands.specialize import Specialize
 from policykd.curriculum import specialize as module
 from policykd.curriculum.recipe import Measurement
 from policykd.curriculum.specialize import SpecializedStudent, specialize
-from policykd.curriculum.stages import Existing, Measure, Merge, Outcome, Train
+from policykd.curriculum.stages import Existing, Finetune, Measure, Merge, Outcome
 from policykd.errors import ConfigError
 from policykd.merge import merge_experts
 from policykd.seeding import integer_seed
@@ -54,7 +54,7 @@ def scripted(monkeypatch, rewards, new=NEW):
                     "reward_per_step": dict(zip((s.id for s in stage.skills), rewards[stage.policy], strict=True))
                 }
             known[stage.name] = Outcome(
-                stage.name, stage.kind, 100 if isinstance(stage, Train) else 7, 0.0, 0.0, figures
+                stage.name, stage.kind, 100 if isinstance(stage, Finetune) else 7, 0.0, 0.0, figures
             )
 
     known = {}
@@ -77,8 +77,8 @@ def test_cycles_go_on_while_a_skill_gains_and_none_is_lost(monkeypatch, student,
     ran = scripted(
         monkeypatch,
         {
-            "student": (0.5, 0.4), "train-1-flat": (0.52,), "train-1-gaps": (0.44,), "merge-1": (0.5, 0.44),
-            "train-2-flat": (0.502,), "train-2-gaps": (0.55,), "merge-2": (0.49, 0.55),
+            "student": (0.5, 0.4), "finetune-1-flat": (0.52,), "finetune-1-gaps": (0.44,), "merge-1": (0.5, 0.44),
+            "finetune-2-flat": (0.502,), "finetune-2-gaps": (0.55,), "merge-2": (0.49, 0.55),
         },
     )  # fmt: skip
     result = specialize(student, tmp_path / "out", cycles=5, gain=0.01, bound=0.01, seed=3)
@@ -90,12 +90,12 @@ def test_cycles_go_on_while_a_skill_gains_and_none_is_lost(monkeypatch, student,
     assert (second.teachers, second.accepted) == ({FLAT: "student", GAPS: "specialist"}, False)
     assert second.student == pytest.approx({FLAT: -0.02, GAPS: 0.25})
     merges = [stage for stage in ran if isinstance(stage, Merge)]
-    assert [m.teachers for m in merges] == [("train-1-flat", "train-1-gaps"), ("merge-1", "train-2-gaps")]
+    assert [m.teachers for m in merges] == [("finetune-1-flat", "finetune-1-gaps"), ("merge-1", "finetune-2-gaps")]
     assert [m.previous for m in merges] == ["student", "merge-1"]
-    trainings = [stage for stage in ran if isinstance(stage, Train)]
-    assert [(t.name, t.start, t.noise) for t in trainings] == [
-        ("train-1-flat", "student", 0.1), ("train-1-gaps", "student", 0.1),
-        ("train-2-flat", "merge-1", 0.1), ("train-2-gaps", "merge-1", 0.1),
+    trainings = [stage for stage in ran if isinstance(stage, Finetune)]
+    assert [(t.name, t.start) for t in trainings] == [
+        ("finetune-1-flat", "student"), ("finetune-1-gaps", "student"),
+        ("finetune-2-flat", "merge-1"), ("finetune-2-gaps", "merge-1"),
     ]  # fmt: skip
     assert len({t.config.seed for t in trainings} | {m.config.seed for m in merges}) == 6
     assert isinstance(ran[0], Existing)
@@ -112,15 +112,15 @@ def test_cycles_go_on_while_a_skill_gains_and_none_is_lost(monkeypatch, student,
 def test_decisions_and_the_confirming_test_have_tracks_of_their_own(monkeypatch, student, tmp_path):
     ran = scripted(
         monkeypatch,
-        {"student": (0.5, 0.4), "train-1-flat": (0.6,), "train-1-gaps": (0.4,), "merge-1": (0.6, 0.4)},
+        {"student": (0.5, 0.4), "finetune-1-flat": (0.6,), "finetune-1-gaps": (0.4,), "merge-1": (0.6, 0.4)},
     )
     measurement = Measurement(episodes=9, seed=4)
     specialize(student, tmp_path / "out", cycles=1, measurement=measurement, seed=1)
     measures = [stage for stage in ran if isinstance(stage, Measure)]
     deciding, confirming = integer_seed(4, "selection"), integer_seed(4, "confirmation", 0)
     assert [(m.name, m.policy, m.seed) for m in measures] == [
-        ("measure-student", "student", deciding), ("measure-train-1-flat", "train-1-flat", deciding),
-        ("measure-train-1-gaps", "train-1-gaps", deciding), ("measure-merge-1", "merge-1", deciding),
+        ("measure-student", "student", deciding), ("measure-finetune-1-flat", "finetune-1-flat", deciding),
+        ("measure-finetune-1-gaps", "finetune-1-gaps", deciding), ("measure-merge-1", "merge-1", deciding),
         ("confirm-student", "student", confirming), ("confirm-merge-1", "merge-1", confirming),
     ]  # fmt: skip
     assert {m.episodes for m in measures} == {9}
@@ -131,14 +131,14 @@ def test_decisions_and_the_confirming_test_have_tracks_of_their_own(monkeypatch,
 def test_a_skill_without_reward_before_has_no_gain(monkeypatch, student, tmp_path):
     scripted(
         monkeypatch,
-        {"student": (0.5, 0.4), "train-1-flat": (0.6,), "train-1-gaps": (0.4,), "merge-1": (0.6, 0.4)},
+        {"student": (0.5, 0.4), "finetune-1-flat": (0.6,), "finetune-1-gaps": (0.4,), "merge-1": (0.6, 0.4)},
         {**NEW, "student": ([0.5, 0.5], [0.4, 0.0])},
     )
     assert specialize(student, tmp_path / "out", cycles=1).confirmed[GAPS] is None
 
 
 def test_a_cycle_whose_specialists_gain_nothing_merges_nothing(monkeypatch, student, tmp_path):
-    ran = scripted(monkeypatch, {"student": (0.5, 0.4), "train-1-flat": (0.504,), "train-1-gaps": (0.2,)})
+    ran = scripted(monkeypatch, {"student": (0.5, 0.4), "finetune-1-flat": (0.504,), "finetune-1-gaps": (0.2,)})
     result = specialize(student, tmp_path / "out", gain=0.01)
     (cycle,) = result.cycles
     assert (cycle.teachers, cycle.student, cycle.accepted) == ({}, {}, False)
@@ -152,7 +152,11 @@ def test_a_cycle_whose_specialists_gain_nothing_merges_nothing(monkeypatch, stud
 def test_the_number_of_cycles_is_bounded(monkeypatch, student, tmp_path):
     rewards = {"student": (0.5, 0.4)}
     for n in (1, 2):
-        rewards |= {f"train-{n}-flat": (0.5 + n / 10,), f"train-{n}-gaps": (0.4,), f"merge-{n}": (0.5 + n / 10, 0.4)}
+        rewards |= {
+            f"finetune-{n}-flat": (0.5 + n / 10,),
+            f"finetune-{n}-gaps": (0.4,),
+            f"merge-{n}": (0.5 + n / 10, 0.4),
+        }
     ran = scripted(monkeypatch, rewards)
     assert [c.accepted for c in specialize(student, tmp_path / "out", cycles=2).cycles] == [True, True]
     assert ran[-1] == "merge-2"
@@ -171,7 +175,7 @@ def test_a_tiny_run_has_the_students_skills_and_is_not_run_again(student, tmp_pa
     """Whatever two tiny trainings gain: with a gain of 0 the run either merges or says that nothing gained."""
     options = {
         "cycles": 1, "gain": 0.0, "bound": 1.0, "measurement": Measurement(episodes=2), "threads": 1,
-        "train": replace(TINY.train, steps=512), "merge": replace(TINY.merge, start="previous", rounds=1),
+        "finetune": replace(TINY.finetune, steps=512), "merge": replace(TINY.merge, start="previous", rounds=1),
     }  # fmt: skip
     result = specialize(student, tmp_path / "out", **options)
     before = load_policy(student / "policy").manifest

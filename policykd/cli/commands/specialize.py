@@ -19,7 +19,7 @@ from policykd.cli.overrides import with_overrides
 
 @dataclass(frozen=True)
 class Specialize:
-    """Fork a specialist per skill from a student, train each on its skill, merge, and repeat until nothing gains."""
+    """Fork a specialist per skill from a student, fine-tune each on its skill, merge, repeat until nothing gains."""
 
     student: tyro.conf.Positional[Path]
     """Policy file of the student, or folder of its run."""
@@ -37,8 +37,8 @@ class Specialize:
     """Random seed; evaluation tracks do not depend on it."""
     threads: Cores = None
     resume: Resume = False
-    train: Set = ()
-    """Training setting, for example start_level=0.3 (a field of policykd.agents.training.TrainConfig)."""
+    finetune: Set = ()
+    """Fine-tuning setting, for example noise=0.05 (a field of policykd.finetune.FinetuneConfig)."""
     merge: Set = ()
     """Merge setting, for example rounds=10 (a field of policykd.merge.MergeConfig)."""
 
@@ -48,7 +48,7 @@ class Specialize:
         Raises:
             PolicykdError: for bad input.
         """
-        from policykd.curriculum.specialize import SPECIALIZE_MERGE, SPECIALIZE_TRAIN, specialize
+        from policykd.curriculum.specialize import SPECIALIZE_FINETUNE, SPECIALIZE_MERGE, specialize
         from policykd.stats import format_interval
 
         result = specialize(
@@ -57,7 +57,7 @@ class Specialize:
             cycles=self.cycles,
             gain=self.gain,
             bound=self.bound,
-            train=with_overrides(replace(SPECIALIZE_TRAIN, steps=self.steps), self.train),
+            finetune=with_overrides(replace(SPECIALIZE_FINETUNE, steps=self.steps), self.finetune),
             merge=with_overrides(SPECIALIZE_MERGE, self.merge),
             seed=self.seed,
             threads=self.threads,
