@@ -31,7 +31,7 @@ from policykd.storage import copy_folder, prepare_folder
 from policykd.threads import cores_for
 
 SPECIALIZE_FINETUNE = FinetuneConfig(steps=300_000)
-"""Fine-tuning of a specialist in one cycle; plain training lost an incline that a student climbed within 0.1 M steps."""
+"""Fine-tuning of a specialist in one cycle; plain training lost an incline that a student climbed in 0.1 M steps."""
 
 SPECIALIZE_MERGE = MergeConfig(rounds=8, start="previous")
 """Merge of a cycle's specialists."""
