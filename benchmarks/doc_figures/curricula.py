@@ -189,6 +189,17 @@ def compare_gaits(content: dict[str, Any]) -> Rows:
     return [(None, *row[1:]) for row in _with_success(content)]
 
 
+@phrases("curricula.md", "compare-gaits.json", "compare-gaits-finetune.json")
+def gaits_finetuned(content: dict[str, Any], finetuned: dict[str, Any]) -> list[str]:
+    """Return success and mean reward with seed 0 of three curricula."""
+    found = []
+    for source, name in ((finetuned, "scratch+merge+finetune"), (content, "multitasker-joint"), (content, "plaid")):
+        matrix = next(run for run in _runs(source, name) if run["seed"] == 0)["matrix"]
+        success = ", ".join(f"{value:.2f}" for value in matrix["success"][-1])
+        found.append(f"{success} and a mean reward of {statistics.mean(matrix['scores'][-1]):.3f}")
+    return found
+
+
 @table("curricula.md", "compare-gaits.json")
 def gaits_matrix(content: dict[str, Any]) -> Rows:
     """Return PLAID's policy after every stage: mean reward over the seeds as a share of the experts' mean."""
