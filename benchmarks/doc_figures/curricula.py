@@ -200,6 +200,21 @@ def gaits_finetuned(content: dict[str, Any], finetuned: dict[str, Any]) -> list[
     return found
 
 
+@phrases("curricula.md", "specialize-quadruped.json")
+def specialized(content: dict[str, Any]) -> list[str]:
+    """Return what one cycle gained, in the test that decided and on other tracks, in percent."""
+    (cycle,) = content["cycles"]
+    confirmed = {_task(skill): value for skill, value in content["confirmed"].items()}
+    others = [100 * value["estimate"] for skill, value in confirmed.items() if skill != "incline"]
+    low, high = (100 * confirmed["incline"][key] for key in ("low", "high"))
+    return [
+        f"specialist of the incline rose by {100 * cycle['specialists']['quadruped/incline']:.1f} %",
+        f"rose by {100 * confirmed['incline']['estimate']:.1f} % ({low:.1f} to {high:.1f})",
+        f"the others by {min(others):.1f} to {max(others):.1f} %",
+        f"{content['steps'] / 1e6:.2f} M environment steps",
+    ]
+
+
 @table("curricula.md", "compare-gaits.json")
 def gaits_matrix(content: dict[str, Any]) -> Rows:
     """Return PLAID's policy after every stage: mean reward over the seeds as a share of the experts' mean."""
