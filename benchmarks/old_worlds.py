@@ -36,7 +36,7 @@ BASE = MergeConfig(
     rounds=6, envs=32, updates=1600, minibatch=512, averaging=0.9995, noise=0.05, critic="none", target_retention=0.985,
     adaptive=0.4, gap_memory=0.6, architecture=Architecture(hidden=(256, 128), critic_hidden=(256, 128)),
 )  # fmt: skip
-"""Merge of the student to which the last expert is added; the demo's settings."""
+"""Merge of the student to which the last expert is added."""
 
 ADD: Mapping[str, Any] = {
     "start": "previous", "rounds": 4, "target_retention": 2.0, "adaptive": 0.0, "gap_memory": 0.0, "loss": "forward_kl",
