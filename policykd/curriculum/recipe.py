@@ -131,8 +131,9 @@ JOINT_PPO = PpoConfig(envs=160, minibatch=1024)
 """PPO on several skills at once: each skill has only a share of a rollout; see docs/curricula.md."""
 
 _USUAL = FinetuneConfig()
-JOINT_FINETUNE = replace(_USUAL, bound=0.05, segment_steps=245_760, ppo=replace(_USUAL.ppo, envs=320, minibatch=1920))
-"""Fine-tuning on all skills at once: as all of them are improved, a skill may lose more before the run is in vain."""
+JOINT_FINETUNE = replace(_USUAL, bound=1.0, segment_steps=245_760, ppo=replace(_USUAL.ppo, envs=320, minibatch=1920))
+"""Fine-tuning on all skills at once. No loss of one skill undoes it: the finalist with the largest mean gain is the
+result. With a bound of 0.05, a run that taught four gaits was in vain, because a fifth had success 0.92 instead of 1.00."""
 
 
 @dataclass(frozen=True)

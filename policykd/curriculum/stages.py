@@ -123,7 +123,7 @@ class Merge:
 
 @dataclass(frozen=True)
 class Finetune:
-    """Reinforcement learning on all skills of a student; none loses more than a bound, see ``policykd.finetune``.
+    """Reinforcement learning on skills of a student, from a safe start; see ``policykd.finetune``.
 
     Attributes:
         name: name of the stage.
