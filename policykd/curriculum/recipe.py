@@ -133,7 +133,7 @@ JOINT_PPO = PpoConfig(envs=160, minibatch=1024)
 _USUAL = FinetuneConfig()
 JOINT_FINETUNE = replace(_USUAL, bound=1.0, segment_steps=245_760, ppo=replace(_USUAL.ppo, envs=320, minibatch=1920))
 """Fine-tuning on all skills at once. No loss of one skill undoes it: the finalist with the largest mean gain is the
-result. With a bound of 0.05, a run that taught four gaits was in vain, because a fifth had success 0.92 instead of 1.00."""
+result. With a bound of 0.05, a run that taught four gaits was in vain, because another lost more of its success."""
 
 
 @dataclass(frozen=True)
