@@ -200,6 +200,19 @@ def gaits_finetuned(content: dict[str, Any], finetuned: dict[str, Any]) -> list[
     return found
 
 
+@phrases("curricula.md", "compare-quadruped-gaits-1.json")
+def quadruped_gaits_of_another_seed(content: dict[str, Any]) -> list[str]:
+    """Return least success and mean reward of the two curricula that were run with seed 1."""
+    found = []
+    for name in ("scratch+merge+finetune", "multitasker-joint"):
+        (run,) = _runs(content, name)
+        matrix = run["matrix"]
+        found.append(
+            f"{min(matrix['success'][-1]):.2f} and a mean reward of {statistics.mean(matrix['scores'][-1]):.3f}"
+        )
+    return found
+
+
 @phrases("curricula.md", "specialize-quadruped.json")
 def specialized(content: dict[str, Any]) -> list[str]:
     """Return what one cycle gained, in the test that decided and on other tracks, in percent."""
