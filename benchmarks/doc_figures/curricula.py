@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from itertools import product
 from typing import Any
 
 from doc_figures.formats import interval, millions
@@ -200,11 +201,11 @@ def gaits_finetuned(content: dict[str, Any], finetuned: dict[str, Any]) -> list[
     return found
 
 
-@phrases("curricula.md", "compare-quadruped-gaits-1.json")
-def quadruped_gaits_of_another_seed(content: dict[str, Any]) -> list[str]:
-    """Return least success and mean reward of the two curricula that were run with seed 1."""
+@phrases("curricula.md", "compare-quadruped-gaits.json", "compare-quadruped-gaits-1.json")
+def quadruped_gaits_by_seed(*contents: dict[str, Any]) -> list[str]:
+    """Return least success and mean reward, by seed, of the two curricula that were run with two seeds."""
     found = []
-    for name in ("scratch+merge+finetune", "multitasker-joint"):
+    for content, name in product(contents, ("scratch+merge+finetune", "multitasker-joint")):
         (run,) = _runs(content, name)
         matrix = run["matrix"]
         found.append(
