@@ -20,7 +20,7 @@ def join_comparisons(parts: Sequence[Comparison]) -> Comparison:
         ConfigError: for no comparison, other recipes, a run that is there twice, or one that is missing.
     """
     if not parts:
-        raise ConfigError("there is no comparison to join; name at least one comparison.json")
+        raise ConfigError("no comparison was given to join; name at least one comparison.json")
     first, *others = parts
     for other in others:
         _check_recipe(first, other)

@@ -32,7 +32,7 @@ def test_scores_of_a_joined_comparison_are_normalized_by_all_experts():
 
 def test_what_cannot_be_joined_is_refused_by_name():
     first = comparison(("plaid", "tl-only"), (0,))
-    with pytest.raises(ConfigError, match="no comparison to join"):
+    with pytest.raises(ConfigError, match="no comparison was given"):
         join_comparisons([])
     with pytest.raises(ConfigError, match="plaid with seed 0 is in two"):
         join_comparisons([first, comparison(("plaid",), (0, 1))])
