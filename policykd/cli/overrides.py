@@ -16,12 +16,13 @@ from policykd.plain import typed
 Config = TypeVar("Config")
 
 
-def with_overrides(config: Config, overrides: Sequence[str]) -> Config:
+def with_overrides(config: Config, overrides: Sequence[str], option: str = "--set") -> Config:
     """Return a copy of a frozen configuration with fields replaced.
 
     Args:
         config: a frozen dataclass, which may hold others.
         overrides: ``field=value`` or ``group.field=value``; values are read as YAML.
+        option: the option that they were given with, for messages.
 
     Raises:
         UnknownNameError: for an unknown field; close matches are named.
@@ -30,9 +31,10 @@ def with_overrides(config: Config, overrides: Sequence[str]) -> Config:
     changes: dict[str, Any] = {}
     for override in overrides:
         path, equals, text = override.partition("=")
+        given = f"{option} {override}"
         if not equals:
-            raise ConfigError(f"--set {override}: write it as field=value, for example ppo.epochs=5")
-        _place(changes, config, path.strip().split("."), read_value(text, f"--set {override}"), override)
+            raise ConfigError(f"{given}: write it as field=value, for example ppo.epochs=5")
+        _place(changes, config, path.strip().split("."), read_value(text, given), given)
     return _changed(config, changes)
 
 
@@ -64,19 +66,19 @@ def read_value(text: str, option: str) -> Any:
     return parse_yaml(text.encode("utf-8", "surrogateescape"), f"{option}: the value", ConfigError)
 
 
-def _place(changes: dict[str, Any], config: Any, path: Sequence[str], value: Any, override: str) -> None:
+def _place(changes: dict[str, Any], config: Any, path: Sequence[str], value: Any, given: str) -> None:
     """Add one override to the tree of changes."""
     name, rest = path[0], path[1:]
     names = [f.name for f in dataclasses.fields(config)]
     if name not in names:
-        raise UnknownNameError(f"field in --set {override}:", name, names)
+        raise UnknownNameError(f"field in {given}:", name, names)
     old = getattr(config, name)
     if not rest:
-        changes[name] = _checked(get_type_hints(type(config))[name], old, value, override)
+        changes[name] = _checked(get_type_hints(type(config))[name], old, value, given)
     elif dataclasses.is_dataclass(old):
-        _place(changes.setdefault(name, {}), old, rest, value, override)
+        _place(changes.setdefault(name, {}), old, rest, value, given)
     else:
-        raise ConfigError(f"--set {override}: '{name}' has no fields; set '{name}' itself")
+        raise ConfigError(f"{given}: '{name}' has no fields; set '{name}' itself")
 
 
 def _changed(config: Any, changes: dict[str, Any]) -> Any:
@@ -86,10 +88,10 @@ def _changed(config: Any, changes: dict[str, Any]) -> Any:
     )
 
 
-def _checked(hint: Any, old: Any, value: Any, override: str) -> Any:
+def _checked(hint: Any, old: Any, value: Any, given: str) -> Any:
     """Return the value converted to the type of the field."""
+    name = given.partition(" ")[2].partition("=")[0].strip()
     if dataclasses.is_dataclass(old):
         fields = ", ".join(f.name for f in dataclasses.fields(old))
-        name = override.partition("=")[0].strip()
-        raise ConfigError(f"--set {override}: write {name}.FIELD=VALUE to set one of its fields: {fields}")
-    return typed(hint, value, override.partition("=")[0].strip())
+        raise ConfigError(f"{given}: write {name}.FIELD=VALUE to set one of its fields: {fields}")
+    return typed(hint, value, name)
