@@ -16,7 +16,7 @@ from policykd.curriculum import specialize as module
 from policykd.curriculum.recipe import Measurement
 from policykd.curriculum.specialize import SpecializedStudent, specialize
 from policykd.curriculum.stages import Existing, Finetune, Measure, Merge, Outcome
-from policykd.errors import ConfigError
+from policykd.errors import ConfigError, UnknownNameError
 from policykd.merge import merge_experts
 from policykd.seeding import integer_seed
 from policykd.stats import Interval
@@ -205,3 +205,9 @@ def test_the_command_prints_the_gains_that_decided_and_those_to_report(monkeypat
         "reward per step on new tracks, change in percent: biped/flat +1.2 (-0.4 to +3.0), biped/gaps -",
         f"12,345 environment steps -> {tmp_path / 'policy'}",
     ]
+
+
+@pytest.mark.parametrize("option", ["finetune", "merge"])
+def test_a_wrong_setting_is_refused_with_the_option_that_it_was_given_with(tmp_path, option):
+    with pytest.raises(UnknownNameError, match=f"field in --{option} sed=1.*did you mean seed"):
+        Specialize(tmp_path, **{option: ("sed=1",)}).run(Console())
