@@ -46,6 +46,8 @@ class DemoPlan:
         first: terrain whose expert the others start from; empty if every expert starts from nothing.
         preparation: id of a skill that the expert of ``first`` starts from; it is learned before all others and not
             merged. Empty if that expert starts from nothing.
+        slowest: terrain whose expert takes the longest, although its budget is not the largest; empty if the largest
+            budget takes the longest.
     """
 
     skills: tuple[str, ...]
@@ -54,6 +56,7 @@ class DemoPlan:
     merge: MergeConfig
     first: str = ""
     preparation: str = ""
+    slowest: str = ""
 
     def config(self, skill: Skill) -> TrainConfig:
         """Return the training configuration of a skill's expert."""
@@ -73,6 +76,7 @@ DEMO_PLANS: Mapping[str, DemoPlan] = MappingProxyType(
             own=_experts("quadruped", "flat", "slopes", "steps", "gaps"),
             merge=replace(MERGE_PRESETS["fast"], envs=6),  # half again as many states: for experts of other seeds
             first="flat",
+            slowest="slopes",  # many small boxes under the feet
         ),
         "humanoid": DemoPlan(
             skills=("humanoid/flat", "humanoid/slopes"),
@@ -188,7 +192,7 @@ def _train_merge_evaluate(
     folders = [out / "experts" / name for name in names]
     jobs = [_Job(*job, None) for job in zip(skills, folders, configs, strict=True)]
     prepared = _prepare(plan, skills[0], out, seed, threads, progress)
-    experts = dict(zip(names, _train_experts(jobs, plan.first, prepared, threads, progress), strict=True))
+    experts = dict(zip(names, _train_experts(jobs, plan, prepared, threads, progress), strict=True))
     merge = replace(plan.merge, seed=seed, threads=threads)
     teachers = teachers_from(list(experts.items()))
     merged = merge_experts(teachers, out / "student", merge, resume=True, progress=progress)
@@ -227,20 +231,21 @@ def _prepare(plan: DemoPlan, like: Skill, out: Path, seed: int, threads: int | N
 
 
 def _train_experts(
-    jobs: Sequence[_Job], first: str, prepared: Path | None, threads: int | None, progress: Progress
+    jobs: Sequence[_Job], plan: DemoPlan, prepared: Path | None, threads: int | None, progress: Progress
 ) -> list[LoadedPolicy]:
     """Train one expert per skill in parallel, each on one core; return them in the order of the jobs.
 
-    The expert of the terrain ``first`` is trained before the others, which start from it; it starts from ``prepared``.
+    The expert of the plan's first terrain is trained before the others, which start from it; it starts from
+    ``prepared``.
     """
-    base = next((job for job in jobs if job.skill.terrain.name == first), None)
+    base = next((job for job in jobs if job.skill.terrain.name == plan.first), None)
     if base is not None:
         # No other expert needs the cores yet.
         alone = replace(base, config=replace(base.config, threads=threads), init=prepared)
         start = _train_one(alone, progress)
         jobs = [alone if job is base else replace(job, init=start) for job in jobs]
-    # Largest budgets first: if they started last, the other cores would be idle at the end.
-    ordered = sorted(jobs, key=lambda job: -job.config.steps)
+    # The longest trainings first: if they started last, the other cores would be idle at the end.
+    ordered = sorted(jobs, key=lambda job: (job.skill.terrain.name != plan.slowest, -job.config.steps))
     paths = Processes(threads).map(_train_one, ordered, progress)
     found = {job.skill: path for job, path in zip(ordered, paths, strict=True)}
     return [load_policy(found[job.skill]) for job in jobs]

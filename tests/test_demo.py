@@ -35,7 +35,7 @@ def test_two_skills_of_one_terrain_have_two_experts(tmp_path, monkeypatch):
     names = demo.folder_names(skills)
     jobs = [demo._Job(skill, Path(name), replace(TrainConfig(), steps=steps), None) for skill, name, steps in
             zip(skills, names, (100_000, 300_000, 200_000), strict=True)]  # fmt: skip
-    assert demo._train_experts(jobs, "", None, 1, Silent()) == [Path("flat"), Path("flat+run"), Path("flat-hard")]
+    assert demo._train_experts(jobs, demo.DEMO_PLANS["biped"], None, 1, Silent()) == [Path("flat"), Path("flat+run"), Path("flat-hard")]
 
 
 def test_the_others_start_from_the_expert_of_the_first_terrain(tmp_path, monkeypatch):
@@ -50,8 +50,24 @@ def test_the_others_start_from_the_expert_of_the_first_terrain(tmp_path, monkeyp
     monkeypatch.setattr(demo, "load_policy", lambda path: path)
     plan = demo.DEMO_PLANS["quadruped"]
     jobs = [demo._Job(skill, Path(skill.slug), plan.config(skill), None) for skill in map(get_skill, plan.skills)]
-    assert demo._train_experts(jobs, plan.first, None, 1, Silent()) == [job.out for job in jobs]
+    assert demo._train_experts(jobs, plan, None, 1, Silent()) == [job.out for job in jobs]
     assert started == {job.out: None if job.out == Path("flat") else Path("flat") for job in jobs}
+
+
+def test_the_slowest_training_begins_first_and_then_those_with_the_largest_budgets(monkeypatch):
+    order = []
+
+    def train(job, progress):
+        order.append(job.skill.short)
+        return job.out
+
+    monkeypatch.setattr(demo, "Processes", FakeProcesses)
+    monkeypatch.setattr(demo, "_train_one", train)
+    monkeypatch.setattr(demo, "load_policy", lambda path: path)
+    plan = demo.DEMO_PLANS["quadruped"]
+    jobs = [demo._Job(skill, Path(skill.slug), plan.config(skill), None) for skill in map(get_skill, plan.skills)]
+    demo._train_experts(jobs, plan, None, 1, Silent())
+    assert list(dict.fromkeys(order)) == ["flat", "slopes", "gaps", "steps", "incline"]
 
 
 def test_the_first_expert_of_a_humanoid_starts_from_one_that_keeps_its_balance(tmp_path, monkeypatch):
@@ -68,7 +84,7 @@ def test_the_first_expert_of_a_humanoid_starts_from_one_that_keeps_its_balance(t
     skills = [get_skill(name) for name in plan.skills]
     prepared = demo._prepare(plan, skills[0], tmp_path, 3, 1, Silent())
     jobs = [demo._Job(skill, Path(skill.slug), plan.config(skill), None) for skill in skills]
-    demo._train_experts(jobs, plan.first, prepared, 1, Silent())
+    demo._train_experts(jobs, plan, prepared, 1, Silent())
     assert started == {"flat+balance": None, "flat": tmp_path / "preparation", "slopes": Path("flat")}
     assert demo._prepare(demo.DEMO_PLANS["quadruped"], skills[0], tmp_path, 3, 1, Silent()) is None
 
