@@ -35,7 +35,8 @@ def test_two_skills_of_one_terrain_have_two_experts(tmp_path, monkeypatch):
     names = demo.folder_names(skills)
     jobs = [demo._Job(skill, Path(name), replace(TrainConfig(), steps=steps), None) for skill, name, steps in
             zip(skills, names, (100_000, 300_000, 200_000), strict=True)]  # fmt: skip
-    assert demo._train_experts(jobs, demo.DEMO_PLANS["biped"], None, 1, Silent()) == [Path("flat"), Path("flat+run"), Path("flat-hard")]
+    plan = demo.DEMO_PLANS["biped"]
+    assert demo._train_experts(jobs, plan, None, 1, Silent()) == [Path("flat"), Path("flat+run"), Path("flat-hard")]
 
 
 def test_the_others_start_from_the_expert_of_the_first_terrain(tmp_path, monkeypatch):

@@ -43,9 +43,11 @@ class TrainConfig:
         target_reward: reward per step that those validations must reach as well.
         patience: validations in a row that must reach the targets.
         extension: share of the budget by which a training goes on at most while no validation has reached
-            ``extend_below``: some draws of weights and tracks find their gait late. Step size and noise stay as they
-            are at the end of the budget.
+            ``extend_below``, or the reward rises by ``extend_rise``: some draws of weights and tracks find their gait
+            late. Step size and noise stay as they are at the end of the budget.
         extend_below: validation success that ends an extension.
+        extend_rise: rise of the last validation's reward over the best one before, as a share of it, above which an
+            extension does not end; 0 ends it by its success alone.
         curriculum: begin on easy tracks and raise their difficulty with the training success; validation is always at
             the skill's own difficulty.
         start_level: difficulty at which the curriculum begins, as a share of the skill's own; None for the terrain's
@@ -115,6 +117,7 @@ class TrainConfig:
     levels: str = added("shared")
     extension: float = added(0.0)
     extend_below: float = added(0.95)
+    extend_rise: float = added(0.0)
     keep_init: bool = added(False)
     level_step: float = added(0.04)
 
@@ -128,6 +131,7 @@ class TrainConfig:
         check_range("target_success", self.target_success, 0.0, 2.0)
         check_range("extension", self.extension, 0.0, 100.0)
         check_range("extend_below", self.extend_below, 0.0, 1.0)
+        check_range("extend_rise", self.extend_rise, 0.0, 100.0)
         check_range("target_reward", self.target_reward, -1e9, 1e9)
         if self.start_level is not None:
             check_range("start_level", self.start_level, 0.01, 1.0)

@@ -74,7 +74,7 @@ GYMNASIUM = TrainConfig(
 
 _SHORT = replace(PLANAR, target_success=0.97)
 # Whole budgets: the last updates are the smallest, and a student is as robust as its experts.
-_WHOLE = replace(SPATIAL, steps=737_280, target_success=2.0, finalists=2, extension=0.6)
+_WHOLE = replace(SPATIAL, steps=737_280, target_success=2.0, finalists=2, extension=0.6, extend_rise=0.1)
 
 _UPRIGHT = replace(TWO_LEGS, target_success=2.0, finalists=2, init_noise=0.3)
 

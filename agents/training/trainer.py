@@ -96,6 +96,7 @@ class Run:
         self._make_learner()
         self._steps, self._segment, self._streak, self._seconds = 0, 0, 0, 0.0
         self._best: list[dict[str, Any]] = []  # best first
+        self._rewards: list[float] = []  # of all validations, oldest first
 
     def _make_learner(self) -> None:
         vec = Sb3VecEnv(self._env, reward_scale=1 - self._config.gamma, stagger=True)
@@ -131,7 +132,16 @@ class Run:
     def _budget(self) -> int:
         """Return the steps after which the run ends: more than its budget if it is extended."""
         config, best = self._config, max((one["success"] for one in self._best), default=0.0)
-        return config.steps + (round(config.extension * config.steps) if best < config.extend_below else 0)
+        unfinished = best < config.extend_below or self._rising
+        return config.steps + (round(config.extension * config.steps) if unfinished else 0)
+
+    @property
+    def _rising(self) -> bool:
+        """Whether the last validation's reward is so far above the best one before that the training is not done."""
+        if self._config.extend_rise == 0.0 or len(self._rewards) < 2:
+            return False
+        *before, last = self._rewards
+        return last - max(before) > self._config.extend_rise * abs(max(before))
 
     @property
     def _segment_end(self) -> int:
@@ -174,6 +184,7 @@ class Run:
         figures = self._validation.measure(self._average.policy)
         success, reward = figures["success"], figures["reward_per_step"]
         weights = {k: v.clone() for k, v in self._average.policy.state_dict().items()}
+        self._rewards.append(reward)
         self._best.append({"success": success, "reward_per_step": reward, "weights": weights})
         self._best = sorted(self._best, key=_quality, reverse=True)[: self._config.finalists]
         reached = success >= self._config.target_success and reward >= self._config.target_reward
@@ -186,6 +197,7 @@ class Run:
                 **self._learner_state(),
                 "average": self._average.state_dict(),
                 "best": self._best,
+                "rewards": self._rewards,
                 "steps": self._steps,
                 "segment": self._segment,
                 "streak": self._streak,
@@ -201,6 +213,7 @@ class Run:
         self._average.load_state_dict(state["average"])
         self._best, self._steps, self._segment = state["best"], state["steps"], state["segment"]
         self._streak, self._seconds = state["streak"], state["seconds"]
+        self._rewards = state.get("rewards", [])  # checkpoints of earlier versions have none
         self._adaptation.value = state["learning_rate"]
         self._load_learner_state(state)
 

@@ -51,7 +51,7 @@ def run_of(config, measured, folder=None):
     run._env = SimpleNamespace(seed=lambda seed: run._learner.seeds.append(seed), level=0.5, failures=3, robot="biped")
     run._env.skills = [SimpleNamespace(absent_groups=())]
     run._policy.normalizer.update(torch.randn(4, 3))
-    run._steps, run._segment, run._streak, run._seconds, run._best = 0, 0, 0, 0.0, []
+    run._steps, run._segment, run._streak, run._seconds, run._best, run._rewards = 0, 0, 0, 0.0, [], []
     measured = iter(measured)
 
     def measure(policy):

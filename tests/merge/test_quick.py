@@ -98,7 +98,7 @@ def episodes(reward, success):
 
 def test_the_early_test_averages_the_students_episodes_and_divides_by_the_experts(teachers):
     early, ids = EarlyTest(teachers, 0.25), [t.skill.id for t in teachers]
-    early.set_reference([episodes([0.8, 0.6], [True, True]), episodes([0.5, 0.1], [True, False])], 0.5)
+    early.set_reference([episodes([0.8, 0.6], [True, True]), episodes([0.5, 0.1], [True, False])])
     assert early.score() is None
     early.add([episodes([0.7, 0.7], [True, True]), episodes([0.2, 0.2], [False, False])])
     early.add([episodes([0.5, 0.3], [True, False]), episodes([0.6, 0.6], [True, True])])
@@ -109,14 +109,13 @@ def test_the_early_test_averages_the_students_episodes_and_divides_by_the_expert
     assert score.retention == pytest.approx({ids[0]: reward[ids[0]] / 0.7, ids[1]: reward[ids[1]] / 0.5})
     assert score.shortfall == pytest.approx({ids[0]: 1.0 - 0.625, ids[1]: 0.5 - 0.75})
     fallen = EarlyTest(teachers, 0.0)
-    fallen.set_reference([episodes([0.2, 0.4], [False, False]), episodes([0.5], [True])], 0.0)
+    fallen.set_reference([episodes([0.2, 0.4], [False, False]), episodes([0.5], [True])])
     fallen.add([episodes([0.15], [False]), episodes([0.25], [False])])
     assert fallen.score().retention == pytest.approx(dict.fromkeys(ids, 0.5))
     again = EarlyTest(teachers, 0.25)
     again.load_state_dict(json.loads(json.dumps(early.state_dict())))
     assert again.score() == score
-    with pytest.raises(ConfigError, match=r"min_teacher_success is 0\.6; success .* expert 2 0\.50 on biped"):
-        early.set_reference([episodes([1.0], [True]), episodes([1.0, 1.0], [True, False])], 0.6)
+    assert (early.lowest_success, fallen.lowest_success) == (0.5, 0.0)
 
 
 def test_the_outlook_follows_a_power_law():
@@ -320,6 +319,27 @@ def test_a_killed_quick_merge_ends_in_the_same_weights(teachers, tmp_path, monke
     assert (resumed.retention, resumed.states_to_retention) == (whole.retention, whole.states_to_retention)
     assert LabeledData.open(tmp_path / "whole").manifest.shards == LabeledData.open(tmp_path / "killed").manifest.shards
     assert merge_experts(teachers, tmp_path / "killed", config, resume=True) == resumed
+
+
+@pytest.mark.parametrize(("success", "validated"), [(0.4, [None]), (0.5, [])])
+def test_an_expert_that_fails_often_in_the_first_round_is_validated(
+    success, validated, teachers, tmp_path, monkeypatch
+):
+    """A demo was refused whose expert of the incline had 2 of 6 with noise, and 0.98 in its validation."""
+    early_of(monkeypatch, [(0.1, 1.0), (0.1, 1.0)])
+    attempts = []
+
+    class Validated:
+        def __init__(self, teachers, config, *, attempt=None):
+            attempts.append(attempt)
+
+        def measure(self, student):
+            return Score(*[dict.fromkeys((t.skill.id for t in teachers), value) for value in (1.0, 1.0, 1.0, 0.0)])
+
+    monkeypatch.setattr(quick_rounds, "StudentValidation", Validated)
+    monkeypatch.setattr(EarlyTest, "lowest_success", success)
+    merge_experts(teachers, tmp_path / "a", replace(QUICK, min_teacher_success=0.5))
+    assert attempts == [*validated, 0]
 
 
 def test_poor_experts_and_skills_that_cannot_share_are_refused(tmp_path, monkeypatch):

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from policykd.errors import ConfigError
 from policykd.merge.quick.collecting import FirstEpisodes
 from policykd.merge.retention import Score
 from policykd.merge.teachers import Teacher
@@ -26,33 +25,23 @@ class EarlyTest:
     """
 
     def __init__(self, teachers: Sequence[Teacher], memory: float) -> None:
-        self._teachers, self._memory = teachers, memory
+        self._memory = memory
         self._ids = [t.skill.id for t in teachers]
         self._reference: list[tuple[float, float]] = []
         self._student: list[tuple[float, float]] = []
 
-    def set_reference(self, episodes: Sequence[FirstEpisodes], least: float) -> None:
+    def set_reference(self, episodes: Sequence[FirstEpisodes]) -> None:
         """Take the experts' episodes as the reference: their success, and the reward of those that succeeded.
 
         Args:
             episodes: per skill.
-            least: smallest success of an expert.
-
-        Raises:
-            ConfigError: naming the experts with less success.
         """
         self._reference = [_reference(one) for one in episodes]
-        poor = [
-            f"{t.source} {success:.2f} on {t.skill.id}"
-            for t, (success, _) in zip(self._teachers, self._reference, strict=True)
-            if success < least
-        ]
-        if poor:
-            raise ConfigError(
-                f"merge.min_teacher_success is {least:g}; success in the first round, with the collection's noise, "
-                f"is {', '.join(poor)}: train longer, or merge them regardless with --min-teacher-success 0, into "
-                f"another folder (--out)"
-            )
+
+    @property
+    def lowest_success(self) -> float:
+        """Success of the least successful expert in its few episodes, with the noise of the collection."""
+        return min(success for success, _ in self._reference)
 
     def add(self, episodes: Sequence[FirstEpisodes]) -> None:
         """Average over the student's episodes of one more round, per skill."""
