@@ -150,7 +150,7 @@ class QuickMerge:
     def _check_experts(self) -> None:
         """Validate the experts if one of them failed often in the first round, and raise ConfigError if it is poor.
 
-        The few episodes of a round, with noise, are no proof of that: an expert with success 0.98 had 2 of 6.
+        The few episodes of a round, with noise, do not prove that: an expert with success 0.98 succeeded in 2 of 6.
         """
         if self._early.lowest_success < self._config.min_teacher_success:
             StudentValidation(self._teachers, self._config)
