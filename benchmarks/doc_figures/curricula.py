@@ -6,7 +6,7 @@ import statistics
 from itertools import product
 from typing import Any
 
-from doc_figures.formats import interval, millions
+from doc_figures.formats import cells, interval, millions
 from doc_figures.registry import Rows, phrases, table
 
 _LEARNED = 0.5
@@ -239,21 +239,49 @@ def gaits_matrix(content: dict[str, Any]) -> Rows:
     return [(None, *(f"{value:.3f}" for value in row)) for row in means]
 
 
-@table(
-    "curricula.md", "compare-quadruped-gaits.json", head=("", "plaid", "tl-only", "multitasker", "multitasker-joint")
-)
+@table("curricula.md", "compare-quadruped-gaits.json")
 def compare_quadruped_gaits(content: dict[str, Any]) -> Rows:
     """Return reward as a share of PLAID's experts' and success of one seed, without the intervals that it has not."""
     rows, summary = [], content["summary"]
     for i, skill in enumerate(content["skills"]):
-        cells = (f"{summary[name]['skills'][skill]['estimate']:.2f}, {_final(content, name, i)[0]:.2f}"
-                 for name in content["curricula"])  # fmt: skip
-        rows.append((_task(skill), *cells))
+        row = (f"{summary[name]['skills'][skill]['estimate']:.2f}, {_final(content, name, i)[0]:.2f}"
+               for name in content["curricula"])  # fmt: skip
+        rows.append((_task(skill), *row))
     ends = [
         (key, *(f"{summary[name][key]['estimate']:.2f}" for name in content["curricula"]))
         for key in ("mean", "weakest skill")
     ]
     return [*rows, *ends, _seconds(content, content["curricula"])]
+
+
+@table("curricula.md", "compare-quadruped-hard.json", "quadruped-hard-easier.json")
+def compare_quadruped_hard(content: dict[str, Any], easier: dict[str, Any]) -> Rows:
+    """Return reward, success, and success on easier tracks, of one seed."""
+    names, found = content["curricula"], cells(easier)
+    ends = {name: _runs(content, name)[0]["matrix"] for name in names}
+    rows: list[tuple[str | None, ...]] = []
+    for i, (skill, below) in enumerate(zip(content["skills"], easier["skills"], strict=True)):
+        row = [
+            f"{ends[name]['scores'][-1][i]:.2f}, {ends[name]['success'][-1][i]:.2f}, "
+            f"{found[f'{name}-0', below]['success']['estimate']:.2f}"
+            for name in names
+        ]
+        rows.append((_task(skill), *row))
+    means = (statistics.mean(ends[name]["scores"][-1]) for name in names)
+    return [*rows, ("mean reward", *(f"{value:.2f}" for value in means)), _seconds(content, names)]
+
+
+@phrases("curricula.md", "compare-quadruped-hard.json")
+def quadruped_hard_kept(content: dict[str, Any]) -> list[str]:
+    """Return what PLAID's student keeps of its experts, and what TL-Only forgets."""
+    kept = content["summary"]["plaid"]["skills"]
+    share = {_task(skill): f"{found['estimate']:.2f}" for skill, found in kept.items()}
+    lost = content["summary"]["tl-only"]["forgetting"]["estimate"]
+    return [
+        f"keeps {share['rough']}, {share['stairs']} and {share['barriers']} of its experts' reward on rough ground, "
+        "stairs and barriers",
+        f"lost {lost:.2f} of the experts' reward",
+    ]
 
 
 @table("curricula.md", "compare-standard.json", "compare-terrains-hard.json", "compare-gaits.json")

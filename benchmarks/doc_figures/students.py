@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -59,7 +60,8 @@ def disagreement(content: Mapping[str, Any]) -> list[str]:
 def _name(cell: Mapping[str, Any]) -> str:
     """Return the kind of a student, and what in its settings differs from the others'."""
     name = cell["student"].replace("fine-tuned with a privileged critic", "fine-tuned")
-    name += ", from 1.92 M states" if "--more-steps" in cell["command"] else ""
+    steps = re.search(r"--more-steps (\d+)", cell["command"])
+    name += f", from {0.96 * int(steps[1]):.2f} M states" if steps else ""  # states and gradient steps grow alike
     return name + (", larger batches" if "--ppo" in cell["command"] else "")
 
 
