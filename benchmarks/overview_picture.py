@@ -28,7 +28,7 @@ from policykd.report.video import film_strip
 from policykd.storage import write_bytes
 
 ROOT = Path(__file__).parents[1]
-MEASURED = ROOT / "benchmarks/results/demo-quadruped-evaluation-extended.json"
+MEASURED = ROOT / "benchmarks/results/demo-quadruped-evaluation.json"
 OUT = ROOT / "docs/figures/overview.png"
 FRAMES, SIZE, WIDTH, COLORS = 4, (200, 116), 1350, 128
 """Pictures per terrain, their size, and width and number of colors of the whole, which keep the file small."""

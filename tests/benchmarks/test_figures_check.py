@@ -61,11 +61,11 @@ def lose_a_skill(content):
     ("file", "change", "expected"),
     [
         (
-            "demo-quadruped-evaluation-kfac.json",
+            "demo-quadruped-evaluation.json",
             lower_retention,
             "docs/figures.md, table demo, row 'gaps', column \"student's retention\": the page says '1.017 "
             "(1.001–1.049)', "
-            "the results say '1.017 (0.991–1.049)' (demo-quadruped-evaluation-kfac.json)",
+            "the results say '1.017 (0.991–1.049)' (demo-quadruped-evaluation.json)",
         ),
         (
             "compare-gaits.json",
