@@ -113,7 +113,7 @@ def run_cell(
 ) -> dict[str, Any]:
     """Run a cell, or read its result."""
     config = config_of(arm, seed, quick=options.quick)
-    slug = arm.replace(" %", "").replace(", ", "-").replace(" ", "-")
+    slug = slug_of(arm)
     record = options.results / f"{slug}-{seed}.json"
     if record.exists():
         return read_json(record)
@@ -145,6 +145,16 @@ def run_cell(
     return figures
 
 
+def slug_of(arm: str) -> str:
+    """Return the name of an arm's folder and of its files."""
+    return arm.replace(" %", "").replace(", ", "-").replace(" ", "-")
+
+
+def files_of(seeds: int) -> list[str]:
+    """Return the files of all arms with the seeds from 0, below benchmarks/results, in the order of the table."""
+    return [f"old-worlds/{slug_of(arm)}-{seed}.json" for seed in range(seeds) for arm in ARMS]
+
+
 def command_of(options: Options) -> str:
     """Return the command that repeats the cells, with the experts by their last two folders."""
     experts = experts_in_words(options.experts)
@@ -153,14 +163,23 @@ def command_of(options: Options) -> str:
 
 def table_of(cells: Sequence[Mapping[str, Any]]) -> str:
     """Return the Markdown table: retention of every skill per seed, and its 95 % interval over the tracks."""
-    skills = list(cells[0]["skills"])
-    names = [f"{s.rpartition('/')[2]}{'' if s in cells[0]['old'] else ' (new)'}" for s in skills]
-    rows = []
+    names = [f"{s.rpartition('/')[2]}{'' if s in cells[0]['old'] else ' (new)'}" for s in _skills(cells)]
+    return markdown(("arm", "seed", "states", *names), rows_of(cells))
+
+
+def _skills(cells: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the skills in the order of the columns: the old ones, then the new one."""
+    return sorted(cells[0]["skills"], key=lambda skill: skill not in cells[0]["old"])
+
+
+def rows_of(cells: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """Return the rows of the table: for every seed the student before, and then the arms."""
+    rows, skills = [], _skills(cells)
     for seed in dict.fromkeys(cell["seed"] for cell in cells):
         of_seed = [cell for cell in cells if cell["seed"] == seed]
         rows.append(_row("before", of_seed[0]["seed"], None, of_seed[0]["student"], skills))
         rows += [_row(cell["arm"], seed, cell["states"], cell["skills"], skills) for cell in of_seed]
-    return markdown(("arm", "seed", "states", *names), rows)
+    return rows
 
 
 def _row(arm: str, seed: int, states: int | None, found: Mapping[str, Any], skills: Sequence[str]) -> list[str]:
@@ -192,7 +211,7 @@ def main(options: Options) -> None:
         order = list(ARMS)
         found = [read_json(path) for path in options.results.glob("*.json")]
         found.sort(key=lambda cell: (cell["seed"], order.index(cell["arm"])))
-        write_between(options.write, MARKER, table_of(found))
+        write_between(options.write, MARKER, f"<!-- figures: old-worlds -->\n{table_of(found)}")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from typing import Any
 
 import ablation
 import merge_seconds as seconds
+import old_worlds as worlds
 import optimizers
 from doc_figures.formats import cells, interval, spread
 from doc_figures.registry import Rows, phrases, table
@@ -33,6 +34,12 @@ def merge_seeds(content: dict[str, Any]) -> Rows:
 def merge_seconds(*merges: dict[str, Any]) -> Rows:
     """Return time, labeled states and retention of merges in seconds."""
     return [seconds.row_of(merge) for merge in merges]
+
+
+@table("merging.md", *worlds.files_of(1))
+def old_worlds(*merges: dict[str, Any]) -> Rows:
+    """Return retention of every skill after one was added without simulating the others."""
+    return worlds.rows_of(merges)
 
 
 @table("merging.md", "optimizers.json", head=optimizers.HEAD)
