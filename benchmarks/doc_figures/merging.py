@@ -29,7 +29,8 @@ def merge_seeds(content: dict[str, Any]) -> Rows:
 @table(
     "merging.md", *seconds.files_of("quadruped-adam-24", 6), *seconds.files_of("quadruped-copy-12", 3),
     *seconds.files_of("quadruped-fast", 3), *seconds.files_of("quadruped-fast-two-threads-avx512", 3),
-    *seconds.files_of("quadruped-fast-two-threads", 6),
+    *seconds.files_of("quadruped-fast-two-threads", 6), *seconds.files_of("biped-fast", 3),
+    *seconds.files_of("biped-fast-11-rounds", 3),
 )  # fmt: skip
 def merge_seconds(*merges: dict[str, Any]) -> Rows:
     """Return time, labeled states and retention of merges in seconds."""
