@@ -19,7 +19,7 @@ BLIND = (
     "blind-mlp-finetuned-larger-batches-0", "blind-mlp-more-states-0",
     "blind-history-0", "blind-history-finetuned-privileged-0", "blind-history-finetuned-larger-batches-0",
     "blind-gru-0", "blind-gru-finetuned-privileged-0", "blind-gru-more-states-0",
-    "blind-gru-more-states-1", "blind-gru-more-states-2", "blind-gru-most-states-1",
+    "blind-gru-more-states-1", "blind-gru-more-states-2", "blind-gru-most-states-1", "blind-gru-most-states-2",
     "blind-gru-more-states-finetuned-privileged-0", "blind-gru-more-states-finetuned-larger-batches-0",
     "blind-gru-more-states-finetuned-larger-batches-1",
 )  # fmt: skip
