@@ -37,7 +37,7 @@ def merge_seconds(*merges: dict[str, Any]) -> Rows:
     return [seconds.row_of(merge) for merge in merges]
 
 
-@table("merging.md", *worlds.files_of(1))
+@table("merging.md", *worlds.files_of(2))
 def old_worlds(*merges: dict[str, Any]) -> Rows:
     """Return retention of every skill after one was added without simulating the others."""
     return worlds.rows_of(merges)
